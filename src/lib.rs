@@ -1,0 +1,15 @@
+//! Reads the change streams of DynamoDB tables and posts every change as a CloudEvent.
+//!
+//! Three promises hold together: nothing is lost, an item's changes arrive in order, and one slow or broken event
+//! never stops the others. `docs/semantics.md` states them precisely; each is the name of a test.
+//!
+//! The modules follow a record's journey from the top down, and so do their imports:
+//!
+//! | module | subject | |
+//! |---|---|---|
+//! | [`config`] | environment to [`config::Config`] | no I/O |
+//! | [`streams`] | table, stream, shards, pages of records | |
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod streams;

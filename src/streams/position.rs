@@ -1,0 +1,122 @@
+//! Where a shard's reader stands.
+//!
+//! A sequence number has 21 to 40 digits by AWS's model, which overflows every integer type. It is kept as the text
+//! that was received, because that text is sent back, and compared as the integer that it stands for.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::str::FromStr;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+/// The most digits that a sequence number may have.
+///
+/// Source: `SequenceNumber` in the DynamoDB Streams API model, "minimum length of 21, maximum length of 40".
+pub const MAX_DIGITS: usize = 40;
+
+/// A record's place in its shard: compared as an integer, kept as the text that AWS sent.
+#[derive(Clone, Copy)]
+pub struct SequenceNumber {
+    digits: [u8; MAX_DIGITS],
+    len: u8,
+}
+
+/// The text is not a sequence number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a sequence number has 1 to {MAX_DIGITS} decimal digits and nothing else")]
+pub struct InvalidSequenceNumber;
+
+impl SequenceNumber {
+    /// The text exactly as it was received.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(self.text()).expect("only ASCII digits are let in")
+    }
+
+    /// The number left-padded with zeros to 40 digits, so that it orders as text.
+    pub fn padded(&self) -> String {
+        format!("{:0>width$}", self.as_str(), width = MAX_DIGITS)
+    }
+
+    fn text(&self) -> &[u8] {
+        &self.digits[..usize::from(self.len)]
+    }
+
+    fn significant(&self) -> &[u8] {
+        let text = self.text();
+        let zeros = text.iter().take_while(|digit| **digit == b'0').count();
+        &text[zeros..]
+    }
+}
+
+impl FromStr for SequenceNumber {
+    type Err = InvalidSequenceNumber;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bytes = text.as_bytes();
+        if bytes.is_empty() || bytes.len() > MAX_DIGITS || !bytes.iter().all(u8::is_ascii_digit) {
+            return Err(InvalidSequenceNumber);
+        }
+        let mut digits = [0; MAX_DIGITS];
+        digits[..bytes.len()].copy_from_slice(bytes);
+        let len = u8::try_from(bytes.len()).map_err(|_| InvalidSequenceNumber)?;
+        Ok(Self { digits, len })
+    }
+}
+
+impl Ord for SequenceNumber {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let (this, that) = (self.significant(), other.significant());
+        this.len().cmp(&that.len()).then_with(|| this.cmp(that))
+    }
+}
+
+impl PartialOrd for SequenceNumber {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for SequenceNumber {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for SequenceNumber {}
+
+impl fmt::Display for SequenceNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for SequenceNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for SequenceNumber {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for SequenceNumber {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Where reading of a shard goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Position {
+    /// At the oldest record that the shard still holds.
+    Start,
+    /// At the first record created at this moment or later, by AWS's clock in whole seconds.
+    Since(SystemTime),
+    /// Behind this record.
+    After(SequenceNumber),
+}
