@@ -14,9 +14,7 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use crate::streams::position::Position;
-
-/// A shard's number within one table: handed out by whoever reads the table's streams, never used twice in a process.
-pub type ShardNumber = u32;
+use crate::streams::update::ShardNumber;
 
 /// Names one record that was read and is not settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -2,8 +2,10 @@
 
 pub mod budget;
 pub mod client;
+pub mod discovery;
 pub mod lineage;
 pub mod pace;
 pub mod position;
 pub mod rate;
+pub mod update;
 pub mod wire;
