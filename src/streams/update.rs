@@ -106,6 +106,26 @@ pub enum Item {
     Gap(Gap),
 }
 
+impl Item {
+    /// What it takes of the buffer until it is settled, in bytes.
+    pub fn cost(&self) -> usize {
+        match self {
+            Item::Record(record) => record.cost(),
+            Item::Gap(_) => Gap::COST,
+        }
+    }
+
+    /// Whether reading stops here.
+    pub fn stops(&self) -> bool {
+        matches!(self, Item::Gap(Gap { resume: None, .. }))
+    }
+}
+
+impl Gap {
+    /// What a gap takes of the buffer.
+    const COST: usize = 1024;
+}
+
 /// Continuity cannot be proved at this place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gap {
