@@ -1,0 +1,86 @@
+//! The lists of variables: as text for `--help`, as Markdown for the documents.
+
+use super::variable::{Group, Variable};
+use super::variables::ALL;
+
+/// Width of the help text; terminals have 80 columns or more.
+const WIDTH: usize = 80;
+
+/// Where meanings begin: behind the longest name.
+const INDENT: usize = 30;
+
+/// The text of `--help`: usage and all variables with their defaults.
+pub fn help() -> String {
+    let mut text = format!(
+        "dynamodb-streams-adapter {}\n\
+         Reads the change streams of DynamoDB tables and posts every change as a\n\
+         CloudEvent: nothing lost, each item's changes in order.\n\n\
+         Usage: TABLE=<table> K_SINK=<url> dynamodb-streams-adapter\n\n\
+         Everything is set by environment variables. A blank value counts as not set.\n",
+        env!("CARGO_PKG_VERSION")
+    );
+    for group in Group::LISTED {
+        text.push_str(&format!("\n{}:\n", group.title()));
+        for variable in listed(group) {
+            text.push_str(&entry(variable));
+        }
+    }
+    text.push_str("\nExit codes: 0 after SIGTERM or SIGINT, 64 for a configuration that cannot work,\n");
+    text.push_str("70 for a fault of the program. More: docs/configuration.md\n");
+    text
+}
+
+/// The same list as Markdown tables, one for each group.
+pub fn markdown() -> String {
+    let mut text = String::new();
+    for group in Group::LISTED {
+        text.push_str(&format!("**{}**\n\n", group.title()));
+        text.push_str("| variable | default | takes | meaning |\n|---|---|---|---|\n");
+        for variable in listed(group) {
+            let Variable {
+                name, takes, meaning, ..
+            } = variable;
+            let fallback = variable.shown_fallback();
+            text.push_str(&format!("| `{name}` | {fallback} | {takes} | {meaning} |\n"));
+        }
+        text.push('\n');
+    }
+    text.truncate(text.trim_end().len());
+    text.push('\n');
+    text
+}
+
+fn listed(group: Group) -> impl Iterator<Item = &'static Variable> {
+    ALL.iter().copied().filter(move |variable| variable.group == group)
+}
+
+fn entry(variable: &Variable) -> String {
+    let mut sentences = format!("{} Takes {}.", variable.meaning, variable.takes);
+    let fallback = variable.shown_fallback();
+    if !fallback.is_empty() {
+        sentences.push_str(&format!(" [{fallback}]"));
+    }
+    let mut entry = String::new();
+    let mut head = format!("  {}", variable.name);
+    for line in wrapped(&sentences.replace('`', ""), WIDTH - INDENT) {
+        entry.push_str(&format!("{head:<INDENT$}{line}\n"));
+        head.clear();
+    }
+    entry
+}
+
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let line = lines.last_mut().expect("it begins with one line");
+        if line.is_empty() {
+            line.push_str(word);
+        } else if line.chars().count() + 1 + word.chars().count() <= width {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines
+}
