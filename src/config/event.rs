@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::choice::{Choice, choices};
 use super::parse::Refusal;
@@ -61,17 +61,13 @@ impl Event {
     }
 }
 
-/// `K_CE_OVERRIDES` as the Knative controllers write it.
-#[derive(Deserialize)]
-struct Overrides {
-    #[serde(default)]
-    extensions: Option<BTreeMap<String, String>>,
-}
-
+/// `K_CE_OVERRIDES` as the Knative controllers write it; members that they may add are theirs to explain.
 fn overrides(text: &str) -> Result<BTreeMap<String, String>, Refusal> {
-    let overrides: Overrides = serde_json::from_str(text).map_err(|_| "not the JSON of overrides")?;
-    match overrides.extensions.unwrap_or_default() {
-        extensions if extensions.is_empty() => Ok(extensions),
-        _ => Err("this version sets no extensions".into()),
+    let overrides: Map<String, Value> = serde_json::from_str(text).map_err(|_| "not a JSON object")?;
+    match overrides.get("extensions") {
+        None | Some(Value::Null) => Ok(BTreeMap::new()),
+        Some(Value::Object(extensions)) if extensions.is_empty() => Ok(BTreeMap::new()),
+        Some(Value::Object(_)) => Err("this version sets no extensions".into()),
+        Some(_) => Err("its extensions are not an object".into()),
     }
 }

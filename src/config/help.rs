@@ -1,6 +1,6 @@
 //! The lists of variables: as text for `--help`, as Markdown for the documents.
 
-use super::variable::{Group, Variable};
+use super::variable::{Fallback, Group, Variable};
 use super::variables::ALL;
 
 /// Width of the help text; terminals have 80 columns or more.
@@ -15,8 +15,10 @@ pub fn help() -> String {
         "dynamodb-streams-adapter {}\n\
          Reads the change streams of DynamoDB tables and posts every change as a\n\
          CloudEvent: nothing lost, each item's changes in order.\n\n\
-         Usage: TABLE=<table> K_SINK=<url> dynamodb-streams-adapter\n\n\
-         Everything is set by environment variables. A blank value counts as not set.\n",
+         Usage: TABLE=<table> K_SINK=<url> dynamodb-streams-adapter [--help]\n\n\
+         Everything is set by environment variables. A blank value counts as not set.\n\
+         A duration has a unit, 500ms, 30s or 1m30s, and lies between 1ms and 24h.\n\
+         A size has one too, 2048KiB, 64MiB or 1GiB; KB, MB and GB are powers of 1000.\n",
         env!("CARGO_PKG_VERSION")
     );
     for group in Group::LISTED {
@@ -55,10 +57,17 @@ fn listed(group: Group) -> impl Iterator<Item = &'static Variable> {
 }
 
 fn entry(variable: &Variable) -> String {
-    let mut sentences = format!("{} Takes {}.", variable.meaning, variable.takes);
-    let fallback = variable.shown_fallback();
-    if !fallback.is_empty() {
-        sentences.push_str(&format!(" [{fallback}]"));
+    let mut sentences = variable.meaning.to_owned();
+    let takes = variable.takes.listed();
+    if !takes.is_empty() {
+        sentences.push_str(&format!(" Takes {takes}."));
+    }
+    match variable.fallback {
+        Fallback::Nothing => {}
+        Fallback::Required => sentences.push_str(" [required]"),
+        Fallback::Value(_) | Fallback::Else { .. } => {
+            sentences.push_str(&format!(" [default: {}]", variable.shown_fallback()));
+        }
     }
     let mut entry = String::new();
     let mut head = format!("  {}", variable.name);

@@ -14,7 +14,7 @@ const SHOWN_CHARACTERS: usize = 80;
 pub struct Mistakes {
     /// At least one.
     pub mistakes: Vec<Mistake>,
-    /// What was noticed on the way and may explain a mistake, such as a misspelt name.
+    /// What may explain a mistake: names that are set and look misspelt.
     pub warnings: Vec<Warning>,
 }
 

@@ -122,23 +122,27 @@ impl Reader {
     }
 
     /// The configuration, if nothing was wrong.
-    pub(super) fn finish(self, config: Result<Config, Reported>) -> Result<Config, Mistakes> {
+    pub(super) fn finish(mut self, config: Result<Config, Reported>) -> Result<Config, Mistakes> {
         match config {
             Ok(config) if self.mistakes.is_empty() => Ok(Config {
                 warnings: self.warnings,
                 ..config
             }),
-            _ => Err(Mistakes {
-                mistakes: self.mistakes,
-                warnings: self.warnings,
-            }),
+            _ => {
+                self.warnings
+                    .retain(|warning| matches!(warning, Warning::Misspelt { .. }));
+                Err(Mistakes {
+                    mistakes: self.mistakes,
+                    warnings: self.warnings,
+                })
+            }
         }
     }
 
     fn missing(&mut self, variable: &'static Variable) -> Reported {
         debug_assert_eq!(variable.fallback, Fallback::Required);
         if !self.is_reported(variable) {
-            self.report(Mistake::new(variable, Held::Nothing, "required"));
+            self.report(Mistake::new(variable, Held::Nothing, "it is required"));
         }
         Reported
     }

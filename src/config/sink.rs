@@ -12,7 +12,8 @@ use super::variables;
 /// Where events go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sink {
-    /// Scheme http or https, a host that is not empty, at least `/` as path, no user and no password.
+    /// Scheme http or https, a host that is not empty, at least `/` as path, no user and no password. Some sinks are
+    /// addressed by a token in the path or the query: a log should show scheme and authority only.
     pub uri: Uri,
     /// The value of `Authorization` that a user and password in `K_SINK` stand for; marked sensitive, so that its
     /// `Debug` form does not show it.

@@ -31,7 +31,7 @@ pub(super) fn meant(found: &str, is_set: impl Fn(&str) -> bool) -> Option<&'stat
         .map(|known| (distance(&upper, known), known))
         .filter(|(distance, known)| *distance <= allowed(known))
         .min_by_key(|(distance, _)| *distance);
-    let other_prefix = || names().find(|known| stem(known) == stem(&upper) && !is_set(known));
+    let other_prefix = || names().find(|known| [*known, stem(known)].contains(&stem(&upper)) && !is_set(known));
     typo.map(|(_, known)| known).or_else(other_prefix)
 }
 
@@ -65,6 +65,6 @@ fn stem(name: &str) -> &str {
 /// Source: "Accessing the Service, Environment Variables" in the Kubernetes documentation.
 fn is_service_link(name: &str) -> bool {
     let is_service = name.ends_with("_SERVICE_HOST") || name.contains("_SERVICE_PORT");
-    let is_port = |(_, port): (&str, &str)| port.is_empty() || port.starts_with(|first: char| first.is_ascii_digit());
+    let is_port = |(_, port): (&str, &str)| port.starts_with(|first: char| first.is_ascii_digit());
     is_service || name.ends_with("_PORT") || name.split_once("_PORT_").is_some_and(is_port)
 }

@@ -46,6 +46,12 @@ pub enum Takes {
     OneOf(&'static [&'static str]),
     /// What the phrase says; it completes "it takes ...".
     Phrase(&'static str),
+    /// A time span; lists explain once how it is written.
+    Duration,
+    /// Bytes; lists explain once how they are written.
+    Size,
+    /// Any text: nothing that a list would have to say.
+    Text,
 }
 
 /// The headings under which variables are listed, in this order.
@@ -96,6 +102,24 @@ impl Group {
     }
 }
 
+/// How durations are written.
+pub(super) const DURATION: &str = "a duration from `1ms` to `24h`, such as `500ms`, `30s` or `1m30s`";
+
+/// How sizes are written.
+pub(super) const SIZE: &str = "a size from `1MiB` to `1024GiB`, such as `2048KiB`, `64MiB` or `1GiB`";
+
+impl Takes {
+    /// The same for lists that explain durations and sizes once; empty for any text.
+    pub(super) fn listed(&self) -> String {
+        match self {
+            Self::Duration => "a duration".to_owned(),
+            Self::Size => "a size".to_owned(),
+            Self::Text => String::new(),
+            Self::OneOf(_) | Self::Phrase(_) => self.to_string(),
+        }
+    }
+}
+
 impl Variable {
     /// What holds when it is not set, for readers.
     pub fn shown_fallback(&self) -> String {
@@ -120,6 +144,9 @@ impl fmt::Display for Takes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = match self {
             Self::Phrase(phrase) => return f.write_str(phrase),
+            Self::Duration => return f.write_str(DURATION),
+            Self::Size => return f.write_str(SIZE),
+            Self::Text => return f.write_str("any text"),
             Self::OneOf(names) => names,
         };
         for (place, name) in names.iter().enumerate() {
@@ -138,6 +165,7 @@ impl fmt::Display for Takes {
 macro_rules! variables {
     ($($name:ident as $field:ident { $($member:ident: $value:expr),* $(,)? })*) => {
         $(
+            #[allow(clippy::needless_update, reason = "some definitions say everything")]
             pub(super) const $name: Variable = Variable {
                 name: stringify!($name),
                 $($member: $value,)*

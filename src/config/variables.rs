@@ -19,9 +19,6 @@ const UNLISTED: Variable = Variable {
     secret: false,
 };
 
-const DURATION: Takes = Takes::Phrase("a duration from `1ms` to `24h`, such as `500ms`, `30s` or `1m30s`");
-const NAME_TEXT: Takes = Takes::Phrase("any text");
-
 variables! {
     TABLE as table {
         group: Group::Source,
@@ -51,13 +48,13 @@ variables! {
     POLL_INTERVAL as poll_interval {
         group: Group::Source,
         fallback: Fallback::Value("250ms"),
-        takes: DURATION,
+        takes: Takes::Duration,
         meaning: "Pause after a page that was not full, on an active shard; at most `IDLE_POLL_INTERVAL_MAX`.",
     }
     IDLE_POLL_INTERVAL_MAX as idle_poll_interval_max {
         group: Group::Source,
         fallback: Fallback::Value("5s"),
-        takes: DURATION,
+        takes: Takes::Duration,
         meaning: "Ceiling of the pause on a quiet shard; below it the pause is a tenth of the quiet time.",
     }
     ON_DATA_LOSS as on_data_loss {
@@ -72,7 +69,7 @@ variables! {
         group: Group::Event,
         fallback: Fallback::Value("aws"),
         takes: Takes::OneOf(EventProfile::NAMES),
-        meaning: "Which attributes and which data events have.",
+        meaning: "Which attributes and which data events have. `aws`: this program's own.",
     }
     EVENT_DATA as event_data {
         group: Group::Event,
@@ -84,7 +81,7 @@ variables! {
         group: Group::Event,
         fallback: Fallback::Value("binary"),
         takes: Takes::OneOf(EventMode::NAMES),
-        meaning: "The CloudEvents content mode of requests.",
+        meaning: "The CloudEvents content mode. `binary`: attributes as headers, data as the body.",
     }
     K_CE_OVERRIDES as k_ce_overrides {
         group: Group::Event,
@@ -107,7 +104,7 @@ variables! {
     DELIVERY_TIMEOUT as delivery_timeout {
         group: Group::Delivery,
         fallback: Fallback::Else { value: "30s", rule: "`K_SINK_TIMEOUT`, else `30s`" },
-        takes: DURATION,
+        takes: Takes::Duration,
         meaning: "Time for one delivery attempt.",
     }
     DELIVERY_ORDER as delivery_order {
@@ -125,13 +122,13 @@ variables! {
     RETRY_BACKOFF_MIN as retry_backoff_min {
         group: Group::Delivery,
         fallback: Fallback::Value("100ms"),
-        takes: DURATION,
+        takes: Takes::Duration,
         meaning: "The first pause before an event is tried again; pauses double and are jittered.",
     }
     RETRY_BACKOFF_MAX as retry_backoff_max {
         group: Group::Delivery,
         fallback: Fallback::Value("30s"),
-        takes: DURATION,
+        takes: Takes::Duration,
         meaning: "The longest such pause, `Retry-After` included; at least `RETRY_BACKOFF_MIN`.",
     }
     ON_UNDELIVERABLE as on_undeliverable {
@@ -145,14 +142,13 @@ variables! {
     BUFFER_MEMORY as buffer_memory {
         group: Group::Process,
         fallback: Fallback::Value("64MiB"),
-        takes: Takes::Phrase("a size from `1MiB` to `1024GiB`, such as `512KiB`, `64MiB` or `1GiB`; `KB`, `MB` and \
-            `GB` are powers of 1000"),
+        takes: Takes::Size,
         meaning: "Records read and not yet settled, whole process.",
     }
     SHUTDOWN_TIMEOUT as shutdown_timeout {
         group: Group::Process,
         fallback: Fallback::Value("25s"),
-        takes: DURATION,
+        takes: Takes::Duration,
         meaning: "From SIGTERM to exit, drain included; keep it below the pod's grace period.",
     }
     HTTP_ADDRESS as http_address {
@@ -196,22 +192,22 @@ variables! {
 
     NAMESPACE as namespace {
         group: Group::Identity,
-        takes: NAME_TEXT,
+        takes: Takes::Text,
         meaning: "The namespace, for metrics and logs.",
     }
     NAME as name {
         group: Group::Identity,
-        takes: NAME_TEXT,
+        takes: Takes::Text,
         meaning: "The name of the object that this process serves.",
     }
     K_COMPONENT as k_component {
         group: Group::Identity,
-        takes: NAME_TEXT,
+        takes: Takes::Text,
         meaning: "The platform's word for what this process is; selects the level in `K_LOGGING_CONFIG`.",
     }
     POD_NAME as pod_name {
         group: Group::Identity,
-        takes: NAME_TEXT,
+        takes: Takes::Text,
         meaning: "The pod's name.",
     }
 
