@@ -1,4 +1,7 @@
 //! Which of our names a name was probably meant to be.
+//!
+//! What Kubernetes sets for each service (`TABLE_PORT`, `TABLE_SERVICE_HOST`, ...) is far enough from every name of ours
+//! to need no rule here; a test holds that for each variable.
 
 use strsim::damerau_levenshtein;
 
@@ -23,25 +26,30 @@ const SHORT: usize = 5;
 /// The variable that `found` was probably meant to be; none when it is one itself, or something else altogether.
 pub(super) fn meant(found: &str, is_set: impl Fn(&str) -> bool) -> Option<&'static str> {
     let names = || ALL.iter().map(|variable| variable.name);
-    if names().any(|known| known == found) || is_service_link(found) {
+    if names().any(|known| known == found) {
         return None;
     }
     let upper = found.to_ascii_uppercase();
     let typo = names()
-        .map(|known| (distance(&upper, known), known))
-        .filter(|(distance, known)| *distance <= allowed(known))
-        .min_by_key(|(distance, _)| *distance);
+        .filter_map(|known| Some((slips(&upper, known)?, known)))
+        .min_by_key(|(slips, _)| *slips);
     let other_prefix = || names().find(|known| [*known, stem(known)].contains(&stem(&upper)) && !is_set(known));
     typo.map(|(_, known)| known).or_else(other_prefix)
 }
 
-/// Slips between two names; other separators, or none, are not even one.
-fn distance(found: &str, known: &str) -> usize {
+/// Slips between two names, if they are few; other separators, or none, are not even one.
+///
+/// Thousands of service links may be set, so lengths are compared before letters.
+fn slips(found: &str, known: &str) -> Option<usize> {
     let letters = |name: &str| name.replace(['_', '-', '.'], "");
-    match letters(found) == letters(known) {
-        true => 0,
-        false => damerau_levenshtein(found, known),
+    if letters(found) == letters(known) {
+        return Some(0);
     }
+    let allowed = allowed(known);
+    if found.len().abs_diff(known.len()) > allowed {
+        return None;
+    }
+    Some(damerau_levenshtein(found, known)).filter(|slips| *slips <= allowed)
 }
 
 fn allowed(known: &str) -> usize {
@@ -57,14 +65,4 @@ fn stem(name: &str) -> &str {
         .iter()
         .find_map(|prefix| name.strip_prefix(prefix))
         .unwrap_or(name)
-}
-
-/// Kubernetes sets these for each service of the namespace: `TABLE_SERVICE_HOST`, `TABLE_SERVICE_PORT_HTTP`,
-/// `TABLE_PORT`, `TABLE_PORT_80_TCP_ADDR`, ...
-///
-/// Source: "Accessing the Service, Environment Variables" in the Kubernetes documentation.
-fn is_service_link(name: &str) -> bool {
-    let is_service = name.ends_with("_SERVICE_HOST") || name.contains("_SERVICE_PORT");
-    let is_port = |(_, port): (&str, &str)| port.starts_with(|first: char| first.is_ascii_digit());
-    is_service || name.ends_with("_PORT") || name.split_once("_PORT_").is_some_and(is_port)
 }

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use dynamodb_streams_adapter::config::{Config, EXIT_CODE, Held, VARIABLES};
 
 use crate::support::{NEEDED, accepted, exactly, facts, os, refused, with};
@@ -88,10 +89,19 @@ fn a_value_of_ours_that_is_not_utf8_is_a_mistake_and_a_foreign_one_is_not() {
 }
 
 #[test]
+fn a_default_does_not_stand_in_for_a_value_that_cannot_be_read() {
+    let ceiling = OsString::from_vec(vec![0xff]);
+    let variables = NEEDED.into_iter().chain([("POLL_INTERVAL", "10s")]).map(os);
+    let variables = variables.chain([("IDLE_POLL_INTERVAL_MAX".into(), ceiling)]);
+    let mistakes = Config::from_env_vars(variables, &facts()).expect_err("the ceiling cannot be read");
+    assert_eq!(mistakes.mistakes.len(), 1, "{mistakes}");
+}
+
+#[test]
 fn control_characters_are_escaped_and_long_values_are_cut() {
     let mistake = refused(&[("DELIVERY_ORDER", "a\u{1b}[31m\nb\u{202e}\"c")]).to_string();
     assert!(mistake.contains(r#"holds "a\u{1b}[31m\nb\u{202e}\"c":"#), "{mistake}");
-    let mistake = refused(&[("DELIVERY_ORDER", &"ö".repeat(10_000))]).to_string();
+    let mistake = refused(&[("DELIVERY_ORDER", &format!("a{}", "ö".repeat(10_000)))]).to_string();
     assert!(mistake.chars().count() < 200 && mistake.contains("ö…"), "{mistake}");
 }
 
@@ -139,7 +149,9 @@ fn no_message_and_no_debug_form_shows_a_secret() {
                     format!("{mistakes} {mistakes:?} {mistakes:#?}")
                 }
             };
-            assert!(!shown.contains("hunter2"), "{environment:?}: {shown}");
+            for secret in ["hunter2", &BASE64_STANDARD.encode("user:hunter2")] {
+                assert!(!shown.contains(secret), "{environment:?}: {shown}");
+            }
         }
     }
     assert!(
