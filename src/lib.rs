@@ -9,7 +9,9 @@
 //! |---|---|---|
 //! | [`config`] | environment to [`config::Config`] | no I/O |
 //! | [`streams`] | table, stream, shards, pages of records | |
+//! | [`event`] | record to CloudEvent to HTTP message | pure |
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod event;
 pub mod streams;
