@@ -10,8 +10,10 @@
 //! | [`config`] | environment to [`config::Config`] | no I/O |
 //! | [`streams`] | table, stream, shards, pages of records | |
 //! | [`event`] | record to CloudEvent to HTTP message | pure |
+//! | [`delivery`] | HTTP message to the sink | |
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod delivery;
 pub mod event;
 pub mod streams;

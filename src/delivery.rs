@@ -1,0 +1,3 @@
+//! A CloudEvent reaches the sink.
+
+pub mod sink;
