@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -18,6 +19,8 @@ pub(super) enum Step {
     ReadHead,
     /// Write bytes.
     Write(Vec<u8>),
+    /// Take this long.
+    Pause(Duration),
     /// Close with everything sent, at once.
     Close,
     /// Cut the connection with a TCP reset.
@@ -172,6 +175,7 @@ async fn follow<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, script: Script
             }
             // The client may have gone already: that is part of some scripts.
             Step::Write(bytes) => drop(stream.write_all(&bytes).await),
+            Step::Pause(time) => tokio::time::sleep(time).await,
             Step::Close => {
                 drop(stream.shutdown().await);
                 return;
