@@ -114,6 +114,9 @@ fn looks_completed(text: &str) -> bool {
 
 /// How many bytes of a text can stand in a `subject` of at most `room` characters on the wire.
 fn legal_within(text: &str, room: usize) -> usize {
+    if text.len() <= room && wire_len(text) == text.len() {
+        return text.len();
+    }
     let mut used = 0;
     for (start, character) in text.char_indices() {
         let encoded = wire_len(&text[start..start + character.len_utf8()]);
