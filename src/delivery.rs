@@ -3,3 +3,4 @@
 pub mod health;
 pub mod lanes;
 pub mod retry;
+pub mod sink;

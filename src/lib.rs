@@ -9,10 +9,13 @@
 //! |---|---|---|
 //! | [`config`] | environment to [`config::Config`] | no I/O |
 //! | [`streams`] | table, stream, shards, pages of records | |
+//! | [`event`] | record to CloudEvent to HTTP message | pure |
+//! | [`delivery`] | HTTP message to the sink | |
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod config;
 pub mod delivery;
+pub mod event;
 pub mod progress;
 pub mod streams;

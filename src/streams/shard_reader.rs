@@ -168,7 +168,7 @@ impl ShardReader {
         let read = records.len();
         if let Some(reason) = self.state.loss.take() {
             let before = records.first().and_then(sequence_of);
-            items.push(Item::Gap(self.pass_gap(reason, before, Position::Start)));
+            items.push(Item::Gap(self.pass_gap(reason, before, None)));
         }
         let mut records = records.into_iter().peekable();
         while let Some(record) = records.next() {
@@ -180,8 +180,7 @@ impl ShardReader {
                 Err(undecodable) => {
                     let before = records.peek().and_then(sequence_of);
                     self.report_loss(LossReason::Undecodable, &undecodable.reason);
-                    let behind = undecodable.sequence_number.map_or(self.position, Position::After);
-                    items.push(Item::Gap(self.pass_gap(LossReason::Undecodable, before, behind)));
+                    items.push(Item::Gap(self.pass_gap(LossReason::Undecodable, before, undecodable.sequence_number)));
                 }
             }
         }
@@ -201,14 +200,21 @@ impl ShardReader {
     }
 
     /// The gap at the current position, which moves behind it if the policy is to read on.
-    fn pass_gap(&mut self, reason: LossReason, before: Option<SequenceNumber>, behind: Position) -> Gap {
-        let after = match self.position {
-            Position::After(sequence) => Some(sequence),
-            Position::Start | Position::Since(_) => None,
+    fn pass_gap(
+        &mut self,
+        reason: LossReason,
+        before: Option<SequenceNumber>,
+        lost: Option<SequenceNumber>,
+    ) -> Gap {
+        let mut gap = Gap::at(&self.facts, Some(&self.id), self.position, reason);
+        let behind = match (reason, lost) {
+            (LossReason::Undecodable, Some(lost)) => Position::After(lost),
+            (LossReason::Undecodable, None) => self.position,
+            _ => Position::Start,
         };
-        let resume = (self.reading.on_data_loss == OnDataLoss::Continue).then_some(behind);
-        self.position = resume.unwrap_or(self.position);
-        Gap { stream: self.facts.arn.clone(), shard: Some(self.id.clone()), after, before, reason, resume }
+        gap.resume = (self.reading.on_data_loss == OnDataLoss::Continue).then_some(behind);
+        self.position = gap.resume.unwrap_or(self.position);
+        Gap { before, lost, ..gap }
     }
 
     fn lose(&mut self, reason: LossReason, detail: &str) {

@@ -353,7 +353,7 @@ impl StreamReader {
     async fn shard_is_gone(&mut self, id: &ShardId, position: Position) -> Result<(), Stopped> {
         let Some(running) = self.running.get(id) else { return Ok(()) };
         if running.owed || matches!(position, Position::After(_)) {
-            let gap = missing(&self.facts, Some(id.clone()), position, LossReason::ShardMissing);
+            let gap = Gap::at(&self.facts, Some(id), position, LossReason::ShardMissing);
             report(&self.reading, &gap);
             let page = ShardPage {
                 shard: running.number,
@@ -433,19 +433,10 @@ fn facts_of(stream: &str, description: &StreamDescription) -> StreamFacts {
     }
 }
 
-/// The gap that a missing shard or stream leaves.
-pub fn missing(facts: &StreamFacts, shard: Option<ShardId>, position: Position, reason: LossReason) -> Gap {
-    let after = match position {
-        Position::After(sequence) => Some(sequence),
-        Position::Start | Position::Since(_) => None,
-    };
-    Gap { stream: facts.arn.clone(), shard, after, before: None, reason, resume: Some(position) }
-}
-
 /// Says loudly that data was lost.
 pub fn report(reading: &Reading, gap: &Gap) {
     events::DataLost {
-        stream: &gap.stream,
+        stream: &gap.stream_arn,
         shard: gap.shard.as_deref(),
         position: &format!("{:?}", gap.after),
         reason: gap.reason.as_str(),

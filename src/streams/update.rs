@@ -124,22 +124,44 @@ impl Item {
 impl Gap {
     /// What a gap takes of the buffer.
     const COST: usize = 1024;
+
+    /// A gap behind a position, after which reading goes on at that same position.
+    pub fn at(facts: &StreamFacts, shard: Option<&str>, position: Position, reason: LossReason) -> Self {
+        let after = match position {
+            Position::After(sequence) => Some(sequence),
+            Position::Start | Position::Since(_) => None,
+        };
+        Self {
+            table_arn: facts.table_arn.clone(),
+            stream_arn: facts.arn.clone(),
+            shard: shard.map(str::to_owned),
+            after,
+            before: None,
+            lost: None,
+            reason,
+            resume: Some(position),
+        }
+    }
 }
 
-/// Continuity cannot be proved at this place.
+/// A place in a stream where continuity cannot be proved: changes may be missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gap {
+    /// The table's ARN.
+    pub table_arn: String,
     /// The stream's ARN.
-    pub stream: String,
-    /// The shard, unless the whole stream is gone.
-    pub shard: Option<ShardId>,
-    /// The last record before the gap, if there was one.
+    pub stream_arn: String,
+    /// The shard; none where the whole stream is gone.
+    pub shard: Option<String>,
+    /// The last record before the gap; none where nothing was read before it.
     pub after: Option<SequenceNumber>,
     /// The first record behind the gap, where it is known.
     pub before: Option<SequenceNumber>,
+    /// The lost record's own place, where a single record is lost and its place is known.
+    pub lost: Option<SequenceNumber>,
     /// Why.
     pub reason: LossReason,
-    /// Where reading goes on behind the gap; nothing means that it stops here and the position stays.
+    /// Where reading goes on behind the gap; none where it stops here and the position stays.
     pub resume: Option<Position>,
 }
 

@@ -1,0 +1,94 @@
+//! Where events go: one attempt to hand one message over, and what came of it.
+//!
+//! A [`Sink`] tries once and reports; it judges nothing. What an answer means for the event, whether and when to try
+//! again, is decided elsewhere. Tests put a scripted sink in the HTTP client's place.
+
+mod http;
+
+use std::time::{Duration, SystemTime};
+
+use ::http::StatusCode;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+
+pub use self::http::{HttpSink, HttpSinkSettings, SinkSetupError};
+use crate::event::Message;
+
+/// The most bytes of a refusal's body that are kept: what a `knativeerrordata` attribute may hold.
+pub const BODY_START: usize = 768;
+
+/// Takes messages.
+pub trait Sink: Send + Sync {
+    /// Tries once to hand a message over. It ends within `timeout`, connecting and reading the answer included.
+    ///
+    /// Dropping the future gives the attempt up; the sink may have got the message all the same.
+    fn post(&self, message: Message, timeout: Duration) -> BoxFuture<'_, Answer>;
+}
+
+/// What came of one attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// A 2xx. It counts from its status line on: whatever happens to its body afterwards, the sink has the message.
+    Accepted {
+        /// The status.
+        status: StatusCode,
+        /// What arrived of the body within the attempt, at most 64 KiB of it.
+        body: Bytes,
+    },
+    /// Any other status.
+    Refused {
+        /// The status.
+        status: StatusCode,
+        /// The header `Retry-After`, where it is there and legible.
+        retry_after: Option<RetryAfter>,
+        /// The first bytes of the body, at most [`BODY_START`].
+        body_start: Bytes,
+    },
+    /// No status.
+    Failed {
+        /// What kind of failure.
+        fault: Fault,
+        /// What happened, with its causes, in one line; nothing of the message.
+        message: String,
+    },
+}
+
+/// Until when a sink asks to be left alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RetryAfter {
+    /// For so long, from the answer on.
+    Delay(Duration),
+    /// Until this moment of the sink's clock, in whole seconds.
+    At(SystemTime),
+}
+
+/// Why an attempt brought no status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// It took longer than it may.
+    Timeout,
+    /// No connection: the name does not resolve, nobody listens, no route.
+    Connect,
+    /// The connection was cut before the answer.
+    Reset,
+    /// No TLS session: see the message for whose certificate or setting is at fault.
+    Tls,
+    /// What came back is not HTTP, or its head is too large.
+    Malformed,
+    /// Anything else.
+    Other,
+}
+
+impl Fault {
+    /// The fault in one word: the label `code` of the metric `delivery_attempts_total`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Connect => "connect",
+            Self::Reset => "reset",
+            Self::Tls => "tls",
+            Self::Malformed => "malformed",
+            Self::Other => "other",
+        }
+    }
+}

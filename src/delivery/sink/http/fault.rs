@@ -1,0 +1,133 @@
+//! What an error of the HTTP client means, and how to say it in one line.
+
+use std::error::Error;
+use std::io::{self, ErrorKind};
+use std::iter;
+use std::time::Duration;
+
+use hyper_util::client::legacy;
+use rustls::CertificateError;
+
+use crate::delivery::sink::{Answer, Fault};
+
+type Cause<'e> = &'e (dyn Error + 'static);
+
+/// An attempt without a status.
+#[derive(Debug)]
+pub(super) struct Failure {
+    fault: Fault,
+    message: Option<String>,
+}
+
+impl Failure {
+    pub(super) fn timeout() -> Self {
+        Self {
+            fault: Fault::Timeout,
+            message: None,
+        }
+    }
+
+    pub(super) fn of(error: &legacy::Error) -> Self {
+        let fault = fault_of(error);
+        let advice = causes(error).find_map(|cause| cause.downcast_ref()).and_then(advice);
+        let message = match advice {
+            Some(advice) => format!("{advice} ({})", describe(error)),
+            None => describe(error),
+        };
+        Self {
+            fault,
+            message: Some(message),
+        }
+    }
+
+    pub(super) fn into_answer(self, timeout: Duration) -> Answer {
+        let message = self
+            .message
+            .unwrap_or_else(|| format!("no answer within {}", humantime::format_duration(timeout)));
+        Answer::Failed {
+            fault: self.fault,
+            message,
+        }
+    }
+}
+
+fn fault_of(error: &legacy::Error) -> Fault {
+    if causes(error).any(|cause| cause.is::<rustls::Error>()) {
+        return Fault::Tls;
+    }
+    if error.is_connect() {
+        // The TCP connector wraps its errors in a type of its own, the TLS connector does not.
+        let in_handshake = error.source().is_some_and(|cause| cause.is::<io::Error>());
+        return if in_handshake { Fault::Tls } else { Fault::Connect };
+    }
+    causes(error).find_map(fault_of_cause).unwrap_or(Fault::Other)
+}
+
+fn fault_of_cause(cause: Cause<'_>) -> Option<Fault> {
+    if let Some(error) = cause.downcast_ref::<hyper::Error>() {
+        return match error {
+            e if e.is_timeout() => Some(Fault::Timeout),
+            e if e.is_parse() || e.is_parse_too_large() => Some(Fault::Malformed),
+            e if e.is_incomplete_message() || e.is_canceled() || e.is_closed() => Some(Fault::Reset),
+            _ => None,
+        };
+    }
+    match cause.downcast_ref::<io::Error>()?.kind() {
+        ErrorKind::TimedOut => Some(Fault::Timeout),
+        ErrorKind::ConnectionReset
+        | ErrorKind::ConnectionAborted
+        | ErrorKind::BrokenPipe
+        | ErrorKind::NotConnected
+        | ErrorKind::UnexpectedEof => Some(Fault::Reset),
+        _ => None,
+    }
+}
+
+/// What to do about a certificate that is not accepted.
+fn advice(error: &rustls::Error) -> Option<&'static str> {
+    let rustls::Error::InvalidCertificate(problem) = error else {
+        return None;
+    };
+    match problem {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            Some("the sink's certificate has expired: renew it")
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            Some("the sink's certificate is not valid yet: check the clocks")
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            Some("the sink's certificate is for another host: check the URL")
+        }
+        // A signature is bad where an authority of the same name, but another key, is trusted: a rotated one.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            Some("the sink's certificate comes from an authority that is not trusted here: add it to K_CA_CERTS")
+        }
+        _ => None,
+    }
+}
+
+/// The error's causes in one line, without the outermost, which says only that there is one.
+fn describe(error: &legacy::Error) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for cause in causes(error).skip(1) {
+        let text = cause.to_string();
+        if !parts.last().is_some_and(|last| last.ends_with(&text)) {
+            parts.push(text);
+        }
+    }
+    if parts.is_empty() {
+        error.to_string()
+    } else {
+        parts.join(": ")
+    }
+}
+
+/// An error and everything beneath it. What an [`io::Error`] carries inside is a cause that it does not name as such.
+fn causes<'e>(error: Cause<'e>) -> impl Iterator<Item = Cause<'e>> {
+    iter::successors(Some(error), |&cause| {
+        match cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner as Cause<'e>),
+            None => cause.source(),
+        }
+    })
+}

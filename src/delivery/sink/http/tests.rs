@@ -1,0 +1,82 @@
+//! The client against servers that follow a script, byte by byte.
+
+mod answers;
+mod connections;
+mod faults;
+mod redirects;
+mod server;
+mod tls;
+
+use std::time::Duration;
+
+use ::http::{HeaderMap, StatusCode};
+use bytes::Bytes;
+
+use self::server::Server;
+use super::*;
+use crate::delivery::sink::{Fault, RetryAfter};
+
+/// Long enough for every answer that comes at all.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn settings(url: &str) -> HttpSinkSettings {
+    HttpSinkSettings {
+        url: url.parse().expect("a URL"),
+        concurrency: 4,
+        headers: HeaderMap::new(),
+    }
+}
+
+fn sink_of(server: &Server) -> HttpSink {
+    HttpSink::new(settings(&server.url("/events?to=all"))).expect("an http sink")
+}
+
+fn message() -> Message {
+    let headers = HeaderMap::from_iter([
+        (::http::HeaderName::from_static("ce-id"), HeaderValue::from_static("e1")),
+        (
+            ::http::header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        ),
+    ]);
+    Message {
+        headers,
+        body: Bytes::from_static(b"{\"a\":1}"),
+    }
+}
+
+fn accepted(code: u16, body: &'static str) -> Answer {
+    Answer::Accepted {
+        status: status(code),
+        body: Bytes::from_static(body.as_bytes()),
+    }
+}
+
+fn refused(code: u16, body_start: &'static str) -> Answer {
+    let body_start = Bytes::from_static(body_start.as_bytes());
+    Answer::Refused {
+        status: status(code),
+        retry_after: None,
+        body_start,
+    }
+}
+
+fn status(code: u16) -> StatusCode {
+    StatusCode::from_u16(code).expect("a status")
+}
+
+/// The fault of a failed attempt, and its message.
+fn failed(answer: Answer) -> (Fault, String) {
+    match answer {
+        Answer::Failed { fault, message } => (fault, message),
+        other => panic!("expected a failure, got {other:?}"),
+    }
+}
+
+#[test]
+fn a_url_that_cannot_be_posted_to_is_refused_at_the_start() {
+    for url in ["/path", "sink.example", "ftp://sink.example/", "unix://sink.example/"] {
+        let made = HttpSink::new(settings(url));
+        assert!(matches!(made, Err(SinkSetupError::Url)), "{url}");
+    }
+}
