@@ -14,8 +14,10 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod checkpoint;
 pub mod config;
 pub mod delivery;
 pub mod event;
 pub mod progress;
 pub mod streams;
+pub mod telemetry;

@@ -97,11 +97,18 @@ impl StreamReader {
         stored: Option<&StreamState>,
         beginning: Beginning,
     ) -> Result<(Outcome, Option<Arc<StreamFacts>>), Stopped> {
-        let Some(first) = first_answer(&reading, stream).await else { return Ok((Outcome::Missing, None)) };
+        let Some(first) = first_answer(&reading, stream).await else {
+            return Ok((Outcome::Missing, None));
+        };
         let facts = Arc::new(facts_of(stream, &first));
         let now = first.answered_at.unwrap_or_else(SystemTime::now);
         let start = stored.map_or_else(|| beginning.start(now), |stored| stored.start);
-        reading.tell(Update::StreamOpened { facts: facts.clone(), start }).await?;
+        reading
+            .tell(Update::StreamOpened {
+                facts: facts.clone(),
+                start,
+            })
+            .await?;
         let mut reader = Self::new(reading, facts.clone(), beginning, start);
         if let Some(stored) = stored {
             reader.restore(stored).await?;
@@ -166,13 +173,28 @@ impl StreamReader {
         for (id, shard) in &stored.shards {
             if let ShardState::Finished { at, parent } = shard {
                 self.lineage.restore_read(id, parent.as_deref());
-                self.skip(Ready { id: id.as_str().into(), parent: parent.as_deref().map(Arc::from) }, *at).await?;
+                self.skip(
+                    Ready {
+                        id: id.as_str().into(),
+                        parent: parent.as_deref().map(Arc::from),
+                    },
+                    *at,
+                )
+                .await?;
             }
         }
         for (id, shard) in &stored.shards {
             if let ShardState::Reading { position, parent } = shard {
                 let ready = self.lineage.restore_reading(id, parent.as_deref());
-                self.open(ready, *position, Debt { owed: true, vouched: stored.saved_at }).await?;
+                self.open(
+                    ready,
+                    *position,
+                    Debt {
+                        owed: true,
+                        vouched: stored.saved_at,
+                    },
+                )
+                .await?;
             }
         }
         Ok(())
@@ -250,9 +272,17 @@ impl StreamReader {
     }
 
     fn unanswered(&mut self, query: &Query, error: &CallError) {
-        self.absent = if error.kind == ErrorKind::NotFound { self.absent + 1 } else { 0 };
+        self.absent = if error.kind == ErrorKind::NotFound {
+            self.absent + 1
+        } else {
+            0
+        };
         self.reading.telemetry.aws_refused(error);
-        let pause = pause_after(self.discovery.failures() + 1, Duration::from_millis(200), Duration::from_secs(15));
+        let pause = pause_after(
+            self.discovery.failures() + 1,
+            Duration::from_millis(200),
+            Duration::from_secs(15),
+        );
         self.discovery.failed(query, pause, Instant::now());
     }
 
@@ -260,12 +290,19 @@ impl StreamReader {
         let owed = self.beginning == Beginning::Everything;
         for ready in self.lineage.take_ready() {
             // What follows a shard that was read is owed, whatever the start was.
-            let follows = ready.parent.as_ref().is_some_and(|parent| self.read_at.contains_key(parent));
-            let debt = Debt { owed: owed || follows, vouched: SystemTime::now() };
+            let follows = ready
+                .parent
+                .as_ref()
+                .is_some_and(|parent| self.read_at.contains_key(parent));
+            let debt = Debt {
+                owed: owed || follows,
+                vouched: SystemTime::now(),
+            };
             self.open(ready, self.start, debt).await?;
         }
         let now = Instant::now();
-        self.discovery.retain_hunts(now, |parent| !self.lineage.has_child(parent));
+        self.discovery
+            .retain_hunts(now, |parent| !self.lineage.has_child(parent));
         for parent in self.lineage.closed_while_reading() {
             if let Some(running) = self.running.get(parent) {
                 running.closed.cancel();
@@ -280,17 +317,41 @@ impl StreamReader {
     }
 
     async fn open_latest(&mut self, leaf: Ready) -> Result<(), Stopped> {
-        self.spawn(leaf, self.start, Debt { owed: false, vouched: SystemTime::now() }, true).await
+        self.spawn(
+            leaf,
+            self.start,
+            Debt {
+                owed: false,
+                vouched: SystemTime::now(),
+            },
+            true,
+        )
+        .await
     }
 
     async fn spawn(&mut self, ready: Ready, from: Position, debt: Debt, latest: bool) -> Result<(), Stopped> {
         let (number, closed) = (self.reading.number(), CancellationToken::new());
         let Ready { id, parent } = ready;
-        let handed_over = parent.as_ref().and_then(|parent| self.read_at.get(parent)).map(|read| read.handed_over);
-        events::ShardOpened { stream: &self.facts.arn, shard: &id, from: &format!("{from:?}") }
-            .emit(&self.reading.telemetry);
+        let handed_over = parent
+            .as_ref()
+            .and_then(|parent| self.read_at.get(parent))
+            .map(|read| read.handed_over);
+        events::ShardOpened {
+            stream: &self.facts.arn,
+            shard: &id,
+            from: &format!("{from:?}"),
+        }
+        .emit(&self.reading.telemetry);
         let (facts, shard) = (self.facts.clone(), number);
-        self.reading.tell(Update::ShardOpened { shard, id: id.clone(), facts, from, parent }).await?;
+        self.reading
+            .tell(Update::ShardOpened {
+                shard,
+                id: id.clone(),
+                facts,
+                from,
+                parent,
+            })
+            .await?;
         let reader = ShardReader {
             reading: self.reading.clone(),
             facts: self.facts.clone(),
@@ -304,15 +365,37 @@ impl StreamReader {
             handed_over,
             state: State::default(),
         };
-        self.running.insert(id.clone(), Running { number, closed, owed: debt.owed });
+        self.running.insert(
+            id.clone(),
+            Running {
+                number,
+                closed,
+                owed: debt.owed,
+            },
+        );
         self.readers.spawn(reader.run().map(move |end| (id, end)));
         Ok(())
     }
 
     async fn skip(&mut self, ready: Ready, at: SystemTime) -> Result<(), Stopped> {
         let (shard, facts) = (self.reading.number(), self.facts.clone());
-        self.read_at.insert(ready.id.clone(), Finished { number: shard, at, handed_over: Instant::now() });
-        self.reading.tell(Update::ShardSkipped { shard, id: ready.id, facts, parent: ready.parent, at }).await
+        self.read_at.insert(
+            ready.id.clone(),
+            Finished {
+                number: shard,
+                at,
+                handed_over: Instant::now(),
+            },
+        );
+        self.reading
+            .tell(Update::ShardSkipped {
+                shard,
+                id: ready.id,
+                facts,
+                parent: ready.parent,
+                at,
+            })
+            .await
     }
 
     async fn reader_ended(
@@ -337,9 +420,19 @@ impl StreamReader {
 
     /// Everything of a shard was handed down: its children go on at once.
     async fn shard_was_read(&mut self, id: &ShardId) -> Result<(), Stopped> {
-        let Some(running) = self.running.remove(id) else { return Ok(()) };
-        events::ShardEnded { stream: &self.facts.arn, shard: id }.emit(&self.reading.telemetry);
-        let finished = Finished { number: running.number, at: SystemTime::now(), handed_over: Instant::now() };
+        let Some(running) = self.running.remove(id) else {
+            return Ok(());
+        };
+        events::ShardEnded {
+            stream: &self.facts.arn,
+            shard: id,
+        }
+        .emit(&self.reading.telemetry);
+        let finished = Finished {
+            number: running.number,
+            at: SystemTime::now(),
+            handed_over: Instant::now(),
+        };
         self.read_at.insert(id.clone(), finished);
         self.reading.tell(Update::ShardEnded { shard: running.number }).await?;
         self.lineage.read_to_end(id);
@@ -351,7 +444,9 @@ impl StreamReader {
 
     /// AWS does not know a shard that was not read to its end.
     async fn shard_is_gone(&mut self, id: &ShardId, position: Position) -> Result<(), Stopped> {
-        let Some(running) = self.running.get(id) else { return Ok(()) };
+        let Some(running) = self.running.get(id) else {
+            return Ok(());
+        };
         if running.owed || matches!(position, Position::After(_)) {
             let gap = Gap::at(&self.facts, Some(id), position, LossReason::ShardMissing);
             report(&self.reading, &gap);
@@ -369,13 +464,19 @@ impl StreamReader {
 
     async fn forget_old_markers(&mut self) -> Result<(), Stopped> {
         let old = |finished: &Finished| finished.at.elapsed().is_ok_and(|age| age > MARKER_LIFE);
-        let ids: Vec<ShardId> =
-            self.read_at.iter().filter(|(_, finished)| old(finished)).map(|(id, _)| id.clone()).collect();
+        let ids: Vec<ShardId> = self
+            .read_at
+            .iter()
+            .filter(|(_, finished)| old(finished))
+            .map(|(id, _)| id.clone())
+            .collect();
         for id in ids {
             if self.lineage.forget(&id)
                 && let Some(finished) = self.read_at.remove(&id)
             {
-                self.reading.tell(Update::ShardForgotten { shard: finished.number }).await?;
+                self.reading
+                    .tell(Update::ShardForgotten { shard: finished.number })
+                    .await?;
             }
         }
         Ok(())
@@ -411,7 +512,11 @@ async fn first_answer(reading: &Reading, stream: &str) -> Option<StreamDescripti
             Ok(first) => return Some(first),
             Err(error) => {
                 failures += 1;
-                absent = if error.kind == ErrorKind::NotFound { absent + 1 } else { 0 };
+                absent = if error.kind == ErrorKind::NotFound {
+                    absent + 1
+                } else {
+                    0
+                };
                 reading.telemetry.aws_refused(&error);
                 if absent >= DENIALS_OF_EXISTENCE {
                     return None;
@@ -426,7 +531,10 @@ async fn first_answer(reading: &Reading, stream: &str) -> Option<StreamDescripti
 fn facts_of(stream: &str, description: &StreamDescription) -> StreamFacts {
     StreamFacts {
         arn: stream.to_owned(),
-        table_arn: stream.split_once("/stream/").map_or(stream, |(table, _)| table).to_owned(),
+        table_arn: stream
+            .split_once("/stream/")
+            .map_or(stream, |(table, _)| table)
+            .to_owned(),
         table: description.table.clone(),
         key_schema: description.key_schema.clone(),
         view_type: description.view_type.clone(),

@@ -1,0 +1,80 @@
+//! What happens between the adapter and its sink, and its store.
+
+use std::time::Duration;
+
+use tracing::{error, info, warn};
+
+use crate::telemetry::TableTelemetry;
+
+/// An item's event keeps failing.
+pub struct ItemParked<'a> {
+    /// The item's lane: a hash of its key.
+    pub lane: u64,
+    /// What the sink said last.
+    pub why: &'a str,
+    /// How often it failed.
+    pub failures: u32,
+}
+
+impl ItemParked<'_> {
+    /// Says so; parked items are counted by their gauge.
+    pub fn emit(&self, telemetry: &TableTelemetry) {
+        let item = format!("{:08x}", self.lane >> 32);
+        let failures = self.failures;
+        warn!(
+            code = "DSA-ITEM-PARKED",
+            table = telemetry.table(),
+            item,
+            failures,
+            "an event keeps failing: its item waits, others go on: {}",
+            self.why
+        );
+    }
+}
+
+/// The sink fails as a whole.
+pub struct SinkFailing<'a> {
+    /// What it said last.
+    pub why: &'a str,
+}
+
+impl SinkFailing<'_> {
+    /// Says so.
+    pub fn emit(&self) {
+        warn!(
+            code = "DSA-SINK-FAILING",
+            "the sink fails, delivery waits behind one probe at a time: {}", self.why
+        );
+    }
+}
+
+/// The sink works again.
+pub struct SinkRecovered {
+    /// How long it failed.
+    pub after: Duration,
+}
+
+impl SinkRecovered {
+    /// Says so.
+    pub fn emit(&self) {
+        info!(after_seconds = self.after.as_secs_f64(), "the sink works again");
+    }
+}
+
+/// Positions could not be stored.
+pub struct CheckpointFailed<'a> {
+    /// Why.
+    pub error: &'a str,
+}
+
+impl CheckpointFailed<'_> {
+    /// Says so; attempts are counted where they are made.
+    pub fn emit(&self, telemetry: &TableTelemetry) {
+        error!(
+            code = "DSA-CHECKPOINT-FAILED",
+            table = telemetry.table(),
+            "positions are not stored, delivery goes on; after a restart events would come again: {}",
+            self.error
+        );
+    }
+}

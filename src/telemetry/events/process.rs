@@ -1,0 +1,89 @@
+//! What happens to the process.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+/// The process starts.
+pub struct Starting<'a> {
+    /// Its version.
+    pub version: &'a str,
+    /// The tables, as the user named them.
+    pub tables: &'a str,
+    /// Scheme and authority of the sink; the rest may be secret.
+    pub sink: &'a str,
+}
+
+impl Starting<'_> {
+    /// Says so.
+    pub fn emit(&self) {
+        info!(
+            version = self.version,
+            tables = self.tables,
+            sink = self.sink,
+            "starting"
+        );
+    }
+}
+
+/// The configuration has something in it that the operator should hear.
+pub struct ConfigWarning<'a> {
+    /// What.
+    pub text: &'a str,
+}
+
+impl ConfigWarning<'_> {
+    /// Says so.
+    pub fn emit(&self) {
+        warn!(code = "DSA-CONFIG", "{}", self.text);
+    }
+}
+
+/// The port for probes and metrics is open.
+pub struct Listening {
+    /// Where.
+    pub address: SocketAddr,
+}
+
+impl Listening {
+    /// Says so.
+    pub fn emit(&self) {
+        info!(address = %self.address, "listening");
+    }
+}
+
+/// The process was told to end.
+pub struct ShutdownBegun {
+    /// What was under way.
+    pub in_flight: usize,
+}
+
+impl ShutdownBegun {
+    /// Says so.
+    pub fn emit(&self) {
+        info!(
+            in_flight = self.in_flight,
+            "shutting down: reading has stopped, waiting for answers of the sink"
+        );
+    }
+}
+
+/// The process ends.
+pub struct ShutdownFinished {
+    /// Events that were read and not settled: they come again after a restart.
+    pub unsettled: usize,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl ShutdownFinished {
+    /// Says so.
+    pub fn emit(&self) {
+        info!(
+            unsettled = self.unsettled,
+            took_seconds = self.took.as_secs_f64(),
+            "stopped"
+        );
+    }
+}

@@ -1,0 +1,225 @@
+//! What happens while streams are read.
+
+use std::time::Duration;
+
+use tracing::{debug, error, info, warn};
+
+use crate::streams::client::{CallError, ErrorKind};
+use crate::telemetry::TableTelemetry;
+
+/// A stream is going to be read.
+pub struct StreamOpened<'a> {
+    /// Its ARN.
+    pub stream: &'a str,
+    /// Where shards begin that were never seen.
+    pub start: &'a str,
+}
+
+impl StreamOpened<'_> {
+    /// Says so.
+    pub fn emit(&self, telemetry: &TableTelemetry) {
+        info!(
+            table = telemetry.table(),
+            stream = self.stream,
+            start = self.start,
+            "reading stream"
+        );
+    }
+}
+
+/// A stream was listed as a whole for the first time.
+pub struct StreamListed<'a> {
+    /// Its ARN.
+    pub stream: &'a str,
+    /// Shards being read.
+    pub reading: usize,
+    /// Shards waiting for their parents.
+    pub waiting: usize,
+    /// Shards that need not be read.
+    pub finished: usize,
+}
+
+impl StreamListed<'_> {
+    /// Says so.
+    pub fn emit(&self, telemetry: &TableTelemetry) {
+        let Self {
+            stream,
+            reading,
+            waiting,
+            finished,
+        } = *self;
+        info!(
+            table = telemetry.table(),
+            stream, reading, waiting, finished, "stream listed"
+        );
+    }
+}
+
+/// A stream was read to its end.
+pub struct StreamEnded<'a> {
+    /// Its ARN.
+    pub stream: &'a str,
+    /// How it ended.
+    pub why: &'a str,
+}
+
+impl StreamEnded<'_> {
+    /// Says so.
+    pub fn emit(&self, telemetry: &TableTelemetry) {
+        info!(
+            table = telemetry.table(),
+            stream = self.stream,
+            why = self.why,
+            "stream ended"
+        );
+    }
+}
+
+/// Reading waits for something that is not there yet.
+pub struct StreamAwaited<'a> {
+    /// What is missing.
+    pub what: &'a str,
+}
+
+impl StreamAwaited<'_> {
+    /// Says so.
+    pub fn emit(&self, telemetry: &TableTelemetry) {
+        warn!(
+            code = "DSA-STREAM-AWAITED",
+            table = telemetry.table(),
+            "waiting for {}",
+            self.what
+        );
+    }
+}
+
+/// A shard is going to be read.
+pub struct ShardOpened<'a> {
+    /// The stream's ARN.
+    pub stream: &'a str,
+    /// The shard's id.
+    pub shard: &'a str,
+    /// Where reading begins.
+    pub from: &'a str,
+}
+
+impl ShardOpened<'_> {
+    /// Says so.
+    pub fn emit(&self, telemetry: &TableTelemetry) {
+        info!(
+            table = telemetry.table(),
+            shard = self.shard,
+            from = self.from,
+            "reading shard"
+        );
+        debug!(stream = self.stream, shard = self.shard, "shard's stream");
+    }
+}
+
+/// A shard was read to its end.
+pub struct ShardEnded<'a> {
+    /// The stream's ARN.
+    pub stream: &'a str,
+    /// The shard's id.
+    pub shard: &'a str,
+}
+
+impl ShardEnded<'_> {
+    /// Says so.
+    pub fn emit(&self, telemetry: &TableTelemetry) {
+        info!(table = telemetry.table(), shard = self.shard, "shard read to its end");
+        debug!(stream = self.stream, shard = self.shard, "shard's stream");
+    }
+}
+
+/// A child got its first answer after its parent's end was read.
+pub struct ShardHandedOver<'a> {
+    /// The stream's ARN.
+    pub stream: &'a str,
+    /// The child's id.
+    pub shard: &'a str,
+    /// How long that took.
+    pub took: Duration,
+}
+
+impl ShardHandedOver<'_> {
+    /// Says and counts so.
+    pub fn emit(&self, telemetry: &TableTelemetry) {
+        telemetry.metrics().shard_handover.observe(self.took.as_secs_f64());
+        debug!(table = telemetry.table(), stream = self.stream, shard = self.shard, took = ?self.took, "shard handed over");
+    }
+}
+
+/// AWS refused a call.
+pub struct AwsRefused<'a> {
+    /// The call and why it was refused.
+    pub error: &'a CallError,
+    /// How often since it was last said.
+    pub times: u64,
+}
+
+impl AwsRefused<'_> {
+    /// Says so; calls are counted where they are made.
+    pub fn emit(&self, telemetry: &TableTelemetry) {
+        let code = match self.error.kind {
+            ErrorKind::Denied => "DSA-AWS-DENIED",
+            ErrorKind::Throttled | ErrorKind::LimitExceeded => "DSA-AWS-THROTTLED",
+            _ => "DSA-AWS-FAILING",
+        };
+        warn!(
+            code,
+            table = telemetry.table(),
+            aws_code = self.error.code,
+            times = self.times,
+            "{}",
+            self.error
+        );
+    }
+}
+
+/// AWS answers again.
+pub struct AwsRecovered;
+
+impl AwsRecovered {
+    /// Says so.
+    pub fn emit(&self, telemetry: &TableTelemetry) {
+        info!(table = telemetry.table(), "AWS answers again");
+    }
+}
+
+/// Continuity cannot be proved.
+pub struct DataLost<'a> {
+    /// The stream's ARN.
+    pub stream: &'a str,
+    /// The shard, unless the whole stream is gone.
+    pub shard: Option<&'a str>,
+    /// Where reading stood.
+    pub position: &'a str,
+    /// `trimmed`, `shard-missing`, `stream-missing` or `undecodable`.
+    pub reason: &'static str,
+    /// What was seen.
+    pub detail: &'a str,
+}
+
+impl DataLost<'_> {
+    /// Says and counts so.
+    pub fn emit(&self, telemetry: &TableTelemetry) {
+        let table = telemetry.table();
+        telemetry
+            .metrics()
+            .data_loss
+            .with_label_values(&[table, self.reason])
+            .inc();
+        let Self {
+            stream,
+            shard,
+            position,
+            reason,
+            detail,
+        } = *self;
+        error!(
+            code = "DSA-DATA-LOSS",
+            table, stream, shard, position, reason, detail, "data was lost, or may have been"
+        );
+    }
+}
