@@ -112,10 +112,7 @@ impl Config {
         let delivery = Delivery::read(reader);
         let process = Process::read(reader);
         let identity = Identity::read(reader);
-        let component = identity
-            .as_ref()
-            .ok()
-            .and_then(|identity| identity.component.as_deref());
+        let component = identity.as_ref().ok().and_then(|identity| identity.component.as_deref());
         let log = Log::read(reader, component, facts.stdout_is_terminal);
         let aws = Aws::read(reader);
         Ok(Self {

@@ -72,40 +72,18 @@ struct Stream {
 impl Encoder {
     /// An encoder for one stream.
     pub fn new(settings: EncoderSettings) -> Self {
-        let EncoderSettings {
-            profile,
-            data,
-            mode,
-            table_arn,
-            stream_arn,
-            key_schema,
-        } = settings;
+        let EncoderSettings { profile, data, mode, table_arn, stream_arn, key_schema } = settings;
         let region = region_of(&stream_arn).to_owned();
         let mut lanes = DefaultHasher::new();
         table_arn.hash(&mut lanes);
-        Self {
-            mode,
-            stream: Stream {
-                profile,
-                data,
-                table_arn,
-                stream_arn,
-                region,
-                key_schema,
-            },
-            lanes,
-        }
+        Self { mode, stream: Stream { profile, data, table_arn, stream_arn, region, key_schema }, lanes }
     }
 
     /// The message that tells a record, read at `recorded`.
     ///
     /// The same record and moment always give the same message.
     pub fn encode(&self, record: &Record, recorded: SystemTime) -> Message {
-        let event = RecordEvent {
-            stream: &self.stream,
-            record,
-            recorded,
-        };
+        let event = RecordEvent { stream: &self.stream, record, recorded };
         match self.mode {
             Mode::Binary => event.deserialize_binary(BinaryMode::new()),
         }

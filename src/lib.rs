@@ -18,6 +18,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod delivery;
 pub mod event;
+pub mod pipeline;
 pub mod progress;
 pub mod streams;
 pub mod telemetry;

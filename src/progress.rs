@@ -10,6 +10,8 @@
 //! - Memory grows with the records that are read and not settled, and with the number of shards; not with the records
 //!   that were settled behind an unsettled one.
 
+pub mod ledger;
+
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
@@ -82,20 +84,11 @@ impl Progress {
     /// Nothing happens to a shard that was never opened: the ticket then settles nothing.
     pub fn read(&mut self, shard: ShardNumber, position: Position, created: Option<SystemTime>) -> Ticket {
         let Some(state) = self.shards.get_mut(&shard) else {
-            return Ticket {
-                shard,
-                ordinal: u64::MAX,
-            };
+            return Ticket { shard, ordinal: u64::MAX };
         };
         let ordinal = state.next_ordinal;
         state.next_ordinal += 1;
-        state.unsettled.insert(
-            ordinal,
-            Unsettled {
-                before: state.read_to,
-                created,
-            },
-        );
+        state.unsettled.insert(ordinal, Unsettled { before: state.read_to, created });
         state.read_to = position;
         self.unsettled += 1;
         Ticket { shard, ordinal }
@@ -139,11 +132,7 @@ impl Progress {
         if !self.ancestors_finished(state) {
             return None;
         }
-        let safe = state
-            .unsettled
-            .values()
-            .next()
-            .map_or(state.read_to, |oldest| oldest.before);
+        let safe = state.unsettled.values().next().map_or(state.read_to, |oldest| oldest.before);
         Some(Standing::Reading(safe))
     }
 
@@ -159,10 +148,7 @@ impl Progress {
 
     /// The creation time of the oldest record that is not settled, as far as records say theirs.
     pub fn oldest_unsettled(&self) -> Option<SystemTime> {
-        self.shards
-            .values()
-            .filter_map(|shard| shard.unsettled.values().find_map(|record| record.created))
-            .min()
+        self.shards.values().filter_map(|shard| shard.unsettled.values().find_map(|record| record.created)).min()
     }
 
     /// Behind the last record read of a shard.
@@ -194,20 +180,14 @@ impl Progress {
                 if let Some(state) = self.shards.get_mut(&candidate) {
                     state.finished = true;
                 }
-                let heirs = self
-                    .shards
-                    .iter()
-                    .filter(|(_, state)| state.ancestors.contains(&candidate));
+                let heirs = self.shards.iter().filter(|(_, state)| state.ancestors.contains(&candidate));
                 candidates.extend(heirs.map(|(number, _)| *number));
             }
         }
     }
 
     fn ancestors_finished(&self, shard: &Shard) -> bool {
-        shard
-            .ancestors
-            .iter()
-            .all(|ancestor| self.shards.get(ancestor).is_none_or(|state| state.finished))
+        shard.ancestors.iter().all(|ancestor| self.shards.get(ancestor).is_none_or(|state| state.finished))
     }
 }
 

@@ -3,6 +3,8 @@
 pub mod budget;
 pub mod client;
 pub mod discovery;
+pub mod find;
+pub mod follow;
 pub mod lineage;
 pub mod pace;
 pub mod position;

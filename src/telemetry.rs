@@ -33,12 +33,7 @@ impl TableTelemetry {
     /// The telemetry of the table that the user named so.
     pub fn new(table: &str, metrics: &Metrics, health: Arc<TableHealth>) -> Arc<Self> {
         let metrics = metrics.table(table);
-        Arc::new(Self {
-            table: table.to_owned(),
-            metrics,
-            health,
-            repeated: Repeated::default(),
-        })
+        Arc::new(Self { table: table.to_owned(), metrics, health, repeated: Repeated::default() })
     }
 
     /// The table's name.
@@ -68,12 +63,8 @@ impl TableTelemetry {
 
     /// The shards in each stage.
     pub fn shards(&self, counts: Counts) {
-        let set = |state: &str, count: usize| {
-            self.metrics
-                .shards
-                .with_label_values(&[&*self.table, state])
-                .set(count as i64)
-        };
+        let set =
+            |state: &str, count: usize| self.metrics.shards.with_label_values(&[&*self.table, state]).set(count as i64);
         set("reading", counts.reading);
         set("waiting", counts.waiting);
         set("finished", counts.finished);
@@ -82,14 +73,8 @@ impl TableTelemetry {
 
     /// A call to AWS took so long and ended so: `records`, `empty`, `ok` or the error's code.
     pub fn aws_call(&self, operation: &str, result: &str, took: Duration) {
-        self.metrics
-            .aws_calls
-            .with_label_values(&[&*self.table, operation, result])
-            .inc();
-        self.metrics
-            .aws_call_duration
-            .with_label_values(&[&*self.table, operation])
-            .observe(took.as_secs_f64());
+        self.metrics.aws_calls.with_label_values(&[&*self.table, operation, result]).inc();
+        self.metrics.aws_call_duration.with_label_values(&[&*self.table, operation]).observe(took.as_secs_f64());
     }
 
     /// AWS answered what reading needs: whatever it refused before is over.
@@ -104,12 +89,8 @@ impl TableTelemetry {
     /// AWS refused a call that reading needs. The first of its kind is logged, and then one a minute.
     pub fn aws_refused(&self, error: &CallError) {
         let denied = error.kind == ErrorKind::Denied;
-        self.health
-            .hindered(Obstacle::Aws, &error.to_string(), denied, Instant::now());
-        if let Some(times) = self
-            .repeated
-            .is_news(&format!("{} {}", error.operation, error.code), Instant::now())
-        {
+        self.health.hindered(Obstacle::Aws, &error.to_string(), denied, Instant::now());
+        if let Some(times) = self.repeated.is_news(&format!("{} {}", error.operation, error.code), Instant::now()) {
             events::AwsRefused { error, times }.emit(self);
         }
     }
@@ -147,17 +128,11 @@ impl TableTelemetry {
     pub fn checkpoint_written(&self, result: Result<(), &str>) {
         match result {
             Ok(()) => {
-                self.metrics
-                    .checkpoint_writes
-                    .with_label_values(&[&*self.table, "ok"])
-                    .inc();
+                self.metrics.checkpoint_writes.with_label_values(&[&*self.table, "ok"]).inc();
                 self.repeated.forget_kind("checkpoint");
             }
             Err(error) => {
-                self.metrics
-                    .checkpoint_writes
-                    .with_label_values(&[&*self.table, "error"])
-                    .inc();
+                self.metrics.checkpoint_writes.with_label_values(&[&*self.table, "error"]).inc();
                 if self.repeated.is_news("checkpoint", Instant::now()).is_some() {
                     events::CheckpointFailed { error }.emit(self);
                 }

@@ -77,19 +77,9 @@ impl FileStore {
         let path = resolved(path)?;
         let lock = lock(&path)?;
         let document = read(&path)?;
-        let state = Arc::new(Mutex::new(Kept {
-            document,
-            change: 0,
-            written: 0,
-        }));
+        let state = Arc::new(Mutex::new(Kept { document, change: 0, written: 0 }));
         let (group, writing) = (group.to_owned(), tokio::sync::Mutex::new(()));
-        Ok(Self {
-            path,
-            group,
-            state,
-            writing,
-            _lock: lock,
-        })
+        Ok(Self { path, group, state, writing, _lock: lock })
     }
 
     async fn put(&self, table: &str, state: TableState) -> Result<(), StoreError> {
@@ -113,10 +103,7 @@ impl FileStore {
 impl CheckpointStore for FileStore {
     fn load<'a>(&'a self, table: &'a str) -> BoxFuture<'a, Result<Option<TableState>, StoreError>> {
         let kept = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let state = kept
-            .document
-            .get(&self.group, table)
-            .map_err(|error| StoreError(error.to_string()));
+        let state = kept.document.get(&self.group, table).map_err(|error| StoreError(error.to_string()));
         futures_util::future::ready(state).boxed()
     }
 
@@ -141,10 +128,7 @@ fn write_if_behind(path: &Path, state: &Mutex<Kept>, change: u64) -> io::Result<
 /// The file itself where the path is a symbolic link: replacing the link would leave the file behind it as it was.
 fn resolved(path: &Path) -> Result<PathBuf, OpenError> {
     if path.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink()) {
-        return path.canonicalize().map_err(|source| OpenError::Io {
-            path: path.to_owned(),
-            source,
-        });
+        return path.canonicalize().map_err(|source| OpenError::Io { path: path.to_owned(), source });
     }
     Ok(path.to_owned())
 }
@@ -153,17 +137,12 @@ fn lock(path: &Path) -> Result<File, OpenError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let name = PathBuf::from(name);
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&name)
-        .map_err(|source| match source.kind() {
-            ErrorKind::NotFound => OpenError::NoFolder(path.to_owned()),
-            _ => OpenError::Io {
-                path: name.clone(),
-                source,
-            },
+    let file =
+        OpenOptions::new().create(true).truncate(false).write(true).open(&name).map_err(|source| {
+            match source.kind() {
+                ErrorKind::NotFound => OpenError::NoFolder(path.to_owned()),
+                _ => OpenError::Io { path: name.clone(), source },
+            }
         })?;
     match file.try_lock() {
         Ok(()) => Ok(file),
@@ -174,15 +153,9 @@ fn lock(path: &Path) -> Result<File, OpenError> {
 
 fn read(path: &Path) -> Result<Document, OpenError> {
     match std::fs::read(path) {
-        Ok(text) => Document::parse(&text).map_err(|source| OpenError::Foreign {
-            path: path.to_owned(),
-            source,
-        }),
+        Ok(text) => Document::parse(&text).map_err(|source| OpenError::Foreign { path: path.to_owned(), source }),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Document::empty()),
-        Err(source) => Err(OpenError::Io {
-            path: path.to_owned(),
-            source,
-        }),
+        Err(source) => Err(OpenError::Io { path: path.to_owned(), source }),
     }
 }
 

@@ -41,10 +41,7 @@ impl Aws {
             let why = "AWS_ASSUME_ROLE_ARN is not set".into();
             return Err(reader.refused(&variables::AWS_ASSUME_ROLE_EXTERNAL_ID, why));
         }
-        Ok(Self {
-            assume_role_arn,
-            assume_role_external_id,
-        })
+        Ok(Self { assume_role_arn, assume_role_external_id })
     }
 }
 
@@ -53,9 +50,7 @@ fn role_arn(text: &str) -> Result<String, Refusal> {
     let parts: Vec<&str> = text.splitn(6, ':').collect();
     let is_role = match parts[..] {
         ["arn", partition, "iam", "", account, resource] => {
-            let has_name = resource
-                .strip_prefix("role/")
-                .is_some_and(|name| !name.is_empty() && !name.ends_with('/'));
+            let has_name = resource.strip_prefix("role/").is_some_and(|name| !name.is_empty() && !name.ends_with('/'));
             !partition.is_empty() && !account.is_empty() && has_name
         }
         _ => false,

@@ -34,10 +34,7 @@ impl Environment {
         let is_set = |name: &str| self.0.contains_key(name);
         let suspects = self.0.keys().filter_map(|found| {
             let known = spelling::meant(found, is_set)?;
-            Some(Warning::Misspelt {
-                found: found.clone(),
-                known,
-            })
+            Some(Warning::Misspelt { found: found.clone(), known })
         });
         suspects.collect()
     }

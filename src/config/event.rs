@@ -52,12 +52,7 @@ impl Event {
         let data = reader.value(&variables::EVENT_DATA, EventData::parse);
         let mode = reader.value(&variables::EVENT_MODE, EventMode::parse);
         let overrides = reader.optional(&variables::K_CE_OVERRIDES, overrides);
-        Ok(Self {
-            profile: profile?,
-            data: data?,
-            mode: mode?,
-            overrides: overrides?.unwrap_or_default(),
-        })
+        Ok(Self { profile: profile?, data: data?, mode: mode?, overrides: overrides?.unwrap_or_default() })
     }
 }
 

@@ -39,9 +39,7 @@ pub fn markdown() -> String {
         text.push_str(&format!("**{}**\n\n", group.title()));
         text.push_str("| variable | default | takes | meaning |\n|---|---|---|---|\n");
         for variable in listed(group) {
-            let Variable {
-                name, takes, meaning, ..
-            } = variable;
+            let Variable { name, takes, meaning, .. } = variable;
             let fallback = variable.shown_fallback();
             text.push_str(&format!("| `{name}` | {fallback} | {takes} | {meaning} |\n"));
         }

@@ -23,11 +23,6 @@ impl Identity {
         let name = reader.optional(&variables::NAME, parse::text);
         let component = reader.optional(&variables::K_COMPONENT, parse::text);
         let pod = reader.optional(&variables::POD_NAME, parse::text);
-        Ok(Self {
-            namespace: namespace?,
-            name: name?,
-            component: component?,
-            pod: pod?,
-        })
+        Ok(Self { namespace: namespace?, name: name?, component: component?, pod: pod? })
     }
 }

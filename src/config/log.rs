@@ -41,10 +41,7 @@ impl Log {
             None if stdout_is_terminal => LogFormat::Text,
             None => reader.value(&variables::LOG_FORMAT, LogFormat::parse)?,
         };
-        Ok(Self {
-            format,
-            filter: filter?,
-        })
+        Ok(Self { format, filter: filter? })
     }
 }
 
@@ -85,10 +82,7 @@ fn level(text: &str, component: Option<&str>) -> Result<Option<&'static str>, &'
         Some(zap) => zap.as_str().ok_or("its zap-logger-config is not a text")?,
     };
     let zap: Map<String, Value> = serde_json::from_str(zap).map_err(|_| "its zap-logger-config is not JSON")?;
-    zap.get("level")
-        .filter(|level| !is_blank(level))
-        .map(filter_of)
-        .transpose()
+    zap.get("level").filter(|level| !is_blank(level)).map(filter_of).transpose()
 }
 
 fn is_blank(value: &Value) -> bool {

@@ -60,12 +60,7 @@ impl Held {
 impl Mistake {
     pub(super) fn new(variable: &Variable, held: Held, why: impl Into<Cow<'static, str>>) -> Self {
         let takes = variable.takes.to_string().replace('`', "");
-        Self {
-            variable: variable.name,
-            held,
-            why: why.into(),
-            takes,
-        }
+        Self { variable: variable.name, held, why: why.into(), takes }
     }
 }
 
@@ -82,11 +77,7 @@ impl fmt::Display for Held {
 
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} {}: {}; it takes {}",
-            self.variable, self.held, self.why, self.takes
-        )
+        write!(f, "{} {}: {}; it takes {}", self.variable, self.held, self.why, self.takes)
     }
 }
 

@@ -18,15 +18,8 @@ const MIB: u64 = 1024 * KIB;
 const GIB: u64 = 1024 * MIB;
 
 /// Units of sizes, in bytes.
-const SIZE_UNITS: [(&str, u64); 7] = [
-    ("B", 1),
-    ("KiB", KIB),
-    ("MiB", MIB),
-    ("GiB", GIB),
-    ("KB", 1_000),
-    ("MB", 1_000_000),
-    ("GB", 1_000_000_000),
-];
+const SIZE_UNITS: [(&str, u64); 7] =
+    [("B", 1), ("KiB", KIB), ("MiB", MIB), ("GiB", GIB), ("KB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000)];
 
 /// Any text.
 pub(super) fn text(text: &str) -> Result<String, Refusal> {
@@ -61,10 +54,7 @@ pub(super) fn size(text: &str) -> Result<usize, Refusal> {
         return Err(format!("a number without a unit, did you mean {}MiB?", clipped(number)).into());
     }
     let number: u64 = number.parse().map_err(|_| "not a whole number and a unit")?;
-    let unit = SIZE_UNITS
-        .iter()
-        .find(|(name, _)| *name == unit.trim_start())
-        .ok_or("not a unit of sizes")?;
+    let unit = SIZE_UNITS.iter().find(|(name, _)| *name == unit.trim_start()).ok_or("not a unit of sizes")?;
     let bytes = number.checked_mul(unit.1).ok_or("too large")?;
     let bytes = in_range(bytes, &SIZES)?;
     usize::try_from(bytes).map_err(|_| "too large for this machine".into())
@@ -80,10 +70,7 @@ pub(super) fn concurrency(text: &str) -> Result<NonZeroUsize, Refusal> {
 /// `0.0.0.0:8080`, `[::]:8080`, or `:8080` for every IPv4 address.
 pub(super) fn address(text: &str) -> Result<SocketAddr, Refusal> {
     let parsed = match text.strip_prefix(':') {
-        Some(port) => port
-            .parse()
-            .ok()
-            .map(|port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))),
+        Some(port) => port.parse().ok().map(|port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))),
         None => text.parse().ok(),
     };
     parsed.ok_or("not an IP address and port".into())
@@ -118,9 +105,6 @@ fn clipped(digits: &str) -> &str {
 
 /// Why two durations do not go together.
 pub(super) fn reversed(low: &str, low_value: Duration, high: &str, high_value: Duration) -> Refusal {
-    let (low_value, high_value) = (
-        humantime::format_duration(low_value),
-        humantime::format_duration(high_value),
-    );
+    let (low_value, high_value) = (humantime::format_duration(low_value), humantime::format_duration(high_value));
     format!("{low} ({low_value}) is longer than {high} ({high_value})").into()
 }

@@ -23,10 +23,6 @@ impl Process {
         let buffer_memory = reader.value(&variables::BUFFER_MEMORY, parse::size);
         let shutdown_timeout = reader.value(&variables::SHUTDOWN_TIMEOUT, parse::duration);
         let http_address = reader.value(&variables::HTTP_ADDRESS, parse::address);
-        Ok(Self {
-            buffer_memory: buffer_memory?,
-            shutdown_timeout: shutdown_timeout?,
-            http_address: http_address?,
-        })
+        Ok(Self { buffer_memory: buffer_memory?, shutdown_timeout: shutdown_timeout?, http_address: http_address? })
     }
 }

@@ -23,11 +23,7 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn new(warnings: Vec<Warning>) -> Self {
-        Self {
-            given: Given::default(),
-            mistakes: Vec::new(),
-            warnings,
-        }
+        Self { given: Given::default(), mistakes: Vec::new(), warnings }
     }
 
     pub(super) fn take(&mut self, given: Given) {
@@ -124,17 +120,10 @@ impl Reader {
     /// The configuration, if nothing was wrong.
     pub(super) fn finish(mut self, config: Result<Config, Reported>) -> Result<Config, Mistakes> {
         match config {
-            Ok(config) if self.mistakes.is_empty() => Ok(Config {
-                warnings: self.warnings,
-                ..config
-            }),
+            Ok(config) if self.mistakes.is_empty() => Ok(Config { warnings: self.warnings, ..config }),
             _ => {
-                self.warnings
-                    .retain(|warning| matches!(warning, Warning::Misspelt { .. }));
-                Err(Mistakes {
-                    mistakes: self.mistakes,
-                    warnings: self.warnings,
-                })
+                self.warnings.retain(|warning| matches!(warning, Warning::Misspelt { .. }));
+                Err(Mistakes { mistakes: self.mistakes, warnings: self.warnings })
             }
         }
     }

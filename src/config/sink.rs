@@ -28,12 +28,7 @@ impl Sink {
 
 fn parse(text: &str) -> Result<Sink, Refusal> {
     let uri: Uri = text.parse().map_err(|_| "not a URL")?;
-    let Parts {
-        scheme,
-        authority,
-        path_and_query,
-        ..
-    } = uri.into_parts();
+    let Parts { scheme, authority, path_and_query, .. } = uri.into_parts();
     let scheme = scheme.filter(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS);
     let scheme = scheme.ok_or("its scheme is neither http nor https")?;
     let authority = authority.ok_or("it has no host")?;
@@ -45,15 +40,8 @@ fn parse(text: &str) -> Result<Sink, Refusal> {
     check_host(&host)?;
     let authorization = user_info.map(basic).transpose()?;
     let path_and_query = path_and_query.unwrap_or(PathAndQuery::from_static("/"));
-    let uri = Uri::builder()
-        .scheme(scheme)
-        .authority(host)
-        .path_and_query(path_and_query)
-        .build();
-    Ok(Sink {
-        uri: uri.map_err(|_| "not a URL")?,
-        authorization,
-    })
+    let uri = Uri::builder().scheme(scheme).authority(host).path_and_query(path_and_query).build();
+    Ok(Sink { uri: uri.map_err(|_| "not a URL")?, authorization })
 }
 
 fn check_host(host: &Authority) -> Result<(), Refusal> {

@@ -96,18 +96,10 @@ impl Pace {
         let idle_max = reader.value(&variables::IDLE_POLL_INTERVAL_MAX, parse::duration);
         let (poll_interval, idle_poll_interval_max) = (interval?, idle_max?);
         if poll_interval > idle_poll_interval_max {
-            let why = parse::reversed(
-                "POLL_INTERVAL",
-                poll_interval,
-                "IDLE_POLL_INTERVAL_MAX",
-                idle_poll_interval_max,
-            );
+            let why = parse::reversed("POLL_INTERVAL", poll_interval, "IDLE_POLL_INTERVAL_MAX", idle_poll_interval_max);
             return Err(reader.refused_pair(&variables::POLL_INTERVAL, &variables::IDLE_POLL_INTERVAL_MAX, why));
         }
-        Ok(Self {
-            poll_interval,
-            idle_poll_interval_max,
-        })
+        Ok(Self { poll_interval, idle_poll_interval_max })
     }
 }
 
@@ -129,9 +121,7 @@ fn checkpoint_store(text: &str) -> Result<CheckpointStore, Refusal> {
     if text == "memory" {
         return Ok(CheckpointStore::Memory);
     }
-    let path = text
-        .strip_prefix("file:")
-        .ok_or("not a store that this version knows")?;
+    let path = text.strip_prefix("file:").ok_or("not a store that this version knows")?;
     let path = match path.strip_prefix("//") {
         Some(path) if path.starts_with('/') => path,
         Some(_) => return Err("a file URL with a host".into()),

@@ -8,14 +8,7 @@ use strsim::damerau_levenshtein;
 use super::variables::ALL;
 
 /// Prefixes that are forgotten, or added in the belief that they must be there; the longest first.
-const PREFIXES: [&str; 6] = [
-    "DYNAMODB_STREAMS_ADAPTER_",
-    "DYNAMODB_STREAMS_",
-    "DYNAMODB_",
-    "ADAPTER_",
-    "AWS_",
-    "K_",
-];
+const PREFIXES: [&str; 6] = ["DYNAMODB_STREAMS_ADAPTER_", "DYNAMODB_STREAMS_", "DYNAMODB_", "ADAPTER_", "AWS_", "K_"];
 
 /// From this length on a name may have two typos; below, one.
 const LONG: usize = 14;
@@ -30,9 +23,7 @@ pub(super) fn meant(found: &str, is_set: impl Fn(&str) -> bool) -> Option<&'stat
         return None;
     }
     let upper = found.to_ascii_uppercase();
-    let typo = names()
-        .filter_map(|known| Some((slips(&upper, known)?, known)))
-        .min_by_key(|(slips, _)| *slips);
+    let typo = names().filter_map(|known| Some((slips(&upper, known)?, known))).min_by_key(|(slips, _)| *slips);
     let other_prefix = || names().find(|known| [*known, stem(known)].contains(&stem(&upper)) && !is_set(known));
     typo.map(|(_, known)| known).or_else(other_prefix)
 }
@@ -61,8 +52,5 @@ fn allowed(known: &str) -> usize {
 }
 
 fn stem(name: &str) -> &str {
-    PREFIXES
-        .iter()
-        .find_map(|prefix| name.strip_prefix(prefix))
-        .unwrap_or(name)
+    PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name)
 }

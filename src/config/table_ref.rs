@@ -73,11 +73,7 @@ impl FromStr for TableRef {
             return from_arn(text).ok_or(InvalidTableRef::Arn);
         }
         match is_table_name(text) {
-            true => Ok(Self {
-                text: text.to_owned(),
-                table: text.to_owned(),
-                arn: None,
-            }),
+            true => Ok(Self { text: text.to_owned(), table: text.to_owned(), arn: None }),
             false => Err(InvalidTableRef::Name),
         }
     }
@@ -123,16 +119,8 @@ fn from_arn(text: &str) -> Option<TableRef> {
         return None;
     }
     let table_arn = format!("arn:{partition}:dynamodb:{region}:{account}:table/{table}");
-    let arn = Arn {
-        region: region.to_owned(),
-        table_arn,
-        is_stream: label.is_some(),
-    };
-    Some(TableRef {
-        text: text.to_owned(),
-        table: table.to_owned(),
-        arn: Some(arn),
-    })
+    let arn = Arn { region: region.to_owned(), table_arn, is_stream: label.is_some() };
+    Some(TableRef { text: text.to_owned(), table: table.to_owned(), arn: Some(arn) })
 }
 
 fn is_table_name(text: &str) -> bool {

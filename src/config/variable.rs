@@ -77,15 +77,8 @@ pub enum Group {
 
 impl Group {
     /// The groups that lists show, in their order.
-    pub const LISTED: [Self; 7] = [
-        Self::Source,
-        Self::Event,
-        Self::Delivery,
-        Self::Process,
-        Self::Log,
-        Self::Aws,
-        Self::Identity,
-    ];
+    pub const LISTED: [Self; 7] =
+        [Self::Source, Self::Event, Self::Delivery, Self::Process, Self::Log, Self::Aws, Self::Identity];
 
     /// The heading.
     pub fn title(self) -> &'static str {

@@ -70,11 +70,7 @@ pub struct Attempt {
 impl SinkHealth {
     /// A sink of which nothing is known yet; probes will follow `backoff`.
     pub fn new(backoff: Backoff) -> Self {
-        Self {
-            backoff,
-            state: State::Up { failed: Vec::new() },
-            outages: 0,
-        }
+        Self { backoff, state: State::Up { failed: Vec::new() }, outages: 0 }
     }
 
     /// When an attempt may start: now, or at a later moment; nothing while a probe is under way.
@@ -177,11 +173,7 @@ mod tests {
     }
 
     fn attempt(lane: LaneKey, first: bool) -> Attempt {
-        Attempt {
-            lane,
-            first,
-            probe: None,
-        }
+        Attempt { lane, first, probe: None }
     }
 
     fn take_down(health: &mut SinkHealth, now: Instant) {
@@ -230,21 +222,8 @@ mod tests {
         assert_eq!(health.may_start(true, due), None, "a second probe beside the first");
 
         health.failed(attempt(50, true), None, due, 0.0);
-        assert_eq!(
-            health.may_start(true, due),
-            None,
-            "a leftover from before the outage is not the probe"
-        );
-        health.failed(
-            Attempt {
-                lane: 9,
-                first: true,
-                probe,
-            },
-            None,
-            due,
-            1.0,
-        );
+        assert_eq!(health.may_start(true, due), None, "a leftover from before the outage is not the probe");
+        health.failed(Attempt { lane: 9, first: true, probe }, None, due, 1.0);
         assert_eq!(health.may_start(true, due), Some(due + Duration::from_millis(400)));
     }
 
@@ -255,16 +234,7 @@ mod tests {
         for _ in 0..20 {
             now = health.may_start(false, now).unwrap();
             let probe = health.started();
-            health.failed(
-                Attempt {
-                    lane: 1,
-                    first: false,
-                    probe,
-                },
-                None,
-                now,
-                1.0,
-            );
+            health.failed(Attempt { lane: 1, first: false, probe }, None, now, 1.0);
         }
         assert_eq!(health.may_start(false, now), Some(now + Duration::from_secs(30)));
         assert!(health.may_start(true, now).unwrap() <= now + Duration::from_millis(200));

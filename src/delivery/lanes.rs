@@ -119,21 +119,13 @@ impl<T: Cargo> Lanes<T> {
         self.under_way += 1;
         self.repeats_under_way += usize::from(lane.failures > 0);
         let first_try = *lane.first_try.get_or_insert(now);
-        Some(Departure {
-            lane: key,
-            event: &lane.head,
-            failures: lane.failures,
-            first_try,
-        })
+        Some(Departure { lane: key, event: &lane.head, failures: lane.failures, first_try })
     }
 
     /// Whether an event that was never tried is waiting for its turn, and whether one that failed is.
     pub fn waiting(&mut self, now: Instant) -> (bool, bool) {
         self.end_pauses(now);
-        (
-            !self.fresh.is_empty(),
-            !self.due.is_empty() && self.has_place_for_repeat(),
-        )
+        (!self.fresh.is_empty(), !self.due.is_empty() && self.has_place_for_repeat())
     }
 
     /// Whether another event may be under way.
@@ -146,26 +138,21 @@ impl<T: Cargo> Lanes<T> {
         self.pausing.peek().map(|Reverse((end, _))| *end)
     }
 
-    /// The event under way in this lane is settled: returns it and lets the lane's next one queue up.
-    pub fn settle(&mut self, key: LaneKey) -> Option<T> {
+    /// The event under way in this lane is settled: returns it and whether it was parked, and lets the lane's next one
+    /// queue up.
+    pub fn settle(&mut self, key: LaneKey) -> Option<(T, bool)> {
         let mut lane = self.lanes.remove(&key)?;
         debug_assert_eq!(lane.state, State::UnderWay, "only an event under way can be settled");
         self.leave(&lane);
         self.parked -= usize::from(lane.parked);
         match lane.rest.pop_front() {
-            None => Some(lane.head),
+            None => Some((lane.head, lane.parked)),
             Some(next) => {
                 let settled = std::mem::replace(&mut lane.head, next);
                 let rest = std::mem::take(&mut lane.rest);
-                self.lanes.insert(
-                    key,
-                    Lane {
-                        rest,
-                        ..Lane::new(lane.head)
-                    },
-                );
+                self.lanes.insert(key, Lane { rest, ..Lane::new(lane.head) });
                 self.fresh.push_back(key);
-                Some(settled)
+                Some((settled, lane.parked))
             }
         }
     }
@@ -249,11 +236,7 @@ impl<T: Cargo> Lanes<T> {
         {
             return Some(key);
         }
-        if allowed == Allowed::Repeats {
-            None
-        } else {
-            self.fresh.pop_front()
-        }
+        if allowed == Allowed::Repeats { None } else { self.fresh.pop_front() }
     }
 
     fn end_pauses(&mut self, now: Instant) {
@@ -275,14 +258,7 @@ impl<T: Cargo> Lanes<T> {
 
 impl<T> Lane<T> {
     fn new(head: T) -> Self {
-        Self {
-            head,
-            rest: VecDeque::new(),
-            failures: 0,
-            first_try: None,
-            state: State::Queued,
-            parked: false,
-        }
+        Self { head, rest: VecDeque::new(), failures: 0, first_try: None, state: State::Queued, parked: false }
     }
 }
 

@@ -48,11 +48,7 @@ impl Backoff {
     /// # Errors
     /// When `min` is zero or above `max`.
     pub fn try_new(min: Duration, max: Duration) -> Result<Self, InvalidBackoff> {
-        if min.is_zero() || min > max {
-            Err(InvalidBackoff)
-        } else {
-            Ok(Self { min, max })
-        }
+        if min.is_zero() || min > max { Err(InvalidBackoff) } else { Ok(Self { min, max }) }
     }
 
     /// The longest pause.
@@ -94,9 +90,7 @@ mod tests {
         for status in [401, 403, 404, 408, 409, 425, 429, 500, 502, 503, 504, 599] {
             assert_eq!(judge(status), Verdict::SinkFault, "{status}");
         }
-        for status in [
-            100, 300, 301, 302, 307, 308, 400, 402, 405, 410, 411, 413, 414, 415, 422, 426, 431, 451, 600,
-        ] {
+        for status in [100, 300, 301, 302, 307, 308, 400, 402, 405, 410, 411, 413, 414, 415, 422, 426, 431, 451, 600] {
             assert_eq!(judge(status), Verdict::EventFault, "{status}");
         }
     }

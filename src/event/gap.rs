@@ -61,9 +61,7 @@ impl Gap {
         if let Some(time) = timestamp::from_system(noticed) {
             event = event.extension("recordedtime", timestamp::rfc3339(time)).time(time);
         }
-        event
-            .build()
-            .expect("id, source and type are set, and an ARN is never empty")
+        event.build().expect("id, source and type are set, and an ARN is never empty")
     }
 
     fn data(&self) -> serde_json::Value {
@@ -85,11 +83,7 @@ fn table_name(arn: &str) -> &str {
 
 /// A text that needs no percent-encoding: itself, or its hash.
 fn printable(text: &str) -> String {
-    if wire_len(text) == text.len() {
-        text.to_owned()
-    } else {
-        format!("~{}", key::hash(text))
-    }
+    if wire_len(text) == text.len() { text.to_owned() } else { format!("~{}", key::hash(text)) }
 }
 
 #[cfg(test)]

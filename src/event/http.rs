@@ -47,15 +47,12 @@ pub struct BinaryMode {
 impl BinaryMode {
     /// A serializer for one event.
     pub fn new() -> Self {
-        Self {
-            headers: HeaderMap::with_capacity(USUAL_HEADERS),
-        }
+        Self { headers: HeaderMap::with_capacity(USUAL_HEADERS) }
     }
 
     fn set(mut self, name: &str, value: MessageAttributeValue) -> Result<Self> {
         let header = header_name(name)?;
-        self.headers
-            .insert(header, percent::header_value(attribute_text(value)));
+        self.headers.insert(header, percent::header_value(attribute_text(value)));
         Ok(self)
     }
 }
@@ -91,17 +88,11 @@ impl BinarySerializer<Message> for BinaryMode {
     }
 
     fn end_with_data(self, data: Vec<u8>) -> Result<Message> {
-        Ok(Message {
-            headers: self.headers,
-            body: Bytes::from(data),
-        })
+        Ok(Message { headers: self.headers, body: Bytes::from(data) })
     }
 
     fn end(self) -> Result<Message> {
-        Ok(Message {
-            headers: self.headers,
-            body: Bytes::new(),
-        })
+        Ok(Message { headers: self.headers, body: Bytes::new() })
     }
 }
 
@@ -140,9 +131,7 @@ fn header_name(attribute: &str) -> Result<HeaderName> {
 /// CloudEvents 1.0.2, "Attribute naming convention": lower-case ASCII letters and digits.
 fn other_header_name(attribute: &str) -> Result<HeaderName> {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let unknown = || Error::UnknownAttribute {
-        name: attribute.to_owned(),
-    };
+    let unknown = || Error::UnknownAttribute { name: attribute.to_owned() };
     if attribute.is_empty() || !attribute.bytes().all(allowed) {
         return Err(unknown());
     }

@@ -33,16 +33,10 @@ pub(super) struct Texts {
 /// The texts of a record's key. A key that is none by DynamoDB's rules is known by the hash of its JSON.
 pub(super) fn texts(record: &Record, schema: &[String]) -> Texts {
     match record.item_key(schema) {
-        Ok(key) => Texts {
-            subject: subject(&key),
-            partition_key: partition_key(&key),
-        },
+        Ok(key) => Texts { subject: subject(&key), partition_key: partition_key(&key) },
         Err(_) => {
             let text = format!("~{}", hash(record.keys()));
-            Texts {
-                subject: text.clone(),
-                partition_key: text,
-            }
+            Texts { subject: text.clone(), partition_key: text }
         }
     }
 }
@@ -50,10 +44,9 @@ pub(super) fn texts(record: &Record, schema: &[String]) -> Texts {
 /// Feeds a record's key to a hasher: equal keys alike, in whatever order the record lists their attributes.
 pub(super) fn hash_item(record: &Record, schema: &[String], hasher: &mut impl Hasher) {
     match record.item_key(schema) {
-        Ok(key) => key
-            .attributes()
-            .iter()
-            .for_each(|attribute| (prefix(attribute.kind), &attribute.value).hash(hasher)),
+        Ok(key) => {
+            key.attributes().iter().for_each(|attribute| (prefix(attribute.kind), &attribute.value).hash(hasher))
+        }
         Err(_) => record.keys().hash(hasher),
     }
 }
@@ -78,11 +71,7 @@ fn partition_key(key: &ItemKey<'_>) -> String {
 
 /// `S:order-1001/N:7`: each value with its type, escaped as in a JSON pointer, partition key first.
 fn canonical(key: &ItemKey<'_>) -> String {
-    join(
-        key.attributes()
-            .iter()
-            .map(|attribute| (prefix(attribute.kind), &*attribute.value)),
-    )
+    join(key.attributes().iter().map(|attribute| (prefix(attribute.kind), &*attribute.value)))
 }
 
 fn prefix(kind: KeyType) -> &'static str {
@@ -136,10 +125,7 @@ fn is_forbidden(character: char) -> bool {
 
 /// Values joined by `/`, each behind its prefix; `~` and `/` inside a value are written `~0` and `~1`.
 fn join<'v>(values: impl Iterator<Item = (&'static str, &'v str)> + Clone) -> String {
-    let length = values
-        .clone()
-        .map(|(prefix, value)| prefix.len() + value.len() + 1)
-        .sum();
+    let length = values.clone().map(|(prefix, value)| prefix.len() + value.len() + 1).sum();
     let mut text = String::with_capacity(length);
     for (index, (prefix, value)) in values.enumerate() {
         if index > 0 {

@@ -32,19 +32,12 @@ fn recorded() -> SystemTime {
 
 fn hard_records() -> Vec<Record> {
     let page = Page::parse(Bytes::from_static(include_bytes!("../../tests/data/aws-record.json"))).expect("a page");
-    page.records
-        .into_iter()
-        .map(|record| record.expect("a record"))
-        .collect()
+    page.records.into_iter().map(|record| record.expect("a record")).collect()
 }
 
 fn record(json: &str) -> Record {
     let page = Page::parse(format!("{{\"Records\":[{json}]}}").into()).expect("a page");
-    page.records
-        .into_iter()
-        .next()
-        .expect("one record")
-        .expect("it can be decoded")
+    page.records.into_iter().next().expect("one record").expect("it can be decoded")
 }
 
 fn message(record: &Record) -> Message {
@@ -53,28 +46,19 @@ fn message(record: &Record) -> Message {
 
 /// All headers of a message, in the order of their names.
 fn headers(message: &Message) -> Vec<(&str, &str)> {
-    let named = message
-        .headers
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.to_str().expect("printable ASCII")));
+    let named = message.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().expect("printable ASCII")));
     let mut all: Vec<_> = named.collect();
     all.sort_unstable();
     all
 }
 
 fn header<'m>(message: &'m Message, name: &str) -> Option<&'m str> {
-    message
-        .headers
-        .get(name)
-        .map(|value| value.to_str().expect("printable ASCII"))
+    message.headers.get(name).map(|value| value.to_str().expect("printable ASCII"))
 }
 
 /// The lines of a sample file that are records, without the comma at their end.
 fn sample_lines(file: &'static str) -> Vec<&'static str> {
-    file.lines()
-        .filter(|line| line.starts_with("{\"event"))
-        .map(|line| line.trim_end_matches(','))
-        .collect()
+    file.lines().filter(|line| line.starts_with("{\"event")).map(|line| line.trim_end_matches(',')).collect()
 }
 
 #[test]
@@ -144,11 +128,7 @@ fn only_a_ttl_delete_names_its_author() {
     for (index, record) in hard_records().iter().enumerate() {
         let message = message(record);
         let author = (header(&message, "ce-authtype"), header(&message, "ce-authid"));
-        let expected = if index == 2 {
-            (Some("system"), Some("dynamodb.amazonaws.com"))
-        } else {
-            (None, None)
-        };
+        let expected = if index == 2 { (Some("system"), Some("dynamodb.amazonaws.com")) } else { (None, None) };
         assert_eq!(author, expected, "record {index}");
     }
 }
@@ -157,11 +137,7 @@ fn only_a_ttl_delete_names_its_author() {
 fn the_time_has_a_fraction_only_where_aws_sent_one_and_is_absent_where_it_sent_none() {
     let records = hard_records();
     let time = |index: usize| header(&message(&records[index]), "ce-time").map(str::to_owned);
-    assert_eq!(
-        time(1).as_deref(),
-        Some("2026-01-02T03:04:06Z"),
-        "sent as 1.767323046E9"
-    );
+    assert_eq!(time(1).as_deref(), Some("2026-01-02T03:04:06Z"), "sent as 1.767323046E9");
     assert_eq!(time(7).as_deref(), Some("2026-01-02T03:04:11.789Z"));
     assert_eq!(time(6), None);
 }
@@ -174,11 +150,7 @@ fn every_text_of_a_key_travels_in_a_header() {
         header(&message, "ce-subject"),
         Some("%E6%B3%A8%E6%96%87~1%F0%9F%98%80%20%22q%22%2050%25%20#1/12345678901234567890123456789012345678")
     );
-    assert_eq!(
-        header(&message, "ce-partitionkey").map(str::len),
-        Some(33),
-        "a hash: it would need encoding"
-    );
+    assert_eq!(header(&message, "ce-partitionkey").map(str::len), Some(33), "a hash: it would need encoding");
 }
 
 #[test]
@@ -190,14 +162,8 @@ fn one_item_has_one_lane_whatever_the_order_of_its_keys_and_whichever_stream_tel
         encoder.lane_key(&record(&json))
     };
     let here = encoder();
-    let later = Encoder::new(EncoderSettings {
-        stream_arn: format!("{TABLE}/stream/2026-02-02"),
-        ..settings()
-    });
-    let elsewhere = Encoder::new(EncoderSettings {
-        table_arn: format!("{TABLE}2"),
-        ..settings()
-    });
+    let later = Encoder::new(EncoderSettings { stream_arn: format!("{TABLE}/stream/2026-02-02"), ..settings() });
+    let elsewhere = Encoder::new(EncoderSettings { table_arn: format!("{TABLE}2"), ..settings() });
 
     let one = lane(r#"{"orderId":{"S":"a"},"line":{"N":"1"}}"#, &here);
     assert_eq!(one, lane(r#"{"line":{"N":"1"},"orderId":{"S":"a"}}"#, &later));

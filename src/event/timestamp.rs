@@ -33,12 +33,7 @@ pub(super) fn rfc3339(time: DateTime<Utc>) -> String {
     }
     let mut text = String::with_capacity(if millis == 0 { 20 } else { 24 });
     push(&mut text, time.year().unsigned_abs(), 4);
-    for (separator, number) in [
-        ('-', time.month()),
-        ('-', time.day()),
-        ('T', time.hour()),
-        (':', time.minute()),
-    ] {
+    for (separator, number) in [('-', time.month()), ('-', time.day()), ('T', time.hour()), (':', time.minute())] {
         text.push(separator);
         push(&mut text, number, 2);
     }

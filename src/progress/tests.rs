@@ -41,11 +41,7 @@ fn a_child_has_no_position_until_its_parent_is_settled() {
     progress.settle(child);
 
     assert_eq!(progress.standing(1), Some(Standing::Reading(Position::Start)));
-    assert_eq!(
-        progress.standing(2),
-        None,
-        "a child's position past an unsettled parent would lose the order"
-    );
+    assert_eq!(progress.standing(2), None, "a child's position past an unsettled parent would lose the order");
     progress.settle(parked);
     assert_eq!(progress.standing(1), Some(Standing::Finished));
     assert_eq!(progress.standing(2), Some(Standing::Reading(at(2))));
@@ -123,10 +119,7 @@ struct Reference {
 
 impl Reference {
     fn finished(&self, shard: u32) -> bool {
-        let settled = self
-            .records
-            .get(&shard)
-            .is_none_or(|all| all.iter().all(|(_, settled)| *settled));
+        let settled = self.records.get(&shard).is_none_or(|all| all.iter().all(|(_, settled)| *settled));
         settled && self.ended.get(&shard).copied().unwrap_or(false) && self.ancestors_finished(shard)
     }
 
@@ -139,11 +132,7 @@ impl Reference {
             return None;
         }
         let all = self.records.get(&shard).cloned().unwrap_or_default();
-        let safe = all
-            .iter()
-            .take_while(|(_, settled)| *settled)
-            .last()
-            .map_or(0, |(number, _)| *number);
+        let safe = all.iter().take_while(|(_, settled)| *settled).last().map_or(0, |(number, _)| *number);
         Some((self.finished(shard), safe))
     }
 }

@@ -36,13 +36,7 @@ impl Budget {
     pub fn new(limit: usize) -> Arc<Self> {
         let page = Self::PAGE.min(limit / 2).max(1);
         let (used, waiting) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Arc::new(Self {
-            limit,
-            page,
-            used,
-            waiting,
-            room: Notify::new(),
-        })
+        Arc::new(Self { limit, page, used, waiting, room: Notify::new() })
     }
 
     /// Waits until there is room for a page. Safe to cancel.
@@ -65,10 +59,12 @@ impl Budget {
     pub fn try_reserve(self: &Arc<Self>) -> Option<Reservation> {
         let fits = |used: usize| (used == 0 || used + self.page <= self.limit).then_some(used + self.page);
         self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits).ok()?;
-        Some(Reservation {
-            budget: self.clone(),
-            bytes: self.page,
-        })
+        Some(Reservation { budget: self.clone(), bytes: self.page })
+    }
+
+    /// Takes room without waiting, for the little that must not wait.
+    pub fn charge(&self, bytes: usize) {
+        self.used.fetch_add(bytes, Ordering::AcqRel);
     }
 
     /// Gives back the room of something that was settled.
@@ -136,10 +132,7 @@ mod tests {
         }
         budget.reserve().await.spend(1);
         let mut waiting = Box::pin(budget.reserve());
-        assert!(
-            (&mut waiting).now_or_never().is_none(),
-            "a page was asked for without room"
-        );
+        assert!((&mut waiting).now_or_never().is_none(), "a page was asked for without room");
         assert!(budget.is_short());
         budget.release(1);
         let reservation = (&mut waiting).now_or_never().expect("reading goes on by itself");
@@ -158,10 +151,7 @@ mod tests {
         let reservation = (&mut first).now_or_never().unwrap();
         assert!((&mut second).now_or_never().is_none());
         drop(reservation);
-        assert!(
-            (&mut second).now_or_never().is_some(),
-            "the second reader was forgotten"
-        );
+        assert!((&mut second).now_or_never().is_some(), "the second reader was forgotten");
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@
 
 pub mod aws;
 pub mod connect;
+pub mod metered;
 
 mod errors;
 mod raw_answer;

@@ -57,21 +57,12 @@ struct Hunt {
 impl Discovery {
     /// Begins with a whole listing, at once.
     pub fn new(now: Instant) -> Self {
-        Self {
-            cursor: None,
-            pass_due: now,
-            failures: 0,
-            tail: None,
-            hunts: BTreeMap::new(),
-        }
+        Self { cursor: None, pass_due: now, failures: 0, tail: None, hunts: BTreeMap::new() }
     }
 
     /// When there will be something to ask.
     pub fn due(&self) -> Instant {
-        self.hunts
-            .values()
-            .map(|hunt| hunt.due)
-            .fold(self.pass_due, Instant::min)
+        self.hunts.values().map(|hunt| hunt.due).fold(self.pass_due, Instant::min)
     }
 
     /// The question to ask now, if there is one.
@@ -112,10 +103,7 @@ impl Discovery {
         match query {
             Query::Children(parent) => self.postpone(now, |shard| shard == parent),
             Query::Tail(behind) => {
-                self.tail = next
-                    .clone()
-                    .or(last.map(str::to_owned))
-                    .or_else(|| Some(behind.clone()));
+                self.tail = next.clone().or(last.map(str::to_owned)).or_else(|| Some(behind.clone()));
                 if next.is_none() {
                     self.postpone(now, |_| true);
                 }
@@ -158,14 +146,8 @@ impl Discovery {
     }
 
     fn postpone(&mut self, now: Instant, asked: impl Fn(&ShardId) -> bool) {
-        for (_, hunt) in self
-            .hunts
-            .iter_mut()
-            .filter(|(shard, hunt)| hunt.due <= now && asked(shard))
-        {
-            let pause = HUNT_PAUSE_MIN
-                .saturating_mul(1 << hunt.tries.min(10))
-                .min(HUNT_PAUSE_MAX);
+        for (_, hunt) in self.hunts.iter_mut().filter(|(shard, hunt)| hunt.due <= now && asked(shard)) {
+            let pause = HUNT_PAUSE_MIN.saturating_mul(1 << hunt.tries.min(10)).min(HUNT_PAUSE_MAX);
             hunt.tries += 1;
             hunt.due = now + pause;
             if hunt.tries >= TRIES_BEFORE_PASS {

@@ -64,10 +64,7 @@ pub struct Counts {
 impl Lineage {
     /// An empty lineage, before the first listing.
     pub fn new() -> Self {
-        Self {
-            pass: 1,
-            ..Self::default()
-        }
+        Self { pass: 1, ..Self::default() }
     }
 
     /// Takes over a shard that an earlier run has read to its end.
@@ -79,10 +76,7 @@ impl Lineage {
     /// after everything in its ancestors had been settled.
     pub fn restore_reading(&mut self, id: &str, parent: Option<&str>) -> Ready {
         let id = self.insert(id, parent, Stage::Reading);
-        Ready {
-            parent: self.known_parent(&id),
-            id,
-        }
+        Ready { parent: self.known_parent(&id), id }
     }
 
     /// Learns one shard from a listing or from a question for children.
@@ -123,13 +117,7 @@ impl Lineage {
         for id in &ready {
             self.set_stage(id, Stage::Reading);
         }
-        ready
-            .into_iter()
-            .map(|id| Ready {
-                parent: self.known_parent(&id),
-                id,
-            })
-            .collect()
+        ready.into_iter().map(|id| Ready { parent: self.known_parent(&id), id }).collect()
     }
 
     /// A shard was read to its end, or turned out to be gone: its children may be read.
@@ -149,13 +137,7 @@ impl Lineage {
         for id in &parents {
             self.set_stage(id, Stage::Read);
         }
-        parents
-            .into_iter()
-            .map(|id| Ready {
-                parent: self.known_parent(&id),
-                id,
-            })
-            .collect()
+        parents.into_iter().map(|id| Ready { parent: self.known_parent(&id), id }).collect()
     }
 
     /// Whether any known shard continues this one. A shard with a child is closed, whatever the listing says of it.
@@ -168,11 +150,7 @@ impl Lineage {
         self.shards
             .values()
             .filter_map(|shard| shard.parent.as_ref())
-            .filter(|parent| {
-                self.shards
-                    .get(*parent)
-                    .is_some_and(|shard| shard.stage == Stage::Reading)
-            })
+            .filter(|parent| self.shards.get(*parent).is_some_and(|shard| shard.stage == Stage::Reading))
     }
 
     /// Whether every known shard was read to its end.
@@ -208,12 +186,7 @@ impl Lineage {
     fn insert(&mut self, id: &str, parent: Option<&str>, stage: Stage) -> ShardId {
         let id: ShardId = Arc::from(id);
         let parent = parent.filter(|parent| **parent != *id).map(Arc::from);
-        let shard = Shard {
-            parent,
-            stage,
-            seen: self.pass,
-            listed: self.pass,
-        };
+        let shard = Shard { parent, stage, seen: self.pass, listed: self.pass };
         self.shards.insert(id.clone(), shard);
         id
     }

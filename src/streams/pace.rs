@@ -58,37 +58,22 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const PACE: Pace = Pace {
-        poll_interval: Duration::from_millis(250),
-        idle_max: Duration::from_secs(5),
-    };
+    const PACE: Pace = Pace { poll_interval: Duration::from_millis(250), idle_max: Duration::from_secs(5) };
 
     #[test]
     fn a_full_page_is_followed_at_once() {
-        assert_eq!(
-            PACE.pause(Fill::of(1_000, 10_000), Duration::ZERO, false),
-            Duration::ZERO
-        );
-        assert_eq!(
-            PACE.pause(Fill::of(400, 1_000_000), Duration::ZERO, false),
-            Duration::ZERO
-        );
+        assert_eq!(PACE.pause(Fill::of(1_000, 10_000), Duration::ZERO, false), Duration::ZERO);
+        assert_eq!(PACE.pause(Fill::of(400, 1_000_000), Duration::ZERO, false), Duration::ZERO);
     }
 
     #[test]
     fn a_closed_shard_is_read_without_pauses() {
-        assert_eq!(
-            PACE.pause(Fill::of(0, 60), Duration::from_secs(3600), true),
-            Duration::ZERO
-        );
+        assert_eq!(PACE.pause(Fill::of(0, 60), Duration::from_secs(3600), true), Duration::ZERO);
     }
 
     #[test]
     fn an_active_shard_is_polled_at_the_poll_interval() {
-        assert_eq!(
-            PACE.pause(Fill::of(3, 5_000), Duration::ZERO, false),
-            PACE.poll_interval
-        );
+        assert_eq!(PACE.pause(Fill::of(3, 5_000), Duration::ZERO, false), PACE.poll_interval);
     }
 
     proptest! {

@@ -24,10 +24,7 @@ impl Rate {
 
     /// One call each `interval`.
     pub fn every(interval: Duration) -> Self {
-        Self {
-            interval,
-            next: Mutex::new(None),
-        }
+        Self { interval, next: Mutex::new(None) }
     }
 
     /// Waits for this call's turn.
@@ -60,10 +57,7 @@ mod tests {
             calls.push(Instant::now());
         }
         for window in calls.windows(11) {
-            assert!(
-                window[10] - window[0] >= Duration::from_secs(1),
-                "eleven calls within a second"
-            );
+            assert!(window[10] - window[0] >= Duration::from_secs(1), "eleven calls within a second");
         }
     }
 }

@@ -137,11 +137,7 @@ impl ShardReader {
             Position::After(_) if self.state.loss.is_some() => IteratorStart::Oldest,
             Position::After(sequence) => IteratorStart::After(sequence),
         };
-        let iterator = self
-            .reading
-            .client
-            .get_shard_iterator(&self.facts.arn, &self.id, from)
-            .await?;
+        let iterator = self.reading.client.get_shard_iterator(&self.facts.arn, &self.id, from).await?;
         self.latest = false;
         Ok(iterator)
     }
@@ -161,12 +157,8 @@ impl ShardReader {
         self.vouched = SystemTime::now();
         self.reading.telemetry.aws_answered();
         if let Some(since) = self.handed_over.take() {
-            events::ShardHandedOver {
-                stream: &self.facts.arn,
-                shard: &self.id,
-                took: since.elapsed(),
-            }
-            .emit(&self.reading.telemetry);
+            events::ShardHandedOver { stream: &self.facts.arn, shard: &self.id, took: since.elapsed() }
+                .emit(&self.reading.telemetry);
         }
     }
 
@@ -188,11 +180,7 @@ impl ShardReader {
                 Err(undecodable) => {
                     let before = records.peek().and_then(sequence_of);
                     self.report_loss(LossReason::Undecodable, &undecodable.reason);
-                    items.push(Item::Gap(self.pass_gap(
-                        LossReason::Undecodable,
-                        before,
-                        undecodable.sequence_number,
-                    )));
+                    items.push(Item::Gap(self.pass_gap(LossReason::Undecodable, before, undecodable.sequence_number)));
                 }
             }
         }
@@ -202,9 +190,7 @@ impl ShardReader {
 
     fn take(&mut self, record: Record) -> Option<Item> {
         if let Position::Since(moment) = self.position
-            && record
-                .created_at()
-                .is_some_and(|created| created < whole_second(moment))
+            && record.created_at().is_some_and(|created| created < whole_second(moment))
         {
             self.reading.telemetry.records_filtered(1);
             return None;
@@ -252,15 +238,7 @@ impl ShardReader {
         }
         self.state.told_caught_up = items.is_empty() && caught_up;
         let (shard, facts, read_at) = (self.number, self.facts.clone(), SystemTime::now());
-        self.reading
-            .tell(Update::Page(ShardPage {
-                shard,
-                facts,
-                items,
-                read_at,
-                caught_up,
-            }))
-            .await
+        self.reading.tell(Update::Page(ShardPage { shard, facts, items, read_at, caught_up })).await
     }
 
     async fn pause(&self, fill: Fill) {

@@ -17,9 +17,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::client::{CallError, ErrorKind, ShardQuery, StreamDescription, StreamStatus};
 use super::discovery::{Discovery, Query};
+use super::find::Finder;
 use super::lineage::{Lineage, Ready, ShardId};
 use super::position::Position;
-use super::reading::{Reading, Stopped, pause_after};
+use super::reading::{OnDataLoss, Reading, Stopped, pause_after};
 use super::resume::{ShardState, StreamState};
 use super::shard_reader::{End, ShardReader, State};
 use super::update::{Gap, Item, LossReason, ShardNumber, ShardPage, StreamFacts, Update};
@@ -52,12 +53,24 @@ pub enum Outcome {
     Lost,
 }
 
+impl Outcome {
+    /// In words.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Drained => "disabled and read to its end",
+            Outcome::Missing => "AWS does not know it any more",
+            Outcome::Lost => "data was lost",
+        }
+    }
+}
+
 /// A question that is being asked.
 type Asking = Pin<Box<dyn Future<Output = (Query, Result<StreamDescription, CallError>)> + Send>>;
 
 /// One stream's reader.
 pub struct StreamReader {
     reading: Arc<Reading>,
+    finder: Arc<Finder>,
     facts: Arc<StreamFacts>,
     lineage: Lineage,
     discovery: Discovery,
@@ -72,6 +85,8 @@ pub struct StreamReader {
     disabled: bool,
     listed_since_disabled: bool,
     absent: u32,
+    /// Data was lost and the policy is to stop.
+    lost: bool,
 }
 
 struct Running {
@@ -93,23 +108,19 @@ impl StreamReader {
     /// When nobody takes updates any more.
     pub async fn read(
         reading: Arc<Reading>,
+        finder: Arc<Finder>,
         stream: &str,
         stored: Option<&StreamState>,
         beginning: Beginning,
     ) -> Result<(Outcome, Option<Arc<StreamFacts>>), Stopped> {
-        let Some(first) = first_answer(&reading, stream).await else {
+        let Some(first) = first_answer(&reading, &finder, stream).await else {
             return Ok((Outcome::Missing, None));
         };
         let facts = Arc::new(facts_of(stream, &first));
         let now = first.answered_at.unwrap_or_else(SystemTime::now);
         let start = stored.map_or_else(|| beginning.start(now), |stored| stored.start);
-        reading
-            .tell(Update::StreamOpened {
-                facts: facts.clone(),
-                start,
-            })
-            .await?;
-        let mut reader = Self::new(reading, facts.clone(), beginning, start);
+        reading.tell(Update::StreamOpened { facts: facts.clone(), start }).await?;
+        let mut reader = Self::new(reading, finder, facts.clone(), beginning, start);
         if let Some(stored) = stored {
             reader.restore(stored).await?;
         }
@@ -118,9 +129,16 @@ impl StreamReader {
         Ok((outcome, Some(facts)))
     }
 
-    fn new(reading: Arc<Reading>, facts: Arc<StreamFacts>, beginning: Beginning, start: Position) -> Self {
+    fn new(
+        reading: Arc<Reading>,
+        finder: Arc<Finder>,
+        facts: Arc<StreamFacts>,
+        beginning: Beginning,
+        start: Position,
+    ) -> Self {
         Self {
             reading,
+            finder,
             facts,
             lineage: Lineage::new(),
             discovery: Discovery::new(Instant::now()),
@@ -133,6 +151,7 @@ impl StreamReader {
             disabled: false,
             listed_since_disabled: false,
             absent: 0,
+            lost: false,
         }
     }
 
@@ -140,6 +159,9 @@ impl StreamReader {
         self.answered(Query::Page(None), first, fresh).await?;
         let mut asking: Option<Asking> = None;
         loop {
+            if self.lost {
+                return Ok(Outcome::Lost);
+            }
             if self.is_drained() {
                 return Ok(Outcome::Drained);
             }
@@ -159,8 +181,8 @@ impl StreamReader {
                         Ok(page) => self.answered(query, page, fresh).await?,
                         Err(error) => self.unanswered(&query, &error),
                     }
-                    if self.absent >= DENIALS_OF_EXISTENCE {
-                        return Ok(Outcome::Missing);
+                    if self.is_gone().await {
+                        return self.give_up().await;
                     }
                 }
                 () = sleep_until(self.discovery.due()), if quiet => {}
@@ -168,33 +190,35 @@ impl StreamReader {
         }
     }
 
+    /// Whether the stream is gone for good: AWS said so again and again, and the table has another one.
+    async fn is_gone(&mut self) -> bool {
+        if self.absent < DENIALS_OF_EXISTENCE {
+            return false;
+        }
+        self.absent = 0;
+        self.finder.is_replaced(&self.facts.arn).await
+    }
+
+    async fn give_up(&mut self) -> Result<Outcome, Stopped> {
+        self.readers.shutdown().await;
+        for (_, running) in std::mem::take(&mut self.running) {
+            self.reading.tell(Update::ShardEnded { shard: running.number }).await?;
+        }
+        Ok(Outcome::Missing)
+    }
+
     /// Takes up what an earlier run left.
     async fn restore(&mut self, stored: &StreamState) -> Result<(), Stopped> {
         for (id, shard) in &stored.shards {
             if let ShardState::Finished { at, parent } = shard {
                 self.lineage.restore_read(id, parent.as_deref());
-                self.skip(
-                    Ready {
-                        id: id.as_str().into(),
-                        parent: parent.as_deref().map(Arc::from),
-                    },
-                    *at,
-                )
-                .await?;
+                self.skip(Ready { id: id.as_str().into(), parent: parent.as_deref().map(Arc::from) }, *at).await?;
             }
         }
         for (id, shard) in &stored.shards {
             if let ShardState::Reading { position, parent } = shard {
                 let ready = self.lineage.restore_reading(id, parent.as_deref());
-                self.open(
-                    ready,
-                    *position,
-                    Debt {
-                        owed: true,
-                        vouched: stored.saved_at,
-                    },
-                )
-                .await?;
+                self.open(ready, *position, Debt { owed: true, vouched: stored.saved_at }).await?;
             }
         }
         Ok(())
@@ -272,17 +296,9 @@ impl StreamReader {
     }
 
     fn unanswered(&mut self, query: &Query, error: &CallError) {
-        self.absent = if error.kind == ErrorKind::NotFound {
-            self.absent + 1
-        } else {
-            0
-        };
+        self.absent = if error.kind == ErrorKind::NotFound { self.absent + 1 } else { 0 };
         self.reading.telemetry.aws_refused(error);
-        let pause = pause_after(
-            self.discovery.failures() + 1,
-            Duration::from_millis(200),
-            Duration::from_secs(15),
-        );
+        let pause = pause_after(self.discovery.failures() + 1, Duration::from_millis(200), Duration::from_secs(15));
         self.discovery.failed(query, pause, Instant::now());
     }
 
@@ -290,19 +306,12 @@ impl StreamReader {
         let owed = self.beginning == Beginning::Everything;
         for ready in self.lineage.take_ready() {
             // What follows a shard that was read is owed, whatever the start was.
-            let follows = ready
-                .parent
-                .as_ref()
-                .is_some_and(|parent| self.read_at.contains_key(parent));
-            let debt = Debt {
-                owed: owed || follows,
-                vouched: SystemTime::now(),
-            };
+            let follows = ready.parent.as_ref().is_some_and(|parent| self.read_at.contains_key(parent));
+            let debt = Debt { owed: owed || follows, vouched: SystemTime::now() };
             self.open(ready, self.start, debt).await?;
         }
         let now = Instant::now();
-        self.discovery
-            .retain_hunts(now, |parent| !self.lineage.has_child(parent));
+        self.discovery.retain_hunts(now, |parent| !self.lineage.has_child(parent));
         for parent in self.lineage.closed_while_reading() {
             if let Some(running) = self.running.get(parent) {
                 running.closed.cancel();
@@ -317,41 +326,17 @@ impl StreamReader {
     }
 
     async fn open_latest(&mut self, leaf: Ready) -> Result<(), Stopped> {
-        self.spawn(
-            leaf,
-            self.start,
-            Debt {
-                owed: false,
-                vouched: SystemTime::now(),
-            },
-            true,
-        )
-        .await
+        self.spawn(leaf, self.start, Debt { owed: false, vouched: SystemTime::now() }, true).await
     }
 
     async fn spawn(&mut self, ready: Ready, from: Position, debt: Debt, latest: bool) -> Result<(), Stopped> {
         let (number, closed) = (self.reading.number(), CancellationToken::new());
         let Ready { id, parent } = ready;
-        let handed_over = parent
-            .as_ref()
-            .and_then(|parent| self.read_at.get(parent))
-            .map(|read| read.handed_over);
-        events::ShardOpened {
-            stream: &self.facts.arn,
-            shard: &id,
-            from: &format!("{from:?}"),
-        }
-        .emit(&self.reading.telemetry);
+        let handed_over = parent.as_ref().and_then(|parent| self.read_at.get(parent)).map(|read| read.handed_over);
+        events::ShardOpened { stream: &self.facts.arn, shard: &id, from: &format!("{from:?}") }
+            .emit(&self.reading.telemetry);
         let (facts, shard) = (self.facts.clone(), number);
-        self.reading
-            .tell(Update::ShardOpened {
-                shard,
-                id: id.clone(),
-                facts,
-                from,
-                parent,
-            })
-            .await?;
+        self.reading.tell(Update::ShardOpened { shard, id: id.clone(), facts, from, parent }).await?;
         let reader = ShardReader {
             reading: self.reading.clone(),
             facts: self.facts.clone(),
@@ -365,37 +350,15 @@ impl StreamReader {
             handed_over,
             state: State::default(),
         };
-        self.running.insert(
-            id.clone(),
-            Running {
-                number,
-                closed,
-                owed: debt.owed,
-            },
-        );
+        self.running.insert(id.clone(), Running { number, closed, owed: debt.owed });
         self.readers.spawn(reader.run().map(move |end| (id, end)));
         Ok(())
     }
 
     async fn skip(&mut self, ready: Ready, at: SystemTime) -> Result<(), Stopped> {
         let (shard, facts) = (self.reading.number(), self.facts.clone());
-        self.read_at.insert(
-            ready.id.clone(),
-            Finished {
-                number: shard,
-                at,
-                handed_over: Instant::now(),
-            },
-        );
-        self.reading
-            .tell(Update::ShardSkipped {
-                shard,
-                id: ready.id,
-                facts,
-                parent: ready.parent,
-                at,
-            })
-            .await
+        self.read_at.insert(ready.id.clone(), Finished { number: shard, at, handed_over: Instant::now() });
+        self.reading.tell(Update::ShardSkipped { shard, id: ready.id, facts, parent: ready.parent, at }).await
     }
 
     async fn reader_ended(
@@ -423,16 +386,8 @@ impl StreamReader {
         let Some(running) = self.running.remove(id) else {
             return Ok(());
         };
-        events::ShardEnded {
-            stream: &self.facts.arn,
-            shard: id,
-        }
-        .emit(&self.reading.telemetry);
-        let finished = Finished {
-            number: running.number,
-            at: SystemTime::now(),
-            handed_over: Instant::now(),
-        };
+        events::ShardEnded { stream: &self.facts.arn, shard: id }.emit(&self.reading.telemetry);
+        let finished = Finished { number: running.number, at: SystemTime::now(), handed_over: Instant::now() };
         self.read_at.insert(id.clone(), finished);
         self.reading.tell(Update::ShardEnded { shard: running.number }).await?;
         self.lineage.read_to_end(id);
@@ -448,7 +403,11 @@ impl StreamReader {
             return Ok(());
         };
         if running.owed || matches!(position, Position::After(_)) {
-            let gap = Gap::at(&self.facts, Some(id), position, LossReason::ShardMissing);
+            let mut gap = Gap::at(&self.facts, Some(id), position, LossReason::ShardMissing);
+            if self.reading.on_data_loss == OnDataLoss::Stop {
+                gap.resume = None;
+                self.lost = true;
+            }
             report(&self.reading, &gap);
             let page = ShardPage {
                 shard: running.number,
@@ -457,26 +416,21 @@ impl StreamReader {
                 read_at: SystemTime::now(),
                 caught_up: true,
             };
+            self.reading.budget.charge(page.items.iter().map(Item::cost).sum());
             self.reading.tell(Update::Page(page)).await?;
         }
-        self.shard_was_read(id).await
+        if self.lost { Ok(()) } else { self.shard_was_read(id).await }
     }
 
     async fn forget_old_markers(&mut self) -> Result<(), Stopped> {
         let old = |finished: &Finished| finished.at.elapsed().is_ok_and(|age| age > MARKER_LIFE);
-        let ids: Vec<ShardId> = self
-            .read_at
-            .iter()
-            .filter(|(_, finished)| old(finished))
-            .map(|(id, _)| id.clone())
-            .collect();
+        let ids: Vec<ShardId> =
+            self.read_at.iter().filter(|(_, finished)| old(finished)).map(|(id, _)| id.clone()).collect();
         for id in ids {
             if self.lineage.forget(&id)
                 && let Some(finished) = self.read_at.remove(&id)
             {
-                self.reading
-                    .tell(Update::ShardForgotten { shard: finished.number })
-                    .await?;
+                self.reading.tell(Update::ShardForgotten { shard: finished.number }).await?;
             }
         }
         Ok(())
@@ -503,8 +457,8 @@ impl Beginning {
     }
 }
 
-/// The first answer for a stream, however long it takes; nothing if AWS keeps saying that there is no such stream.
-async fn first_answer(reading: &Reading, stream: &str) -> Option<StreamDescription> {
+/// The first answer for a stream, however long it takes; nothing if the stream is gone and the table has another one.
+async fn first_answer(reading: &Reading, finder: &Finder, stream: &str) -> Option<StreamDescription> {
     let (mut failures, mut absent) = (0, 0);
     loop {
         reading.describe_rate.turn().await;
@@ -512,13 +466,9 @@ async fn first_answer(reading: &Reading, stream: &str) -> Option<StreamDescripti
             Ok(first) => return Some(first),
             Err(error) => {
                 failures += 1;
-                absent = if error.kind == ErrorKind::NotFound {
-                    absent + 1
-                } else {
-                    0
-                };
+                absent = if error.kind == ErrorKind::NotFound { absent + 1 } else { 0 };
                 reading.telemetry.aws_refused(&error);
-                if absent >= DENIALS_OF_EXISTENCE {
+                if absent >= DENIALS_OF_EXISTENCE && finder.is_replaced(stream).await {
                     return None;
                 }
                 let pause = pause_after(failures, Duration::from_millis(200), Duration::from_secs(15));
@@ -531,10 +481,7 @@ async fn first_answer(reading: &Reading, stream: &str) -> Option<StreamDescripti
 fn facts_of(stream: &str, description: &StreamDescription) -> StreamFacts {
     StreamFacts {
         arn: stream.to_owned(),
-        table_arn: stream
-            .split_once("/stream/")
-            .map_or(stream, |(table, _)| table)
-            .to_owned(),
+        table_arn: stream.split_once("/stream/").map_or(stream, |(table, _)| table).to_owned(),
         table: description.table.clone(),
         key_schema: description.key_schema.clone(),
         view_type: description.view_type.clone(),

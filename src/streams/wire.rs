@@ -205,10 +205,7 @@ impl Record {
     pub fn identity(&self) -> Option<Identity<'_>> {
         let (principal_id, kind) = self.spans.identity?;
         let text = |span: Option<Span>| span.map(|span| self.text(span));
-        Some(Identity {
-            principal_id: text(principal_id),
-            kind: text(kind),
-        })
+        Some(Identity { principal_id: text(principal_id), kind: text(kind) })
     }
 
     /// Whether DynamoDB deleted the item because its time to live was over.
@@ -246,10 +243,7 @@ impl Span {
     }
 
     fn shifted(self, by: u32) -> Self {
-        Self {
-            start: self.start - by,
-            end: self.end - by,
-        }
+        Self { start: self.start - by, end: self.end - by }
     }
 }
 

@@ -65,10 +65,7 @@ impl Health {
             table: table.to_owned(),
             aws_hindered: AtomicBool::new(false),
             sink_hindered: AtomicBool::new(false),
-            state: Mutex::new(State {
-                waiting_for,
-                ..State::default()
-            }),
+            state: Mutex::new(State { waiting_for, ..State::default() }),
         });
         lock(&self.tables).push(health.clone());
         health
@@ -76,10 +73,7 @@ impl Health {
 
     /// Why the process is not ready: one line a table; none if it is ready.
     pub fn not_ready(&self, now: Instant) -> Option<String> {
-        let reasons: Vec<String> = lock(&self.tables)
-            .iter()
-            .filter_map(|table| table.not_ready(now))
-            .collect();
+        let reasons: Vec<String> = lock(&self.tables).iter().filter_map(|table| table.not_ready(now)).collect();
         let fatal = lock(&self.fatal).clone();
         let reasons: Vec<String> = fatal.into_iter().chain(reasons).collect();
         if reasons.is_empty() {
@@ -133,13 +127,7 @@ impl TableHealth {
                 hindrance.denied |= denied;
                 why.clone_into(&mut hindrance.why);
             }
-            None => {
-                *slot = Some(Hindrance {
-                    since: now,
-                    why: why.to_owned(),
-                    denied,
-                })
-            }
+            None => *slot = Some(Hindrance { since: now, why: why.to_owned(), denied }),
         }
         self.flag(by).store(true, Ordering::Release);
     }
@@ -182,26 +170,14 @@ impl TableHealth {
         }
         let aws = state.aws.as_ref().filter(|aws| aws.denied || aws.is_too_long(now));
         if let Some(aws) = aws {
-            return Some(format!(
-                "table {table}: AWS refuses for {} s: {}",
-                aws.seconds(now),
-                aws.why
-            ));
+            return Some(format!("table {table}: AWS refuses for {} s: {}", aws.seconds(now), aws.why));
         }
         if let Some(what) = &state.waiting_for {
-            let trouble = state
-                .aws
-                .as_ref()
-                .map(|aws| format!(" ({})", aws.why))
-                .unwrap_or_default();
+            let trouble = state.aws.as_ref().map(|aws| format!(" ({})", aws.why)).unwrap_or_default();
             return Some(format!("table {table}: waiting for {what}{trouble}"));
         }
         let sink = state.sink.as_ref().filter(|sink| sink.is_too_long(now))?;
-        Some(format!(
-            "table {table}: the sink has taken nothing for {} s: {}",
-            sink.seconds(now),
-            sink.why
-        ))
+        Some(format!("table {table}: the sink has taken nothing for {} s: {}", sink.seconds(now), sink.why))
     }
 
     fn flag(&self, by: Obstacle) -> &AtomicBool {
@@ -236,10 +212,7 @@ mod tests {
         let (orders, users) = (health.table("orders"), health.table("users"));
         orders.is_ready();
         let why = health.not_ready(now).unwrap();
-        assert!(
-            why.contains("table users: waiting for") && !why.contains("orders"),
-            "{why}"
-        );
+        assert!(why.contains("table users: waiting for") && !why.contains("orders"), "{why}");
         assert!(!health.has_started(now));
         users.is_ready();
         assert_eq!(health.not_ready(now), None);
@@ -267,10 +240,7 @@ mod tests {
         orders.is_ready();
         orders.hindered(Obstacle::Sink, "503", false, now);
         orders.hindered(Obstacle::Sink, "503", false, now + PATIENCE / 2);
-        assert!(
-            health.not_ready(now + PATIENCE).is_some(),
-            "a later refusal must not start the minute again"
-        );
+        assert!(health.not_ready(now + PATIENCE).is_some(), "a later refusal must not start the minute again");
         assert_eq!(health.not_live(), None);
         assert!(health.has_started(now) || health.not_ready(now).is_none());
     }

@@ -22,15 +22,9 @@ pub fn init(format: LogFormat, filter: &str) -> Result<(), TryInitError> {
     let registry = tracing_subscriber::registry().with(filter);
     match format {
         LogFormat::Json => {
-            let layer = fmt::layer()
-                .json()
-                .flatten_event(true)
-                .with_current_span(false)
-                .with_span_list(false);
+            let layer = fmt::layer().json().flatten_event(true).with_current_span(false).with_span_list(false);
             registry.with(layer.with_writer(stderr)).try_init()
         }
-        LogFormat::Text => registry
-            .with(fmt::layer().with_target(false).with_writer(stderr))
-            .try_init(),
+        LogFormat::Text => registry.with(fmt::layer().with_target(false).with_writer(stderr)).try_init(),
     }
 }

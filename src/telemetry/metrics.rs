@@ -166,24 +166,15 @@ mod tests {
         let table = metrics.table("orders");
         table.delivery_attempts.with_label_values(&["orders", "202"]).inc();
         table.shards.with_label_values(&["orders", "reading"]).set(1);
-        table
-            .aws_calls
-            .with_label_values(&["orders", "GetRecords", "empty"])
-            .inc();
-        table
-            .aws_call_duration
-            .with_label_values(&["orders", "GetRecords"])
-            .observe(0.01);
+        table.aws_calls.with_label_values(&["orders", "GetRecords", "empty"]).inc();
+        table.aws_call_duration.with_label_values(&["orders", "GetRecords"]).observe(0.01);
         let text = metrics.encode().unwrap();
         for definition in ALL.iter().filter(|definition| !definition.is_for_later()) {
             let name = format!("# TYPE {}{} ", definition::PREFIX, definition.name);
             assert!(text.contains(&name), "{name} is missing");
         }
         assert!(text.contains("process_resident_memory_bytes"));
-        assert!(
-            text.contains(r#"build_info{revision="abc",version="1.2.3"} 1"#),
-            "{text}"
-        );
+        assert!(text.contains(r#"build_info{revision="abc",version="1.2.3"} 1"#), "{text}");
     }
 
     #[test]
@@ -193,10 +184,6 @@ mod tests {
             std::fs::write(path, markdown()).unwrap();
         }
         let documented = std::fs::read_to_string(path).unwrap();
-        assert_eq!(
-            documented,
-            markdown(),
-            "run the tests with UPDATE_DOCS=1 to write it anew"
-        );
+        assert_eq!(documented, markdown(), "run the tests with UPDATE_DOCS=1 to write it anew");
     }
 }

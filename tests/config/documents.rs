@@ -35,10 +35,7 @@ fn has_the_list(path: &str) -> bool {
 
 #[test]
 fn the_configuration_page_lists_what_the_program_reads() {
-    assert!(
-        has_the_list("docs/configuration.md"),
-        "docs/configuration.md has lost its list"
-    );
+    assert!(has_the_list("docs/configuration.md"), "docs/configuration.md has lost its list");
 }
 
 #[test]
@@ -54,31 +51,16 @@ fn help_shows_every_variable_with_its_default_in_80_columns() {
         assert!(line.trim_end() == line && !line.contains('`'), "{line:?}");
     }
     for variable in VARIABLES.iter().filter(|variable| variable.group != Group::Later) {
-        let line = help
-            .lines()
-            .find(|line| line.split_whitespace().next() == Some(variable.name));
-        assert!(
-            line.is_some_and(|line| line.starts_with("  ")),
-            "{} is missing",
-            variable.name
-        );
+        let line = help.lines().find(|line| line.split_whitespace().next() == Some(variable.name));
+        assert!(line.is_some_and(|line| line.starts_with("  ")), "{} is missing", variable.name);
     }
     let unwrapped = help.split_whitespace().collect::<Vec<_>>().join(" ");
     for variable in VARIABLES {
         if let Fallback::Value(value) = variable.fallback {
-            let its_own = unwrapped
-                .split_once(&format!(" {} ", variable.name))
-                .map(|(_, rest)| rest)
-                .unwrap_or_default();
-            let shown = its_own
-                .split_once("[default: ")
-                .map(|(_, rest)| rest)
-                .unwrap_or_default();
-            assert!(
-                shown.starts_with(&format!("{value}]")),
-                "{} shows another default",
-                variable.name
-            );
+            let its_own =
+                unwrapped.split_once(&format!(" {} ", variable.name)).map(|(_, rest)| rest).unwrap_or_default();
+            let shown = its_own.split_once("[default: ").map(|(_, rest)| rest).unwrap_or_default();
+            assert!(shown.starts_with(&format!("{value}]")), "{} shows another default", variable.name);
         }
     }
 }
@@ -86,27 +68,15 @@ fn help_shows_every_variable_with_its_default_in_80_columns() {
 #[test]
 fn what_comes_later_is_in_no_list() {
     for variable in VARIABLES.iter().filter(|variable| variable.group == Group::Later) {
-        assert!(
-            !help().contains(variable.name) && !markdown().contains(variable.name),
-            "{}",
-            variable.name
-        );
+        assert!(!help().contains(variable.name) && !markdown().contains(variable.name), "{}", variable.name);
     }
 }
 
 #[test]
 fn every_definition_is_complete_and_fits_into_a_table() {
     for variable in VARIABLES.iter().filter(|variable| variable.group != Group::Later) {
-        let texts = [
-            variable.meaning.to_owned(),
-            variable.takes.to_string(),
-            variable.shown_fallback(),
-        ];
-        assert!(
-            variable.meaning.ends_with('.') && !texts[1].is_empty(),
-            "{}",
-            variable.name
-        );
+        let texts = [variable.meaning.to_owned(), variable.takes.to_string(), variable.shown_fallback()];
+        assert!(variable.meaning.ends_with('.') && !texts[1].is_empty(), "{}", variable.name);
         let fits = |text: &String| !text.contains(['|', '\n']) && text.matches('`').count().is_multiple_of(2);
         assert!(texts.iter().all(fits), "{}: {texts:?}", variable.name);
     }

@@ -48,18 +48,10 @@ fn nothing_set_names_what_is_required() {
 #[test]
 fn every_variable_that_can_be_wrong_is_reported_beside_all_others() {
     let free_text = ["NAMESPACE", "NAME", "K_COMPONENT", "POD_NAME", "K_LOGGING_CONFIG"];
-    let can_be_wrong: Vec<_> = VARIABLES
-        .iter()
-        .map(|it| it.name)
-        .filter(|name| !free_text.contains(name))
-        .collect();
+    let can_be_wrong: Vec<_> = VARIABLES.iter().map(|it| it.name).filter(|name| !free_text.contains(name)).collect();
     let all_wrong: Vec<_> = can_be_wrong.iter().map(|name| (*name, "!=?=!")).collect();
-    let mut reported: Vec<_> = exactly(&all_wrong)
-        .expect_err("all are wrong")
-        .mistakes
-        .iter()
-        .map(|mistake| mistake.variable)
-        .collect();
+    let mut reported: Vec<_> =
+        exactly(&all_wrong).expect_err("all are wrong").mistakes.iter().map(|mistake| mistake.variable).collect();
     let mut expected = can_be_wrong;
     reported.sort_unstable();
     expected.sort_unstable();
@@ -70,21 +62,14 @@ fn every_variable_that_can_be_wrong_is_reported_beside_all_others() {
 fn a_value_of_ours_that_is_not_utf8_is_a_mistake_and_a_foreign_one_is_not() {
     let bytes = || OsString::from_vec(vec![b'a', 0xff]);
     let needed = || NEEDED.into_iter().map(os);
-    let foreign = [
-        (OsString::from("OTHER"), bytes()),
-        (bytes(), OsString::from("x")),
-        (bytes(), bytes()),
-    ];
+    let foreign = [(OsString::from("OTHER"), bytes()), (bytes(), OsString::from("x")), (bytes(), bytes())];
     Config::from_env_vars(needed().chain(foreign), &facts()).expect("foreign variables do not matter");
     for variable in VARIABLES {
         let others = needed().filter(|(name, _)| name != variable.name);
         let mistakes = Config::from_env_vars(others.chain([(variable.name.into(), bytes())]), &facts());
         let mistakes = mistakes.expect_err(variable.name).mistakes;
         assert_eq!(mistakes.len(), 1, "{mistakes:?}");
-        assert_eq!(
-            (mistakes[0].variable, &mistakes[0].held),
-            (variable.name, &Held::NotUtf8)
-        );
+        assert_eq!((mistakes[0].variable, &mistakes[0].held), (variable.name, &Held::NotUtf8));
     }
 }
 
@@ -154,10 +139,7 @@ fn no_message_and_no_debug_form_shows_a_secret() {
             }
         }
     }
-    assert!(
-        good >= 2 && bad >= 25,
-        "{good} accepted and {bad} refused: both must be seen"
-    );
+    assert!(good >= 2 && bad >= 25, "{good} accepted and {bad} refused: both must be seen");
 }
 
 #[test]

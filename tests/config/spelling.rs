@@ -59,13 +59,8 @@ fn a_name_with_another_prefix_is_no_warning_beside_the_right_one() {
 
 #[test]
 fn a_misspelt_name_stands_in_the_message_about_what_is_missing() {
-    let message = exactly(&[("TABEL", "orders"), ("K_SINK", "http://x")])
-        .expect_err("no table")
-        .to_string();
-    assert!(
-        message.contains("note: TABEL is set but not read, did you mean TABLE?"),
-        "{message}"
-    );
+    let message = exactly(&[("TABEL", "orders"), ("K_SINK", "http://x")]).expect_err("no table").to_string();
+    assert!(message.contains("note: TABEL is set but not read, did you mean TABLE?"), "{message}");
 }
 
 #[test]
@@ -93,18 +88,11 @@ fn service_links_of_kubernetes_are_no_warning() {
         "_PORT_80_TCP_PORT",
         "_PORT_53_UDP_ADDR",
     ];
-    let services = VARIABLES
-        .iter()
-        .flat_map(|it| (1..=it.name.len()).map(|end| &it.name[..end]));
+    let services = VARIABLES.iter().flat_map(|it| (1..=it.name.len()).map(|end| &it.name[..end]));
     let links = services.flat_map(|service| suffixes.map(|suffix| format!("{service}{suffix}")));
-    let links: Vec<_> = links
-        .chain(suffixes.map(|suffix| format!("DYNAMODB_STREAMS_ADAPTER{suffix}")))
-        .collect();
+    let links: Vec<_> = links.chain(suffixes.map(|suffix| format!("DYNAMODB_STREAMS_ADAPTER{suffix}"))).collect();
     let set: Vec<_> = links.iter().map(|name| (name.as_str(), "tcp://10.0.0.1:80")).collect();
-    assert_eq!(
-        accepted(&[&set[..], &[("CHECKPOINT_STORE", "file:x")]].concat()).warnings,
-        []
-    );
+    assert_eq!(accepted(&[&set[..], &[("CHECKPOINT_STORE", "file:x")]].concat()).warnings, []);
     assert_eq!(exactly(&set).expect_err("nothing else is set").warnings, []);
 }
 

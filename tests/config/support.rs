@@ -14,10 +14,7 @@ pub fn now() -> SystemTime {
 }
 
 pub fn facts() -> Facts {
-    Facts {
-        now: now(),
-        stdout_is_terminal: false,
-    }
+    Facts { now: now(), stdout_is_terminal: false }
 }
 
 pub fn os<N: Into<OsString>, V: Into<OsString>>((name, value): (N, V)) -> (OsString, OsString) {

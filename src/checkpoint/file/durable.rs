@@ -28,9 +28,7 @@ pub(super) fn replace_by(steps: &mut impl Steps, path: &Path, content: &[u8]) ->
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    let written = steps
-        .write_synced(&temporary, content)
-        .and_then(|()| steps.rename(&temporary, path));
+    let written = steps.write_synced(&temporary, content).and_then(|()| steps.rename(&temporary, path));
     if written.is_err() {
         steps.remove(&temporary);
     }
@@ -49,12 +47,7 @@ struct Disk;
 
 impl Steps for Disk {
     fn write_synced(&mut self, path: &Path, content: &[u8]) -> io::Result<()> {
-        let mut file = OpenOptions::new()
-            .create(true)
-            .write(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(path)?;
+        let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path)?;
         file.write_all(content)?;
         file.sync_all()
     }
@@ -126,19 +119,12 @@ mod tests {
     fn a_crash_between_any_two_steps_leaves_old_or_new_content_whole() {
         let path = PathBuf::from("/data/positions.json");
         for steps_left in 0..4 {
-            let mut disk = Fragile {
-                steps_left,
-                ..Fragile::default()
-            };
+            let mut disk = Fragile { steps_left, ..Fragile::default() };
             disk.durable.insert(path.clone(), b"old".to_vec());
             let written = replace_by(&mut disk, &path, b"new");
             let content = &disk.durable[&path];
             assert!(content == b"old" || content == b"new");
-            assert_eq!(
-                written.is_ok(),
-                steps_left == 3,
-                "success was told before everything was on the disk"
-            );
+            assert_eq!(written.is_ok(), steps_left == 3, "success was told before everything was on the disk");
             assert_eq!(content == b"new", written.is_ok());
         }
     }

@@ -95,11 +95,7 @@ struct Head {
 impl Document {
     /// A document in which nothing is stored.
     pub(super) fn empty() -> Self {
-        Self {
-            format: FORMAT.to_owned(),
-            version: VERSION,
-            groups: BTreeMap::new(),
-        }
+        Self { format: FORMAT.to_owned(), version: VERSION, groups: BTreeMap::new() }
     }
 
     /// Reads a file's content and checks every value in it.
@@ -141,10 +137,7 @@ impl Document {
     /// Replaces what is stored of a group's table.
     pub(super) fn put(&mut self, group: &str, table: &str, state: &TableState) {
         let streams = state.streams.iter().map(Stream::of).collect();
-        self.groups
-            .entry(group.to_owned())
-            .or_default()
-            .insert(table.to_owned(), streams);
+        self.groups.entry(group.to_owned()).or_default().insert(table.to_owned(), streams);
     }
 }
 
@@ -155,11 +148,7 @@ impl Stream {
             start: position_text(state.start),
             drained: state.drained,
             saved_at: time_text(state.saved_at),
-            shards: state
-                .shards
-                .iter()
-                .map(|(id, shard)| (id.clone(), Shard::of(shard)))
-                .collect(),
+            shards: state.shards.iter().map(|(id, shard)| (id.clone(), Shard::of(shard))).collect(),
         }
     }
 
@@ -178,30 +167,21 @@ impl Stream {
 impl Shard {
     fn of(state: &ShardState) -> Self {
         match state {
-            ShardState::Reading { position, parent } => Self {
-                position: Some(position_text(*position)),
-                parent: parent.clone(),
-                finished: None,
-            },
-            ShardState::Finished { at, parent } => Self {
-                finished: Some(time_text(*at)),
-                parent: parent.clone(),
-                position: None,
-            },
+            ShardState::Reading { position, parent } => {
+                Self { position: Some(position_text(*position)), parent: parent.clone(), finished: None }
+            }
+            ShardState::Finished { at, parent } => {
+                Self { finished: Some(time_text(*at)), parent: parent.clone(), position: None }
+            }
         }
     }
 
     fn state(&self) -> Result<ShardState, FormatError> {
         let parent = self.parent.clone();
         match (&self.position, &self.finished) {
-            (Some(text), None) => Ok(ShardState::Reading {
-                position: position(text)?,
-                parent,
-            }),
+            (Some(text), None) => Ok(ShardState::Reading { position: position(text)?, parent }),
             (None, Some(at)) => Ok(ShardState::Finished { at: time(at)?, parent }),
-            _ => Err(FormatError::Value(
-                "a shard with both or neither of position and finished".to_owned(),
-            )),
+            _ => Err(FormatError::Value("a shard with both or neither of position and finished".to_owned())),
         }
     }
 }

@@ -8,24 +8,15 @@ use crate::streams::position::Position;
 use crate::streams::resume::{ShardState, StreamState};
 
 fn state(sequence: u64) -> TableState {
-    let shard = |position| ShardState::Reading {
-        position,
-        parent: Some("shardId-parent".to_owned()),
-    };
-    let finished = ShardState::Finished {
-        at: UNIX_EPOCH + Duration::from_millis(1_767_325_800_000),
-        parent: None,
-    };
+    let shard = |position| ShardState::Reading { position, parent: Some("shardId-parent".to_owned()) };
+    let finished = ShardState::Finished { at: UNIX_EPOCH + Duration::from_millis(1_767_325_800_000), parent: None };
     let stream = StreamState {
         arn: "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders/stream/2026-01-02T03:04:05.678".to_owned(),
         start: Position::Since(UNIX_EPOCH + Duration::from_millis(1_767_323_045_678)),
         drained: false,
         saved_at: UNIX_EPOCH + Duration::from_secs(1_767_326_400),
         shards: [
-            (
-                "shardId-a".to_owned(),
-                shard(Position::After(format!("{sequence:021}").parse().unwrap())),
-            ),
+            ("shardId-a".to_owned(), shard(Position::After(format!("{sequence:021}").parse().unwrap()))),
             ("shardId-b".to_owned(), shard(Position::Start)),
             ("shardId-parent".to_owned(), finished),
         ]
@@ -69,18 +60,8 @@ async fn the_format_is_the_one_that_is_documented() {
         std::fs::copy(&path, golden).unwrap();
     }
     let text = std::fs::read_to_string(&path).unwrap();
-    assert_eq!(
-        text,
-        std::fs::read_to_string(golden).unwrap(),
-        "a change of format needs a new version"
-    );
-    assert_eq!(
-        Document::parse(text.as_bytes())
-            .unwrap()
-            .get("default", "Orders")
-            .unwrap(),
-        Some(state(7))
-    );
+    assert_eq!(text, std::fs::read_to_string(golden).unwrap(), "a change of format needs a new version");
+    assert_eq!(Document::parse(text.as_bytes()).unwrap().get("default", "Orders").unwrap(), Some(state(7)));
 }
 
 #[tokio::test]
@@ -170,20 +151,10 @@ async fn a_disk_that_refuses_is_survived_and_the_next_save_has_everything() {
     let obstacle = folder.path().join("positions.json.tmp");
     std::fs::create_dir(&obstacle).unwrap();
     let error = store.save("Orders", state(2)).await.unwrap_err();
-    assert!(
-        error.to_string().contains("positions.json cannot be written"),
-        "{error}"
-    );
-    assert!(
-        store.save("Users", state(3)).await.is_err(),
-        "a save that wrote nothing was confirmed"
-    );
+    assert!(error.to_string().contains("positions.json cannot be written"), "{error}");
+    assert!(store.save("Users", state(3)).await.is_err(), "a save that wrote nothing was confirmed");
     let kept = Document::parse(&std::fs::read(&path).unwrap()).unwrap();
-    assert_eq!(
-        kept.get("default", "Orders").unwrap(),
-        Some(state(1)),
-        "the old content is whole"
-    );
+    assert_eq!(kept.get("default", "Orders").unwrap(), Some(state(1)), "the old content is whole");
     std::fs::remove_dir(&obstacle).unwrap();
     store.save("Users", state(3)).await.unwrap();
     drop(store);
@@ -228,10 +199,8 @@ fn shard() -> impl Strategy<Value = ShardState> {
     let parent = || prop::option::of(".{1,20}");
     prop_oneof![
         (position(), parent()).prop_map(|(position, parent)| ShardState::Reading { position, parent }),
-        (0u64..4_000_000_000_000, parent()).prop_map(|(ms, parent)| ShardState::Finished {
-            at: UNIX_EPOCH + Duration::from_millis(ms),
-            parent
-        }),
+        (0u64..4_000_000_000_000, parent())
+            .prop_map(|(ms, parent)| ShardState::Finished { at: UNIX_EPOCH + Duration::from_millis(ms), parent }),
     ]
 }
 

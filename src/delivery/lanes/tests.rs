@@ -18,16 +18,11 @@ impl Cargo for Event {
 }
 
 fn event(number: u32) -> Event {
-    Event {
-        number,
-        detached: false,
-    }
+    Event { number, detached: false }
 }
 
 fn start(lanes: &mut Lanes<Event>, now: Instant) -> Option<(LaneKey, u32)> {
-    lanes
-        .start(Allowed::All, now)
-        .map(|departure| (departure.lane, departure.event.number))
+    lanes.start(Allowed::All, now).map(|departure| (departure.lane, departure.event.number))
 }
 
 #[test]
@@ -37,7 +32,7 @@ fn the_next_event_of_an_item_waits_until_the_previous_one_is_settled() {
     lanes.push(1, event(11));
     assert_eq!(start(&mut lanes, now), Some((1, 10)));
     assert_eq!(start(&mut lanes, now), None, "the item's next event left early");
-    assert_eq!(lanes.settle(1), Some(event(10)));
+    assert_eq!(lanes.settle(1), Some((event(10), false)));
     assert_eq!(start(&mut lanes, now), Some((1, 11)));
 }
 
@@ -54,11 +49,7 @@ fn a_failing_item_delays_itself_alone() {
     lanes.push(2, event(21));
     assert_eq!(start(&mut lanes, now), Some((2, 21)));
     assert_eq!(start(&mut lanes, now), None);
-    assert_eq!(
-        start(&mut lanes, now + Duration::from_secs(30)),
-        Some((1, 10)),
-        "the same event again"
-    );
+    assert_eq!(start(&mut lanes, now + Duration::from_secs(30)), Some((1, 10)), "the same event again");
 }
 
 #[test]
@@ -86,7 +77,7 @@ fn a_parked_item_is_counted_until_it_is_settled() {
     start(&mut lanes, now);
     assert!(!lanes.retry(1, now, true), "it was parked before");
     start(&mut lanes, now);
-    lanes.settle(1);
+    assert_eq!(lanes.settle(1), Some((Event { number: 10, detached: true }, true)));
     assert_eq!(lanes.parked(), 0);
 }
 
@@ -100,7 +91,7 @@ fn what_waits_behind_a_failure_lets_go_of_its_page() {
     lanes.push(1, event(12));
     start(&mut lanes, now);
     for number in 10..=12 {
-        assert_eq!(lanes.settle(1), Some(Event { number, detached: true }));
+        assert_eq!(lanes.settle(1), Some((Event { number, detached: true }, false)));
         start(&mut lanes, now);
     }
 }
@@ -217,7 +208,7 @@ proptest! {
                     }
                     model.failed.remove(&key);
                     model.parked.remove(&key);
-                    prop_assert_eq!(lanes.settle(key).map(|event| event.number), Some(oldest));
+                    prop_assert_eq!(lanes.settle(key).map(|(event, _)| event.number), Some(oldest));
                 }
                 Step::Retry(index, pause, park) if !model.under_way.is_empty() => {
                     let key = model.under_way.swap_remove(index.index(model.under_way.len()));

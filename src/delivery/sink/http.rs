@@ -129,11 +129,9 @@ impl HttpSink {
 impl Sink for HttpSink {
     fn post(&self, message: Message, timeout: Duration) -> BoxFuture<'_, Answer> {
         let deadline = Instant::now() + timeout.min(LONGEST_TIMEOUT);
-        Box::pin(async move {
-            self.attempt(message, deadline)
-                .await
-                .unwrap_or_else(|failure| failure.into_answer(timeout))
-        })
+        Box::pin(
+            async move { self.attempt(message, deadline).await.unwrap_or_else(|failure| failure.into_answer(timeout)) },
+        )
     }
 }
 

@@ -60,12 +60,7 @@ fn the_event_has_the_documented_attributes_and_data() {
 
 #[test]
 fn a_gap_of_a_whole_stream_is_about_the_stream() {
-    let gap = Gap {
-        shard: None,
-        after: None,
-        reason: LossReason::StreamMissing,
-        ..trimmed()
-    };
+    let gap = Gap { shard: None, after: None, reason: LossReason::StreamMissing, ..trimmed() };
     let message = gap.encode(Mode::Binary, noticed());
     assert_eq!(message.headers["ce-subject"], gap.stream_arn);
     assert_eq!(message.headers["ce-partitionkey"], gap.stream_arn);
@@ -73,49 +68,21 @@ fn a_gap_of_a_whole_stream_is_about_the_stream() {
 
 #[test]
 fn a_gap_noticed_again_has_the_same_id_even_if_its_far_side_moved() {
-    let again = Gap {
-        before: position("300000000000000999999"),
-        ..trimmed()
-    };
+    let again = Gap { before: position("300000000000000999999"), ..trimmed() };
     assert_eq!(trimmed().id(), again.id());
-    assert_eq!(
-        trimmed().id(),
-        "gap-7a211b3c464e6d41f686b08251ef1697",
-        "consumers remember it"
-    );
+    assert_eq!(trimmed().id(), "gap-7a211b3c464e6d41f686b08251ef1697", "consumers remember it");
 }
 
 #[test]
 fn every_other_place_has_another_id_and_every_other_shard_another_lane() {
-    let other_shard = Gap {
-        shard: Some("shardId-2".to_owned()),
-        ..trimmed()
-    };
+    let other_shard = Gap { shard: Some("shardId-2".to_owned()), ..trimmed() };
     let others = [
-        Gap {
-            stream_arn: "arn:other".to_owned(),
-            ..trimmed()
-        },
-        Gap {
-            shard: None,
-            ..trimmed()
-        },
-        Gap {
-            after: position("300000000000000499660"),
-            ..trimmed()
-        },
-        Gap {
-            after: None,
-            ..trimmed()
-        },
-        Gap {
-            lost: position("300000000000000499659"),
-            ..trimmed()
-        },
-        Gap {
-            lost: position("300000000000000499660"),
-            ..trimmed()
-        },
+        Gap { stream_arn: "arn:other".to_owned(), ..trimmed() },
+        Gap { shard: None, ..trimmed() },
+        Gap { after: position("300000000000000499660"), ..trimmed() },
+        Gap { after: None, ..trimmed() },
+        Gap { lost: position("300000000000000499659"), ..trimmed() },
+        Gap { lost: position("300000000000000499660"), ..trimmed() },
         other_shard.clone(),
     ];
     let ids: std::collections::HashSet<_> = others.iter().chain([&trimmed()]).map(Gap::id).collect();

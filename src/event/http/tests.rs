@@ -50,19 +50,12 @@ fn an_event_of_the_sdk_keeps_its_attributes_extensions_and_data() {
         .time("2026-01-02T03:04:05.123456Z")
         .extension("whole", 7_i64)
         .extension("flag", true)
-        .data_with_schema(
-            "application/json; charset=utf-8",
-            "https://example.com/a%20b",
-            Data::String("{}".to_owned()),
-        )
+        .data_with_schema("application/json; charset=utf-8", "https://example.com/a%20b", Data::String("{}".to_owned()))
         .build()
         .expect("valid");
     let message = send(event).expect("serialized");
-    let headers: HashMap<_, _> = message
-        .headers
-        .iter()
-        .map(|(n, v)| (n.as_str(), v.to_str().expect("ASCII")))
-        .collect();
+    let headers: HashMap<_, _> =
+        message.headers.iter().map(|(n, v)| (n.as_str(), v.to_str().expect("ASCII"))).collect();
     let expected = [
         ("ce-specversion", "1.0"),
         ("ce-id", "1"),
@@ -81,10 +74,7 @@ fn an_event_of_the_sdk_keeps_its_attributes_extensions_and_data() {
 #[test]
 fn a_name_that_cloudevents_forbids_is_refused() {
     for name in ["", "Upper", "under_score", "with-dash", "é"] {
-        let event = minimal()
-            .extension(name, "value")
-            .build()
-            .expect("the SDK lets any name in");
+        let event = minimal().extension(name, "value").build().expect("the SDK lets any name in");
         assert!(send(event).is_err(), "{name:?}");
     }
 }

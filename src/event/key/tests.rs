@@ -10,10 +10,7 @@ fn record(attributes: &[(&str, KeyType, &str)]) -> Record {
         .iter()
         .map(|(name, kind, value)| {
             let kind = prefix(*kind).trim_end_matches(':');
-            format!(
-                "\"{name}\":{{\"{kind}\":{}}}",
-                serde_json::to_string(value).expect("JSON")
-            )
+            format!("\"{name}\":{{\"{kind}\":{}}}", serde_json::to_string(value).expect("JSON"))
         })
         .collect();
     let body = format!(
@@ -21,11 +18,7 @@ fn record(attributes: &[(&str, KeyType, &str)]) -> Record {
         keys.join(",")
     );
     let page = crate::streams::wire::Page::parse(body.into()).expect("a page");
-    page.records
-        .into_iter()
-        .next()
-        .expect("one record")
-        .expect("it can be decoded")
+    page.records.into_iter().next().expect("one record").expect("it can be decoded")
 }
 
 fn schema(length: usize) -> Vec<String> {
@@ -33,11 +26,8 @@ fn schema(length: usize) -> Vec<String> {
 }
 
 fn texts_of(values: &[(KeyType, &str)]) -> Texts {
-    let attributes: Vec<_> = ["p", "s"]
-        .iter()
-        .zip(values)
-        .map(|(name, (kind, value))| (*name, *kind, *value))
-        .collect();
+    let attributes: Vec<_> =
+        ["p", "s"].iter().zip(values).map(|(name, (kind, value))| (*name, *kind, *value)).collect();
     texts(&record(&attributes), &schema(values.len()))
 }
 
@@ -50,13 +40,7 @@ fn a_plain_key_is_its_own_subject() {
     for key in ["order-1001", "USER#1", "a/b~c", "eu-west-1:x", "注文 1"] {
         assert_eq!(strings(&[key]).subject, key);
     }
-    assert_eq!(
-        texts_of(&[(KeyType::Number, "7")]),
-        Texts {
-            subject: "7".into(),
-            partition_key: "N:7".into()
-        }
-    );
+    assert_eq!(texts_of(&[(KeyType::Number, "7")]), Texts { subject: "7".into(), partition_key: "N:7".into() });
     assert_eq!(texts_of(&[(KeyType::Binary, "AB+/")]).partition_key, "B:AB+~1");
 }
 
@@ -67,27 +51,13 @@ fn the_manuals_examples_hold() {
     let examples: [(&[(KeyType, &str)], &str, &str); 6] = [
         (&[(String, "order-1001")], "order-1001", "S:order-1001"),
         (&[(String, "eu/west")], "eu/west", "S:eu~1west"),
-        (
-            &[(String, "order-1001"), (Number, "7")],
-            "order-1001/7",
-            "S:order-1001/N:7",
-        ),
-        (
-            &[(String, "eu/west"), (String, "a~b")],
-            "eu~1west/a~0b",
-            "S:eu~1west/S:a~0b",
-        ),
+        (&[(String, "order-1001"), (Number, "7")], "order-1001/7", "S:order-1001/N:7"),
+        (&[(String, "eu/west"), (String, "a~b")], "eu~1west/a~0b", "S:eu~1west/S:a~0b"),
         (&[(Binary, "ABCD+/+/")], "ABCD+/+/", "B:ABCD+~1+~1"),
         (&[(String, "order 1")], "order 1", "~9f2ade47576a8d5f18746905c81740ae"),
     ];
     for (key, subject, partition_key) in examples {
-        assert_eq!(
-            texts_of(key),
-            Texts {
-                subject: subject.to_owned(),
-                partition_key: partition_key.to_owned()
-            }
-        );
+        assert_eq!(texts_of(key), Texts { subject: subject.to_owned(), partition_key: partition_key.to_owned() });
     }
 }
 
@@ -118,11 +88,7 @@ fn a_long_subject_is_cut_between_characters_and_completed_by_a_hash() {
     assert_eq!(strings(&[&fits]).subject, fits, "85 times 6, and 2: just 512");
     let long = "é".repeat(86);
     let subject = strings(&[&long]).subject;
-    assert_eq!(
-        subject,
-        format!("{}~{}", "é".repeat(79), hash(&format!("S:{long}"))),
-        "79 times 6 leave room for 33"
-    );
+    assert_eq!(subject, format!("{}~{}", "é".repeat(79), hash(&format!("S:{long}"))), "79 times 6 leave room for 33");
     assert!(wire_len(&subject) <= 512);
 }
 
@@ -144,11 +110,7 @@ fn a_key_named_like_anothers_subject_does_not_share_it() {
 
 #[test]
 fn the_hash_is_the_one_that_the_manual_promises() {
-    assert_eq!(
-        hash("S:order 1"),
-        "9f2ade47576a8d5f18746905c81740ae",
-        "printf 'S:order 1' | sha256sum | cut -c1-32"
-    );
+    assert_eq!(hash("S:order 1"), "9f2ade47576a8d5f18746905c81740ae", "printf 'S:order 1' | sha256sum | cut -c1-32");
 }
 
 /// Texts that are nearly equal: made of separators, escapes and little else, now and then very long.
@@ -163,10 +125,7 @@ fn tricky() -> impl Strategy<Value = String> {
 }
 
 fn number() -> impl Strategy<Value = String> {
-    prop_oneof![
-        any::<i32>().prop_map(|n| n.to_string()),
-        "-?[1-9](\\.[1-9]{1,3})?E[1-9]{1,2}"
-    ]
+    prop_oneof![any::<i32>().prop_map(|n| n.to_string()), "-?[1-9](\\.[1-9]{1,3})?E[1-9]{1,2}"]
 }
 
 proptest! {

@@ -42,18 +42,13 @@ fn visit_key<R, V: BinarySerializer<R>>(event: &RecordEvent<'_>, visitor: V) -> 
 fn visit_extensions<R, V: BinarySerializer<R>>(event: &RecordEvent<'_>, visitor: V) -> Result<V> {
     let record = event.record;
     let mut visitor = visitor
-        .set_extension(
-            "sequence",
-            MessageAttributeValue::String(record.sequence_number().padded()),
-        )?
+        .set_extension("sequence", MessageAttributeValue::String(record.sequence_number().padded()))?
         .set_extension("dynamodboperation", text(record.operation_name()))?;
     if let Some(recorded) = timestamp::from_system(event.recorded) {
         visitor = visitor.set_extension("recordedtime", MessageAttributeValue::DateTime(recorded))?;
     }
     if record.is_ttl_delete() {
-        visitor = visitor
-            .set_extension("authtype", text("system"))?
-            .set_extension("authid", text(TTL_PRINCIPAL))?;
+        visitor = visitor.set_extension("authtype", text("system"))?.set_extension("authid", text(TTL_PRINCIPAL))?;
     }
     Ok(visitor)
 }

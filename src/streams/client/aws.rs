@@ -29,10 +29,7 @@ struct Lacks(&'static str);
 impl AwsClient {
     /// Clients that share a configuration's connections and credentials.
     pub fn new(config: &SdkConfig) -> Self {
-        Self {
-            tables: aws_sdk_dynamodb::Client::new(config),
-            streams: aws_sdk_dynamodbstreams::Client::new(config),
-        }
+        Self { tables: aws_sdk_dynamodb::Client::new(config), streams: aws_sdk_dynamodbstreams::Client::new(config) }
     }
 
     async fn table(&self, table: &str) -> Result<TableDescription, CallError> {
@@ -42,31 +39,15 @@ impl AwsClient {
             .map_err(|error| call_error(operation, &error))?
             .table
             .ok_or_else(|| malformed(operation, &Lacks("Table")))?;
-        Ok(TableDescription {
-            arn: table.table_arn.unwrap_or_default(),
-            latest_stream: table.latest_stream_arn,
-        })
+        Ok(TableDescription { arn: table.table_arn.unwrap_or_default(), latest_stream: table.latest_stream_arn })
     }
 
     async fn all_streams(&self, table: &str) -> Result<Vec<String>, CallError> {
         let (mut arns, mut behind) = (Vec::new(), None);
         loop {
-            let request = self
-                .streams
-                .list_streams()
-                .table_name(table)
-                .set_exclusive_start_stream_arn(behind);
-            let answer = request
-                .send()
-                .await
-                .map_err(|error| call_error("ListStreams", &error))?;
-            arns.extend(
-                answer
-                    .streams
-                    .unwrap_or_default()
-                    .into_iter()
-                    .filter_map(|stream| stream.stream_arn),
-            );
+            let request = self.streams.list_streams().table_name(table).set_exclusive_start_stream_arn(behind);
+            let answer = request.send().await.map_err(|error| call_error("ListStreams", &error))?;
+            arns.extend(answer.streams.unwrap_or_default().into_iter().filter_map(|stream| stream.stream_arn));
             match answer.last_evaluated_stream_arn {
                 Some(next) => behind = Some(next),
                 None => return Ok(arns),
@@ -81,12 +62,8 @@ impl AwsClient {
         let request = match shards {
             ShardQuery::First => request,
             ShardQuery::Behind(shard) => request.exclusive_start_shard_id(shard),
-            ShardQuery::ChildrenOf(parent) => request.shard_filter(
-                ShardFilter::builder()
-                    .r#type(ShardFilterType::ChildShards)
-                    .shard_id(parent)
-                    .build(),
-            ),
+            ShardQuery::ChildrenOf(parent) => request
+                .shard_filter(ShardFilter::builder().r#type(ShardFilterType::ChildShards).shard_id(parent).build()),
         };
         let answer = request.customize().interceptor(KeepDate(date.clone())).send().await;
         let answer = answer.map_err(|error| call_error(operation, &error))?;
@@ -100,14 +77,12 @@ impl AwsClient {
         let request = match from {
             IteratorStart::Oldest => request.shard_iterator_type(ShardIteratorType::TrimHorizon),
             IteratorStart::Latest => request.shard_iterator_type(ShardIteratorType::Latest),
-            IteratorStart::After(sequence) => request
-                .shard_iterator_type(ShardIteratorType::AfterSequenceNumber)
-                .sequence_number(sequence.as_str()),
+            IteratorStart::After(sequence) => {
+                request.shard_iterator_type(ShardIteratorType::AfterSequenceNumber).sequence_number(sequence.as_str())
+            }
         };
         let answer = request.send().await.map_err(|error| call_error(operation, &error))?;
-        answer
-            .shard_iterator
-            .ok_or_else(|| malformed(operation, &Lacks("ShardIterator")))
+        answer.shard_iterator.ok_or_else(|| malformed(operation, &Lacks("ShardIterator")))
     }
 
     async fn page(&self, iterator: &str) -> Result<Page, CallError> {
@@ -151,12 +126,11 @@ fn description(answer: DescribeStreamOutput, answered_at: Option<SystemTime>) ->
     };
     let mut keys = stream.key_schema.unwrap_or_default();
     keys.sort_by_key(|key| key.key_type != types::KeyType::Hash);
-    let shards = stream.shards.unwrap_or_default().into_iter().filter_map(|shard| {
-        Some(ListedShard {
-            id: shard.shard_id?,
-            parent: shard.parent_shard_id,
-        })
-    });
+    let shards = stream
+        .shards
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(|shard| Some(ListedShard { id: shard.shard_id?, parent: shard.parent_shard_id }));
     Ok(StreamDescription {
         table: stream.table_name.ok_or(Lacks("TableName"))?,
         status,

@@ -56,9 +56,7 @@ impl Aws {
             .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
             .load()
             .await;
-        Self {
-            config: assume_role(config, settings).await,
-        }
+        Self { config: assume_role(config, settings).await }
     }
 
     /// A client for one table: in the region of its ARN, else in the configured one.
@@ -78,9 +76,7 @@ async fn assume_role(config: SdkConfig, settings: &AwsSettings) -> SdkConfig {
     let Some(role) = &settings.assume_role_arn else {
         return config;
     };
-    let mut provider = AssumeRoleProvider::builder(role)
-        .session_name(SESSION_NAME)
-        .configure(&config);
+    let mut provider = AssumeRoleProvider::builder(role).session_name(SESSION_NAME).configure(&config);
     if let Some(external_id) = &settings.assume_role_external_id {
         provider = provider.external_id(external_id);
     }

@@ -18,32 +18,18 @@ where
 {
     let no_credentials = matches!(error, SdkError::ConstructionFailure(_) | SdkError::DispatchFailure(_))
         && chain(error).any(|cause| cause.is::<CredentialsError>());
-    let code = if no_credentials {
-        "NoCredentials".to_owned()
-    } else {
-        code(error)
-    };
+    let code = if no_credentials { "NoCredentials".to_owned() } else { code(error) };
     let kind = kind(&code);
     let mut message = one_line(error);
     if kind == ErrorKind::Denied {
         message.push_str(&advice(operation, &code));
     }
-    CallError {
-        operation,
-        kind,
-        code,
-        message,
-    }
+    CallError { operation, kind, code, message }
 }
 
 /// An answer that arrived and makes no sense.
 pub(super) fn malformed(operation: &'static str, error: &dyn Error) -> CallError {
-    CallError {
-        operation,
-        kind: ErrorKind::Other,
-        code: "malformed".to_owned(),
-        message: one_line(error),
-    }
+    CallError { operation, kind: ErrorKind::Other, code: "malformed".to_owned(), message: one_line(error) }
 }
 
 fn code<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> String {

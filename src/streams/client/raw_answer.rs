@@ -62,10 +62,7 @@ impl Intercept for KeepBody {
     ) -> Result<(), BoxError> {
         // The operation's own layer holds the deserializer that this one stands before.
         let stock = GetRecords::new().config().ok_or("GetRecords has no configuration")?;
-        let keeping = SharedResponseDeserializer::new(Keeping {
-            stock,
-            body: self.0.clone(),
-        });
+        let keeping = SharedResponseDeserializer::new(Keeping { stock, body: self.0.clone() });
         config.interceptor_state().store_put(keeping);
         Ok(())
     }

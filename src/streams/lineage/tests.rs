@@ -28,11 +28,7 @@ fn a_child_is_read_when_its_parent_was_read_and_not_before() {
 fn a_child_on_an_earlier_page_than_its_parent_waits_for_the_whole_listing() {
     let mut lineage = Lineage::new();
     lineage.learn("child", Some("parent"));
-    assert_eq!(
-        ids(lineage.take_ready()),
-        set(&[]),
-        "the parent may be on the next page"
-    );
+    assert_eq!(ids(lineage.take_ready()), set(&[]), "the parent may be on the next page");
     lineage.learn("parent", None);
     lineage.complete_pass();
     assert_eq!(ids(lineage.take_ready()), set(&["parent"]));
@@ -54,13 +50,7 @@ fn a_shard_whose_parent_was_trimmed_is_read_once_a_whole_listing_lacks_the_paren
     let mut lineage = Lineage::new();
     lineage.learn("child", Some("trimmed"));
     lineage.complete_pass();
-    assert_eq!(
-        lineage.take_ready(),
-        vec![Ready {
-            id: "child".into(),
-            parent: None
-        }]
-    );
+    assert_eq!(lineage.take_ready(), vec![Ready { id: "child".into(), parent: None }]);
 }
 
 #[test]

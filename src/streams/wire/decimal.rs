@@ -7,31 +7,20 @@ pub(super) fn millis(seconds: &str) -> Option<i64> {
         Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
         None => (seconds, 0),
     };
-    let (negative, mantissa) = mantissa
-        .strip_prefix('-')
-        .map_or((false, mantissa), |rest| (true, rest));
+    let (negative, mantissa) = mantissa.strip_prefix('-').map_or((false, mantissa), |rest| (true, rest));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let is_number = !whole.is_empty() && whole.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit());
     if !is_number {
         return None;
     }
     let digits = whole.bytes().chain(fraction.bytes()).skip_while(|digit| *digit == b'0');
-    let value = digits.clone().try_fold(0i128, |value, digit| {
-        value.checked_mul(10)?.checked_add(i128::from(digit - b'0'))
-    })?;
-    let scale = exponent
-        .checked_add(3)?
-        .checked_sub(i32::try_from(fraction.len()).ok()?)?;
+    let value =
+        digits.clone().try_fold(0i128, |value, digit| value.checked_mul(10)?.checked_add(i128::from(digit - b'0')))?;
+    let scale = exponent.checked_add(3)?.checked_sub(i32::try_from(fraction.len()).ok()?)?;
     let scaled = if scale >= 0 {
-        if value == 0 {
-            0
-        } else {
-            value.checked_mul(10i128.checked_pow(scale.unsigned_abs())?)?
-        }
+        if value == 0 { 0 } else { value.checked_mul(10i128.checked_pow(scale.unsigned_abs())?)? }
     } else {
-        10i128
-            .checked_pow(scale.unsigned_abs())
-            .map_or(0, |power| value / power)
+        10i128.checked_pow(scale.unsigned_abs()).map_or(0, |power| value / power)
     };
     i64::try_from(if negative { -scaled } else { scaled }).ok()
 }
@@ -56,17 +45,7 @@ mod tests {
 
     #[test]
     fn what_is_no_number_is_refused() {
-        for text in [
-            "",
-            "-",
-            "abc",
-            "\"1\"",
-            "1.2.3",
-            "1e",
-            "1e400",
-            "{}",
-            "99999999999999999999999999",
-        ] {
+        for text in ["", "-", "abc", "\"1\"", "1.2.3", "1e", "1e400", "{}", "99999999999999999999999999"] {
             assert_eq!(millis(text), None, "{text}");
         }
     }

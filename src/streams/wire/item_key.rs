@@ -48,10 +48,7 @@ impl<'a> ItemKey<'a> {
             return Err(InvalidKey);
         }
         let place = |attribute: &KeyAttribute<'_>| {
-            schema
-                .iter()
-                .position(|name| *name == attribute.name)
-                .unwrap_or(schema.len())
+            schema.iter().position(|name| *name == attribute.name).unwrap_or(schema.len())
         };
         if let [first, second] = attributes.as_slice()
             && (place(first), &first.name) > (place(second), &second.name)
@@ -144,10 +141,7 @@ mod tests {
     #[test]
     fn the_partition_key_comes_first_whatever_the_order_on_the_wire() {
         let schema = schema(&["orderId", "line"]);
-        for keys in [
-            r#"{"line":{"N":"7"},"orderId":{"S":"a"}}"#,
-            r#"{"orderId":{"S":"a"},"line":{"N":"7"}}"#,
-        ] {
+        for keys in [r#"{"line":{"N":"7"},"orderId":{"S":"a"}}"#, r#"{"orderId":{"S":"a"},"line":{"N":"7"}}"#] {
             let key = ItemKey::parse(keys, &schema).unwrap();
             let values: Vec<&str> = key.attributes().iter().map(|attribute| &*attribute.value).collect();
             assert_eq!(values, ["a", "7"]);

@@ -37,10 +37,7 @@ fn every_member_is_read_as_it_was_sent() {
     let expired = page.records[2].as_ref().unwrap();
     assert!(expired.is_ttl_delete());
     assert_eq!(page.records[6].as_ref().unwrap().created_at(), None);
-    assert_eq!(
-        page.records[7].as_ref().unwrap().created_at_millis(),
-        Some(1_767_323_051_789)
-    );
+    assert_eq!(page.records[7].as_ref().unwrap().created_at_millis(), Some(1_767_323_051_789));
 }
 
 #[test]
@@ -60,10 +57,7 @@ fn one_malformed_record_does_not_cost_the_other_999() {
     for broken in broken {
         let mut records: Vec<String> = (1..=1000).map(|n| record(&n.to_string())).collect();
         records[499] = broken.to_owned();
-        let page = page(&format!(
-            r#"{{"Records":[{}],"NextShardIterator":"i"}}"#,
-            records.join(",")
-        ));
+        let page = page(&format!(r#"{{"Records":[{}],"NextShardIterator":"i"}}"#, records.join(",")));
         assert_eq!(page.records.len(), 1000);
         for (index, record) in page.records.iter().enumerate() {
             match record {
@@ -84,14 +78,7 @@ fn what_is_no_page_is_a_fault_of_the_transport() {
     let whole = include_str!("../../../tests/data/aws-record.json");
     let cut = [0, 1, 20, whole.len() / 2, whole.len() - 4];
     let bodies = cut.iter().map(|at| whole.as_bytes()[..*at].to_vec());
-    let others = [
-        "{}",
-        "null",
-        "[]",
-        r#"{"Records":null}"#,
-        r#"{"Records":{}}"#,
-        "<html></html>",
-    ];
+    let others = ["{}", "null", "[]", r#"{"Records":null}"#, r#"{"Records":{}}"#, "<html></html>"];
     for body in bodies.chain(others.iter().map(|text| text.as_bytes().to_vec())) {
         let text = String::from_utf8_lossy(&body).into_owned();
         assert!(Page::parse(Bytes::from(body)).is_err(), "{text}");
@@ -110,39 +97,14 @@ fn a_page_without_a_next_iterator_may_carry_records() {
 fn a_detached_record_says_the_same_and_lets_go_of_its_page() {
     for record in sample().records {
         let mut record = record.unwrap();
-        let before = format!(
-            "{:?}",
-            (record.event_id(), record.keys(), record.new_image(), record.old_image())
-        );
-        let more = format!(
-            "{:?}",
-            (
-                record.identity(),
-                record.region(),
-                record.view_type(),
-                record.event_source()
-            )
-        );
+        let before = format!("{:?}", (record.event_id(), record.keys(), record.new_image(), record.old_image()));
+        let more = format!("{:?}", (record.identity(), record.region(), record.view_type(), record.event_source()));
         let cost = record.cost();
         record.detach();
-        assert_eq!(
-            before,
-            format!(
-                "{:?}",
-                (record.event_id(), record.keys(), record.new_image(), record.old_image())
-            )
-        );
+        assert_eq!(before, format!("{:?}", (record.event_id(), record.keys(), record.new_image(), record.old_image())));
         assert_eq!(
             more,
-            format!(
-                "{:?}",
-                (
-                    record.identity(),
-                    record.region(),
-                    record.view_type(),
-                    record.event_source()
-                )
-            )
+            format!("{:?}", (record.identity(), record.region(), record.view_type(), record.event_source()))
         );
         assert_eq!(record.cost(), cost);
         assert_eq!(record.page.len() + Record::OVERHEAD, cost, "the page is still held");

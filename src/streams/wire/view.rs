@@ -76,19 +76,11 @@ pub(super) fn parse(body: &Bytes) -> Result<Page, MalformedPage> {
     let bytes = body.len();
     if let Ok(page) = serde_json::from_slice::<PageView<RecordView<'_>>>(body) {
         let records = page.records.iter().map(|record| take(body, record)).collect();
-        return Ok(Page {
-            records,
-            next_iterator: page.next_iterator,
-            bytes,
-        });
+        return Ok(Page { records, next_iterator: page.next_iterator, bytes });
     }
     let page: PageView<&RawValue> = serde_json::from_slice(body).map_err(|error| MalformedPage(brief(&error)))?;
     let records = page.records.iter().map(|raw| take_alone(body, raw)).collect();
-    Ok(Page {
-        records,
-        next_iterator: page.next_iterator,
-        bytes,
-    })
+    Ok(Page { records, next_iterator: page.next_iterator, bytes })
 }
 
 fn take_alone(body: &Bytes, raw: &RawValue) -> Result<Record, Undecodable> {
@@ -109,10 +101,8 @@ fn take(body: &Bytes, view: &RecordView<'_>) -> Result<Record, Undecodable> {
     }
     let change = &view.dynamodb;
     let operation = operation(view.event_name).ok_or_else(|| undecodable("its eventName is unknown".to_owned()))?;
-    let sequence_number = change
-        .sequence_number
-        .parse()
-        .map_err(|error| undecodable(format!("its SequenceNumber is none: {error}")))?;
+    let sequence_number =
+        change.sequence_number.parse().map_err(|error| undecodable(format!("its SequenceNumber is none: {error}")))?;
     ItemKey::parse(change.keys.get(), &[]).map_err(|error| undecodable(error.to_string()))?;
     let created_at_millis = match change.created_at {
         None => None,
@@ -132,20 +122,10 @@ fn take(body: &Bytes, view: &RecordView<'_>) -> Result<Record, Undecodable> {
         event_source: view.event_source.map(text),
         region: view.region.map(text),
         view_type: change.view_type.map(text),
-        identity: view
-            .identity
-            .as_ref()
-            .map(|who| (who.principal_id.map(text), who.kind.map(text))),
+        identity: view.identity.as_ref().map(|who| (who.principal_id.map(text), who.kind.map(text))),
     };
     let (page, size_bytes) = (body.clone(), change.size_bytes);
-    Ok(Record {
-        page,
-        spans,
-        operation,
-        sequence_number,
-        created_at_millis,
-        size_bytes,
-    })
+    Ok(Record { page, spans, operation, sequence_number, created_at_millis, size_bytes })
 }
 
 fn operation(name: &str) -> Option<Operation> {
@@ -165,19 +145,12 @@ fn is_object(raw: &RawValue) -> bool {
 fn span(body: &Bytes, text: &str) -> Span {
     let start = text.as_ptr() as usize - body.as_ptr() as usize;
     let offset = |at: usize| u32::try_from(at).expect("a body is smaller than 4 GiB");
-    Span {
-        start: offset(start),
-        end: offset(start + text.len()),
-    }
+    Span { start: offset(start), end: offset(start + text.len()) }
 }
 
 fn remains(raw: &str, reason: String) -> Undecodable {
     let RemainsView { event_id, dynamodb } = serde_json::from_str(raw).unwrap_or_default();
-    Undecodable {
-        reason,
-        sequence_number: dynamodb,
-        event_id,
-    }
+    Undecodable { reason, sequence_number: dynamodb, event_id }
 }
 
 /// What is wrong, without the place: serde's messages quote no data except a misplaced value, which may be an item's.
@@ -185,10 +158,7 @@ fn brief(error: &serde_json::Error) -> String {
     let message = error.to_string();
     let end = message.find([':', '"', '`']).unwrap_or(message.len());
     match message.strip_prefix("missing field ") {
-        Some(field) => format!(
-            "a member is missing: {}",
-            field.split(" at ").next().unwrap_or_default()
-        ),
+        Some(field) => format!("a member is missing: {}", field.split(" at ").next().unwrap_or_default()),
         None => format!("{} (column {})", message[..end].trim_end(), error.column()),
     }
 }
@@ -200,8 +170,5 @@ fn text_or_nothing<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<
 
 fn place_or_nothing<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<SequenceNumber>, D::Error> {
     let value = serde_json::Value::deserialize(deserializer)?;
-    Ok(value
-        .get("SequenceNumber")
-        .and_then(|number| number.as_str())
-        .and_then(|number| number.parse().ok()))
+    Ok(value.get("SequenceNumber").and_then(|number| number.as_str()).and_then(|number| number.parse().ok()))
 }

@@ -41,10 +41,7 @@ pub struct SinkFailing<'a> {
 impl SinkFailing<'_> {
     /// Says so.
     pub fn emit(&self) {
-        warn!(
-            code = "DSA-SINK-FAILING",
-            "the sink fails, delivery waits behind one probe at a time: {}", self.why
-        );
+        warn!(code = "DSA-SINK-FAILING", "the sink fails, delivery waits behind one probe at a time: {}", self.why);
     }
 }
 

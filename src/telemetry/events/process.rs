@@ -18,12 +18,7 @@ pub struct Starting<'a> {
 impl Starting<'_> {
     /// Says so.
     pub fn emit(&self) {
-        info!(
-            version = self.version,
-            tables = self.tables,
-            sink = self.sink,
-            "starting"
-        );
+        info!(version = self.version, tables = self.tables, sink = self.sink, "starting");
     }
 }
 
@@ -62,10 +57,7 @@ pub struct ShutdownBegun {
 impl ShutdownBegun {
     /// Says so.
     pub fn emit(&self) {
-        info!(
-            in_flight = self.in_flight,
-            "shutting down: reading has stopped, waiting for answers of the sink"
-        );
+        info!(in_flight = self.in_flight, "shutting down: reading has stopped, waiting for answers of the sink");
     }
 }
 
@@ -80,10 +72,6 @@ pub struct ShutdownFinished {
 impl ShutdownFinished {
     /// Says so.
     pub fn emit(&self) {
-        info!(
-            unsettled = self.unsettled,
-            took_seconds = self.took.as_secs_f64(),
-            "stopped"
-        );
+        info!(unsettled = self.unsettled, took_seconds = self.took.as_secs_f64(), "stopped");
     }
 }

@@ -18,12 +18,7 @@ pub struct StreamOpened<'a> {
 impl StreamOpened<'_> {
     /// Says so.
     pub fn emit(&self, telemetry: &TableTelemetry) {
-        info!(
-            table = telemetry.table(),
-            stream = self.stream,
-            start = self.start,
-            "reading stream"
-        );
+        info!(table = telemetry.table(), stream = self.stream, start = self.start, "reading stream");
     }
 }
 
@@ -42,16 +37,8 @@ pub struct StreamListed<'a> {
 impl StreamListed<'_> {
     /// Says so.
     pub fn emit(&self, telemetry: &TableTelemetry) {
-        let Self {
-            stream,
-            reading,
-            waiting,
-            finished,
-        } = *self;
-        info!(
-            table = telemetry.table(),
-            stream, reading, waiting, finished, "stream listed"
-        );
+        let Self { stream, reading, waiting, finished } = *self;
+        info!(table = telemetry.table(), stream, reading, waiting, finished, "stream listed");
     }
 }
 
@@ -66,12 +53,7 @@ pub struct StreamEnded<'a> {
 impl StreamEnded<'_> {
     /// Says so.
     pub fn emit(&self, telemetry: &TableTelemetry) {
-        info!(
-            table = telemetry.table(),
-            stream = self.stream,
-            why = self.why,
-            "stream ended"
-        );
+        info!(table = telemetry.table(), stream = self.stream, why = self.why, "stream ended");
     }
 }
 
@@ -84,12 +66,7 @@ pub struct StreamAwaited<'a> {
 impl StreamAwaited<'_> {
     /// Says so.
     pub fn emit(&self, telemetry: &TableTelemetry) {
-        warn!(
-            code = "DSA-STREAM-AWAITED",
-            table = telemetry.table(),
-            "waiting for {}",
-            self.what
-        );
+        warn!(code = "DSA-STREAM-AWAITED", table = telemetry.table(), "waiting for {}", self.what);
     }
 }
 
@@ -106,12 +83,7 @@ pub struct ShardOpened<'a> {
 impl ShardOpened<'_> {
     /// Says so.
     pub fn emit(&self, telemetry: &TableTelemetry) {
-        info!(
-            table = telemetry.table(),
-            shard = self.shard,
-            from = self.from,
-            "reading shard"
-        );
+        info!(table = telemetry.table(), shard = self.shard, from = self.from, "reading shard");
         debug!(stream = self.stream, shard = self.shard, "shard's stream");
     }
 }
@@ -166,14 +138,7 @@ impl AwsRefused<'_> {
             ErrorKind::Throttled | ErrorKind::LimitExceeded => "DSA-AWS-THROTTLED",
             _ => "DSA-AWS-FAILING",
         };
-        warn!(
-            code,
-            table = telemetry.table(),
-            aws_code = self.error.code,
-            times = self.times,
-            "{}",
-            self.error
-        );
+        warn!(code, table = telemetry.table(), aws_code = self.error.code, times = self.times, "{}", self.error);
     }
 }
 
@@ -205,18 +170,8 @@ impl DataLost<'_> {
     /// Says and counts so.
     pub fn emit(&self, telemetry: &TableTelemetry) {
         let table = telemetry.table();
-        telemetry
-            .metrics()
-            .data_loss
-            .with_label_values(&[table, self.reason])
-            .inc();
-        let Self {
-            stream,
-            shard,
-            position,
-            reason,
-            detail,
-        } = *self;
+        telemetry.metrics().data_loss.with_label_values(&[table, self.reason]).inc();
+        let Self { stream, shard, position, reason, detail } = *self;
         error!(
             code = "DSA-DATA-LOSS",
             table, stream, shard, position, reason, detail, "data was lost, or may have been"

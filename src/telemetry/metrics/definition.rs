@@ -31,18 +31,12 @@ pub enum Kind {
     Histogram(&'static [f64]),
 }
 
-const DELIVERY_BUCKETS: &[f64] = &[
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
-];
-const AGE_BUCKETS: &[f64] = &[
-    0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 43200.0, 86400.0,
-];
-const HANDOVER_BUCKETS: &[f64] = &[
-    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
-];
-const CALL_BUCKETS: &[f64] = &[
-    0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 40.0,
-];
+const DELIVERY_BUCKETS: &[f64] =
+    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+const AGE_BUCKETS: &[f64] =
+    &[0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 43200.0, 86400.0];
+const HANDOVER_BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+const CALL_BUCKETS: &[f64] = &[0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 40.0];
 
 macro_rules! metrics {
     ($($constant:ident = $name:literal, $kind:expr, $labels:expr, $help:literal;)*) => {
@@ -122,10 +116,7 @@ impl Definition {
             Kind::Histogram(buckets) => buckets.to_vec(),
             Kind::Counter | Kind::Gauge => prometheus::DEFAULT_BUCKETS.to_vec(),
         };
-        let options = HistogramOpts {
-            common_opts: self.options(),
-            buckets,
-        };
+        let options = HistogramOpts { common_opts: self.options(), buckets };
         let metric = HistogramVec::new(options, self.labels)?;
         registry.register(Box::new(metric.clone()))?;
         Ok(metric)

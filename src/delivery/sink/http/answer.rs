@@ -16,11 +16,7 @@ pub(super) fn from_parts(head: &response::Parts, body: Bytes) -> Answer {
     }
     // Copied, because a refusal can be kept for long and would keep the whole body.
     let body_start = Bytes::copy_from_slice(&body[..body.len().min(BODY_START)]);
-    Answer::Refused {
-        status,
-        retry_after: retry_after(&head.headers),
-        body_start,
-    }
+    Answer::Refused { status, retry_after: retry_after(&head.headers), body_start }
 }
 
 /// RFC 9110, section 10.2.3: a number of seconds, or a date in any of HTTP's three forms.
@@ -39,10 +35,7 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     fn parse(text: &'static str) -> Option<RetryAfter> {
-        retry_after(&HeaderMap::from_iter([(
-            RETRY_AFTER,
-            text.parse().expect("a header value"),
-        )]))
+        retry_after(&HeaderMap::from_iter([(RETRY_AFTER, text.parse().expect("a header value"))]))
     }
 
     #[test]
@@ -60,9 +53,6 @@ mod tests {
         for text in ["", "soon", "-1", "1.5", "+3"] {
             assert_eq!(parse(text), None, "{text:?}");
         }
-        assert_eq!(
-            parse("99999999999999999999999"),
-            Some(RetryAfter::Delay(Duration::from_secs(u64::MAX)))
-        );
+        assert_eq!(parse("99999999999999999999999"), Some(RetryAfter::Delay(Duration::from_secs(u64::MAX))));
     }
 }

@@ -21,10 +21,7 @@ pub(super) struct Failure {
 
 impl Failure {
     pub(super) fn timeout() -> Self {
-        Self {
-            fault: Fault::Timeout,
-            message: None,
-        }
+        Self { fault: Fault::Timeout, message: None }
     }
 
     pub(super) fn of(error: &legacy::Error) -> Self {
@@ -34,20 +31,13 @@ impl Failure {
             Some(advice) => format!("{advice} ({})", describe(error)),
             None => describe(error),
         };
-        Self {
-            fault,
-            message: Some(message),
-        }
+        Self { fault, message: Some(message) }
     }
 
     pub(super) fn into_answer(self, timeout: Duration) -> Answer {
-        let message = self
-            .message
-            .unwrap_or_else(|| format!("no answer within {}", humantime::format_duration(timeout)));
-        Answer::Failed {
-            fault: self.fault,
-            message,
-        }
+        let message =
+            self.message.unwrap_or_else(|| format!("no answer within {}", humantime::format_duration(timeout)));
+        Answer::Failed { fault: self.fault, message }
     }
 }
 
@@ -115,19 +105,13 @@ fn describe(error: &legacy::Error) -> String {
             parts.push(text);
         }
     }
-    if parts.is_empty() {
-        error.to_string()
-    } else {
-        parts.join(": ")
-    }
+    if parts.is_empty() { error.to_string() } else { parts.join(": ") }
 }
 
 /// An error and everything beneath it. What an [`io::Error`] carries inside is a cause that it does not name as such.
 fn causes<'e>(error: Cause<'e>) -> impl Iterator<Item = Cause<'e>> {
-    iter::successors(Some(error), |&cause| {
-        match cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            Some(inner) => Some(inner as Cause<'e>),
-            None => cause.source(),
-        }
+    iter::successors(Some(error), |&cause| match cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(inner) => Some(inner as Cause<'e>),
+        None => cause.source(),
     })
 }

@@ -39,23 +39,15 @@ mod tests {
             ("b", "http://sink.example/a/b"),
             ("?y", "http://sink.example/a/start?y"),
         ] {
-            assert_eq!(
-                target_of("http://sink.example/a/start", location).as_deref(),
-                Some(expected),
-                "{location}"
-            );
+            assert_eq!(target_of("http://sink.example/a/start", location).as_deref(), Some(expected), "{location}");
         }
     }
 
     #[test]
     fn a_location_elsewhere_is_not_followed() {
-        for location in [
-            "https://sink.example/",
-            "http://sink.example:81/",
-            "http://other.example/",
-            "ftp://sink.example/",
-            "//[",
-        ] {
+        for location in
+            ["https://sink.example/", "http://sink.example:81/", "http://other.example/", "ftp://sink.example/", "//["]
+        {
             assert_eq!(target_of("http://sink.example/", location), None, "{location}");
         }
     }
@@ -68,10 +60,6 @@ mod tests {
             let status = StatusCode::from_u16(status).expect("a status");
             assert_eq!(target(&from, status, &headers), None, "{status}");
         }
-        assert_eq!(
-            target(&from, StatusCode::PERMANENT_REDIRECT, &HeaderMap::new()),
-            None,
-            "no location"
-        );
+        assert_eq!(target(&from, StatusCode::PERMANENT_REDIRECT, &HeaderMap::new()), None, "no location");
     }
 }

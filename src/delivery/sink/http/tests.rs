@@ -20,11 +20,7 @@ use crate::delivery::sink::{Fault, RetryAfter};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn settings(url: &str) -> HttpSinkSettings {
-    HttpSinkSettings {
-        url: url.parse().expect("a URL"),
-        concurrency: 4,
-        headers: HeaderMap::new(),
-    }
+    HttpSinkSettings { url: url.parse().expect("a URL"), concurrency: 4, headers: HeaderMap::new() }
 }
 
 fn sink_of(server: &Server) -> HttpSink {
@@ -34,31 +30,18 @@ fn sink_of(server: &Server) -> HttpSink {
 fn message() -> Message {
     let headers = HeaderMap::from_iter([
         (::http::HeaderName::from_static("ce-id"), HeaderValue::from_static("e1")),
-        (
-            ::http::header::CONTENT_TYPE,
-            HeaderValue::from_static("application/json"),
-        ),
+        (::http::header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
     ]);
-    Message {
-        headers,
-        body: Bytes::from_static(b"{\"a\":1}"),
-    }
+    Message { headers, body: Bytes::from_static(b"{\"a\":1}") }
 }
 
 fn accepted(code: u16, body: &'static str) -> Answer {
-    Answer::Accepted {
-        status: status(code),
-        body: Bytes::from_static(body.as_bytes()),
-    }
+    Answer::Accepted { status: status(code), body: Bytes::from_static(body.as_bytes()) }
 }
 
 fn refused(code: u16, body_start: &'static str) -> Answer {
     let body_start = Bytes::from_static(body_start.as_bytes());
-    Answer::Refused {
-        status: status(code),
-        retry_after: None,
-        body_start,
-    }
+    Answer::Refused { status: status(code), retry_after: None, body_start }
 }
 
 fn status(code: u16) -> StatusCode {

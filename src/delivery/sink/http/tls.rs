@@ -18,11 +18,7 @@ pub(super) fn system_roots() -> Result<RootCertStore, SinkSetupError> {
         return Ok(roots);
     }
     let causes: Vec<String> = found.errors.iter().map(ToString::to_string).collect();
-    Err(SinkSetupError::NoRoots(if causes.is_empty() {
-        "none is installed".to_owned()
-    } else {
-        causes.join("; ")
-    }))
+    Err(SinkSetupError::NoRoots(if causes.is_empty() { "none is installed".to_owned() } else { causes.join("; ") }))
 }
 
 /// TLS 1.2 and 1.3 with these roots; HTTP/2 where the sink chooses it, else HTTP/1.1.

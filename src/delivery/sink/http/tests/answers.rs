@@ -32,19 +32,14 @@ async fn configured_headers_go_with_every_message_and_win() {
     HttpSink::new(settings).expect("a sink").post(message(), PATIENCE).await;
     let seen = &server.seen()[0];
     assert_eq!(seen.request_line(), "POST / HTTP/1.1");
-    assert_eq!(
-        (seen.header("ce-id"), seen.header("x-tenant")),
-        (vec!["overridden"], vec!["t1"])
-    );
+    assert_eq!((seen.header("ce-id"), seen.header("x-tenant")), (vec!["overridden"], vec!["t1"]));
 }
 
 #[tokio::test]
 async fn every_2xx_is_a_success() {
     for code in [200, 201, 202, 204, 207, 299] {
-        let script = answer(format!(
-            "HTTP/1.1 {code} Fine\r\n{}\r\n",
-            if code == 204 { "" } else { "content-length: 0\r\n" }
-        ));
+        let script =
+            answer(format!("HTTP/1.1 {code} Fine\r\n{}\r\n", if code == 204 { "" } else { "content-length: 0\r\n" }));
         assert_eq!(answer_to(script, PATIENCE).await, accepted(code, ""));
     }
 }
@@ -53,18 +48,11 @@ async fn every_2xx_is_a_success() {
 async fn every_other_status_is_told_with_the_start_of_its_body() {
     for code in [300, 303, 304, 400, 401, 403, 404, 405, 413, 418, 429, 500, 503, 599] {
         let body = if code == 304 { "" } else { "because" };
-        let script = answer(format!(
-            "HTTP/1.1 {code} No\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        ));
+        let script = answer(format!("HTTP/1.1 {code} No\r\ncontent-length: {}\r\n\r\n{body}", body.len()));
         assert_eq!(answer_to(script, PATIENCE).await, refused(code, body));
     }
     let long = "x".repeat(10_000);
-    let answer = answer_to(
-        answer(format!("HTTP/1.1 400 No\r\ncontent-length: 10000\r\n\r\n{long}")),
-        PATIENCE,
-    )
-    .await;
+    let answer = answer_to(answer(format!("HTTP/1.1 400 No\r\ncontent-length: 10000\r\n\r\n{long}")), PATIENCE).await;
     assert!(matches!(answer, Answer::Refused { body_start, .. } if body_start == long[..768]));
 }
 
@@ -76,14 +64,9 @@ async fn retry_after_is_told_as_seconds_or_as_a_date() {
         ("503 Later", "Sun, 06 Nov 1994 08:49:37 GMT", RetryAfter::At(date)),
     ];
     for (status, value, expected) in cases {
-        let script = answer(format!(
-            "HTTP/1.1 {status}\r\nretry-after: {value}\r\ncontent-length: 0\r\n\r\n"
-        ));
+        let script = answer(format!("HTTP/1.1 {status}\r\nretry-after: {value}\r\ncontent-length: 0\r\n\r\n"));
         let answer = answer_to(script, PATIENCE).await;
-        assert!(
-            matches!(answer, Answer::Refused { retry_after, .. } if retry_after == Some(expected)),
-            "{answer:?}"
-        );
+        assert!(matches!(answer, Answer::Refused { retry_after, .. } if retry_after == Some(expected)), "{answer:?}");
     }
 }
 
@@ -120,15 +103,9 @@ async fn a_status_is_told_although_its_body_never_ends_and_the_attempt_keeps_to_
 
 #[tokio::test]
 async fn a_sink_may_refuse_a_large_message_without_reading_it() {
-    let script = vec![
-        Step::ReadHead,
-        Step::Write(b"HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\n\r\n".to_vec()),
-        Step::Hang,
-    ];
+    let script =
+        vec![Step::ReadHead, Step::Write(b"HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\n\r\n".to_vec()), Step::Hang];
     let server = Server::start([script]).await;
-    let large = Message {
-        body: Bytes::from(vec![b' '; 16 << 20]),
-        ..message()
-    };
+    let large = Message { body: Bytes::from(vec![b' '; 16 << 20]), ..message() };
     assert_eq!(sink_of(&server).post(large, PATIENCE).await, refused(413, ""));
 }

@@ -10,10 +10,7 @@ async fn post_twice(scripts: Vec<Vec<Step>>) -> Vec<usize> {
     let sink = sink_of(&server);
     for _ in 0..2 {
         let answer = sink.post(message(), PATIENCE).await;
-        assert!(
-            matches!(answer, Answer::Accepted { .. } | Answer::Refused { .. }),
-            "{answer:?}"
-        );
+        assert!(matches!(answer, Answer::Accepted { .. } | Answer::Refused { .. }), "{answer:?}");
     }
     server.seen().iter().map(|seen| seen.connection).collect()
 }
@@ -33,19 +30,13 @@ async fn a_connection_is_used_again_once_the_answers_body_was_read() {
 
 #[tokio::test]
 async fn a_connection_is_given_up_with_a_body_that_is_too_long() {
-    let endless = format!(
-        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n20000\r\n{}",
-        "x".repeat(0x20000)
-    );
+    let endless = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n20000\r\n{}", "x".repeat(0x20000));
     let server = Server::start([answer(endless), answer(OK)]).await;
     let sink = sink_of(&server);
     let begun = Instant::now();
     let first = sink.post(message(), PATIENCE).await;
     assert!(begun.elapsed() < PATIENCE / 2, "the rest of the body was waited for");
-    assert!(
-        matches!(&first, Answer::Accepted { body, .. } if body.len() == 64 * 1024),
-        "bounded, and still a success"
-    );
+    assert!(matches!(&first, Answer::Accepted { body, .. } if body.len() == 64 * 1024), "bounded, and still a success");
     server.ended(1).await;
     assert_eq!(sink.post(message(), PATIENCE).await, accepted(200, ""));
 }
@@ -54,10 +45,7 @@ async fn a_connection_is_given_up_with_a_body_that_is_too_long() {
 async fn a_connection_that_timed_out_is_not_used_again() {
     let server = Server::start([vec![Step::Read, Step::Hang], answer(OK)]).await;
     let sink = sink_of(&server);
-    assert_eq!(
-        failed(sink.post(message(), Duration::from_millis(100)).await).0,
-        Fault::Timeout
-    );
+    assert_eq!(failed(sink.post(message(), Duration::from_millis(100)).await).0, Fault::Timeout);
     server.ended(1).await;
     assert_eq!(sink.post(message(), PATIENCE).await, accepted(200, ""));
 }
@@ -73,16 +61,10 @@ async fn a_sink_that_closes_idle_connections_costs_no_message_and_repeats_none()
         match sink.post(message(), PATIENCE).await {
             Answer::Accepted { .. } => accepted += 1,
             // The sink was closing while the request was under way: worth another try, and told as such.
-            Answer::Failed {
-                fault: Fault::Reset, ..
-            } => {}
+            Answer::Failed { fault: Fault::Reset, .. } => {}
             other => panic!("neither accepted nor worth another try: {other:?}"),
         }
-        assert_eq!(
-            server.seen().len(),
-            accepted,
-            "what arrived was accepted, and arrived once"
-        );
+        assert_eq!(server.seen().len(), accepted, "what arrived was accepted, and arrived once");
     }
     assert!(accepted > ROUNDS / 2, "only {accepted} of {ROUNDS} were accepted");
 }

@@ -10,9 +10,8 @@ async fn fault_of(script: Script) -> (Fault, String) {
 
 #[tokio::test]
 async fn nobody_listening_is_a_connect_fault() {
-    let address = std::net::TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("a port");
+    let address =
+        std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
     let sink = HttpSink::new(settings(&format!("http://{address}/"))).expect("a sink");
     let (fault, message) = failed(sink.post(message(), PATIENCE).await);
     assert_eq!(fault, Fault::Connect);
@@ -30,18 +29,10 @@ async fn a_name_that_does_not_resolve_is_a_connect_fault() {
 #[tokio::test]
 async fn a_connection_cut_before_the_answer_is_a_reset() {
     for end in [Step::Close, Step::Reset] {
-        assert_eq!(
-            fault_of(vec![Step::Read, end.clone()]).await.0,
-            Fault::Reset,
-            "after the request"
-        );
+        assert_eq!(fault_of(vec![Step::Read, end.clone()]).await.0, Fault::Reset, "after the request");
         assert_eq!(fault_of(vec![end.clone()]).await.0, Fault::Reset, "at once");
         let half_a_head = Step::Write(b"HTTP/1.1 200 OK\r\ncontent-".to_vec());
-        assert_eq!(
-            fault_of(vec![Step::Read, half_a_head, end]).await.0,
-            Fault::Reset,
-            "in the head of the answer"
-        );
+        assert_eq!(fault_of(vec![Step::Read, half_a_head, end]).await.0, Fault::Reset, "in the head of the answer");
     }
 }
 
@@ -49,12 +40,7 @@ async fn a_connection_cut_before_the_answer_is_a_reset() {
 async fn what_is_not_http_is_malformed() {
     let oversized = format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "x".repeat(256 * 1024));
     let too_many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "x: y\r\n".repeat(1000));
-    for response in [
-        "SSH-2.0-OpenSSH_9.9\r\n\r\n",
-        "HTTP/1.1 abc OK\r\n\r\n",
-        &oversized,
-        &too_many,
-    ] {
+    for response in ["SSH-2.0-OpenSSH_9.9\r\n\r\n", "HTTP/1.1 abc OK\r\n\r\n", &oversized, &too_many] {
         let (fault, message) = fault_of(answer(response)).await;
         assert_eq!(fault, Fault::Malformed, "{message}");
     }

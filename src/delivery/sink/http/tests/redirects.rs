@@ -4,9 +4,7 @@ use super::server::answer;
 use super::*;
 
 fn moved(code: u16, location: &str) -> Vec<server::Step> {
-    answer(format!(
-        "HTTP/1.1 {code} Moved\r\nlocation: {location}\r\ncontent-length: 4\r\n\r\ngone"
-    ))
+    answer(format!("HTTP/1.1 {code} Moved\r\nlocation: {location}\r\ncontent-length: 4\r\n\r\ngone"))
 }
 
 #[tokio::test]
@@ -19,39 +17,20 @@ async fn a_redirect_within_the_host_is_followed_with_the_whole_message() {
 
     let seen = server.seen();
     let lines: Vec<_> = seen.iter().map(server::Seen::request_line).collect();
-    assert_eq!(
-        lines,
-        [
-            "POST /events?to=all HTTP/1.1",
-            "POST /b?x=1 HTTP/1.1",
-            "POST /c HTTP/1.1"
-        ]
-    );
-    assert!(
-        seen.iter().all(|seen| seen.connection == 0),
-        "one connection serves all of it"
-    );
-    assert!(
-        seen.iter()
-            .all(|seen| seen.body == b"{\"a\":1}" && seen.header("ce-id") == ["e1"])
-    );
+    assert_eq!(lines, ["POST /events?to=all HTTP/1.1", "POST /b?x=1 HTTP/1.1", "POST /c HTTP/1.1"]);
+    assert!(seen.iter().all(|seen| seen.connection == 0), "one connection serves all of it");
+    assert!(seen.iter().all(|seen| seen.body == b"{\"a\":1}" && seen.header("ce-id") == ["e1"]));
 }
 
 #[tokio::test]
 async fn a_redirect_to_another_host_or_of_another_kind_is_the_answer() {
     let elsewhere = Server::start([answer("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")]).await;
-    for (code, location) in [
-        (307, elsewhere.url("/")),
-        (308, "https://127.0.0.1/".to_owned()),
-        (302, "/b".to_owned()),
-    ] {
+    for (code, location) in [(307, elsewhere.url("/")), (308, "https://127.0.0.1/".to_owned()), (302, "/b".to_owned())]
+    {
         let server = Server::start([moved(code, &location)]).await;
         assert_eq!(sink_of(&server).post(message(), PATIENCE).await, refused(code, "gone"));
     }
-    assert!(
-        elsewhere.seen().is_empty(),
-        "nothing was sent to a host that nobody configured"
-    );
+    assert!(elsewhere.seen().is_empty(), "nothing was sent to a host that nobody configured");
 }
 
 #[tokio::test]
@@ -72,9 +51,7 @@ async fn five_redirects_are_followed() {
 #[tokio::test]
 async fn all_of_a_redirected_attempt_shares_one_timeout() {
     let pause = server::Step::Pause(Duration::from_millis(150));
-    let mut script: Vec<_> = (0..5)
-        .flat_map(|_| [vec![pause.clone()], moved(307, "/again")].concat())
-        .collect();
+    let mut script: Vec<_> = (0..5).flat_map(|_| [vec![pause.clone()], moved(307, "/again")].concat()).collect();
     script.extend(answer("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"));
     let server = Server::start([script]).await;
     let (fault, _) = failed(sink_of(&server).post(message(), Duration::from_millis(400)).await);

@@ -55,10 +55,7 @@ impl Seen {
 
     pub(super) fn header(&self, name: &str) -> Vec<&str> {
         let fields = self.head.lines().skip(1).filter_map(|line| line.split_once(": "));
-        fields
-            .filter(|(field, _)| field.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value)
-            .collect()
+        fields.filter(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value).collect()
     }
 }
 
@@ -109,10 +106,7 @@ impl Server {
     pub(super) async fn ended(&self, connections: usize) {
         let mut ended = self.log.ended.subscribe();
         let wait = ended.wait_for(|count| *count >= connections);
-        tokio::time::timeout(super::PATIENCE, wait)
-            .await
-            .expect("the connection is closed")
-            .expect("the server lives");
+        tokio::time::timeout(super::PATIENCE, wait).await.expect("the connection is closed").expect("the server lives");
     }
 }
 
@@ -159,19 +153,13 @@ async fn follow<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, script: Script
                 let Some((head, body)) = read_request(&mut stream, true).await else {
                     return;
                 };
-                log.seen
-                    .lock()
-                    .expect("no panic while logging")
-                    .push(Seen { connection, head, body });
+                log.seen.lock().expect("no panic while logging").push(Seen { connection, head, body });
             }
             Step::ReadHead => {
                 let Some((head, body)) = read_request(&mut stream, false).await else {
                     return;
                 };
-                log.seen
-                    .lock()
-                    .expect("no panic while logging")
-                    .push(Seen { connection, head, body });
+                log.seen.lock().expect("no panic while logging").push(Seen { connection, head, body });
             }
             // The client may have gone already: that is part of some scripts.
             Step::Write(bytes) => drop(stream.write_all(&bytes).await),
@@ -193,10 +181,8 @@ async fn read_request<S: AsyncRead + Unpin>(stream: &mut S, with_body: bool) -> 
         head.push(stream.read_u8().await.ok()?);
     }
     let head = String::from_utf8(head).expect("ASCII");
-    let length = head
-        .lines()
-        .find_map(|line| line.strip_prefix("content-length: "))
-        .map_or(0, |n| n.parse().expect("a length"));
+    let length =
+        head.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, |n| n.parse().expect("a length"));
     let mut body = vec![0; if with_body { length } else { 0 }];
     stream.read_exact(&mut body).await.ok()?;
     Some((head, body))

@@ -47,9 +47,7 @@ impl Authority {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         let builder = builder.expect("TLS 1.2 and 1.3").with_no_client_auth();
-        let mut config = builder
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .expect("they belong together");
+        let mut config = builder.with_single_cert(vec![certificate.der().clone()], key).expect("they belong together");
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         TlsAcceptor::from(Arc::new(config))
     }
@@ -77,10 +75,7 @@ async fn a_trusted_certificate_is_accepted() {
     let authority = Authority::new();
     for protocols in [&[][..], &["http/1.1"]] {
         let server = Server::start_tls(authority.server("localhost", false, protocols), [answer(OK)]).await;
-        assert_eq!(
-            sink(&server, authority.roots()).post(message(), PATIENCE).await,
-            accepted(200, "")
-        );
+        assert_eq!(sink(&server, authority.roots()).post(message(), PATIENCE).await, accepted(200, ""));
         assert_eq!(server.seen()[0].request_line(), "POST / HTTP/1.1");
     }
 }
@@ -92,10 +87,7 @@ async fn http_2_is_spoken_where_the_sink_chooses_it() {
     let script: Script = vec![Step::ReadHead, Step::Write(FRAMES.to_vec())];
     let authority = Authority::new();
     let server = Server::start_tls(authority.server("localhost", false, &["h2", "http/1.1"]), [script]).await;
-    assert_eq!(
-        sink(&server, authority.roots()).post(message(), PATIENCE).await,
-        accepted(204, "")
-    );
+    assert_eq!(sink(&server, authority.roots()).post(message(), PATIENCE).await, accepted(204, ""));
     assert_eq!(server.seen()[0].request_line(), "PRI * HTTP/2.0");
 }
 
@@ -103,16 +95,10 @@ async fn http_2_is_spoken_where_the_sink_chooses_it() {
 async fn a_certificate_that_is_not_accepted_is_told_with_the_reason() {
     let authority = Authority::new();
     let expired = failure(authority.server("localhost", true, &[]), authority.roots()).await;
-    assert!(
-        expired.starts_with("the sink's certificate has expired: renew it ("),
-        "{expired}"
-    );
+    assert!(expired.starts_with("the sink's certificate has expired: renew it ("), "{expired}");
 
     let elsewhere = failure(authority.server("other.example", false, &[]), authority.roots()).await;
-    assert!(
-        elsewhere.starts_with("the sink's certificate is for another host: check the URL ("),
-        "{elsewhere}"
-    );
+    assert!(elsewhere.starts_with("the sink's certificate is for another host: check the URL ("), "{elsewhere}");
     assert!(elsewhere.contains("other.example"), "{elsewhere}");
 
     for stranger in [Authority::named("Another Authority"), Authority::new()] {
@@ -144,8 +130,5 @@ async fn nobody_listening_is_a_connect_fault_with_https_too() {
 async fn a_handshake_that_never_ends_is_a_timeout() {
     let server = Server::start([vec![Step::Hang]]).await;
     let sink = sink(&server, Authority::new().roots());
-    assert_eq!(
-        failed(sink.post(message(), Duration::from_millis(100)).await).0,
-        Fault::Timeout
-    );
+    assert_eq!(failed(sink.post(message(), Duration::from_millis(100)).await).0, Fault::Timeout);
 }

@@ -1,0 +1,210 @@
+//! One table's way from what reading hands down to the sink, and from what is settled to the store.
+//!
+//! Contract: whatever is read is entered in the books before it is handed to delivery, in the order in which it was read.
+//! The books are locked for single entries only, never across an await.
+
+pub mod keeper;
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use tokio::sync::{Notify, mpsc};
+
+use crate::config::DeliveryOrder;
+use crate::delivery::lanes::LaneKey;
+use crate::delivery::parcel::{Account, Content, Parcel};
+use crate::event::{DataForm, Encoder, EncoderSettings, Mode, Profile};
+use crate::progress::Ticket;
+use crate::progress::ledger::Ledger;
+use crate::streams::budget::Budget;
+use crate::streams::position::Position;
+use crate::streams::update::{Gap, Item, ShardNumber, ShardPage, StreamFacts, Update};
+use crate::telemetry::TableTelemetry;
+
+/// One table's books and what hangs on them.
+pub struct Books {
+    ledger: Mutex<Ledger>,
+    budget: Arc<Budget>,
+    telemetry: Arc<TableTelemetry>,
+    /// Something was settled.
+    settled: Notify,
+    /// Something must be stored without delay.
+    urgent: Notify,
+    listed: std::sync::atomic::AtomicBool,
+}
+
+/// Takes one table's updates.
+pub struct Pipeline {
+    books: Arc<Books>,
+    order: DeliveryOrder,
+    parcels: mpsc::Sender<Vec<Parcel>>,
+    encoders: HashMap<String, Arc<Encoder>>,
+    /// With order by shard: the lane of each shard, which is that of the shard where its lineage began.
+    lanes: HashMap<ShardNumber, LaneKey>,
+    numbers: HashMap<Arc<str>, ShardNumber>,
+}
+
+impl Books {
+    /// Books that begin with `ledger`.
+    pub fn new(ledger: Ledger, budget: Arc<Budget>, telemetry: Arc<TableTelemetry>) -> Arc<Self> {
+        let (settled, urgent) = (Notify::new(), Notify::new());
+        Arc::new(Self { ledger: Mutex::new(ledger), budget, telemetry, settled, urgent, listed: false.into() })
+    }
+
+    /// The ledger itself, for one entry or one look.
+    pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The table's buffer.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// Whether the table's stream was listed as a whole.
+    pub fn is_listed(&self) -> bool {
+        self.listed.load(std::sync::atomic::Ordering::Acquire)
+    }
+
+    fn listed(&self) {
+        self.listed.store(true, std::sync::atomic::Ordering::Release);
+        self.urgent.notify_one();
+    }
+}
+
+impl Account for Books {
+    fn settled(&self, ticket: Option<Ticket>, cost: usize) {
+        if let Some(ticket) = ticket {
+            self.ledger().settle(ticket);
+        }
+        self.budget.release(cost);
+        self.settled.notify_waiters();
+    }
+
+    fn telemetry(&self) -> &TableTelemetry {
+        &self.telemetry
+    }
+}
+
+impl Pipeline {
+    /// A pipeline into `parcels`.
+    pub fn new(books: Arc<Books>, order: DeliveryOrder, parcels: mpsc::Sender<Vec<Parcel>>) -> Self {
+        Self { books, order, parcels, encoders: HashMap::new(), lanes: HashMap::new(), numbers: HashMap::new() }
+    }
+
+    /// Takes updates until nobody sends any more, or nobody takes parcels.
+    pub async fn run(mut self, mut updates: mpsc::Receiver<Update>) {
+        while let Some(update) = updates.recv().await {
+            match update {
+                Update::Page(page) => {
+                    let parcels = self.enter_page(page);
+                    if !parcels.is_empty() && self.parcels.send(parcels).await.is_err() {
+                        return;
+                    }
+                }
+                Update::ShardOpened { shard, id, facts, from, parent } => {
+                    if parent.is_none() && self.order == DeliveryOrder::Shard {
+                        self.earlier_streams_are_settled(&facts.arn).await;
+                    }
+                    self.assign_lane(shard, &id, parent.as_ref());
+                    self.books.ledger().open_shard(shard, &id, &facts.arn, parent, from);
+                }
+                other => self.enter(other),
+            }
+        }
+    }
+
+    fn enter(&mut self, update: Update) {
+        let mut ledger = self.books.ledger();
+        match update {
+            Update::StreamOpened { facts, start } => {
+                ledger.open_stream(&facts, start);
+                drop(ledger);
+                self.books.urgent.notify_one();
+            }
+            Update::StreamEnded { facts } => ledger.end_stream(&facts.arn),
+            Update::ShardSkipped { shard, id, facts, parent, at } => {
+                ledger.skip_shard(shard, &id, &facts.arn, parent, at);
+            }
+            Update::ShardEnded { shard } => ledger.end_shard(shard),
+            Update::ShardForgotten { shard } => ledger.forget_shard(shard),
+            Update::StreamListed => {
+                drop(ledger);
+                self.books.listed();
+            }
+            Update::Page(_) | Update::ShardOpened { .. } => {}
+        }
+    }
+
+    /// With order by shard nothing else keeps an item's order across two streams.
+    async fn earlier_streams_are_settled(&self, arn: &str) {
+        loop {
+            let settled = self.books.settled.notified();
+            if self.books.ledger().is_settled_before(arn) {
+                return;
+            }
+            settled.await;
+        }
+    }
+
+    fn assign_lane(&mut self, shard: ShardNumber, id: &Arc<str>, parent: Option<&Arc<str>>) {
+        let inherited = parent.and_then(|parent| self.numbers.get(parent)).and_then(|parent| self.lanes.get(parent));
+        let lane = inherited.copied().unwrap_or_else(|| {
+            let mut hasher = DefaultHasher::new();
+            (self.books.telemetry.table(), id).hash(&mut hasher);
+            hasher.finish()
+        });
+        self.lanes.insert(shard, lane);
+        self.numbers.insert(id.clone(), shard);
+    }
+
+    fn enter_page(&mut self, page: ShardPage) -> Vec<Parcel> {
+        let encoder = self.encoder(&page.facts);
+        let lane = self.lanes.get(&page.shard).copied().filter(|_| self.order == DeliveryOrder::Shard);
+        let mut ledger = self.books.ledger();
+        let mut parcels = Vec::with_capacity(page.items.len());
+        for item in page.items {
+            let cost = item.cost();
+            let (lane, ticket, content) = match item {
+                Item::Record(record) => {
+                    let position = Position::After(record.sequence_number());
+                    let ticket = ledger.read(page.shard, position, record.created_at());
+                    let lane = lane.unwrap_or_else(|| encoder.lane_key(&record));
+                    (lane, Some(ticket), Content::Record(record))
+                }
+                Item::Gap(gap) => (
+                    lane.unwrap_or_else(|| gap.lane_key()),
+                    enter_gap(&mut ledger, page.shard, &gap),
+                    Content::Gap(gap),
+                ),
+            };
+            let (encoder, account) = (encoder.clone(), self.books.clone());
+            parcels.push(Parcel { lane, content, recorded: page.read_at, encoder, ticket, cost, account });
+        }
+        ledger.page_read(page.shard, page.caught_up);
+        parcels
+    }
+
+    fn encoder(&mut self, facts: &StreamFacts) -> Arc<Encoder> {
+        let encoder = self.encoders.entry(facts.arn.clone()).or_insert_with(|| {
+            Arc::new(Encoder::new(EncoderSettings {
+                profile: Profile::Aws,
+                data: DataForm::DynamodbJson,
+                mode: Mode::Binary,
+                table_arn: facts.table_arn.clone(),
+                stream_arn: facts.arn.clone(),
+                key_schema: facts.key_schema.clone(),
+            }))
+        });
+        encoder.clone()
+    }
+}
+
+/// A gap at which reading stops holds the position for good: only a restart gets past it.
+fn enter_gap(ledger: &mut Ledger, shard: ShardNumber, gap: &Gap) -> Option<Ticket> {
+    let behind = gap.resume.unwrap_or(Position::Start);
+    let ticket = ledger.read(shard, behind, None::<SystemTime>);
+    gap.resume.map(|_| ticket)
+}

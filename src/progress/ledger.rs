@@ -1,0 +1,363 @@
+//! One table's books: what was read, what is settled, and the state to store. Pure: time is an argument.
+//!
+//! It applies what reading hands down, in order, and adds the parts that [`Progress`] does not know: ids, streams, and how
+//! far behind the table is.
+//!
+//! Contract: [`Ledger::state`] is always a state from which a later run loses nothing and sees an item's newest state last.
+//! A stream that follows another one has no position before everything in the earlier one is settled.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::{Progress, Standing, Ticket};
+use crate::streams::lineage::ShardId;
+use crate::streams::position::Position;
+use crate::streams::resume::{ShardState, StreamState, TableState};
+use crate::streams::update::{ShardNumber, StreamFacts};
+
+/// The books of one table.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    progress: Progress,
+    streams: Vec<Stream>,
+    shards: BTreeMap<ShardNumber, Shard>,
+    changes: u64,
+}
+
+#[derive(Debug)]
+struct Stream {
+    facts: Arc<StreamFacts>,
+    start: Position,
+    ended: bool,
+}
+
+#[derive(Debug)]
+struct Shard {
+    id: ShardId,
+    stream: usize,
+    parent: Option<ShardId>,
+    /// When it was found finished.
+    finished: Option<SystemTime>,
+    /// Whether the last page held all there was.
+    caught_up: bool,
+    newest: Option<SystemTime>,
+}
+
+impl Ledger {
+    /// Takes over what an earlier run has stored, so that it stays stored until reading takes it up.
+    pub fn with_stored(stored: &TableState) -> Self {
+        let mut ledger = Self::default();
+        for stream in stored.streams.iter().filter(|stream| stream.drained) {
+            let facts = StreamFacts {
+                arn: stream.arn.clone(),
+                table_arn: String::new(),
+                table: String::new(),
+                key_schema: Vec::new(),
+                view_type: None,
+            };
+            ledger.streams.push(Stream { facts: Arc::new(facts), start: stream.start, ended: true });
+        }
+        ledger
+    }
+
+    /// A stream is going to be read.
+    pub fn open_stream(&mut self, facts: &Arc<StreamFacts>, start: Position) {
+        if self.stream(&facts.arn).is_none() {
+            self.streams.push(Stream { facts: facts.clone(), start, ended: false });
+            self.changes += 1;
+        }
+    }
+
+    /// A stream was read to its end.
+    pub fn end_stream(&mut self, arn: &str) {
+        if let Some(stream) = self.stream(arn) {
+            self.streams[stream].ended = true;
+            self.changes += 1;
+        }
+    }
+
+    /// A shard is going to be read.
+    pub fn open_shard(
+        &mut self,
+        number: ShardNumber,
+        id: &ShardId,
+        arn: &str,
+        parent: Option<ShardId>,
+        from: Position,
+    ) {
+        let Some(stream) = self.stream(arn) else { return };
+        let ancestors = match parent.as_ref().and_then(|parent| self.number(stream, parent)) {
+            Some(parent) => vec![parent],
+            None => self.unfinished_before(stream),
+        };
+        self.progress.open(number, from, ancestors);
+        let shard = Shard { id: id.clone(), stream, parent, finished: None, caught_up: false, newest: None };
+        self.shards.insert(number, shard);
+    }
+
+    /// A shard need not be read; it was finished then.
+    pub fn skip_shard(
+        &mut self,
+        number: ShardNumber,
+        id: &ShardId,
+        arn: &str,
+        parent: Option<ShardId>,
+        at: SystemTime,
+    ) {
+        let Some(stream) = self.stream(arn) else { return };
+        self.progress.open(number, Position::Start, Vec::new());
+        self.progress.end(number);
+        let shard = Shard { id: id.clone(), stream, parent, finished: Some(at), caught_up: true, newest: None };
+        self.shards.insert(number, shard);
+    }
+
+    /// A record was read; `position` lies behind it.
+    pub fn read(&mut self, shard: ShardNumber, position: Position, created: Option<SystemTime>) -> Ticket {
+        if let Some(state) = self.shards.get_mut(&shard) {
+            state.newest = created.or(state.newest);
+        }
+        self.progress.read(shard, position, created)
+    }
+
+    /// A page was read; `caught_up` says whether it held all there was.
+    pub fn page_read(&mut self, shard: ShardNumber, caught_up: bool) {
+        if let Some(state) = self.shards.get_mut(&shard) {
+            state.caught_up = caught_up;
+        }
+    }
+
+    /// An event was settled.
+    pub fn settle(&mut self, ticket: Ticket) {
+        self.progress.settle(ticket);
+    }
+
+    /// A shard was read to its end.
+    pub fn end_shard(&mut self, shard: ShardNumber) {
+        self.progress.end(shard);
+        self.page_read(shard, true);
+    }
+
+    /// A finished shard is not needed any more.
+    pub fn forget_shard(&mut self, shard: ShardNumber) {
+        if self.progress.standing(shard) == Some(Standing::Finished) {
+            self.progress.forget(shard);
+            self.shards.remove(&shard);
+        }
+    }
+
+    /// Counts changes: a new value means that [`Ledger::state`] may differ.
+    pub fn changes(&self) -> u64 {
+        self.changes + self.progress.changes()
+    }
+
+    /// Records read and not settled.
+    pub fn unsettled(&self) -> usize {
+        self.progress.unsettled()
+    }
+
+    /// Whether everything in the streams before this one is settled.
+    pub fn is_settled_before(&self, arn: &str) -> bool {
+        self.stream(arn).is_none_or(|stream| self.unfinished_before(stream).is_empty())
+    }
+
+    /// How far the table is behind: the age of the oldest record that is not settled, or that is known to be waiting.
+    pub fn lag(&self, now: SystemTime) -> Duration {
+        let waiting = self.shards.values().filter(|shard| !shard.caught_up).filter_map(|shard| shard.newest).min();
+        let oldest = self.progress.oldest_unsettled().into_iter().chain(waiting).min();
+        oldest.and_then(|oldest| now.duration_since(oldest).ok()).unwrap_or_default()
+    }
+
+    /// What is to be stored.
+    pub fn state(&mut self, now: SystemTime) -> TableState {
+        self.mark_finished(now);
+        let streams = self.streams.iter().enumerate().map(|(index, stream)| {
+            let shards = self.shards.iter().filter(|(_, shard)| shard.stream == index);
+            let drained = stream.ended && self.is_finished(index);
+            let shards =
+                shards.filter_map(|(number, shard)| Some((shard.id.to_string(), self.shard_state(*number, shard)?)));
+            StreamState {
+                arn: stream.facts.arn.clone(),
+                start: stream.start,
+                drained,
+                saved_at: now,
+                shards: if drained { BTreeMap::new() } else { shards.collect() },
+            }
+        });
+        TableState { streams: streams.collect() }
+    }
+
+    /// Every shard as [`Ledger::view`] shows it.
+    pub fn view(&self) -> Vec<ShardView> {
+        self.shards
+            .iter()
+            .map(|(number, shard)| ShardView {
+                stream: self.streams[shard.stream].facts.arn.clone(),
+                id: shard.id.to_string(),
+                parent: shard.parent.as_ref().map(ToString::to_string),
+                standing: self.progress.standing(*number),
+                read_to: self.progress.read_to(*number),
+                unsettled: self.progress.unsettled_in(*number),
+                caught_up: shard.caught_up,
+                newest: shard.newest,
+            })
+            .collect()
+    }
+
+    fn mark_finished(&mut self, now: SystemTime) {
+        for (number, shard) in &mut self.shards {
+            if shard.finished.is_none() && self.progress.standing(*number) == Some(Standing::Finished) {
+                shard.finished = Some(now);
+            }
+        }
+    }
+
+    fn shard_state(&self, number: ShardNumber, shard: &Shard) -> Option<ShardState> {
+        let parent = shard.parent.as_ref().map(ToString::to_string);
+        Some(match self.progress.standing(number)? {
+            Standing::Reading(position) => ShardState::Reading { position, parent },
+            Standing::Finished => ShardState::Finished { at: shard.finished?, parent },
+        })
+    }
+
+    fn is_finished(&self, stream: usize) -> bool {
+        let mut shards = self.shards.iter().filter(|(_, shard)| shard.stream == stream);
+        shards.all(|(number, _)| self.progress.standing(*number) == Some(Standing::Finished))
+    }
+
+    fn unfinished_before(&self, stream: usize) -> Vec<ShardNumber> {
+        let earlier = self.shards.iter().filter(|(_, shard)| shard.stream < stream);
+        let unfinished = earlier.filter(|(number, _)| self.progress.standing(**number) != Some(Standing::Finished));
+        unfinished.map(|(number, _)| *number).collect()
+    }
+
+    fn stream(&self, arn: &str) -> Option<usize> {
+        self.streams.iter().position(|stream| stream.facts.arn == arn)
+    }
+
+    fn number(&self, stream: usize, id: &ShardId) -> Option<ShardNumber> {
+        self.shards.iter().find(|(_, shard)| shard.stream == stream && shard.id == *id).map(|(number, _)| *number)
+    }
+}
+
+/// A shard for people to look at.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ShardView {
+    /// The stream's ARN.
+    pub stream: String,
+    /// Its id.
+    pub id: String,
+    /// The shard that it continues, if that is known.
+    pub parent: Option<String>,
+    /// What may be stored of it.
+    pub standing: Option<Standing>,
+    /// Behind the last record read.
+    pub read_to: Option<Position>,
+    /// Records read and not settled.
+    pub unsettled: usize,
+    /// Whether the last page held all there was.
+    pub caught_up: bool,
+    /// The creation time of the newest record read.
+    pub newest: Option<SystemTime>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OLD: &str = "arn:old";
+    const NEW: &str = "arn:new";
+
+    fn facts(arn: &str) -> Arc<StreamFacts> {
+        let (arn, table_arn) = (arn.to_owned(), "arn:table".to_owned());
+        Arc::new(StreamFacts { arn, table_arn, table: "t".to_owned(), key_schema: Vec::new(), view_type: None })
+    }
+
+    fn at(number: u64) -> Position {
+        Position::After(number.to_string().parse().unwrap())
+    }
+
+    fn now() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_000)
+    }
+
+    fn position(state: &TableState, stream: usize, shard: &str) -> Option<Position> {
+        match state.streams[stream].shards.get(shard) {
+            Some(ShardState::Reading { position, .. }) => Some(*position),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_parents_marker_and_its_children_appear_in_one_step() {
+        let mut ledger = Ledger::default();
+        ledger.open_stream(&facts(OLD), Position::Start);
+        ledger.open_shard(0, &"parent".into(), OLD, None, Position::Start);
+        let parked = ledger.read(0, at(1), None);
+        ledger.end_shard(0);
+        ledger.open_shard(1, &"child".into(), OLD, Some("parent".into()), Position::Start);
+        let read = ledger.read(1, at(2), None);
+        ledger.settle(read);
+
+        let before = ledger.state(now());
+        assert_eq!(position(&before, 0, "parent"), Some(Position::Start));
+        assert!(!before.streams[0].shards.contains_key("child"));
+        ledger.settle(parked);
+        let after = ledger.state(now());
+        let finished = ShardState::Finished { at: now(), parent: None };
+        assert_eq!(after.streams[0].shards["parent"], finished);
+        assert_eq!(position(&after, 0, "child"), Some(at(2)));
+    }
+
+    #[test]
+    fn a_new_streams_positions_wait_for_everything_in_the_old_one() {
+        let mut ledger = Ledger::default();
+        ledger.open_stream(&facts(OLD), Position::Start);
+        ledger.open_shard(0, &"a".into(), OLD, None, Position::Start);
+        let parked = ledger.read(0, at(1), None);
+        ledger.end_shard(0);
+        ledger.end_stream(OLD);
+        ledger.open_stream(&facts(NEW), Position::Start);
+        ledger.open_shard(1, &"b".into(), NEW, None, Position::Start);
+        let read = ledger.read(1, at(9), None);
+        ledger.settle(read);
+
+        let state = ledger.state(now());
+        assert!(!state.streams[0].drained && state.streams[1].shards.is_empty(), "{state:?}");
+        assert!(!ledger.is_settled_before(NEW));
+        ledger.settle(parked);
+        let state = ledger.state(now());
+        assert!(state.streams[0].drained);
+        assert_eq!(position(&state, 1, "b"), Some(at(9)));
+        assert!(ledger.is_settled_before(NEW));
+    }
+
+    #[test]
+    fn a_drained_stream_of_an_earlier_run_stays_known() {
+        let mut first = Ledger::default();
+        first.open_stream(&facts(OLD), Position::Start);
+        first.end_stream(OLD);
+        let stored = first.state(now());
+        let mut second = Ledger::with_stored(&stored);
+        second.open_stream(&facts(NEW), Position::Start);
+        let state = second.state(now());
+        assert_eq!(state.streams.iter().map(|stream| stream.drained).collect::<Vec<_>>(), [true, false]);
+    }
+
+    #[test]
+    fn the_lag_is_the_age_of_the_oldest_unsettled_record_and_zero_when_caught_up() {
+        let mut ledger = Ledger::default();
+        ledger.open_stream(&facts(OLD), Position::Start);
+        ledger.open_shard(0, &"a".into(), OLD, None, Position::Start);
+        let created = |age| Some(now() - Duration::from_secs(age));
+        let old = ledger.read(0, at(1), created(60));
+        let young = ledger.read(0, at(2), created(10));
+        ledger.page_read(0, false);
+        assert_eq!(ledger.lag(now()), Duration::from_secs(60));
+        ledger.settle(old);
+        ledger.settle(young);
+        assert_eq!(ledger.lag(now()), Duration::from_secs(10), "a full page: more is waiting behind it");
+        ledger.page_read(0, true);
+        assert_eq!(ledger.lag(now()), Duration::ZERO);
+    }
+}

@@ -1,0 +1,88 @@
+//! Which stream a table has now.
+//!
+//! `DescribeTable` says it. Where that is denied the listing of streams serves as well: those who come from an adapter that
+//! used the one may not have the permission for the other.
+
+use std::sync::Arc;
+
+use super::client::{CallError, ErrorKind, ShardQuery, StreamStatus};
+use super::reading::Reading;
+
+/// Which table, as AWS is asked for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// A name or an ARN that `DescribeTable` takes.
+    pub table: String,
+    /// The only stream that is meant, where the user named one.
+    pub stream: Option<String>,
+}
+
+/// What a look at the table found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// Its current stream.
+    Stream(String),
+    /// Nothing to read; what is missing, in words.
+    Nothing(String),
+}
+
+/// Looks for a table's stream.
+pub struct Finder {
+    /// What reading the table needs.
+    pub reading: Arc<Reading>,
+    /// Which table.
+    pub target: Target,
+}
+
+impl Finder {
+    /// The table's current stream.
+    ///
+    /// # Errors
+    /// When AWS did not answer the question.
+    pub async fn find(&self) -> Result<Found, CallError> {
+        if let Some(stream) = &self.target.stream {
+            return Ok(Found::Stream(stream.clone()));
+        }
+        let table = &self.target.table;
+        match self.reading.client.describe_table(table).await {
+            Ok(description) => Ok(match description.latest_stream {
+                Some(stream) => Found::Stream(stream),
+                None => Found::Nothing(format!("a stream: table {table} has none; enable DynamoDB Streams on it")),
+            }),
+            Err(error) if error.kind == ErrorKind::NotFound => {
+                Ok(Found::Nothing(format!("table {table}: it does not exist in this region and account")))
+            }
+            // Whoever replaced an adapter that used ListStreams may not have the other permission.
+            Err(error) if error.kind == ErrorKind::Denied => self.find_by_listing(error).await,
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn find_by_listing(&self, denied: CallError) -> Result<Found, CallError> {
+        let name = self.target.table.rsplit('/').next().unwrap_or(&self.target.table);
+        let Ok(streams) = self.reading.client.list_streams(name).await else {
+            return Err(denied);
+        };
+        let mut newest = None;
+        for stream in streams {
+            self.reading.describe_rate.turn().await;
+            match self.reading.client.describe_stream(&stream, ShardQuery::First).await {
+                Ok(description) if description.status == StreamStatus::Enabled => return Ok(Found::Stream(stream)),
+                // The label at the end of an ARN is the time of its creation wherever more than one is listed.
+                Ok(_) => newest = newest.max(Some(stream)),
+                Err(error) if error.kind == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(newest.map_or_else(
+            || Found::Nothing(format!("a stream: table {name} has none that can be listed")),
+            Found::Stream,
+        ))
+    }
+
+    /// Whether the table has another stream than this one. Only then is a stream that AWS does not know really gone: a
+    /// wrong region or account, and a moment of confusion, look the same.
+    pub async fn is_replaced(&self, stream: &str) -> bool {
+        matches!(self.find().await, Ok(Found::Stream(current)) if current != stream)
+    }
+}

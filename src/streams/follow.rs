@@ -1,0 +1,146 @@
+//! Follows a table from stream to stream.
+//!
+//! Contract:
+//! - A stream that an earlier run had begun is read to its end before a newer one of the table is begun; the newer one is
+//!   then read from its start. A first start begins with the table's current stream.
+//! - Whatever is missing (the table, its stream, a permission) is waited for, and said; nothing here ends by itself, except
+//!   when data was lost and the policy is to stop.
+//! - A stream is taken for gone only when AWS says so again and again; what is stored of it stays.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::find::{Finder, Found};
+use super::position::Position;
+use super::reading::{OnDataLoss, Reading, Stopped, pause_after};
+use super::resume::{StreamState, TableState};
+use super::stream_reader::{Beginning, Outcome, StreamReader, report};
+use super::update::Item;
+use super::update::{Gap, LossReason, ShardPage, StreamFacts, Update};
+use crate::telemetry::events;
+
+const PAUSE_MIN: Duration = Duration::from_millis(500);
+const PAUSE_MAX: Duration = Duration::from_secs(15);
+
+/// Follows one table.
+pub struct Follower {
+    /// What all its readers share.
+    pub reading: Arc<Reading>,
+    /// Which table.
+    pub finder: Arc<Finder>,
+    /// What an earlier run has left.
+    pub stored: TableState,
+    /// Where a first start begins.
+    pub beginning: Beginning,
+}
+
+impl Follower {
+    /// Reads the table for as long as the process lives.
+    ///
+    /// # Errors
+    /// When nobody takes updates any more.
+    pub async fn run(self) -> Result<(), Stopped> {
+        let mut begun = !self.stored.streams.is_empty();
+        let mut last = self.stored.streams.last().map(|stream| stream.arn.clone());
+        for stream in self.stored.streams.iter().filter(|stream| !stream.drained) {
+            if !self.read(&stream.arn, Some(stream), Beginning::Everything).await? {
+                return Ok(());
+            }
+        }
+        let mut failures = 0;
+        loop {
+            match self.finder.find().await {
+                Ok(Found::Stream(stream)) if last.as_ref() != Some(&stream) => {
+                    failures = 0;
+                    let beginning = if begun { Beginning::Everything } else { self.beginning };
+                    if !self.read(&stream, None, beginning).await? {
+                        return Ok(());
+                    }
+                    begun = true;
+                    last = Some(stream);
+                }
+                Ok(Found::Stream(stream)) => {
+                    self.wait(&format!("a new stream: {stream} is disabled and read to its end"))
+                }
+                Ok(Found::Nothing(what)) => self.wait(&what),
+                Err(error) => self.reading.telemetry.aws_refused(&error),
+            }
+            failures += 1;
+            sleep(pause_after(failures, PAUSE_MIN, PAUSE_MAX)).await;
+        }
+    }
+
+    /// Reads one stream to its end; says whether to go on with the next.
+    async fn read(&self, stream: &str, stored: Option<&StreamState>, beginning: Beginning) -> Result<bool, Stopped> {
+        let reading = self.reading.clone();
+        let (outcome, facts) = StreamReader::read(reading, self.finder.clone(), stream, stored, beginning).await?;
+        let telemetry = &self.reading.telemetry;
+        events::StreamEnded { stream, why: outcome.as_str() }.emit(telemetry);
+        match outcome {
+            Outcome::Drained => {}
+            Outcome::Lost => return Ok(self.stop()),
+            Outcome::Missing => {
+                let facts = facts.unwrap_or_else(|| Arc::new(facts_of_missing(stream)));
+                if !self.stream_is_gone(facts).await? {
+                    return Ok(self.stop());
+                }
+                return Ok(true);
+            }
+        }
+        if let Some(facts) = facts {
+            self.reading.tell(Update::StreamEnded { facts }).await?;
+        }
+        Ok(true)
+    }
+
+    fn stop(&self) -> bool {
+        self.reading
+            .telemetry
+            .health()
+            .stopped("data was lost, and ON_DATA_LOSS is stop: restart with continue to go on");
+        false
+    }
+
+    /// A stream vanished before it was read to its end. Says whether to go on.
+    async fn stream_is_gone(&self, facts: Arc<StreamFacts>) -> Result<bool, Stopped> {
+        let mut gap = Gap::at(&facts, None, Position::Start, LossReason::StreamMissing);
+        let goes_on = self.reading.on_data_loss == OnDataLoss::Continue;
+        if !goes_on {
+            gap.resume = None;
+        }
+        report(&self.reading, &gap);
+        // A shard of its own holds the gap, so that the next stream's positions wait for its delivery.
+        let shard = self.reading.number();
+        let id = "the-whole-stream".into();
+        let from = Position::Start;
+        self.reading.tell(Update::StreamOpened { facts: facts.clone(), start: Position::Start }).await?;
+        self.reading.tell(Update::ShardOpened { shard, id, facts: facts.clone(), from, parent: None }).await?;
+        let page = ShardPage {
+            shard,
+            facts: facts.clone(),
+            items: vec![Item::Gap(gap)],
+            read_at: std::time::SystemTime::now(),
+            caught_up: true,
+        };
+        self.reading.budget.charge(page.items.iter().map(Item::cost).sum());
+        self.reading.tell(Update::Page(page)).await?;
+        if goes_on {
+            self.reading.tell(Update::StreamEnded { facts }).await?;
+        }
+        Ok(goes_on)
+    }
+
+    fn wait(&self, what: &str) {
+        self.reading.telemetry.aws_answered();
+        self.reading.telemetry.waiting_for(what);
+    }
+}
+
+/// What an ARN alone tells of a stream.
+fn facts_of_missing(stream: &str) -> StreamFacts {
+    let table_arn = stream.split_once("/stream/").map_or(stream, |(table, _)| table).to_owned();
+    let table = table_arn.rsplit('/').next().unwrap_or_default().to_owned();
+    StreamFacts { arn: stream.to_owned(), table_arn, table, key_schema: Vec::new(), view_type: None }
+}
