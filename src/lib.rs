@@ -14,6 +14,8 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod config;
 pub mod delivery;
 pub mod event;
+pub mod progress;
 pub mod streams;

@@ -3,7 +3,6 @@
 //! It is built with the CloudEvents SDK and travels like every other event. Its `id` is made from the stream, the
 //! shard and the position alone, so that the same gap noticed twice is recognised by `source` and `id`.
 
-use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::SystemTime;
 
@@ -13,60 +12,10 @@ use serde_json::json;
 
 use super::http::{BinaryMode, Message, wire_len};
 use super::{Mode, key, timestamp};
-use crate::streams::position::SequenceNumber;
+use crate::streams::update::Gap;
 
 /// The events' type.
 const TYPE: &str = "com.amazonaws.dynamodb.gap";
-
-/// Why changes may be missing. Written as in the metric `data_loss_total`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GapReason {
-    /// The position was trimmed before it was read.
-    Trimmed,
-    /// The shard disappeared before it was read to its end.
-    ShardMissing,
-    /// The stream disappeared before it was read to its end.
-    StreamMissing,
-    /// One record could not be decoded.
-    Undecodable,
-}
-
-impl GapReason {
-    /// `trimmed`, `shard-missing`, `stream-missing` or `undecodable`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Trimmed => "trimmed",
-            Self::ShardMissing => "shard-missing",
-            Self::StreamMissing => "stream-missing",
-            Self::Undecodable => "undecodable",
-        }
-    }
-}
-
-impl fmt::Display for GapReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// A place in a stream where changes may be missing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Gap {
-    /// The table's ARN: the event's `source`.
-    pub table_arn: String,
-    /// The stream's ARN.
-    pub stream_arn: String,
-    /// The shard; none where the whole stream is gone.
-    pub shard: Option<String>,
-    /// The last record before the gap; none where nothing was read before it.
-    pub after: Option<SequenceNumber>,
-    /// The first record behind the gap, where it is known.
-    pub before: Option<SequenceNumber>,
-    /// The lost record's own place, where a single record is lost and its place is known.
-    pub lost: Option<SequenceNumber>,
-    /// Why.
-    pub reason: GapReason,
-}
 
 impl Gap {
     /// The event's `id`: a function of the stream, the shard and the position.

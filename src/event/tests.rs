@@ -109,12 +109,12 @@ fn the_data_is_the_lambda_sample_byte_for_byte_where_that_has_whole_seconds() {
 #[test]
 fn what_aws_lambda_events_insists_on_is_there_even_if_the_record_lacks_it() {
     let bare = record(
-        r#"{"eventID":"e\"1","eventName":"INSERT","dynamodb":{"Keys":{"k":{"S":"a"}},"SequenceNumber":"000000000000000000001"}}"#,
+        r#"{"eventID":"e1","eventName":"INSERT","dynamodb":{"Keys":{"k":{"S":"a"}},"SequenceNumber":"000000000000000000001"}}"#,
     );
     assert_eq!(
         std::str::from_utf8(&message(&bare).body).expect("UTF-8"),
         format!(
-            r#"{{"eventID":"e\"1","eventName":"INSERT","awsRegion":"eu-west-1","dynamodb":{{"Keys":{{"k":{{"S":"a"}}}},"SequenceNumber":"000000000000000000001","SizeBytes":0}},"eventSourceARN":"{STREAM}"}}"#
+            r#"{{"eventID":"e1","eventName":"INSERT","awsRegion":"eu-west-1","dynamodb":{{"Keys":{{"k":{{"S":"a"}}}},"SequenceNumber":"000000000000000000001","SizeBytes":0}},"eventSourceARN":"{STREAM}"}}"#
         )
     );
 }

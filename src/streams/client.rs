@@ -3,6 +3,12 @@
 //! Everything above this file speaks in these types, so that tests can put a scripted service in AWS's place and the
 //! SDK stays in `client/aws.rs`.
 
+pub mod aws;
+pub mod connect;
+
+mod errors;
+mod raw_answer;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::time::SystemTime;

@@ -5,6 +5,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde_json::Value;
 
 use super::*;
+use crate::streams::position::SequenceNumber;
+use crate::streams::update::LossReason;
 
 fn position(text: &str) -> Option<SequenceNumber> {
     Some(text.parse().expect("a sequence number"))
@@ -18,7 +20,8 @@ fn trimmed() -> Gap {
         after: position("300000000000000499659"),
         before: None,
         lost: None,
-        reason: GapReason::Trimmed,
+        resume: None,
+        reason: LossReason::Trimmed,
     }
 }
 
@@ -60,7 +63,7 @@ fn a_gap_of_a_whole_stream_is_about_the_stream() {
     let gap = Gap {
         shard: None,
         after: None,
-        reason: GapReason::StreamMissing,
+        reason: LossReason::StreamMissing,
         ..trimmed()
     };
     let message = gap.encode(Mode::Binary, noticed());

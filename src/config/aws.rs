@@ -1,0 +1,79 @@
+//! What is asked of AWS beyond the SDK's own settings.
+
+use std::fmt;
+
+use super::parse::Refusal;
+use super::reader::{Reader, Reported};
+use super::variables;
+
+/// What is asked of AWS beyond the SDK's own settings.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Aws {
+    /// The role to assume with the credentials that the SDK finds.
+    pub assume_role_arn: Option<String>,
+    /// What the role's trust policy asks for; only together with the role.
+    pub assume_role_external_id: Option<Secret>,
+}
+
+/// A text that no log shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text itself: for whom it is meant, and nobody else.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+impl Aws {
+    pub(super) fn read(reader: &mut Reader) -> Result<Self, Reported> {
+        let role = reader.optional(&variables::AWS_ASSUME_ROLE_ARN, role_arn);
+        let external_id = reader.optional(&variables::AWS_ASSUME_ROLE_EXTERNAL_ID, external_id);
+        let (assume_role_arn, assume_role_external_id) = (role?, external_id?);
+        if assume_role_arn.is_none() && assume_role_external_id.is_some() {
+            let why = "AWS_ASSUME_ROLE_ARN is not set".into();
+            return Err(reader.refused(&variables::AWS_ASSUME_ROLE_EXTERNAL_ID, why));
+        }
+        Ok(Self {
+            assume_role_arn,
+            assume_role_external_id,
+        })
+    }
+}
+
+/// `arn:<partition>:iam::<account>:role/<path and name>`
+fn role_arn(text: &str) -> Result<String, Refusal> {
+    let parts: Vec<&str> = text.splitn(6, ':').collect();
+    let is_role = match parts[..] {
+        ["arn", partition, "iam", "", account, resource] => {
+            let has_name = resource
+                .strip_prefix("role/")
+                .is_some_and(|name| !name.is_empty() && !name.ends_with('/'));
+            !partition.is_empty() && !account.is_empty() && has_name
+        }
+        _ => false,
+    };
+    match is_role && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        true => Ok(text.to_owned()),
+        false => Err("not the ARN of a role".into()),
+    }
+}
+
+/// Source: `ExternalId` of `AssumeRole` in the STS API model.
+fn external_id(text: &str) -> Result<Secret, Refusal> {
+    if !(2..=1224).contains(&text.len()) {
+        return Err("too short or too long".into());
+    }
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_+=,.@:/-".contains(&byte);
+    match text.bytes().all(is_allowed) {
+        true => Ok(Secret(text.to_owned())),
+        false => Err("it has other characters".into()),
+    }
+}

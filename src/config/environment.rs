@@ -1,0 +1,63 @@
+//! From whatever the environment holds to the values of our variables.
+//!
+//! `envy` panics on what is not UTF-8, stops at the first error, takes a blank for a value and refuses a name that comes
+//! twice. It is given only what survives here: known names, once each, not blank, UTF-8.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+
+use super::mistakes::{Held, Mistake};
+use super::reader::Reader;
+use super::spelling;
+use super::variables::{ALL, Given};
+use super::warning::Warning;
+
+/// What is set: no blanks, no name that is not UTF-8, the first of each name.
+///
+/// A dialect is to translate foreign names into ours here, before [`Environment::given`], where ours are not set.
+pub(super) struct Environment(BTreeMap<String, OsString>);
+
+impl Environment {
+    pub(super) fn new(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        let mut set = BTreeMap::new();
+        for (name, value) in variables {
+            if let Ok(name) = name.into_string() {
+                set.entry(name).or_insert(value);
+            }
+        }
+        set.retain(|_, value| !is_blank(value));
+        Self(set)
+    }
+
+    /// Names that look like ours and are not.
+    pub(super) fn misspelt(&self) -> Vec<Warning> {
+        let is_set = |name: &str| self.0.contains_key(name);
+        let suspects = self.0.keys().filter_map(|found| {
+            let known = spelling::meant(found, is_set)?;
+            Some(Warning::Misspelt {
+                found: found.clone(),
+                known,
+            })
+        });
+        suspects.collect()
+    }
+
+    /// The values of our variables; one that is not UTF-8 is a mistake.
+    pub(super) fn given(&self, reader: &mut Reader) -> Given {
+        let mut values = Vec::new();
+        for variable in ALL {
+            match self.0.get(variable.name).map(|value| value.to_str()) {
+                None => {}
+                Some(Some(text)) => values.push((variable.name.to_owned(), text.trim().to_owned())),
+                Some(None) => {
+                    reader.report(Mistake::new(variable, Held::NotUtf8, "only UTF-8 can be read"));
+                }
+            }
+        }
+        envy::from_iter(values).expect("every field is an optional text, and each name comes once")
+    }
+}
+
+fn is_blank(value: &OsStr) -> bool {
+    value.to_str().is_some_and(|text| text.trim().is_empty())
+}

@@ -1,0 +1,73 @@
+//! What events look like.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::choice::{Choice, choices};
+use super::parse::Refusal;
+use super::reader::{Reader, Reported};
+use super::variables;
+
+/// What events look like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Which attributes and which data they have.
+    pub profile: EventProfile,
+    /// The form of the data.
+    pub data: EventData,
+    /// How they are put into requests.
+    pub mode: EventMode,
+    /// Extensions to set on every event, replacing one of that name. This version accepts none, so it is empty.
+    pub overrides: BTreeMap<String, String>,
+}
+
+choices! {
+    /// Which attributes and which data events have.
+    EventProfile {
+        /// This program's own.
+        Aws = "aws",
+    }
+}
+
+choices! {
+    /// The form of an event's data.
+    EventData {
+        /// The record as AWS Lambda gets it.
+        DynamodbJson = "dynamodb-json",
+    }
+}
+
+choices! {
+    /// The CloudEvents content mode of requests.
+    EventMode {
+        /// Attributes as headers, data as the body.
+        Binary = "binary",
+    }
+}
+
+impl Event {
+    pub(super) fn read(reader: &mut Reader) -> Result<Self, Reported> {
+        let profile = reader.value(&variables::EVENT_PROFILE, EventProfile::parse);
+        let data = reader.value(&variables::EVENT_DATA, EventData::parse);
+        let mode = reader.value(&variables::EVENT_MODE, EventMode::parse);
+        let overrides = reader.optional(&variables::K_CE_OVERRIDES, overrides);
+        Ok(Self {
+            profile: profile?,
+            data: data?,
+            mode: mode?,
+            overrides: overrides?.unwrap_or_default(),
+        })
+    }
+}
+
+/// `K_CE_OVERRIDES` as the Knative controllers write it; members that they may add are theirs to explain.
+fn overrides(text: &str) -> Result<BTreeMap<String, String>, Refusal> {
+    let overrides: Map<String, Value> = serde_json::from_str(text).map_err(|_| "not a JSON object")?;
+    match overrides.get("extensions") {
+        None | Some(Value::Null) => Ok(BTreeMap::new()),
+        Some(Value::Object(extensions)) if extensions.is_empty() => Ok(BTreeMap::new()),
+        Some(Value::Object(_)) => Err("this version sets no extensions".into()),
+        Some(_) => Err("its extensions are not an object".into()),
+    }
+}

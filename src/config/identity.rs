@@ -1,0 +1,33 @@
+//! Who this process is to the platform.
+
+use super::parse;
+use super::reader::{Reader, Reported};
+use super::variables;
+
+/// Names that the platform gives; any text, absent outside of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Identity {
+    /// `NAMESPACE`
+    pub namespace: Option<String>,
+    /// `NAME`: the object that this process serves.
+    pub name: Option<String>,
+    /// `K_COMPONENT`: what this process is.
+    pub component: Option<String>,
+    /// `POD_NAME`
+    pub pod: Option<String>,
+}
+
+impl Identity {
+    pub(super) fn read(reader: &mut Reader) -> Result<Self, Reported> {
+        let namespace = reader.optional(&variables::NAMESPACE, parse::text);
+        let name = reader.optional(&variables::NAME, parse::text);
+        let component = reader.optional(&variables::K_COMPONENT, parse::text);
+        let pod = reader.optional(&variables::POD_NAME, parse::text);
+        Ok(Self {
+            namespace: namespace?,
+            name: name?,
+            component: component?,
+            pod: pod?,
+        })
+    }
+}

@@ -1,0 +1,109 @@
+//! What is logged, and how.
+
+use serde_json::{Map, Value};
+use tracing_subscriber::EnvFilter;
+
+use super::choice::{Choice, choices};
+use super::parse::{self, Refusal};
+use super::reader::{Reader, Reported};
+use super::variables;
+use super::warning::Warning;
+
+/// What is logged, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// The form of lines.
+    pub format: LogFormat,
+    /// Directives that `tracing_subscriber::EnvFilter` can parse.
+    pub filter: String,
+}
+
+choices! {
+    /// The form of log lines.
+    LogFormat {
+        /// One JSON object a line.
+        Json = "json",
+        /// For people.
+        Text = "text",
+    }
+}
+
+impl Log {
+    pub(super) fn read(
+        reader: &mut Reader,
+        component: Option<&str>,
+        stdout_is_terminal: bool,
+    ) -> Result<Self, Reported> {
+        let format = reader.optional(&variables::LOG_FORMAT, LogFormat::parse);
+        let filter = filter(reader, component);
+        let format = match format? {
+            Some(format) => format,
+            None if stdout_is_terminal => LogFormat::Text,
+            None => reader.value(&variables::LOG_FORMAT, LogFormat::parse)?,
+        };
+        Ok(Self {
+            format,
+            filter: filter?,
+        })
+    }
+}
+
+fn filter(reader: &mut Reader, component: Option<&str>) -> Result<String, Reported> {
+    let own = reader.optional(&variables::RUST_LOG, directives);
+    let platform = reader.optional(&variables::K_LOGGING_CONFIG, parse::text)?;
+    let level = platform.map(|text| level(&text, component)).transpose();
+    let level = level.unwrap_or_else(|why| {
+        reader.warn(Warning::LoggingConfig { why });
+        None
+    });
+    match own?.or(level.flatten().map(str::to_owned)) {
+        Some(filter) => Ok(filter),
+        None => reader.value(&variables::RUST_LOG, directives),
+    }
+}
+
+fn directives(text: &str) -> Result<String, Refusal> {
+    match EnvFilter::try_new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("not a filter".into()),
+    }
+}
+
+/// The level in Knative's logging configuration: a JSON object of texts, one of which is the JSON of zap's
+/// configuration.
+///
+/// Source: `JSONToConfig` and `NewConfigFromMap` in `knative.dev/pkg/logging`.
+fn level(text: &str, component: Option<&str>) -> Result<Option<&'static str>, &'static str> {
+    let config: Map<String, Value> = serde_json::from_str(text).map_err(|_| "it is not a JSON object")?;
+    let own = component.and_then(|component| config.get(&format!("loglevel.{component}")));
+    if let Some(level) = own.filter(|level| !is_blank(level)) {
+        return filter_of(level).map(Some);
+    }
+    let zap = match config.get("zap-logger-config") {
+        None => return Ok(None),
+        Some(zap) if is_blank(zap) => return Ok(None),
+        Some(zap) => zap.as_str().ok_or("its zap-logger-config is not a text")?,
+    };
+    let zap: Map<String, Value> = serde_json::from_str(zap).map_err(|_| "its zap-logger-config is not JSON")?;
+    zap.get("level")
+        .filter(|level| !is_blank(level))
+        .map(filter_of)
+        .transpose()
+}
+
+fn is_blank(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| text.trim().is_empty())
+}
+
+/// What a level of zap means here. At `debug` only this program speaks in detail: its libraries have no part in the
+/// loggers that the platform configures.
+fn filter_of(level: &Value) -> Result<&'static str, &'static str> {
+    let level = level.as_str().unwrap_or_default().trim().to_ascii_lowercase();
+    match level.as_str() {
+        "debug" => Ok("info,dynamodb_streams_adapter=debug"),
+        "info" => Ok("info"),
+        "warn" | "warning" => Ok("warn"),
+        "error" | "dpanic" | "panic" | "fatal" => Ok("error"),
+        _ => Err("it has an unknown level"),
+    }
+}

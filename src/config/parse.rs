@@ -1,0 +1,126 @@
+//! Small parsers: a trimmed text that is not empty, to a value or to what is wrong with it.
+
+use std::borrow::Cow;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+/// What is wrong with a value, without repeating it.
+pub(super) type Refusal = Cow<'static, str>;
+
+const DURATIONS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(24);
+const SIZES: RangeInclusive<u64> = MIB..=1024 * GIB;
+const CONCURRENCIES: RangeInclusive<usize> = 1..=10_000;
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+const GIB: u64 = 1024 * MIB;
+
+/// Units of sizes, in bytes.
+const SIZE_UNITS: [(&str, u64); 7] = [
+    ("B", 1),
+    ("KiB", KIB),
+    ("MiB", MIB),
+    ("GiB", GIB),
+    ("KB", 1_000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+];
+
+/// Any text.
+pub(super) fn text(text: &str) -> Result<String, Refusal> {
+    Ok(text.to_owned())
+}
+
+/// `500ms`, `30s`, `4h`, `1m30s`.
+///
+/// The upper end keeps sums of times far from overflow; a stream holds nothing older than that anyway.
+pub(super) fn duration(text: &str) -> Result<Duration, Refusal> {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(format!("a number without a unit, did you mean {}s?", clipped(text)).into());
+    }
+    let duration = humantime::parse_duration(text).map_err(|_| "not a duration")?;
+    in_range(duration, &DURATIONS)
+}
+
+/// Whole seconds; 0 and less are "not set", as in Knative's own adapters.
+pub(super) fn seconds(text: &str) -> Result<Option<Duration>, Refusal> {
+    let seconds: i64 = text.parse().map_err(|_| "not a whole number of seconds")?;
+    match u64::try_from(seconds) {
+        Err(_) | Ok(0) => Ok(None),
+        Ok(seconds) => in_range(Duration::from_secs(seconds), &DURATIONS).map(Some),
+    }
+}
+
+/// `512KiB`, `64MiB`, `1GiB`, `500MB`: bytes.
+pub(super) fn size(text: &str) -> Result<usize, Refusal> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    if unit.is_empty() {
+        return Err(format!("a number without a unit, did you mean {}MiB?", clipped(number)).into());
+    }
+    let number: u64 = number.parse().map_err(|_| "not a whole number and a unit")?;
+    let unit = SIZE_UNITS
+        .iter()
+        .find(|(name, _)| *name == unit.trim_start())
+        .ok_or("not a unit of sizes")?;
+    let bytes = number.checked_mul(unit.1).ok_or("too large")?;
+    let bytes = in_range(bytes, &SIZES)?;
+    usize::try_from(bytes).map_err(|_| "too large for this machine".into())
+}
+
+/// How many at a time.
+pub(super) fn concurrency(text: &str) -> Result<NonZeroUsize, Refusal> {
+    let number = text.parse().map_err(|_| "not a whole number in range")?;
+    let number = in_range(number, &CONCURRENCIES)?;
+    NonZeroUsize::new(number).ok_or("too small".into())
+}
+
+/// `0.0.0.0:8080`, `[::]:8080`, or `:8080` for every IPv4 address.
+pub(super) fn address(text: &str) -> Result<SocketAddr, Refusal> {
+    let parsed = match text.strip_prefix(':') {
+        Some(port) => port
+            .parse()
+            .ok()
+            .map(|port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))),
+        None => text.parse().ok(),
+    };
+    parsed.ok_or("not an IP address and port".into())
+}
+
+/// A name that can be part of a path or a key in any store.
+pub(super) fn group_name(text: &str) -> Result<String, Refusal> {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    if text.len() > 255 {
+        return Err("too long".into());
+    }
+    match text.bytes().all(is_allowed) {
+        true => Ok(text.to_owned()),
+        false => Err("it has other characters".into()),
+    }
+}
+
+fn in_range<T: PartialOrd>(value: T, range: &RangeInclusive<T>) -> Result<T, Refusal> {
+    if value < *range.start() {
+        return Err("too small".into());
+    }
+    if value > *range.end() {
+        return Err("too large".into());
+    }
+    Ok(value)
+}
+
+/// A number for a hint: long ones are not worth repeating.
+fn clipped(digits: &str) -> &str {
+    if digits.len() <= 9 { digits } else { "30" }
+}
+
+/// Why two durations do not go together.
+pub(super) fn reversed(low: &str, low_value: Duration, high: &str, high_value: Duration) -> Refusal {
+    let (low_value, high_value) = (
+        humantime::format_duration(low_value),
+        humantime::format_duration(high_value),
+    );
+    format!("{low} ({low_value}) is longer than {high} ({high_value})").into()
+}

@@ -1,0 +1,32 @@
+//! Memory, shutdown and the port of the process.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::parse;
+use super::reader::{Reader, Reported};
+use super::variables;
+
+/// Memory, shutdown and the port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Process {
+    /// Bytes for records read and not yet settled, whole process: 1 MiB to 1 TiB.
+    pub buffer_memory: usize,
+    /// From SIGTERM to exit, drain included.
+    pub shutdown_timeout: Duration,
+    /// Where probes, metrics and status are served; port 0 lets the system choose.
+    pub http_address: SocketAddr,
+}
+
+impl Process {
+    pub(super) fn read(reader: &mut Reader) -> Result<Self, Reported> {
+        let buffer_memory = reader.value(&variables::BUFFER_MEMORY, parse::size);
+        let shutdown_timeout = reader.value(&variables::SHUTDOWN_TIMEOUT, parse::duration);
+        let http_address = reader.value(&variables::HTTP_ADDRESS, parse::address);
+        Ok(Self {
+            buffer_memory: buffer_memory?,
+            shutdown_timeout: shutdown_timeout?,
+            http_address: http_address?,
+        })
+    }
+}

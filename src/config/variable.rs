@@ -1,0 +1,197 @@
+//! What is known about one variable.
+
+use std::fmt;
+
+/// A variable: the source of its parsing default, its line in `--help` and its row in the documents.
+///
+/// Texts are Markdown with backticks around what is typed literally; they hold no line feed and no `|`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Variable {
+    /// The name, exactly as it is set.
+    pub name: &'static str,
+    /// Under which heading it is listed.
+    pub group: Group,
+    /// What holds when it is not set.
+    pub fallback: Fallback,
+    /// Which values it takes.
+    pub takes: Takes,
+    /// What it does, in sentences.
+    pub meaning: &'static str,
+    /// Whether its value may carry a secret and is therefore never shown.
+    pub secret: bool,
+}
+
+/// What holds when a variable is not set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fallback {
+    /// Nothing: it must be set.
+    Required,
+    /// The program does without.
+    Nothing,
+    /// This value, as if it had been set.
+    Value(&'static str),
+    /// Something else first, and only then a value.
+    Else {
+        /// The value in the end, as if it had been set.
+        value: &'static str,
+        /// The whole rule, for readers.
+        rule: &'static str,
+    },
+}
+
+/// Which values a variable takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takes {
+    /// Exactly one of these.
+    OneOf(&'static [&'static str]),
+    /// What the phrase says; it completes "it takes ...".
+    Phrase(&'static str),
+    /// A time span; lists explain once how it is written.
+    Duration,
+    /// Bytes; lists explain once how they are written.
+    Size,
+    /// Any text: nothing that a list would have to say.
+    Text,
+}
+
+/// The headings under which variables are listed, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    /// Tables, positions, pace.
+    Source,
+    /// The shape of events.
+    Event,
+    /// The sink, order, retries.
+    Delivery,
+    /// Memory, shutdown, port.
+    Process,
+    /// Logs.
+    Log,
+    /// Credentials beyond the SDK's own settings.
+    Aws,
+    /// Names from the platform.
+    Identity,
+    /// Names that are taken already, for a later version: setting one is a mistake, and no list shows them.
+    Later,
+}
+
+impl Group {
+    /// The groups that lists show, in their order.
+    pub const LISTED: [Self; 7] = [
+        Self::Source,
+        Self::Event,
+        Self::Delivery,
+        Self::Process,
+        Self::Log,
+        Self::Aws,
+        Self::Identity,
+    ];
+
+    /// The heading.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Source => "What to read",
+            Self::Event => "What events look like",
+            Self::Delivery => "Where events go, and how",
+            Self::Process => "Memory, shutdown, port",
+            Self::Log => "Logs",
+            Self::Aws => "AWS, besides the SDK's own variables",
+            Self::Identity => "Names, usually given by the platform",
+            Self::Later => "Not in this version",
+        }
+    }
+}
+
+/// How durations are written.
+pub(super) const DURATION: &str = "a duration from `1ms` to `24h`, such as `500ms`, `30s` or `1m30s`";
+
+/// How sizes are written.
+pub(super) const SIZE: &str = "a size from `1MiB` to `1024GiB`, such as `2048KiB`, `64MiB` or `1GiB`";
+
+impl Takes {
+    /// The same for lists that explain durations and sizes once; empty for any text.
+    pub(super) fn listed(&self) -> String {
+        match self {
+            Self::Duration => "a duration".to_owned(),
+            Self::Size => "a size".to_owned(),
+            Self::Text => String::new(),
+            Self::OneOf(_) | Self::Phrase(_) => self.to_string(),
+        }
+    }
+}
+
+impl Variable {
+    /// What holds when it is not set, for readers.
+    pub fn shown_fallback(&self) -> String {
+        match self.fallback {
+            Fallback::Required => "required".to_owned(),
+            Fallback::Nothing => String::new(),
+            Fallback::Value(value) => format!("`{value}`"),
+            Fallback::Else { rule, .. } => rule.to_owned(),
+        }
+    }
+
+    /// The value that counts as set when there is none.
+    pub(super) fn default_value(&self) -> Option<&'static str> {
+        match self.fallback {
+            Fallback::Required | Fallback::Nothing => None,
+            Fallback::Value(value) | Fallback::Else { value, .. } => Some(value),
+        }
+    }
+}
+
+impl fmt::Display for Takes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = match self {
+            Self::Phrase(phrase) => return f.write_str(phrase),
+            Self::Duration => return f.write_str(DURATION),
+            Self::Size => return f.write_str(SIZE),
+            Self::Text => return f.write_str("any text"),
+            Self::OneOf(names) => names,
+        };
+        for (place, name) in names.iter().enumerate() {
+            let separator = match place {
+                0 => "",
+                _ if place + 1 == names.len() => " or ",
+                _ => ", ",
+            };
+            write!(f, "{separator}`{name}`")?;
+        }
+        Ok(())
+    }
+}
+
+/// Defines all variables once: a constant for each, the list of them, and what `envy` fills.
+macro_rules! variables {
+    ($($name:ident as $field:ident { $($member:ident: $value:expr),* $(,)? })*) => {
+        $(
+            #[allow(clippy::needless_update, reason = "some definitions say everything")]
+            pub(super) const $name: Variable = Variable {
+                name: stringify!($name),
+                $($member: $value,)*
+                ..UNLISTED
+            };
+        )*
+
+        /// All variables, in the order of the lists; those for a later version at the end.
+        pub const ALL: &[&Variable] = &[$(&$name),*];
+
+        /// The values that were set. `envy` wants names in lower case.
+        #[derive(Debug, Default, serde::Deserialize)]
+        pub(super) struct Given {
+            $($field: Option<String>,)*
+        }
+
+        impl Given {
+            /// What a variable holds, trimmed; never blank.
+            pub(super) fn value(&self, variable: &Variable) -> Option<&str> {
+                match variable.name {
+                    $(stringify!($name) => self.$field.as_deref(),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+pub(super) use variables;

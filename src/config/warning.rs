@@ -1,0 +1,37 @@
+//! What prevents nothing but should be heard.
+
+use std::fmt;
+
+/// Something to log once at start; its `Display` is a log message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Warning {
+    /// A variable that is not ours looks like one of ours.
+    Misspelt {
+        /// The name that is set, and not read.
+        found: String,
+        /// The name that was probably meant.
+        known: &'static str,
+    },
+    /// Positions do not outlive the process.
+    PositionsInMemory,
+    /// `K_LOGGING_CONFIG` cannot be read, so its level is not honoured.
+    LoggingConfig {
+        /// What is wrong with it.
+        why: &'static str,
+    },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Misspelt { found, known } => {
+                write!(f, "{} is set but not read, did you mean {known}?", found.escape_debug())
+            }
+            Self::PositionsInMemory => f.write_str(
+                "positions are kept in memory and lost on restart, set CHECKPOINT_STORE=file:<path> to keep them",
+            ),
+            Self::LoggingConfig { why } => write!(f, "K_LOGGING_CONFIG is ignored, {why}"),
+        }
+    }
+}

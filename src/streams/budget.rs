@@ -1,0 +1,187 @@
+//! The memory that one table's records may take between being read and being settled.
+//!
+//! Contract: a page is asked for only when there is room for a whole one, so what is held exceeds the limit by at most
+//! the excess of pages that turn out larger than [`Budget::PAGE`]. When the room is used up reading waits; it goes on
+//! by itself as events are settled. Every table has a budget of its own: one table's parked events never stop another.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::Notify;
+
+/// One table's share of the process's buffer.
+#[derive(Debug)]
+pub struct Budget {
+    limit: usize,
+    page: usize,
+    used: AtomicUsize,
+    waiting: AtomicUsize,
+    room: Notify,
+}
+
+/// Room for one page that has been asked for and not yet arrived; gives the room back when dropped.
+#[derive(Debug)]
+pub struct Reservation {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Budget {
+    /// What is set aside for a page before its size is known: the most that `GetRecords` returns.
+    ///
+    /// Source: "maximum of 1 MB" in the description of `GetRecords` in the DynamoDB Streams API reference.
+    pub const PAGE: usize = 1 << 20;
+
+    /// A budget of so many bytes. One too small for two pages sets aside less for each.
+    pub fn new(limit: usize) -> Arc<Self> {
+        let page = Self::PAGE.min(limit / 2).max(1);
+        let (used, waiting) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Arc::new(Self {
+            limit,
+            page,
+            used,
+            waiting,
+            room: Notify::new(),
+        })
+    }
+
+    /// Waits until there is room for a page. Safe to cancel.
+    pub async fn reserve(self: &Arc<Self>) -> Reservation {
+        loop {
+            if let Some(reservation) = self.try_reserve() {
+                return reservation;
+            }
+            let _waiting = Waiting::count(&self.waiting);
+            let room = self.room.notified();
+            // Room may have come up between the first look and getting in line.
+            if let Some(reservation) = self.try_reserve() {
+                return reservation;
+            }
+            room.await;
+        }
+    }
+
+    /// Takes room for a page if there is any.
+    pub fn try_reserve(self: &Arc<Self>) -> Option<Reservation> {
+        let fits = |used: usize| (used == 0 || used + self.page <= self.limit).then_some(used + self.page);
+        self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits).ok()?;
+        Some(Reservation {
+            budget: self.clone(),
+            bytes: self.page,
+        })
+    }
+
+    /// Gives back the room of something that was settled.
+    pub fn release(&self, bytes: usize) {
+        let before = self.used.fetch_sub(bytes, Ordering::AcqRel);
+        debug_assert!(before >= bytes, "released {bytes} of {before} bytes");
+        if self.waiting.load(Ordering::Acquire) > 0 && before - bytes + self.page <= self.limit {
+            self.room.notify_one();
+        }
+    }
+
+    /// Bytes in use now, reservations included.
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Acquire)
+    }
+
+    /// Whether a reader is waiting for room.
+    pub fn is_short(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) > 0
+    }
+}
+
+impl Reservation {
+    /// The page has arrived and takes so many bytes: from now on they are used until they are released.
+    pub fn spend(mut self, bytes: usize) {
+        self.budget.used.fetch_add(bytes, Ordering::AcqRel);
+        self.budget.release(std::mem::take(&mut self.bytes));
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            self.budget.release(self.bytes);
+        }
+    }
+}
+
+/// Counts a waiting reader for as long as it lives.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn count(counter: &'a AtomicUsize) -> Self {
+        counter.fetch_add(1, Ordering::AcqRel);
+        Self(counter)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+
+    #[tokio::test]
+    async fn a_full_buffer_stops_reading_until_something_is_settled() {
+        let budget = Budget::new(4 * Budget::PAGE);
+        for _ in 0..3 {
+            budget.reserve().await.spend(Budget::PAGE);
+        }
+        budget.reserve().await.spend(1);
+        let mut waiting = Box::pin(budget.reserve());
+        assert!(
+            (&mut waiting).now_or_never().is_none(),
+            "a page was asked for without room"
+        );
+        assert!(budget.is_short());
+        budget.release(1);
+        let reservation = (&mut waiting).now_or_never().expect("reading goes on by itself");
+        drop(reservation);
+        assert_eq!(budget.used(), 3 * Budget::PAGE);
+    }
+
+    #[tokio::test]
+    async fn every_waiting_reader_gets_its_turn() {
+        let budget = Budget::new(2 * Budget::PAGE);
+        budget.reserve().await.spend(2 * Budget::PAGE);
+        let mut first = Box::pin(budget.reserve());
+        let mut second = Box::pin(budget.reserve());
+        assert!((&mut first).now_or_never().is_none() && (&mut second).now_or_never().is_none());
+        budget.release(Budget::PAGE);
+        let reservation = (&mut first).now_or_never().unwrap();
+        assert!((&mut second).now_or_never().is_none());
+        drop(reservation);
+        assert!(
+            (&mut second).now_or_never().is_some(),
+            "the second reader was forgotten"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_gives_up_waiting_passes_its_turn_on() {
+        let budget = Budget::new(2 * Budget::PAGE);
+        budget.reserve().await.spend(2 * Budget::PAGE);
+        let mut first = Box::pin(budget.reserve());
+        let mut second = Box::pin(budget.reserve());
+        assert!((&mut first).now_or_never().is_none() && (&mut second).now_or_never().is_none());
+        budget.release(2 * Budget::PAGE);
+        drop(first);
+        assert!((&mut second).now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_page_larger_than_the_whole_budget_is_read_when_nothing_else_is_held() {
+        let budget = Budget::new(1000);
+        budget.reserve().await.spend(5000);
+        assert!(budget.try_reserve().is_none());
+        budget.release(5000);
+        assert!(budget.try_reserve().is_some());
+    }
+}

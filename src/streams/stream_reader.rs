@@ -1,0 +1,446 @@
+//! Reads one stream: every shard once, parents before children, children in the same breath.
+//!
+//! Contract:
+//! - At most one reader a shard, ever; a child begins when its parent's end was read, without waiting for a poll.
+//! - A listing that fails, or shows less than before, changes nothing of what is being read.
+//! - The stream is drained when it is disabled, a whole listing has been taken since, and every shard was read.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures_util::FutureExt;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::client::{CallError, ErrorKind, ShardQuery, StreamDescription, StreamStatus};
+use super::discovery::{Discovery, Query};
+use super::lineage::{Lineage, Ready, ShardId};
+use super::position::Position;
+use super::reading::{Reading, Stopped, pause_after};
+use super::resume::{ShardState, StreamState};
+use super::shard_reader::{End, ShardReader, State};
+use super::update::{Gap, Item, LossReason, ShardNumber, ShardPage, StreamFacts, Update};
+use crate::telemetry::events;
+
+/// Finished shards are remembered this long: they stay listed for a day.
+const MARKER_LIFE: Duration = Duration::from_secs(48 * 60 * 60);
+/// A stream counts as gone when AWS said so this often in a row.
+const DENIALS_OF_EXISTENCE: u32 = 3;
+
+/// Where to begin with a stream that was never read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beginning {
+    /// With what is written from now on.
+    Latest,
+    /// With records of this moment or later that are still there.
+    Since(SystemTime),
+    /// With everything: an earlier stream of the table was being read.
+    Everything,
+}
+
+/// How reading a stream ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is disabled and was read to its end.
+    Drained,
+    /// AWS does not know it any more.
+    Missing,
+    /// Data was lost and the policy is to stop.
+    Lost,
+}
+
+/// A question that is being asked.
+type Asking = Pin<Box<dyn Future<Output = (Query, Result<StreamDescription, CallError>)> + Send>>;
+
+/// One stream's reader.
+pub struct StreamReader {
+    reading: Arc<Reading>,
+    facts: Arc<StreamFacts>,
+    lineage: Lineage,
+    discovery: Discovery,
+    readers: JoinSet<(ShardId, End)>,
+    running: HashMap<ShardId, Running>,
+    /// When shards were read to their end, or finished by an earlier run.
+    read_at: HashMap<ShardId, Finished>,
+    /// Shards that AWS does not know, until a listing shows whether it is the shard or the stream that is gone.
+    vanished: Vec<(ShardId, Position)>,
+    beginning: Beginning,
+    start: Position,
+    disabled: bool,
+    listed_since_disabled: bool,
+    absent: u32,
+}
+
+struct Running {
+    number: ShardNumber,
+    closed: CancellationToken,
+    owed: bool,
+}
+
+struct Finished {
+    number: ShardNumber,
+    at: SystemTime,
+    handed_over: Instant,
+}
+
+impl StreamReader {
+    /// Reads `stream` until it is drained or gone, from where `stored` says or from `beginning`.
+    ///
+    /// # Errors
+    /// When nobody takes updates any more.
+    pub async fn read(
+        reading: Arc<Reading>,
+        stream: &str,
+        stored: Option<&StreamState>,
+        beginning: Beginning,
+    ) -> Result<(Outcome, Option<Arc<StreamFacts>>), Stopped> {
+        let Some(first) = first_answer(&reading, stream).await else { return Ok((Outcome::Missing, None)) };
+        let facts = Arc::new(facts_of(stream, &first));
+        let now = first.answered_at.unwrap_or_else(SystemTime::now);
+        let start = stored.map_or_else(|| beginning.start(now), |stored| stored.start);
+        reading.tell(Update::StreamOpened { facts: facts.clone(), start }).await?;
+        let mut reader = Self::new(reading, facts.clone(), beginning, start);
+        if let Some(stored) = stored {
+            reader.restore(stored).await?;
+        }
+        let outcome = reader.run(first, stored.is_none()).await?;
+        reader.readers.shutdown().await;
+        Ok((outcome, Some(facts)))
+    }
+
+    fn new(reading: Arc<Reading>, facts: Arc<StreamFacts>, beginning: Beginning, start: Position) -> Self {
+        Self {
+            reading,
+            facts,
+            lineage: Lineage::new(),
+            discovery: Discovery::new(Instant::now()),
+            readers: JoinSet::new(),
+            running: HashMap::new(),
+            read_at: HashMap::new(),
+            vanished: Vec::new(),
+            beginning,
+            start,
+            disabled: false,
+            listed_since_disabled: false,
+            absent: 0,
+        }
+    }
+
+    async fn run(&mut self, first: StreamDescription, fresh: bool) -> Result<Outcome, Stopped> {
+        self.answered(Query::Page(None), first, fresh).await?;
+        let mut asking: Option<Asking> = None;
+        loop {
+            if self.is_drained() {
+                return Ok(Outcome::Drained);
+            }
+            if asking.is_none() {
+                asking = self.discovery.next(Instant::now()).map(|query| self.ask(query));
+            }
+            let quiet = asking.is_none();
+            tokio::select! {
+                Some(ended) = self.readers.join_next(), if !self.readers.is_empty() => {
+                    if let Some(outcome) = self.reader_ended(ended).await? {
+                        return Ok(outcome);
+                    }
+                }
+                (query, answer) = async { asking.as_mut().expect("guarded by the condition").await }, if !quiet => {
+                    asking = None;
+                    match answer {
+                        Ok(page) => self.answered(query, page, fresh).await?,
+                        Err(error) => self.unanswered(&query, &error),
+                    }
+                    if self.absent >= DENIALS_OF_EXISTENCE {
+                        return Ok(Outcome::Missing);
+                    }
+                }
+                () = sleep_until(self.discovery.due()), if quiet => {}
+            }
+        }
+    }
+
+    /// Takes up what an earlier run left.
+    async fn restore(&mut self, stored: &StreamState) -> Result<(), Stopped> {
+        for (id, shard) in &stored.shards {
+            if let ShardState::Finished { at, parent } = shard {
+                self.lineage.restore_read(id, parent.as_deref());
+                self.skip(Ready { id: id.as_str().into(), parent: parent.as_deref().map(Arc::from) }, *at).await?;
+            }
+        }
+        for (id, shard) in &stored.shards {
+            if let ShardState::Reading { position, parent } = shard {
+                let ready = self.lineage.restore_reading(id, parent.as_deref());
+                self.open(ready, *position, Debt { owed: true, vouched: stored.saved_at }).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn ask(&self, query: Query) -> Asking {
+        let (reading, stream) = (self.reading.clone(), self.facts.arn.clone());
+        async move {
+            reading.describe_rate.turn().await;
+            let shards = match &query {
+                Query::Page(None) => ShardQuery::First,
+                Query::Page(Some(behind)) | Query::Tail(behind) => ShardQuery::Behind(behind),
+                Query::Children(parent) => ShardQuery::ChildrenOf(parent),
+            };
+            let answer = reading.client.describe_stream(&stream, shards).await;
+            (query, answer)
+        }
+        .boxed()
+    }
+
+    async fn answered(&mut self, query: Query, page: StreamDescription, fresh: bool) -> Result<(), Stopped> {
+        self.absent = 0;
+        self.reading.telemetry.aws_answered();
+        for shard in &page.shards {
+            self.lineage.learn(&shard.id, shard.parent.as_deref());
+        }
+        let last = page.shards.last().map(|shard| shard.id.as_str());
+        let whole = self.discovery.answered(&query, page.next.clone(), last, Instant::now());
+        if whole {
+            self.pass_completed(page.status).await?;
+        }
+        let first_listing = fresh && !self.lineage.was_listed();
+        if !(first_listing && self.beginning == Beginning::Latest) {
+            self.open_ready().await?;
+        }
+        Ok(())
+    }
+
+    async fn pass_completed(&mut self, status: StreamStatus) -> Result<(), Stopped> {
+        let first = !self.lineage.was_listed();
+        self.lineage.complete_pass();
+        self.listed_since_disabled = self.disabled && status == StreamStatus::Disabled;
+        self.disabled = status == StreamStatus::Disabled;
+        if self.disabled && !self.listed_since_disabled {
+            self.discovery.hurry(Instant::now());
+        }
+        if first {
+            self.first_listing().await?;
+        }
+        for (id, position) in std::mem::take(&mut self.vanished) {
+            self.shard_is_gone(&id, position).await?;
+        }
+        self.forget_old_markers().await
+    }
+
+    async fn first_listing(&mut self) -> Result<(), Stopped> {
+        if self.beginning == Beginning::Latest && self.running.is_empty() && self.read_at.is_empty() {
+            let now = SystemTime::now();
+            for parent in self.lineage.skip_parents() {
+                self.skip(parent, now).await?;
+            }
+            for leaf in self.lineage.take_ready() {
+                self.open_latest(leaf).await?;
+            }
+        }
+        let counts = self.lineage.counts();
+        events::StreamListed {
+            stream: &self.facts.arn,
+            reading: counts.reading,
+            waiting: counts.waiting,
+            finished: counts.finished,
+        }
+        .emit(&self.reading.telemetry);
+        self.reading.tell(Update::StreamListed).await
+    }
+
+    fn unanswered(&mut self, query: &Query, error: &CallError) {
+        self.absent = if error.kind == ErrorKind::NotFound { self.absent + 1 } else { 0 };
+        self.reading.telemetry.aws_refused(error);
+        let pause = pause_after(self.discovery.failures() + 1, Duration::from_millis(200), Duration::from_secs(15));
+        self.discovery.failed(query, pause, Instant::now());
+    }
+
+    async fn open_ready(&mut self) -> Result<(), Stopped> {
+        let owed = self.beginning == Beginning::Everything;
+        for ready in self.lineage.take_ready() {
+            // What follows a shard that was read is owed, whatever the start was.
+            let follows = ready.parent.as_ref().is_some_and(|parent| self.read_at.contains_key(parent));
+            let debt = Debt { owed: owed || follows, vouched: SystemTime::now() };
+            self.open(ready, self.start, debt).await?;
+        }
+        let now = Instant::now();
+        self.discovery.retain_hunts(now, |parent| !self.lineage.has_child(parent));
+        for parent in self.lineage.closed_while_reading() {
+            if let Some(running) = self.running.get(parent) {
+                running.closed.cancel();
+            }
+        }
+        self.reading.telemetry.shards(self.lineage.counts());
+        Ok(())
+    }
+
+    async fn open(&mut self, ready: Ready, from: Position, debt: Debt) -> Result<(), Stopped> {
+        self.spawn(ready, from, debt, false).await
+    }
+
+    async fn open_latest(&mut self, leaf: Ready) -> Result<(), Stopped> {
+        self.spawn(leaf, self.start, Debt { owed: false, vouched: SystemTime::now() }, true).await
+    }
+
+    async fn spawn(&mut self, ready: Ready, from: Position, debt: Debt, latest: bool) -> Result<(), Stopped> {
+        let (number, closed) = (self.reading.number(), CancellationToken::new());
+        let Ready { id, parent } = ready;
+        let handed_over = parent.as_ref().and_then(|parent| self.read_at.get(parent)).map(|read| read.handed_over);
+        events::ShardOpened { stream: &self.facts.arn, shard: &id, from: &format!("{from:?}") }
+            .emit(&self.reading.telemetry);
+        let (facts, shard) = (self.facts.clone(), number);
+        self.reading.tell(Update::ShardOpened { shard, id: id.clone(), facts, from, parent }).await?;
+        let reader = ShardReader {
+            reading: self.reading.clone(),
+            facts: self.facts.clone(),
+            id: id.clone(),
+            number,
+            position: from,
+            latest,
+            owed: debt.owed,
+            vouched: debt.vouched,
+            closed: closed.clone(),
+            handed_over,
+            state: State::default(),
+        };
+        self.running.insert(id.clone(), Running { number, closed, owed: debt.owed });
+        self.readers.spawn(reader.run().map(move |end| (id, end)));
+        Ok(())
+    }
+
+    async fn skip(&mut self, ready: Ready, at: SystemTime) -> Result<(), Stopped> {
+        let (shard, facts) = (self.reading.number(), self.facts.clone());
+        self.read_at.insert(ready.id.clone(), Finished { number: shard, at, handed_over: Instant::now() });
+        self.reading.tell(Update::ShardSkipped { shard, id: ready.id, facts, parent: ready.parent, at }).await
+    }
+
+    async fn reader_ended(
+        &mut self,
+        ended: Result<(ShardId, End), tokio::task::JoinError>,
+    ) -> Result<Option<Outcome>, Stopped> {
+        let (id, end) = match ended {
+            Ok(ended) => ended,
+            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+        };
+        match end {
+            End::Read => self.shard_was_read(&id).await?,
+            End::Missing(position) => {
+                self.vanished.push((id, position));
+                self.discovery.hurry(Instant::now());
+            }
+            End::Lost => return Ok(Some(Outcome::Lost)),
+            End::Stopped => return Err(Stopped),
+        }
+        Ok(None)
+    }
+
+    /// Everything of a shard was handed down: its children go on at once.
+    async fn shard_was_read(&mut self, id: &ShardId) -> Result<(), Stopped> {
+        let Some(running) = self.running.remove(id) else { return Ok(()) };
+        events::ShardEnded { stream: &self.facts.arn, shard: id }.emit(&self.reading.telemetry);
+        let finished = Finished { number: running.number, at: SystemTime::now(), handed_over: Instant::now() };
+        self.read_at.insert(id.clone(), finished);
+        self.reading.tell(Update::ShardEnded { shard: running.number }).await?;
+        self.lineage.read_to_end(id);
+        if !self.lineage.has_child(id) {
+            self.discovery.hunt(id.clone(), Instant::now());
+        }
+        self.open_ready().await
+    }
+
+    /// AWS does not know a shard that was not read to its end.
+    async fn shard_is_gone(&mut self, id: &ShardId, position: Position) -> Result<(), Stopped> {
+        let Some(running) = self.running.get(id) else { return Ok(()) };
+        if running.owed || matches!(position, Position::After(_)) {
+            let gap = Gap::at(&self.facts, Some(id), position, LossReason::ShardMissing);
+            report(&self.reading, &gap);
+            let page = ShardPage {
+                shard: running.number,
+                facts: self.facts.clone(),
+                items: vec![Item::Gap(gap)],
+                read_at: SystemTime::now(),
+                caught_up: true,
+            };
+            self.reading.tell(Update::Page(page)).await?;
+        }
+        self.shard_was_read(id).await
+    }
+
+    async fn forget_old_markers(&mut self) -> Result<(), Stopped> {
+        let old = |finished: &Finished| finished.at.elapsed().is_ok_and(|age| age > MARKER_LIFE);
+        let ids: Vec<ShardId> =
+            self.read_at.iter().filter(|(_, finished)| old(finished)).map(|(id, _)| id.clone()).collect();
+        for id in ids {
+            if self.lineage.forget(&id)
+                && let Some(finished) = self.read_at.remove(&id)
+            {
+                self.reading.tell(Update::ShardForgotten { shard: finished.number }).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_drained(&self) -> bool {
+        self.disabled && self.listed_since_disabled && self.lineage.is_drained() && self.vanished.is_empty()
+    }
+}
+
+/// Whether everything from a position on is owed, and until when nothing of it had been trimmed.
+struct Debt {
+    owed: bool,
+    vouched: SystemTime,
+}
+
+impl Beginning {
+    fn start(self, now: SystemTime) -> Position {
+        match self {
+            Beginning::Latest => Position::Since(now),
+            Beginning::Since(moment) => Position::Since(moment),
+            Beginning::Everything => Position::Start,
+        }
+    }
+}
+
+/// The first answer for a stream, however long it takes; nothing if AWS keeps saying that there is no such stream.
+async fn first_answer(reading: &Reading, stream: &str) -> Option<StreamDescription> {
+    let (mut failures, mut absent) = (0, 0);
+    loop {
+        reading.describe_rate.turn().await;
+        match reading.client.describe_stream(stream, ShardQuery::First).await {
+            Ok(first) => return Some(first),
+            Err(error) => {
+                failures += 1;
+                absent = if error.kind == ErrorKind::NotFound { absent + 1 } else { 0 };
+                reading.telemetry.aws_refused(&error);
+                if absent >= DENIALS_OF_EXISTENCE {
+                    return None;
+                }
+                let pause = pause_after(failures, Duration::from_millis(200), Duration::from_secs(15));
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+}
+
+fn facts_of(stream: &str, description: &StreamDescription) -> StreamFacts {
+    StreamFacts {
+        arn: stream.to_owned(),
+        table_arn: stream.split_once("/stream/").map_or(stream, |(table, _)| table).to_owned(),
+        table: description.table.clone(),
+        key_schema: description.key_schema.clone(),
+        view_type: description.view_type.clone(),
+    }
+}
+
+/// Says loudly that data was lost.
+pub fn report(reading: &Reading, gap: &Gap) {
+    events::DataLost {
+        stream: &gap.stream_arn,
+        shard: gap.shard.as_deref(),
+        position: &format!("{:?}", gap.after),
+        reason: gap.reason.as_str(),
+        detail: "AWS does not know it any more",
+    }
+    .emit(&reading.telemetry);
+}

@@ -1,0 +1,113 @@
+//! `--help` and the documents say what the program does. `UPDATE_DOCS=1 cargo test --test config` writes the documents.
+
+use std::path::Path;
+use std::{env, fs};
+
+use dynamodb_streams_adapter::config::{Fallback, Group, VARIABLES, help, markdown};
+
+const START: &str = "<!-- variables:start -->\n";
+const END: &str = "<!-- variables:end -->";
+
+/// A document with its list as the definition has it; none where the document has no place for a list.
+fn rewritten(document: &str) -> Option<String> {
+    let (before, rest) = document.split_once(START)?;
+    let (_, after) = rest.split_once(END).expect("the list has a start and no end");
+    Some(format!("{before}{START}\n{}\n{END}{after}", markdown()))
+}
+
+/// Whether the document has a list; fails when that is not what the definition says.
+fn has_the_list(path: &str) -> bool {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    let Ok(document) = fs::read_to_string(&path) else {
+        return false;
+    };
+    let Some(expected) = rewritten(&document) else {
+        return false;
+    };
+    if env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&path, expected).expect("the document can be written");
+    } else {
+        let hint = "is out of date: run UPDATE_DOCS=1 cargo test --test config documents";
+        assert!(document == expected, "{} {hint}", path.display());
+    }
+    true
+}
+
+#[test]
+fn the_configuration_page_lists_what_the_program_reads() {
+    assert!(
+        has_the_list("docs/configuration.md"),
+        "docs/configuration.md has lost its list"
+    );
+}
+
+#[test]
+fn the_readme_lists_what_the_program_reads_if_it_lists_anything() {
+    has_the_list("README.md");
+}
+
+#[test]
+fn help_shows_every_variable_with_its_default_in_80_columns() {
+    let help = help();
+    for line in help.lines() {
+        assert!(line.chars().count() <= 80, "{line}");
+        assert!(line.trim_end() == line && !line.contains('`'), "{line:?}");
+    }
+    for variable in VARIABLES.iter().filter(|variable| variable.group != Group::Later) {
+        let line = help
+            .lines()
+            .find(|line| line.split_whitespace().next() == Some(variable.name));
+        assert!(
+            line.is_some_and(|line| line.starts_with("  ")),
+            "{} is missing",
+            variable.name
+        );
+    }
+    let unwrapped = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    for variable in VARIABLES {
+        if let Fallback::Value(value) = variable.fallback {
+            let its_own = unwrapped
+                .split_once(&format!(" {} ", variable.name))
+                .map(|(_, rest)| rest)
+                .unwrap_or_default();
+            let shown = its_own
+                .split_once("[default: ")
+                .map(|(_, rest)| rest)
+                .unwrap_or_default();
+            assert!(
+                shown.starts_with(&format!("{value}]")),
+                "{} shows another default",
+                variable.name
+            );
+        }
+    }
+}
+
+#[test]
+fn what_comes_later_is_in_no_list() {
+    for variable in VARIABLES.iter().filter(|variable| variable.group == Group::Later) {
+        assert!(
+            !help().contains(variable.name) && !markdown().contains(variable.name),
+            "{}",
+            variable.name
+        );
+    }
+}
+
+#[test]
+fn every_definition_is_complete_and_fits_into_a_table() {
+    for variable in VARIABLES.iter().filter(|variable| variable.group != Group::Later) {
+        let texts = [
+            variable.meaning.to_owned(),
+            variable.takes.to_string(),
+            variable.shown_fallback(),
+        ];
+        assert!(
+            variable.meaning.ends_with('.') && !texts[1].is_empty(),
+            "{}",
+            variable.name
+        );
+        let fits = |text: &String| !text.contains(['|', '\n']) && text.matches('`').count().is_multiple_of(2);
+        assert!(texts.iter().all(fits), "{}: {texts:?}", variable.name);
+    }
+}

@@ -1,0 +1,166 @@
+//! What an operator reads when something is wrong.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use dynamodb_streams_adapter::config::{Config, EXIT_CODE, Held, VARIABLES};
+
+use crate::support::{NEEDED, accepted, exactly, facts, os, refused, with};
+
+#[test]
+fn all_mistakes_come_in_one_message_a_line_each() {
+    let mistakes = exactly(&[
+        ("TABLE", "x,orders,orders,y!"),
+        ("POLL_INTERVAL", "10"),
+        ("DELIVERY_TIMEOUT", "soon"),
+        ("K_SINK_TIMEOUT", "later"),
+        ("RETRY_BACKOFF_MIN", "1h"),
+        ("RETRY_MAX_AGE", "4h"),
+        ("RUST_LOG", "a=b=c"),
+        ("RETRY_BACKOF_MAX", "2h"),
+    ])
+    .expect_err("ten mistakes");
+    let expected = "\
+the configuration has 10 mistakes:
+  RETRY_MAX_AGE holds \"4h\": not in this version; it takes nothing yet: leave it unset
+  TABLE holds \"x\": not a table name: 3 to 255 of the characters a-z A-Z 0-9 _ . -; it takes table names, table ARNs or stream ARNs, separated by commas
+  TABLE holds \"orders\": named twice; it takes table names, table ARNs or stream ARNs, separated by commas
+  TABLE holds \"y!\": not a table name: 3 to 255 of the characters a-z A-Z 0-9 _ . -; it takes table names, table ARNs or stream ARNs, separated by commas
+  POLL_INTERVAL holds \"10\": a number without a unit, did you mean 10s?; it takes a duration from 1ms to 24h, such as 500ms, 30s or 1m30s
+  K_SINK is not set: it is required; it takes an http or https URL, such as http://broker.example/default
+  DELIVERY_TIMEOUT holds \"soon\": not a duration; it takes a duration from 1ms to 24h, such as 500ms, 30s or 1m30s
+  K_SINK_TIMEOUT holds \"later\": not a whole number of seconds; it takes whole seconds up to 86400; 0 and less count as not set
+  RETRY_BACKOFF_MIN holds \"1h\": RETRY_BACKOFF_MIN (1h) is longer than RETRY_BACKOFF_MAX (30s); it takes a duration from 1ms to 24h, such as 500ms, 30s or 1m30s
+  RUST_LOG holds \"a=b=c\": not a filter; it takes a level or a filter, such as debug or info,dynamodb_streams_adapter=debug
+  note: RETRY_BACKOF_MAX is set but not read, did you mean RETRY_BACKOFF_MAX?
+run with --help for all variables";
+    assert_eq!(mistakes.to_string(), expected);
+}
+
+#[test]
+fn nothing_set_names_what_is_required() {
+    let mistakes = exactly(&[]).expect_err("two variables are required");
+    let names: Vec<_> = mistakes.mistakes.iter().map(|mistake| mistake.variable).collect();
+    assert_eq!(names, ["TABLE", "K_SINK"]);
+}
+
+#[test]
+fn every_variable_that_can_be_wrong_is_reported_beside_all_others() {
+    let free_text = ["NAMESPACE", "NAME", "K_COMPONENT", "POD_NAME", "K_LOGGING_CONFIG"];
+    let can_be_wrong: Vec<_> = VARIABLES
+        .iter()
+        .map(|it| it.name)
+        .filter(|name| !free_text.contains(name))
+        .collect();
+    let all_wrong: Vec<_> = can_be_wrong.iter().map(|name| (*name, "!=?=!")).collect();
+    let mut reported: Vec<_> = exactly(&all_wrong)
+        .expect_err("all are wrong")
+        .mistakes
+        .iter()
+        .map(|mistake| mistake.variable)
+        .collect();
+    let mut expected = can_be_wrong;
+    reported.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(reported, expected);
+}
+
+#[test]
+fn a_value_of_ours_that_is_not_utf8_is_a_mistake_and_a_foreign_one_is_not() {
+    let bytes = || OsString::from_vec(vec![b'a', 0xff]);
+    let needed = || NEEDED.into_iter().map(os);
+    let foreign = [
+        (OsString::from("OTHER"), bytes()),
+        (bytes(), OsString::from("x")),
+        (bytes(), bytes()),
+    ];
+    Config::from_env_vars(needed().chain(foreign), &facts()).expect("foreign variables do not matter");
+    for variable in VARIABLES {
+        let others = needed().filter(|(name, _)| name != variable.name);
+        let mistakes = Config::from_env_vars(others.chain([(variable.name.into(), bytes())]), &facts());
+        let mistakes = mistakes.expect_err(variable.name).mistakes;
+        assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+        assert_eq!(
+            (mistakes[0].variable, &mistakes[0].held),
+            (variable.name, &Held::NotUtf8)
+        );
+    }
+}
+
+#[test]
+fn a_default_does_not_stand_in_for_a_value_that_cannot_be_read() {
+    let ceiling = OsString::from_vec(vec![0xff]);
+    let variables = NEEDED.into_iter().chain([("POLL_INTERVAL", "10s")]).map(os);
+    let variables = variables.chain([("IDLE_POLL_INTERVAL_MAX".into(), ceiling)]);
+    let mistakes = Config::from_env_vars(variables, &facts()).expect_err("the ceiling cannot be read");
+    assert_eq!(mistakes.mistakes.len(), 1, "{mistakes}");
+}
+
+#[test]
+fn control_characters_are_escaped_and_long_values_are_cut() {
+    let mistake = refused(&[("DELIVERY_ORDER", "a\u{1b}[31m\nb\u{202e}\"c")]).to_string();
+    assert!(mistake.contains(r#"holds "a\u{1b}[31m\nb\u{202e}\"c":"#), "{mistake}");
+    let mistake = refused(&[("DELIVERY_ORDER", &format!("a{}", "ö".repeat(10_000)))]).to_string();
+    assert!(mistake.chars().count() < 200 && mistake.contains("ö…"), "{mistake}");
+}
+
+#[test]
+fn a_misspelt_name_cannot_break_a_line() {
+    let warning = accepted(&[("TABLE\n", "x"), ("CHECKPOINT_STORE", "file:x")]).warnings[0].to_string();
+    assert_eq!(warning, r"TABLE\n is set but not read, did you mean TABLE?");
+}
+
+/// Sinks that hold credentials, most of them broken in some way.
+const SECRET_SINKS: [&str; 12] = [
+    "http://user:hunter2@broker.example/x",
+    "ftp://user:hunter2@broker.example/",
+    "http://user:hunter2@",
+    "http://user:hunter2@:80/",
+    "http://user:hunter2@broker.example:99999/",
+    "http://user:hunter2@bro ker/",
+    "http://user:pass/hunter2@broker.example/",
+    "http://user:hunter2%40broker.example/",
+    "http://us@er:hunter2@broker.example/",
+    "user:hunter2@broker.example",
+    "http:/user:hunter2@broker.example",
+    "hunter2://user:x@broker.example",
+];
+
+#[test]
+fn no_message_and_no_debug_form_shows_a_secret() {
+    let role = ("AWS_ASSUME_ROLE_ARN", "arn:aws:iam::123456789012:role/reader");
+    let environments = SECRET_SINKS.map(|sink| vec![("K_SINK", sink)]).into_iter().chain([
+        vec![("AWS_ASSUME_ROLE_EXTERNAL_ID", "hunter2")],
+        vec![("AWS_ASSUME_ROLE_EXTERNAL_ID", "hunter2 !")],
+        vec![role, ("AWS_ASSUME_ROLE_EXTERNAL_ID", "hunter2")],
+        vec![("DEAD_LETTER_SINK", "http://user:hunter2@dead.example/")],
+    ]);
+    let (mut good, mut bad) = (0, 0);
+    for environment in environments {
+        for more in [vec![], vec![("POLL_INTERVAL", "0")]] {
+            let shown = match with(&[environment.clone(), more].concat()) {
+                Ok(config) => {
+                    good += 1;
+                    format!("{config:?} {config:#?} {} {:?}", config.sink.uri, config.warnings)
+                }
+                Err(mistakes) => {
+                    bad += 1;
+                    format!("{mistakes} {mistakes:?} {mistakes:#?}")
+                }
+            };
+            for secret in ["hunter2", &BASE64_STANDARD.encode("user:hunter2")] {
+                assert!(!shown.contains(secret), "{environment:?}: {shown}");
+            }
+        }
+    }
+    assert!(
+        good >= 2 && bad >= 25,
+        "{good} accepted and {bad} refused: both must be seen"
+    );
+}
+
+#[test]
+fn the_exit_code_is_that_of_a_wrong_usage() {
+    assert_eq!(EXIT_CODE, 64);
+}

@@ -1,0 +1,365 @@
+//! What each variable takes and what it refuses.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use dynamodb_streams_adapter::config::{
+    CheckpointStore, DeliveryOrder, EventData, EventMode, EventProfile, LogFormat, OnDataLoss, OnUndeliverable,
+    StartPosition, Warning,
+};
+
+use crate::support::{accepted, all_refused, now, refused};
+
+const BAD_DURATIONS: [&str; 11] = [
+    "10",
+    "0",
+    "0s",
+    "-1s",
+    "1",
+    "soon",
+    "s",
+    "999us",
+    "25h",
+    "1M",
+    "99999999999999999999999s",
+];
+
+fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+#[test]
+fn start_position_takes_a_position_or_a_time_that_has_passed() {
+    let start = |value| accepted(&[("START_POSITION", value)]).source.start;
+    assert_eq!(start("latest"), StartPosition::Latest);
+    assert_eq!(start("trim-horizon"), StartPosition::TrimHorizon);
+    assert_eq!(start("2026-01-31T12:00:00Z"), StartPosition::At(now()));
+    assert_eq!(
+        start("2026-01-31T13:00:00.500+02:00"),
+        StartPosition::At(now() - millis(3_599_500))
+    );
+    all_refused(
+        "START_POSITION",
+        &[
+            "LATEST",
+            "earliest",
+            "2026-01-31",
+            "2026-01-31T12:00:00",
+            "2026-01-31T12:00:01Z",
+            "1769860800",
+        ],
+    );
+    assert!(
+        refused(&[("START_POSITION", "2026-01-31T12:00:01Z")])
+            .to_string()
+            .contains("in the future")
+    );
+}
+
+#[test]
+fn checkpoint_store_takes_memory_or_the_path_of_a_file() {
+    let store = |value| accepted(&[("CHECKPOINT_STORE", value)]).source.checkpoint;
+    assert_eq!(store("memory"), CheckpointStore::Memory);
+    for (value, path) in [
+        ("file:/data/positions.json", "/data/positions.json"),
+        ("file:positions.json", "positions.json"),
+        ("file:../with blank.json", "../with blank.json"),
+        ("file:///data/positions.json", "/data/positions.json"),
+    ] {
+        assert_eq!(store(value), CheckpointStore::File(PathBuf::from(path)), "{value}");
+    }
+    let not_files = [
+        "file:",
+        "file:/",
+        "file:/data/",
+        "file:.",
+        "file:..",
+        "file:/data/.",
+        "file:/data/..",
+    ];
+    all_refused("CHECKPOINT_STORE", &not_files);
+    all_refused(
+        "CHECKPOINT_STORE",
+        &["file://host/data/x", "/data/x", "FILE:/x", "none", "dynamodb:leases"],
+    );
+}
+
+#[test]
+fn memory_as_checkpoint_store_is_a_warning_and_a_file_is_not() {
+    assert_eq!(accepted(&[]).warnings, [Warning::PositionsInMemory]);
+    assert_eq!(
+        accepted(&[("CHECKPOINT_STORE", "memory")]).warnings,
+        [Warning::PositionsInMemory]
+    );
+    assert_eq!(accepted(&[("CHECKPOINT_STORE", "file:x")]).warnings, []);
+}
+
+#[test]
+fn consumer_group_takes_what_fits_into_a_path_or_a_key() {
+    let longest = "g".repeat(255);
+    for value in ["a", "team-1_eu.blue", &longest] {
+        assert_eq!(accepted(&[("CONSUMER_GROUP", value)]).source.consumer_group, value);
+    }
+    all_refused("CONSUMER_GROUP", &["a b", "a/b", "gröup", "a\nb"]);
+    assert_eq!(
+        refused(&[("CONSUMER_GROUP", &"g".repeat(256))]).variable,
+        "CONSUMER_GROUP"
+    );
+}
+
+#[test]
+fn paces_take_durations() {
+    let pace = accepted(&[("POLL_INTERVAL", "1s500ms"), ("IDLE_POLL_INTERVAL_MAX", "1m30s")])
+        .source
+        .pace;
+    assert_eq!(
+        (pace.poll_interval, pace.idle_poll_interval_max),
+        (millis(1_500), millis(90_000))
+    );
+    all_refused("POLL_INTERVAL", &BAD_DURATIONS);
+    all_refused("IDLE_POLL_INTERVAL_MAX", &BAD_DURATIONS);
+}
+
+#[test]
+fn a_number_without_a_unit_is_answered_with_the_number_and_a_unit() {
+    assert!(
+        refused(&[("SHUTDOWN_TIMEOUT", "45")])
+            .to_string()
+            .contains("did you mean 45s?")
+    );
+    assert!(
+        refused(&[("BUFFER_MEMORY", "45")])
+            .to_string()
+            .contains("did you mean 45MiB?")
+    );
+}
+
+#[test]
+fn enumerated_variables_take_their_values_and_name_them_when_they_refuse() {
+    let order = |value| accepted(&[("DELIVERY_ORDER", value)]).delivery.order;
+    assert_eq!(
+        (order("item"), order("shard")),
+        (DeliveryOrder::Item, DeliveryOrder::Shard)
+    );
+    let on_loss = |value| accepted(&[("ON_DATA_LOSS", value)]).source.on_data_loss;
+    assert_eq!(
+        (on_loss("continue"), on_loss("stop")),
+        (OnDataLoss::Continue, OnDataLoss::Stop)
+    );
+    assert_eq!(accepted(&[("EVENT_PROFILE", "aws")]).event.profile, EventProfile::Aws);
+    assert_eq!(
+        accepted(&[("EVENT_DATA", "dynamodb-json")]).event.data,
+        EventData::DynamodbJson
+    );
+    assert_eq!(accepted(&[("EVENT_MODE", "binary")]).event.mode, EventMode::Binary);
+    assert_eq!(
+        accepted(&[("ON_UNDELIVERABLE", "block")]).delivery.on_undeliverable,
+        OnUndeliverable::Block
+    );
+    all_refused("DELIVERY_ORDER", &["Item", "none", "item,shard"]);
+    all_refused("ON_DATA_LOSS", &["ignore", "true"]);
+    assert_eq!(refused(&[("DELIVERY_ORDER", "table")]).takes, "item or shard");
+}
+
+#[test]
+fn what_this_version_cannot_do_is_refused_and_not_ignored() {
+    all_refused("EVENT_PROFILE", &["triggermesh", "integration-source"]);
+    all_refused("EVENT_DATA", &["json"]);
+    all_refused("EVENT_MODE", &["structured", "batch"]);
+    all_refused("ON_UNDELIVERABLE", &["dead-letter", "drop"]);
+    all_refused("RETRY_MAX_ATTEMPTS", &["5"]);
+    all_refused("RETRY_MAX_AGE", &["4h"]);
+    all_refused("LEASE_DURATION", &["15s"]);
+    all_refused("K_CA_CERTS", &["-----BEGIN CERTIFICATE-----"]);
+    all_refused("K_CE_OVERRIDES", &[r#"{"extensions":{"team":"blue"}}"#]);
+    assert_eq!(
+        refused(&[("DEAD_LETTER_SINK", "http://dead.example")]).variable,
+        "DEAD_LETTER_SINK"
+    );
+}
+
+#[test]
+fn overrides_without_content_are_taken_as_the_controllers_write_them() {
+    for value in ["", "{}", r#"{"extensions":{}}"#, r#"{"extensions":null}"#] {
+        assert!(
+            accepted(&[("K_CE_OVERRIDES", value)]).event.overrides.is_empty(),
+            "{value}"
+        );
+    }
+    all_refused("K_CE_OVERRIDES", &["no json", "[]", r#"{"extensions":"team"}"#, "{"]);
+}
+
+#[test]
+fn concurrency_takes_a_number_in_range() {
+    for value in ["1", "64", "10000"] {
+        assert_eq!(
+            accepted(&[("DELIVERY_CONCURRENCY", value)])
+                .delivery
+                .concurrency
+                .to_string(),
+            value
+        );
+    }
+    all_refused(
+        "DELIVERY_CONCURRENCY",
+        &["0", "-1", "10001", "many", "1.5", "99999999999999999999999"],
+    );
+}
+
+#[test]
+fn a_delivery_attempt_lasts_delivery_timeout_else_k_sink_timeout_else_30s() {
+    let timeout = |variables: &[_]| accepted(variables).delivery.timeout;
+    assert_eq!(
+        timeout(&[("DELIVERY_TIMEOUT", "5s"), ("K_SINK_TIMEOUT", "20")]),
+        millis(5_000)
+    );
+    assert_eq!(timeout(&[("K_SINK_TIMEOUT", "20")]), millis(20_000));
+    for unset in ["", "0", "-1"] {
+        assert_eq!(timeout(&[("K_SINK_TIMEOUT", unset)]), millis(30_000), "{unset:?}");
+    }
+    all_refused("DELIVERY_TIMEOUT", &BAD_DURATIONS);
+    all_refused(
+        "K_SINK_TIMEOUT",
+        &["30s", "1.5", "soon", "86401", "99999999999999999999999"],
+    );
+}
+
+#[test]
+fn backoff_takes_two_durations() {
+    let backoff = accepted(&[("RETRY_BACKOFF_MIN", "1ms"), ("RETRY_BACKOFF_MAX", "1h")])
+        .delivery
+        .backoff;
+    assert_eq!((backoff.min(), backoff.max()), (millis(1), millis(3_600_000)));
+    all_refused("RETRY_BACKOFF_MIN", &BAD_DURATIONS);
+    all_refused("RETRY_BACKOFF_MAX", &BAD_DURATIONS);
+}
+
+#[test]
+fn buffer_memory_takes_sizes_from_1_mebibyte() {
+    for (value, bytes) in [
+        ("1MiB", 1 << 20),
+        ("2048KiB", 1 << 21),
+        ("64 MiB", 64 << 20),
+        ("1GiB", 1 << 30),
+        ("2MB", 2_000_000),
+        ("5000KB", 5_000_000),
+        ("1GB", 1_000_000_000),
+        ("1048576B", 1 << 20),
+    ] {
+        assert_eq!(
+            accepted(&[("BUFFER_MEMORY", value)]).process.buffer_memory,
+            bytes,
+            "{value}"
+        );
+    }
+    all_refused(
+        "BUFFER_MEMORY",
+        &[
+            "1048576", "1023KiB", "1MB", "0MiB", "64Mi", "64mib", "MiB", "-1MiB", "1.5GiB",
+        ],
+    );
+    all_refused(
+        "BUFFER_MEMORY",
+        &["1025GiB", "17179869185GiB", "99999999999999999999999MiB"],
+    );
+}
+
+#[test]
+fn shutdown_timeout_takes_a_duration() {
+    assert_eq!(
+        accepted(&[("SHUTDOWN_TIMEOUT", "55s")]).process.shutdown_timeout,
+        millis(55_000)
+    );
+    all_refused("SHUTDOWN_TIMEOUT", &BAD_DURATIONS);
+}
+
+#[test]
+fn http_address_takes_an_address_or_a_port_alone() {
+    let address = |value| accepted(&[("HTTP_ADDRESS", value)]).process.http_address;
+    assert_eq!(address(":9090"), SocketAddr::from((Ipv4Addr::UNSPECIFIED, 9090)));
+    assert_eq!(address("127.0.0.1:0"), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    assert_eq!(address("[::]:8080"), SocketAddr::from((Ipv6Addr::UNSPECIFIED, 8080)));
+    all_refused(
+        "HTTP_ADDRESS",
+        &[
+            "8080",
+            ":",
+            ":http",
+            ":65536",
+            "localhost:8080",
+            "0.0.0.0",
+            "http://0.0.0.0:80",
+        ],
+    );
+}
+
+#[test]
+fn logs_are_json_unless_a_person_reads_or_the_variable_says_so() {
+    let format = |value| accepted(&[("LOG_FORMAT", value)]).log.format;
+    assert_eq!(
+        (format("json"), format("text"), format("")),
+        (LogFormat::Json, LogFormat::Text, LogFormat::Json)
+    );
+    all_refused("LOG_FORMAT", &["JSON", "pretty"]);
+}
+
+#[test]
+fn rust_log_takes_what_tracing_takes() {
+    for value in ["debug", "warn,dynamodb_streams_adapter=trace", "off", "hyper=info"] {
+        assert_eq!(accepted(&[("RUST_LOG", value)]).log.filter, value);
+    }
+    all_refused("RUST_LOG", &["a=b=c", "adapter=loud"]);
+}
+
+#[test]
+fn names_are_taken_as_they_are() {
+    let identity = accepted(&[
+        ("NAMESPACE", "shop"),
+        ("NAME", "orders source"),
+        ("K_COMPONENT", "awsdynamodbsource"),
+        ("POD_NAME", "orders-0"),
+    ])
+    .identity;
+    assert_eq!(identity.namespace.as_deref(), Some("shop"));
+    assert_eq!(identity.name.as_deref(), Some("orders source"));
+    assert_eq!(identity.component.as_deref(), Some("awsdynamodbsource"));
+    assert_eq!(identity.pod.as_deref(), Some("orders-0"));
+}
+
+#[test]
+fn a_role_to_assume_is_the_arn_of_a_role() {
+    for role in [
+        "arn:aws:iam::123456789012:role/reader",
+        "arn:aws-cn:iam::000000000000:role/team/reader",
+    ] {
+        assert_eq!(
+            accepted(&[("AWS_ASSUME_ROLE_ARN", role)])
+                .aws
+                .assume_role_arn
+                .as_deref(),
+            Some(role)
+        );
+    }
+    let not_roles = [
+        "reader",
+        "arn:aws:iam::123456789012:user/me",
+        "arn:aws:iam::123456789012:role/",
+        "arn:aws:iam",
+    ];
+    all_refused("AWS_ASSUME_ROLE_ARN", &not_roles);
+}
+
+#[test]
+fn an_external_id_reaches_the_code_that_needs_it() {
+    let role = ("AWS_ASSUME_ROLE_ARN", "arn:aws:iam::123456789012:role/reader");
+    let aws = accepted(&[role, ("AWS_ASSUME_ROLE_EXTERNAL_ID", "a:b/c@d=e,f.g+h-i_j")]).aws;
+    assert_eq!(
+        aws.assume_role_external_id.expect("it was set").reveal(),
+        "a:b/c@d=e,f.g+h-i_j"
+    );
+    for bad in ["x", "with blank", "ümlaut"] {
+        let mistake = refused(&[role, ("AWS_ASSUME_ROLE_EXTERNAL_ID", bad)]);
+        assert_eq!(mistake.variable, "AWS_ASSUME_ROLE_EXTERNAL_ID", "{bad}");
+    }
+}
