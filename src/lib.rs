@@ -14,6 +14,8 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod admin;
+pub mod app;
 pub mod checkpoint;
 pub mod config;
 pub mod delivery;

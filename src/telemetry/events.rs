@@ -7,7 +7,7 @@ mod process;
 mod reading;
 
 pub use delivery::{CheckpointFailed, ItemParked, SinkFailing, SinkRecovered};
-pub use process::{ConfigWarning, Listening, ShutdownBegun, ShutdownFinished, Starting};
+pub use process::{AdminFailed, ConfigWarning, Listening, ShutdownBegun, ShutdownFinished, Starting};
 pub use reading::{
     AwsRecovered, AwsRefused, DataLost, ShardEnded, ShardHandedOver, ShardOpened, StreamAwaited, StreamEnded,
     StreamListed, StreamOpened,

@@ -147,6 +147,16 @@ impl TableHealth {
         self.flag(by).load(Ordering::Acquire)
     }
 
+    /// How long there has been no progress because of this; zero if there was.
+    pub fn hindered_for(&self, by: Obstacle) -> Duration {
+        let state = lock(&self.state);
+        let hindrance = match by {
+            Obstacle::Aws => &state.aws,
+            Obstacle::Sink => &state.sink,
+        };
+        hindrance.as_ref().map(|hindrance| hindrance.since.elapsed()).unwrap_or_default()
+    }
+
     /// The last thing that was refused, if there was no progress since.
     pub fn last_refusal(&self, by: Obstacle) -> Option<String> {
         let state = lock(&self.state);

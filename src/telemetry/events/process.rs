@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 /// The process starts.
 pub struct Starting<'a> {
@@ -73,5 +73,18 @@ impl ShutdownFinished {
     /// Says so.
     pub fn emit(&self) {
         info!(unsettled = self.unsettled, took_seconds = self.took.as_secs_f64(), "stopped");
+    }
+}
+
+/// The port cannot be served any more.
+pub struct AdminFailed<'a> {
+    /// Why.
+    pub error: &'a str,
+}
+
+impl AdminFailed<'_> {
+    /// Says so; probes find out by themselves.
+    pub fn emit(&self) {
+        error!(code = "DSA-ADMIN-FAILED", "probes and metrics are not served any more: {}", self.error);
     }
 }

@@ -1,0 +1,169 @@
+//! The port for people and machines that watch: probes, metrics, status.
+//!
+//! Contract: it answers from what is known, without asking AWS or the sink, so a probe never hangs on their account. It
+//! shows no item data and no secrets. Other paths than those here are 404, other methods than GET and HEAD 405.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::telemetry::health::Health;
+use crate::telemetry::metrics::Metrics;
+
+/// How long answers that have begun may take when the process ends.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// What the port shows.
+pub struct Admin {
+    /// For the probes.
+    pub health: Arc<Health>,
+    /// For `/metrics`.
+    pub metrics: Metrics,
+    /// Brings gauges up to date before they are shown.
+    pub refresh: Box<dyn Fn() + Send + Sync>,
+    /// For `/status`.
+    pub status: Box<dyn Fn() -> serde_json::Value + Send + Sync>,
+}
+
+/// Serves until told to stop.
+///
+/// # Errors
+/// When the port cannot be served any more.
+pub async fn serve(listener: TcpListener, admin: Arc<Admin>, stop: CancellationToken) -> std::io::Result<()> {
+    let ended = stop.clone();
+    let server = axum::serve(listener, router(admin)).with_graceful_shutdown(async move { stop.cancelled().await });
+    tokio::select! {
+        served = server => served,
+        // A client that never finishes its request must not hold up the end.
+        () = async { ended.cancelled().await; tokio::time::sleep(GRACE).await } => Ok(()),
+    }
+}
+
+fn router(admin: Arc<Admin>) -> Router {
+    Router::new()
+        .route("/", get(index))
+        .route("/livez", get(live))
+        .route("/healthz", get(live))
+        .route("/q/health/live", get(live))
+        .route("/readyz", get(ready))
+        .route("/readiness", get(ready))
+        .route("/q/health/ready", get(ready))
+        .route("/health", get(ready_without_body))
+        .route("/startupz", get(started))
+        .route("/q/health/started", get(started))
+        .route("/metrics", get(metrics))
+        .route("/status", get(status))
+        .with_state(admin)
+}
+
+async fn index() -> &'static str {
+    "dynamodb-streams-adapter\n\n/livez /readyz /startupz  probes\n/metrics                  Prometheus metrics\n\
+     /status                   tables, shards, positions and lag as JSON\n"
+}
+
+async fn live(State(admin): State<Arc<Admin>>) -> Response {
+    probe(admin.health.not_live())
+}
+
+async fn ready(State(admin): State<Arc<Admin>>) -> Response {
+    probe(admin.health.not_ready(Instant::now()))
+}
+
+/// The startup probe of TriggerMesh's controller takes any 2xx; its own adapters answer 204.
+async fn ready_without_body(State(admin): State<Arc<Admin>>) -> Response {
+    match admin.health.not_ready(Instant::now()) {
+        None => StatusCode::NO_CONTENT.into_response(),
+        why => probe(why),
+    }
+}
+
+async fn started(State(admin): State<Arc<Admin>>) -> Response {
+    let now = Instant::now();
+    probe(if admin.health.has_started(now) { None } else { admin.health.not_ready(now) })
+}
+
+fn probe(trouble: Option<String>) -> Response {
+    match trouble {
+        None => "ok\n".into_response(),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+    }
+}
+
+async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
+    (admin.refresh)();
+    let media_type = [(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)];
+    match admin.metrics.encode() {
+        Ok(text) => (media_type, text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+async fn status(State(admin): State<Arc<Admin>>) -> Response {
+    let mut text = format!("{:#}", (admin.status)());
+    text.push('\n');
+    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::Body;
+    use axum::http::Request;
+    use hyper::service::Service;
+    use hyper_util::service::TowerToHyperService;
+
+    fn admin() -> Arc<Admin> {
+        Arc::new(Admin {
+            health: Arc::default(),
+            metrics: Metrics::new("1", "r").unwrap(),
+            refresh: Box::new(|| {}),
+            status: Box::new(|| serde_json::json!({"tables": []})),
+        })
+    }
+
+    async fn get_status(admin: &Arc<Admin>, path: &str) -> u16 {
+        let service = TowerToHyperService::new(router(admin.clone()));
+        let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+        service.call(request).await.unwrap().status().as_u16()
+    }
+
+    #[tokio::test]
+    async fn probes_answer_under_every_name_that_controllers_use() {
+        let admin = admin();
+        let table = admin.health.table("orders");
+        let ready = ["/readyz", "/readiness", "/q/health/ready", "/health", "/startupz", "/q/health/started"];
+        let live = ["/livez", "/healthz", "/q/health/live"];
+        for path in ready {
+            assert_eq!(get_status(&admin, path).await, 503, "{path}");
+        }
+        table.is_ready();
+        for path in ready {
+            assert_eq!(get_status(&admin, path).await, if path == "/health" { 204 } else { 200 }, "{path}");
+        }
+        for path in live {
+            assert_eq!(get_status(&admin, path).await, 200, "{path}");
+        }
+        admin.health.is_fatal("a task ended");
+        for path in live.iter().chain(&ready[..4]) {
+            assert_eq!(get_status(&admin, path).await, 503, "{path}");
+        }
+        assert_eq!(get_status(&admin, "/startupz").await, 200, "started once is started");
+        assert_eq!(get_status(&admin, "/nowhere").await, 404);
+    }
+
+    #[tokio::test]
+    async fn metrics_and_status_are_served() {
+        let admin = admin();
+        for path in ["/metrics", "/status", "/"] {
+            assert_eq!(get_status(&admin, path).await, 200, "{path}");
+        }
+    }
+}

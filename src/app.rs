@@ -1,0 +1,223 @@
+//! Puts the parts together, runs them, and takes them down in order.
+//!
+//! Contract: every task is owned here and awaited. The end begins at the top and goes down: reading stops, requests under
+//! way get their answers, positions are stored once more, the port closes. It never takes longer than the configured time.
+
+mod status;
+mod table;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use http::header::{AUTHORIZATION, HeaderMap};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use self::table::{PrepareError, Shared, Table};
+use crate::admin::{self, Admin};
+use crate::checkpoint::{CheckpointStore, FileStore, MemoryStore, OpenError};
+use crate::config::{self, Config, DeliveryOrder, TableRef};
+use crate::delivery::dispatch::{Dispatcher, Settings};
+use crate::delivery::retry::{Backoff, InvalidBackoff};
+use crate::delivery::sink::{HttpSink, HttpSinkSettings, SinkSetupError};
+use crate::pipeline::{Books, Pipeline};
+use crate::streams::client::connect::{Aws, AwsSettings};
+use crate::streams::rate::Rate;
+use crate::telemetry::events;
+use crate::telemetry::health::Health;
+use crate::telemetry::metrics::{InvalidMetrics, Metrics};
+
+/// Pages that were read and wait to be put into lanes; what they hold is bounded by the buffer.
+const PAGES_WAITING: usize = 64;
+
+/// Kept back from the time to stop, for the last store of positions.
+const TIME_TO_STORE: Duration = Duration::from_secs(2);
+
+/// Why the process cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The port is taken or not allowed.
+    #[error("HTTP_ADDRESS {address} cannot be opened: {source}; choose another, or stop what uses it")]
+    Port {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file of positions cannot be used.
+    #[error("CHECKPOINT_STORE: {0}")]
+    Store(#[from] OpenError),
+    /// The sink can never work.
+    #[error("K_SINK: {0}")]
+    Sink(#[from] SinkSetupError),
+    /// A table cannot be read as configured.
+    #[error(transparent)]
+    Table(#[from] PrepareError),
+    /// A fault of this program.
+    #[error(transparent)]
+    Metrics(#[from] InvalidMetrics),
+    /// A fault of this program: the configuration has checked it.
+    #[error(transparent)]
+    Backoff(#[from] InvalidBackoff),
+}
+
+/// Runs the adapter until `stop` is cancelled.
+///
+/// # Errors
+/// When it cannot start: see [`StartError`].
+pub async fn run(config: Config, stop: CancellationToken) -> Result<(), StartError> {
+    let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), option_env!("VCS_REF").unwrap_or("unknown"))?;
+    announce(&config);
+    let (listener, address) = open_port(config.process.http_address).await?;
+    let sink = Arc::new(HttpSink::new(sink_settings(&config))?);
+    let dispatcher = Dispatcher::new(sink, delivery_settings(&config)?);
+    let health = Arc::new(Health::default());
+    let shared = Shared {
+        aws: Aws::load(&aws_settings(&config)).await,
+        describe_rate: Arc::new(Rate::describe_stream()),
+        store: open_store(&config)?,
+        budget: config.process.buffer_memory / config.source.tables.len().max(1),
+    };
+    let mut tables = Vec::new();
+    for table in &config.source.tables {
+        tables.push(Table::prepare(table, &config, &shared, &metrics, &health).await?);
+    }
+    let admin = watched(&tables, metrics, health);
+    let tasks = Tasks::start(tables, dispatcher, admin, listener, config.delivery.order);
+    events::Listening { address }.emit();
+    stop.cancelled().await;
+    tasks.stop(config.process.shutdown_timeout).await;
+    Ok(())
+}
+
+/// Everything that runs, from the top down.
+struct Tasks {
+    followers: JoinSet<()>,
+    pipelines: JoinSet<()>,
+    dispatcher: JoinSet<()>,
+    keepers: JoinSet<()>,
+    admin: JoinSet<()>,
+    books: Vec<Arc<Books>>,
+    stop_dispatcher: CancellationToken,
+    stop_keepers: CancellationToken,
+    stop_admin: CancellationToken,
+}
+
+impl Tasks {
+    fn start(
+        tables: Vec<Table>,
+        dispatcher: Dispatcher,
+        admin: Arc<Admin>,
+        listener: TcpListener,
+        order: DeliveryOrder,
+    ) -> Self {
+        let (sender, parcels) = mpsc::channel(PAGES_WAITING);
+        let mut tasks = Self {
+            followers: JoinSet::new(),
+            pipelines: JoinSet::new(),
+            dispatcher: JoinSet::new(),
+            keepers: JoinSet::new(),
+            admin: JoinSet::new(),
+            books: tables.iter().map(|table| table.books.clone()).collect(),
+            stop_dispatcher: CancellationToken::new(),
+            stop_keepers: CancellationToken::new(),
+            stop_admin: CancellationToken::new(),
+        };
+        tasks.dispatcher.spawn(dispatcher.run(parcels, tasks.stop_dispatcher.clone()));
+        for table in tables {
+            let Table { books, follower, updates, keeper } = table;
+            tasks.keepers.spawn(keeper.run(tasks.stop_keepers.clone()));
+            tasks.pipelines.spawn(Pipeline::new(books, order, sender.clone()).run(updates));
+            // It ends when its table is read no further; the others go on.
+            tasks.followers.spawn(follower.run().map(|_| ()));
+        }
+        let stop = tasks.stop_admin.clone();
+        tasks.admin.spawn(async move {
+            if let Err(error) = admin::serve(listener, admin, stop).await {
+                events::AdminFailed { error: &error.to_string() }.emit();
+            }
+        });
+        tasks
+    }
+
+    /// Takes everything down within `patience`.
+    async fn stop(mut self, patience: Duration) {
+        let begun = Instant::now();
+        let deadline = begun + patience;
+        let reserve = TIME_TO_STORE.min(patience / 4);
+        self.followers.shutdown().await;
+        self.stop_dispatcher.cancel();
+        // Whoever runs out of time here has events without an answer: they are not stored as settled.
+        let _ = timeout_at(deadline - reserve, self.dispatcher.join_next()).await;
+        self.dispatcher.shutdown().await;
+        self.pipelines.shutdown().await;
+        self.stop_keepers.cancel();
+        while let Ok(Some(_)) = timeout_at(deadline, self.keepers.join_next()).await {}
+        let unsettled = self.books.iter().map(|books| books.ledger().unsettled()).sum();
+        events::ShutdownFinished { unsettled, took: begun.elapsed() }.emit();
+        self.stop_admin.cancel();
+        self.admin.shutdown().await;
+    }
+}
+
+fn announce(config: &Config) {
+    let tables: Vec<&str> = config.source.tables.iter().map(TableRef::as_str).collect();
+    let uri = &config.sink.uri;
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    let sink = format!("{}://{authority}", uri.scheme_str().unwrap_or_default());
+    events::Starting { version: env!("CARGO_PKG_VERSION"), tables: &tables.join(","), sink: &sink }.emit();
+    for warning in &config.warnings {
+        events::ConfigWarning { text: &warning.to_string() }.emit();
+    }
+}
+
+async fn open_port(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |source| StartError::Port { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+fn open_store(config: &Config) -> Result<Arc<dyn CheckpointStore>, StartError> {
+    Ok(match &config.source.checkpoint {
+        config::CheckpointStore::Memory => Arc::new(MemoryStore::default()),
+        config::CheckpointStore::File(path) => Arc::new(FileStore::open(path, &config.source.consumer_group)?),
+    })
+}
+
+fn sink_settings(config: &Config) -> HttpSinkSettings {
+    let mut headers = HeaderMap::new();
+    if let Some(authorization) = &config.sink.authorization {
+        headers.insert(AUTHORIZATION, authorization.clone());
+    }
+    HttpSinkSettings { url: config.sink.uri.clone(), concurrency: config.delivery.concurrency.get(), headers }
+}
+
+fn delivery_settings(config: &Config) -> Result<Settings, StartError> {
+    let delivery = &config.delivery;
+    let backoff = Backoff::try_new(delivery.backoff.min(), delivery.backoff.max())?;
+    Ok(Settings { concurrency: delivery.concurrency.get(), timeout: delivery.timeout, backoff })
+}
+
+fn aws_settings(config: &Config) -> AwsSettings {
+    AwsSettings {
+        assume_role_arn: config.aws.assume_role_arn.clone(),
+        assume_role_external_id: config.aws.assume_role_external_id.as_ref().map(|id| id.reveal().to_owned()),
+    }
+}
+
+fn watched(tables: &[Table], metrics: Metrics, health: Arc<Health>) -> Arc<Admin> {
+    let books: Vec<Arc<Books>> = tables.iter().map(|table| table.books.clone()).collect();
+    let shown = books.clone();
+    Arc::new(Admin {
+        health,
+        metrics,
+        refresh: Box::new(move || books.iter().for_each(|books| status::refresh(books))),
+        status: Box::new(move || status::status(&shown)),
+    })
+}

@@ -1,0 +1,114 @@
+//! One table's parts, put together.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::time::SystemTime;
+
+use tokio::sync::mpsc;
+
+use crate::checkpoint::{CheckpointStore, StoreError};
+use crate::config::{self, Config, StartPosition, TableRef};
+use crate::pipeline::Books;
+use crate::pipeline::keeper::Keeper;
+use crate::progress::ledger::Ledger;
+use crate::streams::budget::Budget;
+use crate::streams::client::connect::{Aws, ConnectError};
+use crate::streams::client::metered::Metered;
+use crate::streams::find::{Finder, Target};
+use crate::streams::follow::Follower;
+use crate::streams::pace::Pace;
+use crate::streams::rate::Rate;
+use crate::streams::reading::{OnDataLoss, Reading};
+use crate::streams::stream_reader::Beginning;
+use crate::streams::update::Update;
+use crate::telemetry::TableTelemetry;
+use crate::telemetry::health::Health;
+use crate::telemetry::metrics::Metrics;
+
+/// Updates of one table that wait to be entered in its books; the records in them are bounded by the buffer.
+const UPDATES_WAITING: usize = 16;
+
+/// What all tables share.
+pub(super) struct Shared {
+    pub(super) aws: Aws,
+    pub(super) describe_rate: Arc<Rate>,
+    pub(super) store: Arc<dyn CheckpointStore>,
+    /// Each table's share of the buffer.
+    pub(super) budget: usize,
+}
+
+/// One table, ready to run.
+pub(super) struct Table {
+    pub(super) books: Arc<Books>,
+    pub(super) follower: Follower,
+    pub(super) updates: mpsc::Receiver<Update>,
+    pub(super) keeper: Keeper,
+}
+
+/// Why a table cannot be read as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// No region.
+    #[error("TABLE: {0}")]
+    Connect(#[from] ConnectError),
+    /// What is stored cannot be read.
+    #[error("CHECKPOINT_STORE: the positions of table {0} cannot be read: {1}")]
+    Load(String, StoreError),
+}
+
+impl Table {
+    pub(super) async fn prepare(
+        table: &TableRef,
+        config: &Config,
+        shared: &Shared,
+        metrics: &Metrics,
+        health: &Health,
+    ) -> Result<Self, PrepareError> {
+        // What the user wrote tells two tables of one name apart, in two regions say.
+        let name = table.table_name().to_owned();
+        let key = table.table_arn().unwrap_or(&name).to_owned();
+        let telemetry = TableTelemetry::new(&name, metrics, health.table(&name));
+        let loaded = shared.store.load(&key).await;
+        let stored = loaded.map_err(|error| PrepareError::Load(name, error))?.unwrap_or_default();
+        let budget = Budget::new(shared.budget);
+        let (sender, updates) = mpsc::channel(UPDATES_WAITING);
+        let client = Arc::new(shared.aws.client(table.as_str(), table.region())?);
+        let reading = Arc::new(Reading {
+            client: Metered::new(client, telemetry.clone()),
+            pace: pace(config.source.pace),
+            budget: budget.clone(),
+            describe_rate: shared.describe_rate.clone(),
+            on_data_loss: match config.source.on_data_loss {
+                config::OnDataLoss::Continue => OnDataLoss::Continue,
+                config::OnDataLoss::Stop => OnDataLoss::Stop,
+            },
+            updates: sender,
+            telemetry: telemetry.clone(),
+            numbers: AtomicU32::new(0),
+        });
+        let books = Books::new(Ledger::with_stored(&stored), budget, telemetry);
+        let keeper = Keeper { books: books.clone(), store: shared.store.clone(), table: key };
+        let finder = Arc::new(Finder { reading: reading.clone(), target: target(table) });
+        let follower = Follower { reading, finder, stored, beginning: beginning(config.source.start) };
+        Ok(Self { books, follower, updates, keeper })
+    }
+}
+
+fn target(table: &TableRef) -> Target {
+    Target {
+        table: table.table_arn().unwrap_or(table.table_name()).to_owned(),
+        stream: table.stream_arn().map(str::to_owned),
+    }
+}
+
+fn pace(pace: config::Pace) -> Pace {
+    Pace { poll_interval: pace.poll_interval, idle_max: pace.idle_poll_interval_max }
+}
+
+fn beginning(start: StartPosition) -> Beginning {
+    match start {
+        StartPosition::Latest => Beginning::Latest,
+        StartPosition::TrimHorizon => Beginning::Since(SystemTime::UNIX_EPOCH),
+        StartPosition::At(moment) => Beginning::Since(moment),
+    }
+}
