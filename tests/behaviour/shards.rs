@@ -12,7 +12,8 @@ async fn roll_over_under_load(aws: &FakeAws, sink: &TestSink) -> Vec<(String, St
     let mut seams = Vec::new();
     for _ in 0..3 {
         aws.write("orders", 20, 2);
-        for parent in aws.script().open_shards("orders") {
+        let open = aws.script().open_shards("orders");
+        for parent in open {
             let child = aws.script().roll_over("orders", &parent);
             seams.push((parent, child));
         }
@@ -57,7 +58,8 @@ async fn a_split_keeps_each_items_order() {
     let _adapter = Plan::new(&aws, &sink, "orders").start_ready().await;
     for _ in 0..3 {
         aws.write("orders", 40, 2);
-        for shard in aws.script().open_shards("orders") {
+        let open = aws.script().open_shards("orders");
+        for shard in open {
             aws.script().split("orders", &shard);
         }
         aws.write("orders", 40, 2);

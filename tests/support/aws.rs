@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
-pub use calls::Call;
 pub use faults::Trouble;
 pub use model::{Children, LastPage, World, Write};
 

@@ -3,6 +3,7 @@
 
 pub mod adapter;
 pub mod aws;
+pub mod body;
 pub mod oracle;
 pub mod sink;
 

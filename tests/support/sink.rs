@@ -1,12 +1,11 @@
 //! A sink that does what the test tells it to, and remembers everything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -14,6 +13,8 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinHandle;
+
+use super::body::CutBody;
 
 /// What the sink does with a request.
 #[derive(Debug, Clone)]
@@ -63,9 +64,11 @@ struct State {
     script: Script,
     received: Vec<Received>,
     seen: BTreeMap<String, usize>,
+    acknowledged: BTreeSet<String>,
     under_way: usize,
     most_under_way: usize,
     connections: usize,
+    open: usize,
 }
 
 /// A scripted sink on loopback. It ends when it is dropped.
@@ -84,9 +87,11 @@ impl TestSink {
             script: Box::new(|_| Reaction::Status(202)),
             received: Vec::new(),
             seen: BTreeMap::new(),
+            acknowledged: BTreeSet::new(),
             under_way: 0,
             most_under_way: 0,
             connections: 0,
+            open: 0,
         }));
         let server = Some(tokio::spawn(serve(listener, state.clone())));
         Self { state, address, server }
@@ -134,14 +139,23 @@ impl TestSink {
 
     /// How many different events were acknowledged.
     pub fn distinct(&self) -> usize {
-        let state = self.state();
-        let accepted = state.received.iter().filter(|received| received.accepted().is_some());
-        accepted.map(|received| received.id.clone()).collect::<std::collections::BTreeSet<_>>().len()
+        self.state().acknowledged.len()
     }
 
     /// The most requests that were there at once.
     pub fn most_under_way(&self) -> usize {
         self.state().most_under_way
+    }
+
+    /// Waits until everything that a process sent before it was killed has been seen: the connections that it had
+    /// opened have been taken, and all of them have ended.
+    pub async fn has_seen_everything(&self) {
+        // Connections are taken in the order in which they were opened: behind this one there is none of the dead.
+        let before = self.connections();
+        let last = tokio::net::TcpStream::connect(self.address).await.unwrap();
+        super::wait_for("the last connection to be taken", || self.connections() > before).await;
+        super::wait_for("the dead process's connections to end", || self.state().open <= 1).await;
+        drop(last);
     }
 
     /// Connections taken so far.
@@ -165,12 +179,31 @@ async fn serve(listener: TcpListener, state: Arc<Mutex<State>>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else { return };
         let _ = stream.set_nodelay(true);
-        state.lock().unwrap_or_else(PoisonError::into_inner).connections += 1;
+        let open = Open::new(&state);
         let state = state.clone();
         connections.spawn(async move {
+            let _open = open;
             let service = service_fn(move |request| answer(state.clone(), request));
             let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
+    }
+}
+
+/// Counts a connection for as long as it is open.
+struct Open(Arc<Mutex<State>>);
+
+impl Open {
+    fn new(state: &Arc<Mutex<State>>) -> Self {
+        let mut guard = state.lock().unwrap_or_else(PoisonError::into_inner);
+        guard.connections += 1;
+        guard.open += 1;
+        Self(state.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).open -= 1;
     }
 }
 
@@ -183,7 +216,7 @@ impl Drop for UnderWay {
     }
 }
 
-async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, std::io::Error> {
+async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<Response<CutBody>, std::io::Error> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
     let (index, reaction, _under_way) = {
@@ -201,11 +234,15 @@ async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<
     react(reaction, |status| {
         let mut guard = state.lock().unwrap_or_else(PoisonError::into_inner);
         guard.received[index].answered = Some((Instant::now(), status));
+        if (200..300).contains(&status) {
+            let id = guard.received[index].id.clone();
+            guard.acknowledged.insert(id);
+        }
     })
     .await
 }
 
-async fn react(reaction: Reaction, answered: impl Fn(u16)) -> Result<Response<Full<Bytes>>, std::io::Error> {
+async fn react(reaction: Reaction, answered: impl Fn(u16)) -> Result<Response<CutBody>, std::io::Error> {
     let mut reaction = reaction;
     while let Reaction::After(pause, next) = reaction {
         tokio::time::sleep(pause).await;
@@ -213,12 +250,9 @@ async fn react(reaction: Reaction, answered: impl Fn(u16)) -> Result<Response<Fu
     }
     let respond = |status: u16| Response::builder().status(status);
     let (response, status) = match reaction {
-        Reaction::Status(status) => (respond(status).body(Full::default()), status),
-        Reaction::With(status, name, value) => (respond(status).header(name, value).body(Full::default()), status),
-        Reaction::AcknowledgeAndDrop => {
-            let response = respond(200).header("content-length", "1000").body(Full::from("cut"));
-            (response, 200)
-        }
+        Reaction::Status(status) => (respond(status).body(CutBody::new("", 0)), status),
+        Reaction::With(status, name, value) => (respond(status).header(name, value).body(CutBody::new("", 0)), status),
+        Reaction::AcknowledgeAndDrop => (respond(200).body(CutBody::new("cut", 1000)), 200),
         Reaction::Hang => std::future::pending().await,
         Reaction::Reset | Reaction::After(..) => return Err(std::io::ErrorKind::ConnectionReset.into()),
     };

@@ -1,13 +1,10 @@
 //! The protocol: JSON 1.0 over HTTP, one POST a call.
 
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 use std::time::{Instant, UNIX_EPOCH};
 
-use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
@@ -17,34 +14,9 @@ use tokio::net::TcpListener;
 use super::calls::Call;
 use super::faults::Trouble;
 use super::model::{Children, LastPage, Shard, Stream, World, table_arn};
+use crate::support::body::CutBody;
 
 type Shared = Arc<Mutex<World>>;
-
-/// A body that may announce more than it has.
-struct Answer {
-    data: Option<Bytes>,
-    announced: u64,
-}
-
-impl Body for Answer {
-    type Data = Bytes;
-    type Error = std::io::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        match self.data.take() {
-            Some(data) => Poll::Ready(Some(Ok(Frame::data(data)))),
-            None if self.announced > 0 => Poll::Ready(Some(Err(std::io::ErrorKind::ConnectionReset.into()))),
-            None => Poll::Ready(None),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self.announced {
-            0 => SizeHint::with_exact(self.data.as_ref().map_or(0, |data| data.len() as u64)),
-            announced => SizeHint::with_exact(announced),
-        }
-    }
-}
 
 pub async fn serve(listener: TcpListener, world: Shared) {
     let mut connections = tokio::task::JoinSet::new();
@@ -59,7 +31,7 @@ pub async fn serve(listener: TcpListener, world: Shared) {
     }
 }
 
-async fn answer(world: Shared, request: Request<Incoming>) -> Result<Response<Answer>, std::io::Error> {
+async fn answer(world: Shared, request: Request<Incoming>) -> Result<Response<CutBody>, std::io::Error> {
     let target = request.headers().get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
     let body = request.into_body().collect().await.map_err(std::io::Error::other)?.to_bytes();
@@ -101,13 +73,13 @@ async fn answer(world: Shared, request: Request<Incoming>) -> Result<Response<An
     })
 }
 
-fn response(world: &Shared, status: u16, text: String, announced: u64) -> Response<Answer> {
+fn response(world: &Shared, status: u16, text: String, announced: u64) -> Response<CutBody> {
     let now = UNIX_EPOCH + lock(world).now();
     Response::builder()
         .status(status)
         .header("content-type", "application/x-amz-json-1.0")
         .header("date", httpdate::fmt_http_date(now))
-        .body(Answer { data: Some(Bytes::from(text)), announced })
+        .body(CutBody::new(text, announced))
         .unwrap_or_else(|never: hyper::http::Error| unreachable!("{never}"))
 }
 
