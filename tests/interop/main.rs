@@ -121,11 +121,10 @@ async fn moto_every_change_arrives_in_order_and_a_restart_loses_nothing() {
 async fn dynamodb_local_a_stream_that_is_created_anew_is_followed() {
     let (emulator, sink) = (Emulator::at("INTEROP_DYNAMODB_LOCAL").await, TestSink::start().await);
     emulator.create("Followed").await;
-    let adapter = emulator.plan(&sink, "Followed").env("START_POSITION", "latest").start_ready().await;
+    // Not from the latest record on: DynamoDB Local cuts creation times to the minute, so a shard that was not listed yet
+    // at the start would seem to hold older records only.
+    let adapter = emulator.plan(&sink, "Followed").start_ready().await;
     emulator.write("Followed", 5, 1, 3).await;
-    // DynamoDB Local cuts creation times to the minute: before a first record is read a lost iterator would count all of
-    // this minute's records as older than the start.
-    wait_for("events of the first stream", || sink.distinct() == 15).await;
     emulator.enable("Followed", false).await;
     emulator.enable("Followed", true).await;
     emulator.write("Followed", 5, 4, 6).await;
