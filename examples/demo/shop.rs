@@ -68,7 +68,7 @@ impl Shop {
     pub async fn next_change(&self, story: &Story) -> Result<(), Failure> {
         let order = self.pick();
         let state = STATES.get(order.changes as usize - 1);
-        let cancelled = order.changes == 3 && order.number % 5 == 0;
+        let cancelled = order.changes == 3 && order.number.is_multiple_of(5);
         story.written(order.number, order.changes);
         match state {
             Some(state) if !cancelled => self.put(&order, state).await,
@@ -89,7 +89,7 @@ impl Shop {
         }
         orders.open[index].changes += 1;
         let order = orders.open[index].clone();
-        if order.changes == 4 || (order.changes == 3 && order.number % 5 == 0) {
+        if order.changes == 4 || (order.changes == 3 && order.number.is_multiple_of(5)) {
             orders.open.remove(index);
         }
         order

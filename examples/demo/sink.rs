@@ -47,10 +47,10 @@ impl Moods {
             return Some(StatusCode::INTERNAL_SERVER_ERROR);
         }
         let request = self.requests.fetch_add(1, Ordering::Relaxed);
-        if !self.failing.load(Ordering::Relaxed) || request % 3 != 0 {
+        if !self.failing.load(Ordering::Relaxed) || !request.is_multiple_of(3) {
             return None;
         }
-        if request % 2 == 0 {
+        if request.is_multiple_of(2) {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
         Some(StatusCode::SERVICE_UNAVAILABLE)

@@ -1,6 +1,7 @@
 //! The real binary against emulators that others wrote: DynamoDB Local, nearest to AWS in the life of streams, and moto.
 //!
 //! `tests/interop/run` starts both and tells where they are.
+#![allow(clippy::unwrap_used)]
 
 #[path = "../support/mod.rs"]
 mod support;
