@@ -44,9 +44,7 @@ pub(super) fn texts(record: &Record, schema: &[String]) -> Texts {
 /// Feeds a record's key to a hasher: equal keys alike, in whatever order the record lists their attributes.
 pub(super) fn hash_item(record: &Record, schema: &[String], hasher: &mut impl Hasher) {
     match ItemKey::parse(record.keys(), schema) {
-        Ok(key) => {
-            key.attributes().for_each(|attribute| (prefix(attribute.kind), &attribute.value).hash(hasher))
-        }
+        Ok(key) => key.attributes().for_each(|attribute| (prefix(attribute.kind), &attribute.value).hash(hasher)),
         Err(_) => record.keys().hash(hasher),
     }
 }

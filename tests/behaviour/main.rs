@@ -8,4 +8,5 @@ mod support;
 
 mod delivery;
 mod lifecycle;
+mod outage;
 mod shards;
