@@ -10,7 +10,6 @@ use crate::delivery::parcel::Account;
 use crate::pipeline::Books;
 use crate::progress::Standing;
 use crate::progress::ledger::ShardView;
-use crate::streams::position::Position;
 use crate::streams::reading::RETENTION;
 use crate::telemetry::TableTelemetry;
 use crate::telemetry::health::Obstacle;
@@ -72,27 +71,19 @@ fn table(books: &Books) -> Value {
 
 fn shard(shard: &ShardView) -> Value {
     let stored = match shard.standing {
-        Some(Standing::Reading(position)) => Some(place(position)),
+        Some(Standing::Reading(position)) => Some(position.to_string()),
         Some(Standing::Finished) | None => None,
     };
     json!({
         "stream": shard.stream,
         "shard": shard.id,
         "parent": shard.parent,
-        "read_to": shard.read_to.map(place),
+        "read_to": shard.read_to.map(|position| position.to_string()),
         "settled_to": stored,
         "unsettled_events": shard.unsettled,
         "caught_up": shard.caught_up,
         "newest_record": shard.newest.map(text),
     })
-}
-
-fn place(position: Position) -> String {
-    match position {
-        Position::Start => "start".to_owned(),
-        Position::Since(moment) => format!("since {}", text(moment)),
-        Position::After(sequence) => format!("after {sequence}"),
-    }
 }
 
 fn text(time: SystemTime) -> String {

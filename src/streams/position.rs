@@ -8,6 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::SystemTime;
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 
 /// The most digits that a sequence number may have.
@@ -119,6 +120,20 @@ pub enum Position {
     Since(SystemTime),
     /// Behind this record.
     After(SequenceNumber),
+}
+
+/// As it stands in logs, on the status page and in the file of positions: `start`, `since <time>` or `after <number>`.
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Position::Start => f.write_str("start"),
+            Position::Since(moment) => {
+                let time = DateTime::<Utc>::from(*moment);
+                write!(f, "since {}", time.to_rfc3339_opts(SecondsFormat::AutoSi, true))
+            }
+            Position::After(sequence) => write!(f, "after {sequence}"),
+        }
+    }
 }
 
 #[cfg(test)]

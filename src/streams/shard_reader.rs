@@ -231,7 +231,7 @@ impl ShardReader {
         events::DataLost {
             stream: &self.facts.arn,
             shard: Some(&self.id),
-            position: &format!("{:?}", self.position),
+            position: &self.position.to_string(),
             reason: reason.as_str(),
             detail,
         }

@@ -5,6 +5,8 @@
 //! - A listing that fails, or shows less than before, changes nothing of what is being read.
 //! - The stream is drained when it is disabled, a whole listing has been taken since, and every shard was read.
 
+mod shards;
+
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,10 +24,10 @@ use super::discovery::{Discovery, Query};
 use super::find::Finder;
 use super::lineage::{Lineage, Ready, ShardId};
 use super::position::Position;
-use super::reading::{OnDataLoss, Reading, Stopped, pause_after};
+use super::reading::{Reading, Stopped, pause_after};
 use super::resume::{ShardState, StreamState};
-use super::shard_reader::{End, ShardReader, State};
-use super::update::{Gap, Item, LossReason, ShardNumber, ShardPage, StreamFacts, Update};
+use super::shard_reader::End;
+use super::update::{Gap, ShardNumber, StreamFacts, Update};
 use crate::telemetry::events;
 
 /// Finished shards are remembered this long: they stay listed for a day.
@@ -125,6 +127,7 @@ impl StreamReader {
         let facts = Arc::new(facts_of(stream, &first));
         let now = first.answered_at.unwrap_or_else(SystemTime::now);
         let start = stored.map_or_else(|| beginning.start(now), |stored| stored.start);
+        events::StreamOpened { stream, start: &start.to_string() }.emit(&reading.telemetry);
         reading.tell(Update::StreamOpened { facts: facts.clone(), start }).await?;
         let mut reader = Self::new(reading, finder, facts.clone(), beginning, start);
         if let Some(stored) = stored {
@@ -319,151 +322,6 @@ impl StreamReader {
         self.discovery.failed(query, pause, Instant::now());
     }
 
-    async fn open_ready(&mut self) -> Result<(), Stopped> {
-        let owed = self.beginning == Beginning::Everything;
-        for ready in self.lineage.take_ready() {
-            // What follows a shard that was read here is owed from its first record on, whatever the start was.
-            let follows = self.parents_end(&ready).is_some();
-            let from = if follows { Position::Start } else { self.start };
-            let debt = Debt { owed: owed || follows, vouched: SystemTime::now() };
-            self.open(ready, from, debt).await?;
-        }
-        let now = Instant::now();
-        self.discovery.retain_hunts(now, |parent| !self.lineage.has_child(parent));
-        for parent in self.lineage.closed_while_reading() {
-            if let Some(running) = self.running.get(parent) {
-                running.closed.cancel();
-            }
-        }
-        self.reading.telemetry.shards(self.lineage.counts());
-        Ok(())
-    }
-
-    async fn open(&mut self, ready: Ready, from: Position, debt: Debt) -> Result<(), Stopped> {
-        self.spawn(ready, from, debt, false).await
-    }
-
-    /// When the end of a shard's parent was read, if that was done here.
-    fn parents_end(&self, shard: &Ready) -> Option<Instant> {
-        self.read_at.get(shard.parent.as_ref()?)?.read
-    }
-
-    async fn open_latest(&mut self, leaf: Ready) -> Result<(), Stopped> {
-        self.spawn(leaf, self.start, Debt { owed: false, vouched: SystemTime::now() }, true).await
-    }
-
-    async fn spawn(&mut self, ready: Ready, from: Position, debt: Debt, latest: bool) -> Result<(), Stopped> {
-        let (number, closed) = (self.reading.number(), CancellationToken::new());
-        let handed_over = self.parents_end(&ready);
-        let Ready { id, parent } = ready;
-        events::ShardOpened { stream: &self.facts.arn, shard: &id, from: &format!("{from:?}") }
-            .emit(&self.reading.telemetry);
-        let begun = latest.then(|| {
-            let (begun, beginning) = oneshot::channel();
-            self.beginnings.push(beginning);
-            begun
-        });
-        let (facts, shard) = (self.facts.clone(), number);
-        self.reading.tell(Update::ShardOpened { shard, id: id.clone(), facts, from, parent }).await?;
-        let reader = ShardReader {
-            reading: self.reading.clone(),
-            facts: self.facts.clone(),
-            id: id.clone(),
-            number,
-            position: from,
-            latest: begun,
-            owed: debt.owed,
-            vouched: debt.vouched,
-            closed: closed.clone(),
-            handed_over,
-            state: State::default(),
-        };
-        self.running.insert(id.clone(), Running { number, closed, owed: debt.owed });
-        self.readers.spawn(reader.run().map(move |end| (id, end)));
-        Ok(())
-    }
-
-    async fn skip(&mut self, ready: Ready, at: SystemTime) -> Result<(), Stopped> {
-        let (shard, facts) = (self.reading.number(), self.facts.clone());
-        self.read_at.insert(ready.id.clone(), Finished { number: shard, at, read: None });
-        self.reading.tell(Update::ShardSkipped { shard, id: ready.id, facts, parent: ready.parent, at }).await
-    }
-
-    async fn reader_ended(
-        &mut self,
-        ended: Result<(ShardId, End), tokio::task::JoinError>,
-    ) -> Result<Option<Outcome>, Stopped> {
-        let (id, end) = match ended {
-            Ok(ended) => ended,
-            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
-        };
-        match end {
-            End::Read => self.shard_was_read(&id).await?,
-            End::Missing(position) => {
-                self.vanished.push((id, position));
-                self.discovery.hurry(Instant::now());
-            }
-            End::Lost => return Ok(Some(Outcome::Lost)),
-            End::Stopped => return Err(Stopped),
-        }
-        Ok(None)
-    }
-
-    /// Everything of a shard was handed down: its children go on at once.
-    async fn shard_was_read(&mut self, id: &ShardId) -> Result<(), Stopped> {
-        let Some(running) = self.running.remove(id) else {
-            return Ok(());
-        };
-        events::ShardEnded { stream: &self.facts.arn, shard: id }.emit(&self.reading.telemetry);
-        let finished = Finished { number: running.number, at: SystemTime::now(), read: Some(Instant::now()) };
-        self.read_at.insert(id.clone(), finished);
-        self.reading.tell(Update::ShardEnded { shard: running.number }).await?;
-        self.lineage.read_to_end(id);
-        if !self.lineage.has_child(id) {
-            self.discovery.hunt(id.clone(), Instant::now());
-        }
-        self.open_ready().await
-    }
-
-    /// AWS does not know a shard that was not read to its end.
-    async fn shard_is_gone(&mut self, id: &ShardId, position: Position) -> Result<(), Stopped> {
-        let Some(running) = self.running.get(id) else {
-            return Ok(());
-        };
-        if running.owed || matches!(position, Position::After(_)) {
-            let mut gap = Gap::at(&self.facts, Some(id), position, LossReason::ShardMissing);
-            if self.reading.on_data_loss == OnDataLoss::Stop {
-                gap.resume = None;
-                self.lost = true;
-            }
-            report(&self.reading, &gap);
-            let page = ShardPage {
-                shard: running.number,
-                facts: self.facts.clone(),
-                items: vec![Item::Gap(gap)],
-                read_at: SystemTime::now(),
-                caught_up: true,
-            };
-            self.reading.budget.charge(page.items.iter().map(Item::cost).sum());
-            self.reading.tell(Update::Page(page)).await?;
-        }
-        if self.lost { Ok(()) } else { self.shard_was_read(id).await }
-    }
-
-    async fn forget_old_markers(&mut self) -> Result<(), Stopped> {
-        let old = |finished: &Finished| finished.at.elapsed().is_ok_and(|age| age > MARKER_LIFE);
-        let ids: Vec<ShardId> =
-            self.read_at.iter().filter(|(_, finished)| old(finished)).map(|(id, _)| id.clone()).collect();
-        for id in ids {
-            if self.lineage.forget(&id)
-                && let Some(finished) = self.read_at.remove(&id)
-            {
-                self.reading.tell(Update::ShardForgotten { shard: finished.number }).await?;
-            }
-        }
-        Ok(())
-    }
-
     fn is_drained(&self) -> bool {
         self.disabled && self.listed_since_disabled && self.lineage.is_drained() && self.vanished.is_empty()
     }
@@ -521,7 +379,7 @@ pub fn report(reading: &Reading, gap: &Gap) {
     events::DataLost {
         stream: &gap.stream_arn,
         shard: gap.shard.as_deref(),
-        position: &format!("{:?}", gap.after),
+        position: &gap.after.map_or_else(|| "unknown".to_owned(), |after| format!("after {after}")),
         reason: gap.reason.as_str(),
         detail: "AWS does not know it any more",
     }

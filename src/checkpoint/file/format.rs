@@ -145,7 +145,7 @@ impl Stream {
     fn of(state: &StreamState) -> Self {
         Self {
             stream: state.arn.clone(),
-            start: position_text(state.start),
+            start: state.start.to_string(),
             drained: state.drained,
             saved_at: time_text(state.saved_at),
             shards: state.shards.iter().map(|(id, shard)| (id.clone(), Shard::of(shard))).collect(),
@@ -168,7 +168,7 @@ impl Shard {
     fn of(state: &ShardState) -> Self {
         match state {
             ShardState::Reading { position, parent } => {
-                Self { position: Some(position_text(*position)), parent: parent.clone(), finished: None }
+                Self { position: Some(position.to_string()), parent: parent.clone(), finished: None }
             }
             ShardState::Finished { at, parent } => {
                 Self { finished: Some(time_text(*at)), parent: parent.clone(), position: None }
@@ -183,14 +183,6 @@ impl Shard {
             (None, Some(at)) => Ok(ShardState::Finished { at: time(at)?, parent }),
             _ => Err(FormatError::Value("a shard with both or neither of position and finished".to_owned())),
         }
-    }
-}
-
-fn position_text(position: Position) -> String {
-    match position {
-        Position::Start => "start".to_owned(),
-        Position::Since(moment) => format!("since {}", time_text(moment)),
-        Position::After(sequence) => format!("after {sequence}"),
     }
 }
 
