@@ -28,7 +28,7 @@ impl Gate {
             counted.fetch_add(1, Ordering::SeqCst);
             told.add_permits(1);
             match wait.try_lock() {
-                Ok(wait) => wait.recv().unwrap(),
+                Ok(wait) => wait.recv_timeout(Duration::from_secs(10)).map_err(io::Error::other)?,
                 Err(_) => noticed.store(true, Ordering::SeqCst),
             }
             replace(path, content)
@@ -63,6 +63,16 @@ async fn saves_that_arrive_during_a_write_share_the_next_one() {
     for table in &tables {
         assert_eq!(stored(&path, "default", table).await, Some(state(1)));
     }
+}
+
+#[tokio::test]
+async fn a_shared_write_that_fails_is_confirmed_to_nobody() {
+    let folder = folder();
+    let path = folder.path().join("positions.json");
+    let mut store = open(&path);
+    store.replace = Arc::new(|_: &Path, _: &[u8]| Err(ErrorKind::StorageFull.into()));
+    let saved = join_all(["Orders", "Users", "Items"].map(|table| store.save(table, state(1)))).await;
+    assert!(saved.iter().all(Result::is_err), "{saved:?}");
 }
 
 /// A task that is aborted at shutdown leaves its write running. Were the next one to start beside it, both would fill the
