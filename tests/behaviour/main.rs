@@ -1,0 +1,10 @@
+//! Behaviour seen from outside: the real binary, a scripted AWS, a scripted sink.
+//!
+//! The names of these tests are the promises in `docs/semantics.md`.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod delivery;
+mod lifecycle;
+mod shards;

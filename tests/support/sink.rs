@@ -1,0 +1,294 @@
+//! A sink that does what the test tells it to, and remembers everything.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::task::JoinHandle;
+
+use super::body::CutBody;
+
+/// What the sink does with a request.
+#[derive(Debug, Clone)]
+pub enum Reaction {
+    /// Answers with this status.
+    Status(u16),
+    /// Answers with this status and header.
+    With(u16, &'static str, String),
+    /// Waits first.
+    After(Duration, Box<Reaction>),
+    /// Never answers.
+    Hang,
+    /// Cuts the connection instead of answering.
+    Reset,
+    /// Answers 200 and cuts the connection in the middle of the body.
+    AcknowledgeAndDrop,
+}
+
+/// One request.
+#[derive(Debug, Clone)]
+pub struct Received {
+    pub id: String,
+    pub kind: String,
+    /// The item's key and the version that the event tells of.
+    pub item: String,
+    pub version: u64,
+    /// Headers that begin with `ce-`, without that, decoded.
+    pub attributes: BTreeMap<String, String>,
+    pub data: Value,
+    pub path: String,
+    pub arrived: Instant,
+    /// When and with which status it was answered.
+    pub answered: Option<(Instant, u16)>,
+    /// How often this event had come before.
+    pub earlier: usize,
+}
+
+impl Received {
+    pub fn accepted(&self) -> Option<Instant> {
+        self.answered.filter(|(_, status)| (200..300).contains(status)).map(|(at, _)| at)
+    }
+}
+
+type Script = Box<dyn FnMut(&Received) -> Reaction + Send>;
+
+struct State {
+    script: Script,
+    received: Vec<Received>,
+    seen: BTreeMap<String, usize>,
+    acknowledged: BTreeSet<String>,
+    under_way: usize,
+    most_under_way: usize,
+    connections: usize,
+    open: usize,
+}
+
+/// A scripted sink on loopback. It ends when it is dropped.
+pub struct TestSink {
+    state: Arc<Mutex<State>>,
+    address: SocketAddr,
+    server: Option<JoinHandle<()>>,
+}
+
+impl TestSink {
+    /// One that acknowledges everything at once.
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = Arc::new(Mutex::new(State {
+            script: Box::new(|_| Reaction::Status(202)),
+            received: Vec::new(),
+            seen: BTreeMap::new(),
+            acknowledged: BTreeSet::new(),
+            under_way: 0,
+            most_under_way: 0,
+            connections: 0,
+            open: 0,
+        }));
+        let server = Some(tokio::spawn(serve(listener, state.clone())));
+        Self { state, address, server }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}/events", self.address)
+    }
+
+    /// From now on the sink reacts so.
+    pub fn react(&self, script: impl FnMut(&Received) -> Reaction + Send + 'static) {
+        self.state().script = Box::new(script);
+    }
+
+    /// From now on the sink acknowledges everything at once.
+    pub fn behave(&self) {
+        self.react(|_| Reaction::Status(202));
+    }
+
+    /// Refuses connections, and cuts those there are.
+    pub fn down(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.abort();
+        }
+    }
+
+    /// Takes connections again, on the same port.
+    pub async fn up(&mut self) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(self.address).unwrap();
+        let listener = socket.listen(1024).unwrap();
+        self.server = Some(tokio::spawn(serve(listener, self.state.clone())));
+    }
+
+    /// Everything that came, in order of arrival.
+    pub fn received(&self) -> Vec<Received> {
+        self.state().received.clone()
+    }
+
+    /// Everything that was acknowledged, in order of arrival.
+    pub fn accepted(&self) -> Vec<Received> {
+        self.state().received.iter().filter(|received| received.accepted().is_some()).cloned().collect()
+    }
+
+    /// How many different events were acknowledged.
+    pub fn distinct(&self) -> usize {
+        self.state().acknowledged.len()
+    }
+
+    /// The most requests that were there at once.
+    pub fn most_under_way(&self) -> usize {
+        self.state().most_under_way
+    }
+
+    /// Waits until everything that a process sent before it was killed has been seen: the connections that it had
+    /// opened have been taken, and all of them have ended.
+    pub async fn has_seen_everything(&self) {
+        // Connections are taken in the order in which they were opened: behind this one there is none of the dead.
+        let before = self.connections();
+        let last = tokio::net::TcpStream::connect(self.address).await.unwrap();
+        super::wait_for("the last connection to be taken", || self.connections() > before).await;
+        super::wait_for("the dead process's connections to end", || self.state().open <= 1).await;
+        drop(last);
+    }
+
+    /// Connections taken so far.
+    pub fn connections(&self) -> usize {
+        self.state().connections
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for TestSink {
+    fn drop(&mut self) {
+        self.down();
+    }
+}
+
+async fn serve(listener: TcpListener, state: Arc<Mutex<State>>) {
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { return };
+        let _ = stream.set_nodelay(true);
+        let open = Open::new(&state);
+        let state = state.clone();
+        connections.spawn(async move {
+            let _open = open;
+            let service = service_fn(move |request| answer(state.clone(), request));
+            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+/// Counts a connection for as long as it is open.
+struct Open(Arc<Mutex<State>>);
+
+impl Open {
+    fn new(state: &Arc<Mutex<State>>) -> Self {
+        let mut guard = state.lock().unwrap_or_else(PoisonError::into_inner);
+        guard.connections += 1;
+        guard.open += 1;
+        Self(state.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).open -= 1;
+    }
+}
+
+/// Counts a request for as long as it is there, also if its connection is cut.
+struct UnderWay(Arc<Mutex<State>>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).under_way -= 1;
+    }
+}
+
+async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<Response<CutBody>, std::io::Error> {
+    let (head, body) = request.into_parts();
+    let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
+    let (index, reaction, _under_way) = {
+        let mut guard = state.lock().unwrap_or_else(PoisonError::into_inner);
+        guard.under_way += 1;
+        guard.most_under_way = guard.most_under_way.max(guard.under_way);
+        let mut received = read(&head, &body);
+        let seen = guard.seen.entry(received.id.clone()).or_default();
+        received.earlier = *seen;
+        *seen += 1;
+        let reaction = (guard.script)(&received);
+        guard.received.push(received);
+        (guard.received.len() - 1, reaction, UnderWay(state.clone()))
+    };
+    react(reaction, |status| {
+        let mut guard = state.lock().unwrap_or_else(PoisonError::into_inner);
+        guard.received[index].answered = Some((Instant::now(), status));
+        if (200..300).contains(&status) {
+            let id = guard.received[index].id.clone();
+            guard.acknowledged.insert(id);
+        }
+    })
+    .await
+}
+
+async fn react(reaction: Reaction, answered: impl Fn(u16)) -> Result<Response<CutBody>, std::io::Error> {
+    let mut reaction = reaction;
+    while let Reaction::After(pause, next) = reaction {
+        tokio::time::sleep(pause).await;
+        reaction = *next;
+    }
+    let respond = |status: u16| Response::builder().status(status);
+    let (response, status) = match reaction {
+        Reaction::Status(status) => (respond(status).body(CutBody::new("", 0)), status),
+        Reaction::With(status, name, value) => (respond(status).header(name, value).body(CutBody::new("", 0)), status),
+        Reaction::AcknowledgeAndDrop => (respond(200).body(CutBody::new("cut", 1000)), 200),
+        Reaction::Hang => std::future::pending().await,
+        Reaction::Reset | Reaction::After(..) => return Err(std::io::ErrorKind::ConnectionReset.into()),
+    };
+    answered(status);
+    Ok(response.unwrap())
+}
+
+fn read(head: &hyper::http::request::Parts, body: &[u8]) -> Received {
+    let attributes: BTreeMap<String, String> = head
+        .headers
+        .iter()
+        .filter_map(|(name, value)| {
+            Some((name.as_str().strip_prefix("ce-")?.to_owned(), decoded(value.to_str().unwrap())))
+        })
+        .collect();
+    let data: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
+    let change = &data["dynamodb"];
+    let version = |image: &str| change[image]["version"]["N"].as_str().and_then(|text| text.parse::<u64>().ok());
+    let version = match data["eventName"].as_str() {
+        Some("REMOVE") => version("OldImage").map(|old| old + 1),
+        _ => version("NewImage"),
+    };
+    Received {
+        id: attributes.get("id").cloned().unwrap_or_default(),
+        kind: attributes.get("type").cloned().unwrap_or_default(),
+        item: change["Keys"]["id"]["S"].as_str().unwrap_or_default().to_owned(),
+        version: version.unwrap_or_default(),
+        attributes,
+        data,
+        path: head.uri.path().to_owned(),
+        arrived: Instant::now(),
+        answered: None,
+        earlier: 0,
+    }
+}
+
+fn decoded(text: &str) -> String {
+    percent_encoding::percent_decode_str(text).decode_utf8().unwrap().into_owned()
+}
