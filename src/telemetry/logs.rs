@@ -65,8 +65,16 @@ pub(super) mod capture {
         }
     }
 
+    /// Lets every event through, to nowhere. Without it an event that another test's thread meets first, where nobody
+    /// listens, counts as unwanted for a moment, here too.
+    fn listen_everywhere() {
+        static ONCE: std::sync::Once = std::sync::Once::new();
+        ONCE.call_once(|| tracing::subscriber::set_global_default(tracing_subscriber::registry()).unwrap());
+    }
+
     /// Everything that `work` logs, as it would be written.
     pub(in crate::telemetry) fn text(format: LogFormat, filter: &str, work: impl FnOnce()) -> String {
+        listen_everywhere();
         let lines = Lines::default();
         let written = lines.clone();
         tracing::dispatcher::with_default(&dispatch(format, filter, false, move || lines.clone()), work);
