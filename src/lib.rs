@@ -9,10 +9,14 @@
 //! |---|---|---|
 //! | [`config`] | environment to [`config::Config`] | no I/O |
 //! | [`streams`] | table, stream, shards, pages of records | |
-//! | [`event`] | record to CloudEvent to HTTP message | pure |
-//! | [`delivery`] | HTTP message to the sink | |
-#![forbid(unsafe_code)]
-#![warn(missing_docs)]
+//! | [`event`] | record to CloudEvent | no I/O |
+//! | [`delivery`] | CloudEvent to sink: lanes, retries, the HTTP client | |
+//! | [`progress`] | settled events to the positions that are safe to store | no I/O |
+//! | [`pipeline`] | one table's way through all of these | |
+//! | [`checkpoint`] | where positions live | |
+//! | [`telemetry`] | metrics, logs, health | |
+//! | [`admin`] | probes, `/metrics`, `/status` | |
+//! | [`app`] | puts the parts together and takes them down | |
 
 pub mod admin;
 pub mod app;

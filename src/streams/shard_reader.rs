@@ -11,6 +11,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -43,8 +44,9 @@ pub struct ShardReader {
     pub number: ShardNumber,
     /// Where it stands.
     pub position: Position,
-    /// Begin with `LATEST`; the position tells where to go on if that iterator is lost before a record was read.
-    pub latest: bool,
+    /// Begin with `LATEST`, and say so here once that is done; the position tells where to go on if that iterator is
+    /// lost before a record was read.
+    pub latest: Option<oneshot::Sender<()>>,
     /// Every record behind the position is owed to the sink. Not so for the first start of a stream, which takes what
     /// is there.
     pub owed: bool,
@@ -65,6 +67,8 @@ pub struct State {
     /// A loss that was noticed and has not been handed down.
     loss: Option<LossReason>,
     failures: u32,
+    /// The iterator began at the oldest record, not at the newest.
+    may_be_old: bool,
     quiet_since: Option<Instant>,
     told_caught_up: bool,
 }
@@ -131,14 +135,19 @@ impl ShardReader {
 
     async fn new_iterator(&mut self) -> Result<String, CallError> {
         let from = match self.position {
-            _ if self.latest => IteratorStart::Latest,
+            _ if self.latest.is_some() => IteratorStart::Latest,
             Position::Start | Position::Since(_) => self.oldest(),
             // Behind a loss nothing can be asked for but the oldest record there is.
             Position::After(_) if self.state.loss.is_some() => IteratorStart::Oldest,
             Position::After(sequence) => IteratorStart::After(sequence),
         };
         let iterator = self.reading.client.get_shard_iterator(&self.facts.arn, &self.id, from).await?;
-        self.latest = false;
+        if let Some(begun) = self.latest.take() {
+            // Nobody listens any more when the process is shutting down.
+            let _ = begun.send(());
+        }
+        // Behind LATEST everything is new, even if its creation time was rounded down below the start.
+        self.state.may_be_old = from == IteratorStart::Oldest;
         Ok(iterator)
     }
 
@@ -190,6 +199,7 @@ impl ShardReader {
 
     fn take(&mut self, record: Record) -> Option<Item> {
         if let Position::Since(moment) = self.position
+            && self.state.may_be_old
             && record.created_at().is_some_and(|created| created < whole_second(moment))
         {
             self.reading.telemetry.records_filtered(1);

@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -81,6 +83,9 @@ pub struct StreamReader {
     /// Shards that AWS does not know, until a listing shows whether it is the shard or the stream that is gone.
     vanished: Vec<(ShardId, Position)>,
     beginning: Beginning,
+    /// Readers that were told to begin with `LATEST` and have not asked for it yet: what is written before they do is
+    /// not read.
+    beginnings: FuturesUnordered<oneshot::Receiver<()>>,
     start: Position,
     disabled: bool,
     listed_since_disabled: bool,
@@ -98,7 +103,8 @@ struct Running {
 struct Finished {
     number: ShardNumber,
     at: SystemTime,
-    handed_over: Instant,
+    /// When its end was read; none if it was skipped, or finished by an earlier run.
+    read: Option<Instant>,
 }
 
 impl StreamReader {
@@ -147,6 +153,7 @@ impl StreamReader {
             read_at: HashMap::new(),
             vanished: Vec::new(),
             beginning,
+            beginnings: FuturesUnordered::new(),
             start,
             disabled: false,
             listed_since_disabled: false,
@@ -183,6 +190,11 @@ impl StreamReader {
                     }
                     if self.is_gone().await {
                         return self.give_up().await;
+                    }
+                }
+                Some(_) = self.beginnings.next(), if !self.beginnings.is_empty() => {
+                    if self.beginnings.is_empty() {
+                        self.announce().await?;
                     }
                 }
                 () = sleep_until(self.discovery.due()), if quiet => {}
@@ -284,6 +296,11 @@ impl StreamReader {
                 self.open_latest(leaf).await?;
             }
         }
+        if self.beginnings.is_empty() { self.announce().await } else { Ok(()) }
+    }
+
+    /// From now on everything that is written will be delivered.
+    async fn announce(&mut self) -> Result<(), Stopped> {
         let counts = self.lineage.counts();
         events::StreamListed {
             stream: &self.facts.arn,
@@ -305,10 +322,11 @@ impl StreamReader {
     async fn open_ready(&mut self) -> Result<(), Stopped> {
         let owed = self.beginning == Beginning::Everything;
         for ready in self.lineage.take_ready() {
-            // What follows a shard that was read is owed, whatever the start was.
-            let follows = ready.parent.as_ref().is_some_and(|parent| self.read_at.contains_key(parent));
+            // What follows a shard that was read here is owed from its first record on, whatever the start was.
+            let follows = self.parents_end(&ready).is_some();
+            let from = if follows { Position::Start } else { self.start };
             let debt = Debt { owed: owed || follows, vouched: SystemTime::now() };
-            self.open(ready, self.start, debt).await?;
+            self.open(ready, from, debt).await?;
         }
         let now = Instant::now();
         self.discovery.retain_hunts(now, |parent| !self.lineage.has_child(parent));
@@ -325,16 +343,26 @@ impl StreamReader {
         self.spawn(ready, from, debt, false).await
     }
 
+    /// When the end of a shard's parent was read, if that was done here.
+    fn parents_end(&self, shard: &Ready) -> Option<Instant> {
+        self.read_at.get(shard.parent.as_ref()?)?.read
+    }
+
     async fn open_latest(&mut self, leaf: Ready) -> Result<(), Stopped> {
         self.spawn(leaf, self.start, Debt { owed: false, vouched: SystemTime::now() }, true).await
     }
 
     async fn spawn(&mut self, ready: Ready, from: Position, debt: Debt, latest: bool) -> Result<(), Stopped> {
         let (number, closed) = (self.reading.number(), CancellationToken::new());
+        let handed_over = self.parents_end(&ready);
         let Ready { id, parent } = ready;
-        let handed_over = parent.as_ref().and_then(|parent| self.read_at.get(parent)).map(|read| read.handed_over);
         events::ShardOpened { stream: &self.facts.arn, shard: &id, from: &format!("{from:?}") }
             .emit(&self.reading.telemetry);
+        let begun = latest.then(|| {
+            let (begun, beginning) = oneshot::channel();
+            self.beginnings.push(beginning);
+            begun
+        });
         let (facts, shard) = (self.facts.clone(), number);
         self.reading.tell(Update::ShardOpened { shard, id: id.clone(), facts, from, parent }).await?;
         let reader = ShardReader {
@@ -343,7 +371,7 @@ impl StreamReader {
             id: id.clone(),
             number,
             position: from,
-            latest,
+            latest: begun,
             owed: debt.owed,
             vouched: debt.vouched,
             closed: closed.clone(),
@@ -357,7 +385,7 @@ impl StreamReader {
 
     async fn skip(&mut self, ready: Ready, at: SystemTime) -> Result<(), Stopped> {
         let (shard, facts) = (self.reading.number(), self.facts.clone());
-        self.read_at.insert(ready.id.clone(), Finished { number: shard, at, handed_over: Instant::now() });
+        self.read_at.insert(ready.id.clone(), Finished { number: shard, at, read: None });
         self.reading.tell(Update::ShardSkipped { shard, id: ready.id, facts, parent: ready.parent, at }).await
     }
 
@@ -387,7 +415,7 @@ impl StreamReader {
             return Ok(());
         };
         events::ShardEnded { stream: &self.facts.arn, shard: id }.emit(&self.reading.telemetry);
-        let finished = Finished { number: running.number, at: SystemTime::now(), handed_over: Instant::now() };
+        let finished = Finished { number: running.number, at: SystemTime::now(), read: Some(Instant::now()) };
         self.read_at.insert(id.clone(), finished);
         self.reading.tell(Update::ShardEnded { shard: running.number }).await?;
         self.lineage.read_to_end(id);

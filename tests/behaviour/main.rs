@@ -1,6 +1,7 @@
 //! Behaviour seen from outside: the real binary, a scripted AWS, a scripted sink.
 //!
 //! The names of these tests are the promises in `docs/semantics.md`.
+#![allow(clippy::unwrap_used)]
 
 #[path = "../support/mod.rs"]
 mod support;

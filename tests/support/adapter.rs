@@ -29,10 +29,15 @@ pub struct Adapter {
 impl Plan {
     /// Reads `table` from `aws` and posts to `sink`, polling fast, from the oldest record on.
     pub fn new(aws: &FakeAws, sink: &TestSink, table: &str) -> Self {
+        Self::at(&aws.endpoint(), sink, table)
+    }
+
+    /// The same for any service at this address.
+    pub fn at(endpoint: &str, sink: &TestSink, table: &str) -> Self {
         Self { variables: BTreeMap::new() }
             .env("TABLE", table)
             .env("K_SINK", sink.url())
-            .env("AWS_ENDPOINT_URL", aws.endpoint())
+            .env("AWS_ENDPOINT_URL", endpoint)
             .env("AWS_REGION", "eu-west-1")
             .env("AWS_ACCESS_KEY_ID", "test")
             .env("AWS_SECRET_ACCESS_KEY", "test")

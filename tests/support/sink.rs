@@ -69,6 +69,8 @@ struct State {
     most_under_way: usize,
     connections: usize,
     open: usize,
+    /// Only these are kept, requests and bytes, where speed is measured.
+    counted: Option<(usize, usize)>,
 }
 
 /// A scripted sink on loopback. It ends when it is dropped.
@@ -92,6 +94,7 @@ impl TestSink {
             most_under_way: 0,
             connections: 0,
             open: 0,
+            counted: None,
         }));
         let server = Some(tokio::spawn(serve(listener, state.clone())));
         Self { state, address, server }
@@ -140,6 +143,16 @@ impl TestSink {
     /// How many different events were acknowledged.
     pub fn distinct(&self) -> usize {
         self.state().acknowledged.len()
+    }
+
+    /// From now on acknowledges everything and only counts.
+    pub fn count_only(&self) {
+        self.state().counted = Some((0, 0));
+    }
+
+    /// Requests and bytes of bodies since [`TestSink::count_only`].
+    pub fn counted(&self) -> (usize, usize) {
+        self.state().counted.unwrap_or_default()
     }
 
     /// The most requests that were there at once.
@@ -221,6 +234,11 @@ async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<
     let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
     let (index, reaction, _under_way) = {
         let mut guard = state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((requests, bytes)) = &mut guard.counted {
+            *requests += 1;
+            *bytes += body.len();
+            return Ok(Response::builder().status(202).body(CutBody::new("", 0)).unwrap());
+        }
         guard.under_way += 1;
         guard.most_under_way = guard.most_under_way.max(guard.under_way);
         let mut received = read(&head, &body);

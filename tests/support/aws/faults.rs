@@ -77,7 +77,7 @@ impl Faults {
                 continue;
             }
             self.dice = self.dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            if (self.dice >> 33) % fault.one_in == 0 {
+            if (self.dice >> 33).is_multiple_of(fault.one_in) {
                 fault.times = fault.times.map(|times| times - 1);
                 return Some(fault.trouble.clone());
             }

@@ -1,0 +1,187 @@
+//! CPU per delivered event, against a bare loop that posts the same ready-made bodies with the same client, and the other
+//! figures of `docs/performance.md`. Run it with `cargo bench --bench end_to_end`; all of it is on loopback and ends by itself.
+//!
+//! The adapter is the real release binary; its CPU time is what the kernel says of its process. The loop is a process of
+//! its own as well (this program with `loop`), so that both meet the same sink and the same neighbours.
+#![allow(clippy::unwrap_used)]
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use dynamodb_streams_adapter::delivery::sink::{HttpSink, HttpSinkSettings, Sink};
+use dynamodb_streams_adapter::event::Message;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use http::HeaderMap;
+use support::adapter::{Adapter, Plan};
+use support::aws::FakeAws;
+use support::sink::{Reaction, TestSink};
+use support::wait_within;
+
+const EVENTS: usize = 40_000;
+const ITEMS: usize = 200;
+const SHARDS: usize = 4;
+/// Makes a record of about 2.4 KB with two images.
+const PAYLOAD: usize = 950;
+const IN_FLIGHT: usize = 64;
+const ROUNDS: usize = 3;
+const LIMIT: Duration = Duration::from_secs(120);
+
+#[tokio::main]
+async fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    match arguments.iter().position(|argument| argument == "loop") {
+        Some(at) => bare_loop(&arguments[at + 1], &arguments[at + 2]).await,
+        None => compare().await,
+    }
+}
+
+async fn compare() {
+    println!("{EVENTS} events of {ITEMS} items in {SHARDS} shards, {IN_FLIGHT} in flight, one fast sink, loopback");
+    let mut ratios = Vec::new();
+    for round in 1..=ROUNDS {
+        let (adapter, bytes) = adapter_cpu().await;
+        let bare = bare_cpu(bytes).await;
+        println!(
+            "round {round}: adapter {:.1} us of CPU an event ({:.0} events/s), bare loop {:.1} us ({:.0} events/s), bodies of \
+             {bytes} bytes, ratio {:.2}",
+            adapter.micros,
+            adapter.rate,
+            bare.micros,
+            bare.rate,
+            adapter.micros / bare.micros
+        );
+        ratios.push(adapter.micros / bare.micros);
+    }
+    ratios.sort_by(f64::total_cmp);
+    println!("CPU per event, median ratio to the bare loop: {:.2}", ratios[ratios.len() / 2]);
+    slow_sink().await;
+    start_and_idle().await;
+}
+
+struct Cost {
+    micros: f64,
+    rate: f64,
+}
+
+async fn adapter_cpu() -> (Cost, usize) {
+    let (aws, sink) = (FakeAws::with_table("orders", SHARDS).await, TestSink::start().await);
+    aws.script().payload = PAYLOAD;
+    aws.write("orders", ITEMS, EVENTS / ITEMS);
+    sink.count_only();
+    let begun = Instant::now();
+    let adapter = Plan::new(&aws, &sink, "orders").env("DELIVERY_CONCURRENCY", IN_FLIGHT.to_string()).start().await;
+    wait_within(LIMIT, "all events", || sink.counted().0 == EVENTS).await;
+    let took = begun.elapsed();
+    let cost = Cost {
+        micros: cpu(adapter.pid()).as_secs_f64() * 1e6 / EVENTS as f64,
+        rate: EVENTS as f64 / took.as_secs_f64(),
+    };
+    println!("         peak memory of the adapter {} MB", memory(adapter.pid(), "VmHWM"));
+    (cost, sink.counted().1 / EVENTS)
+}
+
+/// The same number of bodies of the same size, posted by a process that does nothing else.
+async fn bare_cpu(bytes: usize) -> Cost {
+    let sink = TestSink::start().await;
+    sink.count_only();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["loop", &sink.url(), &bytes.to_string()]).stdin(Stdio::piped()).stdout(Stdio::null());
+    let begun = Instant::now();
+    let mut child = command.spawn().unwrap();
+    wait_within(LIMIT, "all bodies", || sink.counted().0 == EVENTS).await;
+    let took = begun.elapsed();
+    let micros = cpu(child.id()).as_secs_f64() * 1e6 / EVENTS as f64;
+    drop(child.stdin.take());
+    child.wait().unwrap();
+    Cost { micros, rate: EVENTS as f64 / took.as_secs_f64() }
+}
+
+async fn bare_loop(url: &str, bytes: &str) {
+    let body = Bytes::from("x".repeat(bytes.parse().unwrap()));
+    let settings = HttpSinkSettings { url: url.parse().unwrap(), concurrency: IN_FLIGHT, headers: HeaderMap::new() };
+    let sink = HttpSink::new(settings).unwrap();
+    let mut headers = HeaderMap::new();
+    headers.insert("content-type", "application/json".parse().unwrap());
+    for n in 0..10 {
+        let name: http::HeaderName = format!("ce-attribute{n}").parse().unwrap();
+        headers.insert(name, "a value of some forty characters or so...".parse().unwrap());
+    }
+    let message = Message { headers, body };
+    let mut under_way = FuturesUnordered::new();
+    for _ in 0..EVENTS {
+        if under_way.len() == IN_FLIGHT {
+            under_way.next().await;
+        }
+        under_way.push(sink.post(message.clone(), Duration::from_secs(30)));
+    }
+    while under_way.next().await.is_some() {}
+    // Its CPU time can be read until the other end lets go.
+    let _ = std::io::read_to_string(std::io::stdin());
+}
+
+/// One shard, and a sink that takes 10 ms for an answer: how much faster than one after the other.
+async fn slow_sink() {
+    const PAUSE: Duration = Duration::from_millis(10);
+    let (aws, sink) = (FakeAws::with_table("orders", 1).await, TestSink::start().await);
+    aws.write("orders", ITEMS, 50);
+    sink.react(|_| Reaction::After(PAUSE, Box::new(Reaction::Status(202))));
+    let begun = Instant::now();
+    let _adapter = Plan::new(&aws, &sink, "orders").env("DELIVERY_CONCURRENCY", IN_FLIGHT.to_string()).start().await;
+    let events = ITEMS * 50;
+    wait_within(LIMIT, "all events", || sink.distinct() == events).await;
+    let sequential = PAUSE * events as u32;
+    println!(
+        "one shard, a sink that takes 10 ms: {:.0} times the sequential rate",
+        sequential.as_secs_f64() / begun.elapsed().as_secs_f64()
+    );
+    support::oracle::assert_complete_and_in_order(&aws.script().writes, &sink.received(), &[]);
+}
+
+/// From the process's start to its first delivered event, and its memory when nothing happens.
+async fn start_and_idle() {
+    let (aws, sink) = (FakeAws::with_table("orders", SHARDS).await, TestSink::start().await);
+    aws.write("orders", 1, 1);
+    let mut starts = Vec::new();
+    for _ in 0..5 {
+        let before = sink.received().len();
+        let adapter = Plan::new(&aws, &sink, "orders").start().await;
+        wait_within(LIMIT, "the first event", || sink.received().len() > before).await;
+        starts.push(sink.received()[before].arrived - adapter.started);
+    }
+    starts.sort();
+    println!("cold start to the first delivered event, median of 5: {:?}", starts[2]);
+    let adapter = Plan::new(&aws, &sink, "orders").start_ready().await;
+    idle(&adapter).await;
+    let size = std::fs::metadata(env!("CARGO_BIN_EXE_dynamodb-streams-adapter")).unwrap().len();
+    println!("binary: {:.1} MB", size as f64 / 1e6);
+}
+
+async fn idle(adapter: &Adapter) {
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let before = cpu(adapter.pid());
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let spent = cpu(adapter.pid()) - before;
+    println!(
+        "idle, {SHARDS} shards: {} MB resident, {:.2} % of a core",
+        memory(adapter.pid(), "VmRSS"),
+        spent.as_secs_f64() * 10.0
+    );
+}
+
+/// User and system time of a process, from `/proc`; its clock ticks a hundred times a second.
+fn cpu(pid: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+    Duration::from_millis(ticks * 10)
+}
+
+fn memory(pid: u32, field: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with(field)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1000
+}

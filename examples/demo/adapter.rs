@@ -1,0 +1,96 @@
+//! The adapter, as the process that it is in a cluster.
+
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::Failure;
+
+/// A running adapter. It ends with the demo, however that ends.
+pub struct Adapter {
+    child: Child,
+    command: Command,
+    log: PathBuf,
+}
+
+impl Adapter {
+    pub async fn start(database: &str, sink: &str, folder: &Path) -> Result<Self, Failure> {
+        let log = folder.join("adapter.log");
+        let mut command = Command::new(binary()?);
+        command
+            .env_clear()
+            .env("TABLE", "Orders")
+            .env("K_SINK", sink)
+            .env("AWS_ENDPOINT_URL", database)
+            .env("AWS_REGION", "eu-west-1")
+            .env("AWS_ACCESS_KEY_ID", "demo")
+            .env("AWS_SECRET_ACCESS_KEY", "demo")
+            .env("CHECKPOINT_STORE", format!("file:{}", folder.join("positions.json").display()))
+            .env("START_POSITION", "trim-horizon")
+            .env("POLL_INTERVAL", "50ms")
+            .env("IDLE_POLL_INTERVAL_MAX", "200ms")
+            .env("RETRY_BACKOFF_MAX", "2s")
+            .env("DELIVERY_TIMEOUT", "5s")
+            .env("HTTP_ADDRESS", "127.0.0.1:0")
+            .env("LOG_FORMAT", "text")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        let child = spawn(&mut command, &log)?;
+        Ok(Self { child, command, log })
+    }
+
+    pub fn log_path(&self) -> &Path {
+        &self.log
+    }
+
+    /// Ends it without a chance to tidy up, as a node that dies would.
+    pub async fn kill_and_restart(&mut self) -> Result<(), Failure> {
+        self.child.kill()?;
+        self.child.wait()?;
+        self.child = spawn(&mut self.command, &self.log)?;
+        Ok(())
+    }
+
+    /// Ends it as a cluster would: SIGTERM, and a little patience.
+    pub async fn stop(&mut self) {
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(10) {
+            if matches!(self.child.try_wait(), Ok(Some(_))) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    pub fn last_words(&self) -> String {
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+}
+
+impl Drop for Adapter {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(command: &mut Command, log: &Path) -> Result<Child, Failure> {
+    let log: File = OpenOptions::new().create(true).append(true).open(log)?;
+    Ok(command.stderr(Stdio::from(log)).spawn()?)
+}
+
+/// `cargo run --example demo` builds the adapter too; it lies one folder above the example.
+fn binary() -> Result<PathBuf, Failure> {
+    let example = std::env::current_exe()?;
+    let folder = example.parent().and_then(Path::parent).ok_or("the demo's own folder cannot be found")?;
+    let binary = folder.join("dynamodb-streams-adapter");
+    if !binary.is_file() {
+        let text = format!("{} is missing: build it with `cargo build --release`", binary.display());
+        return Err(text.into());
+    }
+    Ok(binary)
+}

@@ -1,0 +1,40 @@
+# The one door for people and CI.
+
+# The whole thing on one machine, with an embedded DynamoDB.
+demo *arguments:
+    cargo run --release --example demo -- {{arguments}}
+
+# All tests that need nothing but Rust and a C compiler.
+test:
+    cargo test
+
+# Formatting, lints and documentation, warnings as errors.
+lint:
+    cargo fmt --check
+    cargo clippy --all-targets -- -D warnings
+    RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps
+
+# Licences, advisories and bans; needs cargo-deny.
+deny:
+    cargo deny check
+
+# Against DynamoDB Local and moto; installs both into .interop/ (needs Java, Maven and Python).
+interop:
+    tests/interop/run
+
+# The table of docs/performance.md.
+bench:
+    cargo bench --bench end_to_end
+    cargo bench --bench event
+
+# The crash test with 1,000 kills instead of 200.
+soak:
+    SOAK_KILLS=1000 cargo test --release --test behaviour killed_at -- --nocapture
+
+# Writes the generated parts of the documentation anew.
+docs:
+    UPDATE_DOCS=1 cargo test --test config --lib
+
+# What CI runs.
+ci:
+    bash .ci/run
