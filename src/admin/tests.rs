@@ -66,7 +66,8 @@ impl Port {
 
     async fn close(self) {
         self.stop.cancel();
-        self.server.await.unwrap().unwrap();
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(20), self.server).await;
+        ended.expect("the server did not end").unwrap().unwrap();
     }
 }
 

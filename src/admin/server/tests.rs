@@ -32,6 +32,11 @@ async fn server(limits: Limits) -> (SocketAddr, CancellationToken, JoinHandle<io
     (address, stop.clone(), tokio::spawn(serve(listener, router(), limits, stop)))
 }
 
+async fn end(stop: CancellationToken, server: JoinHandle<io::Result<()>>) {
+    stop.cancel();
+    timeout(PATIENCE, server).await.expect("the server did not end").unwrap().unwrap();
+}
+
 fn connect(address: SocketAddr, text: &str) -> Client {
     let mut client = Client::connect(address).unwrap();
     client.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -89,8 +94,7 @@ async fn when_too_many_are_connected_the_oldest_makes_room() {
     }
     let mut idle = idle.into_iter();
     assert_eq!(rest(idle.next().unwrap()).await, b"", "the oldest was not cut off");
-    stop.cancel();
-    server.await.unwrap().unwrap();
+    end(stop, server).await;
 }
 
 #[tokio::test]
@@ -100,8 +104,7 @@ async fn a_client_that_does_not_finish_does_not_hold_up_the_end() {
     let unread = connect(address, "GET /large HTTP/1.1\r\nHost: a\r\n\r\n");
     let answered = connect(address, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     rest(answered).await;
-    stop.cancel();
-    timeout(PATIENCE, server).await.expect("the server did not end").unwrap().unwrap();
+    end(stop, server).await;
     assert!(Client::connect(address).is_err(), "the port stayed open");
     drop((half, unread));
 }
@@ -114,7 +117,7 @@ async fn an_answer_that_has_begun_is_finished_at_the_end() {
     let client = tokio::task::spawn_blocking(begun).await.unwrap().unwrap();
     stop.cancel();
     assert!(rest(client).await.len() > LARGE, "the answer was cut off");
-    server.await.unwrap().unwrap();
+    end(stop, server).await;
 }
 
 #[tokio::test]
@@ -125,6 +128,5 @@ async fn what_is_no_http_does_no_harm() {
     }
     let answer = rest(connect(address, "GET / HTTP/1.0\r\n\r\n")).await;
     assert!(answer.ends_with(b"hello"));
-    stop.cancel();
-    server.await.unwrap().unwrap();
+    end(stop, server).await;
 }
