@@ -26,7 +26,7 @@ use crate::delivery::dispatch::{Dispatcher, Settings};
 use crate::delivery::retry::{Backoff, InvalidBackoff};
 use crate::delivery::sink::{HttpSink, HttpSinkSettings, SinkSetupError};
 use crate::pipeline::{Books, Pipeline};
-use crate::streams::client::connect::{Aws, AwsSettings};
+use crate::streams::client::connect::{AwsSettings, Connections};
 use crate::streams::rate::Rate;
 use crate::telemetry::events;
 use crate::telemetry::health::Health;
@@ -78,7 +78,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), StartErr
     let dispatcher = Dispatcher::new(sink, delivery_settings(&config)?);
     let health = Arc::new(Health::default());
     let shared = Shared {
-        aws: Aws::load(&aws_settings(&config)).await,
+        connections: Connections::load(&aws_settings(&config), common_region(&config)).await,
         describe_rate: Arc::new(Rate::describe_stream()),
         store: open_store(&config)?,
         budget: config.process.buffer_memory / config.source.tables.len().max(1),
@@ -202,6 +202,12 @@ fn delivery_settings(config: &Config) -> Result<Settings, StartError> {
     let delivery = &config.delivery;
     let backoff = Backoff::try_new(delivery.backoff.min(), delivery.backoff.max())?;
     Ok(Settings { concurrency: delivery.concurrency.get(), timeout: delivery.timeout, backoff })
+}
+
+/// The region, if every table names one: then nobody need search for another.
+fn common_region(config: &Config) -> Option<&str> {
+    let named = config.source.tables.iter().all(|table| table.region().is_some());
+    config.source.tables.first().filter(|_| named)?.region()
 }
 
 fn aws_settings(config: &Config) -> AwsSettings {

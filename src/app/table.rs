@@ -12,7 +12,7 @@ use crate::pipeline::Books;
 use crate::pipeline::keeper::Keeper;
 use crate::progress::ledger::Ledger;
 use crate::streams::budget::Budget;
-use crate::streams::client::connect::{Aws, ConnectError};
+use crate::streams::client::connect::{Connections, NoRegion};
 use crate::streams::client::metered::Metered;
 use crate::streams::find::{Finder, Target};
 use crate::streams::follow::Follower;
@@ -30,7 +30,7 @@ const UPDATES_WAITING: usize = 16;
 
 /// What all tables share.
 pub(super) struct Shared {
-    pub(super) aws: Aws,
+    pub(super) connections: Connections,
     pub(super) describe_rate: Arc<Rate>,
     pub(super) store: Arc<dyn CheckpointStore>,
     /// Each table's share of the buffer.
@@ -50,7 +50,7 @@ pub(super) struct Table {
 pub enum PrepareError {
     /// No region.
     #[error("TABLE: {0}")]
-    Connect(#[from] ConnectError),
+    Connect(#[from] NoRegion),
     /// What is stored cannot be read.
     #[error("CHECKPOINT_STORE: the positions of table {0} cannot be read: {1}")]
     Load(String, StoreError),
@@ -72,7 +72,7 @@ impl Table {
         let stored = loaded.map_err(|error| PrepareError::Load(name, error))?.unwrap_or_default();
         let budget = Budget::new(shared.budget);
         let (sender, updates) = mpsc::channel(UPDATES_WAITING);
-        let client = Arc::new(shared.aws.client(table.as_str(), table.region())?);
+        let client = Arc::new(shared.connections.client(table.region())?);
         let reading = Arc::new(Reading {
             client: Metered::new(client, telemetry.clone()),
             pace: pace(config.source.pace),

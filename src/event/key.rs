@@ -32,7 +32,7 @@ pub(super) struct Texts {
 
 /// The texts of a record's key. A key that is none by DynamoDB's rules is known by the hash of its JSON.
 pub(super) fn texts(record: &Record, schema: &[String]) -> Texts {
-    match record.item_key(schema) {
+    match ItemKey::parse(record.keys(), schema) {
         Ok(key) => Texts { subject: subject(&key), partition_key: partition_key(&key) },
         Err(_) => {
             let text = format!("~{}", hash(record.keys()));
@@ -43,9 +43,9 @@ pub(super) fn texts(record: &Record, schema: &[String]) -> Texts {
 
 /// Feeds a record's key to a hasher: equal keys alike, in whatever order the record lists their attributes.
 pub(super) fn hash_item(record: &Record, schema: &[String], hasher: &mut impl Hasher) {
-    match record.item_key(schema) {
+    match ItemKey::parse(record.keys(), schema) {
         Ok(key) => {
-            key.attributes().iter().for_each(|attribute| (prefix(attribute.kind), &attribute.value).hash(hasher))
+            key.attributes().for_each(|attribute| (prefix(attribute.kind), &attribute.value).hash(hasher))
         }
         Err(_) => record.keys().hash(hasher),
     }
@@ -54,9 +54,10 @@ pub(super) fn hash_item(record: &Record, schema: &[String], hasher: &mut impl Ha
 /// The key's values, joined by `/`; in a key of several values `~` and `/` are written `~0` and `~1`, as in a JSON
 /// pointer. What is too long, or holds what CloudEvents forbids, is cut there and completed by `~` and a hash.
 fn subject(key: &ItemKey<'_>) -> String {
-    let text = match key.attributes() {
-        [only] => only.value.to_string(),
-        several => join(several.iter().map(|attribute| ("", &*attribute.value))),
+    let mut attributes = key.attributes();
+    let text = match (attributes.next(), attributes.next()) {
+        (Some(only), None) => only.value.to_string(),
+        _ => join(key.attributes().map(|attribute| ("", &*attribute.value))),
     };
     let whole = !text.is_empty() && !looks_completed(&text) && legal_within(&text, MAX_SUBJECT) == text.len();
     if whole { text } else { complete(&text, &canonical(key)) }
@@ -71,7 +72,7 @@ fn partition_key(key: &ItemKey<'_>) -> String {
 
 /// `S:order-1001/N:7`: each value with its type, escaped as in a JSON pointer, partition key first.
 fn canonical(key: &ItemKey<'_>) -> String {
-    join(key.attributes().iter().map(|attribute| (prefix(attribute.kind), &*attribute.value)))
+    join(key.attributes().map(|attribute| (prefix(attribute.kind), &*attribute.value)))
 }
 
 fn prefix(kind: KeyType) -> &'static str {

@@ -5,10 +5,16 @@
 
 pub mod aws;
 pub mod connect;
-pub mod metered;
-
+#[cfg(test)]
+mod embedded;
 mod errors;
-mod raw_answer;
+#[cfg(test)]
+mod fake;
+mod interceptors;
+pub mod metered;
+mod raw_get_records;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -118,7 +124,8 @@ pub struct CallError {
     pub operation: &'static str,
     /// What the failure asks for.
     pub kind: ErrorKind,
-    /// AWS's error code where there was one, else `timeout`, `connect`, `malformed` or `other`: a metric label.
+    /// AWS's error code where there was one, else `credentials`, `timeout`, `connect`, `malformed`, `http-<status>` or
+    /// `other`: a metric label.
     pub code: String,
     /// What happened, with its causes, in one line; no secret.
     pub message: String,

@@ -120,3 +120,60 @@ pub enum Position {
     /// Behind this record.
     After(SequenceNumber),
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn number(text: &str) -> SequenceNumber {
+        text.parse().expect("digits")
+    }
+
+    #[test]
+    fn numbers_of_different_lengths_compare_as_integers() {
+        let ascending = ["0", "9", "10", "300000000000000499659", "1111000000000001234567890", &"9".repeat(40)];
+        for (lower, higher) in ascending.iter().zip(&ascending[1..]) {
+            assert!(number(lower) < number(higher), "{lower} {higher}");
+        }
+    }
+
+    #[test]
+    fn leading_zeros_are_kept_and_count_for_nothing() {
+        let padded = number("000000000000000000001");
+        assert_eq!(padded, number("1"));
+        assert_eq!(padded.as_str(), "000000000000000000001");
+    }
+
+    #[test]
+    fn what_is_no_number_is_refused() {
+        for text in ["", " 1", "-1", "+1", "1e3", "1.0", "x", "１", &"1".repeat(41)] {
+            assert_eq!(text.parse::<SequenceNumber>(), Err(InvalidSequenceNumber), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_stored_number_is_read_back_as_it_was_sent() {
+        let sent = number("000000000000000000001");
+        let stored = serde_json::to_string(&sent).expect("JSON");
+        assert_eq!(stored, r#""000000000000000000001""#);
+        let read: SequenceNumber = serde_json::from_str(&stored).expect("a number");
+        assert_eq!(read.as_str(), sent.as_str());
+        assert!(serde_json::from_str::<SequenceNumber>(r#""1x""#).is_err());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn order_is_that_of_integers(left in any::<(u128, u32)>(), right in any::<(u128, u32)>(), zeros in 0..3_usize) {
+            let [left, right] = [left, right].map(|(digits, shift)| digits >> (shift % 128));
+            let (padded, plain) = (number(&format!("{}{left}", "0".repeat(zeros % 2))), number(&right.to_string()));
+            prop_assert_eq!(padded.cmp(&plain), left.cmp(&right));
+            prop_assert_eq!(padded.padded().cmp(&plain.padded()), left.cmp(&right));
+            prop_assert_eq!(padded == plain, left == right);
+            prop_assert_eq!(padded.padded().len(), MAX_DIGITS);
+        }
+    }
+}

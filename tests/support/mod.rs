@@ -1,5 +1,5 @@
 //! What behaviour tests are made of: a scripted AWS, a scripted sink, the real binary, and an oracle that knows every write.
-#![allow(dead_code)] // no test uses all of it
+#![allow(dead_code, unused_imports)] // no test uses all of it
 #![allow(clippy::unwrap_used)] // a test that cannot go on has failed
 
 pub mod adapter;

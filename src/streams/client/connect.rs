@@ -1,88 +1,142 @@
-//! Sets up the AWS clients: credentials, region, endpoints, timeouts.
+//! How this program gets at AWS: credentials, regions, endpoints, timeouts, connections.
 //!
-//! All that the SDK documents works as documented, because the SDK itself reads it: the default credential chain,
-//! profiles, `AWS_ENDPOINT_URL*`, FIPS and dual-stack. On top come an assumed role and the region of an ARN.
+//! All of it is the SDK's default chain, read once from the environment and the profile: environment variables, profile
+//! (SSO and credential processes included), web identity (IRSA), ECS and Pod Identity, the machine's metadata service;
+//! `AWS_ENDPOINT_URL` and its forms for one service, FIPS and dual-stack endpoints, proxies. Only two variables are ours,
+//! `AWS_ASSUME_ROLE_ARN` and `AWS_ASSUME_ROLE_EXTERNAL_ID`; they come in as [`AwsSettings`].
+//!
+//! [`Connections`] is loaded once. Its clients, one a region, share credentials and the pool of connections.
 
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::tls::Provider;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::{Builder, ConnectorBuilder};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
 use super::aws::AwsClient;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
-const OPERATION_TIMEOUT: Duration = Duration::from_secs(40);
-/// Short repetitions inside a call; longer outages are the reader's business.
+/// Attempts a call, the first one included.
 const ATTEMPTS: u32 = 3;
-/// The name under which the assumed role's calls appear in CloudTrail.
+/// A connection, TLS included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// One attempt, to the answer's last byte: a page may have a megabyte and come from another continent.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
+/// A call with all its attempts and the pauses between them.
+const CALL_TIMEOUT: Duration = Duration::from_secs(40);
+/// What CloudTrail shows as the session's name where a role is assumed.
 const SESSION_NAME: &str = "dynamodb-streams-adapter";
 
-/// What the environment says beyond the SDK's own variables.
+/// What the environment says about AWS beyond the SDK's own variables.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AwsSettings {
-    /// A role to assume with the default credentials.
+    /// `AWS_ASSUME_ROLE_ARN`: the role to take on, with whatever credentials the default chain finds.
     pub assume_role_arn: Option<String>,
-    /// The external id that the role's trust policy asks for.
+    /// `AWS_ASSUME_ROLE_EXTERNAL_ID`: what the role's owner asks for besides.
     pub assume_role_external_id: Option<String>,
 }
 
-/// Why no client could be made.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ConnectError {
-    /// A table was given by name and no region is configured.
-    #[error("no region is known for table {0}: set AWS_REGION, or give the table's ARN")]
-    NoRegion(String),
-}
+/// Nothing says which region to talk to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no AWS region is known: set AWS_REGION, or give TABLE as an ARN, which names its region")]
+pub struct NoRegion;
 
-/// One set of credentials and connections for clients of any region.
+/// Configuration, credentials and connections for clients of any region.
 #[derive(Debug, Clone)]
-pub struct Aws {
+pub struct Connections {
     config: SdkConfig,
 }
 
-impl Aws {
-    /// Reads the environment and profiles. No call is made to AWS's services before the first request needs it.
-    pub async fn load(settings: &AwsSettings) -> Self {
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .operation_attempt_timeout(ATTEMPT_TIMEOUT)
-            .operation_timeout(OPERATION_TIMEOUT)
-            .build();
-        let config = aws_config::defaults(BehaviorVersion::latest())
-            .timeout_config(timeouts)
-            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
-            .load()
-            .await;
-        Self { config: assume_role(config, settings).await }
+impl Connections {
+    /// Reads the environment and the profile. Asks the network for nothing, save the machine's metadata service for its
+    /// region, and that only if `region` is `None` and neither environment nor profile names one.
+    ///
+    /// `region`: the default for [`client`](Self::client), instead of the SDK's own search for one.
+    pub async fn load(settings: &AwsSettings, region: Option<&str>) -> Self {
+        Self::load_with(aws_config::defaults(BehaviorVersion::latest()).http_client(http_client()), settings, region)
+            .await
     }
 
-    /// A client for one table: in the region of its ARN, else in the configured one.
+    async fn load_with(loader: ConfigLoader, settings: &AwsSettings, region: Option<&str>) -> Self {
+        let loader =
+            loader.timeout_config(timeouts()).retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS));
+        let loader = match region {
+            Some(region) => loader.region(Region::new(region.to_owned())),
+            None => loader,
+        };
+        let config = loader.load().await;
+        match &settings.assume_role_arn {
+            Some(role) => Self { config: in_role(config, role, settings.assume_role_external_id.as_deref()).await },
+            None => Self { config },
+        }
+    }
+
+    /// What a client of `region`, or of the default region, is built from.
     ///
     /// # Errors
-    /// When no region is known.
-    pub fn client(&self, table: &str, region: Option<&str>) -> Result<AwsClient, ConnectError> {
-        let region = region
-            .map(|region| Region::new(region.to_owned()))
-            .or_else(|| self.config.region().cloned())
-            .ok_or_else(|| ConnectError::NoRegion(table.to_owned()))?;
-        Ok(AwsClient::new(&self.config.to_builder().region(region).build()))
+    /// [`NoRegion`] where there is neither.
+    pub fn config(&self, region: Option<&str>) -> Result<SdkConfig, NoRegion> {
+        match region {
+            Some(region) => Ok(self.config.to_builder().region(Region::new(region.to_owned())).build()),
+            None if self.config.region().is_some() => Ok(self.config.clone()),
+            None => Err(NoRegion),
+        }
+    }
+
+    /// The client for `region`, such as an ARN names it, or for the default region.
+    ///
+    /// # Errors
+    /// [`NoRegion`] where there is neither.
+    pub fn client(&self, region: Option<&str>) -> Result<AwsClient, NoRegion> {
+        Ok(AwsClient::new(&self.config(region)?))
     }
 }
 
-async fn assume_role(config: SdkConfig, settings: &AwsSettings) -> SdkConfig {
-    let Some(role) = &settings.assume_role_arn else {
-        return config;
+/// A client of one region: [`Connections::load`] and [`Connections::client`] in one step.
+///
+/// # Errors
+/// [`NoRegion`] where neither `region` nor the SDK's search names one.
+pub async fn connect(settings: &AwsSettings, region: Option<&str>) -> Result<AwsClient, NoRegion> {
+    Connections::load(settings, region).await.client(None)
+}
+
+/// The same configuration with the role's credentials in the place of those that it had.
+async fn in_role(config: SdkConfig, role: &str, external_id: Option<&str>) -> SdkConfig {
+    let provider = AssumeRoleProvider::builder(role).configure(&config).session_name(SESSION_NAME);
+    let provider = match external_id {
+        Some(id) => provider.external_id(id),
+        None => provider,
     };
-    let mut provider = AssumeRoleProvider::builder(role).session_name(SESSION_NAME).configure(&config);
-    if let Some(external_id) = &settings.assume_role_external_id {
-        provider = provider.external_id(external_id);
-    }
-    let provider = provider.build().await;
-    config
-        .into_builder()
-        .credentials_provider(aws_credential_types::provider::SharedCredentialsProvider::new(provider))
+    let provider = SharedCredentialsProvider::new(provider.build().await);
+    config.into_builder().credentials_provider(provider).build()
+}
+
+fn timeouts() -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+        .operation_timeout(CALL_TIMEOUT)
         .build()
 }
+
+/// The SDK's default client as one value, so that everybody shares its connections; by itself every client would make
+/// its own and read the system's root certificates again.
+fn http_client() -> SharedHttpClient {
+    Builder::new().build_with_connector_fn(|settings, components| {
+        let mut connector = ConnectorBuilder::default()
+            .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+            .proxy_config(ProxyConfig::from_env());
+        connector.set_connector_settings(settings.cloned());
+        connector.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
+        connector.build()
+    })
+}
+
+#[cfg(test)]
+mod tests;

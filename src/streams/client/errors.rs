@@ -1,117 +1,192 @@
-//! What the SDK's errors ask for.
+//! The SDK's errors in this program's terms: what a failure asks for, a label for metrics, one line for a person.
 
 use std::error::Error;
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_dynamodbstreams::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodbstreams::operation::RequestId as _;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use super::{CallError, ErrorKind};
+use crate::streams::wire::MalformedPage;
 
-/// Messages are cut here: some services send whole requests back, headers included.
-const MAX_MESSAGE: usize = 600;
+/// Longer messages are cut: some services repeat the whole request.
+const MESSAGE_MAX_CHARS: usize = 1000;
 
-/// Turns what the SDK says into what a reader must know.
-pub(super) fn call_error<E>(operation: &'static str, error: &SdkError<E, HttpResponse>) -> CallError
+/// Codes that mean that AWS does not know the caller or does not let it.
+///
+/// Source: "Common errors" of the DynamoDB and STS API references; both spellings of a code where services differ.
+const DENIED: [&str; 15] = [
+    "AccessDenied",
+    "AccessDeniedException",
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "IncompleteSignature",
+    "IncompleteSignatureException",
+    "InvalidClientTokenId",
+    "InvalidSignatureException",
+    "MissingAuthenticationToken",
+    "MissingAuthenticationTokenException",
+    "NotAuthorized",
+    "OptInRequired",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClient",
+    "UnrecognizedClientException",
+];
+
+/// Codes that mean "called too often"; the streams' `LimitExceededException` is a kind of its own.
+const THROTTLED: [&str; 6] = [
+    "ProvisionedThroughputExceededException",
+    "RequestLimitExceeded",
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequestsException",
+];
+
+/// Translates what the SDK returned for `operation`, named as IAM names it.
+pub(super) fn call_error<E>(operation: &'static str, error: SdkError<E, HttpResponse>) -> CallError
 where
-    E: ProvideErrorMetadata + Error + 'static,
+    E: ProvideErrorMetadata + Error + Send + Sync + 'static,
 {
-    let no_credentials = matches!(error, SdkError::ConstructionFailure(_) | SdkError::DispatchFailure(_))
-        && chain(error).any(|cause| cause.is::<CredentialsError>());
-    let code = if no_credentials { "NoCredentials".to_owned() } else { code(error) };
-    let kind = kind(&code);
-    let mut message = one_line(error);
-    if kind == ErrorKind::Denied {
-        message.push_str(&advice(operation, &code));
-    }
+    let (kind, code) = classify(&error);
+    let message = one_line(&message(operation, &error, kind));
     CallError { operation, kind, code, message }
 }
 
-/// An answer that arrived and makes no sense.
-pub(super) fn malformed(operation: &'static str, error: &dyn Error) -> CallError {
-    CallError { operation, kind: ErrorKind::Other, code: "malformed".to_owned(), message: one_line(error) }
+/// An answer that the SDK accepted but that lacks what it must hold.
+pub(super) fn malformed(operation: &'static str, what: &str) -> CallError {
+    CallError { operation, kind: ErrorKind::Other, code: "malformed".into(), message: what.into() }
 }
 
-fn code<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> String {
-    let status = |response: &HttpResponse| match response.status().as_u16() {
-        200..=299 => "malformed".to_owned(),
-        status => format!("http-{status}"),
+fn classify<E>(error: &SdkError<E, HttpResponse>) -> (ErrorKind, String)
+where
+    E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+{
+    let code = match error {
+        SdkError::ServiceError(service) => return classify_service(service.err().code(), service.raw()),
+        _ if is_caused_by::<CredentialsError>(error) => return (ErrorKind::Denied, "credentials".into()),
+        _ if is_caused_by::<MalformedPage>(error) => "malformed",
+        SdkError::TimeoutError(_) => "timeout",
+        SdkError::DispatchFailure(failure) if failure.is_timeout() => "timeout",
+        SdkError::DispatchFailure(failure) if failure.is_io() => "connect",
+        _ => "other",
     };
-    match error {
-        SdkError::ServiceError(service) => match service.err().code() {
-            Some(code) => code.to_owned(),
-            None => status(service.raw()),
-        },
-        SdkError::ResponseError(response) => status(response.raw()),
-        SdkError::TimeoutError(_) => "timeout".to_owned(),
-        SdkError::DispatchFailure(failure) if failure.is_timeout() => "timeout".to_owned(),
-        SdkError::DispatchFailure(failure) if failure.is_io() => "connect".to_owned(),
-        _ => "other".to_owned(),
+    (ErrorKind::Other, code.into())
+}
+
+fn classify_service(code: Option<&str>, response: &HttpResponse) -> (ErrorKind, String) {
+    let status = response.status();
+    match code {
+        Some(code) => (kind_of(code), label(code)),
+        None if status.is_success() => (ErrorKind::Other, "malformed".into()),
+        None if status.as_u16() == 429 => (ErrorKind::Throttled, "http-429".into()),
+        None => (ErrorKind::Other, format!("http-{}", status.as_u16())),
     }
 }
 
-/// Source of the codes: "Common error types" of the DynamoDB API reference, and the errors of DynamoDB Streams.
-fn kind(code: &str) -> ErrorKind {
+fn kind_of(code: &str) -> ErrorKind {
     match code {
         "ExpiredIteratorException" => ErrorKind::ExpiredIterator,
         "TrimmedDataAccessException" => ErrorKind::Trimmed,
-        "ResourceNotFoundException" | "TableNotFoundException" => ErrorKind::NotFound,
+        "ResourceNotFoundException" => ErrorKind::NotFound,
         "LimitExceededException" => ErrorKind::LimitExceeded,
-        "ThrottlingException" | "Throttling" | "ProvisionedThroughputExceededException" | "RequestLimitExceeded" => {
-            ErrorKind::Throttled
-        }
-        "AccessDeniedException"
-        | "AccessDenied"
-        | "UnrecognizedClientException"
-        | "ExpiredTokenException"
-        | "ExpiredToken"
-        | "InvalidSignatureException"
-        | "SignatureDoesNotMatch"
-        | "MissingAuthenticationToken"
-        | "MissingAuthenticationTokenException"
-        | "InvalidClientTokenId"
-        | "IncompleteSignature"
-        | "IncompleteSignatureException"
-        | "OptInRequired"
-        | "NotAuthorized"
-        | "NoCredentials" => ErrorKind::Denied,
+        code if THROTTLED.contains(&code) => ErrorKind::Throttled,
+        code if DENIED.contains(&code) => ErrorKind::Denied,
         _ => ErrorKind::Other,
     }
 }
 
-fn advice(operation: &str, code: &str) -> String {
+/// A code comes from outside; as a metric's label it must be short and plain.
+fn label(code: &str) -> String {
+    let plain = !code.is_empty() && code.len() <= 64 && code.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if plain { code.into() } else { "other".into() }
+}
+
+fn message<E>(operation: &'static str, error: &SdkError<E, HttpResponse>, kind: ErrorKind) -> String
+where
+    E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+{
+    let mut message = match error {
+        SdkError::ServiceError(service) => said(service.err(), service.raw()),
+        other => causes(other),
+    };
+    if let Some(id) = error.request_id() {
+        message.push_str(&format!(" (request {id})"));
+    }
+    if kind == ErrorKind::Denied {
+        message.push_str("; ");
+        message.push_str(&advice(operation, error.code()));
+    }
+    message
+}
+
+/// What the service said, in its own words where it had any.
+fn said<E: ProvideErrorMetadata + Error + 'static>(error: &E, response: &HttpResponse) -> String {
+    let status = response.status().as_u16();
+    match (error.code(), error.message()) {
+        (Some(code), Some(message)) => format!("{code}: {message}"),
+        (Some(code), None) => format!("{code}, HTTP {status}"),
+        (None, _) => format!("HTTP {status} without an error code: {}", causes(error)),
+    }
+}
+
+fn advice(operation: &'static str, code: Option<&str>) -> String {
     match code {
-        "AccessDeniedException" | "AccessDenied" | "NotAuthorized" => {
-            format!("; allow dynamodb:{operation} for this identity")
+        Some(code) if code.starts_with("AccessDenied") || code == "NotAuthorized" => {
+            format!("allow the action dynamodb:{operation} in the IAM policy of this identity")
         }
-        "NoCredentials" => {
-            "; give the pod credentials: a service account's role, Pod Identity, or AWS_ACCESS_KEY_ID and \
-                            AWS_SECRET_ACCESS_KEY"
-                .to_owned()
-        }
-        _ => {
-            "; the credentials were not accepted: check that they are current, and the clock of this machine".to_owned()
-        }
+        Some(code) if code.starts_with("ExpiredToken") => "the credentials have expired: renew them".into(),
+        Some(_) => "AWS does not accept these credentials: check them and this machine's clock".into(),
+        None => "no credentials could be loaded: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the pod a \
+                 role (IRSA, Pod Identity), and check AWS_ASSUME_ROLE_ARN if that is set"
+            .into(),
     }
 }
 
-fn chain<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |error| (*error).source())
+/// The error and its causes, joined; a cause that its effect repeats is left out.
+fn causes(error: &(dyn Error + 'static)) -> String {
+    let mut text = String::new();
+    for cause in chain(error).map(ToString::to_string) {
+        if text.contains(&cause) {
+            continue;
+        }
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&cause);
+    }
+    text
 }
 
-/// An error and its causes; only each one's first line, and none that only repeats the one before.
-fn one_line(error: &dyn Error) -> String {
-    let mut message = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let text = error.to_string();
-        let line = text.lines().next().unwrap_or_default();
-        if !message.contains(line) {
-            message.push_str(": ");
-            message.push_str(line);
+fn is_caused_by<T: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
+    chain(error).any(|cause| cause.is::<T>())
+}
+
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| (*error).source())
+}
+
+fn one_line(text: &str) -> String {
+    let plain = text.chars().map(|letter| if letter.is_control() { ' ' } else { letter });
+    plain.take(MESSAGE_MAX_CHARS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_is_short_and_plain() {
+        assert_eq!(label("ThrottlingException"), "ThrottlingException");
+        for code in ["", "<html>", "two words", "line\nfeed", &"a".repeat(65)] {
+            assert_eq!(label(code), "other", "{code}");
         }
-        cause = error.source();
     }
-    let line = message.lines().next().unwrap_or_default();
-    line.chars().take(MAX_MESSAGE).collect()
+
+    #[test]
+    fn a_message_is_one_line_of_bounded_length() {
+        assert_eq!(one_line("a\r\nb\u{0}c"), "a  b c");
+        assert_eq!(one_line(&"é".repeat(5000)).chars().count(), MESSAGE_MAX_CHARS);
+    }
 }

@@ -1,175 +1,204 @@
-//! The key of an item, decoded from a record's `Keys`.
+//! The key of the item that a record is about.
+//!
+//! An item keeps its key for life, so records with the same key belong into the same lane. The order in which AWS
+//! sends a key's two attributes means nothing; neither the order of [`ItemKey::attributes`] nor
+//! [`ItemKey::lane_hash`] depends on it.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::hash::{BuildHasher, Hash};
 
-use serde::Deserialize;
-use serde::de::{self, Deserializer, MapAccess, Visitor};
+use super::keys;
 
-/// The type of a key's attribute.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum KeyType {
-    /// `S`
-    String,
-    /// `N`, as decimal text
-    Number,
-    /// `B`, as base64 text
-    Binary,
+/// A key's attributes, decoded, partition key first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ItemKey<'a> {
+    first: KeyAttribute<'a>,
+    second: Option<KeyAttribute<'a>>,
 }
 
 /// One attribute of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyAttribute<'a> {
-    /// Its name.
+    /// The attribute's name.
     pub name: Cow<'a, str>,
-    /// Its type.
+    /// The type of its value.
     pub kind: KeyType,
-    /// Its value: text, a decimal number, or base64.
+    /// Its value: text, the decimal text of a number, or base64.
     pub value: Cow<'a, str>,
 }
 
-/// An item's key: one attribute or two.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ItemKey<'a>(Vec<KeyAttribute<'a>>);
+/// The types that a key attribute can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize)]
+pub enum KeyType {
+    /// `S`
+    #[serde(rename = "S")]
+    String,
+    /// `N`
+    #[serde(rename = "N")]
+    Number,
+    /// `B`
+    #[serde(rename = "B")]
+    Binary,
+}
 
-/// The text is not a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("its Keys are not one or two attributes of type S, N or B")]
-pub struct InvalidKey;
+impl KeyType {
+    /// The name on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::String => "S",
+            Self::Number => "N",
+            Self::Binary => "B",
+        }
+    }
+}
+
+/// The text is no item's key. It never repeats the key's values.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidKey {
+    /// Not one or two attributes with one value each.
+    #[error("Keys is not an object of one or two attributes, each with exactly one text as S, N or B")]
+    Shape,
+    /// Two attributes of one name.
+    #[error("Keys names one attribute twice")]
+    NamedTwice,
+    /// A binary value that cannot be decoded.
+    #[error("the value of key attribute {name:?} is not base64")]
+    NotBase64 {
+        /// The attribute's name.
+        name: String,
+    },
+}
 
 impl<'a> ItemKey<'a> {
-    /// Decodes a record's `Keys`. Attributes come in the order of `schema`, and by name where it does not list them.
+    /// Decodes the text of a record's `Keys`. `schema` names the key's attributes, partition key first; where it does
+    /// not name exactly the attributes at hand, they come in the byte order of their names.
     ///
     /// # Errors
-    /// When it is not an object of one or two attributes of type `S`, `N` or `B`.
-    pub fn parse(keys: &'a str, schema: &[String]) -> Result<Self, InvalidKey> {
-        let Attributes(mut attributes) = serde_json::from_str(keys).map_err(|_| InvalidKey)?;
-        if attributes.is_empty() || attributes.len() > 2 {
-            return Err(InvalidKey);
-        }
-        let place = |attribute: &KeyAttribute<'_>| {
-            schema.iter().position(|name| *name == attribute.name).unwrap_or(schema.len())
+    /// [`InvalidKey`]; never for the `Keys` of a [`Record`](super::Record), which has been checked.
+    pub fn parse<S: AsRef<str>>(keys: &'a str, schema: &[S]) -> Result<Self, InvalidKey> {
+        let (first, second) = keys::parse(keys)?;
+        let Some(second) = second else {
+            return Ok(Self { first, second: None });
         };
-        if let [first, second] = attributes.as_slice()
-            && (place(first), &first.name) > (place(second), &second.name)
-        {
-            attributes.swap(0, 1);
-        }
-        Ok(Self(attributes))
-    }
-
-    /// The attributes, partition key first.
-    pub fn attributes(&self) -> &[KeyAttribute<'a>] {
-        &self.0
-    }
-}
-
-struct Attributes<'a>(Vec<KeyAttribute<'a>>);
-
-impl<'de> Deserialize<'de> for Attributes<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(AttributesVisitor)
-    }
-}
-
-struct AttributesVisitor;
-
-impl<'de> Visitor<'de> for AttributesVisitor {
-    type Value = Attributes<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut attributes = Vec::with_capacity(2);
-        while let Some((Text(name), Typed { kind, value })) = map.next_entry()? {
-            attributes.push(KeyAttribute { name, kind, value });
-        }
-        Ok(Attributes(attributes))
-    }
-}
-
-/// A text that is borrowed unless it has escapes.
-#[derive(Deserialize)]
-#[serde(transparent)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
-struct Typed<'a> {
-    kind: KeyType,
-    value: Cow<'a, str>,
-}
-
-impl<'de> Deserialize<'de> for Typed<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(TypedVisitor)
-    }
-}
-
-struct TypedVisitor;
-
-impl<'de> Visitor<'de> for TypedVisitor {
-    type Value = Typed<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an attribute of type S, N or B")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let (Text(kind), Text(value)) = map.next_entry()?.ok_or_else(|| de::Error::custom("no type"))?;
-        let kind = match &*kind {
-            "S" => KeyType::String,
-            "N" => KeyType::Number,
-            "B" => KeyType::Binary,
-            _ => return Err(de::Error::custom("another type")),
+        let swap = match schema {
+            [partition, sort] if [partition.as_ref(), sort.as_ref()] == [&*first.name, &*second.name] => false,
+            [partition, sort] if [partition.as_ref(), sort.as_ref()] == [&*second.name, &*first.name] => true,
+            _ => second.name < first.name,
         };
-        if map.next_entry::<de::IgnoredAny, de::IgnoredAny>()?.is_some() {
-            return Err(de::Error::custom("several types"));
+        let (first, second) = if swap { (second, first) } else { (first, second) };
+        Ok(Self { first, second: Some(second) })
+    }
+
+    /// The key's one or two attributes, in the order of the key schema.
+    pub fn attributes(&self) -> impl Iterator<Item = &KeyAttribute<'a>> + Clone {
+        std::iter::once(&self.first).chain(&self.second)
+    }
+
+    /// A hash of the key's content: the same for the same item, whatever the order on the wire or in the key schema.
+    pub fn lane_hash(&self, state: &impl BuildHasher) -> u64 {
+        state.hash_one(self.canonical().map(|attribute| attribute.map(KeyAttribute::content)))
+    }
+
+    /// The attributes in the byte order of their names.
+    fn canonical(&self) -> [Option<&KeyAttribute<'a>>; 2] {
+        match &self.second {
+            Some(second) if second.name < self.first.name => [Some(second), Some(&self.first)],
+            second => [Some(&self.first), second.as_ref()],
         }
-        Ok(Typed { kind, value })
+    }
+}
+
+impl KeyAttribute<'_> {
+    /// What makes two attributes the same; borrowed and owned text hash alike.
+    fn content(&self) -> impl Hash + use<'_> {
+        (&*self.name, self.kind, &*self.value)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::hash::RandomState;
 
-    fn schema(names: &[&str]) -> Vec<String> {
-        names.iter().map(|name| (*name).to_owned()).collect()
+    use super::{InvalidKey, ItemKey, KeyType};
+
+    const UNKNOWN: &[&str] = &[];
+
+    fn names(keys: &str, schema: &[&str]) -> Vec<String> {
+        let key = ItemKey::parse(keys, schema).expect("a key");
+        key.attributes().map(|attribute| attribute.name.clone().into_owned()).collect()
     }
 
     #[test]
-    fn the_partition_key_comes_first_whatever_the_order_on_the_wire() {
-        let schema = schema(&["orderId", "line"]);
+    fn attributes_come_in_the_order_of_the_key_schema() {
         for keys in [r#"{"line":{"N":"7"},"orderId":{"S":"a"}}"#, r#"{"orderId":{"S":"a"},"line":{"N":"7"}}"#] {
-            let key = ItemKey::parse(keys, &schema).unwrap();
-            let values: Vec<&str> = key.attributes().iter().map(|attribute| &*attribute.value).collect();
-            assert_eq!(values, ["a", "7"]);
+            assert_eq!(names(keys, &["orderId", "line"]), ["orderId", "line"]);
+            assert_eq!(names(keys, &["line", "orderId"]), ["line", "orderId"]);
+            assert_eq!(names(keys, UNKNOWN), ["line", "orderId"]);
+            assert_eq!(names(keys, &["orderId", "other"]), ["line", "orderId"]);
+            assert_eq!(names(keys, &["orderId"]), ["line", "orderId"]);
         }
+        assert_eq!(names(r#"{"only":{"S":"a"}}"#, &["other"]), ["only"]);
     }
 
     #[test]
-    fn escapes_are_decoded() {
-        let key = ItemKey::parse(r#"{"k\u0041":{"S":"a\"\u00e9\n"}}"#, &[]).unwrap();
-        assert_eq!(key.attributes()[0].name, "kA");
-        assert_eq!(key.attributes()[0].value, "a\"é\n");
+    fn values_are_decoded_and_binary_stays_base64() {
+        let key = ItemKey::parse(r#"{"\u0061\"":{"S":"\u00e9\n"}, "b" : { "B" : "q83\/" }}"#, UNKNOWN).expect("a key");
+        let attributes: Vec<_> = key.attributes().map(|a| (&*a.name, a.kind, &*a.value)).collect();
+        assert_eq!(attributes, [("a\"", KeyType::String, "é\n"), ("b", KeyType::Binary, "q83/")]);
+    }
+
+    #[test]
+    fn the_same_item_has_the_same_lane_whatever_the_order_or_the_escapes() {
+        let state = RandomState::new();
+        let spellings = [r#"{"a":{"S":"x"},"b":{"N":"1"}}"#, r#"{"b":{"N":"1"},"a":{"S":"\u0078"}}"#];
+        let schemas: [&[&str]; 3] = [UNKNOWN, &["a", "b"], &["b", "a"]];
+        let lanes =
+            spellings.iter().flat_map(|keys| schemas.map(|schema| ItemKey::parse(keys, schema).expect("a key")));
+        let mut lanes: Vec<u64> = lanes.map(|key| key.lane_hash(&state)).collect();
+        lanes.dedup();
+        assert_eq!(lanes.len(), 1);
+    }
+
+    #[test]
+    fn items_that_differ_only_a_little_have_lanes_of_their_own() {
+        let state = RandomState::new();
+        let keys = [
+            r#"{"a":{"S":"1"}}"#,
+            r#"{"a":{"N":"1"}}"#,
+            r#"{"b":{"S":"1"}}"#,
+            r#"{"a":{"S":"1"},"b":{"S":"2"}}"#,
+            r#"{"a":{"S":"2"},"b":{"S":"1"}}"#,
+            r#"{"a":{"S":"12"},"b":{"S":""}}"#,
+            r#"{"a":{"S":""},"b":{"S":"12"}}"#,
+        ];
+        let lanes: std::collections::HashSet<u64> =
+            keys.iter().map(|keys| ItemKey::parse(keys, UNKNOWN).expect("a key").lane_hash(&state)).collect();
+        assert_eq!(lanes.len(), keys.len());
     }
 
     #[test]
     fn what_is_no_key_is_refused() {
-        for keys in [
-            "null",
+        let shapes = [
             "{}",
             "[]",
+            "null",
             r#"{"a":{}}"#,
-            r#"{"a":{"S":1}}"#,
-            r#"{"a":{"BOOL":true}}"#,
-            r#"{"a":{"S":"1","N":"1"}}"#,
-            r#"{"a":"1"}"#,
-            r#"{"a":{"S":"1"},"b":{"S":"1"},"c":{"S":"1"}}"#,
+            r#"{"a":{"S":7}}"#,
+            r#"{"a":{"S":null}}"#,
+            r#"{"a":{"BOOL":"true"}}"#,
+            r#"{"a":{"S":"x","N":"1"}}"#,
+            r#"{"a":{"S":"x"},"b":{"S":"x"},"c":{"S":"x"}}"#,
             r#"{"a":{"S":"\ud800"}}"#,
-        ] {
-            assert_eq!(ItemKey::parse(keys, &[]), Err(InvalidKey), "{keys}");
+            r#"{"a":{"S":"x"}} "trailing""#,
+        ];
+        for keys in shapes {
+            assert_eq!(ItemKey::parse(keys, UNKNOWN), Err(InvalidKey::Shape), "{keys}");
+        }
+        let twice = r#"{"a":{"S":"x"},"\u0061":{"S":"y"}}"#;
+        assert_eq!(ItemKey::parse(twice, UNKNOWN), Err(InvalidKey::NamedTwice));
+        for value in ["q83", "q83?", "a===", "*"] {
+            let keys = format!(r#"{{"a":{{"B":"{value}"}}}}"#);
+            assert_eq!(ItemKey::parse(&keys, UNKNOWN), Err(InvalidKey::NotBase64 { name: "a".into() }), "{value}");
         }
     }
 }

@@ -1,0 +1,174 @@
+//! One change of one item.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+
+use super::Operation;
+use super::text::{Span, text_of};
+use crate::streams::position::SequenceNumber;
+
+/// What a record costs besides its own bytes: this struct, and about as much again for the handle that shares its
+/// page and the allocator's slack.
+const OVERHEAD: usize = size_of::<Record>() + 64;
+
+/// Who deletes expired items.
+///
+/// Source: "Time to Live with DynamoDB Streams" in the DynamoDB developer guide.
+const TTL_IDENTITY: Identity<'static> =
+    Identity { principal_id: Some("dynamodb.amazonaws.com"), kind: Some("Service") };
+
+/// One change of one item, as views into the page that brought it.
+///
+/// It keeps its page's memory alive; [`detach`](Self::detach) ends that. Printed for debugging it shows no item data.
+#[derive(Clone)]
+pub struct Record {
+    /// The record's own text, and behind it the content of members that were sent with escapes.
+    pub(super) bytes: Bytes,
+    pub(super) len: usize,
+    pub(super) operation: Operation,
+    pub(super) sequence_number: SequenceNumber,
+    pub(super) created_at: Option<i64>,
+    pub(super) size_bytes: Option<u64>,
+    pub(super) event_id: Span,
+    pub(super) keys: Span,
+    pub(super) new_image: Option<Span>,
+    pub(super) old_image: Option<Span>,
+    pub(super) event_version: Option<Span>,
+    pub(super) event_source: Option<Span>,
+    pub(super) region: Option<Span>,
+    pub(super) view_type: Option<Span>,
+    pub(super) identity: Option<(Option<Span>, Option<Span>)>,
+}
+
+/// Who made a change, where that was not the application: `userIdentity` on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity<'a> {
+    /// `PrincipalId` on the wire.
+    pub principal_id: Option<&'a str>,
+    /// `Type` on the wire.
+    pub kind: Option<&'a str>,
+}
+
+impl Record {
+    /// `eventID`: globally unique, and the same at every read.
+    pub fn event_id(&self) -> &str {
+        self.event_id.of(&self.bytes)
+    }
+
+    /// What happened to the item.
+    pub fn operation(&self) -> Operation {
+        self.operation
+    }
+
+    /// `eventName`: `INSERT`, `MODIFY` or `REMOVE`.
+    pub fn operation_name(&self) -> &'static str {
+        self.operation.name()
+    }
+
+    /// `eventVersion`.
+    pub fn event_version(&self) -> Option<&str> {
+        self.text(self.event_version)
+    }
+
+    /// `eventSource`: `aws:dynamodb`.
+    pub fn event_source(&self) -> Option<&str> {
+        self.text(self.event_source)
+    }
+
+    /// `awsRegion`.
+    pub fn region(&self) -> Option<&str> {
+        self.text(self.region)
+    }
+
+    /// The record's place in its shard.
+    pub fn sequence_number(&self) -> SequenceNumber {
+        self.sequence_number
+    }
+
+    /// `ApproximateCreationDateTime`, which AWS rounds down to the second; absent where none was sent.
+    pub fn created_at(&self) -> Option<SystemTime> {
+        let since_epoch = Duration::from_millis(u64::try_from(self.created_at?).ok()?);
+        SystemTime::UNIX_EPOCH.checked_add(since_epoch)
+    }
+
+    /// The same in milliseconds since 1970.
+    pub fn created_at_millis(&self) -> Option<i64> {
+        self.created_at
+    }
+
+    /// The item's key, raw JSON text: known to be one or two attributes with one S, N or B each. See
+    /// [`ItemKey`](super::item_key::ItemKey).
+    pub fn keys(&self) -> &str {
+        self.keys.of(&self.bytes)
+    }
+
+    /// The item after the change, raw JSON text of an object exactly as it was sent.
+    pub fn new_image(&self) -> Option<&str> {
+        self.text(self.new_image)
+    }
+
+    /// The item before the change, raw JSON text of an object exactly as it was sent.
+    pub fn old_image(&self) -> Option<&str> {
+        self.text(self.old_image)
+    }
+
+    /// `SizeBytes`, AWS's own measure of the record.
+    pub fn size_bytes(&self) -> Option<u64> {
+        self.size_bytes
+    }
+
+    /// `StreamViewType`: `KEYS_ONLY`, `NEW_IMAGE`, `OLD_IMAGE` or `NEW_AND_OLD_IMAGES`.
+    pub fn view_type(&self) -> Option<&str> {
+        self.text(self.view_type)
+    }
+
+    /// `userIdentity`; absent on changes that the application made.
+    pub fn identity(&self) -> Option<Identity<'_>> {
+        let (principal_id, kind) = self.identity?;
+        Some(Identity { principal_id: self.text(principal_id), kind: self.text(kind) })
+    }
+
+    /// Whether DynamoDB itself removed the item because its time to live had passed.
+    pub fn is_ttl_delete(&self) -> bool {
+        self.operation == Operation::Remove && self.identity() == Some(TTL_IDENTITY)
+    }
+
+    /// The whole record, raw JSON text exactly as it was sent.
+    pub fn raw(&self) -> &str {
+        text_of(&self.bytes[..self.len])
+    }
+
+    /// Bytes of [`raw`](Self::raw); never 0.
+    #[expect(clippy::len_without_is_empty, reason = "no record is empty")]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Bytes of memory to count for holding this record: its text and a fixed overhead. The sum over a page's records
+    /// is at least the page's own memory, as long as that is mostly records.
+    pub fn cost(&self) -> usize {
+        self.bytes.len() + OVERHEAD
+    }
+
+    /// Copies the record out of its page, so that the page's memory can be freed while this record must be kept.
+    pub fn detach(&mut self) {
+        self.bytes = Bytes::copy_from_slice(&self.bytes);
+    }
+
+    fn text(&self, span: Option<Span>) -> Option<&str> {
+        span.map(|span| span.of(&self.bytes))
+    }
+}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record")
+            .field("event_id", &self.event_id())
+            .field("operation", &self.operation)
+            .field("sequence_number", &self.sequence_number)
+            .field("len", &self.len)
+            .finish_non_exhaustive()
+    }
+}
