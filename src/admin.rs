@@ -1,10 +1,12 @@
 //! The port for people and machines that watch: probes, metrics, status.
 //!
 //! Contract: it answers from what is known, without asking AWS or the sink, so a probe never hangs on their account. It
-//! shows no item data and no secrets. Other paths than those here are 404, other methods than GET and HEAD 405.
+//! shows no item data and no secrets. Other paths than those here are 404, other methods than GET and HEAD 405. No client
+//! can keep others from being answered.
+
+mod server;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -17,9 +19,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
-
-/// How long answers that have begun may take when the process ends.
-const GRACE: Duration = Duration::from_millis(500);
 
 /// What the port shows.
 pub struct Admin {
@@ -38,13 +37,7 @@ pub struct Admin {
 /// # Errors
 /// When the port cannot be served any more.
 pub async fn serve(listener: TcpListener, admin: Arc<Admin>, stop: CancellationToken) -> std::io::Result<()> {
-    let ended = stop.clone();
-    let server = axum::serve(listener, router(admin)).with_graceful_shutdown(async move { stop.cancelled().await });
-    tokio::select! {
-        served = server => served,
-        // A client that never finishes its request must not hold up the end.
-        () = async { ended.cancelled().await; tokio::time::sleep(GRACE).await } => Ok(()),
-    }
+    server::serve(listener, router(admin), server::Limits::default(), stop).await
 }
 
 fn router(admin: Arc<Admin>) -> Router {
@@ -61,7 +54,12 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/q/health/started", get(started))
         .route("/metrics", get(metrics))
         .route("/status", get(status))
+        .fallback(nothing)
         .with_state(admin)
+}
+
+async fn nothing() -> Response {
+    (StatusCode::NOT_FOUND, "nothing here; / lists what there is\n").into_response()
 }
 
 async fn index() -> &'static str {
@@ -113,57 +111,4 @@ async fn status(State(admin): State<Arc<Admin>>) -> Response {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use axum::body::Body;
-    use axum::http::Request;
-    use hyper::service::Service;
-    use hyper_util::service::TowerToHyperService;
-
-    fn admin() -> Arc<Admin> {
-        Arc::new(Admin {
-            health: Arc::default(),
-            metrics: Metrics::new("1", "r").unwrap(),
-            refresh: Box::new(|| {}),
-            status: Box::new(|| serde_json::json!({"tables": []})),
-        })
-    }
-
-    async fn get_status(admin: &Arc<Admin>, path: &str) -> u16 {
-        let service = TowerToHyperService::new(router(admin.clone()));
-        let request = Request::builder().uri(path).body(Body::empty()).unwrap();
-        service.call(request).await.unwrap().status().as_u16()
-    }
-
-    #[tokio::test]
-    async fn probes_answer_under_every_name_that_controllers_use() {
-        let admin = admin();
-        let table = admin.health.table("orders");
-        let ready = ["/readyz", "/readiness", "/q/health/ready", "/health", "/startupz", "/q/health/started"];
-        let live = ["/livez", "/healthz", "/q/health/live"];
-        for path in ready {
-            assert_eq!(get_status(&admin, path).await, 503, "{path}");
-        }
-        table.is_ready();
-        for path in ready {
-            assert_eq!(get_status(&admin, path).await, if path == "/health" { 204 } else { 200 }, "{path}");
-        }
-        for path in live {
-            assert_eq!(get_status(&admin, path).await, 200, "{path}");
-        }
-        admin.health.is_fatal("a task ended");
-        for path in live.iter().chain(&ready[..4]) {
-            assert_eq!(get_status(&admin, path).await, 503, "{path}");
-        }
-        assert_eq!(get_status(&admin, "/startupz").await, 200, "started once is started");
-        assert_eq!(get_status(&admin, "/nowhere").await, 404);
-    }
-
-    #[tokio::test]
-    async fn metrics_and_status_are_served() {
-        let admin = admin();
-        for path in ["/metrics", "/status", "/"] {
-            assert_eq!(get_status(&admin, path).await, 200, "{path}");
-        }
-    }
-}
+mod tests;

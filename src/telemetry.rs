@@ -15,11 +15,16 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use self::health::{Obstacle, TableHealth};
+use self::health::{Obstacle, Over, Path, TableHealth};
 use self::metrics::{Metrics, TableMetrics};
 use self::repeated::Repeated;
 use crate::streams::client::{CallError, ErrorKind};
 use crate::streams::lineage::Counts;
+
+/// What lasts at least so long is worth a line when it ends.
+const LONG: Duration = Duration::from_secs(10);
+
+const CHECKPOINT: &str = "checkpoint";
 
 /// All that one table says about itself.
 pub struct TableTelemetry {
@@ -72,26 +77,50 @@ impl TableTelemetry {
     }
 
     /// A call to AWS took so long and ended so: `records`, `empty`, `ok` or the error's code.
-    pub fn aws_call(&self, operation: &str, result: &str, took: Duration) {
+    pub fn aws_call(&self, operation: &'static str, result: &str, took: Duration) {
         self.metrics.aws_calls.with_label_values(&[&*self.table, operation, result]).inc();
         self.metrics.aws_call_duration.with_label_values(&[&*self.table, operation]).observe(took.as_secs_f64());
+        if self.health.is_hindered(Obstacle::Aws) {
+            self.aws_recovered(self.clear(operation, result));
+        }
     }
 
-    /// AWS answered what reading needs: whatever it refused before is over.
+    /// AWS answered what reading needs: there is something to read, and what it has not refused for long is over.
     pub fn aws_answered(&self) {
+        self.health.is_reading();
         if self.health.is_hindered(Obstacle::Aws) {
-            self.health.cleared(Obstacle::Aws);
-            self.repeated.forget();
-            events::AwsRecovered.emit(self);
+            self.aws_recovered(self.health.forget_stale(Instant::now()));
         }
     }
 
     /// AWS refused a call that reading needs. The first of its kind is logged, and then one a minute.
     pub fn aws_refused(&self, error: &CallError) {
-        let denied = error.kind == ErrorKind::Denied;
-        self.health.hindered(Obstacle::Aws, &error.to_string(), denied, Instant::now());
-        if let Some(times) = self.repeated.is_news(&format!("{} {}", error.operation, error.code), Instant::now()) {
+        let (now, denied) = (Instant::now(), error.kind == ErrorKind::Denied);
+        self.health.hindered(Path::Aws(error.operation), &error.to_string(), denied, now);
+        if let Some(times) = self.repeated.is_news(&format!("{} {}", error.operation, error.code), now) {
             events::AwsRefused { error, times }.emit(self);
+        }
+    }
+
+    fn clear(&self, operation: &'static str, result: &str) -> Option<Over> {
+        let now = Instant::now();
+        match (operation, result) {
+            ("GetRecords", "records" | "empty") => self.health.progressed(now),
+            // The one stands in for the other where that is denied.
+            ("ListStreams", "ok") => {
+                let own = self.health.cleared(Path::Aws("ListStreams"), now);
+                self.health.cleared(Path::Aws("DescribeTable"), now).or(own)
+            }
+            (_, "ok") => self.health.cleared(Path::Aws(operation), now),
+            _ => None,
+        }
+    }
+
+    /// Short troubles are everyday life; whoever reads the log wants to know the end of the others.
+    fn aws_recovered(&self, over: Option<Over>) {
+        let worth_saying = over.filter(|over| over.denied || over.after >= LONG);
+        if let Some(over) = worth_saying.filter(|_| !self.health.is_hindered(Obstacle::Aws)) {
+            events::AwsRecovered { after: over.after }.emit(self);
         }
     }
 
@@ -115,28 +144,34 @@ impl TableTelemetry {
     /// The sink took an event, or refused one for the event's own sake.
     pub fn sink_answered(&self) {
         if self.health.is_hindered(Obstacle::Sink) {
-            self.health.cleared(Obstacle::Sink);
+            self.health.cleared(Path::Sink, Instant::now());
         }
     }
 
     /// The sink did not take an event.
     pub fn sink_refused(&self, why: &str) {
-        self.health.hindered(Obstacle::Sink, why, false, Instant::now());
+        self.health.hindered(Path::Sink, why, false, Instant::now());
     }
 
-    /// Positions were stored, or could not be.
+    /// Positions were stored, or could not be. The first failure is logged, then one a minute, and the end of it.
     pub fn checkpoint_written(&self, result: Result<(), &str>) {
+        self.health.unstored(result.err());
         match result {
             Ok(()) => {
                 self.metrics.checkpoint_writes.with_label_values(&[&*self.table, "ok"]).inc();
-                self.repeated.forget_kind("checkpoint");
+                if let Some(failed) = self.repeated.forget_kind(CHECKPOINT) {
+                    events::CheckpointRecovered { failed }.emit(self);
+                }
             }
             Err(error) => {
                 self.metrics.checkpoint_writes.with_label_values(&[&*self.table, "error"]).inc();
-                if self.repeated.is_news("checkpoint", Instant::now()).is_some() {
+                if self.repeated.is_news(CHECKPOINT, Instant::now()).is_some() {
                     events::CheckpointFailed { error }.emit(self);
                 }
             }
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

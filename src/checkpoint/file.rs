@@ -2,32 +2,42 @@
 //!
 //! It is replaced as a whole: a temporary file beside it is written and synced, renamed over it, and the folder is synced.
 //! So a crash at any moment leaves the old content or the new one. A lock beside it (`<path>.lock`) keeps other processes
-//! away; the kernel lets go of it when the process ends, however it ends.
+//! away; the kernel lets go of it when the process ends, however it ends. A path that is a symbolic link stays one: the
+//! file behind it is replaced, and the files beside it are beside that one.
+//!
+//! Writes come one after the other. Saves that arrive while one is under way share the next one.
 
 mod durable;
 mod format;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, TryFutureExt};
 
-use self::durable::replace;
+use self::durable::{beside, replace, tidy};
 use self::format::{Document, FormatError};
 use super::{CheckpointStore, StoreError};
 use crate::streams::resume::TableState;
 
+/// As many symbolic links as Linux follows.
+const MAX_LINKS: usize = 40;
+
+/// Replaces a file's content; a field, so that tests can make it slow or fail.
+type Replace = dyn Fn(&Path, &[u8]) -> io::Result<()> + Send + Sync;
+
 /// A file of positions, locked for this process.
-#[derive(Debug)]
 pub struct FileStore {
     path: PathBuf,
     group: String,
     state: Arc<Mutex<Kept>>,
-    /// Writes come one after the other; each writes the newest state of all tables.
-    writing: tokio::sync::Mutex<()>,
+    /// Whose turn it is to write. A write holds it to its end, also when nobody waits for the write any more.
+    writing: Arc<tokio::sync::Mutex<()>>,
+    replace: Arc<Replace>,
     _lock: File,
 }
 
@@ -77,9 +87,10 @@ impl FileStore {
         let path = resolved(path)?;
         let lock = lock(&path)?;
         let document = read(&path)?;
+        tidy(&path).map_err(|source| OpenError::Io { path: beside(&path), source })?;
         let state = Arc::new(Mutex::new(Kept { document, change: 0, written: 0 }));
-        let (group, writing) = (group.to_owned(), tokio::sync::Mutex::new(()));
-        Ok(Self { path, group, state, writing, _lock: lock })
+        let (group, writing) = (group.to_owned(), Arc::default());
+        Ok(Self { path, group, state, writing, replace: Arc::new(replace), _lock: lock })
     }
 
     async fn put(&self, table: &str, state: TableState) -> Result<(), StoreError> {
@@ -89,14 +100,18 @@ impl FileStore {
             kept.change += 1;
             kept.change
         };
-        let _turn = self.writing.lock().await;
-        // Another table's write may have taken this change along.
-        let (path, state) = (self.path.clone(), self.state.clone());
-        let written = tokio::task::spawn_blocking(move || write_if_behind(&path, &state, change));
+        let turn = self.writing.clone().lock_owned().await;
+        let (path, state, replace) = (self.path.clone(), self.state.clone(), self.replace.clone());
+        let written = tokio::task::spawn_blocking(move || {
+            // It ends with the write, not with the future that started it: two writes must never meet in one file.
+            let _turn = turn;
+            // Another table's write may have taken this change along.
+            write_if_behind(&path, &state, change, &*replace)
+        });
         written
             .map_err(|error| StoreError(format!("writing positions was interrupted: {error}")))
             .await?
-            .map_err(|error| StoreError(format!("{} cannot be written: {error}", self.path.display())))
+            .map_err(|error| StoreError(refusal(&self.path, &error)))
     }
 }
 
@@ -112,7 +127,13 @@ impl CheckpointStore for FileStore {
     }
 }
 
-fn write_if_behind(path: &Path, state: &Mutex<Kept>, change: u64) -> io::Result<()> {
+impl std::fmt::Debug for FileStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FileStore").field("path", &self.path).field("group", &self.group).finish_non_exhaustive()
+    }
+}
+
+fn write_if_behind(path: &Path, state: &Mutex<Kept>, change: u64, replace: &Replace) -> io::Result<()> {
     let (text, newest) = {
         let kept = state.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.written >= change {
@@ -125,25 +146,43 @@ fn write_if_behind(path: &Path, state: &Mutex<Kept>, change: u64) -> io::Result<
     Ok(())
 }
 
-/// The file itself where the path is a symbolic link: replacing the link would leave the file behind it as it was.
+/// What went wrong, and what to do where that is known.
+fn refusal(path: &Path, error: &io::Error) -> String {
+    let advice = match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "; make room on the volume",
+        ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => {
+            "; the process needs to write to its folder: mount it writable, with fsGroup for a user that is not root"
+        }
+        ErrorKind::ResourceBusy | ErrorKind::CrossesDevices => "; mount its folder, not the file alone",
+        ErrorKind::NotFound => "; its folder has vanished: create it again",
+        _ => "",
+    };
+    format!("{} cannot be written: {error}{advice}", path.display())
+}
+
+/// The file itself where the path is a symbolic link: replacing the link would leave the file behind it as it was. It
+/// need not be there yet.
 fn resolved(path: &Path) -> Result<PathBuf, OpenError> {
-    if path.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink()) {
-        return path.canonicalize().map_err(|source| OpenError::Io { path: path.to_owned(), source });
+    let mut file = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        match std::fs::read_link(&file) {
+            Ok(target) => file = file.parent().unwrap_or(Path::new("")).join(target),
+            // It is no link; whatever else is wrong with it shows when it is opened.
+            Err(_) => return Ok(file),
+        }
     }
-    Ok(path.to_owned())
+    Err(OpenError::Io { path: path.to_owned(), source: io::Error::other("it leads through too many links") })
 }
 
 fn lock(path: &Path) -> Result<File, OpenError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let name = PathBuf::from(name);
-    let file =
-        OpenOptions::new().create(true).truncate(false).write(true).open(&name).map_err(|source| {
-            match source.kind() {
-                ErrorKind::NotFound => OpenError::NoFolder(path.to_owned()),
-                _ => OpenError::Io { path: name.clone(), source },
-            }
-        })?;
+    let opened = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&name);
+    let file = opened.map_err(|source| match source.kind() {
+        ErrorKind::NotFound => OpenError::NoFolder(path.to_owned()),
+        _ => OpenError::Io { path: name.clone(), source },
+    })?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_owned())),

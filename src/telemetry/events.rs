@@ -1,14 +1,30 @@
 //! Operational events: each one both logs and counts.
 //!
 //! Warnings and errors carry a `code` that names the situation and never changes: `docs/runbook/` has a page for each.
+//! Everything else has none. What concerns one table has a field `table`; an item is shown by a hash of its key.
 
 mod delivery;
 mod process;
 mod reading;
 
-pub use delivery::{CheckpointFailed, ItemParked, SinkFailing, SinkRecovered};
+pub use delivery::{CheckpointFailed, CheckpointRecovered, ItemParked, SinkFailing, SinkRecovered};
 pub use process::{AdminFailed, ConfigWarning, Listening, ShutdownBegun, ShutdownFinished, Starting};
 pub use reading::{
     AwsRecovered, AwsRefused, DataLost, ShardEnded, ShardHandedOver, ShardOpened, StreamAwaited, StreamEnded,
     StreamListed, StreamOpened,
 };
+
+/// The codes of all warnings and errors. An alert or a page may rely on them.
+pub const CODES: &[&str] = &[
+    "DSA-ADMIN-FAILED",
+    "DSA-AWS-DENIED",
+    "DSA-AWS-FAILING",
+    "DSA-AWS-THROTTLED",
+    "DSA-CHECKPOINT-FAILED",
+    "DSA-CONFIG",
+    "DSA-DATA-LOSS",
+    "DSA-FAULT",
+    "DSA-ITEM-PARKED",
+    "DSA-SINK-FAILING",
+    "DSA-STREAM-AWAITED",
+];

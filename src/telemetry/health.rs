@@ -5,7 +5,11 @@
 //!   for [`PATIENCE`] because AWS or the sink refuses. A denied operation that reading needs is enough at once.
 //! - Started: ready was true once.
 //! - Not live: only when the process cannot recover by itself.
+//!
+//! What is refused is kept by operation. That listings succeed says nothing about `GetRecords`, so only `GetRecords` itself
+//! is progress for all; any other answer clears its own operation.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,8 +19,12 @@ use tokio::time::Instant;
 /// How long a table may be refused before the process counts as not ready.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A refusal that was not repeated for so long is over: whoever met it has given up, or what it was about is gone.
+/// Everything that reading needs is tried again at least every 30 seconds.
+const STALE: Duration = Duration::from_secs(120);
+
 /// Who stands in a table's way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Obstacle {
     /// AWS refuses calls.
     Aws,
@@ -43,18 +51,40 @@ pub struct TableHealth {
 
 #[derive(Debug, Default)]
 struct State {
-    /// What is missing until the table is first read; none once it is.
+    /// The stream was listed once, and the first positions are stored.
+    was_listed: bool,
+    /// What is missing before reading can begin or go on.
     waiting_for: Option<String>,
-    aws: Option<Hindrance>,
-    sink: Option<Hindrance>,
+    /// Why positions are not stored.
+    unstored: Option<String>,
+    hindrances: BTreeMap<(Obstacle, &'static str), Hindrance>,
     stopped: Option<String>,
 }
 
 #[derive(Debug)]
 struct Hindrance {
     since: Instant,
+    last: Instant,
     why: String,
     denied: bool,
+}
+
+/// A call that something may be in the way of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Path {
+    /// An operation of AWS, by its name.
+    Aws(&'static str),
+    /// Requests to the sink.
+    Sink,
+}
+
+/// How a refusal ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Over {
+    /// How long it had lasted.
+    pub after: Duration,
+    /// Whether permissions or credentials were missing.
+    pub denied: bool,
 }
 
 impl Health {
@@ -100,14 +130,32 @@ impl Health {
 }
 
 impl TableHealth {
-    /// Reading cannot begin, or go on, before this is there.
+    /// Reading cannot begin, or go on, before this is there. Nothing else is asked of AWS meanwhile, so nothing else is
+    /// refused.
     pub fn waiting_for(&self, what: &str) {
-        lock(&self.state).waiting_for = Some(what.to_owned());
+        let mut state = lock(&self.state);
+        state.waiting_for = Some(what.to_owned());
+        state.hindrances.retain(|(by, _), _| *by != Obstacle::Aws);
+        self.raise_flags(&state);
+    }
+
+    /// Nothing is waited for: AWS has something to read.
+    pub fn is_reading(&self) {
+        lock(&self.state).waiting_for = None;
     }
 
     /// The stream was listed and the first positions are stored.
     pub fn is_ready(&self) {
-        lock(&self.state).waiting_for = None;
+        let mut state = lock(&self.state);
+        if !state.was_listed {
+            state.was_listed = true;
+            state.waiting_for = None;
+        }
+    }
+
+    /// Positions are not stored because of this; none if they are.
+    pub fn unstored(&self, why: Option<&str>) {
+        lock(&self.state).unstored = why.map(str::to_owned);
     }
 
     /// Reading of this table has ended for good.
@@ -116,55 +164,57 @@ impl TableHealth {
     }
 
     /// Something was refused. What was refused first counts from then on, until it is cleared.
-    pub fn hindered(&self, by: Obstacle, why: &str, denied: bool, now: Instant) {
+    pub fn hindered(&self, path: Path, why: &str, denied: bool, now: Instant) {
         let mut state = lock(&self.state);
-        let slot = match by {
-            Obstacle::Aws => &mut state.aws,
-            Obstacle::Sink => &mut state.sink,
-        };
-        match slot {
-            Some(hindrance) => {
-                hindrance.denied |= denied;
-                why.clone_into(&mut hindrance.why);
-            }
-            None => *slot = Some(Hindrance { since: now, why: why.to_owned(), denied }),
-        }
-        self.flag(by).store(true, Ordering::Release);
+        let new = || Hindrance { since: now, last: now, why: String::new(), denied };
+        let hindrance = state.hindrances.entry(path.key()).or_insert_with(new);
+        hindrance.last = now;
+        hindrance.denied |= denied;
+        why.clone_into(&mut hindrance.why);
+        self.raise_flags(&state);
     }
 
-    /// There was progress again.
-    pub fn cleared(&self, by: Obstacle) {
-        let mut state = lock(&self.state);
-        match by {
-            Obstacle::Aws => state.aws = None,
-            Obstacle::Sink => state.sink = None,
-        }
-        self.flag(by).store(false, Ordering::Release);
+    /// This was answered, whatever the answer said. Tells how what was in its way ended.
+    pub fn cleared(&self, path: Path, now: Instant) -> Option<Over> {
+        self.clear(now, |key, _| *key == path.key())
     }
 
-    /// Whether something was refused since the last progress: an atomic load.
+    /// Records were answered: that is progress, whatever else is refused. Only what is denied stays in the way: reading
+    /// ends over it sooner or later.
+    pub fn progressed(&self, now: Instant) -> Option<Over> {
+        let own = Path::Aws("GetRecords").key();
+        self.clear(now, |key, hindrance| *key == own || key.0 == Obstacle::Aws && !hindrance.denied)
+    }
+
+    /// Drops what was not refused again for long.
+    pub fn forget_stale(&self, now: Instant) -> Option<Over> {
+        self.clear(now, |key, hindrance| key.0 == Obstacle::Aws && now.duration_since(hindrance.last) >= STALE)
+    }
+
+    fn clear(&self, now: Instant, is_over: impl Fn(&(Obstacle, &'static str), &Hindrance) -> bool) -> Option<Over> {
+        let mut state = lock(&self.state);
+        let ended = state.hindrances.extract_if(.., |key, hindrance| is_over(key, hindrance));
+        let over = ended.map(|(_, ended)| Over { after: now.duration_since(ended.since), denied: ended.denied });
+        let over =
+            over.reduce(|one, other| Over { after: one.after.max(other.after), denied: one.denied || other.denied });
+        self.raise_flags(&state);
+        over
+    }
+
+    /// Whether something is in the way: an atomic load.
     pub fn is_hindered(&self, by: Obstacle) -> bool {
         self.flag(by).load(Ordering::Acquire)
     }
 
-    /// How long there has been no progress because of this; zero if there was.
+    /// How long something has been in the way; zero if nothing is.
     pub fn hindered_for(&self, by: Obstacle) -> Duration {
-        let state = lock(&self.state);
-        let hindrance = match by {
-            Obstacle::Aws => &state.aws,
-            Obstacle::Sink => &state.sink,
-        };
-        hindrance.as_ref().map(|hindrance| hindrance.since.elapsed()).unwrap_or_default()
+        lock(&self.state).oldest(by).map(|hindrance| hindrance.since.elapsed()).unwrap_or_default()
     }
 
-    /// The last thing that was refused, if there was no progress since.
+    /// The last thing that was refused, if it is still in the way.
     pub fn last_refusal(&self, by: Obstacle) -> Option<String> {
         let state = lock(&self.state);
-        let hindrance = match by {
-            Obstacle::Aws => &state.aws,
-            Obstacle::Sink => &state.sink,
-        };
-        hindrance.as_ref().map(|hindrance| hindrance.why.clone())
+        state.of(by).max_by_key(|hindrance| hindrance.last).map(|hindrance| hindrance.why.clone())
     }
 
     /// What is missing before reading can begin or go on.
@@ -173,21 +223,14 @@ impl TableHealth {
     }
 
     fn not_ready(&self, now: Instant) -> Option<String> {
-        let state = lock(&self.state);
-        let table = &self.table;
-        if let Some(why) = &state.stopped {
-            return Some(format!("table {table}: reading has stopped: {why}"));
+        let why = lock(&self.state).not_ready(now)?;
+        Some(format!("table {}: {why}", self.table))
+    }
+
+    fn raise_flags(&self, state: &State) {
+        for by in [Obstacle::Aws, Obstacle::Sink] {
+            self.flag(by).store(state.of(by).next().is_some(), Ordering::Release);
         }
-        let aws = state.aws.as_ref().filter(|aws| aws.denied || aws.is_too_long(now));
-        if let Some(aws) = aws {
-            return Some(format!("table {table}: AWS refuses for {} s: {}", aws.seconds(now), aws.why));
-        }
-        if let Some(what) = &state.waiting_for {
-            let trouble = state.aws.as_ref().map(|aws| format!(" ({})", aws.why)).unwrap_or_default();
-            return Some(format!("table {table}: waiting for {what}{trouble}"));
-        }
-        let sink = state.sink.as_ref().filter(|sink| sink.is_too_long(now))?;
-        Some(format!("table {table}: the sink has taken nothing for {} s: {}", sink.seconds(now), sink.why))
     }
 
     fn flag(&self, by: Obstacle) -> &AtomicBool {
@@ -195,6 +238,49 @@ impl TableHealth {
             Obstacle::Aws => &self.aws_hindered,
             Obstacle::Sink => &self.sink_hindered,
         }
+    }
+}
+
+impl Path {
+    fn key(self) -> (Obstacle, &'static str) {
+        match self {
+            Self::Aws(operation) => (Obstacle::Aws, operation),
+            Self::Sink => (Obstacle::Sink, ""),
+        }
+    }
+}
+
+impl State {
+    fn not_ready(&self, now: Instant) -> Option<String> {
+        if let Some(why) = &self.stopped {
+            return Some(format!("reading has stopped: {why}"));
+        }
+        let denied = self.of(Obstacle::Aws).find(|aws| aws.denied);
+        let aws = denied.or_else(|| self.oldest(Obstacle::Aws).filter(|aws| aws.is_too_long(now)));
+        if let Some(aws) = aws {
+            return Some(format!("AWS refuses for {} s: {}", aws.seconds(now), aws.why));
+        }
+        if !self.was_listed {
+            return Some(self.before_the_first_listing());
+        }
+        let sink = self.oldest(Obstacle::Sink).filter(|sink| sink.is_too_long(now))?;
+        Some(format!("the sink has taken nothing for {} s: {}", sink.seconds(now), sink.why))
+    }
+
+    fn before_the_first_listing(&self) -> String {
+        let trouble = self.oldest(Obstacle::Aws).map(|aws| &aws.why).or(self.unstored.as_ref());
+        let trouble = trouble.map(|why| format!(" ({why})")).unwrap_or_default();
+        let what =
+            self.waiting_for.as_deref().unwrap_or("its stream to be listed and its first positions to be stored");
+        format!("waiting for {what}{trouble}")
+    }
+
+    fn of(&self, by: Obstacle) -> impl Iterator<Item = &Hindrance> {
+        self.hindrances.iter().filter(move |((obstacle, _), _)| *obstacle == by).map(|(_, hindrance)| hindrance)
+    }
+
+    fn oldest(&self, by: Obstacle) -> Option<&Hindrance> {
+        self.of(by).min_by_key(|hindrance| hindrance.since)
     }
 }
 
@@ -213,55 +299,4 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ready_needs_every_table_to_have_been_listed() {
-        let (health, now) = (Health::default(), Instant::now());
-        let (orders, users) = (health.table("orders"), health.table("users"));
-        orders.is_ready();
-        let why = health.not_ready(now).unwrap();
-        assert!(why.contains("table users: waiting for") && !why.contains("orders"), "{why}");
-        assert!(!health.has_started(now));
-        users.is_ready();
-        assert_eq!(health.not_ready(now), None);
-        assert!(health.has_started(now));
-    }
-
-    #[test]
-    fn a_denied_operation_is_enough_at_once_and_other_refusals_after_a_minute() {
-        let (health, now) = (Health::default(), Instant::now());
-        let orders = health.table("orders");
-        orders.is_ready();
-        orders.hindered(Obstacle::Aws, "GetRecords failed: throttled", false, now);
-        assert_eq!(health.not_ready(now + PATIENCE / 2), None);
-        assert!(health.not_ready(now + PATIENCE).unwrap().contains("throttled"));
-        orders.cleared(Obstacle::Aws);
-        assert_eq!(health.not_ready(now + PATIENCE), None);
-        orders.hindered(Obstacle::Aws, "allow dynamodb:GetRecords", true, now);
-        assert!(health.not_ready(now).unwrap().contains("allow dynamodb:GetRecords"));
-    }
-
-    #[test]
-    fn a_sink_that_refuses_for_a_minute_makes_the_pod_unready_but_not_dead() {
-        let (health, now) = (Health::default(), Instant::now());
-        let orders = health.table("orders");
-        orders.is_ready();
-        orders.hindered(Obstacle::Sink, "503", false, now);
-        orders.hindered(Obstacle::Sink, "503", false, now + PATIENCE / 2);
-        assert!(health.not_ready(now + PATIENCE).is_some(), "a later refusal must not start the minute again");
-        assert_eq!(health.not_live(), None);
-        assert!(health.has_started(now) || health.not_ready(now).is_none());
-    }
-
-    #[test]
-    fn a_table_that_stopped_over_lost_data_stays_unready() {
-        let (health, now) = (Health::default(), Instant::now());
-        let orders = health.table("orders");
-        orders.is_ready();
-        orders.stopped("data was lost");
-        assert!(health.not_ready(now).unwrap().contains("data was lost"));
-        assert_eq!(health.not_live(), None);
-    }
-}
+mod tests;

@@ -1,30 +1,152 @@
 //! Log lines: JSON for machines, text for people, on standard error.
+//!
+//! A JSON line is one flat object: `timestamp`, `level`, `message`, `target`, and what the event has besides them.
 
-use std::io::stderr;
+use std::io::{IsTerminal, stderr};
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt;
+use tracing::Dispatch;
+use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::{EnvFilter, registry};
 
 use crate::config::LogFormat;
 
-/// Libraries speak only when something is wrong; a filter that names them wins over this.
-const QUIET: &str = "aws_config=warn,aws_smithy_runtime=warn,aws_runtime=warn,aws_sdk_sts=warn,hyper=warn,hyper_util=warn,\
-                     h2=warn,rustls=warn";
+/// Libraries speak only when something is wrong; a filter that names them more closely wins over this. Each matches
+/// everything that begins so.
+const QUIET: &str = "info,aws_=warn,hyper=warn,h2=warn,rustls=warn,tower=warn";
 
-/// Sets up logging for the whole process; call it once.
+/// Sets up logging for the whole process; call it once. `filter` has the form of `RUST_LOG`.
 ///
 /// # Errors
 /// When it was called before.
 pub fn init(format: LogFormat, filter: &str) -> Result<(), TryInitError> {
-    let filter = EnvFilter::try_new(format!("{QUIET},{filter}")).unwrap_or_else(|_| EnvFilter::new("info"));
-    let registry = tracing_subscriber::registry().with(filter);
+    let colours = stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    dispatch(format, filter, colours, stderr).try_init()
+}
+
+/// Where events go, and which.
+pub(super) fn dispatch<W>(format: LogFormat, filter: &str, colours: bool, writer: W) -> Dispatch
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    // The configuration has parsed the filter; a directive that is wrong all the same is left out.
+    let registry = registry().with(EnvFilter::new(format!("{QUIET},{filter}")));
     match format {
         LogFormat::Json => {
             let layer = fmt::layer().json().flatten_event(true).with_current_span(false).with_span_list(false);
-            registry.with(layer.with_writer(stderr)).try_init()
+            registry.with(layer.with_writer(writer)).into()
         }
-        LogFormat::Text => registry.with(fmt::layer().with_target(false).with_writer(stderr)).try_init(),
+        LogFormat::Text => registry.with(fmt::layer().with_target(false).with_ansi(colours).with_writer(writer)).into(),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod capture {
+    //! What a piece of code logs.
+
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex};
+
+    use serde_json::Value;
+
+    use super::{LogFormat, dispatch};
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(text)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Lets every event through, to nowhere. Without it an event that another test's thread meets first, where nobody
+    /// listens, counts as unwanted for a moment, here too.
+    fn listen_everywhere() {
+        static ONCE: std::sync::Once = std::sync::Once::new();
+        ONCE.call_once(|| tracing::subscriber::set_global_default(tracing_subscriber::registry()).unwrap());
+    }
+
+    /// Everything that `work` logs, as it would be written.
+    pub(in crate::telemetry) fn text(format: LogFormat, filter: &str, work: impl FnOnce()) -> String {
+        listen_everywhere();
+        let lines = Lines::default();
+        let written = lines.clone();
+        tracing::dispatcher::with_default(&dispatch(format, filter, false, move || lines.clone()), work);
+        let text = written.0.lock().unwrap().clone();
+        String::from_utf8(text).unwrap()
+    }
+
+    /// Everything that `work` logs at all levels, as objects.
+    pub(in crate::telemetry) fn objects(work: impl FnOnce()) -> Vec<Value> {
+        text(LogFormat::Json, "trace", work).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::events::Listening;
+
+    fn listening() {
+        Listening { address: "127.0.0.1:8080".parse().unwrap() }.emit();
+    }
+
+    #[test]
+    fn a_json_line_is_one_flat_object() {
+        let text =
+            capture::text(LogFormat::Json, "info", || tracing::info_span!("outer", secret = 1).in_scope(listening));
+        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let members: Vec<&String> = line.as_object().unwrap().keys().collect();
+        assert_eq!(members, ["address", "level", "message", "target", "timestamp"]);
+        assert_eq!((&line["level"], &line["message"]), (&"INFO".into(), &"listening".into()));
+        assert_eq!(line["address"], "127.0.0.1:8080");
+        assert!(chrono::DateTime::parse_from_rfc3339(line["timestamp"].as_str().unwrap()).is_ok());
+    }
+
+    #[test]
+    fn a_line_stays_one_line_whatever_is_in_it() {
+        let hostile = "a\nb\u{1b}[31m\"}";
+        for format in [LogFormat::Json, LogFormat::Text] {
+            let text = capture::text(format, "info", || tracing::warn!(code = "DSA-X", why = hostile, "{hostile}"));
+            assert!(!text.contains('\u{1b}'), "{text:?}");
+            if format == LogFormat::Json {
+                assert_eq!(text.lines().count(), 1, "{text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn text_is_for_people() {
+        let text = capture::text(LogFormat::Text, "info", listening);
+        assert!(text.ends_with("INFO listening address=127.0.0.1:8080\n"), "{text:?}");
+    }
+
+    #[test]
+    fn libraries_are_quiet_until_the_filter_names_them() {
+        let speak = || {
+            tracing::debug!(target: "dynamodb_streams_adapter::app", "ours in detail");
+            tracing::info!(target: "dynamodb_streams_adapter::app", "ours");
+            tracing::info!(target: "aws_smithy_runtime::client", "chatter of the SDK");
+            tracing::debug!(target: "hyper_util::client", "chatter of the client");
+            tracing::warn!(target: "aws_config::profile", "trouble of the SDK");
+        };
+        let said = |filter: &str| {
+            let text = capture::text(LogFormat::Json, filter, speak);
+            let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+            lines.map(|line| line["message"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(said("info"), ["ours", "trouble of the SDK"]);
+        assert_eq!(said("debug"), ["ours in detail", "ours", "trouble of the SDK"]);
+        assert_eq!(said("error"), ["trouble of the SDK"]);
+        assert_eq!(said("warn,aws_config=off"), [""; 0]);
+        assert_eq!(said("info,hyper_util=debug"), ["ours", "chatter of the client", "trouble of the SDK"]);
+        assert_eq!(said("info,dynamodb_streams_adapter=debug"), ["ours in detail", "ours", "trouble of the SDK"]);
+        assert_eq!(said("=/=not a filter"), ["ours", "trouble of the SDK"]);
     }
 }

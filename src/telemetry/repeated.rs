@@ -18,7 +18,10 @@ pub(super) struct Repeated(Mutex<HashMap<String, Said>>);
 #[derive(Debug)]
 struct Said {
     at: Instant,
+    /// How often it happened since then.
     since: u64,
+    /// How often it happened at all.
+    ever: u64,
 }
 
 impl Repeated {
@@ -28,31 +31,27 @@ impl Repeated {
         match said.get_mut(kind) {
             Some(last) if now.duration_since(last.at) < PAUSE => {
                 last.since += 1;
+                last.ever += 1;
                 None
             }
             Some(last) => {
                 let times = last.since + 1;
-                *last = Said { at: now, since: 0 };
+                *last = Said { at: now, since: 0, ever: last.ever + 1 };
                 Some(times)
             }
             None => {
                 if said.len() >= MAX_KINDS {
                     said.clear();
                 }
-                said.insert(kind.to_owned(), Said { at: now, since: 0 });
+                said.insert(kind.to_owned(), Said { at: now, since: 0, ever: 1 });
                 Some(1)
             }
         }
     }
 
-    /// Makes everything news again.
-    pub(super) fn forget(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
-
-    /// Makes one kind news again.
-    pub(super) fn forget_kind(&self, kind: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(kind);
+    /// Makes one kind news again; says how often it has happened, if it has.
+    pub(super) fn forget_kind(&self, kind: &str) -> Option<u64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(kind).map(|said| said.ever)
     }
 }
 
@@ -69,7 +68,17 @@ mod tests {
             assert_eq!(repeated.is_news("a", now + Duration::from_secs(second)), None);
         }
         assert_eq!(repeated.is_news("a", now + PAUSE), Some(60));
-        repeated.forget_kind("a");
+        assert_eq!(repeated.is_news("a", now + PAUSE), None);
+        assert_eq!(repeated.forget_kind("a"), Some(62));
+        assert_eq!(repeated.forget_kind("a"), None);
         assert_eq!(repeated.is_news("a", now + PAUSE), Some(1));
+    }
+    #[test]
+    fn kinds_without_end_do_not_fill_the_memory() {
+        let (repeated, now) = (Repeated::default(), Instant::now());
+        for kind in 0..10 * MAX_KINDS {
+            assert_eq!(repeated.is_news(&kind.to_string(), now), Some(1));
+        }
+        assert!(repeated.0.lock().unwrap().len() <= MAX_KINDS);
     }
 }

@@ -108,8 +108,10 @@ impl Document {
         if head.format != FORMAT {
             return Err(FormatError::NotOurs(format!("its format is {:?}", head.format)));
         }
-        if head.version > VERSION {
-            return Err(FormatError::Newer(head.version));
+        match head.version {
+            VERSION => {}
+            0 => return Err(FormatError::NotOurs("there never was a version 0".to_owned())),
+            newer => return Err(FormatError::Newer(newer)),
         }
         let document: Self = serde_json::from_slice(text).map_err(not_ours)?;
         for stream in document.groups.values().flat_map(BTreeMap::values).flatten() {

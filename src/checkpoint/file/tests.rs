@@ -1,5 +1,10 @@
-use std::os::unix::fs::PermissionsExt;
-use std::time::{Duration, UNIX_EPOCH};
+//! What is promised of the file of positions.
+
+mod process;
+mod writing;
+
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use proptest::prelude::*;
 
@@ -30,11 +35,22 @@ fn folder() -> tempfile::TempDir {
 }
 
 fn open(path: &Path) -> FileStore {
-    FileStore::open(path, "default").unwrap()
+    open_for(path, "default")
+}
+
+/// A child that another test is starting has our locks too, until it runs its own program.
+fn open_for(path: &Path, group: &str) -> FileStore {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        match FileStore::open(path, group) {
+            Err(OpenError::InUse(_)) if Instant::now() < deadline => std::thread::yield_now(),
+            opened => return opened.unwrap(),
+        }
+    }
 }
 
 async fn stored(path: &Path, group: &str, table: &str) -> Option<TableState> {
-    FileStore::open(path, group).unwrap().load(table).await.unwrap()
+    open_for(path, group).load(table).await.unwrap()
 }
 
 #[tokio::test]
@@ -69,7 +85,7 @@ async fn other_groups_and_tables_keep_their_positions() {
     let folder = folder();
     let path = folder.path().join("positions.json");
     open(&path).save("Orders", state(1)).await.unwrap();
-    let other = FileStore::open(&path, "other").unwrap();
+    let other = open_for(&path, "other");
     assert_eq!(other.load("Orders").await.unwrap(), None);
     other.save("Orders", state(2)).await.unwrap();
     other.save("Users", state(3)).await.unwrap();
@@ -126,6 +142,9 @@ fn a_foreign_or_damaged_file_is_left_alone() {
         good[..good.len() / 2].to_owned(),
         good.replace("dynamodb-streams-adapter/checkpoint", "something/else"),
         good.replace("\"version\": 1", "\"version\": 2"),
+        good.replace("\"version\": 1", "\"version\": 0"),
+        good.clone() + "}",
+        good.replace("\"position\": \"start\"", "\"parent\": \"neither\""),
         good.replace("\"drained\"", "\"new_member\": 1, \"drained\""),
         good.replace("after 0", "behind 0"),
         good.replace("after 0", "after x0"),
@@ -167,8 +186,10 @@ async fn what_a_crash_left_behind_does_no_harm() {
     let folder = folder();
     let path = folder.path().join("positions.json");
     open(&path).save("Orders", state(1)).await.unwrap();
-    std::fs::write(folder.path().join("positions.json.tmp"), "{ half a fi").unwrap();
+    let leftover = folder.path().join("positions.json.tmp");
+    std::fs::write(&leftover, "{ half a fi").unwrap();
     let store = open(&path);
+    assert!(!leftover.exists(), "half a file takes space for nothing");
     assert_eq!(store.load("Orders").await.unwrap(), Some(state(1)));
     store.save("Orders", state(2)).await.unwrap();
     drop(store);
@@ -180,17 +201,101 @@ async fn a_symbolic_link_stays_one() {
     let folder = folder();
     let (real, link) = (folder.path().join("real.json"), folder.path().join("link.json"));
     open(&real).save("Orders", state(1)).await.unwrap();
-    std::os::unix::fs::symlink(&real, &link).unwrap();
-    open(&link).save("Orders", state(2)).await.unwrap();
+    symlink(&real, &link).unwrap();
+    let store = open(&link);
+    assert!(matches!(FileStore::open(&real, "default"), Err(OpenError::InUse(_))), "two names, one file, one lock");
+    store.save("Orders", state(2)).await.unwrap();
+    drop(store);
     assert!(link.symlink_metadata().unwrap().is_symlink());
     assert_eq!(stored(&real, "default", "Orders").await, Some(state(2)));
+}
+
+#[tokio::test]
+async fn a_symbolic_link_may_lead_to_a_file_that_is_not_there_yet() {
+    let folder = folder();
+    let volume = folder.path().join("volume");
+    std::fs::create_dir(&volume).unwrap();
+    let link = folder.path().join("positions.json");
+    symlink("volume/positions.json", &link).unwrap();
+    open(&link).save("Orders", state(1)).await.unwrap();
+    assert!(link.symlink_metadata().unwrap().is_symlink());
+    assert_eq!(stored(&volume.join("positions.json"), "default", "Orders").await, Some(state(1)));
+}
+
+#[test]
+fn links_in_a_circle_are_refused() {
+    let folder = folder();
+    let (one, other) = (folder.path().join("one"), folder.path().join("other"));
+    symlink(&one, &other).unwrap();
+    symlink(&other, &one).unwrap();
+    assert!(matches!(FileStore::open(&one, "default"), Err(OpenError::Io { .. })));
+}
+
+/// Whoever can write into the folder must not be able to point the next write at a file elsewhere.
+#[tokio::test]
+async fn a_link_in_the_temporary_files_place_is_not_followed() {
+    let folder = folder();
+    let path = folder.path().join("positions.json");
+    let store = open(&path);
+    let elsewhere = folder.path().join("precious");
+    std::fs::write(&elsewhere, "precious").unwrap();
+    symlink(&elsewhere, folder.path().join("positions.json.tmp")).unwrap();
+    store.save("Orders", state(1)).await.unwrap();
+    assert_eq!(std::fs::read_to_string(&elsewhere).unwrap(), "precious");
+    assert!(!path.symlink_metadata().unwrap().is_symlink());
+}
+
+#[tokio::test]
+async fn a_file_that_others_could_read_is_the_owners_alone_after_a_save() {
+    let folder = folder();
+    let path = folder.path().join("positions.json");
+    open(&path).save("Orders", state(1)).await.unwrap();
+    for name in ["positions.json", "positions.json.tmp"] {
+        let file = folder.path().join(name);
+        std::fs::write(&file, std::fs::read(&path).unwrap()).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    open(&path).save("Orders", state(2)).await.unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+/// `/sys` takes no files from anybody, root included.
+#[test]
+fn a_folder_that_cannot_be_written_to_is_said_at_the_start() {
+    let error = FileStore::open(Path::new("/sys/positions.json"), "default").unwrap_err();
+    assert!(matches!(error, OpenError::Io { .. }), "{error}");
+    assert!(error.to_string().contains("to create files beside it"), "{error}");
+}
+
+#[tokio::test]
+async fn a_folder_that_vanishes_is_survived() {
+    let folder = folder();
+    let volume = folder.path().join("volume");
+    std::fs::create_dir(&volume).unwrap();
+    let path = volume.join("positions.json");
+    let store = open(&path);
+    std::fs::remove_dir_all(&volume).unwrap();
+    let error = store.save("Orders", state(1)).await.unwrap_err();
+    assert!(error.to_string().contains("its folder has vanished"), "{error}");
+    std::fs::create_dir(&volume).unwrap();
+    store.save("Orders", state(2)).await.unwrap();
+    drop(store);
+    assert_eq!(stored(&path, "default", "Orders").await, Some(state(2)));
+}
+
+/// From 1900 to 9999, to the nanosecond: what a person may write as START_POSITION.
+fn moment() -> impl Strategy<Value = SystemTime> {
+    let year_1900 = UNIX_EPOCH - Duration::from_secs(2_208_988_800);
+    let whole_seconds = Just(0u32);
+    let nanoseconds = prop_oneof![whole_seconds, 0u32..1_000_000_000];
+    (0u64..255_000_000_000, nanoseconds).prop_map(move |(seconds, nanos)| year_1900 + Duration::new(seconds, nanos))
 }
 
 fn position() -> impl Strategy<Value = Position> {
     prop_oneof![
         Just(Position::Start),
         Just(Position::Since(UNIX_EPOCH)),
-        (0u64..4_000_000_000_000).prop_map(|ms| Position::Since(UNIX_EPOCH + Duration::from_millis(ms))),
+        moment().prop_map(Position::Since),
         "[0-9]{1,40}".prop_map(|digits| Position::After(digits.parse().unwrap())),
     ]
 }
@@ -199,8 +304,7 @@ fn shard() -> impl Strategy<Value = ShardState> {
     let parent = || prop::option::of(".{1,20}");
     prop_oneof![
         (position(), parent()).prop_map(|(position, parent)| ShardState::Reading { position, parent }),
-        (0u64..4_000_000_000_000, parent())
-            .prop_map(|(ms, parent)| ShardState::Finished { at: UNIX_EPOCH + Duration::from_millis(ms), parent }),
+        (moment(), parent()).prop_map(|(at, parent)| ShardState::Finished { at, parent }),
     ]
 }
 
@@ -209,11 +313,12 @@ proptest! {
     fn every_state_survives_the_file(
         arn in ".{1,40}",
         start in position(),
+        saved_at in moment(),
         drained: bool,
         shards in prop::collection::btree_map(".{1,20}", shard(), 0..8),
         table in ".{1,20}",
     ) {
-        let stream = StreamState { arn, start, drained, saved_at: UNIX_EPOCH, shards };
+        let stream = StreamState { arn, start, drained, saved_at, shards };
         let state = TableState { streams: vec![stream] };
         let mut document = Document::empty();
         document.put("default", &table, &state);

@@ -75,3 +75,16 @@ impl CheckpointFailed<'_> {
         );
     }
 }
+
+/// Positions are stored again.
+pub struct CheckpointRecovered {
+    /// How often that had failed.
+    pub failed: u64,
+}
+
+impl CheckpointRecovered {
+    /// Says so.
+    pub fn emit(&self, telemetry: &TableTelemetry) {
+        info!(table = telemetry.table(), failed = self.failed, "positions are stored again");
+    }
+}

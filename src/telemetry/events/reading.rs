@@ -83,8 +83,8 @@ pub struct ShardOpened<'a> {
 impl ShardOpened<'_> {
     /// Says so.
     pub fn emit(&self, telemetry: &TableTelemetry) {
-        info!(table = telemetry.table(), shard = self.shard, from = self.from, "reading shard");
-        debug!(stream = self.stream, shard = self.shard, "shard's stream");
+        let Self { stream, shard, from } = *self;
+        info!(table = telemetry.table(), stream, shard, from, "reading shard");
     }
 }
 
@@ -99,8 +99,7 @@ pub struct ShardEnded<'a> {
 impl ShardEnded<'_> {
     /// Says so.
     pub fn emit(&self, telemetry: &TableTelemetry) {
-        info!(table = telemetry.table(), shard = self.shard, "shard read to its end");
-        debug!(stream = self.stream, shard = self.shard, "shard's stream");
+        info!(table = telemetry.table(), stream = self.stream, shard = self.shard, "shard read to its end");
     }
 }
 
@@ -118,7 +117,8 @@ impl ShardHandedOver<'_> {
     /// Says and counts so.
     pub fn emit(&self, telemetry: &TableTelemetry) {
         telemetry.metrics().shard_handover.observe(self.took.as_secs_f64());
-        debug!(table = telemetry.table(), stream = self.stream, shard = self.shard, took = ?self.took, "shard handed over");
+        let Self { stream, shard, took } = *self;
+        debug!(table = telemetry.table(), stream, shard, took_seconds = took.as_secs_f64(), "shard handed over");
     }
 }
 
@@ -143,12 +143,15 @@ impl AwsRefused<'_> {
 }
 
 /// AWS answers again.
-pub struct AwsRecovered;
+pub struct AwsRecovered {
+    /// How long it refused.
+    pub after: Duration,
+}
 
 impl AwsRecovered {
     /// Says so.
     pub fn emit(&self, telemetry: &TableTelemetry) {
-        info!(table = telemetry.table(), "AWS answers again");
+        info!(table = telemetry.table(), after_seconds = self.after.as_secs_f64(), "AWS answers again");
     }
 }
 

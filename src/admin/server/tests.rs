@@ -1,0 +1,132 @@
+//! Clients that misbehave, on real sockets.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream as Client};
+
+use axum::routing::get;
+use tokio::task::JoinHandle;
+
+use super::*;
+
+/// More than the sockets' buffers take.
+const LARGE: usize = 16 << 20;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const SHORT: Limits = Limits { connections: 4, head: Duration::from_millis(200), life: Duration::from_millis(500) };
+const LONG: Limits = Limits { connections: 4, head: Duration::from_secs(600), life: Duration::from_secs(600) };
+
+fn router() -> Router {
+    Router::new().route("/", get(async || "hello")).route("/large", get(async || "x".repeat(LARGE)))
+}
+
+async fn listener() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+async fn server(limits: Limits) -> (SocketAddr, CancellationToken, JoinHandle<io::Result<()>>) {
+    let (listener, address) = listener().await;
+    let stop = CancellationToken::new();
+    (address, stop.clone(), tokio::spawn(serve(listener, router(), limits, stop)))
+}
+
+async fn end(stop: CancellationToken, server: JoinHandle<io::Result<()>>) {
+    stop.cancel();
+    timeout(PATIENCE, server).await.expect("the server did not end").unwrap().unwrap();
+}
+
+fn connect(address: SocketAddr, text: &str) -> Client {
+    let mut client = Client::connect(address).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.write_all(text.as_bytes()).unwrap();
+    client
+}
+
+/// Everything that a client still gets until the connection ends.
+async fn rest(mut client: Client) -> Vec<u8> {
+    let read = move || {
+        let mut text = Vec::new();
+        match client.read_to_end(&mut text) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("the connection stayed open"),
+            _ => text,
+        }
+    };
+    tokio::task::spawn_blocking(read).await.unwrap()
+}
+
+/// A client's connection, served by itself.
+async fn connection(text: &str, limits: Limits) -> (Client, impl Future<Output = ()>) {
+    let (listener, address) = listener().await;
+    let client = connect(address, text);
+    let (stream, _) = listener.accept().await.unwrap();
+    (client, converse(stream, router(), limits, CancellationToken::new()))
+}
+
+#[tokio::test]
+async fn a_client_that_never_finishes_its_request_is_cut_off() {
+    for text in ["", "GET / HTTP/1.1\r\nHost: a\r\n", "GET / HTTP/1.1\r\nHost: a\r\n\r\n"] {
+        let limits = Limits { life: LONG.life, ..SHORT };
+        let (client, connection) = connection(text, limits).await;
+        timeout(PATIENCE, connection).await.expect("the connection stayed open");
+        drop(client);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_its_answer_is_cut_off() {
+    let limits = Limits { head: LONG.head, ..SHORT };
+    let (client, connection) = connection("GET /large HTTP/1.1\r\nHost: a\r\n\r\n", limits).await;
+    timeout(PATIENCE, connection).await.expect("the connection stayed open");
+    assert!(rest(client).await.len() < LARGE, "this test's answer is too small");
+}
+
+/// Probes must get through whoever else holds connections open.
+#[tokio::test]
+async fn when_too_many_are_connected_the_oldest_makes_room() {
+    let (address, stop, server) = server(LONG).await;
+    let idle: Vec<Client> = (0..LONG.connections).map(|_| connect(address, "")).collect();
+    for _ in 0..3 {
+        let probe = connect(address, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        let answer = String::from_utf8(rest(probe).await).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("hello"), "{answer}");
+    }
+    let mut idle = idle.into_iter();
+    assert_eq!(rest(idle.next().unwrap()).await, b"", "the oldest was not cut off");
+    end(stop, server).await;
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_finish_does_not_hold_up_the_end() {
+    let (address, stop, server) = server(LONG).await;
+    let half = connect(address, "GET / HT");
+    let unread = connect(address, "GET /large HTTP/1.1\r\nHost: a\r\n\r\n");
+    let answered = connect(address, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    rest(answered).await;
+    end(stop, server).await;
+    assert!(Client::connect(address).is_err(), "the port stayed open");
+    drop((half, unread));
+}
+
+#[tokio::test]
+async fn an_answer_that_has_begun_is_finished_at_the_end() {
+    let (address, stop, server) = server(LONG).await;
+    let mut client = connect(address, "GET /large HTTP/1.1\r\nHost: a\r\n\r\n");
+    let begun = move || client.read_exact(&mut [0]).map(|()| client);
+    let client = tokio::task::spawn_blocking(begun).await.unwrap().unwrap();
+    stop.cancel();
+    assert!(rest(client).await.len() > LARGE, "the answer was cut off");
+    end(stop, server).await;
+}
+
+#[tokio::test]
+async fn what_is_no_http_does_no_harm() {
+    let (address, stop, server) = server(LONG).await;
+    for nonsense in ["\0\0\0\0\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "GET /\r\n\r\n"] {
+        rest(connect(address, nonsense)).await;
+    }
+    let answer = rest(connect(address, "GET / HTTP/1.0\r\n\r\n")).await;
+    assert!(answer.ends_with(b"hello"));
+    end(stop, server).await;
+}

@@ -1,0 +1,128 @@
+//! How saves share writes, and what they do when a write is slow or fails.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+
+use futures_util::future::join_all;
+use tokio::sync::Semaphore;
+
+use super::*;
+
+/// A disk that writes when it is told to.
+struct Gate {
+    store: FileStore,
+    begun: Arc<Semaphore>,
+    go: mpsc::Sender<()>,
+    writes: Arc<AtomicUsize>,
+    met: Arc<AtomicBool>,
+}
+
+impl Gate {
+    fn new(path: &Path) -> Self {
+        let (go, wait) = mpsc::channel();
+        let wait = Mutex::new(wait);
+        let (begun, writes, met) = (Arc::new(Semaphore::new(0)), Arc::<AtomicUsize>::default(), Arc::default());
+        let mut store = open(path);
+        let (told, counted, noticed) = (begun.clone(), writes.clone(), Arc::<AtomicBool>::clone(&met));
+        store.replace = Arc::new(move |path, content| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            told.add_permits(1);
+            match wait.try_lock() {
+                Ok(wait) => wait.recv_timeout(Duration::from_secs(10)).map_err(io::Error::other)?,
+                Err(_) => noticed.store(true, Ordering::SeqCst),
+            }
+            replace(path, content)
+        });
+        Self { store, begun, go, writes, met }
+    }
+
+    /// Until a write is under way.
+    async fn write_begins(&self) {
+        let begun = tokio::time::timeout(Duration::from_secs(10), self.begun.acquire()).await;
+        begun.expect("no write began in 10 s").unwrap().forget();
+    }
+}
+
+#[tokio::test]
+async fn saves_that_arrive_during_a_write_share_the_next_one() {
+    let folder = folder();
+    let path = folder.path().join("positions.json");
+    let gate = Gate::new(&path);
+    let tables: Vec<String> = (0..20).map(|n| format!("table-{n}")).collect();
+    let saves = join_all(tables.iter().map(|table| gate.store.save(table, state(1))));
+    let disk = async {
+        gate.write_begins().await;
+        gate.go.send(()).unwrap();
+        gate.go.send(()).unwrap();
+    };
+    let (saved, ()) = futures_util::join!(saves, disk);
+    assert!(saved.iter().all(Result::is_ok));
+    let writes = gate.writes.load(Ordering::SeqCst);
+    assert!(writes <= 2, "{writes} writes for 20 tables");
+    drop(gate);
+    for table in &tables {
+        assert_eq!(stored(&path, "default", table).await, Some(state(1)));
+    }
+}
+
+#[tokio::test]
+async fn a_shared_write_that_fails_is_confirmed_to_nobody() {
+    let folder = folder();
+    let path = folder.path().join("positions.json");
+    let mut store = open(&path);
+    store.replace = Arc::new(|_: &Path, _: &[u8]| Err(ErrorKind::StorageFull.into()));
+    let saved = join_all(["Orders", "Users", "Items"].map(|table| store.save(table, state(1)))).await;
+    assert!(saved.iter().all(Result::is_err), "{saved:?}");
+}
+
+/// A task that is aborted at shutdown leaves its write running. Were the next one to start beside it, both would fill the
+/// same temporary file, and half of one would become the file of positions.
+#[tokio::test]
+async fn a_save_that_nobody_waits_for_any_more_still_keeps_other_writes_away() {
+    let folder = folder();
+    let path = folder.path().join("positions.json");
+    let gate = Arc::new(Gate::new(&path));
+    let abandoned = tokio::spawn({
+        let gate = gate.clone();
+        async move { gate.store.save("Orders", state(1)).await }
+    });
+    gate.write_begins().await;
+    abandoned.abort();
+    assert!(abandoned.await.unwrap_err().is_cancelled());
+    assert!(gate.store.writing.try_lock().is_err(), "the next write could start beside the one under way");
+    gate.go.send(()).unwrap();
+    gate.go.send(()).unwrap();
+    gate.store.save("Users", state(2)).await.unwrap();
+    assert!(!gate.met.load(Ordering::SeqCst), "two writes met");
+    drop(gate);
+    assert_eq!(stored(&path, "default", "Orders").await, Some(state(1)));
+    assert_eq!(stored(&path, "default", "Users").await, Some(state(2)));
+}
+
+#[tokio::test]
+async fn whoever_fails_to_write_says_what_to_do() {
+    let cases = [
+        (ErrorKind::StorageFull, "make room on the volume"),
+        (ErrorKind::QuotaExceeded, "make room on the volume"),
+        (ErrorKind::ReadOnlyFilesystem, "mount it writable"),
+        (ErrorKind::PermissionDenied, "fsGroup"),
+        (ErrorKind::ResourceBusy, "mount its folder, not the file alone"),
+    ];
+    for (kind, advice) in cases {
+        let folder = folder();
+        let path = folder.path().join("positions.json");
+        let mut store = open(&path);
+        store.save("Orders", state(1)).await.unwrap();
+        store.replace = Arc::new(move |_: &Path, _: &[u8]| Err(kind.into()));
+        let error = store.save("Orders", state(2)).await.unwrap_err().to_string();
+        assert!(error.contains(advice) && error.contains("positions.json"), "{error}");
+        store.replace = Arc::new(replace);
+        store.save("Users", state(3)).await.unwrap();
+        drop(store);
+        assert_eq!(
+            stored(&path, "default", "Orders").await,
+            Some(state(2)),
+            "the save that failed comes with the next"
+        );
+    }
+}

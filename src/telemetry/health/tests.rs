@@ -1,0 +1,158 @@
+//! What the probes say, and when.
+
+use super::*;
+
+const GET_RECORDS: Path = Path::Aws("GetRecords");
+const GET_SHARD_ITERATOR: Path = Path::Aws("GetShardIterator");
+const DESCRIBE_STREAM: Path = Path::Aws("DescribeStream");
+
+fn ready_table() -> (Health, Arc<TableHealth>, Instant) {
+    let (health, now) = (Health::default(), Instant::now());
+    let orders = health.table("orders");
+    orders.is_ready();
+    assert_eq!(health.not_ready(now), None);
+    (health, orders, now)
+}
+
+#[test]
+fn ready_needs_every_table_to_have_been_listed() {
+    let (health, now) = (Health::default(), Instant::now());
+    let (orders, users) = (health.table("orders"), health.table("users"));
+    orders.is_ready();
+    let why = health.not_ready(now).unwrap();
+    assert_eq!(why, "table users: waiting for the first answer of AWS");
+    assert!(!health.has_started(now));
+    users.is_ready();
+    assert_eq!(health.not_ready(now), None);
+    assert!(health.has_started(now));
+}
+
+#[test]
+fn a_denied_operation_is_enough_at_once_and_other_refusals_after_a_minute() {
+    let (health, orders, now) = ready_table();
+    orders.hindered(GET_RECORDS, "GetRecords failed: throttled", false, now);
+    assert_eq!(health.not_ready(now + PATIENCE / 2), None);
+    assert!(health.not_ready(now + PATIENCE).unwrap().contains("throttled"));
+    orders.cleared(GET_RECORDS, now);
+    assert_eq!(health.not_ready(now + PATIENCE), None);
+    orders.hindered(GET_RECORDS, "allow dynamodb:GetRecords", true, now);
+    assert!(health.not_ready(now).unwrap().contains("allow dynamodb:GetRecords"));
+}
+
+/// Streams are listed once a minute, so whoever takes a listing for progress never counts a minute without it.
+#[test]
+fn records_that_are_refused_make_the_pod_unready_although_listings_succeed() {
+    let (health, orders, begun) = ready_table();
+    for second in 0..60 {
+        let now = begun + Duration::from_secs(second);
+        orders.hindered(GET_RECORDS, "GetRecords failed: 500", false, now);
+        assert_eq!(orders.cleared(DESCRIBE_STREAM, now), None);
+    }
+    assert_eq!(
+        health.not_ready(begun + PATIENCE).unwrap(),
+        "table orders: AWS refuses for 60 s: GetRecords failed: 500"
+    );
+}
+
+#[test]
+fn listings_that_are_refused_leave_the_pod_ready_while_records_arrive() {
+    let (health, orders, begun) = ready_table();
+    for second in 0..300 {
+        let now = begun + Duration::from_secs(second);
+        orders.hindered(DESCRIBE_STREAM, "DescribeStream failed: throttled", false, now);
+        orders.progressed(now);
+        assert_eq!(health.not_ready(now), None, "after {second} s");
+    }
+}
+
+#[test]
+fn a_denied_listing_makes_the_pod_unready_although_records_arrive() {
+    let (health, orders, now) = ready_table();
+    orders.hindered(DESCRIBE_STREAM, "allow dynamodb:DescribeStream", true, now);
+    assert_eq!(orders.progressed(now), None);
+    assert!(health.not_ready(now).unwrap().contains("allow dynamodb:DescribeStream"));
+    let over = orders.cleared(DESCRIBE_STREAM, now + PATIENCE).unwrap();
+    assert_eq!(over, Over { after: PATIENCE, denied: true });
+    assert_eq!(health.not_ready(now + PATIENCE), None);
+}
+
+/// A shard may vanish before its iterator is asked for again; nobody would ever clear that.
+#[test]
+fn what_is_not_refused_again_does_not_keep_the_pod_unready_for_ever() {
+    let (health, orders, now) = ready_table();
+    orders.hindered(GET_SHARD_ITERATOR, "denied", true, now);
+    assert_eq!(orders.forget_stale(now + STALE / 2), None);
+    assert!(health.not_ready(now + STALE / 2).is_some());
+    assert!(orders.forget_stale(now + STALE).is_some());
+    assert_eq!(health.not_ready(now + STALE), None);
+    assert!(!orders.is_hindered(Obstacle::Aws));
+}
+
+#[test]
+fn a_sink_that_refuses_for_a_minute_makes_the_pod_unready_but_not_dead() {
+    let (health, orders, now) = ready_table();
+    orders.hindered(Path::Sink, "503", false, now);
+    orders.hindered(Path::Sink, "503", false, now + PATIENCE / 2);
+    orders.progressed(now + PATIENCE / 2);
+    let why =
+        health.not_ready(now + PATIENCE).expect("a later refusal, or records read, must not start the minute again");
+    assert_eq!(why, "table orders: the sink has taken nothing for 60 s: 503");
+    assert_eq!(health.not_live(), None);
+    assert!(health.has_started(now + PATIENCE), "started once is started");
+    orders.cleared(Path::Sink, now);
+    assert_eq!(health.not_ready(now + PATIENCE), None);
+}
+
+#[test]
+fn a_table_that_stopped_over_lost_data_stays_unready() {
+    let (health, orders, now) = ready_table();
+    orders.stopped("data was lost");
+    orders.is_ready();
+    assert!(health.not_ready(now).unwrap().contains("data was lost"));
+    assert_eq!(health.not_live(), None);
+}
+
+#[test]
+fn a_table_that_waits_for_its_next_stream_stays_ready_and_says_so() {
+    let (health, orders, now) = ready_table();
+    orders.hindered(DESCRIBE_STREAM, "the stream does not exist", false, now);
+    orders.waiting_for("a new stream");
+    orders.is_ready();
+    assert_eq!(health.not_ready(now + PATIENCE), None);
+    assert_eq!(orders.awaited().as_deref(), Some("a new stream"));
+    orders.is_reading();
+    assert_eq!(orders.awaited(), None);
+}
+
+#[test]
+fn before_the_first_listing_the_probe_says_what_is_in_the_way() {
+    let (health, now) = (Health::default(), Instant::now());
+    let orders = health.table("orders");
+    orders.hindered(DESCRIBE_STREAM, "DescribeStream failed: connection refused", false, now);
+    let why = health.not_ready(now).unwrap();
+    assert!(why.ends_with("the first answer of AWS (DescribeStream failed: connection refused)"), "{why}");
+    orders.waiting_for("table orders: it does not exist");
+    assert!(health.not_ready(now).unwrap().ends_with("waiting for table orders: it does not exist"));
+    orders.is_reading();
+    orders.unstored(Some("no space left"));
+    let why = health.not_ready(now).unwrap();
+    assert!(why.ends_with("its first positions to be stored (no space left)"), "{why}");
+}
+
+#[test]
+fn the_longest_of_several_refusals_decides_and_the_last_one_is_shown() {
+    let (health, orders, now) = ready_table();
+    orders.hindered(GET_SHARD_ITERATOR, "first", false, now);
+    orders.hindered(DESCRIBE_STREAM, "second", false, now + PATIENCE / 2);
+    assert!(health.not_ready(now + PATIENCE).unwrap().contains("first"));
+    assert_eq!(orders.last_refusal(Obstacle::Aws).as_deref(), Some("second"));
+    assert_eq!(orders.last_refusal(Obstacle::Sink), None);
+}
+
+#[test]
+fn only_a_fault_of_our_own_fails_liveness() {
+    let (health, _orders, now) = ready_table();
+    health.is_fatal("the dispatcher ended");
+    assert_eq!(health.not_live().as_deref(), Some("the dispatcher ended"));
+    assert!(health.not_ready(now).is_some());
+}

@@ -1,0 +1,174 @@
+//! What a table says about itself while things go wrong.
+
+use std::collections::BTreeSet;
+
+use super::logs::capture;
+use super::*;
+
+fn table() -> (Metrics, health::Health, Arc<TableTelemetry>) {
+    let (metrics, health) = (Metrics::new("1", "r").unwrap(), health::Health::default());
+    let telemetry = TableTelemetry::new("orders", &metrics, health.table("orders"));
+    (metrics, health, telemetry)
+}
+
+fn error(operation: &'static str, kind: ErrorKind, code: &str) -> CallError {
+    CallError { operation, kind, code: code.to_owned(), message: "service error".to_owned() }
+}
+
+fn codes(lines: &[serde_json::Value]) -> Vec<&str> {
+    lines.iter().filter_map(|line| line["code"].as_str()).collect()
+}
+
+/// With thirty shards on a busy table somebody is throttled every second.
+#[tokio::test(start_paused = true)]
+async fn an_error_that_comes_and_goes_is_logged_once_a_minute_with_a_count() {
+    let (metrics, _health, telemetry) = table();
+    let throttled = error("GetRecords", ErrorKind::Throttled, "ThrottlingException");
+    let minute = || {
+        for _ in 0..30 {
+            telemetry.aws_call("GetRecords", &throttled.code, Duration::from_millis(5));
+            telemetry.aws_refused(&throttled);
+            telemetry.aws_call("GetRecords", "empty", Duration::from_millis(5));
+            telemetry.aws_answered();
+        }
+    };
+    let first = capture::objects(minute);
+    assert_eq!(codes(&first), ["DSA-AWS-THROTTLED"]);
+    assert_eq!(first.len(), 1, "{first:?}");
+    tokio::time::advance(Duration::from_secs(60)).await;
+    let second = capture::objects(minute);
+    assert_eq!(second.len(), 1, "{second:?}");
+    assert_eq!(second[0]["times"], 30);
+    assert_eq!(second[0]["table"], "orders");
+    let text = metrics.encode().unwrap();
+    let series = r#"aws_calls_total{operation="GetRecords",result="ThrottlingException",table="orders"} 60"#;
+    assert!(text.contains(series), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_permission_that_is_missing_is_told_at_once_and_so_is_its_end() {
+    let (_metrics, health, telemetry) = table();
+    telemetry.health().is_ready();
+    let denied = error("GetRecords", ErrorKind::Denied, "AccessDeniedException");
+    let lines = capture::objects(|| {
+        telemetry.aws_refused(&denied);
+        telemetry.aws_call("DescribeStream", "ok", Duration::ZERO);
+        telemetry.aws_answered();
+        assert!(health.not_ready(Instant::now()).unwrap().contains("GetRecords failed"), "a listing is no permission");
+        telemetry.aws_call("GetRecords", "records", Duration::ZERO);
+        telemetry.aws_answered();
+        assert_eq!(health.not_ready(Instant::now()), None);
+    });
+    assert_eq!(codes(&lines), ["DSA-AWS-DENIED"]);
+    assert_eq!(lines.last().unwrap()["message"], "AWS answers again");
+}
+
+/// Who replaces an adapter that used `ListStreams` may have no permission for `DescribeTable`, and needs none.
+#[tokio::test(start_paused = true)]
+async fn a_listing_of_streams_stands_in_for_the_description_of_the_table() {
+    let (_metrics, health, telemetry) = table();
+    telemetry.health().is_ready();
+    telemetry.aws_refused(&error("DescribeTable", ErrorKind::Denied, "AccessDeniedException"));
+    assert!(health.not_ready(Instant::now()).is_some());
+    telemetry.aws_call("ListStreams", "ok", Duration::ZERO);
+    assert_eq!(health.not_ready(Instant::now()), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn positions_that_cannot_be_stored_are_told_at_first_and_at_last() {
+    let (metrics, health, telemetry) = table();
+    let lines = capture::objects(|| {
+        telemetry.checkpoint_written(Ok(()));
+        for _ in 0..5 {
+            telemetry.checkpoint_written(Err("no space left"));
+        }
+        telemetry.aws_answered();
+        assert!(health.not_ready(Instant::now()).unwrap().contains("no space left"));
+        telemetry.checkpoint_written(Ok(()));
+        telemetry.checkpoint_written(Ok(()));
+    });
+    assert_eq!(codes(&lines), ["DSA-CHECKPOINT-FAILED"]);
+    assert_eq!(lines.len(), 2);
+    assert_eq!((&lines[1]["message"], &lines[1]["failed"]), (&"positions are stored again".into(), &5.into()));
+    let text = metrics.encode().unwrap();
+    assert!(text.contains(r#"checkpoint_writes_total{result="error",table="orders"} 5"#), "{text}");
+    assert!(text.contains(r#"checkpoint_writes_total{result="ok",table="orders"} 3"#), "{text}");
+}
+
+#[test]
+fn a_wait_for_a_stream_is_said_once_and_shown() {
+    let (_metrics, health, telemetry) = table();
+    let lines = capture::objects(|| {
+        for _ in 0..10 {
+            telemetry.waiting_for("a stream: table orders has none; enable DynamoDB Streams on it");
+        }
+    });
+    assert_eq!(codes(&lines), ["DSA-STREAM-AWAITED"]);
+    assert!(health.not_ready(Instant::now()).unwrap().contains("enable DynamoDB Streams on it"));
+    telemetry.aws_answered();
+    assert_eq!(telemetry.health().awaited(), None);
+}
+
+/// Runbook pages are found by code, and alerts are written on it.
+#[test]
+fn every_warning_and_error_has_a_code_and_nothing_else_has() {
+    let (metrics, _health, telemetry) = table();
+    let lines = capture::objects(|| every_event(&telemetry));
+    // A fault of our own is said where it ends the process.
+    let mut seen = BTreeSet::from(["DSA-FAULT"]);
+    for line in &lines {
+        let severe = matches!(line["level"].as_str(), Some("WARN" | "ERROR"));
+        assert_eq!(severe, line["code"].is_string(), "{line}");
+        let Some(code) = line["code"].as_str() else { continue };
+        assert!(code.starts_with("DSA-") && code == code.to_uppercase(), "{code}");
+        assert!(events::CODES.contains(&code), "{code} is not in the list");
+        seen.insert(code);
+    }
+    let listed: BTreeSet<&str> = events::CODES.iter().copied().collect();
+    assert_eq!(seen, listed, "every code in the list belongs to an event");
+    assert_eq!(listed.len(), events::CODES.len(), "no code is in the list twice");
+    let text = metrics.encode().unwrap();
+    assert!(text.contains(r#"data_loss_total{reason="trimmed",table="orders"} 1"#), "{text}");
+    assert!(text.contains(r#"shard_handover_seconds_count{table="orders"} 1"#), "{text}");
+}
+
+#[test]
+fn what_concerns_a_table_names_it() {
+    let (_metrics, _health, telemetry) = table();
+    let lines = capture::objects(|| every_event(&telemetry));
+    let process_wide =
+        ["starting", "a warning", "listening", "the sink", "shutting down", "stopped", "probes and metrics"];
+    for line in lines {
+        let message = line["message"].as_str().unwrap();
+        let expected = !process_wide.iter().any(|start| message.starts_with(start));
+        assert_eq!(line["table"] == "orders", expected, "{line}");
+    }
+}
+
+fn every_event(telemetry: &TableTelemetry) {
+    use events::*;
+    let (stream, shard, took) = ("arn/stream/1", "shardId-1", Duration::from_millis(20));
+    Starting { version: "1", tables: "orders", sink: "http://sink" }.emit();
+    ConfigWarning { text: "a warning" }.emit();
+    Listening { address: "127.0.0.1:1".parse().unwrap() }.emit();
+    StreamOpened { stream, start: "latest" }.emit(telemetry);
+    StreamListed { stream, reading: 1, waiting: 2, finished: 3 }.emit(telemetry);
+    StreamAwaited { what: "a stream" }.emit(telemetry);
+    StreamEnded { stream, why: "drained" }.emit(telemetry);
+    ShardOpened { stream, shard, from: "Start" }.emit(telemetry);
+    ShardEnded { stream, shard }.emit(telemetry);
+    ShardHandedOver { stream, shard, took }.emit(telemetry);
+    for kind in [ErrorKind::Denied, ErrorKind::Throttled, ErrorKind::Other] {
+        AwsRefused { error: &error("GetRecords", kind, "X"), times: 1 }.emit(telemetry);
+    }
+    AwsRecovered { after: took }.emit(telemetry);
+    DataLost { stream, shard: Some(shard), position: "Start", reason: "trimmed", detail: "gone" }.emit(telemetry);
+    ItemParked { lane: 1 << 60, why: "400", failures: 3 }.emit(telemetry);
+    SinkFailing { why: "503" }.emit();
+    SinkRecovered { after: took }.emit();
+    CheckpointFailed { error: "no space left" }.emit(telemetry);
+    CheckpointRecovered { failed: 1 }.emit(telemetry);
+    AdminFailed { error: "gone" }.emit();
+    ShutdownBegun { in_flight: 1 }.emit();
+    ShutdownFinished { unsettled: 0, took }.emit();
+}
