@@ -133,7 +133,6 @@ impl Follower {
     }
 
     fn wait(&self, what: &str) {
-        self.reading.telemetry.aws_answered();
         self.reading.telemetry.waiting_for(what);
     }
 }

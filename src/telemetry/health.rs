@@ -260,14 +260,14 @@ impl State {
         if let Some(aws) = aws {
             return Some(format!("AWS refuses for {} s: {}", aws.seconds(now), aws.why));
         }
-        if !self.was_listed {
-            return Some(self.before_the_first_listing());
+        if !self.was_listed || self.waiting_for.is_some() {
+            return Some(self.awaiting());
         }
         let sink = self.oldest(Obstacle::Sink).filter(|sink| sink.is_too_long(now))?;
         Some(format!("the sink has taken nothing for {} s: {}", sink.seconds(now), sink.why))
     }
 
-    fn before_the_first_listing(&self) -> String {
+    fn awaiting(&self) -> String {
         let trouble = self.oldest(Obstacle::Aws).map(|aws| &aws.why).or(self.unstored.as_ref());
         let trouble = trouble.map(|why| format!(" ({why})")).unwrap_or_default();
         let what =

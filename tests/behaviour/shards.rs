@@ -30,9 +30,11 @@ async fn children_go_on_in_the_same_breath_whatever_the_poll_interval() {
         let (aws, sink) = (FakeAws::with_table("orders", 2).await, TestSink::start().await);
         aws.script().last_page = last_page;
         let plan = Plan::new(&aws, &sink, "orders").env("POLL_INTERVAL", "2s").env("IDLE_POLL_INTERVAL_MAX", "2s");
-        let _adapter = plan.start_ready().await;
+        let adapter = plan.start_ready().await;
         let seams = roll_over_under_load(&aws, &sink).await;
         assert_complete_and_in_order(&aws.script().writes, &sink.received(), &[]);
+        let handovers = adapter.metric("shard_handover_seconds_count", &[]).await;
+        assert_eq!(handovers, seams.len() as f64, "handovers are not counted");
         for (parent, child) in seams {
             let world = aws.script();
             let gap = world.calls.first_read(&child).unwrap() - world.calls.last_read(&parent).unwrap();
@@ -257,6 +259,8 @@ async fn on_data_loss_stop_reads_no_further_until_restarted_with_continue() {
     assert_eq!(orders, 6, "the first five and the gap, nothing behind it");
     stopped.terminate().await;
     let going_on = plan.env("ON_DATA_LOSS", "continue").start_ready().await;
+    let lost = going_on.metric("data_loss_total", &[("table", "orders")]).await;
+    assert_eq!(lost, 1.0, "the position had moved past the gap at which reading stopped");
     let kept = aws.script().writes[7..].to_vec();
     wait_for("what was not trimmed", || oracle::lost(&kept, &sink.received()).is_empty()).await;
     drop(going_on);
