@@ -21,9 +21,8 @@ use tokio_util::sync::CancellationToken;
 use self::table::{PrepareError, Shared, Table};
 use crate::admin::{self, Admin};
 use crate::checkpoint::{CheckpointStore, FileStore, MemoryStore, OpenError};
-use crate::config::{self, Config, DeliveryOrder, TableRef};
+use crate::config::{self, Config, TableRef};
 use crate::delivery::dispatch::{Dispatcher, Settings};
-use crate::delivery::retry::{Backoff, InvalidBackoff};
 use crate::delivery::sink::{HttpSink, HttpSinkSettings, SinkSetupError};
 use crate::pipeline::{Books, Pipeline};
 use crate::streams::client::connect::{AwsSettings, Connections};
@@ -61,9 +60,6 @@ pub enum StartError {
     /// A fault of this program.
     #[error(transparent)]
     Metrics(#[from] InvalidMetrics),
-    /// A fault of this program: the configuration has checked it.
-    #[error(transparent)]
-    Backoff(#[from] InvalidBackoff),
 }
 
 /// Runs the adapter until `stop` is cancelled.
@@ -75,7 +71,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), StartErr
     announce(&config);
     let (listener, address) = open_port(config.process.http_address).await?;
     let sink = Arc::new(HttpSink::new(sink_settings(&config))?);
-    let dispatcher = Dispatcher::new(sink, delivery_settings(&config)?);
+    let dispatcher = Dispatcher::new(sink, delivery_settings(&config));
     let health = Arc::new(Health::default());
     let shared = Shared {
         connections: Connections::load(&aws_settings(&config), common_region(&config)).await,
@@ -88,7 +84,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), StartErr
         tables.push(Table::prepare(table, &config, &shared, &metrics, &health).await?);
     }
     let admin = watched(&tables, metrics, health);
-    let tasks = Tasks::start(tables, dispatcher, admin, listener, config.delivery.order);
+    let tasks = Tasks::start(tables, dispatcher, admin, listener, &config);
     events::Listening { address }.emit();
     stop.cancelled().await;
     tasks.stop(config.process.shutdown_timeout).await;
@@ -114,7 +110,7 @@ impl Tasks {
         dispatcher: Dispatcher,
         admin: Arc<Admin>,
         listener: TcpListener,
-        order: DeliveryOrder,
+        config: &Config,
     ) -> Self {
         let (sender, parcels) = mpsc::channel(PAGES_WAITING);
         let mut tasks = Self {
@@ -132,7 +128,9 @@ impl Tasks {
         for table in tables {
             let Table { books, follower, updates, keeper } = table;
             tasks.keepers.spawn(keeper.run(tasks.stop_keepers.clone()));
-            tasks.pipelines.spawn(Pipeline::new(books, order, sender.clone()).run(updates));
+            tasks
+                .pipelines
+                .spawn(Pipeline::new(books, config.delivery.order, config.event.clone(), sender.clone()).run(updates));
             // It ends when its table is read no further; the others go on.
             tasks.followers.spawn(follower.run().map(|_| ()));
         }
@@ -198,10 +196,9 @@ fn sink_settings(config: &Config) -> HttpSinkSettings {
     HttpSinkSettings { url: config.sink.uri.clone(), concurrency: config.delivery.concurrency.get(), headers }
 }
 
-fn delivery_settings(config: &Config) -> Result<Settings, StartError> {
+fn delivery_settings(config: &Config) -> Settings {
     let delivery = &config.delivery;
-    let backoff = Backoff::try_new(delivery.backoff.min(), delivery.backoff.max())?;
-    Ok(Settings { concurrency: delivery.concurrency.get(), timeout: delivery.timeout, backoff })
+    Settings { concurrency: delivery.concurrency.get(), timeout: delivery.timeout, backoff: delivery.backoff }
 }
 
 /// The region, if every table names one: then nobody need search for another.

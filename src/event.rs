@@ -22,16 +22,9 @@ use cloudevents::message::{BinaryDeserializer, BinarySerializer, Result};
 use self::http::BinaryMode;
 use crate::streams::wire::Record;
 
-pub use self::data::DataForm;
-pub use self::http::Message;
-pub use self::profile::Profile;
+pub use crate::config::{EventData as DataForm, EventMode as Mode, EventProfile as Profile};
 
-/// How an event travels over HTTP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// One event a request: attributes in headers, data in the body.
-    Binary,
-}
+pub use self::http::Message;
 
 /// What the events of one stream have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,6 +81,11 @@ impl Encoder {
             Mode::Binary => event.deserialize_binary(BinaryMode::new()),
         }
         .expect("the profiles' attribute names and media types are legal, and every other text is encoded")
+    }
+
+    /// How its messages travel.
+    pub fn mode(&self) -> Mode {
+        self.mode
     }
 
     /// Which lane keeps the order of a record's item: the same number for all records of one item, whichever of the

@@ -12,10 +12,10 @@ use std::time::SystemTime;
 
 use tokio::sync::{Notify, mpsc};
 
-use crate::config::DeliveryOrder;
+use crate::config::{self, DeliveryOrder};
 use crate::delivery::lanes::LaneKey;
 use crate::delivery::parcel::{Account, Content, Parcel};
-use crate::event::{DataForm, Encoder, EncoderSettings, Mode, Profile};
+use crate::event::{Encoder, EncoderSettings};
 use crate::progress::Ticket;
 use crate::progress::ledger::Ledger;
 use crate::streams::budget::Budget;
@@ -39,6 +39,7 @@ pub struct Books {
 pub struct Pipeline {
     books: Arc<Books>,
     order: DeliveryOrder,
+    event: config::Event,
     parcels: mpsc::Sender<Vec<Parcel>>,
     encoders: HashMap<String, Arc<Encoder>>,
     /// With order by shard: the lane of each shard, which is that of the shard where its lineage began.
@@ -90,8 +91,13 @@ impl Account for Books {
 
 impl Pipeline {
     /// A pipeline into `parcels`.
-    pub fn new(books: Arc<Books>, order: DeliveryOrder, parcels: mpsc::Sender<Vec<Parcel>>) -> Self {
-        Self { books, order, parcels, encoders: HashMap::new(), lanes: HashMap::new(), numbers: HashMap::new() }
+    pub fn new(
+        books: Arc<Books>,
+        order: DeliveryOrder,
+        event: config::Event,
+        parcels: mpsc::Sender<Vec<Parcel>>,
+    ) -> Self {
+        Self { books, order, event, parcels, encoders: HashMap::new(), lanes: HashMap::new(), numbers: HashMap::new() }
     }
 
     /// Takes updates until nobody sends any more, or nobody takes parcels.
@@ -190,9 +196,9 @@ impl Pipeline {
     fn encoder(&mut self, facts: &StreamFacts) -> Arc<Encoder> {
         let encoder = self.encoders.entry(facts.arn.clone()).or_insert_with(|| {
             Arc::new(Encoder::new(EncoderSettings {
-                profile: Profile::Aws,
-                data: DataForm::DynamodbJson,
-                mode: Mode::Binary,
+                profile: self.event.profile,
+                data: self.event.data,
+                mode: self.event.mode,
                 table_arn: facts.table_arn.clone(),
                 stream_arn: facts.arn.clone(),
                 key_schema: facts.key_schema.clone(),

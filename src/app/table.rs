@@ -18,7 +18,7 @@ use crate::streams::find::{Finder, Target};
 use crate::streams::follow::Follower;
 use crate::streams::pace::Pace;
 use crate::streams::rate::Rate;
-use crate::streams::reading::{OnDataLoss, Reading};
+use crate::streams::reading::Reading;
 use crate::streams::stream_reader::Beginning;
 use crate::streams::update::Update;
 use crate::telemetry::TableTelemetry;
@@ -78,10 +78,7 @@ impl Table {
             pace: pace(config.source.pace),
             budget: budget.clone(),
             describe_rate: shared.describe_rate.clone(),
-            on_data_loss: match config.source.on_data_loss {
-                config::OnDataLoss::Continue => OnDataLoss::Continue,
-                config::OnDataLoss::Stop => OnDataLoss::Stop,
-            },
+            on_data_loss: config.source.on_data_loss,
             updates: sender,
             telemetry: telemetry.clone(),
             numbers: AtomicU32::new(0),

@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     fn health() -> SinkHealth {
-        SinkHealth::new(Backoff::try_new(Duration::from_millis(100), Duration::from_secs(30)).unwrap())
+        SinkHealth::new(Backoff::new(Duration::from_millis(100), Duration::from_secs(30)).unwrap())
     }
 
     fn attempt(lane: LaneKey, first: bool) -> Attempt {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::lanes::{Cargo, LaneKey};
-use crate::event::{Encoder, Message, Mode};
+use crate::event::{Encoder, Message};
 use crate::progress::Ticket;
 use crate::streams::update::Gap;
 use crate::streams::wire::Record;
@@ -50,7 +50,7 @@ impl Parcel {
     pub fn message(&self) -> Message {
         match &self.content {
             Content::Record(record) => self.encoder.encode(record, self.recorded),
-            Content::Gap(gap) => gap.encode(Mode::Binary, self.recorded),
+            Content::Gap(gap) => gap.encode(self.encoder.mode(), self.recorded),
         }
     }
 

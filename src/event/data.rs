@@ -3,10 +3,3 @@
 //! A form writes one JSON value from the record's members, which it copies as AWS sent them wherever the form allows.
 
 pub(super) mod dynamodb_json;
-
-/// The form of an event's data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DataForm {
-    /// The record as an AWS Lambda function gets it, attribute values in AWS's own JSON.
-    DynamodbJson,
-}

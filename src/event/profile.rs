@@ -5,10 +5,3 @@
 //! attributes) stand between it and the serializer, as a serializer that passes the rest on.
 
 pub(super) mod aws;
-
-/// Whose habits an event's attributes follow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Profile {
-    /// This program's own: see `docs/cloudevents.md`.
-    Aws,
-}

@@ -13,19 +13,12 @@ use super::rate::Rate;
 use super::update::{ShardNumber, Update};
 use crate::telemetry::TableTelemetry;
 
+pub use crate::config::OnDataLoss;
+
 /// How long DynamoDB Streams keeps a record.
 ///
 /// Source: "stream records have a lifetime of 24 hours" in the DynamoDB Developer Guide.
 pub const RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// What to do when data was lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnDataLoss {
-    /// Say so and read on.
-    Continue,
-    /// Say so and read this table no further.
-    Stop,
-}
 
 /// The parts that reading one table needs.
 pub struct Reading {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use dynamodb_streams_adapter::config::DeliveryOrder;
+use dynamodb_streams_adapter::config::{self, DeliveryOrder};
 use dynamodb_streams_adapter::delivery::dispatch::{Dispatcher, Settings};
 use dynamodb_streams_adapter::delivery::retry::Backoff;
 use dynamodb_streams_adapter::delivery::sink::{Answer, Sink};
@@ -141,15 +141,21 @@ async fn a_sink_that_is_down_for_a_day_costs_bounded_memory_and_few_requests() {
         beginning: Beginning::Since(SystemTime::UNIX_EPOCH),
     };
     let books = Books::new(Ledger::default(), budget.clone(), telemetry);
+    let event = config::Event {
+        profile: config::EventProfile::Aws,
+        data: config::EventData::DynamodbJson,
+        mode: config::EventMode::Binary,
+        overrides: Default::default(),
+    };
     let (parcels, intake) = mpsc::channel(16);
-    let backoff = Backoff::try_new(Duration::from_millis(100), Duration::from_secs(30)).unwrap();
+    let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(30)).unwrap();
     let settings = Settings { concurrency: 64, timeout: Duration::from_secs(30), backoff };
     let stop = CancellationToken::new();
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(async move {
         let _ = follower.run().await;
     });
-    tasks.spawn(Pipeline::new(books.clone(), DeliveryOrder::Item, parcels).run(taken));
+    tasks.spawn(Pipeline::new(books.clone(), DeliveryOrder::Item, event, parcels).run(taken));
     tasks.spawn(Dispatcher::new(sink.clone(), settings).run(intake, stop));
 
     let mut most = 0;
