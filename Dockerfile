@@ -7,7 +7,7 @@ WORKDIR /src
 COPY Cargo.toml Cargo.lock rust-toolchain.toml ./
 RUN mkdir -p src benches tests/behaviour tests/interop examples/demo \
     && echo 'fn main() {}' | tee src/main.rs examples/demo/main.rs tests/behaviour/main.rs tests/interop/main.rs \
-       benches/event.rs benches/end_to_end.rs > /dev/null \
+       benches/wire.rs benches/event.rs benches/end_to_end.rs > /dev/null \
     && touch src/lib.rs \
     && cargo build --release --locked --bin dynamodb-streams-adapter
 COPY src src

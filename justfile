@@ -26,6 +26,7 @@ interop:
 bench:
     cargo bench --bench end_to_end
     cargo bench --bench event
+    cargo bench --bench wire
 
 # The crash test with 1,000 kills instead of 200.
 soak:
