@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use http::header::{AUTHORIZATION, HeaderMap};
+use http::Uri;
+use http::header::{AUTHORIZATION, HeaderValue};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -23,7 +24,7 @@ use crate::admin::{self, Admin};
 use crate::checkpoint::{CheckpointStore, FileStore, MemoryStore, OpenError};
 use crate::config::{self, Config, TableRef};
 use crate::delivery::dispatch::{Dispatcher, Settings};
-use crate::delivery::sink::{HttpSink, HttpSinkSettings, SinkSetupError};
+use crate::delivery::sink::{HttpSink, HttpSinkSettings, SinkSetupError, Trust};
 use crate::pipeline::{Books, Pipeline};
 use crate::streams::client::connect::{AwsSettings, Connections};
 use crate::streams::rate::Rate;
@@ -189,11 +190,23 @@ fn open_store(config: &Config) -> Result<Arc<dyn CheckpointStore>, StartError> {
 }
 
 fn sink_settings(config: &Config) -> HttpSinkSettings {
-    let mut headers = HeaderMap::new();
-    if let Some(authorization) = &config.sink.authorization {
-        headers.insert(AUTHORIZATION, authorization.clone());
+    let sink = &config.sink;
+    HttpSinkSettings {
+        token_file: Some(sink.token_file.clone()),
+        headers_file: sink.headers_file.clone(),
+        ..settings_for(&sink.uri, sink.authorization.as_ref(), config)
     }
-    HttpSinkSettings { url: config.sink.uri.clone(), concurrency: config.delivery.concurrency.get(), headers }
+}
+
+/// What is the same for every sink. Tokens and headers are meant for one of them, and nobody else may see them.
+fn settings_for(uri: &Uri, authorization: Option<&HeaderValue>, config: &Config) -> HttpSinkSettings {
+    let sink = &config.sink;
+    HttpSinkSettings {
+        headers: authorization.map(|value| (AUTHORIZATION, value.clone())).into_iter().collect(),
+        trust: Trust { certificates: sink.ca_certs.clone(), folder: Some(sink.ca_certs_dir.clone()) },
+        client_certificate: sink.client_certificate.clone(),
+        ..HttpSinkSettings::new(uri.clone(), config.delivery.concurrency.get())
+    }
 }
 
 fn delivery_settings(config: &Config) -> Settings {

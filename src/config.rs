@@ -41,7 +41,7 @@ pub use identity::Identity;
 pub use log::{Log, LogFormat};
 pub use mistakes::{Held, Mistake, Mistakes};
 pub use process::Process;
-pub use sink::Sink;
+pub use sink::{Certificates, ClientCertificateFiles, Endpoint, InvalidCertificates, Sink, TokenFile};
 pub use source::{CheckpointStore, OnDataLoss, Pace, Source, StartPosition};
 pub use table_ref::{InvalidTableRef, TableRef};
 pub use variable::{Fallback, Group, Takes, Variable};

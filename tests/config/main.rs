@@ -3,6 +3,7 @@
 mod documents;
 mod generated;
 mod mistakes;
+mod sink;
 mod spelling;
 mod support;
 mod tables;

@@ -104,7 +104,6 @@ fn what_this_version_cannot_do_is_refused_and_not_ignored() {
     all_refused("RETRY_MAX_ATTEMPTS", &["5"]);
     all_refused("RETRY_MAX_AGE", &["4h"]);
     all_refused("LEASE_DURATION", &["15s"]);
-    all_refused("K_CA_CERTS", &["-----BEGIN CERTIFICATE-----"]);
     all_refused("K_CE_OVERRIDES", &[r#"{"extensions":{"team":"blue"}}"#]);
     assert_eq!(refused(&[("DEAD_LETTER_SINK", "http://dead.example")]).variable, "DEAD_LETTER_SINK");
 }

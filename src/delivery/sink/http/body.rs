@@ -5,19 +5,16 @@ use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use tokio::time::{Instant, timeout_at};
 
-/// The most bytes of a body that are read. A longer one costs the connection.
-const MAX_BODY: usize = 64 * 1024;
-
 /// What arrives of a body until its end, its limit, a fault or the deadline. In the last three cases the connection
 /// is given up, and nothing else: the status has been told already.
-pub(super) async fn read(mut body: Incoming, deadline: Instant) -> Bytes {
+pub(super) async fn read(mut body: Incoming, limit: usize, deadline: Instant) -> Bytes {
     let mut read = BytesMut::new();
-    while !body.is_end_stream() && read.len() < MAX_BODY {
+    while !body.is_end_stream() && read.len() < limit {
         let Ok(Some(Ok(frame))) = timeout_at(deadline, body.frame()).await else {
             break;
         };
         if let Ok(data) = frame.into_data() {
-            let room = MAX_BODY - read.len();
+            let room = limit - read.len();
             read.extend_from_slice(&data[..data.len().min(room)]);
         }
     }

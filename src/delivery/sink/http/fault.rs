@@ -24,6 +24,18 @@ impl Failure {
         Self { fault: Fault::Timeout, message: None }
     }
 
+    /// Nothing was sent, because of files.
+    pub(super) fn unsent(why: &str) -> Self {
+        Self { fault: Fault::Credentials, message: Some(format!("nothing is sent: {why}")) }
+    }
+
+    /// The sink had asked for a certificate, and got none.
+    pub(super) fn without_certificate(self) -> Self {
+        let what = self.message.unwrap_or_default();
+        let advice = "the sink asks for a client certificate: set SINK_CLIENT_CERT_FILE and SINK_CLIENT_KEY_FILE";
+        Self { fault: Fault::Tls, message: Some(format!("{advice} ({what})")) }
+    }
+
     pub(super) fn of(error: &legacy::Error) -> Self {
         let fault = fault_of(error);
         let advice = causes(error).find_map(|cause| cause.downcast_ref()).and_then(advice);

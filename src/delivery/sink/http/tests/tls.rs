@@ -58,9 +58,8 @@ fn sink(server: &Server, roots: RootCertStore) -> HttpSink {
 }
 
 fn sink_at(port: u16, roots: RootCertStore) -> HttpSink {
-    let client = Client::tls(4, IDLE_TIMEOUT, super::super::tls::client_config(roots).expect("TLS"));
-    let url = format!("https://localhost:{port}/");
-    HttpSink::with_client(settings(&url), client).expect("a sink")
+    let tuning = Tuning { system_roots: Some(roots), ..Tuning::default() };
+    HttpSink::tuned(settings(&format!("https://localhost:{port}/")), tuning).expect("a sink")
 }
 
 async fn failure(acceptor: TlsAcceptor, roots: RootCertStore) -> String {
