@@ -1,11 +1,15 @@
 //! The client against servers that follow a script, byte by byte.
 
 mod answers;
+mod authority;
 mod connections;
 mod faults;
+mod https;
 mod redirects;
+mod rotation;
 mod server;
 mod tls;
+mod volume;
 
 use std::time::Duration;
 
