@@ -106,7 +106,7 @@ impl HttpSink {
             return Ok(answer);
         }
         // The token may have been replaced since it was read.
-        let newer = self.files.newer_than(&current, deadline).await;
+        let newer = self.files.read_again(deadline).await;
         self.follow(&newer, &message, deadline).await
     }
 

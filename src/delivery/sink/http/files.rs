@@ -77,14 +77,11 @@ impl Files {
         self.inner.current()
     }
 
-    /// The same after the sink refused what `refused` says: there may be something newer.
-    pub(super) async fn newer_than(&self, refused: &Arc<Current>, deadline: Instant) -> Arc<Current> {
-        let seen = refused.clone();
-        self.look(deadline, move |inner| {
+    /// The same after a refusal: everything is looked at, however recently that was done.
+    pub(super) async fn read_again(&self, deadline: Instant) -> Arc<Current> {
+        self.look(deadline, |inner| {
             let mut parts = inner.parts.lock().unwrap_or_else(PoisonError::into_inner);
-            if Arc::ptr_eq(&inner.current(), &seen) {
-                inner.look(&mut parts);
-            }
+            inner.look(&mut parts);
         })
         .await;
         self.inner.current()

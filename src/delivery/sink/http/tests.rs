@@ -3,12 +3,14 @@
 mod answers;
 mod authority;
 mod connections;
+mod credentials;
 mod faults;
 mod https;
 mod redirects;
 mod rotation;
 mod server;
 mod tls;
+mod trust;
 mod volume;
 
 use std::time::Duration;

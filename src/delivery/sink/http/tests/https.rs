@@ -19,7 +19,6 @@ type Judge = Box<dyn FnMut(&HeaderMap) -> u16 + Send>;
 /// A request that came.
 #[derive(Debug, Clone)]
 pub(super) struct Taken {
-    pub(super) headers: HeaderMap,
     pub(super) status: u16,
     /// The client's certificate.
     pub(super) peer: Option<CertificateDer<'static>>,
@@ -102,7 +101,7 @@ async fn answer(
     body.collect().await?;
     let mut state = lock(&state);
     let status = (state.judge)(&head.headers);
-    state.taken.push(Taken { headers: head.headers, status, peer });
+    state.taken.push(Taken { status, peer });
     Ok(Response::builder().status(status).body(Full::default()).expect("a status"))
 }
 

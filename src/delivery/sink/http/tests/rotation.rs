@@ -28,15 +28,17 @@ fn trusting(server: &Https, volume: &Volume) -> HttpSinkSettings {
 /// Posts from several tasks at once until it is ended.
 struct Load {
     ended: Arc<AtomicBool>,
-    accepted: Arc<AtomicUsize>,
+    /// How many each task had accepted.
+    accepted: Vec<Arc<AtomicUsize>>,
     tasks: JoinSet<()>,
 }
 
 impl Load {
     fn on(sink: &Arc<HttpSink>) -> Self {
-        let mut load = Self { ended: Arc::default(), accepted: Arc::default(), tasks: JoinSet::new() };
+        let mut load = Self { ended: Arc::default(), accepted: Vec::new(), tasks: JoinSet::new() };
         for _ in 0..4 {
-            let (sink, ended, accepted) = (sink.clone(), load.ended.clone(), load.accepted.clone());
+            let (sink, ended, accepted) = (sink.clone(), load.ended.clone(), Arc::<AtomicUsize>::default());
+            load.accepted.push(accepted.clone());
             load.tasks.spawn(async move {
                 while !ended.load(Ordering::Relaxed) {
                     let answer = sink.post(message(), PATIENCE).await;
@@ -48,20 +50,20 @@ impl Load {
         load
     }
 
-    /// Until so many more were accepted.
+    /// Until each task had so many more accepted: whatever was under way is over then.
     async fn more(&mut self, count: usize) {
-        let goal = self.accepted.load(Ordering::Relaxed) + count;
-        self.until("more events", |accepted| accepted >= goal).await;
-    }
-
-    async fn until(&mut self, what: &str, is_so: impl Fn(usize) -> bool) {
+        let goals: Vec<usize> = self.counts().map(|accepted| accepted + count).collect();
         let deadline = Instant::now() + PATIENCE;
-        while !is_so(self.accepted.load(Ordering::Relaxed)) {
-            assert!(Instant::now() < deadline, "waited in vain for {what}");
+        while self.counts().zip(&goals).any(|(accepted, goal)| accepted < *goal) {
+            assert!(Instant::now() < deadline, "waited in vain for more events");
             if let Ok(ended) = tokio::time::timeout(Duration::from_millis(2), self.tasks.join_next()).await {
                 ended.expect("tasks go on").expect("every attempt is accepted");
             }
         }
+    }
+
+    fn counts(&self) -> impl Iterator<Item = usize> {
+        self.accepted.iter().map(|accepted| accepted.load(Ordering::Relaxed))
     }
 
     async fn end(mut self) -> usize {
@@ -69,7 +71,7 @@ impl Load {
         while let Some(ended) = self.tasks.join_next().await {
             ended.expect("every attempt is accepted");
         }
-        self.accepted.load(Ordering::Relaxed)
+        self.counts().sum()
     }
 }
 
@@ -94,18 +96,18 @@ async fn an_authority_is_replaced_under_load() {
         let server = Https::start(old.server("localhost", false, &[protocol])).await;
         let sink = sink(trusting(&server, &volume));
         let mut load = Load::on(&sink);
-        load.more(50).await;
+        load.more(15).await;
 
         let before = current(&sink).await;
         volume.replace(&[("old.pem", old.pem()), ("new.pem", new.pem())]);
         renewed(&sink, &before).await;
         server.change_to(new.server("localhost", false, &[protocol]));
-        load.more(50).await;
+        load.more(15).await;
 
         let before = current(&sink).await;
         volume.replace(&[("new.pem", new.pem())]);
         renewed(&sink, &before).await;
-        load.more(50).await;
+        load.more(15).await;
         assert!(load.end().await >= 150);
 
         // Who is not trusted any more is not let in by way of an old session.
@@ -130,22 +132,22 @@ async fn a_client_certificate_is_replaced_under_load() {
     let names = ClientCertificateFiles { certificate: volume.file("tls.crt"), key: volume.file("tls.key") };
     let sink = sink(HttpSinkSettings { client_certificate: Some(names), ..trusting(&server, &roots) });
     let mut load = Load::on(&sink);
-    load.more(50).await;
+    load.more(15).await;
 
     // One file after the other: nothing that does not belong together is ever shown.
     let before = current(&sink).await;
     std::fs::write(volume.file("tls.crt"), &new.pem).expect("written");
     renewed(&sink, &before).await;
-    load.more(20).await;
+    load.more(5).await;
     let mismatch = current(&sink).await;
     std::fs::write(volume.file("tls.key"), new.key.serialize_pem()).expect("written");
     renewed(&sink, &mismatch).await;
-    load.more(50).await;
+    load.more(15).await;
     // And all at once.
     let before = current(&sink).await;
     volume.replace(&files(&old));
     renewed(&sink, &before).await;
-    load.more(50).await;
+    load.more(15).await;
     load.end().await;
 
     let mut shown: Vec<_> = server.taken().into_iter().map(|taken| taken.peer.expect("a certificate")).collect();
@@ -174,12 +176,12 @@ async fn a_token_is_replaced_under_load() {
     let sink = Arc::new(HttpSink::tuned(settings, tuning).expect("a sink"));
     let mut load = Load::on(&sink);
     for round in 1..=10 {
-        load.more(20).await;
+        load.more(5).await;
         let token = format!("token-{round}");
         volume.replace(&[("token", &token)]);
         server.judge(valid(token));
     }
-    load.more(20).await;
+    load.more(5).await;
     let accepted = load.end().await;
     let taken = server.taken();
     let refused = taken.iter().filter(|taken| taken.status == 401).count();
