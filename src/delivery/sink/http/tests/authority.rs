@@ -66,7 +66,7 @@ impl Authority {
 /// What a server does beside showing its certificate.
 pub(super) struct Side<'a> {
     pub(super) protocols: &'a [&'a str],
-    pub(super) versions: &'static [&'static SupportedProtocolVersion],
+    pub(super) versions: &'a [&'static SupportedProtocolVersion],
     /// It lets nobody in whose certificate is not from these.
     pub(super) clients: Option<RootCertStore>,
 }
