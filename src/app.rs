@@ -11,8 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use http::Uri;
-use http::header::{AUTHORIZATION, HeaderValue};
+use http::header::AUTHORIZATION;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -190,22 +189,21 @@ fn open_store(config: &Config) -> Result<Arc<dyn CheckpointStore>, StartError> {
 }
 
 fn sink_settings(config: &Config) -> HttpSinkSettings {
-    let sink = &config.sink;
     HttpSinkSettings {
-        token_file: Some(sink.token_file.clone()),
-        headers_file: sink.headers_file.clone(),
-        ..settings_for(&sink.uri, sink.authorization.as_ref(), config)
+        token_file: Some(config.access.token_file.clone()),
+        headers_file: config.access.headers_file.clone(),
+        ..settings_for(&config.sink, config)
     }
 }
 
-/// What is the same for every sink. Tokens and headers are meant for one of them, and nobody else may see them.
-fn settings_for(uri: &Uri, authorization: Option<&HeaderValue>, config: &Config) -> HttpSinkSettings {
-    let sink = &config.sink;
+/// What is the same for every sink. The token and the headers of files are for `K_SINK`, and nobody else may see them.
+fn settings_for(sink: &config::Sink, config: &Config) -> HttpSinkSettings {
+    let access = &config.access;
     HttpSinkSettings {
-        headers: authorization.map(|value| (AUTHORIZATION, value.clone())).into_iter().collect(),
-        trust: Trust { certificates: sink.ca_certs.clone(), folder: Some(sink.ca_certs_dir.clone()) },
-        client_certificate: sink.client_certificate.clone(),
-        ..HttpSinkSettings::new(uri.clone(), config.delivery.concurrency.get())
+        headers: sink.authorization.iter().map(|value| (AUTHORIZATION, value.clone())).collect(),
+        trust: Trust { certificates: access.ca_certs.clone(), folder: Some(access.ca_certs_dir.clone()) },
+        client_certificate: access.client_certificate.clone(),
+        ..HttpSinkSettings::new(sink.uri.clone(), config.delivery.concurrency.get())
     }
 }
 

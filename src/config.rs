@@ -7,6 +7,7 @@
 //! Blank values count as not set, values are trimmed, and of a name that comes twice the first counts. `variables.rs` is
 //! the one definition of the variables: parsing, `--help`, the tables in the documents and the spelling check follow it.
 
+mod access;
 mod aws;
 mod choice;
 mod delivery;
@@ -16,6 +17,7 @@ mod help;
 mod identity;
 mod log;
 mod mistakes;
+mod overrides;
 mod parse;
 mod process;
 mod reader;
@@ -33,15 +35,16 @@ use std::time::SystemTime;
 use environment::Environment;
 use reader::{Reader, Reported};
 
+pub use access::{Access, Certificates, ClientCertificateFiles, InvalidCertificates, TokenFile};
 pub use aws::{Aws, Secret};
-pub use delivery::{Backoff, Delivery, DeliveryOrder, InvalidBackoff, OnUndeliverable};
+pub use delivery::{Backoff, Batch, Delivery, DeliveryOrder, InvalidBackoff, OnUndeliverable, RetryLimits};
 pub use event::{Event, EventData, EventMode, EventProfile};
 pub use help::{help, markdown};
 pub use identity::Identity;
 pub use log::{Log, LogFormat};
 pub use mistakes::{Held, Mistake, Mistakes};
 pub use process::Process;
-pub use sink::{Certificates, ClientCertificateFiles, Endpoint, InvalidCertificates, Sink, TokenFile};
+pub use sink::Sink;
 pub use source::{CheckpointStore, OnDataLoss, Pace, Source, StartPosition};
 pub use table_ref::{InvalidTableRef, TableRef};
 pub use variable::{Fallback, Group, Takes, Variable};
@@ -71,6 +74,10 @@ pub struct Config {
     pub event: Event,
     /// Where events go.
     pub sink: Sink,
+    /// Where events go that cannot be delivered there; set whenever `delivery.on_undeliverable` asks for it.
+    pub dead_letter_sink: Option<Sink>,
+    /// Whom sinks must be, and as whom they are spoken to.
+    pub access: Access,
     /// How events are delivered there.
     pub delivery: Delivery,
     /// Memory, shutdown and the port.
@@ -109,7 +116,9 @@ impl Config {
         let source = Source::read(reader, facts.now);
         let event = Event::read(reader);
         let sink = Sink::read(reader);
-        let delivery = Delivery::read(reader);
+        let access = Access::read(reader, sink.as_ref().is_ok_and(|sink| sink.authorization.is_some()));
+        let delivery = Delivery::read(reader, event.as_ref().ok().map(|event| event.mode));
+        let dead_letter_sink = Sink::read_dead_letter(reader, delivery.map(|delivery| delivery.on_undeliverable));
         let process = Process::read(reader);
         let identity = Identity::read(reader);
         let component = identity.as_ref().ok().and_then(|identity| identity.component.as_deref());
@@ -119,6 +128,8 @@ impl Config {
             source: source?,
             event: event?,
             sink: sink?,
+            access: access?,
+            dead_letter_sink: dead_letter_sink?,
             delivery: delivery?,
             process: process?,
             log: log?,

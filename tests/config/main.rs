@@ -1,9 +1,9 @@
 //! What users can rely on when they set variables.
 
+mod access;
 mod documents;
 mod generated;
 mod mistakes;
-mod sink;
 mod spelling;
 mod support;
 mod tables;
