@@ -7,7 +7,7 @@ use ::http::{HeaderMap, Uri};
 use crate::config::{Certificates, ClientCertificateFiles, TokenFile};
 
 /// How much of an answer's body is read unless somebody wants more.
-pub const ANSWER_LIMIT: usize = 64 * 1024;
+pub const ANSWER_LIMIT: usize = 128 * 1024;
 
 /// What a sink behind a URL needs to be told.
 #[derive(Debug, Clone)]
