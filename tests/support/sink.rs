@@ -45,6 +45,7 @@ pub struct Received {
     pub attributes: BTreeMap<String, String>,
     pub data: Value,
     pub path: String,
+    pub authorization: Option<String>,
     pub arrived: Instant,
     /// When and with which status it was answered.
     pub answered: Option<(Instant, u16)>,
@@ -301,6 +302,7 @@ fn read(head: &hyper::http::request::Parts, body: &[u8]) -> Received {
         attributes,
         data,
         path: head.uri.path().to_owned(),
+        authorization: head.headers.get("authorization").map(|value| value.to_str().unwrap().to_owned()),
         arrived: Instant::now(),
         answered: None,
         earlier: 0,
