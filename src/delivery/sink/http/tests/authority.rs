@@ -67,13 +67,15 @@ impl Authority {
 pub(super) struct Side<'a> {
     pub(super) protocols: &'a [&'a str],
     pub(super) versions: &'a [&'static SupportedProtocolVersion],
-    /// It lets nobody in whose certificate is not from these.
+    /// It asks for a certificate from these.
     pub(super) clients: Option<RootCertStore>,
+    /// It lets those in who have none.
+    pub(super) lets_anybody_in: bool,
 }
 
 impl Default for Side<'_> {
     fn default() -> Self {
-        Self { protocols: &[], versions: rustls::DEFAULT_VERSIONS, clients: None }
+        Self { protocols: &[], versions: rustls::DEFAULT_VERSIONS, clients: None, lets_anybody_in: false }
     }
 }
 
@@ -84,8 +86,9 @@ pub(super) fn acceptor(leaf: &Leaf, side: &Side) -> TlsAcceptor {
     let builder = match &side.clients {
         None => builder.with_no_client_auth(),
         Some(roots) => {
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots.clone()), provider).build();
-            builder.with_client_cert_verifier(verifier.expect("roots"))
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots.clone()), provider);
+            let verifier = if side.lets_anybody_in { verifier.allow_unauthenticated() } else { verifier };
+            builder.with_client_cert_verifier(verifier.build().expect("roots"))
         }
     };
     let key = PrivatePkcs8KeyDer::from(leaf.key.serialize_der()).into();

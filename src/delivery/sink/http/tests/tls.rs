@@ -87,7 +87,7 @@ async fn tls_1_2_and_1_3_are_spoken_with_and_without_a_client_certificate() {
         for clients in [None, Some(authority.roots())] {
             for protocols in [&["http/1.1"][..], &["h2"]] {
                 let client = clients.as_ref().map(|_| authority.leaf("adapter"));
-                let side = Side { protocols, versions: &[version], clients: clients.clone() };
+                let side = Side { protocols, versions: &[version], clients: clients.clone(), ..Side::default() };
                 let server = Https::start(acceptor(&authority.leaf("localhost"), &side)).await;
                 let files = client.as_ref().map(Files::of);
                 let sink = sink_as(&server, &authority, files.as_ref());
@@ -131,7 +131,7 @@ async fn a_client_certificate_that_is_missing_or_refused_is_told_with_what_to_do
     ];
     for version in VERSIONS {
         for protocols in [&["http/1.1"][..], &["h2"]] {
-            let side = Side { protocols, versions: &[version], clients: Some(authority.roots()) };
+            let side = Side { protocols, versions: &[version], clients: Some(authority.roots()), ..Side::default() };
             let server = Https::start(acceptor(&authority.leaf("localhost"), &side)).await;
             for (client, expected) in &cases {
                 let files = client.as_ref().map(Files::of);
@@ -171,7 +171,27 @@ async fn a_client_certificate_that_cannot_be_read_stops_delivery_until_it_can() 
     assert_eq!(sink.post(message(), PATIENCE).await, accepted(202, ""));
 }
 
-/// A sink that asks but does not insist is not blamed for what has nothing to do with it.
+/// Some sinks say nothing and just cut the connection of a client without a certificate.
+#[tokio::test]
+async fn a_connection_that_is_cut_after_a_certificate_was_asked_for_is_told_as_that() {
+    let authority = Authority::new();
+    let cut = || vec![Step::Read, Step::Close];
+    let side = Side { clients: Some(authority.roots()), lets_anybody_in: true, ..Side::default() };
+    let asking = || acceptor(&authority.leaf("localhost"), &side);
+    let server = Server::start_tls(asking(), [cut()]).await;
+    let (fault, message) = failed(sink(&server, authority.roots()).post(message(), PATIENCE).await);
+    assert_eq!(fault, Fault::Tls);
+    assert!(message.starts_with("the sink asks for a client certificate: set "), "{message}");
+
+    // It asks but does not insist: it has answered without one.
+    let script = [answer(OK), cut()].concat();
+    let server = Server::start_tls(asking(), [script]).await;
+    let sink = sink(&server, authority.roots());
+    assert_eq!(sink.post(super::message(), PATIENCE).await, accepted(200, ""));
+    let (fault, message) = failed(sink.post(super::message(), PATIENCE).await);
+    assert_eq!(fault, Fault::Reset, "{message}");
+}
+
 #[tokio::test]
 async fn a_cut_connection_is_a_reset_where_no_certificate_was_asked_for() {
     let authority = Authority::new();
