@@ -243,7 +243,38 @@ mod tests {
             fs::write(&path, &content).expect("written");
             watched.look();
             assert_eq!(watched.value(), Some(&content));
+            assert_eq!(watched.stamps, None, "the next look must not believe a time that is so recent");
         }
+    }
+
+    #[test]
+    fn files_that_belong_together_are_taken_from_one_version() {
+        let folder = folder();
+        let current = folder.path().join("current");
+        let publish = move |version: usize| {
+            let parent = current.parent().expect("a folder");
+            let name = format!("version_{version}");
+            fs::create_dir(parent.join(&name)).expect("a folder");
+            for file in ["one", "two"] {
+                fs::write(parent.join(&name).join(file), version.to_string()).expect("written");
+            }
+            std::os::unix::fs::symlink(&name, parent.join("next")).expect("a link");
+            fs::rename(parent.join("next"), &current).expect("replaced");
+        };
+        publish(0);
+        let files = ["one", "two"].map(|file| folder.path().join("current").join(file));
+        let mut watched = Watched::new(files.to_vec(), 100, |contents| match contents[0] == contents[1] {
+            true => Ok(contents[0].clone()),
+            false => Err("they are of two versions".to_owned()),
+        });
+        let publisher = std::thread::spawn(move || (1..=1000).for_each(publish));
+        while !publisher.is_finished() {
+            watched.look();
+            assert_eq!(watched.problem(), None);
+        }
+        publisher.join().expect("everything was published");
+        watched.look();
+        assert_eq!(watched.value().map(Vec::as_slice), Some(&b"1000"[..]));
     }
 
     #[test]
