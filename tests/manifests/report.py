@@ -9,13 +9,12 @@ class Report:
     def __init__(self):
         self.passed = 0
         self.failures = []
-        self.ignored = []
-        self.notes = []
+        self.ignored = {}
 
     def check(self, subject, what, problems):
         """Enters one check: `problems` is a list of texts, empty if it holds, or an `Ignored`."""
         if isinstance(problems, Ignored):
-            self.ignored.append(f"{subject}: {what}: {problems}")
+            self.ignored.setdefault(f"{what}: {problems}", []).append(subject)
         elif problems:
             self.failures += [f"{subject}: {what}: {problem}" for problem in problems]
         else:
@@ -23,13 +22,12 @@ class Report:
 
     def end(self):
         """Prints everything; the exit code."""
-        for note in self.notes:
-            print(f"note: {note}")
-        for ignored in self.ignored:
-            print(f"ignored: {ignored}")
+        for reason, subjects in self.ignored.items():
+            print(f"ignored: {'; '.join(subjects)}: {reason}")
         for failure in self.failures:
             print(f"FAILED: {failure}")
         verdict = "FAILED" if self.failures else "ok"
-        counts = f"{self.passed} passed; {len(self.failures)} failed; {len(self.ignored)} ignored"
+        ignored = sum(len(subjects) for subjects in self.ignored.values())
+        counts = f"{self.passed} passed; {len(self.failures)} failed; {ignored} ignored"
         print(f"test result: {verdict}. {counts}")
         return 1 if self.failures else 0
