@@ -112,6 +112,14 @@ BREAKS = [
 ]
 
 
+def copy(repository, place):
+    """Copies what kustomizations may refer to; returns the copy of `manifests/`."""
+    for name in ("manifests", "dashboards"):
+        if (repository / name).exists():
+            shutil.copytree(repository / name, place / name)
+    return place / "manifests"
+
+
 def check(report, check_one):
     """`check_one(report, root, case, starts)` runs the checks of one case on another copy of the manifests."""
     for broken, file, text, instead, word, case, starts in BREAKS:
@@ -121,8 +129,7 @@ def check(report, check_one):
 
 def unseen(file, text, instead, word, run):
     with tempfile.TemporaryDirectory() as directory:
-        root = pathlib.Path(directory) / "manifests"
-        shutil.copytree(REPOSITORY / "manifests", root)
+        root = copy(REPOSITORY, pathlib.Path(directory))
         path = root / file
         original = path.read_text()
         if original.count(text) == 0:

@@ -6,7 +6,6 @@
 import pathlib
 import queue
 import re
-import shutil
 import sys
 import tempfile
 
@@ -21,7 +20,7 @@ import schemas
 import start
 import texts
 from objects import CONTAINER, adapters, named, pods
-from render import RenderError, render, render_together
+from render import RenderError, parse, render, render_together
 from report import Ignored, Report
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
@@ -70,6 +69,24 @@ def cases(root):
     yield "everything on one Deployment", "", lambda: render_together(root, "overlays/deployment", everything)
     for overlay in ("deployment", "sinkbinding", "containersource", "sidecar", "native-sidecar"):
         yield f"a second manifests/overlays/{overlay}", "", lambda overlay=overlay: render_second(root, overlay)
+
+
+    for directory, text in texts.examples((REPOSITORY / "docs/deploy.md").read_text()):
+        yield f"the example {directory} in docs/deploy.md", "", lambda directory=directory, text=text: render_example(
+            root, directory, text)
+
+
+def render_example(root, directory, text):
+    """A kustomization from the documents, in its place beside the manifests; its image is the reader's own."""
+    place = root.parent / directory
+    place.mkdir(exist_ok=True)
+    (place / "kustomization.yaml").write_text(text)
+    objects = render(place)
+    for image in parse(text)[0].get("images", []):
+        for *_, container in adapters(objects):
+            own = f"{image['newName']}:{image['newTag']}"
+            container["image"] = texts.image(root) if container["image"] == own else f"{container['image']}, not {own}"
+    return objects
 
 
 def render_second(root, overlay):
@@ -200,8 +217,7 @@ def main():
     report, starts = Report(), Starts()
     # A copy, because a reader's kustomization, which is made beside it, must not lie in the repository.
     with tempfile.TemporaryDirectory() as directory:
-        root = pathlib.Path(directory) / "manifests"
-        shutil.copytree(REPOSITORY / "manifests", root)
+        root = breaks.copy(REPOSITORY, pathlib.Path(directory))
         for subject, short, renderer in cases(root):
             check_case(report, subject, short, renderer, starts, root)
         patches.check(report, root)

@@ -13,6 +13,8 @@ import time
 import urllib.error
 import urllib.request
 
+import environment
+
 # How long anything may take on a busy machine.
 PATIENCE = 60
 
@@ -57,6 +59,9 @@ def substituted(variables, nowhere, directory):
     made.setdefault("AWS_ACCESS_KEY_ID", "stand-in")
     made.setdefault("AWS_SECRET_ACCESS_KEY", "stand-in")
     made.update(AWS_ENDPOINT_URL=nowhere, AWS_EC2_METADATA_DISABLED="true", HTTP_ADDRESS="127.0.0.1:0", LOG_FORMAT="json")
+    if "METRICS_ADDRESS" in environment.KNOWN:
+        # It wins over the fixed port that a foreign variable names.
+        made["METRICS_ADDRESS"] = "127.0.0.1:0"
     store = made.get("CHECKPOINT_STORE", "")
     if store.startswith("file:"):
         made["CHECKPOINT_STORE"] = f"file:{directory}/{pathlib.PurePosixPath(store).name}"

@@ -1,10 +1,15 @@
 """What can be seen in the files themselves: headers, the image's one place, and the paths that documents name."""
 
 import re
+import textwrap
 
 import yaml
 
 PLACEHOLDER = "adapter-image"
+# The document says that it is not there yet.
+RESERVED = "manifests/overlays/replicas"
+# What is generated or kept beside the alerts and dashboards begins as these do.
+HEADERS = ("# For ", "# Adds ")
 
 
 def kustomizations(root):
@@ -22,7 +27,7 @@ def image(root):
 def check(report, root, repository):
     for name, _ in kustomizations(root):
         first = (root / name / "kustomization.yaml").read_text().splitlines()[0]
-        report.check(f"manifests/{name}", "header", [] if first.startswith("# For ") else ["does not say for whom it is"])
+        report.check(f"manifests/{name}", "header", [] if first.startswith(HEADERS) else ["does not say for whom it is"])
     report.check("manifests", "image in one place", list(other_images(root)))
     version = re.search(r'^version = "(.+)"', (repository / "Cargo.toml").read_text(), re.MULTILINE).group(1)
     tag = image(root).rpartition(":")[2]
@@ -46,7 +51,7 @@ def other_images(root):
 
 def dead_paths(document, repository):
     for path in sorted(set(re.findall(r"(?:manifests|docs|tests|src)/[\w./-]*\w", document.read_text()))):
-        if not (repository / path).exists():
+        if not (repository / path).exists() and path != RESERVED:
             yield f"{path} is not there"
 
 
@@ -54,3 +59,12 @@ def untold(root, text):
     for name, kustomization in kustomizations(root):
         if name.startswith(("overlays/", "replace/", "components/")) and name.rpartition("components/")[2] not in text:
             yield f"manifests/{name} is not in it"
+
+
+def examples(document):
+    """Kustomizations in a document: the directory that their first line names, and their text."""
+    for block in re.findall(r"^( *)```yaml\n(.*?)```", document, re.MULTILINE | re.DOTALL):
+        text = textwrap.dedent(block[1])
+        found = re.match(r"# (\S+)/kustomization.yaml\n", text)
+        if found:
+            yield found.group(1), text
