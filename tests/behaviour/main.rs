@@ -10,5 +10,7 @@ mod delivery;
 mod lifecycle;
 mod modes;
 mod outage;
+mod promises;
 mod shards;
+mod troubles;
 mod undeliverable;
