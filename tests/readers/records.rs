@@ -26,7 +26,7 @@ pub const TABLES: [Table; 6] = [
 
 /// Sequence numbers around the record of `Gaps` that cannot be decoded.
 pub const BEFORE_GAP: &str = "300000000000000600000";
-pub const LOST: &str = "300000000000000600001";
+const LOST: &str = "300000000000000600001";
 
 /// A record as AWS sends it, and its creation time as an event shows it.
 pub struct TestRecord {
