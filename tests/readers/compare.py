@@ -47,7 +47,7 @@ def matches(want, got):
 
 def events_of(path):
     by_combination = defaultdict(list)
-    for line in path.read_text().rstrip("\n").split("\n"):
+    for line in filter(None, path.read_text().split("\n")):
         event = json.loads(line)
         by_combination[event["combination"]].append(event)
     return by_combination
@@ -162,6 +162,15 @@ def short(value):
     return text if len(text) <= 300 else f"{text[:300]}..."
 
 
+def tell(failed):
+    """Every failure, but of those that differ in the event alone the first two."""
+    alike = defaultdict(list)
+    for combination, text in failed:
+        alike[combination, text.split(" of event ")[0]].append(f"{combination}: {text}")
+    for texts in alike.values():
+        print(*texts[:2], *([f"... and {len(texts) - 2} more of these"] if texts[2:] else []), sep="\n")
+
+
 def main():
     document = json.loads((FOLDER / "expected.json").read_text())
     expected = defaultdict(list)
@@ -179,8 +188,7 @@ def main():
             passed += not wrong
             failed += [(combination, text) for text in wrong]
     failed += [("known differences", text) for text in known.untrue(list(expected))]
-    for combination, text in failed[:60]:
-        print(f"{combination}: {text}")
+    tell(failed)
     for name in document["missing"]:
         print(f"not in this version: {name}")
     print(f"{len(expected)} of {len(expected) + len(document['missing'])} combinations captured, {len(known.entries)} known differences")
