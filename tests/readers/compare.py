@@ -9,20 +9,15 @@ import fnmatch
 import json
 import re
 import sys
-from collections import defaultdict
-from decimal import Decimal
+from collections import Counter, defaultdict
 from pathlib import Path
 
-from facts import facts
+from facts import facts, parsed
+from known import Known
 
-HERE, FOLDER = Path(__file__).parent, Path(sys.argv[1])
+FOLDER = Path(sys.argv[1])
 ATTRIBUTES = ["id", "source", "type", "subject", "time", "datacontenttype", "extensions", "data"]
 ABSENT = "absent"
-
-
-def parsed(text, exactly=True):
-    number = Decimal if exactly else float
-    return json.loads(text, parse_float=number, parse_int=number)
 
 
 def instant(text):
@@ -31,12 +26,6 @@ def instant(text):
     if not found:
         return text
     return f"{found[1]}{found[2] or ':00'}{(found[3] or '').rstrip('0').rstrip('.')}Z"
-
-
-def encoded(text):
-    """As the HTTP binding 1.0.2 writes it into a header (3.1.3.2)."""
-    plain = lambda byte: 0x21 <= byte <= 0x7E and byte not in b'"%'
-    return "".join(chr(byte) if plain(byte) else f"%{byte:02X}" for byte in text.encode())
 
 
 def matches(want, got):
@@ -53,54 +42,30 @@ def events_of(path):
     return by_combination
 
 
-class Known:
-    """The faults of the libraries that are known."""
+def data_differs(form, sent, read):
+    """Where the data differs, as a path; nothing where it does not."""
+    peer = form in ("triggermesh", "integration-source")
+    want = parsed(sent)
+    try:
+        got = facts(form if peer else "", parsed(read))
+    except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
+        return f" ({type(error).__name__}: {error})"
+    return apart(facts("dynamodb-json", want) if peer else want, got)
 
-    def __init__(self):
-        self.entries = json.loads((HERE / "known-differences.json").read_text())
-        self.seen = set()
 
-    def excuses(self, reader, combination, attribute, want, got):
-        for number, entry in enumerate(self.entries):
-            about = entry["reader"] == reader and fnmatch.fnmatchcase(combination, entry["combination"])
-            about = about and fnmatch.fnmatchcase(attribute, entry["attribute"])
-            if about and self.read_as(entry["read_as"], want, got):
-                self.seen.add(number)
-                return True
-        return False
-
-    @staticmethod
-    def read_as(how, want, got):
-        match how:
-            case "percent-encoded":
-                return isinstance(want, str) and got == encoded(want)
-            case "now":
-                return want is None and isinstance(got, str) and got.startswith("20")
-            case "1970":
-                return want is None and got == 0
-            case "doubles":
-                return parsed(want, exactly=False) == parsed(got, exactly=False)
-        return isinstance(got, str) and how in got
-
-    def untrue(self, captured):
-        for number, entry in enumerate(self.entries):
-            applies = fnmatch.filter(captured, entry["combination"])
-            if applies and number not in self.seen:
-                yield f"known-differences.json names what {entry['library']} does not do any more: {entry['reason']}"
-            name, version = entry["library"].rsplit(" ", 1)
-            pin = re.compile(rf"{re.escape(name)}(\W|artifactId|version)+{re.escape(version)}\b")
-            if not any(pin.search(text) for text in self.manifests()):
-                yield f"known-differences.json is about {entry['library']}, which is not the version that is pinned"
-
-    @staticmethod
-    def manifests():
-        for name in ("go/go.mod", "python/requirements.txt", "javascript/package.json", "java/pom.xml", "rust/Cargo.toml"):
-            path = HERE / name
-            yield path.read_text() if path.exists() else ""
+def apart(want, got):
+    """The path to the first place in which two JSON values differ."""
+    if isinstance(want, dict) and isinstance(got, dict):
+        places = [(name, want.get(name, ABSENT), got.get(name, ABSENT)) for name in {**want, **got}]
+    elif isinstance(want, list) and isinstance(got, list) and len(want) == len(got):
+        places = [(index, *pair) for index, pair in enumerate(zip(want, got))]
+    else:
+        return "" if want == got else f": {short(want)} is read as {short(got)}"
+    return next((f"[{json.dumps(name)}]{path}" for name, *pair in places if (path := apart(*pair))), "")
 
 
 def differences(want, got, form):
-    """Attribute, what was sent, what was read."""
+    """Attribute, what was sent, what was read, and that in words."""
     for attribute in ATTRIBUTES:
         sent, read = want.get(attribute), got.get(attribute)
         if attribute == "time":
@@ -108,21 +73,32 @@ def differences(want, got, form):
         if attribute == "extensions":
             for name in sorted(set(sent) | set(read)):
                 if not matches(sent.get(name), read.get(name, ABSENT)):
-                    yield f"extensions.{name}", sent.get(name), read.get(name, ABSENT)
+                    yield f"extensions.{name}", *differing(sent.get(name), read.get(name, ABSENT))
         elif attribute == "data":
-            try:
-                same = facts("" if form == "dynamodb-json" else form, parsed(read)) == facts(
-                    "" if form in ("dynamodb-json", "json", "gap") else "dynamodb-json", parsed(sent)
-                )
-            except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
-                same = f"{type(error).__name__}: {error}" == ""
-            if not same:
-                yield attribute, sent, read
+            place = data_differs(form, sent, read)
+            if place:
+                yield attribute, sent, read, f"data{place}"
         elif not matches(sent, read):
-            yield attribute, sent, read
+            yield attribute, *differing(sent, read)
 
 
-def judge_events(reader, combination, expected, read, known):
+def differing(sent, read):
+    return sent, read, f"{short(sent)} is read as {short(read)}"
+
+
+class Agreement:
+    """What nobody knows beforehand, like the moment of a reading, every reader must read alike."""
+
+    def __init__(self):
+        self.first = {}
+
+    def differs(self, reader, about, value):
+        """The reader that read something else, and what."""
+        first = self.first.setdefault(about, (reader, value))
+        return first if first[1] != value else None
+
+
+def judge_events(reader, combination, expected, read, known, agreement):
     """All that is wrong with what a reader made of one combination's requests."""
     rest = {event.get("id"): event for event in read if "error" not in event}
     for event in read:
@@ -135,14 +111,20 @@ def judge_events(reader, combination, expected, read, known):
                 yield f"{reader} did not read event {want['id']}"
             continue
         got = rest.pop(name)
-        for attribute, sent, seen in differences(want, got, want["form"]):
+        for attribute, sent, seen, how in differences(want, got, want["form"]):
             if not known.excuses(reader, combination, attribute, sent, seen):
-                yield f"{reader} would misread {attribute} of event {name}: sent {short(sent)}, read {short(seen)}"
+                yield f"{reader} would misread {attribute} of event {name}: {how}"
+        for attribute, seen in {"id": got["id"], "time": instant(got["time"]), **got["extensions"]}.items():
+            sent = want.get(attribute, want["extensions"].get(attribute))
+            other = isinstance(sent, dict) and agreement.differs(reader, (combination, name, attribute), seen)
+            if other:
+                yield f"{reader} reads {attribute} of event {name} as {short(seen)}, {other[0]} as {short(other[1])}"
     for name in rest:
-        yield f"{reader} read an event that was not sent, or one twice: {name}"
+        yield f"{reader} read an event that was not sent: {name}"
+    yield from twice(reader, [event.get("id") for event in read])
 
 
-def judge_data(reader, combination, expected, read, known):
+def judge_data(reader, combination, expected, read, known, _):
     """The same for the records in the data."""
     rest = {record.get("event_id"): record for record in read}
     for want in (event for event in expected if event["form"] != "gap"):
@@ -152,10 +134,18 @@ def judge_data(reader, combination, expected, read, known):
             yield f"{reader} did not read the record of event {want['id']}"
             continue
         for name, sent in record.items():
-            if sent != got.get(name, ABSENT) and not known.excuses(reader, combination, name, sent, got.get(name)):
-                yield f"{reader} would misread {name} of event {want['id']}: sent {short(sent)}, read {short(got.get(name))}"
+            place = apart(sent, got.get(name, ABSENT))
+            if place and not known.excuses(reader, combination, name, sent, got.get(name)):
+                yield f"{reader} would misread {name} of event {want['id']}: {name}{place}"
     for record in rest.values():
-        yield f"{reader} could not read, or read what was not sent: {short(record)}"
+        yield f"{reader} could not read a record, or read what was not sent: {short(record.get('error', record))}"
+    yield from twice(reader, [record.get("event_id") for record in read])
+
+
+def twice(reader, names):
+    for name, times in Counter(names).items():
+        if name and times > 1:
+            yield f"{reader} read event {name} {times} times"
 
 
 def short(value):
@@ -177,14 +167,14 @@ def main():
     expected = defaultdict(list)
     for event in document["events"]:
         expected[event["combination"]].append(event)
-    known, passed, failed = Known(), 0, []
+    known, agreement, passed, failed = Known(), Agreement(), 0, []
     for path in sorted(FOLDER.glob("*-*.jsonl")):
         kind, reader = path.stem.split("-", 1)
         read = events_of(path)
         judge = judge_events if kind == "events" else judge_data
         forms = ["*"] if kind == "events" else {"gson": ["integration-source/*"]}.get(reader, ["aws/*/dynamodb-json"])
         for combination in sorted(name for form in forms for name in fnmatch.filter(expected, form)):
-            wrong = list(judge(reader, combination, expected[combination], read.get(combination, []), known))
+            wrong = list(judge(reader, combination, expected[combination], read.get(combination, []), known, agreement))
             print(f"{kind} of {combination} read by {reader} ... {'FAILED' if wrong else 'ok'}")
             passed += not wrong
             failed += [(combination, text) for text in wrong]

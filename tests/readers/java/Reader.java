@@ -1,7 +1,8 @@
-import com.google.gson.Gson;
-import com.google.gson.GsonBuilder;
+import com.fasterxml.jackson.databind.DeserializationFeature;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
+import com.google.gson.Gson;
+import com.google.gson.GsonBuilder;
 import io.cloudevents.CloudEvent;
 import io.cloudevents.core.provider.EventFormatProvider;
 import io.cloudevents.http.HttpMessageFactory;
@@ -72,7 +73,8 @@ public class Reader {
     static List<CloudEvent> read(Captured request) throws java.io.IOException {
         List<CloudEvent> events = new ArrayList<>();
         if (request.mode.equals("batch")) {
-            for (JsonNode element : new ObjectMapper().readTree(request.body())) {
+            ObjectMapper exact = new ObjectMapper().enable(DeserializationFeature.USE_BIG_DECIMAL_FOR_FLOATS);
+            for (JsonNode element : exact.readTree(request.body())) {
                 byte[] text = element.toString().getBytes(UTF_8);
                 events.add(EventFormatProvider.getInstance().resolveFormat(JsonFormat.CONTENT_TYPE).deserialize(text));
             }
