@@ -25,12 +25,16 @@ class Known:
 
     def excuses(self, reader, combination, attribute, want, got):
         for number, entry in enumerate(self.entries):
-            about = entry["reader"] == reader and fnmatch.fnmatchcase(combination, entry["combination"])
+            about = entry["reader"] == reader and self.applies(entry, combination)
             about = about and fnmatch.fnmatchcase(attribute, entry["attribute"])
             if about and self.read_as(entry["read_as"], want, got):
                 self.seen.add(number)
                 return True
         return False
+
+    @staticmethod
+    def applies(entry, combination):
+        return any(fnmatch.fnmatchcase(combination, pattern) for pattern in entry["combinations"])
 
     @staticmethod
     def read_as(how, want, got):
@@ -47,8 +51,7 @@ class Known:
 
     def untrue(self, captured):
         for number, entry in enumerate(self.entries):
-            applies = fnmatch.filter(captured, entry["combination"])
-            if applies and number not in self.seen:
+            if number not in self.seen and any(self.applies(entry, combination) for combination in captured):
                 yield f"known-differences.json names what {entry['library']} does not do any more: {entry['reason']}"
             name, version = entry["library"].rsplit(" ", 1)
             pin = re.compile(rf"{re.escape(name)}(\W|artifactId|version)+{re.escape(version)}\b")
