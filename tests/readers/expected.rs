@@ -13,9 +13,8 @@ fn moment() -> Value {
 }
 
 /// The events of all records, and of the gap.
-pub fn events(world: &mut World, combination: Combination) -> Vec<Value> {
-    let mut events: Vec<Value> =
-        records::all().iter().map(|record| event(world, record, combination)).collect();
+pub(crate) fn events(world: &mut World, combination: Combination) -> Vec<Value> {
+    let mut events: Vec<Value> = records::all().iter().map(|record| event(world, record, combination)).collect();
     events.push(gap(world));
     for event in &mut events {
         event["combination"] = json!(combination.name());

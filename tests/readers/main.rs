@@ -26,10 +26,10 @@ use sink::RawSink;
 
 /// One way to run the adapter.
 #[derive(Clone, Copy)]
-pub struct Combination {
-    pub profile: &'static str,
-    pub mode: &'static str,
-    pub data: &'static str,
+struct Combination {
+    profile: &'static str,
+    mode: &'static str,
+    data: &'static str,
 }
 
 const COMBINATIONS: [(&str, &str); 4] = [
@@ -100,7 +100,8 @@ async fn run(aws: &FakeAws, combination: Combination) -> Vec<Value> {
     assert_eq!(sink.events(), count, "{}: more events than records", combination.name());
     let mut requests = sink.requests();
     for request in &mut requests {
-        for (name, value) in [("mode", combination.mode), ("profile", combination.profile), ("data", combination.data)] {
+        for (name, value) in [("mode", combination.mode), ("profile", combination.profile), ("data", combination.data)]
+        {
             request[name] = json!(value);
         }
     }
