@@ -60,6 +60,7 @@ def triggermesh(data):
 
 def integration_source(data):
     def octets(inner):
+        assert all(-128 <= one <= 127 for one in inner["bytes"]), "a byte that is not a signed one"
         return base64.b64encode(bytes(int(one) % 256 for one in inner["bytes"])).decode()
 
     def value(typed):

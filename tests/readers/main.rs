@@ -99,6 +99,7 @@ async fn run(aws: &FakeAws, combination: Combination) -> Vec<Value> {
     assert_eq!(adapter.terminate().await, Some(0));
     assert_eq!(sink.events(), count, "{}: more events than records", combination.name());
     let mut requests = sink.requests();
+    assert_eq!(requests.len() < count, combination.mode == "batch", "{}: events in batches", combination.name());
     for request in &mut requests {
         for (name, value) in [("mode", combination.mode), ("profile", combination.profile), ("data", combination.data)]
         {
