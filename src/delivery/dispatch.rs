@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -40,6 +40,16 @@ pub struct Dispatcher {
     sink: Arc<dyn Sink>,
     settings: Settings,
     attempts: FuturesUnordered<BoxFuture<'static, Done>>,
+    outage: watch::Sender<Option<SinkOutage>>,
+}
+
+/// The sink fails as a whole, for people to look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SinkOutage {
+    /// When that was noticed.
+    pub since: SystemTime,
+    /// What it said last.
+    pub why: String,
 }
 
 /// An attempt that has ended.
@@ -60,7 +70,13 @@ impl Dispatcher {
             sink,
             settings,
             attempts: FuturesUnordered::new(),
+            outage: watch::Sender::default(),
         }
+    }
+
+    /// Whether the sink fails as a whole, now and later.
+    pub fn outage(&self) -> watch::Receiver<Option<SinkOutage>> {
+        self.outage.subscribe()
     }
 
     /// Delivers until told to stop, or until nobody can hand parcels in any more and all are settled.
@@ -164,6 +180,9 @@ impl Dispatcher {
         telemetry.delivered(parcel.created());
         telemetry.sink_answered();
         telemetry.metrics().parked.sub(i64::from(was_parked));
+        if was_parked {
+            telemetry.parked().settled(lane);
+        }
         parcel.account.settled(parcel.ticket, parcel.cost);
     }
 
@@ -180,6 +199,9 @@ impl Dispatcher {
         let parked = verdict == Verdict::EventFault || backoff.is_at_its_slowest(failures);
         let pause = if parked { backoff.max() } else { backoff.pause(failures, fastrand::f64()) };
         let due = now + pause.max(asked.unwrap_or_default());
+        if parked {
+            telemetry.parked().failed(done.attempt.lane, failures, why, SystemTime::now());
+        }
         if self.lanes.retry(done.attempt.lane, due, parked) {
             telemetry.metrics().parked.inc();
             events::ItemParked { lane: done.attempt.lane, why, failures }.emit(telemetry);
@@ -189,12 +211,21 @@ impl Dispatcher {
     fn sink_failed(&mut self, attempt: Attempt, asked: Option<Duration>, why: &str, now: Instant) {
         if self.health.failed(attempt, asked, now, fastrand::f64()) == Change::WentDown {
             events::SinkFailing { why }.emit();
+            self.outage.send_replace(Some(SinkOutage { since: SystemTime::now(), why: String::new() }));
         }
+        self.outage.send_if_modified(|outage| match outage {
+            Some(outage) if outage.why != why => {
+                why.clone_into(&mut outage.why);
+                true
+            }
+            _ => false,
+        });
     }
 
     fn sink_is_up(&mut self, now: Instant) {
         if let Change::CameUp(after) = self.health.answered(now) {
             events::SinkRecovered { after }.emit();
+            self.outage.send_replace(None);
             self.lanes.end_all_pauses(now);
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tracing::{error, info, warn};
 
 use crate::telemetry::TableTelemetry;
+use crate::telemetry::parked::item_hash;
 
 /// An item's event keeps failing.
 pub struct ItemParked<'a> {
@@ -19,8 +20,8 @@ pub struct ItemParked<'a> {
 impl ItemParked<'_> {
     /// Says so; parked items are counted by their gauge.
     pub fn emit(&self, telemetry: &TableTelemetry) {
-        let item = format!("{:08x}", self.lane >> 32);
-        let failures = self.failures;
+        let (item, failures) = (item_hash(self.lane), self.failures);
+        telemetry.recent().add("DSA-ITEM-PARKED", &format!("item {item} waits, others go on: {}", self.why));
         warn!(
             code = "DSA-ITEM-PARKED",
             table = telemetry.table(),
@@ -67,6 +68,7 @@ pub struct CheckpointFailed<'a> {
 impl CheckpointFailed<'_> {
     /// Says so; attempts are counted where they are made.
     pub fn emit(&self, telemetry: &TableTelemetry) {
+        telemetry.recent().add("DSA-CHECKPOINT-FAILED", self.error);
         error!(
             code = "DSA-CHECKPOINT-FAILED",
             table = telemetry.table(),
