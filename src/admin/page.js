@@ -65,20 +65,25 @@ function tile(id, kind, text, more) {
 // --- the page
 function show() {
   const tables = latest.tables, sum = name => tables.reduce((all, table) => all + (table[name] ?? 0), 0);
+  // Two may have one name, in two regions say.
+  tables.forEach((table, index) => {
+    const same = tables.filter(other => other.table === table.table);
+    table.title = same.length > 1 ? `${table.table} (${same.indexOf(table) + 1})` : table.table;
+  });
   const failing = latest.sink.state !== 'up', worst = [...tables].sort((a, b) => b.lag_seconds - a.lag_seconds)[0];
   write(byId('version'), latest.version);
   tile('ready', latest.not_ready ? 'bad' : 'good', latest.not_ready ? 'not ready' : 'ready',
     latest.not_ready ?? `started ${moment(latest.started)}`);
-  tile('sink', failing ? 'bad' : 'good', failing ? `failing since ${moment(latest.sink.failing_since)}` : 'up',
-    failing ? `${latest.sink.last_error} (${latest.sink.url})` : latest.sink.url);
+  tile('sink', failing ? 'bad' : 'good', failing ? 'failing' : 'up',
+    failing ? `since ${moment(latest.sink.failing_since)}: ${latest.sink.last_error} (${latest.sink.url})` : latest.sink.url);
   tile('lag', worst && worst.lag_seconds >= LATE ? 'bad' : 'good', span(worst?.lag_seconds),
-    tables.length > 1 && worst.lag_seconds > 0 ? `of table ${worst.table}` : 'age of the oldest record that is not settled');
+    tables.length > 1 && worst.lag_seconds > 0 ? `of table ${worst.title}` : 'of the oldest unsettled record');
   tile('unsettled', '', count(sum('unsettled_events')), `${count(sum('in_flight_events'))} in flight`);
   tile('parked', sum('parked_items') ? 'bad' : 'good', count(sum('parked_items')), 'items whose event keeps failing');
   tile('shards', '', count(tables.reduce((all, table) => all + table.shards.length, 0)),
-    `${count(sum('waiting_shards'))} waiting for their parents, ${count(sum('finished_shards'))} finished`);
+    `${count(sum('waiting_shards'))} waiting, ${count(sum('finished_shards'))} finished`);
   fill(byId('tables').tBodies[0], tables.map((table, index) => [
-    { text: table.table, link: `#table-${index}` }, { text: state(table), kind: table.not_ready ? 'bad text' : 'text' },
+    { text: table.title, link: `#table-${index}` }, { text: state(table), kind: table.not_ready ? 'bad text' : 'text' },
     { text: span(table.lag_seconds), kind: table.lag_seconds >= LATE ? 'n bad' : 'n' },
     { text: count(table.unsettled_events), kind: 'n' }, { text: count(table.in_flight_events), kind: 'n' },
     { text: count(table.parked_items), kind: table.parked_items ? 'n bad' : 'n' },
@@ -101,13 +106,14 @@ function section(index) {
   made.querySelector('figcaption').id = `lineage-${index}`;
   made.querySelector('svg').setAttribute('aria-labelledby', `lineage-${index}`);
   byId('details').append(made);
-  new ResizeObserver(() => draw(made, latest.tables[index])).observe(made.querySelector('figure'));
+  new ResizeObserver(() => made.isConnected && draw(made, latest.tables[index])).observe(made.querySelector('figure'));
   return made;
 }
 
 function showTable(place, table) {
   const find = selector => place.querySelector(selector);
-  write(find('h2'), table.table);
+  write(find('h2'), table.title);
+  write(find('.stream'), [...new Set(table.shards.map(shard => shard.stream))].join(', '));
   const errors = [table.not_ready, table.last_errors.sink && `the sink: ${table.last_errors.sink}`].filter(Boolean);
   write(find('.trouble'), errors.join('; '));
   find('.trouble').hidden = !errors.length;
@@ -115,18 +121,18 @@ function showTable(place, table) {
   const shards = find('details.shards');
   if (!shards.dataset.known) shards.open = table.shards.length <= 12;
   shards.dataset.known = 'yes';
-  write(shards.querySelector('summary'), `Shards of ${table.table} as a table (${count(table.shards.length)})`);
-  listed(shards.querySelector('.scroll'), `Shards of ${table.table}`, table.shards.map(shard => [
+  write(shards.querySelector('summary'), `Shards of ${table.title} as a table (${count(table.shards.length)})`);
+  listed(shards.querySelector('.scroll'), `Shards of ${table.title}`, table.shards.map(shard => [
     shard.shard, { text: shard.parent ?? '–', kind: 'id' }, shard.state.replace('-', ' '),
     { text: span(shard.lag_seconds), kind: shard.lag_seconds >= LATE ? 'n bad' : 'n' },
     { text: count(shard.unsettled_events), kind: 'n' }, { text: shard.read_to ?? '–', kind: 'id' },
     { text: shard.settled_to ?? 'not before its parent is settled', kind: 'id' }, moment(shard.newest_record),
   ]));
-  listed(find('.parked'), `Parked items of ${table.table}`, table.parked.map(item => [
+  listed(find('.parked'), `Parked items of ${table.title}`, table.parked.map(item => [
     item.item, { text: count(item.failures), kind: 'n' }, { text: item.last_error, kind: 'text' },
     moment(item.since), moment(item.last_failure),
   ]));
-  listed(find('.errors'), `Last warnings and errors of ${table.table}`, table.recent_errors.map(error => [
+  listed(find('.errors'), `Last warnings and errors of ${table.title}`, table.recent_errors.map(error => [
     moment(error.time), error.code, { text: error.text, kind: 'text' },
   ]));
 }
@@ -218,11 +224,11 @@ function draw(place, table) {
     if (node.open) {
       const part = node.lag_seconds > 0 ? Math.max(.12, Math.min(1, Math.log1p(node.lag_seconds) / Math.log1p(DAY))) : .12;
       const inner = (tall - 2) * part;
-      group.append(svg('rect', { x: x + 2, y: y + tall - 1 - inner, width: wide - 2, height: inner, class: severity(node.lag_seconds) }));
+      group.append(svg('rect', { x: x + 2, y: y + tall - 1 - inner, width: labelled ? 10 : wide - 2, height: inner, class: severity(node.lag_seconds) }));
     }
     if (labelled && node.open) {
-      group.append(svg('text', { x: x + 8, y: y + 17 }, short(node.shard)),
-        svg('text', { x: x + 8, y: y + 34, class: 'sub' }, node.state === 'settling' ? `${count(node.unsettled_events)} to settle` : span(node.lag_seconds)));
+      group.append(svg('text', { x: x + 18, y: y + 18 }, short(node.shard)),
+        svg('text', { x: x + 18, y: y + 35, class: 'sub' }, node.state === 'settling' ? `${count(node.unsettled_events)} to settle` : span(node.lag_seconds)));
     } else if (labelled) {
       group.append(svg('text', { x: x + 8, y: y + 15, class: 'sub' }, node.earlier ? `+${node.earlier} earlier` : 'finished'));
     }
@@ -246,9 +252,9 @@ function caption(table, trees) {
   const behind = table.shards.filter(shard => shard.lag_seconds >= LATE).sort((a, b) => b.lag_seconds - a.lag_seconds);
   const worst = behind.slice(0, 3).map(shard => `${short(shard.shard)} by ${span(shard.lag_seconds)}`).join(', ');
   const generations = trees.reduce((most, tree) => Math.max(most, tree.depth), 0);
-  return `Shard lineage of ${table.table}: ${plural(table.shards.length, 'open shard')} in ${plural(trees.length, 'lineage')}, `
-    + `${plural(generations, 'open generation')}; ${plural(table.waiting_shards, 'more waits', 'more wait')} for a parent, `
-    + `${count(table.finished_shards)} finished. `
+  return `Shard lineage of ${table.title}: ${plural(table.shards.length, 'open shard')} in ${plural(trees.length, 'lineage')}, `
+    + `${plural(generations, 'open generation')}; ${count(table.finished_shards)} finished`
+    + (table.waiting_shards ? `, ${plural(table.waiting_shards, 'more waits', 'more wait')} for a parent. ` : '. ')
     + (behind.length ? `${count(behind.length)} a minute or more behind: ${worst}${behind.length > 3 ? ' and others' : ''}.` : 'None is a minute behind.');
 }
 
@@ -259,6 +265,7 @@ function tick() {
   write(byId('link'), dead ? 'the adapter does not answer' : seen ? 'live' : 'waiting for the adapter');
   write(byId('age'), seen ? `data of ${clock(seen)}, ${span(age / 1000)} old` : 'no data yet');
   byId('lost').hidden = !dead;
+  document.title = (dead ? '✕ ' : latest?.not_ready ? '! ' : '') + document.querySelector('h1').firstChild.data.trim();
   if (dead) {
     const since = lost ? `since ${clock(lost.since)} (${lost.why})` : 'in time';
     write(byId('lost'), `The adapter does not answer ${since}. ${seen ? `What is shown is ${span(age / 1000)} old. ` : ''}`

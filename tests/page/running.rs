@@ -24,7 +24,7 @@ async fn a_split_a_parked_item_and_an_outage_are_seen_as_they_happen() {
 
     sink.react(|_| Reaction::Status(503));
     aws.write("orders", 10, 2);
-    browser.wait("document.querySelector('#sink').innerText.includes('failing since')");
+    browser.wait("document.querySelector('#sink').innerText.includes('failing')");
     assert!(browser.text("#sink").contains("503"), "{}", browser.text("#sink"));
     sink.behave();
     browser.wait("document.querySelector('#sink dd').innerText === 'up'");
