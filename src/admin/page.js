@@ -1,6 +1,6 @@
 'use strict';
 // Shows /status and keeps it fresh. Names and error texts come from elsewhere: they are put in as text, never as HTML.
-const PERIOD = 3000, PATIENCE = 5000, OLD = 12000;
+const PERIOD = 3000, PATIENCE = 5000;
 const LATE = 60, FAR = 3600, DAY = 86400;
 const base = location.pathname.replace(/[^/]$/, '$&/');
 const byId = id => document.getElementById(id);
@@ -260,15 +260,14 @@ function caption(table, trees) {
 
 // --- freshness
 function tick() {
-  const age = Date.now() - seen, dead = lost !== null || (seen > 0 && age > OLD && !document.hidden);
+  const age = Date.now() - seen, dead = lost !== null;
   document.body.dataset.link = dead ? 'lost' : seen ? 'live' : 'waiting';
   write(byId('link'), dead ? 'the adapter does not answer' : seen ? 'live' : 'waiting for the adapter');
   write(byId('age'), seen ? `data of ${clock(seen)}, ${span(age / 1000)} old` : 'no data yet');
   byId('lost').hidden = !dead;
   document.title = (dead ? '✕ ' : latest?.not_ready ? '! ' : '') + document.querySelector('h1').firstChild.data.trim();
   if (dead) {
-    const since = lost ? `since ${clock(lost.since)} (${lost.why})` : 'in time';
-    write(byId('lost'), `The adapter does not answer ${since}. ${seen ? `What is shown is ${span(age / 1000)} old. ` : ''}`
+    write(byId('lost'), `The adapter does not answer since ${clock(lost.since)} (${lost.why}). ${seen ? `What is shown is ${span(age / 1000)} old. ` : ''}`
       + `Asking again every ${PERIOD / 1000} s.`);
   }
 }

@@ -192,7 +192,7 @@ impl Dispatcher {
         let failures = done.failures + 1;
         let backoff = self.settings.backoff;
         if verdict == Verdict::SinkFault {
-            self.sink_failed(done.attempt, asked, why, now);
+            self.sink_failed(done, asked, why, now);
         } else {
             self.sink_is_up(now);
         }
@@ -208,9 +208,10 @@ impl Dispatcher {
         }
     }
 
-    fn sink_failed(&mut self, attempt: Attempt, asked: Option<Duration>, why: &str, now: Instant) {
-        if self.health.failed(attempt, asked, now, fastrand::f64()) == Change::WentDown {
+    fn sink_failed(&mut self, done: &Done, asked: Option<Duration>, why: &str, now: Instant) {
+        if self.health.failed(done.attempt, asked, now, fastrand::f64()) == Change::WentDown {
             events::SinkFailing { why }.emit();
+            done.account.telemetry().recent().add("DSA-SINK-FAILING", why);
             self.outage.send_replace(Some(SinkOutage { since: SystemTime::now(), why: String::new() }));
         }
         self.outage.send_if_modified(|outage| match outage {

@@ -116,5 +116,7 @@ pub fn large(lineages: usize, generations: usize) -> Value {
             shards.push(shard(&id(lineage * 100 + 90 + child), parent.as_deref(), lag));
         }
     }
-    table("orders", shards, finished)
+    let mut table = table("orders", shards, finished);
+    table["lag_seconds"] = 7200.into();
+    table
 }

@@ -31,6 +31,7 @@ async fn a_split_a_parked_item_and_an_outage_are_seen_as_they_happen() {
     browser.wait("document.querySelector('#table-0 .parked').hidden");
     wait_for("all events", || sink.distinct() == aws.script().writes.len()).await;
     browser.wait("document.querySelector('#unsettled dd').innerText === '0'");
+    assert!(browser.text("#table-0 .errors tbody").contains("DSA-SINK-FAILING"));
     browser.shoot("running", true);
     browser.close();
 }

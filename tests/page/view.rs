@@ -54,6 +54,7 @@ async fn tables_shards_parked_items_and_errors_are_shown() {
     assert!(parked.contains("0a1b2c3d") && parked.contains("41") && parked.contains("413 Payload"), "{parked}");
     assert!(browser.text("#table-0 .errors").contains("DSA-AWS-THROTTLED"));
     assert!(browser.text("#table-1").contains("None since the start."));
+    browser.shoot("overview", false);
     browser.close();
 }
 
