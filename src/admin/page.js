@@ -89,7 +89,8 @@ function show() {
     { text: count(table.parked_items), kind: table.parked_items ? 'n bad' : 'n' },
     { text: size(table.buffered_bytes) + (table.buffer_is_full ? ' (full)' : ''), kind: 'n' },
     { text: count(table.records_read), kind: 'n' }, { text: count(table.events_delivered), kind: 'n' },
-    `${count(table.shards.length)} open, ${count(table.waiting_shards)} waiting, ${count(table.finished_shards)} finished`,
+    { text: `${count(table.shards.length)} open, ${count(table.finished_shards)} finished`
+      + (table.waiting_shards ? `, ${count(table.waiting_shards)} waiting` : ''), kind: 'mid' },
   ]));
   const sections = byId('details').children;
   tables.forEach((table, index) => showTable(sections[index] ?? section(index), table));
@@ -123,7 +124,7 @@ function showTable(place, table) {
   shards.dataset.known = 'yes';
   write(shards.querySelector('summary'), `Shards of ${table.title} as a table (${count(table.shards.length)})`);
   listed(shards.querySelector('.scroll'), `Shards of ${table.title}`, table.shards.map(shard => [
-    shard.shard, { text: shard.parent ?? '–', kind: 'id' }, shard.state.replace('-', ' '),
+    shard.shard, { text: shard.parent ?? '–', kind: 'id' }, { text: shard.state.replace('-', ' '), kind: 'word' },
     { text: span(shard.lag_seconds), kind: shard.lag_seconds >= LATE ? 'n bad' : 'n' },
     { text: count(shard.unsettled_events), kind: 'n' }, { text: shard.read_to ?? '–', kind: 'id' },
     { text: shard.settled_to ?? 'not before its parent is settled', kind: 'id' }, moment(shard.newest_record),
@@ -133,7 +134,7 @@ function showTable(place, table) {
     moment(item.since), moment(item.last_failure),
   ]));
   listed(find('.errors'), `Last warnings and errors of ${table.title}`, table.recent_errors.map(error => [
-    moment(error.time), error.code, { text: error.text, kind: 'text' },
+    moment(error.time), { text: error.code, kind: 'word' }, { text: error.text, kind: 'text' },
   ]));
 }
 

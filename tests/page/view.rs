@@ -112,7 +112,14 @@ async fn hundreds_of_shards_stay_readable_on_a_desk_and_on_a_phone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_others_have_named_is_shown_as_text() {
-    let mut hostile = table(HOSTILE, vec![shard(HOSTILE, Some(HOSTILE), 100.0)], vec![]);
+    let circle = [
+        shard(HOSTILE, Some(HOSTILE), 100.0),
+        shard("chicken", Some("egg"), 0.0),
+        shard("egg", Some("chicken"), 0.0),
+        shard("heir", Some("a"), 0.0),
+    ];
+    let ancestors = vec![json!({"shard": "a", "parent": "b"}), json!({"shard": "b", "parent": "a"})];
+    let mut hostile = table(HOSTILE, circle.to_vec(), ancestors);
     hostile["not_ready"] = HOSTILE.into();
     hostile["last_errors"]["sink"] = HOSTILE.into();
     hostile["parked"] =
@@ -129,6 +136,8 @@ async fn what_others_have_named_is_shown_as_text() {
     {
         assert_eq!(browser.text(selector), HOSTILE, "{selector}");
     }
+    let listed = browser.see("[...document.querySelectorAll('#table-0 details tbody th')].map(cell => cell.innerText)");
+    assert_eq!(listed, json!([HOSTILE, "chicken", "egg", "heir"]), "impossible lineages are listed, if not drawn");
     fits(&mut browser, "hostile");
     browser.close();
 }
