@@ -28,6 +28,8 @@ async fn it_says_that_nobody_answers_how_old_the_data_is_and_when_it_is_over() {
     port.stop().await;
     browser.wait("document.body.dataset.link === 'lost'");
     browser.wait(r"/What is shown is ([4-9]|\d\d) s old/.test(document.querySelector('#lost').innerText)");
+    let box_of_it = "(box => [box.height > 20, box.bottom === window.innerHeight])(document.querySelector('#lost').getBoundingClientRect())";
+    assert_eq!(browser.see(box_of_it), json!([true, true]), "it is not seen, or not at the bottom of the window");
     let said = browser.text("#lost");
     assert!(said.starts_with("The adapter does not answer since "), "{said}");
     assert_eq!(browser.text("#link"), "the adapter does not answer");
@@ -119,6 +121,29 @@ async fn new_numbers_come_in_by_themselves_and_nothing_moves_or_loses_the_focus(
         assert!(shifted < 0.01, "{} px wide: {shifted}", view.width);
         browser.close();
     }
+}
+
+/// A forgotten tab asks nothing; whoever comes back to it sees new data at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tab_in_the_background_asks_nothing_until_it_is_looked_at_again() {
+    let port = Canned::serve(healthy(vec![large(2, 1)])).await;
+    let mut browser = Browser::open_live(&port.url(), DESK);
+    let hide = |hidden: bool| {
+        format!(
+            "(Object.defineProperty(document, 'hidden', {{ value: {hidden}, configurable: true }}),
+            document.dispatchEvent(new Event('visibilitychange')), 0)"
+        )
+    };
+    let asked = |browser: &mut Browser| browser.requests().iter().filter(|url| url.ends_with("/status")).count();
+    browser.see(&hide(true));
+    let before = asked(&mut browser);
+    // By its own clock the page would have asked twice meanwhile.
+    browser.wait("/, [789] s old/.test(document.querySelector('#age').innerText)");
+    assert_eq!(asked(&mut browser), before);
+    browser.see(&hide(false));
+    browser.wait("/, [01] s old/.test(document.querySelector('#age').innerText)");
+    assert_eq!(asked(&mut browser), before + 1);
+    browser.close();
 }
 
 #[tokio::test(flavor = "multi_thread")]
