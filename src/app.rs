@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use self::status::Status;
 use self::table::{PrepareError, Shared, Table};
 use crate::admin::{self, Admin};
 use crate::checkpoint::{CheckpointStore, FileStore, MemoryStore, OpenError};
@@ -87,7 +88,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), StartErr
     for table in &config.source.tables {
         tables.push(Table::prepare(table, &config, &shared, &metrics, &health).await?);
     }
-    let admin = watched(&tables, metrics, health);
+    let books = tables.iter().map(|table| table.books.clone()).collect();
+    let status = Status::new(books, health.clone(), &config.sink.uri, dispatcher.outage());
+    let admin = watched(&tables, metrics, health, status);
     let tasks = Tasks::start(tables, dispatcher, admin, listener, &config);
     events::Listening { address }.emit();
     stop.cancelled().await;
@@ -169,9 +172,7 @@ impl Tasks {
 
 fn announce(config: &Config) {
     let tables: Vec<&str> = config.source.tables.iter().map(TableRef::as_str).collect();
-    let uri = &config.sink.uri;
-    let authority = uri.authority().map_or("", |authority| authority.as_str());
-    let sink = format!("{}://{authority}", uri.scheme_str().unwrap_or_default());
+    let sink = status::origin(&config.sink.uri);
     events::Starting { version: env!("CARGO_PKG_VERSION"), tables: &tables.join(","), sink: &sink }.emit();
     for warning in &config.warnings {
         events::ConfigWarning { text: &warning.to_string() }.emit();
@@ -234,13 +235,12 @@ fn aws_settings(config: &Config) -> AwsSettings {
     }
 }
 
-fn watched(tables: &[Table], metrics: Metrics, health: Arc<Health>) -> Arc<Admin> {
+fn watched(tables: &[Table], metrics: Metrics, health: Arc<Health>, status: Status) -> Arc<Admin> {
     let books: Vec<Arc<Books>> = tables.iter().map(|table| table.books.clone()).collect();
-    let shown = books.clone();
     Arc::new(Admin {
         health,
         metrics,
         refresh: Box::new(move || books.iter().for_each(|books| status::refresh(books))),
-        status: Box::new(move || status::status(&shown)),
+        status: Box::new(move || status.show()),
     })
 }

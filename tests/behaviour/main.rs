@@ -12,5 +12,6 @@ mod modes;
 mod outage;
 mod promises;
 mod shards;
+mod status;
 mod troubles;
 mod undeliverable;
