@@ -29,9 +29,11 @@ async fn scene() {
     let folder = PathBuf::from(folder);
     let (aws, sink) = (FakeAws::with_table("orders", 2).await, TestSink::start().await);
     aws.script().create_table("returns", 1);
-    let positions = tempfile::tempdir().unwrap();
-    let busy = Plan::new(&aws, &sink, "orders,returns").keeping_positions(&positions);
-    let busy = busy.env("RETRY_BACKOFF_MAX", "1s").start_ready().await;
+    let disk = tempfile::tempdir().unwrap();
+    let (volume, elsewhere) = (disk.path().join("volume"), disk.path().join("elsewhere"));
+    std::fs::create_dir(&volume).unwrap();
+    let busy = Plan::new(&aws, &sink, "orders,returns").env("RETRY_BACKOFF_MAX", "1s");
+    let busy = busy.env("CHECKPOINT_STORE", format!("file:{}/positions.json", volume.display())).start_ready().await;
 
     let (quiet_aws, quiet_sink) = (FakeAws::with_table("orders", 1).await, TestSink::start().await);
     let quiet = Plan::new(&quiet_aws, &quiet_sink, "orders").start_ready().await;
@@ -44,6 +46,11 @@ async fn scene() {
             break;
         }
         act(beat, &aws, &sink);
+        match beat % 200 {
+            120 => std::fs::rename(&volume, &elsewhere).unwrap(),
+            150 => std::fs::rename(&elsewhere, &volume).unwrap(),
+            _ => {}
+        }
         tokio::time::sleep(BEAT).await;
     }
     assert_eq!(busy.terminate().await, Some(0));
@@ -68,7 +75,8 @@ fn act(beat: u128, aws: &FakeAws, sink: &TestSink) {
         0 => sink.react(everyday),
         10 => world.put("returns", "poison"),
         20 => world.write_malformed("returns", MALFORMED),
-        25 => world.faults.sometimes("GetRecords", 20, Trouble::Error("ProvisionedThroughputExceededException")),
+        25 => world.faults.sometimes("GetRecords", 2, Trouble::Error("ProvisionedThroughputExceededException")),
+        45 => world.faults.clear(),
         50 => world.roll_over_all("orders"),
         60 => sink.react(|_| Reaction::Status(503)),
         90 => sink.react(everyday),
