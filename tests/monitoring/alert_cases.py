@@ -156,7 +156,7 @@ def attempts(code, values):
 
 
 case("a sink that answers with faults is reported", [attempts(202, "0+60x20 1200x40"), attempts(503, "_x20 0+2x40")],
-     silent("20m", "SinkFailing"), silent("25m", "SinkFailing"), sink_fails("33m", "100%"))
+     silent("20m", "SinkFailing"), silent("24m", "SinkFailing"), sink_fails("28m", "100%"))
 for code in [401, 403, 404, 408, 409, 425, 429, 500, "connect", "malformed", "other", "reset", "timeout", "tls"]:
     case(f"{code} speaks against the sink", [attempts(202, "0+1x30"), attempts(code, "0+3x30")], sink_fails("15m", "75%"))
 for code in [307, 400, 402, 405, 410, 413, 422]:

@@ -21,7 +21,8 @@ const BEAT: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(600);
 
 /// Nobody can read a change out of this.
-const MALFORMED: &str = r#"{"eventID":"broken","eventName":"INSERT","dynamodb":{"Keys":7,"SequenceNumber":"$SEQUENCE"}}"#;
+const MALFORMED: &str =
+    r#"{"eventID":"broken","eventName":"INSERT","dynamodb":{"Keys":7,"SequenceNumber":"$SEQUENCE"}}"#;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn scene() {
@@ -75,7 +76,7 @@ fn act(beat: u128, aws: &FakeAws, sink: &TestSink) {
         0 => sink.react(everyday),
         10 => world.put("returns", "poison"),
         20 => world.write_malformed("returns", MALFORMED),
-        25 => world.faults.sometimes("GetRecords", 2, Trouble::Error("ProvisionedThroughputExceededException")),
+        25 => world.faults.always_for("orders", "GetRecords", Trouble::Error("LimitExceededException")),
         45 => world.faults.clear(),
         50 => world.roll_over_all("orders"),
         60 => sink.react(|_| Reaction::Status(503)),
