@@ -96,13 +96,15 @@ def stuck(at):
     return fires(at, "NoProgress", "critical", "Nothing of table orders moves")
 
 
-def table(lag, empty="0+200x120", delivered="0x120", filtered="0x120", parked="0x120", read="0x120"):
+SETTLED = ["events_delivered_total", "events_dead_lettered_total", "events_dropped_total", "records_filtered_total"]
+
+
+def table(lag, empty="0+200x120", parked="0x120", read="0x120", **settled):
     """A table's series over two hours; reads that were never answered have none."""
     answered = [("aws_calls_total", 'operation="GetRecords",result="empty"', empty)] if empty else []
     return answered + [
         ("lag_seconds", "", lag), ("parked_items", "", parked), ("records_read_total", "", read),
-        ("events_delivered_total", "", delivered), ("events_dead_lettered_total", "", "0x120"),
-        ("events_dropped_total", "", "0x120"), ("records_filtered_total", "", filtered),
+        *((metric, "", settled.get(metric, "0x120")) for metric in SETTLED),
     ]
 
 
@@ -113,17 +115,16 @@ case("reads that stop being answered are no progress", table("0x120", "0+200x30 
 case("a table whose reads were never answered makes no progress",
      table("0+60x120", None) + [("aws_calls_total", 'operation="GetRecords",result="AccessDeniedException"', "0+2x120")],
      silent("3m", STUCK), stuck("7m"))
-case("changes that wait while none is settled are no progress",
-     table("0x30 0+60x90", delivered="0+10x30 300x90", read="0+10x120"),
-     silent("30m", STUCK), silent("45m", STUCK), stuck("50m"))
-case("a backlog that is being worked off is progress", table("40000x120", delivered="0+10x120", read="0+10x120"),
-     silent("20m", STUCK), silent("100m", STUCK))
-case("records that a filter leaves out are progress", table("40000x120", filtered="0+10x120", read="0+10x120"),
-     silent("60m", STUCK))
+for metric in SETTLED:
+    case(f"a backlog is progress while {metric} grows, and 10 minutes after that it is not",
+         table("700x120", read="0+10x120", **{metric: "0+10x30 300x90"}),
+         silent("30m", STUCK), silent("44m", STUCK), stuck("46m"))
+case("changes that wait while none is settled are no progress, read or not", table("601x120"), stuck("30m"))
+case("changes that have waited for 10 minutes may wait", table("600x120", read="0+10x120"), silent("60m", STUCK))
 case("an item that is parked while its table is quiet does not mean that nothing moves",
      table("0+60x120", parked="1x120", read="5x120"), silent("60m", STUCK), silent("110m", STUCK))
 case("an item that is parked hides no standstill of a table that is written to",
-     table("0+60x120", parked="1x120", read="0+5x120"), stuck("60m"))
+     table("700x120", parked="1x120", read="0+5x30 150x90"), stuck("30m"), stuck("38m"), silent("42m", STUCK))
 
 
 # Absent
@@ -140,9 +141,9 @@ case("an adapter that comes back within minutes is not missed", [("lag_seconds",
 # Parked items
 
 case("an item that stays parked is reported, one that recovers is not",
-     [("parked_items", "", "0x10 1x3 0x16 2x30")],
+     [("parked_items", "", "0x10 1x3 0x16 1x30")],
      silent("13m", "ItemParked"), silent("20m", "ItemParked"), silent("35m", "ItemParked"),
-     fires("37m", "ItemParked", "warning", "Items of table orders that wait for an event which keeps failing: 2"))
+     fires("37m", "ItemParked", "warning", "Items of table orders that wait for an event which keeps failing: 1"))
 
 
 # The sink
@@ -156,7 +157,9 @@ def attempts(code, values):
 
 
 case("a sink that answers with faults is reported", [attempts(202, "0+60x20 1200x40"), attempts(503, "_x20 0+2x40")],
-     silent("20m", "SinkFailing"), silent("24m", "SinkFailing"), sink_fails("28m", "100%"))
+     silent("20m", "SinkFailing"), silent("25m", "SinkFailing"), sink_fails("28m", "100%"))
+case("a sink that fails most requests is reported", [attempts(202, "0+20x30"), attempts(503, "0+30x30")],
+     sink_fails("15m", "60%"))
 for code in [401, 403, 404, 408, 409, 425, 429, 500, "connect", "malformed", "other", "reset", "timeout", "tls"]:
     case(f"{code} speaks against the sink", [attempts(202, "0+1x30"), attempts(code, "0+3x30")], sink_fails("15m", "75%"))
 for code in [307, 400, 402, 405, 410, 413, 422]:
@@ -171,6 +174,9 @@ case("half of the deliveries may fail, and a sink without deliveries does not fa
 case("positions that are not stored are reported after minutes", [("checkpoint_age_seconds", "", "0.4x10 0+60x20")],
      silent("10m", "PositionsNotStored"), silent("13m", "PositionsNotStored"),
      fires("16m", "PositionsNotStored", "warning", "Positions of table orders are not stored for 5m 0s"))
+case("a minute is the limit for positions", [("checkpoint_age_seconds", "", "60x20 61x20")],
+     silent("20m", "PositionsNotStored"),
+     fires("30m", "PositionsNotStored", "warning", "Positions of table orders are not stored for 1m 1s"))
 case("positions that are stored late once are not reported",
      [("checkpoint_age_seconds", "", "0.4x10 30x30 61x0 0x20")],
      silent("41m", "PositionsNotStored"), silent("43m", "PositionsNotStored"))
@@ -189,7 +195,8 @@ def calls(operation, result, values):
 
 case("a permission that is taken away is reported, and its return ends it",
      [calls("GetRecords", "empty", "0+200x60"), calls("GetRecords", "AccessDeniedException", "_x10 1+2x10 21x40")],
-     silent("11m", "AwsDenied"), denied("15m", "GetRecords", "AccessDeniedException"), silent("30m", "AwsDenied"))
+     silent("11m", "AwsDenied"), denied("15m", "GetRecords", "AccessDeniedException"),
+     denied("23m", "GetRecords", "AccessDeniedException"), silent("30m", "AwsDenied"))
 case("credentials that are missing are reported", [calls("ListStreams", "credentials", "1+2x20")],
      denied("5m", "ListStreams", "credentials"))
 case("DescribeTable alone may be denied",
@@ -200,11 +207,18 @@ case("other errors of AWS are not denials",
      silent("10m", "AwsDenied"))
 
 THROTTLED = "ProvisionedThroughputExceededException"
+
+
+def throttled(at, share):
+    return fires(at, "AwsThrottled", "warning", f"AWS throttles {share} of the calls for table orders")
+
+
 case("calls that are throttled for long are reported",
-     [calls("GetRecords", "empty", "0+160x60"), calls("GetRecords", THROTTLED, "0+20x60"),
-      calls("DescribeStream", "LimitExceededException", "0+20x60")],
-     silent("8m", "AwsThrottled"),
-     fires("30m", "AwsThrottled", "warning", "AWS throttles 20% of the calls for table orders"))
+     [calls("GetRecords", "empty", "0+160x60"), calls("GetRecords", THROTTLED, "0x30 0+20x30"),
+      calls("DescribeStream", "LimitExceededException", "0x30 0+20x30")],
+     silent("30m", "AwsThrottled"), silent("44m", "AwsThrottled"), throttled("47m", "20%"))
+case("more than one throttled call in ten is reported",
+     [calls("GetRecords", "empty", "0+176x60"), calls("GetRecords", "http-429", "0+24x60")], throttled("30m", "12%"))
 case("one throttled call in ten is everyday life",
      [calls("GetRecords", "empty", "0+180x60"), calls("GetRecords", THROTTLED, "0+20x60")],
      silent("30m", "AwsThrottled"))

@@ -93,7 +93,7 @@ fn everyday(received: &Received) -> Reaction {
     let dice = received.version + received.earlier as u64 + received.item.bytes().map(u64::from).sum::<u64>();
     match () {
         () if received.item == "poison" => Reaction::Status(422),
-        () if dice % 25 == 0 => Reaction::Status(500),
+        () if dice.is_multiple_of(25) => Reaction::Status(500),
         () => Reaction::After(Duration::from_millis(5 + dice % 40), Box::new(Reaction::Status(202))),
     }
 }

@@ -122,7 +122,7 @@ def main():
         draw[panel["type"]](place(figure, panel, height), panel, series)
     figure.savefig(picture, dpi=80)
     # Few colours make a small file.
-    Image.open(picture).convert("RGB").quantize(64, dither=Image.Dither.NONE).save(picture, optimize=True)
+    Image.open(picture).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(picture, optimize=True)
 
 
 if __name__ == "__main__":
