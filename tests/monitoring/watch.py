@@ -184,6 +184,16 @@ def check_all_metrics_exist():
     assert not unseen, f"no panel shows {unseen}"
 
 
+def check_all_queries_keep_to_what_is_chosen():
+    """Each metric is asked for the chosen namespaces and tables; those of the whole process have no table."""
+    for query in dashboards.queries():
+        for metric, labels in re.findall(r"((?:dynamodb_streams_adapter|process)_\w+)(\{[^}]*\})?", query.expression):
+            of_process = metric.startswith("process_") or metric.endswith("_build_info")
+            wanted = ['namespace=~"$namespace"'] + ([] if of_process else ['table=~"$table"'])
+            missing = [label for label in wanted if label not in labels]
+            assert not missing, f"{query.name}: {metric} without {missing}"
+
+
 def check_error_codes_are_the_programs():
     """The codes in alerts and panels are those that src/streams/client/errors.rs takes for denials and throttles."""
     source = (ROOT / "src/streams/client/errors.rs").read_text()
@@ -337,8 +347,8 @@ def main():
     executable, word = sys.argv[1], (sys.argv[2:] or [""])[0]
     report = Report(word)
     for check in (check_panels_are_complete, check_units_fit_the_metrics, check_all_metrics_exist,
-                  check_error_codes_are_the_programs, check_components_hold_the_same_files, check_rules_are_valid,
-                  check_alerts_fire_when_they_should):
+                  check_all_queries_keep_to_what_is_chosen, check_error_codes_are_the_programs,
+                  check_components_hold_the_same_files, check_rules_are_valid, check_alerts_fire_when_they_should):
         report.run(check)
     with tempfile.TemporaryDirectory() as folder:
         with Scene(executable, Path(folder)) as scene, Prometheus(Path(folder), scene.targets) as prometheus:
