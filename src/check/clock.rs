@@ -52,8 +52,8 @@ impl Clocks {
         let Ok(date) = httpdate::parse_http_date(header) else { return };
         let skew = Skew::between(date, sent, SystemTime::now());
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // A cache may have kept an answer; the nearest is the truest.
-        *seen = Some(seen.filter(|seen| seen.by <= skew.by).unwrap_or(skew));
+        // Signatures are checked by all of these clocks: one that disagrees is enough.
+        *seen = Some(seen.filter(|seen| seen.by >= skew.by).unwrap_or(skew));
     }
 
     fn skew(&self) -> Option<Skew> {
@@ -71,7 +71,7 @@ pub(super) fn check(aws: &Clocks, sink: &Clocks) -> Check {
     match (aws.skew(), sink.skew()) {
         (Some(skew), _) => judge(skew, "AWS's"),
         (None, Some(skew)) => judge(skew, "the sink's"),
-        (None, None) => Check::skipped(NAME, "asking AWS and the sink for their time"),
+        (None, None) => Check::skipped(NAME, "reading the time in an answer of AWS or the sink"),
     }
 }
 
