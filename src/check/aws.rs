@@ -1,5 +1,7 @@
 //! The region, the credentials, and whose they are.
 
+use std::time::Duration;
+
 use aws_config::SdkConfig;
 use aws_credential_types::provider::ProvideCredentials;
 use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
@@ -10,7 +12,7 @@ use super::remedy;
 use super::report::Check;
 use super::words::{causes, within};
 use crate::config::{Config, TableRef};
-use crate::streams::client::connect::{AwsSettings, Connections, NoRegion};
+use crate::streams::client::connect::{AwsSettings, Connections};
 
 pub(super) const REGION: &str = "region";
 pub(super) const CREDENTIALS: &str = "credentials";
@@ -47,13 +49,13 @@ impl Access {
 }
 
 /// Looks for region and credentials as the adapter does, and asks STS whose they are.
-pub(super) async fn check(config: &Config, limit: std::time::Duration, clocks: &Clocks) -> Access {
+pub(super) async fn check(config: &Config, limit: Duration, clocks: &Clocks) -> Access {
     let settings = AwsSettings {
         assume_role_arn: config.aws.assume_role_arn.clone(),
         assume_role_external_id: config.aws.assume_role_external_id.as_ref().map(|id| id.reveal().to_owned()),
     };
     let found = within(limit, Connections::load(&settings, common_region(config))).await;
-    let (sdk, connections) = match found.map(|found| (default_config(&found, config), found)) {
+    let (sdk, connections) = match found.map(|found| (found.config(None), found)) {
         Ok((Ok(sdk), connections)) => (watched(sdk, clocks), connections),
         Ok((Err(error), _)) => return no_region(&error.to_string()),
         Err(error) => return no_region(&error),
@@ -86,22 +88,13 @@ fn common_region(config: &Config) -> Option<&str> {
     regions?.first().copied()
 }
 
-/// Fails only where a table needs the default region.
-fn default_config(connections: &Connections, config: &Config) -> Result<SdkConfig, NoRegion> {
-    let mut tables = config.source.tables.iter();
-    connections.config(None).and_then(|found| match tables.all(|table| table.region().is_some()) {
-        true => connections.config(common_region(config)),
-        false => Ok(found),
-    })
-}
-
 fn no_region(why: &str) -> Access {
     let failed = Check::fail(REGION, why).mended_by("export AWS_REGION=<region of the tables>");
     Access::none(vec![failed, Check::skipped(CREDENTIALS, REGION), Check::skipped(IDENTITY, REGION)], REGION)
 }
 
 /// The beginning of the access key's id: never the secret.
-async fn key(sdk: &SdkConfig, limit: std::time::Duration) -> Result<String, String> {
+async fn key(sdk: &SdkConfig, limit: Duration) -> Result<String, String> {
     let provider = sdk.credentials_provider().ok_or("nothing provides credentials")?;
     let credentials = within(limit, provider.provide_credentials()).await?.map_err(|error| causes(&error))?;
     let id = credentials.access_key_id();
@@ -124,7 +117,7 @@ fn no_credentials(config: &Config, why: &str) -> Check {
 
 /// `GetCallerIdentity` needs no permission, so only its answer or the credentials' own fault decide; where STS cannot be
 /// reached the tables may still be.
-async fn identity(sdk: &SdkConfig, limit: std::time::Duration) -> (Check, Option<String>) {
+async fn identity(sdk: &SdkConfig, limit: Duration) -> (Check, Option<String>) {
     let call = aws_sdk_sts::Client::new(sdk).get_caller_identity().send();
     match within(limit, call).await {
         Ok(Ok(answer)) => known(answer),

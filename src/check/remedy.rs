@@ -32,6 +32,8 @@ pub(super) struct Names {
     pub(super) arn: String,
     /// What allows its streams: the stream that the user named, else all that the table will ever have.
     pub(super) streams: String,
+    /// Whether something else stands in AWS's place.
+    pub(super) has_endpoint: bool,
 }
 
 impl Names {
@@ -44,7 +46,7 @@ impl Names {
         };
         let arn = table.table_arn().map_or_else(own, str::to_owned);
         let streams = table.stream_arn().map_or_else(|| format!("{arn}/stream/*"), str::to_owned);
-        Self { name, region: region.to_owned(), arn, streams }
+        Self { name, region: region.to_owned(), arn, streams, has_endpoint: false }
     }
 
     /// The command that enables the table's stream with both images.
@@ -63,6 +65,10 @@ impl Names {
     /// The command that shows which tables there are.
     pub(super) fn list_tables(&self) -> String {
         format!("aws dynamodb list-tables --region {}", self.region)
+    }
+
+    fn list_streams(&self) -> String {
+        format!("aws dynamodbstreams list-streams --table-name {} --region {}", self.name, self.region)
     }
 
     fn update_table(&self, specification: &str) -> String {
@@ -85,14 +91,20 @@ impl Names {
                 "stop other readers of this stream: AWS allows two a shard, and ten DescribeStream calls a second"
                     .into()
             }
-            ErrorKind::NotFound => self.list_tables(),
-            _ => {
-                let region = &self.region;
-                format!(
-                    "let this machine reach dynamodb.{region}.amazonaws.com and streams.dynamodb.{region}.amazonaws.com \
-                     on port 443, or set AWS_ENDPOINT_URL to what stands in their place"
-                )
-            }
+            ErrorKind::NotFound => self.list_streams(),
+            _ => self.reach(),
+        }
+    }
+
+    /// What a call that got no answer needs.
+    pub(super) fn reach(&self) -> String {
+        let region = &self.region;
+        match self.has_endpoint {
+            true => "let this machine reach what AWS_ENDPOINT_URL names, or unset it".into(),
+            false => format!(
+                "let this machine reach dynamodb.{region}.amazonaws.com and streams.dynamodb.{region}.amazonaws.com on \
+                 port 443"
+            ),
         }
     }
 

@@ -3,12 +3,15 @@
 //! The store itself is tried on a copy, in a folder of its own beside the positions that is removed again. Of the real lock
 //! only a shared one is asked for, for an instant: a running adapter does not notice.
 
+mod scratch;
+
 use std::fs::{self, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use self::scratch::Scratch;
 use super::report::Check;
 use super::words::within;
 use crate::checkpoint::{CheckpointStore as _, FileStore, OpenError};
@@ -77,7 +80,7 @@ impl File {
         let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         fs::metadata(folder).map_err(|error| obstacle(folder, &error))?;
         let scratch = Scratch::beside(folder).map_err(|error| obstacle(folder, &error))?;
-        let copy = scratch.0.join("positions.json");
+        let copy = scratch.file("positions.json");
         match fs::copy(&file, &copy) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(obstacle(&file, &error)),
             _ => self.try_copy(&copy, folder).await?,
@@ -167,23 +170,6 @@ fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-".contains(letter);
     if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
-}
-
-/// A folder for the time of the check. It is removed with all that is in it.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn beside(folder: &Path) -> io::Result<Self> {
-        let path = folder.join(format!(".dynamodb-streams-adapter-check-{}", std::process::id()));
-        fs::create_dir(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 //!
 //! Nothing is consumed: an iterator at `LATEST` reads what is being written just now, and reading removes nothing.
 
-use std::collections::HashSet;
+mod stream;
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use self::stream::{Listed, leaf};
 use super::aws::{Access, REGION, watched};
 use super::clock::Clocks;
 use super::remedy::Names;
@@ -19,7 +21,7 @@ use crate::config::{Config, TableRef};
 use crate::streams::budget::Budget;
 use crate::streams::client::aws::AwsClient;
 use crate::streams::client::{
-    CallError, ErrorKind, IteratorStart, ListedShard, ShardQuery, StreamDescription, StreamStatus, StreamsClient,
+    CallError, ErrorKind, IteratorStart, ListedShard, ShardQuery, StreamDescription, StreamsClient,
 };
 use crate::streams::find::{Finder, Found, Target};
 use crate::streams::pace::Pace;
@@ -71,22 +73,15 @@ struct Probe<'s> {
     shared: &'s Shared<'s>,
 }
 
-/// A stream and how many shards of it were listed.
-struct Listed {
-    stream: String,
-    description: StreamDescription,
-    shards: usize,
-    /// One that nobody continues: most likely still open.
-    leaf: Option<String>,
-    is_complete: bool,
-}
-
 impl<'s> Probe<'s> {
     fn new(table: &'s TableRef, shared: &'s Shared<'s>) -> Result<Self, &'static str> {
         let connections = shared.access.connections.as_ref().map_err(|failed| *failed)?;
         let sdk = connections.config(table.region()).map_err(|_| REGION)?;
         let region = sdk.region().map(ToString::to_string).unwrap_or_default();
-        let names = Names::of(table, &region, shared.access.account.as_deref());
+        let names = Names {
+            has_endpoint: sdk.endpoint_url().is_some(),
+            ..Names::of(table, &region, shared.access.account.as_deref())
+        };
         let client = Arc::new(AwsClient::new(&watched(sdk, shared.clocks)));
         Ok(Self { table, names, client, shared })
     }
@@ -94,7 +89,7 @@ impl<'s> Probe<'s> {
     async fn run(&self, checks: &mut Vec<Check>) -> Result<(), Failed> {
         let stream = take(checks, self.find().await)?;
         let listed = take(checks, self.describe(stream).await)?;
-        checks.push(self.view_type(&listed.description));
+        checks.push(stream::view_type(listed.description.view_type.as_deref(), &self.names));
         let iterator = take(checks, self.iterator(&listed).await)?;
         checks.push(self.records(iterator).await);
         Ok(())
@@ -103,7 +98,7 @@ impl<'s> Probe<'s> {
     /// The current stream, as the adapter looks for it: `DescribeTable`, else `ListStreams`.
     async fn find(&self) -> (Check, Option<String>) {
         let found = match within(self.shared.limit, self.finder().find()).await {
-            Err(late) => return (Check::fail(TABLE, &late).mended_by(self.names.for_call(&timeout())), None),
+            Err(late) => return (Check::fail(TABLE, &late).mended_by(self.names.reach()), None),
             Ok(Err(error)) => return (self.failed(TABLE, &error), None),
             Ok(Ok(found)) => found,
         };
@@ -126,14 +121,14 @@ impl<'s> Probe<'s> {
     async fn describe(&self, stream: String) -> (Check, Option<Listed>) {
         let deadline = Instant::now() + self.shared.limit;
         let first = match within(self.shared.limit, self.client.describe_stream(&stream, ShardQuery::First)).await {
-            Err(late) => return (Check::fail(STREAM, &late).mended_by(self.names.for_call(&timeout())), None),
+            Err(late) => return (Check::fail(STREAM, &late).mended_by(self.names.reach()), None),
             Ok(Err(error)) => return (self.failed(STREAM, &error), None),
             Ok(Ok(description)) => description,
         };
         let (shards, is_complete) = self.all_shards(&stream, &first, deadline).await;
         let leaf = leaf(&shards);
         let listed = Listed { stream, description: first, shards: shards.len(), leaf, is_complete };
-        (self.status(&listed), Some(listed))
+        (stream::status(&listed, self.table, &self.names), Some(listed))
     }
 
     /// All pages as far as the time goes, and whether it were all.
@@ -155,31 +150,6 @@ impl<'s> Probe<'s> {
         (shards, true)
     }
 
-    fn status(&self, listed: &Listed) -> Check {
-        let at_least = if listed.is_complete { "" } else { "at least " };
-        let shards = format!("{at_least}{} shards listed", listed.shards);
-        if listed.description.status == StreamStatus::Enabled {
-            return Check::ok(STREAM, &format!("enabled, {shards}"));
-        }
-        let detail = format!("disabled, {shards}: no change will be added to it");
-        match self.table.stream_arn() {
-            Some(_) => Check::fail(STREAM, &format!("{detail}, and TABLE names this stream alone"))
-                .mended_by(format!("export TABLE={}", self.names.arn)),
-            None => Check::fail(STREAM, &detail).mended_by(self.names.enable_stream()),
-        }
-    }
-
-    fn view_type(&self, description: &StreamDescription) -> Check {
-        let lacking = match description.view_type.as_deref() {
-            Some("NEW_AND_OLD_IMAGES") => return Check::ok(VIEW_TYPE, "NEW_AND_OLD_IMAGES"),
-            Some("NEW_IMAGE") => "NEW_IMAGE: events lack the item as it was before",
-            Some("OLD_IMAGE") => "OLD_IMAGE: events lack the item as it is now",
-            Some("KEYS_ONLY") => "KEYS_ONLY: events have the item's key and nothing else",
-            other => return Check::ok(VIEW_TYPE, other.unwrap_or("AWS does not say it")),
-        };
-        Check::warn(VIEW_TYPE, lacking).mended_by(self.names.replace_stream())
-    }
-
     /// A token for the end of a shard; none where there is no shard yet.
     async fn iterator(&self, listed: &Listed) -> (Check, Option<Option<String>>) {
         let Some(shard) = &listed.leaf else {
@@ -187,7 +157,7 @@ impl<'s> Probe<'s> {
         };
         let call = self.client.get_shard_iterator(&listed.stream, shard, IteratorStart::Latest);
         match within(self.shared.limit, call).await {
-            Err(late) => (Check::fail(ITERATOR, &late).mended_by(self.names.for_call(&timeout())), None),
+            Err(late) => (Check::fail(ITERATOR, &late).mended_by(self.names.reach()), None),
             Ok(Err(error)) => (self.failed(ITERATOR, &error), None),
             Ok(Ok(iterator)) => (Check::ok(ITERATOR, &format!("for shard {shard}")), Some(Some(iterator))),
         }
@@ -198,7 +168,7 @@ impl<'s> Probe<'s> {
             return Check::warn(RECORDS, "the stream has no shard yet, so this could not be tried");
         };
         match within(self.shared.limit, self.client.get_records(&iterator)).await {
-            Err(late) => Check::fail(RECORDS, &late).mended_by(self.names.for_call(&timeout())),
+            Err(late) => Check::fail(RECORDS, &late).mended_by(self.names.reach()),
             Ok(Err(error)) => self.failed(RECORDS, &error),
             Ok(Ok(_)) => Check::ok(RECORDS, "the shard can be read"),
         }
@@ -241,14 +211,4 @@ fn take<T>(checks: &mut Vec<Check>, (check, found): (Check, Option<T>)) -> Resul
     let name = check.name;
     checks.push(check);
     found.ok_or(Failed(name))
-}
-
-/// A shard that none of the others continues, the last of them.
-fn leaf(shards: &[ListedShard]) -> Option<String> {
-    let parents: HashSet<&str> = shards.iter().filter_map(|shard| shard.parent.as_deref()).collect();
-    shards.iter().rev().find(|shard| !parents.contains(&*shard.id)).map(|shard| shard.id.clone())
-}
-
-fn timeout() -> CallError {
-    CallError { operation: "", kind: ErrorKind::Other, code: "timeout".into(), message: String::new() }
 }

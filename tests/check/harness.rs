@@ -32,7 +32,7 @@ pub struct Run {
 impl World {
     pub async fn new() -> Self {
         let aws = FakeAws::with_table("orders", 3).await;
-        let sts = sts(|| identity()).await;
+        let sts = sts(identity).await;
         let sink = Server::start(|request| status(if request.method == "POST" { 202 } else { 200 })).await;
         let folder = tempfile::tempdir().unwrap();
         // It gives what every adapter under test has; the sink is another one.

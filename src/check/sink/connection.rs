@@ -3,8 +3,10 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::select_ok;
 use http::header::{AUTHORIZATION, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body_util::Empty;
@@ -20,6 +22,9 @@ use tokio_rustls::client::TlsStream;
 
 use crate::check::words::causes;
 
+/// How long an address has before the next one is tried as well.
+const HEAD_START: Duration = Duration::from_millis(300);
+
 /// A connection that is ready for a request.
 pub(super) enum Stream {
     Plain(TcpStream),
@@ -32,16 +37,17 @@ pub(super) struct Insecure {
     pub(super) remedy: String,
 }
 
-/// The first of these addresses that takes a connection.
+/// The first of these addresses that takes a connection; like the adapter's own client it does not wait for one that is
+/// silent before it tries the next.
 pub(super) async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, String> {
-    let mut last = "there is no address to connect to".to_owned();
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = format!("{address} takes no connection: {error}"),
-        }
-    }
-    Err(last)
+    let attempts = (0u32..).zip(addresses).map(|(turn, address)| {
+        Box::pin(async move {
+            tokio::time::sleep(HEAD_START * turn).await;
+            let connected = TcpStream::connect(address).await;
+            connected.map_err(|error| format!("{address} takes no connection: {error}"))
+        })
+    });
+    select_ok(attempts).await.map(|(stream, _)| stream)
 }
 
 /// The session on a connection, and its version. The certificate is checked as the adapter checks it.
