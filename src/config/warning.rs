@@ -15,6 +15,13 @@ pub enum Warning {
     },
     /// Positions do not outlive the process.
     PositionsInMemory,
+    /// Something is set that nothing reads.
+    NoEffect {
+        /// The variable.
+        name: &'static str,
+        /// The setting that would read it.
+        unless: &'static str,
+    },
     /// `K_LOGGING_CONFIG` cannot be read, so its level is not honoured.
     LoggingConfig {
         /// What is wrong with it.
@@ -31,6 +38,7 @@ impl fmt::Display for Warning {
             Self::PositionsInMemory => f.write_str(
                 "positions are kept in memory and lost on restart, set CHECKPOINT_STORE=file:<path> to keep them",
             ),
+            Self::NoEffect { name, unless } => write!(f, "{name} is set but has no effect without {unless}"),
             Self::LoggingConfig { why } => write!(f, "K_LOGGING_CONFIG is ignored, {why}"),
         }
     }
