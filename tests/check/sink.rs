@@ -8,7 +8,7 @@ use rustls::ServerConfig;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use tokio_rustls::TlsAcceptor;
 
-use crate::harness::{World, failure, named, of, text};
+use crate::harness::{TABLE_ARN, World, failure, named, of, text};
 use crate::server::{Server, status};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -33,6 +33,37 @@ async fn exactly_one_event_is_posted_when_it_is_asked_for() {
     assert_eq!(data, serde_json::json!({ "tables": ["orders"] }));
     let id = event.header("ce-id");
     assert!(text(of(&run.checks(), "sink-event"), "detail").contains(id) && !id.is_empty(), "{}", run.out);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_event_travels_as_all_others_will() {
+    for (mode, media_type) in
+        [("structured", "application/cloudevents+json"), ("batch", "application/cloudevents-batch+json")]
+    {
+        let world = World::new().await.env("EVENT_MODE", mode).env("TABLE", TABLE_ARN);
+        let world = world.env("K_CE_OVERRIDES", r#"{"extensions":{"stage":"test"}}"#);
+        assert_eq!(world.check(&["--send-test-event"]).await.code, Some(0));
+        let event = &world.sink.seen()[1];
+        assert_eq!(event.header("content-type"), media_type);
+        let body: serde_json::Value = serde_json::from_str(&event.body).unwrap();
+        let event = if mode == "batch" { &body[0] } else { &body };
+        assert_eq!((text(event, "source"), text(event, "stage")), (TABLE_ARN, "test"), "{body}");
+        assert_eq!(text(event, "type"), "com.amazonaws.dynamodb.check");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sink_for_undeliverable_events_is_tried_as_well_and_gets_none() {
+    let other = Server::start(|_| status(200)).await;
+    let world = World::new().await.env("ON_UNDELIVERABLE", "dead-letter").env("DEAD_LETTER_SINK", other.url());
+    let run = world.check(&["--send-test-event", "--output", "json"]).await;
+    let checks = run.checks();
+    assert_eq!((run.code, text(of(&checks, "dead-letter-sink-http"), "result")), (Some(0), "ok"));
+    assert_eq!(other.methods(), ["OPTIONS"]);
+    let world = world.env("DEAD_LETTER_SINK", "http://sink.invalid/");
+    let (checks, code) = world.json().await;
+    assert_eq!((code, text(failure(&checks), "name")), (Some(69), "dead-letter-sink-dns"));
+    assert_eq!(named(&checks, "skipped"), ["dead-letter-sink-tcp", "dead-letter-sink-http"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -147,5 +178,5 @@ async fn a_certificate_for_another_host_fails_with_what_to_change() {
     let sink = Server::start_with(Some(authority.server("other.example", "http/1.1")), |_| status(204)).await;
     let (checks, _) = authority.trusted_by(&sink).await.json().await;
     assert_eq!(text(failure(&checks), "name"), "sink-tls");
-    assert!(text(failure(&checks), "remedy").contains("a host that the certificate names"), "{checks:?}");
+    assert!(text(failure(&checks), "remedy").contains("one that the certificate names"), "{checks:?}");
 }

@@ -55,7 +55,7 @@ pub(super) async fn secure(stream: TcpStream, host: &str) -> Result<(Stream, &'s
     let config = client_config()?;
     let name = ServerName::try_from(host.to_owned()).map_err(|error| Insecure {
         what: format!("no certificate can be for the host {host}: {error}"),
-        remedy: "set K_SINK to the host's DNS name".into(),
+        remedy: "make the URL's host a DNS name".into(),
     })?;
     let session = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
     let session = session.map_err(|error| insecure(&error))?;
@@ -97,13 +97,13 @@ fn insecure(error: &io::Error) -> Insecure {
             "set the clocks: the certificate is not valid yet"
         }
         Some(CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }) => {
-            "set K_SINK to a host that the certificate names"
+            "make the URL's host one that the certificate names"
         }
         Some(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
             "trust the authority that signed it: put its PEM into K_CA_CERTS, or into the file that SSL_CERT_FILE names"
         }
         Some(_) => "replace the sink's certificate",
-        None => "check that the port speaks TLS, or set K_SINK to http://",
+        None => "check that the port speaks TLS, or make the URL's scheme http",
     };
     Insecure { what: format!("no TLS session: {}", causes(error)), remedy: remedy.into() }
 }

@@ -9,10 +9,10 @@ use serde_json::json;
 
 use super::EVENT;
 use crate::check::report::Check;
-use crate::config::Config;
+use crate::config::{Config, EventMode};
 use crate::delivery::sink::{Answer, HttpSink, HttpSinkSettings, Sink as _};
 use crate::event::Message;
-use crate::event::http::BinaryMode;
+use crate::event::http::{BinaryMode, StructuredMode, batch};
 
 /// The event's type.
 const TYPE: &str = "com.amazonaws.dynamodb.check";
@@ -59,9 +59,14 @@ fn message(config: &Config, id: &str) -> Result<Message, Box<dyn std::error::Err
         .ty(TYPE)
         .source(source)
         .time(chrono::DateTime::<chrono::Utc>::from(SystemTime::now()))
-        .data("application/json", json!({ "tables": tables }))
-        .build()?;
-    Ok(event.deserialize_binary(BinaryMode::new())?)
+        .data("application/json", json!({ "tables": tables }));
+    let overrides = config.event.overrides.iter();
+    let event = overrides.fold(event, |event, (name, value)| event.extension(name, value.clone())).build()?;
+    Ok(match config.event.mode {
+        EventMode::Binary => event.deserialize_binary(BinaryMode::new())?,
+        EventMode::Structured => event.deserialize_binary(StructuredMode::new())?,
+        EventMode::Batch => batch(std::iter::once(&event.deserialize_binary(StructuredMode::new())?)),
+    })
 }
 
 fn settings(config: &Config) -> HttpSinkSettings {
