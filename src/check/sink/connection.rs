@@ -25,6 +25,9 @@ use crate::check::words::causes;
 /// How long an address has before the next one is tried as well.
 const HEAD_START: Duration = Duration::from_millis(300);
 
+/// What to do where nobody answers a handshake rightly.
+const NO_TLS: &str = "check that the port speaks TLS, or make the URL's scheme http";
+
 /// A connection that is ready for a request.
 pub(super) enum Stream {
     Plain(TcpStream),
@@ -35,6 +38,13 @@ pub(super) enum Stream {
 pub(super) struct Insecure {
     pub(super) what: String,
     pub(super) remedy: String,
+}
+
+impl Insecure {
+    /// The other side did not go on.
+    pub(super) fn silent(what: String) -> Self {
+        Self { what, remedy: NO_TLS.into() }
+    }
 }
 
 /// The first of these addresses that takes a connection; like the adapter's own client it does not wait for one that is
@@ -103,7 +113,7 @@ fn insecure(error: &io::Error) -> Insecure {
             "trust the authority that signed it: put its PEM into K_CA_CERTS, or into the file that SSL_CERT_FILE names"
         }
         Some(_) => "replace the sink's certificate",
-        None => "check that the port speaks TLS, or make the URL's scheme http",
+        None => NO_TLS,
     };
     Insecure { what: format!("no TLS session: {}", causes(error)), remedy: remedy.into() }
 }
