@@ -79,3 +79,14 @@ async fn a_warning_alone_does_not_hold_up_an_init_container() {
     assert_eq!(named(&checks, "warn"), ["configuration", "checkpoint-store"]);
     assert!(text(of(&checks, "configuration"), "detail").contains("did you mean TABLE"), "{checks:?}");
 }
+
+#[test]
+fn the_page_about_it_explains_every_check() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/check.md")).unwrap();
+    for name in ALL.iter().chain(&["sink-tls", "sink-event", "dead-letter-sink-…"]) {
+        assert!(page.contains(&format!("\n| `{name}` | ")), "{name} is not explained");
+    }
+    for argument in ["--output json", "--output text", "--send-test-event", "--timeout <duration>"] {
+        assert!(page.contains(&format!("\n| `{argument}` | ")), "{argument} is not explained");
+    }
+}
