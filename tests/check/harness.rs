@@ -1,5 +1,6 @@
 //! A world in which all is well, and the command run in it.
 
+use std::io::ErrorKind;
 use std::process::Output;
 
 use serde_json::Value;
@@ -86,7 +87,16 @@ impl Run {
 }
 
 pub async fn run(mut command: std::process::Command) -> Run {
-    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let output = tokio::task::spawn_blocking(move || {
+        loop {
+            match command.output() {
+                // A program that was copied just now may still be open in a process that another test is starting.
+                Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
+                output => return output.unwrap(),
+            }
+        }
+    });
+    let output = output.await.unwrap();
     let Output { status, stdout, stderr } = output;
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Run { code: status.code(), out: text(stdout), err: text(stderr) }

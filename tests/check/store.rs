@@ -1,9 +1,11 @@
 //! The file of positions: tried without a trace, beside a running adapter too.
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
+use std::process::Command;
 
 use crate::harness::{World, failure, named, of, run, text};
 use crate::support::wait_for;
@@ -12,6 +14,20 @@ use crate::support::wait_for;
 fn content(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
     files.map(|file| (file.file_name().into_string().unwrap(), std::fs::read(file.path()).unwrap())).collect()
+}
+
+/// Root may write everywhere. Somebody else may not even see the program where it was built, so it is copied.
+fn as_somebody_who_is_not_root(command: Command, folder: &Path) -> Command {
+    if std::fs::metadata("/proc/self").unwrap().uid() != 0 {
+        return command;
+    }
+    std::fs::set_permissions(folder, Permissions::from_mode(0o755)).unwrap();
+    let program = folder.join("adapter");
+    std::fs::copy(command.get_program(), &program).unwrap();
+    let mut other = Command::new(program);
+    other.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    other.current_dir("/").uid(65534).gid(65534);
+    other
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -66,13 +82,10 @@ async fn a_folder_that_is_missing_fails_with_the_command_that_makes_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_that_cannot_be_written_fails_with_the_command_that_gives_it_away() {
     let world = World::new().await;
-    std::fs::set_permissions(world.folder.path(), std::fs::Permissions::from_mode(0o555)).unwrap();
-    let mut command = world.plan().command();
+    std::fs::set_permissions(world.folder.path(), Permissions::from_mode(0o555)).unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let mut command = as_somebody_who_is_not_root(world.plan().command(), elsewhere.path());
     command.args(["check", "--output", "json"]);
-    // Root may write everywhere: be somebody else.
-    if std::fs::metadata("/proc/self").unwrap().uid() == 0 {
-        command.uid(65534).gid(65534);
-    }
     let run = run(command).await;
     let checks = run.checks();
     assert_eq!((run.code, text(failure(&checks), "name")), (Some(69), "checkpoint-store"));
