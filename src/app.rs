@@ -11,13 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use http::header::AUTHORIZATION;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use self::status::Status;
 use self::table::{PrepareError, Shared, Table};
 use crate::admin::{self, Admin};
 use crate::checkpoint::{CheckpointStore, FileStore, MemoryStore, OpenError};
@@ -25,7 +25,7 @@ use crate::config::{self, Config, EventMode, TableRef};
 use crate::delivery::dispatch::{Dispatcher, Settings, Sinks};
 use crate::delivery::lanes::Limits;
 use crate::delivery::retry::Policy;
-use crate::delivery::sink::{HttpSink, HttpSinkSettings, SinkSetupError, Trust};
+use crate::delivery::sink::{HttpSink, HttpSinkSettings, SinkSetupError};
 use crate::pipeline::{Books, Pipeline};
 use crate::streams::client::connect::{AwsSettings, Connections};
 use crate::streams::rate::Rate;
@@ -87,7 +87,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), StartErr
     for table in &config.source.tables {
         tables.push(Table::prepare(table, &config, &shared, &metrics, &health).await?);
     }
-    let admin = watched(&tables, metrics, health);
+    let books = tables.iter().map(|table| table.books.clone()).collect();
+    let status = Status::new(books, health.clone(), &config.sink.uri, dispatcher.outage());
+    let admin = watched(&tables, metrics, health, status);
     let tasks = Tasks::start(tables, dispatcher, admin, listener, &config);
     events::Listening { address }.emit();
     stop.cancelled().await;
@@ -169,9 +171,7 @@ impl Tasks {
 
 fn announce(config: &Config) {
     let tables: Vec<&str> = config.source.tables.iter().map(TableRef::as_str).collect();
-    let uri = &config.sink.uri;
-    let authority = uri.authority().map_or("", |authority| authority.as_str());
-    let sink = format!("{}://{authority}", uri.scheme_str().unwrap_or_default());
+    let sink = status::origin(&config.sink.uri);
     events::Starting { version: env!("CARGO_PKG_VERSION"), tables: &tables.join(","), sink: &sink }.emit();
     for warning in &config.warnings {
         events::ConfigWarning { text: &warning.to_string() }.emit();
@@ -193,29 +193,10 @@ fn open_store(config: &Config) -> Result<Arc<dyn CheckpointStore>, StartError> {
 }
 
 fn open_sinks(config: &Config) -> Result<Sinks, StartError> {
-    let open = |sink: &config::Sink| HttpSink::new(settings_for(sink, config));
-    let dead_letters = config.dead_letter_sink.as_ref().map(open).transpose().map_err(StartError::DeadLetterSink)?;
-    let sink = Arc::new(HttpSink::new(sink_settings(config))?);
+    let dead_letters = HttpSinkSettings::for_dead_letters(config).map(HttpSink::new).transpose();
+    let dead_letters = dead_letters.map_err(StartError::DeadLetterSink)?;
+    let sink = Arc::new(HttpSink::new(HttpSinkSettings::for_sink(config))?);
     Ok(Sinks { sink, dead_letters: dead_letters.map(|sink| Arc::new(sink) as _) })
-}
-
-fn sink_settings(config: &Config) -> HttpSinkSettings {
-    HttpSinkSettings {
-        token_file: Some(config.access.token_file.clone()),
-        headers_file: config.access.headers_file.clone(),
-        ..settings_for(&config.sink, config)
-    }
-}
-
-/// What is the same for every sink. The token and the headers of files are for `K_SINK`, and nobody else may see them.
-fn settings_for(sink: &config::Sink, config: &Config) -> HttpSinkSettings {
-    let access = &config.access;
-    HttpSinkSettings {
-        headers: sink.authorization.iter().map(|value| (AUTHORIZATION, value.clone())).collect(),
-        trust: Trust { certificates: access.ca_certs.clone(), folder: Some(access.ca_certs_dir.clone()) },
-        client_certificate: access.client_certificate.clone(),
-        ..HttpSinkSettings::new(sink.uri.clone(), config.delivery.concurrency.get())
-    }
 }
 
 fn delivery_settings(config: &Config) -> Settings {
@@ -246,13 +227,12 @@ fn aws_settings(config: &Config) -> AwsSettings {
     }
 }
 
-fn watched(tables: &[Table], metrics: Metrics, health: Arc<Health>) -> Arc<Admin> {
+fn watched(tables: &[Table], metrics: Metrics, health: Arc<Health>, status: Status) -> Arc<Admin> {
     let books: Vec<Arc<Books>> = tables.iter().map(|table| table.books.clone()).collect();
-    let shown = books.clone();
     Arc::new(Admin {
         health,
         metrics,
         refresh: Box::new(move || books.iter().for_each(|books| status::refresh(books))),
-        status: Box::new(move || status::status(&shown)),
+        status: Box::new(move || status.show()),
     })
 }

@@ -11,7 +11,7 @@ use ::http::StatusCode;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
-pub use self::http::{ANSWER_LIMIT, HttpSink, HttpSinkSettings, SinkSetupError, Trust};
+pub use self::http::{ANSWER_LIMIT, HttpSink, HttpSinkSettings, SinkSetupError, Trust, tls_config};
 use crate::event::Message;
 
 /// The most bytes of a refusal's body that are kept: what a `knativeerrordata` attribute may hold.

@@ -8,6 +8,11 @@ mod support;
 
 mod delivery;
 mod lifecycle;
+mod modes;
 mod outage;
+mod promises;
 mod shards;
+mod status;
 mod tls;
+mod troubles;
+mod undeliverable;

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use rustls::RootCertStore;
+use rustls::{ClientConfig, RootCertStore};
 use tokio::time::{Instant, timeout_at};
 
 use self::client::IDLE_TIMEOUT;
@@ -54,6 +54,14 @@ pub enum SinkSetupError {
     /// TLS cannot be set up at all.
     #[error("TLS cannot be set up for the sink: {0}")]
     Tls(#[from] rustls::Error),
+}
+
+/// The TLS side of a connection to an https sink with these settings, as [`HttpSink`] would make it now.
+///
+/// # Errors
+/// Those of [`HttpSink::new`]. A client certificate that cannot be read is left out.
+pub fn tls_config(settings: &HttpSinkSettings) -> Result<ClientConfig, SinkSetupError> {
+    files::tls_config(settings)
 }
 
 /// What only tests change.

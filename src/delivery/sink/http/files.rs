@@ -19,6 +19,7 @@ use ::http::HeaderMap;
 use tokio::time::{Instant, timeout_at};
 
 use self::parts::Parts;
+pub(super) use self::parts::tls_config;
 use super::client::Client;
 use super::settings::HttpSinkSettings;
 use super::{SinkSetupError, Tuning};

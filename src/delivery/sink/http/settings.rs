@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use ::http::header::AUTHORIZATION;
 use ::http::{HeaderMap, Uri};
 
-use crate::config::{Certificates, ClientCertificateFiles, TokenFile};
+use crate::config::{self, Certificates, ClientCertificateFiles, Config, TokenFile};
 
 /// How much of an answer's body is read unless somebody wants more.
 pub const ANSWER_LIMIT: usize = 128 * 1024;
@@ -51,6 +52,31 @@ impl HttpSinkSettings {
             client_certificate: None,
             token_file: None,
             headers_file: None,
+        }
+    }
+
+    /// As the configuration has it for `K_SINK`.
+    pub fn for_sink(config: &Config) -> Self {
+        Self {
+            token_file: Some(config.access.token_file.clone()),
+            headers_file: config.access.headers_file.clone(),
+            ..Self::for_any(&config.sink, config)
+        }
+    }
+
+    /// As the configuration has it for `DEAD_LETTER_SINK`, where there is one. It gets neither the token nor the headers
+    /// of files: they are meant for `K_SINK`, and nobody else may see them.
+    pub fn for_dead_letters(config: &Config) -> Option<Self> {
+        config.dead_letter_sink.as_ref().map(|sink| Self::for_any(sink, config))
+    }
+
+    fn for_any(sink: &config::Sink, config: &Config) -> Self {
+        let access = &config.access;
+        Self {
+            headers: sink.authorization.iter().map(|value| (AUTHORIZATION, value.clone())).collect(),
+            trust: Trust { certificates: access.ca_certs.clone(), folder: Some(access.ca_certs_dir.clone()) },
+            client_certificate: access.client_certificate.clone(),
+            ..Self::new(sink.uri.clone(), config.delivery.concurrency.get())
         }
     }
 }

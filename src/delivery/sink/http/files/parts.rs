@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use ::http::header::{AUTHORIZATION, USER_AGENT};
 use ::http::{HeaderMap, HeaderValue};
-use rustls::RootCertStore;
 use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, RootCertStore};
 
 use super::Current;
 use super::credentials::{self, FILE_LIMIT};
@@ -101,9 +101,7 @@ impl Parts {
         let Some(tls) = &self.tls else {
             return Ok(Client::plain(self.concurrency, self.tuning.idle_timeout));
         };
-        let identity = tls.identity.as_ref().and_then(|identity| identity.value().cloned());
-        let identity = Arc::new(tls::Identity::new(identity));
-        let config = tls::client_config(tls.roots.store(), identity.clone())?;
+        let (config, identity) = tls.config()?;
         Ok(Client::tls(self.concurrency, self.tuning.idle_timeout, config, identity))
     }
 
@@ -169,6 +167,13 @@ impl Token {
     }
 }
 
+/// What connections of an https sink with these settings would be made with now.
+pub(in super::super) fn tls_config(settings: &HttpSinkSettings) -> Result<ClientConfig, SinkSetupError> {
+    let mut tls = Tls::new(settings, None)?;
+    tls.look();
+    Ok(tls.config()?.0)
+}
+
 impl Tls {
     fn new(settings: &HttpSinkSettings, system_roots: Option<RootCertStore>) -> Result<Self, SinkSetupError> {
         let (mut fixed, why_none) = match system_roots {
@@ -187,6 +192,13 @@ impl Tls {
             })
         });
         Ok(Self { roots, identity })
+    }
+
+    /// What connections are to be made with now, and the part of it that knows who was asked for.
+    fn config(&self) -> Result<(ClientConfig, Arc<tls::Identity>), rustls::Error> {
+        let certificate = self.identity.as_ref().and_then(|identity| identity.value().cloned());
+        let identity = Arc::new(tls::Identity::new(certificate));
+        Ok((tls::client_config(self.roots.store(), identity.clone())?, identity))
     }
 
     fn look(&mut self) -> bool {
