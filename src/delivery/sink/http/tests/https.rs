@@ -28,6 +28,8 @@ struct State {
     acceptor: TlsAcceptor,
     judge: Judge,
     taken: Vec<Taken>,
+    /// Connections that there are.
+    open: usize,
 }
 
 /// It ends with the test.
@@ -41,7 +43,7 @@ impl Https {
     pub(super) async fn start(acceptor: TlsAcceptor) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("bound").port();
-        let state = Arc::new(Mutex::new(State { acceptor, judge: Box::new(|_| 202), taken: Vec::new() }));
+        let state = Arc::new(Mutex::new(State { acceptor, judge: Box::new(|_| 202), taken: Vec::new(), open: 0 }));
         let task = tokio::spawn(serve(listener, state.clone()));
         Self { port, state, task }
     }
@@ -57,6 +59,11 @@ impl Https {
 
     pub(super) fn judge(&self, judge: impl FnMut(&HeaderMap) -> u16 + Send + 'static) {
         lock(&self.state).judge = Box::new(judge);
+    }
+
+    /// How many connections there are.
+    pub(super) fn open(&self) -> usize {
+        lock(&self.state).open
     }
 
     pub(super) fn taken(&self) -> Vec<Taken> {
@@ -78,6 +85,12 @@ async fn serve(listener: TcpListener, state: Arc<Mutex<State>>) {
 }
 
 async fn connection(stream: TcpStream, state: Arc<Mutex<State>>) {
+    lock(&state).open += 1;
+    speak(stream, state.clone()).await;
+    lock(&state).open -= 1;
+}
+
+async fn speak(stream: TcpStream, state: Arc<Mutex<State>>) {
     let acceptor = lock(&state).acceptor.clone();
     let Ok(stream) = acceptor.accept(stream).await else { return };
     let session = stream.get_ref().1;

@@ -76,9 +76,9 @@ impl Load {
 }
 
 /// Waits until a look at the files has changed what attempts are made with.
-async fn renewed(sink: &HttpSink, before: &Arc<files::Current>) {
+async fn renewed(sink: &HttpSink, before: Arc<files::Current>) {
     let deadline = Instant::now() + PATIENCE;
-    while Arc::ptr_eq(before, &sink.files.current(deadline).await) {
+    while Arc::ptr_eq(&before, &sink.files.current(deadline).await) {
         assert!(Instant::now() < deadline, "the files were not read again");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
@@ -100,21 +100,27 @@ async fn an_authority_is_replaced_under_load() {
 
         let before = current(&sink).await;
         volume.replace(&[("old.pem", old.pem()), ("new.pem", new.pem())]);
-        renewed(&sink, &before).await;
+        renewed(&sink, before).await;
         server.change_to(new.server("localhost", false, &[protocol]));
         load.more(15).await;
 
         let before = current(&sink).await;
         volume.replace(&[("new.pem", new.pem())]);
-        renewed(&sink, &before).await;
+        renewed(&sink, before).await;
         load.more(15).await;
+        // Only those of the newest pool are left: idle ones would stay for seconds.
+        let deadline = Instant::now() + client::IDLE_TIMEOUT / 2;
+        while server.open() > 4 {
+            assert!(Instant::now() < deadline, "{} connections are open", server.open());
+            load.more(1).await;
+        }
         assert!(load.end().await >= 150);
 
         // Who is not trusted any more is not let in by way of an old session.
         server.change_to(old.server("localhost", false, &[protocol]));
         let before = current(&sink).await;
         volume.replace(&[("new.pem", new.pem()), ("other.pem", Authority::new().pem())]);
-        renewed(&sink, &before).await;
+        renewed(&sink, before).await;
         let (fault, message) = failed(sink.post(message(), PATIENCE).await);
         assert_eq!(fault, Fault::Tls, "{message}");
     }
@@ -137,16 +143,16 @@ async fn a_client_certificate_is_replaced_under_load() {
     // One file after the other: nothing that does not belong together is ever shown.
     let before = current(&sink).await;
     std::fs::write(volume.file("tls.crt"), &new.pem).expect("written");
-    renewed(&sink, &before).await;
+    renewed(&sink, before).await;
     load.more(5).await;
     let mismatch = current(&sink).await;
     std::fs::write(volume.file("tls.key"), new.key.serialize_pem()).expect("written");
-    renewed(&sink, &mismatch).await;
+    renewed(&sink, mismatch).await;
     load.more(15).await;
     // And all at once.
     let before = current(&sink).await;
     volume.replace(&files(&old));
-    renewed(&sink, &before).await;
+    renewed(&sink, before).await;
     load.more(15).await;
     load.end().await;
 
@@ -199,7 +205,7 @@ async fn a_token_that_changes_is_used_without_a_401() {
     assert_eq!(server.seen()[0].header("authorization"), ["Bearer old"]);
     let before = current(&sink).await;
     volume.replace(&[("token", "new")]);
-    renewed(&sink, &before).await;
+    renewed(&sink, before).await;
     assert_eq!(sink.post(message(), PATIENCE).await, accepted(200, ""));
     assert_eq!(server.seen()[1].header("authorization"), ["Bearer new"]);
     assert_eq!(server.seen()[1].connection, 0, "a new token needs no new connection");
