@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_credential_types::Credentials;
 use futures_util::FutureExt;
 use http::header::{AUTHORIZATION, HeaderMap};
 use tokio::net::TcpListener;
@@ -21,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use self::table::{PrepareError, Shared, Table};
 use crate::admin::{self, Admin};
 use crate::checkpoint::{CheckpointStore, FileStore, MemoryStore, OpenError};
-use crate::config::{self, Config, TableRef};
+use crate::config::{self, Config, StaticCredentials, TableRef};
 use crate::delivery::dispatch::{Dispatcher, Settings};
 use crate::delivery::sink::{HttpSink, HttpSinkSettings, SinkSetupError};
 use crate::pipeline::{Books, Pipeline};
@@ -208,10 +209,19 @@ fn common_region(config: &Config) -> Option<&str> {
 }
 
 fn aws_settings(config: &Config) -> AwsSettings {
+    let overrides = &config.aws.overrides;
     AwsSettings {
         assume_role_arn: config.aws.assume_role_arn.clone(),
         assume_role_external_id: config.aws.assume_role_external_id.as_ref().map(|id| id.reveal().to_owned()),
+        region: overrides.region.clone(),
+        endpoint_url: overrides.endpoint_url.clone(),
+        credentials: overrides.credentials.as_ref().map(credentials),
     }
+}
+
+fn credentials(given: &StaticCredentials) -> Credentials {
+    let token = given.session_token.as_ref().map(|token| token.reveal().to_owned());
+    Credentials::new(given.access_key_id.reveal(), given.secret_access_key.reveal(), token, None, "environment")
 }
 
 fn watched(tables: &[Table], metrics: Metrics, health: Arc<Health>) -> Arc<Admin> {

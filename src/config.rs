@@ -10,6 +10,7 @@
 mod aws;
 mod choice;
 mod delivery;
+mod dialects;
 mod environment;
 mod event;
 mod help;
@@ -33,7 +34,7 @@ use std::time::SystemTime;
 use environment::Environment;
 use reader::{Reader, Reported};
 
-pub use aws::{Aws, Secret};
+pub use aws::{Aws, AwsOverrides, Secret, StaticCredentials};
 pub use delivery::{Backoff, Delivery, DeliveryOrder, InvalidBackoff, OnUndeliverable};
 pub use event::{Event, EventData, EventMode, EventProfile};
 pub use help::{help, markdown};
@@ -96,8 +97,9 @@ impl Config {
     where
         I: IntoIterator<Item = (OsString, OsString)>,
     {
-        let environment = Environment::new(variables);
-        let mut reader = Reader::new(environment.misspelt());
+        let mut environment = Environment::new(variables);
+        let translation = environment.translate();
+        let mut reader = Reader::new(environment.misspelt(), translation);
         let given = environment.given(&mut reader);
         reader.take(given);
         let config = Self::read(&mut reader, facts);

@@ -16,6 +16,8 @@ pub struct Process {
     pub shutdown_timeout: Duration,
     /// Where probes, metrics and status are served; port 0 lets the system choose.
     pub http_address: SocketAddr,
+    /// Where metrics are served besides, and nothing else; not where `http_address` is.
+    pub metrics_address: Option<SocketAddr>,
 }
 
 impl Process {
@@ -23,6 +25,14 @@ impl Process {
         let buffer_memory = reader.value(&variables::BUFFER_MEMORY, parse::size);
         let shutdown_timeout = reader.value(&variables::SHUTDOWN_TIMEOUT, parse::duration);
         let http_address = reader.value(&variables::HTTP_ADDRESS, parse::address);
-        Ok(Self { buffer_memory: buffer_memory?, shutdown_timeout: shutdown_timeout?, http_address: http_address? })
+        let metrics_address = reader.optional(&variables::METRICS_ADDRESS, parse::address);
+        let (http_address, metrics_address) = (http_address?, metrics_address?);
+        let is_served_anyway = |address: &SocketAddr| *address == http_address && address.port() != 0;
+        Ok(Self {
+            buffer_memory: buffer_memory?,
+            shutdown_timeout: shutdown_timeout?,
+            http_address,
+            metrics_address: metrics_address.filter(|address| !is_served_anyway(address)),
+        })
     }
 }

@@ -69,7 +69,8 @@ variables! {
         group: Group::Event,
         fallback: Fallback::Value("aws"),
         takes: Takes::OneOf(EventProfile::NAMES),
-        meaning: "Which attributes and which data events have. `aws`: this program's own.",
+        meaning: "Which attributes and which data events have. `aws`: this program's own; the others are those of the \
+            adapters whose place it takes, and hold when their variables are set.",
     }
     EVENT_DATA as event_data {
         group: Group::Event,
@@ -156,6 +157,11 @@ variables! {
         fallback: Fallback::Value("0.0.0.0:8080"),
         takes: Takes::Phrase("an IP address and port, such as `0.0.0.0:8080`, `[::]:8080` or `:8080`"),
         meaning: "Where probes, metrics and status are served. `:8080` means every IPv4 address.",
+    }
+    METRICS_ADDRESS as metrics_address {
+        group: Group::Process,
+        takes: Takes::Phrase("an IP address and port, such as `0.0.0.0:9090` or `:9090`"),
+        meaning: "Where metrics are served besides `HTTP_ADDRESS`; nothing else is served there.",
     }
 
     LOG_FORMAT as log_format {

@@ -1,5 +1,6 @@
 //! What prevents nothing but should be heard.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// Something to log once at start; its `Display` is a log message.
@@ -15,6 +16,13 @@ pub enum Warning {
     },
     /// Positions do not outlive the process.
     PositionsInMemory,
+    /// A variable of another adapter that cannot be honoured.
+    Ignored {
+        /// Its name.
+        name: String,
+        /// Why.
+        why: Cow<'static, str>,
+    },
     /// `K_LOGGING_CONFIG` cannot be read, so its level is not honoured.
     LoggingConfig {
         /// What is wrong with it.
@@ -31,6 +39,7 @@ impl fmt::Display for Warning {
             Self::PositionsInMemory => f.write_str(
                 "positions are kept in memory and lost on restart, set CHECKPOINT_STORE=file:<path> to keep them",
             ),
+            Self::Ignored { name, why } => write!(f, "{} is ignored, {why}", name.escape_debug()),
             Self::LoggingConfig { why } => write!(f, "K_LOGGING_CONFIG is ignored, {why}"),
         }
     }
