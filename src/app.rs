@@ -42,8 +42,10 @@ const TIME_TO_STORE: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The port is taken or not allowed.
-    #[error("HTTP_ADDRESS {address} cannot be opened: {source}; choose another, or stop what uses it")]
+    #[error("{variable} {address} cannot be opened: {source}; choose another, or stop what uses it")]
     Port {
+        /// The variable that says so.
+        variable: &'static str,
         /// Which.
         address: SocketAddr,
         /// Why.
@@ -70,7 +72,7 @@ pub enum StartError {
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), StartError> {
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), option_env!("VCS_REF").unwrap_or("unknown"))?;
     announce(&config);
-    let (listener, address) = open_port(config.process.http_address).await?;
+    let ports = Ports::open(&config.process).await?;
     let sink = Arc::new(HttpSink::new(sink_settings(&config))?);
     let dispatcher = Dispatcher::new(sink, delivery_settings(&config));
     let health = Arc::new(Health::default());
@@ -85,8 +87,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), StartErr
         tables.push(Table::prepare(table, &config, &shared, &metrics, &health).await?);
     }
     let admin = watched(&tables, metrics, health);
-    let tasks = Tasks::start(tables, dispatcher, admin, listener, &config);
-    events::Listening { address }.emit();
+    let addresses = ports.addresses();
+    let tasks = Tasks::start(tables, dispatcher, admin, ports, &config);
+    addresses.into_iter().for_each(|address| events::Listening { address }.emit());
     stop.cancelled().await;
     tasks.stop(config.process.shutdown_timeout).await;
     Ok(())
@@ -106,13 +109,7 @@ struct Tasks {
 }
 
 impl Tasks {
-    fn start(
-        tables: Vec<Table>,
-        dispatcher: Dispatcher,
-        admin: Arc<Admin>,
-        listener: TcpListener,
-        config: &Config,
-    ) -> Self {
+    fn start(tables: Vec<Table>, dispatcher: Dispatcher, admin: Arc<Admin>, ports: Ports, config: &Config) -> Self {
         let (sender, parcels) = mpsc::channel(PAGES_WAITING);
         let mut tasks = Self {
             followers: JoinSet::new(),
@@ -135,12 +132,10 @@ impl Tasks {
             // It ends when its table is read no further; the others go on.
             tasks.followers.spawn(follower.run().map(|_| ()));
         }
-        let stop = tasks.stop_admin.clone();
-        tasks.admin.spawn(async move {
-            if let Err(error) = admin::serve(listener, admin, stop).await {
-                events::AdminFailed { error: &error.to_string() }.emit();
-            }
-        });
+        if let Some(listener) = ports.metrics {
+            tasks.admin.spawn(serving(admin::serve_metrics(listener, admin.clone(), tasks.stop_admin.clone())));
+        }
+        tasks.admin.spawn(serving(admin::serve(ports.all, admin, tasks.stop_admin.clone())));
         tasks
     }
 
@@ -164,6 +159,34 @@ impl Tasks {
     }
 }
 
+/// The ports that are open before anything else happens.
+struct Ports {
+    all: TcpListener,
+    metrics: Option<TcpListener>,
+}
+
+impl Ports {
+    async fn open(process: &config::Process) -> Result<Self, StartError> {
+        let all = open_port("HTTP_ADDRESS", process.http_address).await?;
+        let metrics = match process.metrics_address {
+            Some(address) => Some(open_port("METRICS_ADDRESS", address).await?),
+            None => None,
+        };
+        Ok(Self { all, metrics })
+    }
+
+    /// Where they are; that of the probes first.
+    fn addresses(&self) -> Vec<SocketAddr> {
+        [Some(&self.all), self.metrics.as_ref()].into_iter().flatten().filter_map(|it| it.local_addr().ok()).collect()
+    }
+}
+
+async fn serving(server: impl Future<Output = std::io::Result<()>>) {
+    if let Err(error) = server.await {
+        events::AdminFailed { error: &error.to_string() }.emit();
+    }
+}
+
 fn announce(config: &Config) {
     let tables: Vec<&str> = config.source.tables.iter().map(TableRef::as_str).collect();
     let uri = &config.sink.uri;
@@ -175,11 +198,8 @@ fn announce(config: &Config) {
     }
 }
 
-async fn open_port(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    let failed = |source| StartError::Port { address, source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let bound = listener.local_addr().map_err(failed)?;
-    Ok((listener, bound))
+async fn open_port(variable: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|source| StartError::Port { variable, address, source })
 }
 
 fn open_store(config: &Config) -> Result<Arc<dyn CheckpointStore>, StartError> {

@@ -21,6 +21,7 @@ use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::{Builder, ConnectorBuilder};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_types::origin::Origin;
 
 use super::aws::AwsClient;
 
@@ -132,10 +133,11 @@ async fn in_role(config: SdkConfig, role: &str, external_id: Option<&str>) -> Sd
 
 /// Comes last: the service that hands out a role's credentials is somewhere else.
 fn at_endpoint(config: SdkConfig, url: Option<&str>) -> SdkConfig {
-    match url {
-        Some(url) => config.into_builder().endpoint_url(url).build(),
-        None => config,
-    }
+    let Some(url) = url else { return config };
+    let mut builder = config.into_builder().endpoint_url(url);
+    // Without it the variables for endpoints would come first.
+    builder.insert_origin("endpoint_url", Origin::shared_config());
+    builder.build()
 }
 
 fn timeouts() -> TimeoutConfig {
