@@ -97,6 +97,8 @@ fn what_the_controllers_set_is_enough_and_without_a_warning() {
     assert_eq!(config.process.metrics_address, None);
     assert_eq!(config.warnings, []);
 
+    let config = read(&triggermesh(&[("METRICS_PROMETHEUS_HOST", "127.0.0.1")]));
+    assert_eq!(config.process.metrics_address, Some("127.0.0.1:9092".parse().expect("an address")));
     let config = read(&triggermesh(&[]));
     assert_eq!(config.source.tables[0].table_arn(), Some(ARN));
     assert_eq!(config.source.tables[0].region(), Some("eu-west-1"));
@@ -185,6 +187,7 @@ fn a_mistake_in_a_foreign_value_is_told_under_the_name_that_was_set() {
         ("METRICS_PROMETHEUS_PORT", "80"),
         ("METRICS_PROMETHEUS_PORT", "65536"),
         ("METRICS_PROMETHEUS_PORT", ":9092"),
+        ("METRICS_PROMETHEUS_HOST", "localhost"),
     ] {
         let mistake = mistake(&triggermesh(&[(name, value)]));
         assert!(mistake.starts_with(&format!("{name} holds {value:?}: ")), "{mistake}");

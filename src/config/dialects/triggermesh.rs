@@ -6,6 +6,8 @@
 //! Sources: `pkg/sources/reconciler/common/env.go` of TriggerMesh; `EnvConfig` in `knative.dev/eventing/pkg/adapter/v2`;
 //! the configurations of metrics and tracing in `knative.dev/pkg`.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
 use serde_json::{Map, Value};
 
 use super::super::environment::Environment;
@@ -21,6 +23,8 @@ const LOWEST_PORT: u16 = 1024;
 static ARN: Foreign = Foreign { names: &["ARN"], takes: "the ARN of a DynamoDB table", secret: false };
 static METRICS_PORT: Foreign =
     Foreign { names: &["METRICS_PROMETHEUS_PORT"], takes: "a port from 1024 to 65535", secret: false };
+static METRICS_HOST: Foreign =
+    Foreign { names: &["METRICS_PROMETHEUS_HOST"], takes: "an IP address, such as 0.0.0.0", secret: false };
 static METRICS: Foreign =
     Foreign { names: &["K_METRICS_CONFIG"], takes: "Knative's metrics configuration as JSON", secret: false };
 static TRACING: Foreign =
@@ -41,14 +45,27 @@ pub(super) fn translate(translator: &mut Translator<'_>) {
         }
         None => translator.require(&variables::TABLE, &ARN),
     }
-    if let Some(found) = translator.find(&METRICS_PORT) {
-        let port = found.text.parse::<u16>().ok().filter(|port| *port >= LOWEST_PORT);
-        let meant = port.map(|port| format!(":{port}")).ok_or("not a port that may be used".into());
-        translator.set(&variables::METRICS_ADDRESS, &found, meant);
-    }
+    metrics_address(translator);
     metrics(translator);
     tracing(translator);
     translator.default(&variables::EVENT_PROFILE, "triggermesh");
+}
+
+fn metrics_address(translator: &mut Translator<'_>) {
+    let Some(found) = translator.find(&METRICS_PORT) else { return };
+    let host = translator.find(&METRICS_HOST);
+    let address = host.as_ref().map_or(Ok(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), |host| host.text.parse());
+    match (found.text.parse::<u16>().ok().filter(|port| *port >= LOWEST_PORT), address) {
+        (None, _) => translator.set(&variables::METRICS_ADDRESS, &found, Err("not a port that may be used".into())),
+        (Some(port), Ok(address)) => {
+            translator.set(&variables::METRICS_ADDRESS, &found, Ok(SocketAddr::from((address, port)).to_string()));
+        }
+        (Some(_), Err(_)) => {
+            if let Some(host) = host {
+                translator.set(&variables::METRICS_ADDRESS, &host, Err("not an IP address".into()));
+            }
+        }
+    }
 }
 
 /// The controller always sets it; only an exporter that this program does not have is worth a word.
