@@ -58,7 +58,6 @@ class Adapter:
     def __init__(self, environment):
         self.log = []
         self.process = subprocess.Popen([BINARY], env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-        self.reader = threading.Thread(target=lambda: self.log.extend(self.process.stderr), daemon=True)
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
         wait("the adapter listens", lambda: self.ports() or self._ended())
