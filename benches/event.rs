@@ -2,10 +2,11 @@
 //!
 //! Prints the fastest of several rounds, in nanoseconds for one record: the others were disturbed.
 
+use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use dynamodb_streams_adapter::event::{DataForm, Encoder, EncoderSettings, Mode, Profile};
+use dynamodb_streams_adapter::event::{DataForm, Encoder, EncoderSettings, Mode, Packaging, Profile};
 use dynamodb_streams_adapter::streams::wire::{Page, Record};
 
 const ROUNDS: usize = 20;
@@ -57,7 +58,7 @@ fn encoder() -> Encoder {
     Encoder::new(EncoderSettings {
         profile: Profile::Aws,
         data: DataForm::DynamodbJson,
-        mode: Mode::Binary,
+        packaging: Packaging::new(Mode::Binary, &BTreeMap::new()),
         table_arn: TABLE.to_owned(),
         stream_arn: format!("{TABLE}/stream/2026-01-02T03:04:05.678"),
         key_schema: vec!["orderId".to_owned(), "line".to_owned()],

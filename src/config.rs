@@ -17,6 +17,7 @@ mod help;
 mod identity;
 mod log;
 mod mistakes;
+mod overrides;
 mod parse;
 mod process;
 mod reader;
@@ -35,7 +36,7 @@ use environment::Environment;
 use reader::{Reader, Reported};
 
 pub use aws::{Aws, AwsOverrides, Secret, StaticCredentials};
-pub use delivery::{Backoff, Delivery, DeliveryOrder, InvalidBackoff, OnUndeliverable};
+pub use delivery::{Backoff, Batch, Delivery, DeliveryOrder, InvalidBackoff, OnUndeliverable, RetryLimits};
 pub use event::{Event, EventData, EventMode, EventProfile};
 pub use help::{help, markdown};
 pub use identity::Identity;
@@ -72,6 +73,8 @@ pub struct Config {
     pub event: Event,
     /// Where events go.
     pub sink: Sink,
+    /// Where events go that cannot be delivered there; set whenever `delivery.on_undeliverable` asks for it.
+    pub dead_letter_sink: Option<Sink>,
     /// How events are delivered there.
     pub delivery: Delivery,
     /// Memory, shutdown and the port.
@@ -111,7 +114,8 @@ impl Config {
         let source = Source::read(reader, facts.now);
         let event = Event::read(reader);
         let sink = Sink::read(reader);
-        let delivery = Delivery::read(reader);
+        let delivery = Delivery::read(reader, event.as_ref().ok().map(|event| event.mode));
+        let dead_letter_sink = Sink::read_dead_letter(reader, delivery.map(|delivery| delivery.on_undeliverable));
         let process = Process::read(reader);
         let identity = Identity::read(reader);
         let component = identity.as_ref().ok().and_then(|identity| identity.component.as_deref());
@@ -121,6 +125,7 @@ impl Config {
             source: source?,
             event: event?,
             sink: sink?,
+            dead_letter_sink: dead_letter_sink?,
             delivery: delivery?,
             process: process?,
             log: log?,

@@ -1,7 +1,7 @@
 //! A record becomes a CloudEvent, and a CloudEvent an HTTP message. Nothing here does I/O, reads a clock or fails.
 //!
 //! Three things are chosen independently and live apart: which attributes an event has ([`Profile`]), what its data
-//! looks like ([`DataForm`]), and how both travel ([`Mode`]). They meet in the CloudEvents SDK's own traits: an
+//! looks like ([`DataForm`]), and how both travel ([`Packaging`]). They meet in the CloudEvents SDK's own traits: an
 //! event describes itself to a serializer, attribute by attribute, then its data. A record does so without becoming
 //! an SDK [`Event`](cloudevents::Event) first, so the item is copied once, from AWS's answer into the request's body.
 
@@ -10,6 +10,7 @@ pub mod http;
 
 mod data;
 mod key;
+mod packaging;
 mod profile;
 mod timestamp;
 
@@ -19,22 +20,22 @@ use std::time::SystemTime;
 use cloudevents::event::SpecVersion;
 use cloudevents::message::{BinaryDeserializer, BinarySerializer, Result};
 
-use self::http::BinaryMode;
 use crate::streams::wire::Record;
 
 pub use crate::config::{EventData as DataForm, EventMode as Mode, EventProfile as Profile};
 
 pub use self::http::Message;
+pub use self::packaging::{Extension, Packaging};
 
 /// What the events of one stream have in common.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct EncoderSettings {
     /// Which attributes the events have.
     pub profile: Profile,
     /// What their data looks like.
     pub data: DataForm,
     /// How they travel.
-    pub mode: Mode,
+    pub packaging: Packaging,
     /// The table's ARN: the events' `source`.
     pub table_arn: String,
     /// The stream's ARN; its region stands in where a record names none.
@@ -46,7 +47,7 @@ pub struct EncoderSettings {
 /// Makes messages of one stream's records.
 #[derive(Debug, Clone)]
 pub struct Encoder {
-    mode: Mode,
+    packaging: Packaging,
     stream: Stream,
     lanes: DefaultHasher,
 }
@@ -65,27 +66,28 @@ struct Stream {
 impl Encoder {
     /// An encoder for one stream.
     pub fn new(settings: EncoderSettings) -> Self {
-        let EncoderSettings { profile, data, mode, table_arn, stream_arn, key_schema } = settings;
+        let EncoderSettings { profile, data, packaging, table_arn, stream_arn, key_schema } = settings;
         let region = region_of(&stream_arn).to_owned();
         let mut lanes = DefaultHasher::new();
         table_arn.hash(&mut lanes);
-        Self { mode, stream: Stream { profile, data, table_arn, stream_arn, region, key_schema }, lanes }
+        Self { packaging, stream: Stream { profile, data, table_arn, stream_arn, region, key_schema }, lanes }
     }
 
     /// The message that tells a record, read at `recorded`.
     ///
     /// The same record and moment always give the same message.
     pub fn encode(&self, record: &Record, recorded: SystemTime) -> Message {
-        let event = RecordEvent { stream: &self.stream, record, recorded };
-        match self.mode {
-            Mode::Binary => event.deserialize_binary(BinaryMode::new()),
-        }
-        .expect("the profiles' attribute names and media types are legal, and every other text is encoded")
+        self.packaging.message(RecordEvent { stream: &self.stream, record, recorded })
+    }
+
+    /// The same message with further extensions.
+    pub fn encode_with(&self, record: &Record, recorded: SystemTime, extensions: &[Extension]) -> Message {
+        self.packaging.message_with(RecordEvent { stream: &self.stream, record, recorded }, extensions)
     }
 
     /// How its messages travel.
-    pub fn mode(&self) -> Mode {
-        self.mode
+    pub fn packaging(&self) -> &Packaging {
+        &self.packaging
     }
 
     /// Which lane keeps the order of a record's item: the same number for all records of one item, whichever of the

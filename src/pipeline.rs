@@ -15,7 +15,7 @@ use tokio::sync::{Notify, mpsc};
 use crate::config::{self, DeliveryOrder};
 use crate::delivery::lanes::LaneKey;
 use crate::delivery::parcel::{Account, Content, Parcel};
-use crate::event::{Encoder, EncoderSettings};
+use crate::event::{Encoder, EncoderSettings, Packaging};
 use crate::progress::Ticket;
 use crate::progress::ledger::Ledger;
 use crate::streams::budget::Budget;
@@ -40,6 +40,7 @@ pub struct Pipeline {
     books: Arc<Books>,
     order: DeliveryOrder,
     event: config::Event,
+    packaging: Packaging,
     parcels: mpsc::Sender<Vec<Parcel>>,
     encoders: HashMap<String, Arc<Encoder>>,
     /// With order by shard: the lane of each shard, which is that of the shard where its lineage began.
@@ -97,7 +98,9 @@ impl Pipeline {
         event: config::Event,
         parcels: mpsc::Sender<Vec<Parcel>>,
     ) -> Self {
-        Self { books, order, event, parcels, encoders: HashMap::new(), lanes: HashMap::new(), numbers: HashMap::new() }
+        let packaging = Packaging::new(event.mode, &event.overrides);
+        let (encoders, lanes, numbers) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { books, order, event, packaging, parcels, encoders, lanes, numbers }
     }
 
     /// Takes updates until nobody sends any more, or nobody takes parcels.
@@ -198,7 +201,7 @@ impl Pipeline {
             Arc::new(Encoder::new(EncoderSettings {
                 profile: self.event.profile,
                 data: self.event.data,
-                mode: self.event.mode,
+                packaging: self.packaging.clone(),
                 table_arn: facts.table_arn.clone(),
                 stream_arn: facts.arn.clone(),
                 key_schema: facts.key_schema.clone(),

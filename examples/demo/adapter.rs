@@ -1,6 +1,7 @@
 //! The adapter, as the process that it is in a cluster.
 
 use std::fs::{File, OpenOptions};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -78,9 +79,10 @@ impl Drop for Adapter {
     }
 }
 
+/// In a process group of its own: the terminal's Ctrl-C is for the demo, which lets the adapter deliver the tail.
 fn spawn(command: &mut Command, log: &Path) -> Result<Child, Failure> {
     let log: File = OpenOptions::new().create(true).append(true).open(log)?;
-    Ok(command.stderr(Stdio::from(log)).spawn()?)
+    Ok(command.stderr(Stdio::from(log)).process_group(0).spawn()?)
 }
 
 /// `cargo run --example demo` builds the adapter too; it lies one folder above the example.
@@ -93,4 +95,19 @@ fn binary() -> Result<PathBuf, Failure> {
         return Err(text.into());
     }
     Ok(binary)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_terminals_ctrl_c_does_not_reach_the_adapter() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = spawn(Command::new("sleep").arg("60"), &folder.path().join("log")).unwrap();
+        let group = Command::new("ps").args(["-o", "pgid=", "-p", &child.id().to_string()]).output().unwrap().stdout;
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(String::from_utf8(group).unwrap().trim(), child.id().to_string(), "it shares the demo's group");
+    }
 }

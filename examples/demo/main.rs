@@ -17,6 +17,7 @@ use options::Options;
 use screen::Screen;
 use story::Story;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 /// How long the tail may take after the last write.
@@ -89,8 +90,8 @@ async fn write_until_told(
     let mut summaries = tokio::time::interval(screen.summary_interval());
     let mut troubles = tokio::time::interval(Duration::from_secs(3));
     troubles.tick().await;
-    let interrupted = tokio::signal::ctrl_c();
-    tokio::pin!(interrupted);
+    let mut terminated = signal(SignalKind::terminate())?;
+    let mut interrupted = signal(SignalKind::interrupt())?;
     let mut trouble = 0;
     loop {
         tokio::select! {
@@ -105,7 +106,8 @@ async fn write_until_told(
                     _ => screen.note(moods.behave()),
                 }
             }
-            _ = &mut interrupted => return Ok(()),
+            _ = interrupted.recv() => return Ok(()),
+            _ = terminated.recv() => return Ok(()),
         }
         if options.seconds.is_some_and(|seconds| begun.elapsed() >= Duration::from_secs(seconds)) {
             return Ok(());

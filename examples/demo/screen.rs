@@ -3,13 +3,19 @@
 use std::io::{IsTerminal, Write, stdout};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::story::Summary;
 
+/// Back to the line's beginning, and nothing on it.
+const CLEAR: &str = "\r\x1b[2K";
+
 /// Standard output, with one line at its end that is drawn again and again if it is a terminal.
 pub struct Screen {
     terminal: bool,
+    /// The line at the end, as it was last drawn.
+    line: Mutex<String>,
 }
 
 /// Prints and gives an exit code.
@@ -20,7 +26,7 @@ pub fn say(text: &str, code: u8) -> ExitCode {
 
 impl Screen {
     pub fn new() -> Self {
-        Self { terminal: stdout().is_terminal() }
+        Self { terminal: stdout().is_terminal(), line: Mutex::default() }
     }
 
     pub fn introduce(&self, database: &str, sink: &str, log: &Path, chaos: bool) {
@@ -40,14 +46,12 @@ impl Screen {
 
     /// One event, in words.
     pub fn event(&self, text: &str) {
-        self.clear_line();
-        println!("{text}");
+        self.above_the_line(text);
     }
 
     /// Something that the demo itself does.
     pub fn note(&self, text: &str) {
-        self.clear_line();
-        println!("* {text}");
+        self.above_the_line(&format!("* {text}"));
     }
 
     pub fn summary_interval(&self) -> Duration {
@@ -63,16 +67,30 @@ impl Screen {
             last.as_secs_f64()
         );
         if self.terminal {
-            print!("\r\x1b[2K\x1b[7m{line}\x1b[0m");
+            let mut last = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+            *last = format!("\x1b[7m{line}\x1b[0m");
+            print!("{CLEAR}{last}");
             let _ = stdout().flush();
         } else {
             println!("{line}");
         }
     }
 
+    /// Ends the line that is drawn again and again.
     pub fn clear_line(&self) {
         if self.terminal {
-            print!("\r\x1b[2K");
+            self.line.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            print!("{CLEAR}");
+        }
+    }
+
+    fn above_the_line(&self, text: &str) {
+        if self.terminal {
+            let line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+            print!("{CLEAR}{text}\n{line}");
+            let _ = stdout().flush();
+        } else {
+            println!("{text}");
         }
     }
 }

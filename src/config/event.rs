@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value};
-
 use super::choice::{Choice, choices};
-use super::parse::Refusal;
+use super::overrides;
 use super::reader::{Reader, Reported};
 use super::variables;
 
@@ -18,7 +16,7 @@ pub struct Event {
     pub data: EventData,
     /// How they are put into requests.
     pub mode: EventMode,
-    /// Extensions to set on every event, replacing one of that name. This version accepts none, so it is empty.
+    /// Extensions to set on every event, replacing one of that name; the names are what CloudEvents allows.
     pub overrides: BTreeMap<String, String>,
 }
 
@@ -47,6 +45,10 @@ choices! {
     EventMode {
         /// Attributes as headers, data as the body.
         Binary = "binary",
+        /// Attributes and data as the body, one event a request.
+        Structured = "structured",
+        /// Several events a request.
+        Batch = "batch",
     }
 }
 
@@ -55,18 +57,7 @@ impl Event {
         let profile = reader.value(&variables::EVENT_PROFILE, EventProfile::parse);
         let data = reader.value(&variables::EVENT_DATA, EventData::parse);
         let mode = reader.value(&variables::EVENT_MODE, EventMode::parse);
-        let overrides = reader.optional(&variables::K_CE_OVERRIDES, overrides);
+        let overrides = reader.optional(&variables::K_CE_OVERRIDES, overrides::parse);
         Ok(Self { profile: profile?, data: data?, mode: mode?, overrides: overrides?.unwrap_or_default() })
-    }
-}
-
-/// `K_CE_OVERRIDES` as the Knative controllers write it; members that they may add are theirs to explain.
-fn overrides(text: &str) -> Result<BTreeMap<String, String>, Refusal> {
-    let overrides: Map<String, Value> = serde_json::from_str(text).map_err(|_| "not a JSON object")?;
-    match overrides.get("extensions") {
-        None | Some(Value::Null) => Ok(BTreeMap::new()),
-        Some(Value::Object(extensions)) if extensions.is_empty() => Ok(BTreeMap::new()),
-        Some(Value::Object(_)) => Err("this version sets no extensions".into()),
-        Some(_) => Err("its extensions are not an object".into()),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -11,7 +11,12 @@ pub(super) type Refusal = Cow<'static, str>;
 
 const DURATIONS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(24);
 const SIZES: RangeInclusive<u64> = MIB..=1024 * GIB;
+/// Bodies of requests.
+const SMALL_SIZES: RangeInclusive<u64> = KIB..=GIB;
 const CONCURRENCIES: RangeInclusive<usize> = 1..=10_000;
+const ATTEMPTS: RangeInclusive<u32> = 1..=1_000_000;
+/// A sink names events that failed one by one: its answer stays of a size.
+const BATCH_EVENTS: RangeInclusive<usize> = 1..=1_000;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -37,6 +42,14 @@ pub(super) fn duration(text: &str) -> Result<Duration, Refusal> {
     in_range(duration, &DURATIONS)
 }
 
+/// A duration, or `0`: not at all.
+pub(super) fn wait(text: &str) -> Result<Duration, Refusal> {
+    match text {
+        "0" | "0s" | "0ms" => Ok(Duration::ZERO),
+        _ => duration(text),
+    }
+}
+
 /// Whole seconds; 0 and less are "not set", as in Knative's own adapters.
 pub(super) fn seconds(text: &str) -> Result<Option<Duration>, Refusal> {
     let seconds: i64 = text.parse().map_err(|_| "not a whole number of seconds")?;
@@ -48,6 +61,15 @@ pub(super) fn seconds(text: &str) -> Result<Option<Duration>, Refusal> {
 
 /// `512KiB`, `64MiB`, `1GiB`, `500MB`: bytes.
 pub(super) fn size(text: &str) -> Result<usize, Refusal> {
+    size_in(text, &SIZES)
+}
+
+/// The same for what one request carries.
+pub(super) fn small_size(text: &str) -> Result<usize, Refusal> {
+    size_in(text, &SMALL_SIZES)
+}
+
+fn size_in(text: &str, range: &RangeInclusive<u64>) -> Result<usize, Refusal> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     if unit.is_empty() {
@@ -56,15 +78,29 @@ pub(super) fn size(text: &str) -> Result<usize, Refusal> {
     let number: u64 = number.parse().map_err(|_| "not a whole number and a unit")?;
     let unit = SIZE_UNITS.iter().find(|(name, _)| *name == unit.trim_start()).ok_or("not a unit of sizes")?;
     let bytes = number.checked_mul(unit.1).ok_or("too large")?;
-    let bytes = in_range(bytes, &SIZES)?;
+    let bytes = in_range(bytes, range)?;
     usize::try_from(bytes).map_err(|_| "too large for this machine".into())
 }
 
 /// How many at a time.
 pub(super) fn concurrency(text: &str) -> Result<NonZeroUsize, Refusal> {
+    count(text, &CONCURRENCIES)
+}
+
+/// How many together.
+pub(super) fn batch_events(text: &str) -> Result<NonZeroUsize, Refusal> {
+    count(text, &BATCH_EVENTS)
+}
+
+fn count(text: &str, range: &RangeInclusive<usize>) -> Result<NonZeroUsize, Refusal> {
     let number = text.parse().map_err(|_| "not a whole number in range")?;
-    let number = in_range(number, &CONCURRENCIES)?;
-    NonZeroUsize::new(number).ok_or("too small".into())
+    NonZeroUsize::new(in_range(number, range)?).ok_or("too small".into())
+}
+
+/// How often.
+pub(super) fn attempts(text: &str) -> Result<NonZeroU32, Refusal> {
+    let number = text.parse().map_err(|_| "not a whole number in range")?;
+    NonZeroU32::new(in_range(number, &ATTEMPTS)?).ok_or("too small".into())
 }
 
 /// `0.0.0.0:8080`, `[::]:8080`, or `:8080` for every IPv4 address.

@@ -113,6 +113,15 @@ impl Reader {
         self.refused(at, why)
     }
 
+    /// Whether a variable is set to something other than its default.
+    pub(super) fn is_changed(&self, variable: &'static Variable) -> bool {
+        let default = match variable.fallback {
+            Fallback::Value(value) | Fallback::Else { value, .. } => Some(value),
+            Fallback::Required | Fallback::Nothing => None,
+        };
+        self.given.value(variable).is_some_and(|value| Some(value) != default)
+    }
+
     /// Records a mistake, under the name that was set.
     pub(super) fn report(&mut self, mistake: Mistake) {
         let origin = self.origins.get(mistake.variable);

@@ -82,12 +82,32 @@ variables! {
         group: Group::Event,
         fallback: Fallback::Value("binary"),
         takes: Takes::OneOf(EventMode::NAMES),
-        meaning: "The CloudEvents content mode. `binary`: attributes as headers, data as the body.",
+        meaning: "The CloudEvents content mode. `binary`: attributes as headers, data as the body. `structured`: both \
+            as JSON in the body. `batch`: several events a request.",
+    }
+    BATCH_MAX_EVENTS as batch_max_events {
+        group: Group::Event,
+        fallback: Fallback::Value("100"),
+        takes: Takes::Phrase("a whole number from `1` to `1000`"),
+        meaning: "The most events of one request in batch mode.",
+    }
+    BATCH_MAX_BYTES as batch_max_bytes {
+        group: Group::Event,
+        fallback: Fallback::Value("1MiB"),
+        takes: Takes::Phrase("a size such as `256KiB` or `1MiB`, from `1KiB` to `1GiB`"),
+        meaning: "The most bytes of one request's body in batch mode; a single longer event goes by itself.",
+    }
+    BATCH_MAX_WAIT as batch_max_wait {
+        group: Group::Event,
+        fallback: Fallback::Value("100ms"),
+        takes: Takes::Phrase("a duration, or `0` for what is there at the moment"),
+        meaning: "How long an event waits for company in batch mode.",
     }
     K_CE_OVERRIDES as k_ce_overrides {
         group: Group::Event,
-        takes: Takes::Phrase("an empty value, `{}` or `{\"extensions\":{}}`"),
-        meaning: "CloudEvents extensions set on every event. This version sets none.",
+        takes: Takes::Phrase("an empty value, `{}` or an object such as `{\"extensions\":{\"cluster\":\"blue\"}}`"),
+        meaning: "CloudEvents extensions set on every event, replacing one of that name; SinkBinding and \
+            ContainerSource give it.",
     }
 
     K_SINK as k_sink {
@@ -132,12 +152,31 @@ variables! {
         takes: Takes::Duration,
         meaning: "The longest such pause, `Retry-After` included; at least `RETRY_BACKOFF_MIN`.",
     }
+    RETRY_MAX_ATTEMPTS as retry_max_attempts {
+        group: Group::Delivery,
+        takes: Takes::Phrase("a whole number from `1` to `1000000`"),
+        meaning: "After so many attempts an event is undeliverable. Not set: there is no such limit.",
+    }
+    RETRY_MAX_AGE as retry_max_age {
+        group: Group::Delivery,
+        takes: Takes::Duration,
+        meaning: "An event whose first attempt was begun so long ago is undeliverable when another one fails. \
+            Not set: there is no such limit.",
+    }
     ON_UNDELIVERABLE as on_undeliverable {
         group: Group::Delivery,
         fallback: Fallback::Value("block"),
         takes: Takes::OneOf(OnUndeliverable::NAMES),
-        meaning: "What follows when the sink refuses an event for good. `block`: that item waits, and the event is \
-            tried again at the slowest pace; other items go on.",
+        meaning: "What follows when the sink refuses an event for good, or a retry limit is passed. `block`: that \
+            item waits, and the event is tried again at the slowest pace; other items go on. `dead-letter`: it goes to \
+            `DEAD_LETTER_SINK`. `drop`: it is lost.",
+    }
+    DEAD_LETTER_SINK as dead_letter_sink {
+        group: Group::Delivery,
+        takes: Takes::Phrase("an http or https URL"),
+        meaning: "Where undeliverable events go; required by `ON_UNDELIVERABLE=dead-letter`. A user and password in \
+            it are sent as basic authentication.",
+        secret: true,
     }
 
     BUFFER_MEMORY as buffer_memory {
@@ -217,9 +256,6 @@ variables! {
         meaning: "The pod's name.",
     }
 
-    RETRY_MAX_ATTEMPTS as retry_max_attempts {}
-    RETRY_MAX_AGE as retry_max_age {}
-    DEAD_LETTER_SINK as dead_letter_sink { secret: true }
     LEASE_DURATION as lease_duration {}
     K_CA_CERTS as k_ca_certs {}
 }

@@ -16,6 +16,13 @@ pub enum Warning {
     },
     /// Positions do not outlive the process.
     PositionsInMemory,
+    /// Something is set that nothing reads.
+    NoEffect {
+        /// The variable.
+        name: &'static str,
+        /// The setting that would read it.
+        unless: &'static str,
+    },
     /// A variable of another adapter that cannot be honoured.
     Ignored {
         /// Its name.
@@ -39,6 +46,7 @@ impl fmt::Display for Warning {
             Self::PositionsInMemory => f.write_str(
                 "positions are kept in memory and lost on restart, set CHECKPOINT_STORE=file:<path> to keep them",
             ),
+            Self::NoEffect { name, unless } => write!(f, "{name} is set but has no effect without {unless}"),
             Self::Ignored { name, why } => write!(f, "{} is ignored, {why}", name.escape_debug()),
             Self::LoggingConfig { why } => write!(f, "K_LOGGING_CONFIG is ignored, {why}"),
         }

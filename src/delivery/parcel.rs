@@ -50,7 +50,7 @@ impl Parcel {
     pub fn message(&self) -> Message {
         match &self.content {
             Content::Record(record) => self.encoder.encode(record, self.recorded),
-            Content::Gap(gap) => gap.encode(self.encoder.mode(), self.recorded),
+            Content::Gap(gap) => gap.encode(self.encoder.packaging(), self.recorded, &[]),
         }
     }
 

@@ -6,12 +6,11 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::SystemTime;
 
-use cloudevents::message::BinaryDeserializer;
 use cloudevents::{Event, EventBuilder, EventBuilderV10};
 use serde_json::json;
 
-use super::http::{BinaryMode, Message, wire_len};
-use super::{Mode, key, timestamp};
+use super::http::{Message, wire_len};
+use super::{Extension, Packaging, key, timestamp};
 use crate::streams::update::Gap;
 
 /// The events' type.
@@ -39,13 +38,9 @@ impl Gap {
         lane.finish()
     }
 
-    /// The message that tells the gap, which was noticed at `noticed`.
-    pub fn encode(&self, mode: Mode, noticed: SystemTime) -> Message {
-        let event = self.event(noticed);
-        match mode {
-            Mode::Binary => event.deserialize_binary(BinaryMode::new()),
-        }
-        .expect("a gap's attribute names and media type are legal, and every other text is encoded")
+    /// The message that tells the gap, which was noticed at `noticed`, with further extensions.
+    pub fn encode(&self, packaging: &Packaging, noticed: SystemTime, extensions: &[Extension]) -> Message {
+        packaging.message_with(self.event(noticed), extensions)
     }
 
     /// The event; `time` is the moment at which the gap was noticed.

@@ -2,12 +2,13 @@
 //!
 //! [`BinaryMode`] is a serializer of the CloudEvents SDK's own kind, so whatever can describe itself to one goes out
 //! through it: a record's event without ever becoming an SDK [`Event`](cloudevents::Event), and an `Event` as well.
-//! The structured and the batch mode are further serializers beside it.
+//! [`StructuredMode`] is another one beside it, and [`batch`] puts several of its messages into one.
 //!
 //! The SDK's own HTTP serializer is not used: it does no percent-encoding and refuses line feeds, so a single item
 //! could stop its shard. This one takes every text.
 
 mod percent;
+mod structured;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -17,6 +18,8 @@ use cloudevents::message::{BinarySerializer, Error, MessageAttributeValue, Resul
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
 use super::timestamp;
+
+pub use structured::{StructuredMode, batch};
 
 pub(super) use percent::wire_len;
 
@@ -28,9 +31,9 @@ const USUAL_HEADERS: usize = 16;
 /// A clone shares the body and every header's value, so an attempt costs no copy of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// The event's attributes and `content-type`; nothing of the connection.
+    /// In binary mode the event's attributes, and `content-type`; nothing of the connection.
     pub headers: HeaderMap,
-    /// The event's data.
+    /// In binary mode the event's data, else the event or the events.
     pub body: Bytes,
 }
 

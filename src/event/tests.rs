@@ -1,5 +1,6 @@
 //! Nine hard records against what a Lambda function gets of them, and the attributes of their events.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -19,7 +20,7 @@ fn settings() -> EncoderSettings {
     EncoderSettings {
         profile: Profile::Aws,
         data: DataForm::DynamodbJson,
-        mode: Mode::Binary,
+        packaging: Packaging::new(Mode::Binary, &BTreeMap::new()),
         table_arn: TABLE.to_owned(),
         stream_arn: STREAM.to_owned(),
         key_schema: vec!["orderId".to_owned(), "line".to_owned()],

@@ -16,14 +16,14 @@ fn all_mistakes_come_in_one_message_a_line_each() {
         ("DELIVERY_TIMEOUT", "soon"),
         ("K_SINK_TIMEOUT", "later"),
         ("RETRY_BACKOFF_MIN", "1h"),
-        ("RETRY_MAX_AGE", "4h"),
+        ("LEASE_DURATION", "4h"),
         ("RUST_LOG", "a=b=c"),
         ("RETRY_BACKOF_MAX", "2h"),
     ])
     .expect_err("ten mistakes");
     let expected = "\
 the configuration has 10 mistakes:
-  RETRY_MAX_AGE holds \"4h\": not in this version; it takes nothing yet: leave it unset
+  LEASE_DURATION holds \"4h\": not in this version; it takes nothing yet: leave it unset
   TABLE holds \"x\": not a table name: 3 to 255 of the characters a-z A-Z 0-9 _ . -; it takes table names, table ARNs or stream ARNs, separated by commas
   TABLE holds \"orders\": named twice; it takes table names, table ARNs or stream ARNs, separated by commas
   TABLE holds \"y!\": not a table name: 3 to 255 of the characters a-z A-Z 0-9 _ . -; it takes table names, table ARNs or stream ARNs, separated by commas

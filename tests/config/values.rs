@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use dynamodb_streams_adapter::config::{
     CheckpointStore, DeliveryOrder, EventData, EventMode, EventProfile, LogFormat, OnDataLoss, OnUndeliverable,
-    StartPosition, Warning,
+    RetryLimits, StartPosition, Warning,
 };
 
 use crate::support::{accepted, all_refused, now, refused};
@@ -98,14 +98,8 @@ fn enumerated_variables_take_their_values_and_name_them_when_they_refuse() {
 #[test]
 fn what_this_version_cannot_do_is_refused_and_not_ignored() {
     all_refused("EVENT_DATA", &["json"]);
-    all_refused("EVENT_MODE", &["structured", "batch"]);
-    all_refused("ON_UNDELIVERABLE", &["dead-letter", "drop"]);
-    all_refused("RETRY_MAX_ATTEMPTS", &["5"]);
-    all_refused("RETRY_MAX_AGE", &["4h"]);
     all_refused("LEASE_DURATION", &["15s"]);
     all_refused("K_CA_CERTS", &["-----BEGIN CERTIFICATE-----"]);
-    all_refused("K_CE_OVERRIDES", &[r#"{"extensions":{"team":"blue"}}"#]);
-    assert_eq!(refused(&[("DEAD_LETTER_SINK", "http://dead.example")]).variable, "DEAD_LETTER_SINK");
 }
 
 #[test]
@@ -114,6 +108,96 @@ fn overrides_without_content_are_taken_as_the_controllers_write_them() {
         assert!(accepted(&[("K_CE_OVERRIDES", value)]).event.overrides.is_empty(), "{value}");
     }
     all_refused("K_CE_OVERRIDES", &["no json", "[]", r#"{"extensions":"team"}"#, "{"]);
+}
+
+#[test]
+fn overrides_are_the_platforms_extensions() {
+    let value = r#"{"extensions":{"cluster":"blue","sequence":"7","subject":"fixed","dataschema":"https://a.example/s"},
+        "other":1}"#;
+    let overrides = accepted(&[("K_CE_OVERRIDES", value)]).event.overrides;
+    let pairs: Vec<_> = overrides.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let expected =
+        [("cluster", "blue"), ("dataschema", "https://a.example/s"), ("sequence", "7"), ("subject", "fixed")];
+    assert_eq!(pairs, expected);
+}
+
+#[test]
+fn an_override_that_would_break_an_event_is_named() {
+    for (extensions, why) in [
+        (r#"{"id":"1"}"#, "id is the event's own"),
+        (r#"{"source":"/s"}"#, "source is the event's own"),
+        (r#"{"type":"t"}"#, "type is the event's own"),
+        (r#"{"specversion":"1.0"}"#, "specversion is the event's own"),
+        (r#"{"time":"2026-01-01T00:00:00Z"}"#, "time is the event's own"),
+        (r#"{"datacontenttype":"text/plain"}"#, "datacontenttype is the event's own"),
+        (r#"{"data":"x"}"#, "data is reserved"),
+        (r#"{"Cluster":"x"}"#, "lower-case"),
+        (r#"{"my-cluster":"x"}"#, "lower-case"),
+        (r#"{"clüster":"x"}"#, "lower-case"),
+        (r#"{"":"x"}"#, "lower-case"),
+        (r#"{"n":1}"#, "the value of n is not a string"),
+        (r#"{"n":null}"#, "the value of n is not a string"),
+        (r#"{"n":"a\nb"}"#, "the value of n has control characters"),
+        (r#"{"n":"a\uffffb"}"#, "the value of n has control characters"),
+        (r#"{"subject":""}"#, "the value of subject is empty"),
+        (r#"{"dataschema":"relative"}"#, "not an absolute URI"),
+    ] {
+        let mistake = refused(&[("K_CE_OVERRIDES", &format!("{{\"extensions\":{extensions}}}"))]);
+        assert!(mistake.to_string().contains(why), "{extensions}: {mistake}");
+    }
+}
+
+#[test]
+fn retry_limits_take_a_number_and_a_duration() {
+    let limits = |variables: &[(&str, &str)]| accepted(variables).delivery.limits;
+    assert_eq!(limits(&[]), RetryLimits { attempts: None, age: None });
+    let both = limits(&[("RETRY_MAX_ATTEMPTS", "5"), ("RETRY_MAX_AGE", "4h")]);
+    assert_eq!((both.attempts.map(u32::from), both.age), (Some(5), Some(Duration::from_hours(4))));
+    all_refused("RETRY_MAX_ATTEMPTS", &["0", "-1", "1000001", "many", "1.5"]);
+    all_refused("RETRY_MAX_AGE", &BAD_DURATIONS);
+}
+
+#[test]
+fn batches_take_bounds() {
+    let of = |name, value| accepted(&[("EVENT_MODE", "batch"), (name, value)]).delivery.batch;
+    assert_eq!(of("BATCH_MAX_EVENTS", "1000").events.get(), 1000);
+    assert_eq!(of("BATCH_MAX_BYTES", "256KiB").bytes, 256 << 10);
+    assert_eq!(of("BATCH_MAX_WAIT", "2s").wait, Duration::from_secs(2));
+    assert_eq!(of("BATCH_MAX_WAIT", "0").wait, Duration::ZERO);
+    all_refused("BATCH_MAX_EVENTS", &["0", "1001", "many"]);
+    all_refused("BATCH_MAX_BYTES", &["1", "100B", "2GiB", "all"]);
+    all_refused("BATCH_MAX_WAIT", &["100", "25h", "soon"]);
+}
+
+#[test]
+fn a_bound_of_batches_without_batch_mode_is_a_warning() {
+    let warned = |variables: &[(&str, &str)]| {
+        let warnings = accepted(variables).warnings;
+        warnings.iter().any(|warning| matches!(warning, Warning::NoEffect { name: "BATCH_MAX_EVENTS", .. }))
+    };
+    assert!(warned(&[("BATCH_MAX_EVENTS", "10")]));
+    assert!(!warned(&[("BATCH_MAX_EVENTS", "10"), ("EVENT_MODE", "batch")]));
+    assert!(!warned(&[("BATCH_MAX_EVENTS", "100")]), "that is the default");
+}
+
+#[test]
+fn dead_letters_need_a_sink_and_a_sink_needs_dead_letters() {
+    let mistake = refused(&[("ON_UNDELIVERABLE", "dead-letter")]);
+    assert_eq!(mistake.variable, "DEAD_LETTER_SINK");
+    assert!(mistake.to_string().contains("required by ON_UNDELIVERABLE=dead-letter"), "{mistake}");
+    let sink = ("DEAD_LETTER_SINK", "http://user:hunter2@dead.example/letters");
+    let config = accepted(&[("ON_UNDELIVERABLE", "dead-letter"), sink]);
+    let dead_letter_sink = config.dead_letter_sink.expect("it is set");
+    assert_eq!(dead_letter_sink.uri, "http://dead.example/letters");
+    assert!(dead_letter_sink.authorization.is_some());
+    for policy in ["block", "drop"] {
+        let warnings = accepted(&[("ON_UNDELIVERABLE", policy), sink]).warnings;
+        let named =
+            warnings.iter().any(|warning| matches!(warning, Warning::NoEffect { name: "DEAD_LETTER_SINK", .. }));
+        assert!(named, "{policy}: {warnings:?}");
+    }
+    let mistake = refused(&[("DEAD_LETTER_SINK", "ftp://user:hunter2@dead.example")]).to_string();
+    assert!(mistake.contains("DEAD_LETTER_SINK") && !mistake.contains("hunter2"), "{mistake}");
 }
 
 #[test]

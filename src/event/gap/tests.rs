@@ -1,10 +1,12 @@
 //! What a gap event tells, and when two of them are the same.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::Value;
 
 use super::*;
+use crate::event::Mode;
 use crate::streams::position::SequenceNumber;
 use crate::streams::update::LossReason;
 
@@ -25,6 +27,10 @@ fn trimmed() -> Gap {
     }
 }
 
+fn binary() -> Packaging {
+    Packaging::new(Mode::Binary, &BTreeMap::new())
+}
+
 fn noticed() -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(1_767_323_060_042)
 }
@@ -32,7 +38,7 @@ fn noticed() -> SystemTime {
 #[test]
 fn the_event_has_the_documented_attributes_and_data() {
     let gap = trimmed();
-    let message = gap.encode(Mode::Binary, noticed());
+    let message = gap.encode(&binary(), noticed(), &[]);
     let expected = [
         ("ce-specversion", "1.0"),
         ("ce-id", &gap.id()),
@@ -61,7 +67,7 @@ fn the_event_has_the_documented_attributes_and_data() {
 #[test]
 fn a_gap_of_a_whole_stream_is_about_the_stream() {
     let gap = Gap { shard: None, after: None, reason: LossReason::StreamMissing, ..trimmed() };
-    let message = gap.encode(Mode::Binary, noticed());
+    let message = gap.encode(&binary(), noticed(), &[]);
     assert_eq!(message.headers["ce-subject"], gap.stream_arn);
     assert_eq!(message.headers["ce-partitionkey"], gap.stream_arn);
 }
