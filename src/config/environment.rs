@@ -36,7 +36,7 @@ impl Environment {
     pub(super) fn translate(&mut self) -> Translation {
         let translation = dialects::translate(self);
         for (name, text) in &translation.values {
-            self.0.entry((*name).to_owned()).or_insert_with(|| text.into());
+            self.0.insert((*name).to_owned(), text.into());
         }
         translation
     }
