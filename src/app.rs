@@ -22,8 +22,10 @@ use tokio_util::sync::CancellationToken;
 use self::table::{PrepareError, Shared, Table};
 use crate::admin::{self, Admin};
 use crate::checkpoint::{CheckpointStore, FileStore, MemoryStore, OpenError};
-use crate::config::{self, Config, StaticCredentials, TableRef};
-use crate::delivery::dispatch::{Dispatcher, Settings};
+use crate::config::{self, Config, EventMode, StaticCredentials, TableRef};
+use crate::delivery::dispatch::{Dispatcher, Settings, Sinks};
+use crate::delivery::lanes::Limits;
+use crate::delivery::retry::Policy;
 use crate::delivery::sink::{HttpSink, HttpSinkSettings, SinkSetupError};
 use crate::pipeline::{Books, Pipeline};
 use crate::streams::client::connect::{AwsSettings, Connections};
@@ -57,6 +59,9 @@ pub enum StartError {
     /// The sink can never work.
     #[error("K_SINK: {0}")]
     Sink(#[from] SinkSetupError),
+    /// The dead-letter sink can never work.
+    #[error("DEAD_LETTER_SINK: {0}")]
+    DeadLetterSink(#[source] SinkSetupError),
     /// A table cannot be read as configured.
     #[error(transparent)]
     Table(#[from] PrepareError),
@@ -73,8 +78,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), StartErr
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), option_env!("VCS_REF").unwrap_or("unknown"))?;
     announce(&config);
     let ports = Ports::open(&config.process).await?;
-    let sink = Arc::new(HttpSink::new(sink_settings(&config))?);
-    let dispatcher = Dispatcher::new(sink, delivery_settings(&config));
+    let dispatcher = Dispatcher::new(open_sinks(&config)?, delivery_settings(&config));
     let health = Arc::new(Health::default());
     let shared = Shared {
         connections: Connections::load(&aws_settings(&config), common_region(&config)).await,
@@ -209,17 +213,33 @@ fn open_store(config: &Config) -> Result<Arc<dyn CheckpointStore>, StartError> {
     })
 }
 
-fn sink_settings(config: &Config) -> HttpSinkSettings {
+fn open_sinks(config: &Config) -> Result<Sinks, StartError> {
+    let open = |sink: &config::Sink| HttpSink::new(sink_settings(sink, config));
+    let dead_letters = config.dead_letter_sink.as_ref().map(open).transpose().map_err(StartError::DeadLetterSink)?;
+    Ok(Sinks { sink: Arc::new(open(&config.sink)?), dead_letters: dead_letters.map(|sink| Arc::new(sink) as _) })
+}
+
+fn sink_settings(sink: &config::Sink, config: &Config) -> HttpSinkSettings {
     let mut headers = HeaderMap::new();
-    if let Some(authorization) = &config.sink.authorization {
+    if let Some(authorization) = &sink.authorization {
         headers.insert(AUTHORIZATION, authorization.clone());
     }
-    HttpSinkSettings { url: config.sink.uri.clone(), concurrency: config.delivery.concurrency.get(), headers }
+    HttpSinkSettings { url: sink.uri.clone(), concurrency: config.delivery.concurrency.get(), headers }
 }
 
 fn delivery_settings(config: &Config) -> Settings {
-    let delivery = &config.delivery;
-    Settings { concurrency: delivery.concurrency.get(), timeout: delivery.timeout, backoff: delivery.backoff }
+    let (delivery, mode) = (&config.delivery, config.event.mode);
+    let concurrency = delivery.concurrency.get();
+    let limits = match mode {
+        EventMode::Binary | EventMode::Structured => Limits::singly(concurrency),
+        EventMode::Batch => {
+            let config::Batch { events, bytes, wait } = delivery.batch;
+            Limits { concurrency, events: events.get(), bytes, wait }
+        }
+    };
+    let policy =
+        Policy { backoff: delivery.backoff, limits: delivery.limits, on_undeliverable: delivery.on_undeliverable };
+    Settings { limits, mode, timeout: delivery.timeout, policy, destination: config.sink.uri.clone() }
 }
 
 /// The region, if every table names one: then nobody need search for another.

@@ -1,8 +1,10 @@
 //! From an event to the sink: per-item order with many in flight, retries, and one probe when the sink is down.
 
+pub mod dead_letter;
 pub mod dispatch;
 pub mod health;
 pub mod lanes;
 pub mod parcel;
+pub mod partial;
 pub mod retry;
 pub mod sink;

@@ -13,7 +13,7 @@ use std::time::SystemTime;
 use tokio::sync::{Notify, mpsc};
 
 use crate::config::{self, DeliveryOrder};
-use crate::delivery::lanes::LaneKey;
+use crate::delivery::lanes::{Gate, LaneKey};
 use crate::delivery::parcel::{Account, Content, Parcel};
 use crate::event::{Encoder, EncoderSettings, Packaging};
 use crate::progress::Ticket;
@@ -46,6 +46,10 @@ pub struct Pipeline {
     /// With order by shard: the lane of each shard, which is that of the shard where its lineage began.
     lanes: HashMap<ShardNumber, LaneKey>,
     numbers: HashMap<Arc<str>, ShardNumber>,
+    /// With order by item: the number of the gaps in each shard's lineage, where there is one.
+    gates: HashMap<ShardNumber, u64>,
+    /// The same for a whole stream that was lost: it concerns every shard that follows.
+    stream_gate: Option<u64>,
 }
 
 impl Books {
@@ -99,8 +103,18 @@ impl Pipeline {
         parcels: mpsc::Sender<Vec<Parcel>>,
     ) -> Self {
         let packaging = Packaging::new(event.mode, &event.overrides);
-        let (encoders, lanes, numbers) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Self { books, order, event, packaging, parcels, encoders, lanes, numbers }
+        Self {
+            books,
+            order,
+            event,
+            packaging,
+            parcels,
+            encoders: HashMap::new(),
+            lanes: HashMap::new(),
+            numbers: HashMap::new(),
+            gates: HashMap::new(),
+            stream_gate: None,
+        }
     }
 
     /// Takes updates until nobody sends any more, or nobody takes parcels.
@@ -138,7 +152,11 @@ impl Pipeline {
                 ledger.skip_shard(shard, &id, &facts.arn, parent, at);
             }
             Update::ShardEnded { shard } => ledger.end_shard(shard),
-            Update::ShardForgotten { shard } => ledger.forget_shard(shard),
+            Update::ShardForgotten { shard } => {
+                ledger.forget_shard(shard);
+                drop(ledger);
+                self.forget(shard);
+            }
             Update::StreamListed => {
                 drop(ledger);
                 self.books.listed();
@@ -159,8 +177,10 @@ impl Pipeline {
     }
 
     fn assign_lane(&mut self, shard: ShardNumber, id: &Arc<str>, parent: Option<&Arc<str>>) {
-        let inherited = parent.and_then(|parent| self.numbers.get(parent)).and_then(|parent| self.lanes.get(parent));
-        let lane = inherited.copied().unwrap_or_else(|| {
+        let parent = parent.and_then(|parent| self.numbers.get(parent)).copied();
+        let gate = parent.and_then(|parent| self.gates.get(&parent)).copied().or(self.stream_gate);
+        self.gates.extend(gate.map(|gate| (shard, gate)));
+        let lane = parent.and_then(|parent| self.lanes.get(&parent)).copied().unwrap_or_else(|| {
             let mut hasher = DefaultHasher::new();
             (self.books.telemetry.table(), id).hash(&mut hasher);
             hasher.finish()
@@ -169,28 +189,47 @@ impl Pipeline {
         self.numbers.insert(id.clone(), shard);
     }
 
+    fn forget(&mut self, shard: ShardNumber) {
+        self.lanes.remove(&shard);
+        self.gates.remove(&shard);
+        self.numbers.retain(|_, number| *number != shard);
+    }
+
+    /// A gap goes before whatever was read behind it in its lineage; it shares a lane with the lineage's other gaps.
+    fn gate_of(&mut self, shard: ShardNumber, gap: &Gap) -> u64 {
+        let number = *self.gates.entry(shard).or_insert_with(|| gap.lane_key());
+        if gap.shard.is_none() {
+            self.stream_gate = Some(number);
+        }
+        number
+    }
+
     fn enter_page(&mut self, page: ShardPage) -> Vec<Parcel> {
         let encoder = self.encoder(&page.facts);
         let lane = self.lanes.get(&page.shard).copied().filter(|_| self.order == DeliveryOrder::Shard);
-        let mut ledger = self.books.ledger();
+        let books = self.books.clone();
+        let mut ledger = books.ledger();
         let mut parcels = Vec::with_capacity(page.items.len());
         for item in page.items {
             let cost = item.cost();
-            let (lane, ticket, content) = match item {
+            let (lane, gate, ticket, content) = match item {
                 Item::Record(record) => {
                     let position = Position::After(record.sequence_number());
                     let ticket = ledger.read(page.shard, position, record.created_at());
-                    let lane = lane.unwrap_or_else(|| encoder.lane_key(&record));
-                    (lane, Some(ticket), Content::Record(record))
+                    let gate = self.gates.get(&page.shard).filter(|_| lane.is_none());
+                    let gate = gate.map_or(Gate::None, |gate| Gate::Behind(*gate));
+                    (lane.unwrap_or_else(|| encoder.lane_key(&record)), gate, Some(ticket), Content::Record(record))
                 }
-                Item::Gap(gap) => (
-                    lane.unwrap_or_else(|| gap.lane_key()),
-                    enter_gap(&mut ledger, page.shard, &gap),
-                    Content::Gap(gap),
-                ),
+                Item::Gap(gap) => {
+                    let ticket = enter_gap(&mut ledger, page.shard, &gap);
+                    let number = self.gate_of(page.shard, &gap);
+                    let gate = lane.map_or(Gate::Barrier(number), |_| Gate::None);
+                    (lane.unwrap_or(number), gate, ticket, Content::Gap(gap))
+                }
             };
             let (encoder, account) = (encoder.clone(), self.books.clone());
-            parcels.push(Parcel { lane, content, recorded: page.read_at, encoder, ticket, cost, account });
+            let recorded = page.read_at;
+            parcels.push(Parcel { lane, gate, content, recorded, encoder, ticket, cost, account, letter: None });
         }
         ledger.page_read(page.shard, page.caught_up);
         parcels

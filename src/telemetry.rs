@@ -132,7 +132,33 @@ impl TableTelemetry {
         }
     }
 
-    /// One event was settled; `created` is its record's creation time.
+    /// A request to the sink took so long and ended so: a status, or a fault in one word.
+    pub fn delivery_attempt(&self, code: &str, took: Duration) {
+        self.metrics.delivery_duration.observe(took.as_secs_f64());
+        match code {
+            "202" => self.metrics.delivery_accepted.inc(),
+            _ => self.metrics.delivery_attempts.with_label_values(&[&*self.table, code]).inc(),
+        }
+    }
+
+    /// A request to the dead-letter sink ended so.
+    pub fn dead_letter_attempt(&self, code: &str) {
+        self.metrics.dead_letter_attempts.with_label_values(&[&*self.table, code]).inc();
+    }
+
+    /// The dead-letter sink took an event.
+    pub fn dead_lettered(&self) {
+        self.metrics.events_dead_lettered.inc();
+        self.sink_answered();
+    }
+
+    /// An event was given up by policy.
+    pub fn dropped(&self) {
+        self.metrics.events_dropped.inc();
+        self.sink_answered();
+    }
+
+    /// One event was delivered; `created` is its record's creation time.
     pub fn delivered(&self, created: Option<SystemTime>) {
         self.metrics.events_delivered.inc();
         let age = created.and_then(|created| SystemTime::now().duration_since(created).ok());

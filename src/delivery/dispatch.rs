@@ -2,62 +2,79 @@
 //!
 //! Contract:
 //! - It always takes parcels in; how many there can be is bounded by whoever reads them.
-//! - An event is settled when the sink has acknowledged it, and never before.
+//! - An event is settled when the sink has acknowledged it, or the dead-letter sink has, or the policy is to drop it;
+//!   and never before.
 //! - When told to stop it starts nothing more and waits for the answers that are under way; what is not settled by then
 //!   stays unsettled in the books.
 
+mod outcome;
+
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use http::Uri;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::health::{Attempt, Change, SinkHealth};
-use super::lanes::{Allowed, LaneKey, Lanes};
-use super::parcel::{Account, Parcel};
-use super::retry::{Backoff, Verdict, honours_retry_after, judge};
-use super::sink::{Answer, RetryAfter, Sink};
+use super::health::{Attempt, SinkHealth};
+use super::lanes::{Class, Classes, Departure, LaneKey, Lanes, Limits};
+use super::parcel::Parcel;
+use super::retry::Policy;
+use super::sink::{Answer, Sink};
+use crate::event::http::batch;
+use crate::event::{Message, Mode};
 use crate::telemetry::events;
 
 /// How events are delivered.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Settings {
-    /// Requests under way at once, whole process.
-    pub concurrency: usize,
+    /// Requests under way at once, whole process, and what goes into one.
+    pub limits: Limits,
+    /// How events travel.
+    pub mode: Mode,
     /// Time for one attempt.
     pub timeout: Duration,
-    /// Pauses between attempts.
-    pub backoff: Backoff,
+    /// Pauses between attempts, and when to give up.
+    pub policy: Policy,
+    /// Where the sink is: dead letters say so.
+    pub destination: Uri,
+}
+
+/// Where events go, and where those go that cannot be delivered there.
+pub struct Sinks {
+    /// The sink.
+    pub sink: Arc<dyn Sink>,
+    /// The dead-letter sink; needed only by the policy that uses it.
+    pub dead_letters: Option<Arc<dyn Sink>>,
 }
 
 /// Delivers the events of all tables.
 pub struct Dispatcher {
     lanes: Lanes<Parcel>,
     health: SinkHealth,
-    sink: Arc<dyn Sink>,
+    sinks: Sinks,
     settings: Settings,
     attempts: FuturesUnordered<BoxFuture<'static, Done>>,
 }
 
 /// An attempt that has ended.
 struct Done {
+    departure: Departure,
     attempt: Attempt,
-    failures: u32,
     answer: Answer,
-    account: Arc<dyn Account>,
     took: Duration,
 }
 
 impl Dispatcher {
-    /// A dispatcher that sends to `sink`.
-    pub fn new(sink: Arc<dyn Sink>, settings: Settings) -> Self {
+    /// A dispatcher that sends to `sinks`.
+    pub fn new(sinks: Sinks, settings: Settings) -> Self {
         Self {
-            lanes: Lanes::new(settings.concurrency),
-            health: SinkHealth::new(settings.backoff),
-            sink,
+            lanes: Lanes::new(settings.limits),
+            health: SinkHealth::new(settings.policy.backoff),
+            sinks,
             settings,
             attempts: FuturesUnordered::new(),
         }
@@ -73,8 +90,8 @@ impl Dispatcher {
             let wake = self.next_wake(Instant::now());
             tokio::select! {
                 Some(done) = self.attempts.next(), if !self.attempts.is_empty() => self.finish(done),
-                batch = parcels.recv(), if open => match batch {
-                    Some(batch) => batch.into_iter().for_each(|parcel| self.lanes.push(parcel.lane, parcel)),
+                page = parcels.recv(), if open => match page {
+                    Some(page) => self.take_in(page),
                     None => open = false,
                 },
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
@@ -87,35 +104,62 @@ impl Dispatcher {
         }
     }
 
+    fn take_in(&mut self, page: Vec<Parcel>) {
+        let now = Instant::now();
+        for parcel in page {
+            self.lanes.push(parcel.lane, parcel, now);
+        }
+    }
+
     fn start_attempts(&mut self, now: Instant) {
         while self.lanes.has_place() {
-            let Some(allowed) = self.allowed(now) else { return };
-            let Some(departure) = self.lanes.start(allowed, now) else { return };
-            let (lane, failures) = (departure.lane, departure.failures);
-            let first = failures == 0;
-            let parcel = departure.event;
-            let (message, account) = (parcel.message(), parcel.account.clone());
-            account.telemetry().metrics().in_flight.inc();
-            let attempt = Attempt { lane, first, probe: self.health.started() };
-            let (sink, timeout) = (self.sink.clone(), self.settings.timeout);
+            let allowed = self.allowed(now);
+            let Some((departure, message)) = self.depart(allowed, now) else { return };
+            let is_letter = departure.class == Class::Letter;
+            let probe = if is_letter { None } else { self.health.started() };
+            let attempt = Attempt { lane: departure.first.lane, first: departure.class == Class::Fresh, probe };
+            let letters = self.sinks.dead_letters.as_ref().filter(|_| is_letter);
+            let (sink, timeout) = (letters.unwrap_or(&self.sinks.sink).clone(), self.settings.timeout);
             self.attempts.push(Box::pin(async move {
                 let answer = sink.post(message, timeout).await;
-                Done { attempt, failures, answer, account, took: now.elapsed() }
+                Done { departure, attempt, answer, took: now.elapsed() }
             }));
         }
     }
 
+    /// The next request that may leave, and its message.
+    fn depart(&mut self, allowed: Classes, now: Instant) -> Option<(Departure, Message)> {
+        let mut load = Load { messages: Vec::new(), bytes: "[]".len(), settings: &self.settings };
+        let mut single = None;
+        let departure = self.lanes.start(allowed, now, |parcel| {
+            let taken = match (&parcel.letter, self.settings.mode) {
+                (Some(letter), _) => {
+                    single = Some(parcel.message_with(&letter.extensions(&self.settings.destination)));
+                    true
+                }
+                (None, Mode::Batch) => load.take(parcel.message()),
+                (None, Mode::Binary | Mode::Structured) => {
+                    single = Some(parcel.message());
+                    true
+                }
+            };
+            if taken {
+                parcel.account.telemetry().metrics().in_flight.inc();
+            }
+            taken
+        })?;
+        let message = single.unwrap_or_else(|| batch(load.messages.iter()));
+        Some((departure, message))
+    }
+
     /// Which events may start now. While the sink fails, an event that was never tried makes the better probe: one that
     /// failed before may be at fault itself.
-    fn allowed(&mut self, now: Instant) -> Option<Allowed> {
-        let (fresh, due) = self.lanes.waiting(now);
+    fn allowed(&mut self, now: Instant) -> Classes {
+        let waiting = self.lanes.waiting(now);
         let may = |first| self.health.may_start(first, now).is_some_and(|start| start <= now);
-        match (fresh && may(true), due && may(false)) {
-            (true, true) if self.health.down_since().is_none() => Some(Allowed::All),
-            (true, _) => Some(Allowed::Fresh),
-            (false, true) => Some(Allowed::Repeats),
-            (false, false) => None,
-        }
+        let fresh = waiting.fresh && may(true);
+        let better_probe = fresh && self.health.down_since().is_some();
+        Classes { fresh, repeats: waiting.repeats && !better_probe && may(false), letters: waiting.letters }
     }
 
     /// When something may start that may not start now; nothing while all places are taken.
@@ -123,87 +167,34 @@ impl Dispatcher {
         if !self.lanes.has_place() {
             return None;
         }
-        let (fresh, due) = self.lanes.waiting(now);
-        let fresh = fresh.then(|| self.health.may_start(true, now)).flatten();
-        let due = due.then(|| self.health.may_start(false, now)).flatten();
-        fresh.into_iter().chain(due).chain(self.lanes.next_pause_end()).min()
+        let waiting = self.lanes.waiting(now);
+        let fresh = waiting.fresh.then(|| self.health.may_start(true, now)).flatten();
+        let repeat = waiting.repeats.then(|| self.health.may_start(false, now)).flatten();
+        fresh.into_iter().chain(repeat).chain(self.lanes.next_change(now)).min()
     }
+}
 
-    fn finish(&mut self, done: Done) {
-        let telemetry = done.account.telemetry();
-        let metrics = telemetry.metrics();
-        metrics.in_flight.dec();
-        metrics.delivery_duration.observe(done.took.as_secs_f64());
-        let now = Instant::now();
-        match &done.answer {
-            Answer::Accepted { status, .. } => {
-                match status.as_u16() {
-                    202 => metrics.delivery_accepted.inc(),
-                    _ => metrics.delivery_attempts.with_label_values(&[telemetry.table(), status.as_str()]).inc(),
-                }
-                self.settle(done.attempt.lane);
-                self.sink_is_up(now);
-            }
-            Answer::Refused { status, retry_after, .. } => {
-                metrics.delivery_attempts.with_label_values(&[telemetry.table(), status.as_str()]).inc();
-                let asked =
-                    retry_after.filter(|_| honours_retry_after(status.as_u16())).map(|asked| self.pause_for(asked));
-                let why = format!("it answered {status}");
-                self.failed(&done, judge(status.as_u16()), asked, &why, now);
-            }
-            Answer::Failed { fault, message } => {
-                metrics.delivery_attempts.with_label_values(&[telemetry.table(), fault.as_str()]).inc();
-                self.failed(&done, Verdict::SinkFault, None, message, now);
-            }
+/// A batch that is being filled.
+struct Load<'s> {
+    messages: Vec<Message>,
+    bytes: usize,
+    settings: &'s Settings,
+}
+
+impl Load<'_> {
+    /// Takes an event in, if there is room; the first one in any case.
+    fn take(&mut self, message: Message) -> bool {
+        let bytes = self.bytes + message.body.len() + usize::from(!self.messages.is_empty());
+        if !self.messages.is_empty() && bytes > self.settings.limits.bytes {
+            return false;
         }
+        self.bytes = bytes;
+        self.messages.push(message);
+        true
     }
+}
 
-    fn settle(&mut self, lane: LaneKey) {
-        let Some((parcel, was_parked)) = self.lanes.settle(lane) else { return };
-        let telemetry = parcel.account.telemetry();
-        telemetry.delivered(parcel.created());
-        telemetry.sink_answered();
-        telemetry.metrics().parked.sub(i64::from(was_parked));
-        parcel.account.settled(parcel.ticket, parcel.cost);
-    }
-
-    fn failed(&mut self, done: &Done, verdict: Verdict, asked: Option<Duration>, why: &str, now: Instant) {
-        let telemetry = done.account.telemetry();
-        telemetry.sink_refused(why);
-        let failures = done.failures + 1;
-        let backoff = self.settings.backoff;
-        if verdict == Verdict::SinkFault {
-            self.sink_failed(done.attempt, asked, why, now);
-        } else {
-            self.sink_is_up(now);
-        }
-        let parked = verdict == Verdict::EventFault || backoff.is_at_its_slowest(failures);
-        let pause = if parked { backoff.max() } else { backoff.pause(failures, fastrand::f64()) };
-        let due = now + pause.max(asked.unwrap_or_default());
-        if self.lanes.retry(done.attempt.lane, due, parked) {
-            telemetry.metrics().parked.inc();
-            events::ItemParked { lane: done.attempt.lane, why, failures }.emit(telemetry);
-        }
-    }
-
-    fn sink_failed(&mut self, attempt: Attempt, asked: Option<Duration>, why: &str, now: Instant) {
-        if self.health.failed(attempt, asked, now, fastrand::f64()) == Change::WentDown {
-            events::SinkFailing { why }.emit();
-        }
-    }
-
-    fn sink_is_up(&mut self, now: Instant) {
-        if let Change::CameUp(after) = self.health.answered(now) {
-            events::SinkRecovered { after }.emit();
-            self.lanes.end_all_pauses(now);
-        }
-    }
-
-    fn pause_for(&self, asked: RetryAfter) -> Duration {
-        let pause = match asked {
-            RetryAfter::Delay(pause) => pause,
-            RetryAfter::At(moment) => moment.duration_since(SystemTime::now()).unwrap_or_default(),
-        };
-        pause.min(self.settings.backoff.max())
-    }
+/// A lane as logs name it: a hash of the item's key.
+fn item(lane: LaneKey) -> String {
+    format!("{:08x}", lane >> 32)
 }

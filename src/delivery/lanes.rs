@@ -1,17 +1,27 @@
 //! Per-item order with many in flight. Pure: time is an argument.
 //!
 //! Contract:
-//! - Every event belongs to the lane of its key. A lane's events leave in the order in which they came, and the next
-//!   one is not started before the previous one was settled.
-//! - At most `concurrency` events are under way; those whose last attempt failed take at most half of the places, so
-//!   that events which hang or fail never keep the others from being tried.
+//! - Every event belongs to the lane of its key. A lane's events leave in the order in which they came. The next one is
+//!   not started before the previous one was settled, except that several may leave together, in one request.
+//! - At most `concurrency` requests are under way; those whose event failed before take at most half of the places, and
+//!   those to the dead-letter sink at most a quarter, so that what hangs or fails never keeps the rest from being tried.
+//! - Only events that were never tried leave together: one that has failed travels alone, so that it harms nobody else.
 //! - A lane that waits for a retry delays itself alone.
+//! - What is behind a barrier is not started before the barrier was tried once.
 //! - Lanes take turns; none waits for ever while another one is served twice.
 
+mod barriers;
+mod lane;
+
 use std::cmp::Reverse;
+use std::collections::hash_map::Entry;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::time::Duration;
 
 use tokio::time::Instant;
+
+use self::barriers::Barriers;
+use self::lane::{Lane, Load, State};
 
 /// Identifies a lane. Two items whose keys collide share a lane, which costs some speed and no order.
 pub type LaneKey = u64;
@@ -20,178 +30,286 @@ pub type LaneKey = u64;
 pub trait Cargo {
     /// Called when the event is going to be kept for long: let go of what it shares with others.
     fn settle_in(&mut self) {}
+
+    /// About how many bytes it adds to a request.
+    fn size(&self) -> usize {
+        0
+    }
+
+    /// What it has to do with barriers.
+    fn gate(&self) -> Gate {
+        Gate::None
+    }
+}
+
+/// What an event has to do with barriers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    /// Nothing.
+    None,
+    /// It waits while a barrier of this number is there that was never tried.
+    Behind(u64),
+    /// It is a barrier, and it waits for an earlier one of the same number.
+    Barrier(u64),
+}
+
+/// How many requests, and what goes into one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests under way; at least one is allowed.
+    pub concurrency: usize,
+    /// The most events in one request; 1 where requests carry one.
+    pub events: usize,
+    /// From about so many bytes on, a request is full.
+    pub bytes: usize,
+    /// How long an event waits for others to leave with it.
+    pub wait: Duration,
+}
+
+impl Limits {
+    /// One event a request, and so many requests.
+    pub fn singly(concurrency: usize) -> Self {
+        Self { concurrency, events: 1, bytes: usize::MAX, wait: Duration::ZERO }
+    }
+}
+
+/// The kinds of departures; each has its own queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Events that were never tried.
+    Fresh,
+    /// One event that failed before.
+    Repeat,
+    /// One event to the dead-letter sink.
+    Letter,
+}
+
+/// A yes or no for each kind of departure.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Classes {
+    /// For [`Class::Fresh`].
+    pub fresh: bool,
+    /// For [`Class::Repeat`].
+    pub repeats: bool,
+    /// For [`Class::Letter`].
+    pub letters: bool,
+}
+
+impl Classes {
+    /// Yes for each.
+    pub const ALL: Self = Self { fresh: true, repeats: true, letters: true };
+}
+
+/// One request's load.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Departure {
+    /// Its kind.
+    pub class: Class,
+    /// The first lane that takes part: there always is one.
+    pub first: Passengers,
+    /// Further lanes.
+    pub more: Vec<Passengers>,
+}
+
+/// The first events of one lane: they stay in it until they are settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Passengers {
+    /// Their lane.
+    pub lane: LaneKey,
+    /// How many, at least one.
+    pub events: usize,
+    /// How many attempts of the first one have failed so far.
+    pub failures: u32,
+    /// When the first one was tried for the first time; now, if this is that.
+    pub first_try: Instant,
+}
+
+impl Departure {
+    /// Everybody on board, lane by lane.
+    pub fn passengers(&self) -> impl Iterator<Item = &Passengers> + Clone {
+        std::iter::once(&self.first).chain(&self.more)
+    }
+
+    /// Events on board.
+    pub fn events(&self) -> usize {
+        self.passengers().map(|passengers| passengers.events).sum()
+    }
 }
 
 /// The lanes of all tables.
 #[derive(Debug)]
 pub struct Lanes<T> {
     lanes: HashMap<LaneKey, Lane<T>>,
-    /// Lanes whose first event was never tried.
-    fresh: VecDeque<LaneKey>,
+    barriers: Barriers<T>,
+    /// Lanes whose first event was never tried, and since when they wait.
+    fresh: VecDeque<(LaneKey, Instant)>,
+    fresh_load: Load,
     /// Lanes whose first event failed and whose pause is over.
     due: VecDeque<LaneKey>,
+    /// The same for events that go to the dead-letter sink.
+    letters: VecDeque<LaneKey>,
     /// Lanes whose first event failed, by the end of their pause.
     pausing: BinaryHeap<Reverse<(Instant, LaneKey)>>,
-    concurrency: usize,
+    limits: Limits,
     under_way: usize,
+    /// Those to the dead-letter sink included.
     repeats_under_way: usize,
+    letters_under_way: usize,
+    /// Whose turn it is, of what has failed.
+    letter_next: bool,
     parked: usize,
 }
 
-#[derive(Debug)]
-struct Lane<T> {
-    head: T,
-    rest: VecDeque<T>,
-    failures: u32,
-    first_try: Option<Instant>,
-    state: State,
-    parked: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Queued,
-    UnderWay,
-    Pausing(Instant),
-}
-
-/// An event that is to be sent now.
-#[derive(Debug)]
-pub struct Departure<'a, T> {
-    /// Its lane.
-    pub lane: LaneKey,
-    /// The event itself; it stays in the lane until it is settled.
-    pub event: &'a T,
-    /// How many attempts have failed so far.
-    pub failures: u32,
-    /// When it was tried for the first time; now, if this is the first.
-    pub first_try: Instant,
-}
-
-/// Which events may start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Allowed {
-    /// Any.
-    All,
-    /// Only those that were never tried.
-    Fresh,
-    /// Only those that were tried before.
-    Repeats,
-}
-
 impl<T: Cargo> Lanes<T> {
-    /// Lanes for so many events under way, at least one.
-    pub fn new(concurrency: usize) -> Self {
+    /// Empty lanes.
+    pub fn new(limits: Limits) -> Self {
         Self {
             lanes: HashMap::new(),
+            barriers: Barriers::default(),
             fresh: VecDeque::new(),
+            fresh_load: Load::default(),
             due: VecDeque::new(),
+            letters: VecDeque::new(),
             pausing: BinaryHeap::new(),
-            concurrency: concurrency.max(1),
+            limits: Limits { concurrency: limits.concurrency.max(1), events: limits.events.max(1), ..limits },
             under_way: 0,
             repeats_under_way: 0,
+            letters_under_way: 0,
+            letter_next: false,
             parked: 0,
         }
     }
 
-    /// Puts an event at the end of its lane.
-    pub fn push(&mut self, key: LaneKey, mut event: T) {
-        if let Some(lane) = self.lanes.get_mut(&key) {
-            if lane.failures > 0 {
-                event.settle_in();
-            }
-            lane.rest.push_back(event);
-            return;
+    /// Puts an event at the end of its lane, or behind the barrier that it has to wait for.
+    pub fn push(&mut self, key: LaneKey, event: T, now: Instant) {
+        let failing = || self.lanes.get(&key).is_some_and(Lane::has_failed);
+        if let Some(event) = self.barriers.admit(key, event, failing) {
+            self.join(key, event, now);
         }
-        self.lanes.insert(key, Lane::new(event));
-        self.fresh.push_back(key);
     }
 
-    /// Starts the next event that may go, and counts it as under way.
-    pub fn start(&mut self, allowed: Allowed, now: Instant) -> Option<Departure<'_, T>> {
+    /// Starts the next request that may go, and counts it as under way. `take` is shown the events for it one after the
+    /// other and says whether there is room for them; it must say yes to the first.
+    pub fn start(&mut self, allowed: Classes, now: Instant, mut take: impl FnMut(&T) -> bool) -> Option<Departure> {
         self.end_pauses(now);
-        if self.under_way >= self.concurrency {
+        if !self.has_place() {
             return None;
         }
-        let key = self.next_key(allowed)?;
-        let lane = self.lanes.get_mut(&key)?;
-        lane.state = State::UnderWay;
+        let (class, key, since) = self.next_lane(allowed, now)?;
+        let departure = self.load(class, (key, since), now, &mut take)?;
         self.under_way += 1;
-        self.repeats_under_way += usize::from(lane.failures > 0);
-        let first_try = *lane.first_try.get_or_insert(now);
-        Some(Departure { lane: key, event: &lane.head, failures: lane.failures, first_try })
+        self.repeats_under_way += usize::from(class != Class::Fresh);
+        self.letters_under_way += usize::from(class == Class::Letter);
+        Some(departure)
     }
 
-    /// Whether an event that was never tried is waiting for its turn, and whether one that failed is.
-    pub fn waiting(&mut self, now: Instant) -> (bool, bool) {
+    /// Which kinds of requests are waiting for nothing but permission.
+    pub fn waiting(&mut self, now: Instant) -> Classes {
         self.end_pauses(now);
-        (!self.fresh.is_empty(), !self.due.is_empty() && self.has_place_for_repeat())
+        Classes {
+            fresh: self.fresh_leave_at().is_some_and(|leave| leave <= now),
+            repeats: !self.due.is_empty() && self.has_place_for(Class::Repeat),
+            letters: !self.letters.is_empty() && self.has_place_for(Class::Letter),
+        }
     }
 
-    /// Whether another event may be under way.
+    /// Whether another request may be under way.
     pub fn has_place(&self) -> bool {
-        self.under_way < self.concurrency
+        self.under_way < self.limits.concurrency
     }
 
-    /// When the next pause ends, if a lane is pausing.
-    pub fn next_pause_end(&self) -> Option<Instant> {
-        self.pausing.peek().map(|Reverse((end, _))| *end)
+    /// When a pause ends, or a request will have waited long enough for company.
+    pub fn next_change(&self, now: Instant) -> Option<Instant> {
+        let pause = self.pausing.peek().map(|Reverse((end, _))| *end);
+        let company = self.fresh_leave_at().filter(|leave| *leave > now);
+        pause.into_iter().chain(company).min()
     }
 
-    /// The event under way in this lane is settled: returns it and whether it was parked, and lets the lane's next one
-    /// queue up.
-    pub fn settle(&mut self, key: LaneKey) -> Option<(T, bool)> {
-        let mut lane = self.lanes.remove(&key)?;
-        debug_assert_eq!(lane.state, State::UnderWay, "only an event under way can be settled");
-        self.leave(&lane);
-        self.parked -= usize::from(lane.parked);
-        match lane.rest.pop_front() {
-            None => Some((lane.head, lane.parked)),
-            Some(next) => {
-                let settled = std::mem::replace(&mut lane.head, next);
-                let rest = std::mem::take(&mut lane.rest);
-                self.lanes.insert(key, Lane { rest, ..Lane::new(lane.head) });
-                self.fresh.push_back(key);
-                Some((settled, lane.parked))
-            }
-        }
-    }
-
-    /// The event under way in this lane failed: the lane pauses until `due`. A parked event is one that is expected to
-    /// fail for long; returns whether that is news.
-    pub fn retry(&mut self, key: LaneKey, due: Instant, parked: bool) -> bool {
-        let Some(lane) = self.lanes.get_mut(&key) else {
-            return false;
-        };
-        debug_assert_eq!(lane.state, State::UnderWay, "only an event under way can fail");
-        if lane.failures == 0 {
-            lane.head.settle_in();
-            lane.rest.iter_mut().for_each(Cargo::settle_in);
-        }
-        let news = parked && !lane.parked;
+    /// A request got its answer, or none: its place is free. What became of the events is told one by one.
+    pub fn arrived(&mut self, class: Class) {
         self.under_way -= 1;
-        self.repeats_under_way -= usize::from(lane.failures > 0);
-        lane.failures += 1;
-        lane.parked |= parked;
-        lane.state = State::Pausing(due);
+        self.repeats_under_way -= usize::from(class != Class::Fresh);
+        self.letters_under_way -= usize::from(class == Class::Letter);
+    }
+
+    /// The lane's first event, which was under way, is settled. Returns it, and whether it was parked.
+    pub fn settle(&mut self, key: LaneKey, now: Instant) -> Option<(T, bool)> {
+        let Entry::Occupied(mut entry) = self.lanes.entry(key) else { return None };
+        debug_assert!(matches!(entry.get().state, State::UnderWay(_)), "only an event under way can be settled");
+        let (settled, parked) = match entry.get_mut().advance() {
+            Some(settled) => settled,
+            None => {
+                let lane = entry.remove();
+                (lane.head, lane.parked)
+            }
+        };
+        self.parked -= usize::from(parked);
+        if self.lanes.get(&key).is_some_and(|lane| lane.state == State::Fresh) {
+            self.queue_fresh(key, now);
+        }
+        self.tried(settled.gate(), now);
+        Some((settled, parked))
+    }
+
+    /// The lane's first event, which was under way, failed: the lane pauses until `due`. A parked event is one that is
+    /// expected to fail for long; returns whether that is news.
+    pub fn retry(&mut self, key: LaneKey, due: Instant, parked: bool, now: Instant) -> bool {
+        let Some(lane) = self.lanes.get_mut(&key) else { return false };
+        let news = parked && !lane.parked;
+        lane.fail(State::Pausing(due), parked);
+        let gate = lane.head.gate();
         self.parked += usize::from(news);
         self.pausing.push(Reverse((due, key)));
+        self.tried(gate, now);
         news
     }
 
-    /// Ends all pauses: whatever caused them is over.
+    /// The lane's first event, which was under way, goes to the dead-letter sink from now on. Returns whether it was
+    /// parked; it is not any more.
+    pub fn divert(&mut self, key: LaneKey, now: Instant) -> bool {
+        let Some(lane) = self.lanes.get_mut(&key) else { return false };
+        let was_parked = lane.divert();
+        let gate = lane.head.gate();
+        self.parked -= usize::from(was_parked);
+        self.letters.push_back(key);
+        self.tried(gate, now);
+        was_parked
+    }
+
+    /// The lane's first event is not under way any more, without having been tried: it waits for the next request.
+    pub fn put_back(&mut self, key: LaneKey, now: Instant) {
+        if self.lanes.get_mut(&key).is_some_and(Lane::disembark) {
+            self.queue_fresh(key, now);
+        }
+    }
+
+    /// Ends all pauses of events for the sink: what they waited for has happened.
     pub fn end_all_pauses(&mut self, now: Instant) {
         for (key, lane) in &mut self.lanes {
-            if matches!(lane.state, State::Pausing(_)) {
+            if matches!(lane.state, State::Pausing(_)) && !lane.diverted {
                 lane.state = State::Pausing(now);
                 self.pausing.push(Reverse((now, *key)));
             }
         }
         self.end_pauses(now);
-        self.pausing.clear();
     }
 
-    /// Events under way.
+    /// The lane's first event.
+    pub fn first(&self, key: LaneKey) -> Option<&T> {
+        self.lanes.get(&key).map(|lane| &lane.head)
+    }
+
+    /// The lane's first event, to be changed.
+    pub fn first_mut(&mut self, key: LaneKey) -> Option<&mut T> {
+        self.lanes.get_mut(&key).map(|lane| &mut lane.head)
+    }
+
+    /// The lane's events, in order.
+    pub fn events(&self, key: LaneKey) -> impl Iterator<Item = &T> {
+        self.lanes.get(&key).into_iter().flat_map(Lane::events)
+    }
+
+    /// Requests under way.
     pub fn under_way(&self) -> usize {
         self.under_way
     }
@@ -215,28 +333,99 @@ impl<T: Cargo> Lanes<T> {
     pub fn failing(&self) -> impl Iterator<Item = (LaneKey, &T, u32, bool)> {
         self.lanes
             .iter()
-            .filter(|(_, lane)| lane.failures > 0)
+            .filter(|(_, lane)| lane.has_failed())
             .map(|(key, lane)| (*key, &lane.head, lane.failures, lane.parked))
     }
 
-    fn leave(&mut self, lane: &Lane<T>) {
-        self.under_way -= 1;
-        self.repeats_under_way -= usize::from(lane.failures > 0);
-    }
-
-    fn has_place_for_repeat(&self) -> bool {
-        self.repeats_under_way < (self.concurrency / 2).max(1)
-    }
-
-    /// Repeats first: they have waited longer, and there are never more than half of the places for them.
-    fn next_key(&mut self, allowed: Allowed) -> Option<LaneKey> {
-        if allowed != Allowed::Fresh
-            && self.has_place_for_repeat()
-            && let Some(key) = self.due.pop_front()
-        {
-            return Some(key);
+    fn join(&mut self, key: LaneKey, event: T, now: Instant) {
+        match self.lanes.get_mut(&key) {
+            Some(lane) => {
+                if lane.state == State::Fresh {
+                    self.fresh_load += Load::of(&event);
+                }
+                lane.push(event);
+            }
+            None => {
+                self.lanes.insert(key, Lane::new(event));
+                self.queue_fresh(key, now);
+            }
         }
-        if allowed == Allowed::Repeats { None } else { self.fresh.pop_front() }
+    }
+
+    fn queue_fresh(&mut self, key: LaneKey, since: Instant) {
+        if let Some(lane) = self.lanes.get(&key) {
+            self.fresh_load += lane.load;
+            self.fresh.push_back((key, since));
+        }
+    }
+
+    fn pop_fresh(&mut self) -> Option<(LaneKey, Instant)> {
+        let (key, since) = self.fresh.pop_front()?;
+        if let Some(lane) = self.lanes.get(&key) {
+            self.fresh_load -= lane.load;
+        }
+        Some((key, since))
+    }
+
+    /// Takes on board what may leave together: the first lane's event, and of fresh lanes as much as there is room for.
+    fn load(
+        &mut self,
+        class: Class,
+        first: (LaneKey, Instant),
+        now: Instant,
+        take: &mut impl FnMut(&T) -> bool,
+    ) -> Option<Departure> {
+        let mut room = if class == Class::Fresh { self.limits.events } else { 1 };
+        let mut departure: Option<Departure> = None;
+        let mut next = Some(first);
+        while let Some((key, since)) = next {
+            let lane = self.lanes.get_mut(&key)?;
+            let Some(passengers) = lane.board(key, room, now, take) else {
+                self.fresh_load += lane.load;
+                self.fresh.push_front((key, since));
+                break;
+            };
+            room -= passengers.events;
+            let goes_on = class == Class::Fresh && room > 0 && passengers.events == lane.load.events;
+            match &mut departure {
+                None => departure = Some(Departure { class, first: passengers, more: Vec::new() }),
+                Some(departure) => departure.more.push(passengers),
+            }
+            next = if goes_on { self.pop_fresh() } else { None };
+        }
+        departure
+    }
+
+    /// What has failed goes first: it has waited longer, and there are never more than half of the places for it.
+    fn next_lane(&mut self, allowed: Classes, now: Instant) -> Option<(Class, LaneKey, Instant)> {
+        let letters = allowed.letters && !self.letters.is_empty() && self.has_place_for(Class::Letter);
+        let repeats = allowed.repeats && !self.due.is_empty() && self.has_place_for(Class::Repeat);
+        if letters && (self.letter_next || !repeats) {
+            self.letter_next = false;
+            return Some((Class::Letter, self.letters.pop_front()?, now));
+        }
+        if repeats {
+            self.letter_next = true;
+            return Some((Class::Repeat, self.due.pop_front()?, now));
+        }
+        if !allowed.fresh || self.fresh_leave_at()? > now {
+            return None;
+        }
+        let (key, since) = self.pop_fresh()?;
+        Some((Class::Fresh, key, since))
+    }
+
+    fn has_place_for(&self, class: Class) -> bool {
+        let half = (self.limits.concurrency / 2).max(1);
+        let quarter = (self.limits.concurrency / 4).max(1);
+        self.repeats_under_way < half && (class != Class::Letter || self.letters_under_way < quarter)
+    }
+
+    /// When fresh events leave: at once if they fill a request, else when the oldest has waited long enough.
+    fn fresh_leave_at(&self) -> Option<Instant> {
+        let (_, since) = self.fresh.front()?;
+        let full = self.fresh_load.events >= self.limits.events || self.fresh_load.bytes >= self.limits.bytes;
+        Some(if full { *since } else { *since + self.limits.wait })
     }
 
     fn end_pauses(&mut self, now: Instant) {
@@ -250,15 +439,18 @@ impl<T: Cargo> Lanes<T> {
                 && lane.state == State::Pausing(end)
             {
                 lane.state = State::Queued;
-                self.due.push_back(key);
+                if lane.diverted { self.letters.push_back(key) } else { self.due.push_back(key) }
             }
         }
     }
-}
 
-impl<T> Lane<T> {
-    fn new(head: T) -> Self {
-        Self { head, rest: VecDeque::new(), failures: 0, first_try: None, state: State::Queued, parked: false }
+    /// An event was tried: if it is a barrier, what is behind it may go.
+    fn tried(&mut self, gate: Gate, now: Instant) {
+        if let Gate::Barrier(number) = gate {
+            for (key, event) in self.barriers.open(number) {
+                self.push(key, event, now);
+            }
+        }
     }
 }
 

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::lanes::{Cargo, LaneKey};
-use crate::event::{Encoder, Message};
+use super::dead_letter::DeadLetter;
+use super::lanes::{Cargo, Gate, LaneKey};
+use crate::event::{Encoder, Extension, Message};
 use crate::progress::Ticket;
 use crate::streams::update::Gap;
 use crate::streams::wire::Record;
@@ -14,6 +15,8 @@ use crate::telemetry::TableTelemetry;
 pub struct Parcel {
     /// Its lane.
     pub lane: LaneKey,
+    /// What it has to do with gaps of its lineage.
+    pub gate: Gate,
     /// What it tells.
     pub content: Content,
     /// When it was read.
@@ -26,6 +29,8 @@ pub struct Parcel {
     pub cost: usize,
     /// Whom to tell when it is settled.
     pub account: Arc<dyn Account>,
+    /// Why it goes to the dead-letter sink, if it does.
+    pub letter: Option<Box<DeadLetter>>,
 }
 
 /// What an event tells.
@@ -54,6 +59,25 @@ impl Parcel {
         }
     }
 
+    /// The same with further extensions.
+    pub fn message_with(&self, extensions: &[Extension]) -> Message {
+        match &self.content {
+            Content::Record(record) => self.encoder.encode_with(record, self.recorded, extensions),
+            Content::Gap(gap) => gap.encode(self.encoder.packaging(), self.recorded, extensions),
+        }
+    }
+
+    /// What a sink may call it in its answer to a batch: its id, and its sequence number as AWS and as we write it.
+    pub fn names(&self) -> [String; 3] {
+        match &self.content {
+            Content::Record(record) => {
+                let sequence = record.sequence_number();
+                [record.event_id().to_owned(), sequence.to_string(), sequence.padded()]
+            }
+            Content::Gap(gap) => [gap.id(), gap.id(), gap.id()],
+        }
+    }
+
     /// When its change was made, if it tells one.
     pub fn created(&self) -> Option<SystemTime> {
         match &self.content {
@@ -68,5 +92,13 @@ impl Cargo for Parcel {
         if let Content::Record(record) = &mut self.content {
             record.detach();
         }
+    }
+
+    fn size(&self) -> usize {
+        self.cost
+    }
+
+    fn gate(&self) -> Gate {
+        self.gate
     }
 }

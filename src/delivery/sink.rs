@@ -32,8 +32,10 @@ pub enum Answer {
     Accepted {
         /// The status.
         status: StatusCode,
-        /// What arrived of the body within the attempt, at most 64 KiB of it.
+        /// What arrived of the body within the attempt, at most 128 KiB of it.
         body: Bytes,
+        /// Whether that is all of it.
+        complete: bool,
     },
     /// Any other status.
     Refused {

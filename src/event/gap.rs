@@ -31,7 +31,7 @@ impl Gap {
         format!("gap-{}", key::hash(&place))
     }
 
-    /// Which lane the event goes through: that of its shard, apart from all items.
+    /// A number for the gaps of its shard: their lane, apart from all items.
     pub fn lane_key(&self) -> u64 {
         let mut lane = DefaultHasher::new();
         ("gap", &self.stream_arn, &self.shard).hash(&mut lane);

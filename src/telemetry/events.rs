@@ -7,7 +7,10 @@ mod delivery;
 mod process;
 mod reading;
 
-pub use delivery::{CheckpointFailed, CheckpointRecovered, ItemParked, SinkFailing, SinkRecovered};
+pub use delivery::{
+    CheckpointFailed, CheckpointRecovered, DeadLetterSinkFailing, EventDeadLettered, EventDropped, ItemParked,
+    SinkFailing, SinkRecovered,
+};
 pub use process::{AdminFailed, ConfigWarning, Listening, ShutdownBegun, ShutdownFinished, Starting};
 pub use reading::{
     AwsRecovered, AwsRefused, DataLost, ShardEnded, ShardHandedOver, ShardOpened, StreamAwaited, StreamEnded,
@@ -23,6 +26,9 @@ pub const CODES: &[&str] = &[
     "DSA-CHECKPOINT-FAILED",
     "DSA-CONFIG",
     "DSA-DATA-LOSS",
+    "DSA-DEAD-LETTER-SINK-FAILING",
+    "DSA-EVENT-DEAD-LETTERED",
+    "DSA-EVENT-DROPPED",
     "DSA-FAULT",
     "DSA-ITEM-PARKED",
     "DSA-SINK-FAILING",

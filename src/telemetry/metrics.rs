@@ -23,6 +23,7 @@ pub struct Metrics {
     events_dead_lettered: IntCounterVec,
     events_dropped: IntCounterVec,
     delivery_attempts: IntCounterVec,
+    dead_letter_attempts: IntCounterVec,
     delivery_duration: HistogramVec,
     end_to_end: HistogramVec,
     lag: prometheus::GaugeVec,
@@ -49,6 +50,7 @@ pub struct TableMetrics {
     pub events_dropped: IntCounter,
     pub delivery_attempts: IntCounterVec,
     pub delivery_accepted: IntCounter,
+    pub dead_letter_attempts: IntCounterVec,
     pub delivery_duration: Histogram,
     pub end_to_end: Histogram,
     pub lag: prometheus::Gauge,
@@ -89,6 +91,7 @@ impl Metrics {
             events_dead_lettered: define::EVENTS_DEAD_LETTERED.counter(r)?,
             events_dropped: define::EVENTS_DROPPED.counter(r)?,
             delivery_attempts: define::DELIVERY_ATTEMPTS.counter(r)?,
+            dead_letter_attempts: define::DEAD_LETTER_ATTEMPTS.counter(r)?,
             delivery_duration: define::DELIVERY_DURATION.histogram(r)?,
             end_to_end: define::END_TO_END.histogram(r)?,
             lag: define::LAG.gauge(r)?,
@@ -122,6 +125,7 @@ impl Metrics {
             events_dropped: self.events_dropped.with_label_values(t),
             delivery_attempts: self.delivery_attempts.clone(),
             delivery_accepted: self.delivery_attempts.with_label_values(&[table, "202"]),
+            dead_letter_attempts: self.dead_letter_attempts.clone(),
             delivery_duration: self.delivery_duration.with_label_values(t),
             end_to_end: self.end_to_end.with_label_values(t),
             lag: self.lag.with_label_values(t),
@@ -165,6 +169,7 @@ mod tests {
         let metrics = Metrics::new("1.2.3", "abc").unwrap();
         let table = metrics.table("orders");
         table.delivery_attempts.with_label_values(&["orders", "202"]).inc();
+        table.dead_letter_attempts.with_label_values(&["orders", "202"]).inc();
         table.shards.with_label_values(&["orders", "reading"]).set(1);
         table.aws_calls.with_label_values(&["orders", "GetRecords", "empty"]).inc();
         table.aws_call_duration.with_label_values(&["orders", "GetRecords"]).observe(0.01);

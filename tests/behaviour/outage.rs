@@ -7,8 +7,9 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use dynamodb_streams_adapter::config::{self, DeliveryOrder};
-use dynamodb_streams_adapter::delivery::dispatch::{Dispatcher, Settings};
-use dynamodb_streams_adapter::delivery::retry::Backoff;
+use dynamodb_streams_adapter::delivery::dispatch::{Dispatcher, Settings, Sinks};
+use dynamodb_streams_adapter::delivery::lanes::Limits;
+use dynamodb_streams_adapter::delivery::retry::{Backoff, OnUndeliverable, Policy, RetryLimits};
 use dynamodb_streams_adapter::delivery::sink::{Answer, Sink};
 use dynamodb_streams_adapter::event::Message;
 use dynamodb_streams_adapter::pipeline::{Books, Pipeline};
@@ -108,7 +109,7 @@ impl Sink for DownForADay {
                 return Answer::Refused { status, retry_after: None, body_start: Bytes::new() };
             }
             self.taken.lock().unwrap().push(message.headers["ce-id"].to_str().unwrap().parse().unwrap());
-            Answer::Accepted { status: http::StatusCode::OK, body: Bytes::new() }
+            Answer::Accepted { status: http::StatusCode::OK, body: Bytes::new(), complete: true }
         })
     }
 }
@@ -149,14 +150,22 @@ async fn a_sink_that_is_down_for_a_day_costs_bounded_memory_and_few_requests() {
     };
     let (parcels, intake) = mpsc::channel(16);
     let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(30)).unwrap();
-    let settings = Settings { concurrency: 64, timeout: Duration::from_secs(30), backoff };
+    let policy = Policy { backoff, limits: RetryLimits::default(), on_undeliverable: OnUndeliverable::Block };
+    let settings = Settings {
+        limits: Limits::singly(64),
+        mode: config::EventMode::Binary,
+        timeout: Duration::from_secs(30),
+        policy,
+        destination: http::Uri::from_static("http://sink.example/"),
+    };
+    let sinks = Sinks { sink: sink.clone(), dead_letters: None };
     let stop = CancellationToken::new();
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(async move {
         let _ = follower.run().await;
     });
     tasks.spawn(Pipeline::new(books.clone(), DeliveryOrder::Item, event, parcels).run(taken));
-    tasks.spawn(Dispatcher::new(sink.clone(), settings).run(intake, stop));
+    tasks.spawn(Dispatcher::new(sinks, settings).run(intake, stop));
 
     let mut most = 0;
     while begun.elapsed() < DAY {

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::telemetry::TableTelemetry;
 
 /// An item's event keeps failing.
 pub struct ItemParked<'a> {
-    /// The item's lane: a hash of its key.
-    pub lane: u64,
+    /// The item: a hash of its key.
+    pub item: &'a str,
     /// What the sink said last.
     pub why: &'a str,
     /// How often it failed.
@@ -19,16 +20,70 @@ pub struct ItemParked<'a> {
 impl ItemParked<'_> {
     /// Says so; parked items are counted by their gauge.
     pub fn emit(&self, telemetry: &TableTelemetry) {
-        let item = format!("{:08x}", self.lane >> 32);
-        let failures = self.failures;
         warn!(
             code = "DSA-ITEM-PARKED",
             table = telemetry.table(),
-            item,
-            failures,
+            item = self.item,
+            failures = self.failures,
             "an event keeps failing: its item waits, others go on: {}",
             self.why
         );
+    }
+}
+
+/// An event is given up, because the policy says so.
+pub struct EventDropped<'a> {
+    /// The item: a hash of its key.
+    pub item: &'a str,
+    /// What the sink said last.
+    pub why: &'a str,
+    /// How often it was tried.
+    pub attempts: u32,
+}
+
+impl EventDropped<'_> {
+    /// Says so, the first time and then once a minute; dropped events are counted where they are settled.
+    pub fn emit(&self, telemetry: &TableTelemetry) {
+        let code = "DSA-EVENT-DROPPED";
+        let Some(times) = telemetry.repeated.is_news(code, Instant::now()) else { return };
+        let (table, item, attempts) = (telemetry.table(), self.item, self.attempts);
+        error!(code, table, item, attempts, times, "an event is dropped, as ON_UNDELIVERABLE says: {}", self.why);
+    }
+}
+
+/// An event goes to the dead-letter sink.
+pub struct EventDeadLettered<'a> {
+    /// The item: a hash of its key.
+    pub item: &'a str,
+    /// What the sink said last.
+    pub why: &'a str,
+    /// How often it was tried.
+    pub attempts: u32,
+}
+
+impl EventDeadLettered<'_> {
+    /// Says so, the first time and then once a minute; dead letters are counted where they are settled.
+    pub fn emit(&self, telemetry: &TableTelemetry) {
+        let code = "DSA-EVENT-DEAD-LETTERED";
+        let Some(times) = telemetry.repeated.is_news(code, Instant::now()) else { return };
+        let (table, item, attempts) = (telemetry.table(), self.item, self.attempts);
+        warn!(code, table, item, attempts, times, "an event goes to the dead-letter sink: {}", self.why);
+    }
+}
+
+/// The dead-letter sink did not take an event.
+pub struct DeadLetterSinkFailing<'a> {
+    /// What it said.
+    pub why: &'a str,
+}
+
+impl DeadLetterSinkFailing<'_> {
+    /// Says so, the first time and then once a minute.
+    pub fn emit(&self, telemetry: &TableTelemetry) {
+        let code = "DSA-DEAD-LETTER-SINK-FAILING";
+        let Some(times) = telemetry.repeated.is_news(code, Instant::now()) else { return };
+        let table = telemetry.table();
+        error!(code, table, times, "the dead-letter sink takes no event, its item waits: {}", self.why);
     }
 }
 

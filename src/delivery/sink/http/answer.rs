@@ -6,13 +6,15 @@ use ::http::header::RETRY_AFTER;
 use ::http::{HeaderMap, response};
 use bytes::Bytes;
 
+use super::body::Body;
 use crate::delivery::sink::{Answer, BODY_START, RetryAfter};
 
 /// The answer that a response is.
-pub(super) fn from_parts(head: &response::Parts, body: Bytes) -> Answer {
+pub(super) fn from_parts(head: &response::Parts, body: Body) -> Answer {
+    let Body { bytes: body, complete } = body;
     let status = head.status;
     if status.is_success() {
-        return Answer::Accepted { status, body };
+        return Answer::Accepted { status, body, complete };
     }
     // Copied, because a refusal can be kept for long and would keep the whole body.
     let body_start = Bytes::copy_from_slice(&body[..body.len().min(BODY_START)]);

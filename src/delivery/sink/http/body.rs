@@ -6,20 +6,40 @@ use hyper::body::{Body as _, Incoming};
 use tokio::time::{Instant, timeout_at};
 
 /// The most bytes of a body that are read. A longer one costs the connection.
-const MAX_BODY: usize = 64 * 1024;
+const MAX_BODY: usize = 128 * 1024;
+
+/// What arrived of a body.
+#[derive(Debug, Default)]
+pub(super) struct Body {
+    pub(super) bytes: Bytes,
+    /// Whether that is all of it.
+    pub(super) complete: bool,
+}
 
 /// What arrives of a body until its end, its limit, a fault or the deadline. In the last three cases the connection
 /// is given up, and nothing else: the status has been told already.
-pub(super) async fn read(mut body: Incoming, deadline: Instant) -> Bytes {
+pub(super) async fn read(mut body: Incoming, deadline: Instant) -> Body {
     let mut read = BytesMut::new();
-    while !body.is_end_stream() && read.len() < MAX_BODY {
-        let Ok(Some(Ok(frame))) = timeout_at(deadline, body.frame()).await else {
-            break;
-        };
-        if let Ok(data) = frame.into_data() {
-            let room = MAX_BODY - read.len();
-            read.extend_from_slice(&data[..data.len().min(room)]);
+    let complete = loop {
+        if body.is_end_stream() {
+            break true;
         }
-    }
-    read.freeze()
+        if read.len() >= MAX_BODY {
+            break false;
+        }
+        match timeout_at(deadline, body.frame()).await {
+            Ok(Some(Ok(frame))) => {
+                if let Ok(data) = frame.into_data() {
+                    let room = MAX_BODY - read.len();
+                    read.extend_from_slice(&data[..data.len().min(room)]);
+                    if data.len() > room {
+                        break false;
+                    }
+                }
+            }
+            Ok(end) => break end.is_none(),
+            Err(_) => break false,
+        }
+    };
+    Body { bytes: read.freeze(), complete }
 }

@@ -36,7 +36,12 @@ fn message() -> Message {
 }
 
 fn accepted(code: u16, body: &'static str) -> Answer {
-    Answer::Accepted { status: status(code), body: Bytes::from_static(body.as_bytes()) }
+    Answer::Accepted { status: status(code), body: Bytes::from_static(body.as_bytes()), complete: true }
+}
+
+/// Accepted, but the end of the answer's body never came.
+fn cut(code: u16, body: &'static str) -> Answer {
+    Answer::Accepted { status: status(code), body: Bytes::from_static(body.as_bytes()), complete: false }
 }
 
 fn refused(code: u16, body_start: &'static str) -> Answer {

@@ -83,7 +83,7 @@ async fn interim_answers_are_passed_over() {
 async fn an_accepted_message_stays_accepted_when_the_body_of_the_answer_breaks() {
     let mut script = answer("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\npart");
     script.push(Step::Close);
-    assert_eq!(answer_to(script, PATIENCE).await, accepted(200, "part"));
+    assert_eq!(answer_to(script, PATIENCE).await, cut(200, "part"));
 
     let mut script = answer("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\npart\r\nnonsense");
     script.push(Step::Reset);
@@ -93,7 +93,7 @@ async fn an_accepted_message_stays_accepted_when_the_body_of_the_answer_breaks()
 
 #[tokio::test]
 async fn a_status_is_told_although_its_body_never_ends_and_the_attempt_keeps_to_its_time() {
-    for (line, expected) in [("200 OK", accepted(200, "part")), ("503 No", refused(503, "part"))] {
+    for (line, expected) in [("200 OK", cut(200, "part")), ("503 No", refused(503, "part"))] {
         let begun = Instant::now();
         let script = answer(format!("HTTP/1.1 {line}\r\ncontent-length: 100\r\n\r\npart"));
         assert_eq!(answer_to(script, Duration::from_millis(200)).await, expected);

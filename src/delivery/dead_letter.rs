@@ -1,0 +1,46 @@
+//! What is added to an event that the sink would not take: the extensions that Knative's dead letters have.
+
+use bytes::Bytes;
+use cloudevents::message::MessageAttributeValue;
+use http::Uri;
+
+use super::sink::{Answer, BODY_START};
+use crate::event::Extension;
+
+/// Stands for a failure without a status.
+const NO_STATUS: u16 = 500;
+
+/// Why an event is a dead letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The status of the last answer; 500 where there was none.
+    code: u16,
+    /// The beginning of the last answer's body.
+    data: Bytes,
+}
+
+impl DeadLetter {
+    /// After this answer.
+    pub fn after(answer: &Answer) -> Self {
+        match answer {
+            Answer::Refused { status, body_start, .. } => Self { code: status.as_u16(), data: body_start.clone() },
+            // The sink has answered so, and named the event among those that failed.
+            Answer::Accepted { status, body, .. } => {
+                Self { code: status.as_u16(), data: body.slice(..body.len().min(BODY_START)) }
+            }
+            Answer::Failed { .. } => Self { code: NO_STATUS, data: Bytes::new() },
+        }
+    }
+
+    /// `knativeerrordest`, `knativeerrorcode` and, where there is some, `knativeerrordata`.
+    pub fn extensions(&self, destination: &Uri) -> Vec<Extension> {
+        let mut extensions = vec![
+            ("knativeerrordest".to_owned(), MessageAttributeValue::String(destination.to_string())),
+            ("knativeerrorcode".to_owned(), MessageAttributeValue::Integer(self.code.into())),
+        ];
+        if !self.data.is_empty() {
+            extensions.push(("knativeerrordata".to_owned(), MessageAttributeValue::Binary(self.data.to_vec())));
+        }
+        extensions
+    }
+}

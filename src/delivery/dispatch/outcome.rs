@@ -1,0 +1,219 @@
+//! What an answer means for the events that were on board.
+
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use super::{Dispatcher, Done, item};
+use crate::delivery::dead_letter::DeadLetter;
+use crate::delivery::health::{Attempt, Change};
+use crate::delivery::lanes::{Class, LaneKey, Passengers};
+use crate::delivery::parcel::Parcel;
+use crate::delivery::partial::Reply;
+use crate::delivery::retry::{FailedAttempt, Fate, Verdict, honours_retry_after, judge};
+use crate::delivery::sink::{Answer, RetryAfter};
+use crate::event::Mode;
+use crate::telemetry::events;
+
+/// Why an attempt failed.
+struct Failure {
+    verdict: Verdict,
+    /// The pause that the sink asks for.
+    asked: Option<Duration>,
+    /// In words.
+    why: String,
+}
+
+/// How an event came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Delivered,
+    DeadLettered,
+    Dropped,
+}
+
+impl Dispatcher {
+    pub(super) fn finish(&mut self, done: Done) {
+        let now = Instant::now();
+        self.count(&done);
+        self.lanes.arrived(done.departure.class);
+        match (done.departure.class, self.failure(&done.answer)) {
+            (Class::Letter, None) => self.settle(done.departure.first.lane, End::DeadLettered, now),
+            (Class::Letter, Some(failure)) => self.letter_failed(&done, &failure, now),
+            (_, None) => {
+                self.sink_is_up(now);
+                self.accepted(&done, now);
+            }
+            (_, Some(failure)) => {
+                if failure.verdict == Verdict::SinkFault {
+                    self.sink_failed(done.attempt, &failure, now);
+                } else {
+                    self.sink_is_up(now);
+                }
+                let alone = done.departure.events() == 1;
+                for passengers in done.departure.passengers() {
+                    self.failed(passengers, &failure, &done.answer, alone, now);
+                }
+            }
+        }
+    }
+
+    fn count(&self, done: &Done) {
+        for passengers in done.departure.passengers() {
+            if let Some(parcel) = self.lanes.first(passengers.lane) {
+                parcel.account.telemetry().metrics().in_flight.sub(passengers.events as i64);
+            }
+        }
+        let Some(first) = self.lanes.first(done.departure.first.lane) else { return };
+        let telemetry = first.account.telemetry();
+        let code = match &done.answer {
+            Answer::Accepted { status, .. } | Answer::Refused { status, .. } => status.as_str(),
+            Answer::Failed { fault, .. } => fault.as_str(),
+        };
+        if done.departure.class == Class::Letter {
+            telemetry.dead_letter_attempt(code);
+        } else {
+            telemetry.delivery_attempt(code, done.took);
+        }
+    }
+
+    /// What was wrong; nothing if it was accepted.
+    fn failure(&self, answer: &Answer) -> Option<Failure> {
+        match answer {
+            Answer::Accepted { .. } => None,
+            Answer::Refused { status, retry_after, .. } => {
+                let status = status.as_u16();
+                let asked = retry_after.filter(|_| honours_retry_after(status)).map(|asked| self.pause_for(asked));
+                Some(Failure { verdict: judge(status), asked, why: format!("it answered {status}") })
+            }
+            Answer::Failed { message, .. } => {
+                Some(Failure { verdict: Verdict::SinkFault, asked: None, why: message.clone() })
+            }
+        }
+    }
+
+    /// The sink took the request; of a batch it may not have taken everything.
+    fn accepted(&mut self, done: &Done, now: Instant) {
+        let reply = match &done.answer {
+            Answer::Accepted { body, complete, .. } if self.settings.mode == Mode::Batch => {
+                Reply::read(body, *complete)
+            }
+            _ => Reply::AllTaken,
+        };
+        if reply == Reply::AllTaken {
+            for passengers in done.departure.passengers() {
+                (0..passengers.events).for_each(|_| self.settle(passengers.lane, End::Delivered, now));
+            }
+            return;
+        }
+        let names: Vec<Vec<[String; 3]>> =
+            done.departure.passengers().map(|passengers| self.names(passengers)).collect();
+        let reply = reply.about(names.iter().flatten().map(texts));
+        let why = "it answered with success and named this event among those that failed".to_owned();
+        let failure = Failure { verdict: Verdict::NotTaken, asked: None, why };
+        for (passengers, names) in done.departure.passengers().zip(&names) {
+            let taken = names.iter().take_while(|names| reply.took(texts(names))).count();
+            (0..taken).for_each(|_| self.settle(passengers.lane, End::Delivered, now));
+            if taken < passengers.events {
+                let failures = if taken == 0 { passengers.failures } else { 0 };
+                self.failed(&Passengers { failures, ..*passengers }, &failure, &done.answer, true, now);
+            }
+        }
+    }
+
+    fn names(&self, passengers: &Passengers) -> Vec<[String; 3]> {
+        self.lanes.events(passengers.lane).take(passengers.events).map(Parcel::names).collect()
+    }
+
+    /// The lane's first event has come to its end.
+    fn settle(&mut self, lane: LaneKey, end: End, now: Instant) {
+        let Some((parcel, was_parked)) = self.lanes.settle(lane, now) else { return };
+        let telemetry = parcel.account.telemetry();
+        match end {
+            End::Delivered => {
+                telemetry.delivered(parcel.created());
+                telemetry.sink_answered();
+            }
+            End::DeadLettered => telemetry.dead_lettered(),
+            End::Dropped => telemetry.dropped(),
+        }
+        telemetry.metrics().parked.sub(i64::from(was_parked));
+        parcel.account.settled(parcel.ticket, parcel.cost);
+    }
+
+    /// The lane's first event failed, and with it whatever was on board behind it.
+    fn failed(&mut self, passengers: &Passengers, failure: &Failure, answer: &Answer, alone: bool, now: Instant) {
+        let Some(parcel) = self.lanes.first(passengers.lane) else { return };
+        let account = parcel.account.clone();
+        let telemetry = account.telemetry();
+        telemetry.sink_refused(&failure.why);
+        let attempts = passengers.failures + 1;
+        let age = now.duration_since(passengers.first_try);
+        match self.settings.policy.fate(FailedAttempt { verdict: failure.verdict, attempts, age, alone }) {
+            fate @ (Fate::Again | Fate::Parked) => self.retry(passengers, failure, fate == Fate::Parked, now),
+            Fate::Dropped => {
+                events::EventDropped { item: &item(passengers.lane), why: &failure.why, attempts }.emit(telemetry);
+                self.settle(passengers.lane, End::Dropped, now);
+                self.lanes.put_back(passengers.lane, now);
+            }
+            Fate::DeadLetter => {
+                events::EventDeadLettered { item: &item(passengers.lane), why: &failure.why, attempts }.emit(telemetry);
+                let was_parked = self.lanes.divert(passengers.lane, now);
+                telemetry.metrics().parked.sub(i64::from(was_parked));
+                if let Some(parcel) = self.lanes.first_mut(passengers.lane) {
+                    parcel.letter = Some(Box::new(DeadLetter::after(answer)));
+                }
+            }
+        }
+    }
+
+    fn retry(&mut self, passengers: &Passengers, failure: &Failure, parked: bool, now: Instant) {
+        let (lane, failures) = (passengers.lane, passengers.failures + 1);
+        let backoff = self.settings.policy.backoff;
+        let pause = if parked { backoff.max() } else { backoff.pause(failures, fastrand::f64()) };
+        let due = now + pause.max(failure.asked.unwrap_or_default());
+        let is_news = self.lanes.retry(lane, due, parked, now);
+        if let Some(parcel) = self.lanes.first(lane).filter(|_| is_news) {
+            let telemetry = parcel.account.telemetry();
+            telemetry.metrics().parked.inc();
+            events::ItemParked { item: &item(lane), why: &failure.why, failures }.emit(telemetry);
+        }
+    }
+
+    /// The dead-letter sink did not take an event: only a success settles it.
+    fn letter_failed(&mut self, done: &Done, failure: &Failure, now: Instant) {
+        let passengers = &done.departure.first;
+        if let Some(parcel) = self.lanes.first(passengers.lane) {
+            let telemetry = parcel.account.telemetry();
+            telemetry.sink_refused(&format!("the dead-letter sink: {}", failure.why));
+            events::DeadLetterSinkFailing { why: &failure.why }.emit(telemetry);
+        }
+        let slow = self.settings.policy.backoff.is_at_its_slowest(passengers.failures + 1);
+        self.retry(passengers, failure, slow || failure.verdict == Verdict::EventFault, now);
+    }
+
+    fn sink_failed(&mut self, attempt: Attempt, failure: &Failure, now: Instant) {
+        if self.health.failed(attempt, failure.asked, now, fastrand::f64()) == Change::WentDown {
+            events::SinkFailing { why: &failure.why }.emit();
+        }
+    }
+
+    fn sink_is_up(&mut self, now: Instant) {
+        if let Change::CameUp(after) = self.health.answered(now) {
+            events::SinkRecovered { after }.emit();
+            self.lanes.end_all_pauses(now);
+        }
+    }
+
+    fn pause_for(&self, asked: RetryAfter) -> Duration {
+        let pause = match asked {
+            RetryAfter::Delay(pause) => pause,
+            RetryAfter::At(moment) => moment.duration_since(SystemTime::now()).unwrap_or_default(),
+        };
+        pause.min(self.settings.policy.backoff.max())
+    }
+}
+
+fn texts(names: &[String; 3]) -> [&str; 3] {
+    [&names[0], &names[1], &names[2]]
+}
