@@ -3,6 +3,7 @@
 //! Contract: every task is owned here and awaited. The end begins at the top and goes down: reading stops, requests under
 //! way get their answers, positions are stored once more, the port closes. It never takes longer than the configured time.
 
+mod legacy;
 mod status;
 mod table;
 
@@ -76,6 +77,10 @@ pub enum StartError {
 /// When it cannot start: see [`StartError`].
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), StartError> {
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), option_env!("VCS_REF").unwrap_or("unknown"))?;
+    let metrics = match legacy::settings(&config) {
+        Some(settings) => metrics.with_legacy(settings)?,
+        None => metrics,
+    };
     announce(&config);
     let ports = Ports::open(&config.process).await?;
     let dispatcher = Dispatcher::new(open_sinks(&config)?, delivery_settings(&config));

@@ -42,7 +42,7 @@ pub use help::{help, markdown};
 pub use identity::Identity;
 pub use log::{Log, LogFormat};
 pub use mistakes::{Held, Mistake, Mistakes};
-pub use process::Process;
+pub use process::{LegacyMetrics, Process};
 pub use sink::Sink;
 pub use source::{CheckpointStore, OnDataLoss, Pace, Source, StartPosition};
 pub use table_ref::{InvalidTableRef, TableRef};

@@ -6,6 +6,7 @@
 use super::delivery::{DeliveryOrder, OnUndeliverable};
 use super::event::{EventData, EventMode, EventProfile};
 use super::log::LogFormat;
+use super::process::LegacyMetrics;
 use super::source::OnDataLoss;
 use super::variable::{Fallback, Group, Takes, Variable, variables};
 
@@ -201,6 +202,13 @@ variables! {
         group: Group::Process,
         takes: Takes::Phrase("an IP address and port, such as `0.0.0.0:9090` or `:9090`"),
         meaning: "Where metrics are served besides `HTTP_ADDRESS`; nothing else is served there.",
+    }
+    LEGACY_METRICS as legacy_metrics {
+        group: Group::Process,
+        fallback: Fallback::Else { value: "off", rule: "`on` with the variables of TriggerMesh, else `off`" },
+        takes: Takes::OneOf(LegacyMetrics::NAMES),
+        meaning: "Whether `<K_COMPONENT>_event_count` and `<K_COMPONENT>_retry_event_count` are counted as in Knative's \
+            adapters.",
     }
 
     LOG_FORMAT as log_format {

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
-use dynamodb_streams_adapter::config::{Config, EventProfile, Held, StartPosition, VARIABLES, Warning};
+use dynamodb_streams_adapter::config::{Config, EventProfile, Held, LegacyMetrics, StartPosition, VARIABLES, Warning};
 
 use crate::support::{exactly, facts, os};
 
@@ -95,6 +95,7 @@ fn what_the_controllers_set_is_enough_and_without_a_warning() {
     assert_eq!(config.aws.overrides.region.as_deref(), Some("eu-west-1"));
     assert_eq!((&config.aws.overrides.endpoint_url, &config.aws.overrides.credentials), (&None, &None));
     assert_eq!(config.process.metrics_address, None);
+    assert_eq!(config.process.legacy_metrics, LegacyMetrics::Off);
     assert_eq!(config.warnings, []);
 
     let config = read(&triggermesh(&[("METRICS_PROMETHEUS_HOST", "127.0.0.1")]));
@@ -104,6 +105,7 @@ fn what_the_controllers_set_is_enough_and_without_a_warning() {
     assert_eq!(config.source.tables[0].region(), Some("eu-west-1"));
     assert_eq!(config.event.profile, EventProfile::Triggermesh);
     assert_eq!(config.process.metrics_address, Some("0.0.0.0:9092".parse().expect("an address")));
+    assert_eq!(config.process.legacy_metrics, LegacyMetrics::On);
     assert_eq!(config.delivery.timeout, Duration::from_secs(30));
     assert_eq!(config.log.filter, "warn");
     assert_eq!(config.warnings, []);
@@ -225,8 +227,13 @@ fn our_own_variables_win() {
     assert_eq!(config.event.profile, EventProfile::Aws);
 
     let other = ARN.replace("orders", "invoices");
-    let config =
-        read(&triggermesh(&[("TABLE", &other), ("METRICS_ADDRESS", "127.0.0.1:9999"), ("EVENT_PROFILE", "aws")]));
+    let config = read(&triggermesh(&[
+        ("TABLE", &other),
+        ("METRICS_ADDRESS", "127.0.0.1:9999"),
+        ("EVENT_PROFILE", "aws"),
+        ("LEGACY_METRICS", "off"),
+    ]));
+    assert_eq!(config.process.legacy_metrics, LegacyMetrics::Off);
     assert_eq!(config.source.tables[0].as_str(), other);
     assert_eq!(config.process.metrics_address, Some("127.0.0.1:9999".parse().expect("an address")));
     assert_eq!(config.event.profile, EventProfile::Aws);
@@ -302,4 +309,6 @@ fn certificates_and_tokens_are_looked_for_where_the_controller_puts_them() {
     assert_eq!(translated.warnings, []);
     let default = read(&camel(&[]));
     assert_eq!(translated == default, ours.is_empty(), "what the controller says does not arrive");
+    let unwanted = [("CAMEL_KNATIVE_CLIENT_OIDC_TOKEN_PATH", "file:///other-oidc/token")];
+    assert_eq!(read(&camel(&unwanted)), default, "a token that was not switched on is not sent");
 }

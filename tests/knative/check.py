@@ -270,6 +270,12 @@ def triggermesh(sink):
         assert adapter.ports()[1:] == [int(environment["METRICS_PROMETHEUS_PORT"])], adapter.ports()
         status, metrics = adapter.get("/metrics", port=1)
         assert status == 200 and 'events_delivered_total{table="Triggermesh"} 1' in metrics, (status, metrics)
+        labels = (
+            f'event_source="{environment["ARN"]}",event_type="com.amazon.dynamodb.stream_record",name="orders",'
+            'namespace_name="shop",resource_group="awsdynamodbsources.sources.triggermesh.io",response_code="202",'
+            'response_code_class="2xx",response_error="",response_timeout=""'
+        )
+        assert f"awsdynamodbsource_event_count{{{labels}}} 1\n" in metrics, metrics
         assert adapter.get("/health", port=1)[0] == 404
         adapter.terminate()
 

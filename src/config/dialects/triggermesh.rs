@@ -49,6 +49,7 @@ pub(super) fn translate(translator: &mut Translator<'_>) {
     metrics(translator);
     tracing(translator);
     translator.default(&variables::EVENT_PROFILE, "triggermesh");
+    translator.default(&variables::LEGACY_METRICS, "on");
 }
 
 fn metrics_address(translator: &mut Translator<'_>) {

@@ -52,15 +52,6 @@ pub struct TableLegacy {
     event_source: String,
 }
 
-/// What came of an attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// An HTTP status.
-    Status(u16),
-    /// None, for this reason in one word; `timeout` is one of them.
-    Fault(&'static str),
-}
-
 impl Legacy {
     pub(super) fn new(registry: &Registry, settings: LegacySettings) -> prometheus::Result<Self> {
         let prefix = sanitized(&settings.component);
@@ -84,17 +75,21 @@ impl Legacy {
 }
 
 impl TableLegacy {
-    /// Counts an attempt; `first` is whether it was its event's first.
-    pub fn attempted(&self, first: bool, outcome: Outcome) {
-        let (code, class, error, timeout) = match outcome {
-            Outcome::Status(status) => (status.to_string(), format!("{}xx", status / 100), "", ""),
-            Outcome::Fault(fault) => (String::new(), String::new(), fault, if fault == "timeout" { "true" } else { "false" }),
+    /// Counts an attempt for so many events: `code` is a status, or a fault in one word such as `timeout`; `first` is
+    /// whether they were tried for the first time.
+    pub fn attempted(&self, events: usize, first: bool, code: &str) {
+        let is_status = code.bytes().all(|byte| byte.is_ascii_digit());
+        let class = format!("{}xx", code.get(..1).unwrap_or_default());
+        let (code, class, error, timeout) = match (is_status, code) {
+            (true, _) => (code, class.as_str(), "", ""),
+            (false, "timeout") => ("", "", code, "true"),
+            (false, _) => ("", "", code, "false"),
         };
         let LegacySettings { name, namespace, resource_group, event_type, .. } = &self.legacy.settings;
         let labels: [&str; 9] =
-            [&self.event_source, event_type, name, namespace, resource_group, &code, &class, error, timeout];
+            [&self.event_source, event_type, name, namespace, resource_group, code, class, error, timeout];
         let counter = if first { &self.legacy.events } else { &self.legacy.retries };
-        counter.with_label_values(&labels).inc();
+        counter.with_label_values(&labels).inc_by(events as u64);
     }
 }
 
@@ -132,10 +127,10 @@ mod tests {
     fn an_event_is_counted_once_and_its_repetitions_apart() {
         let registry = Registry::new();
         let table = Legacy::new(&registry, settings()).unwrap().table("Orders");
-        table.attempted(true, Outcome::Status(503));
-        table.attempted(false, Outcome::Fault("timeout"));
-        table.attempted(false, Outcome::Fault("reset"));
-        table.attempted(false, Outcome::Status(202));
+        table.attempted(1, true, "503");
+        table.attempted(1, false, "timeout");
+        table.attempted(1, false, "reset");
+        table.attempted(1, false, "202");
         let text = shown(&registry);
         let fixed = "event_source=\"arn:aws:dynamodb:eu-west-1:1:table/Orders\",\
                      event_type=\"com.amazon.dynamodb.stream_record\",name=\"orders\",namespace_name=\"shop\",\
@@ -163,7 +158,7 @@ mod tests {
         for (component, name) in [("my.source-1", "my_source_1"), ("1st", "key_1st"), ("", "adapter")] {
             let registry = Registry::new();
             let settings = LegacySettings { component: component.into(), ..settings() };
-            Legacy::new(&registry, settings).unwrap().table("other").attempted(true, Outcome::Status(200));
+            Legacy::new(&registry, settings).unwrap().table("other").attempted(1, true, "200");
             let text = shown(&registry);
             assert!(text.contains(&format!("\n{name}_event_count{{event_source=\"other\"")), "{component}: {text}");
         }
