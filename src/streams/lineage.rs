@@ -3,8 +3,8 @@
 //! Contract:
 //! - A shard is handed out by [`Lineage::take_ready`] at most once, and never again after it was read or restored as
 //!   read.
-//! - It is handed out only when its parent was read to the end, or when it has none, or when a listing that began no
-//!   later than the shard was first seen has finished without showing the parent: that one was trimmed.
+//! - It is handed out only when its parent was read to the end, or when it has none, or when two whole listings since
+//!   the shard was first seen have lacked the parent: that one was trimmed. One listing may leave a shard out.
 //! - Listings may be partial, repeated, out of order and contradictory. What was once listed is never unlearned, so a
 //!   half-finished or empty listing changes nothing.
 
@@ -106,14 +106,25 @@ impl Lineage {
         self.completed > 0
     }
 
+    /// Whether a shard waits for another listing to lack its parent.
+    pub fn is_in_doubt(&self) -> bool {
+        let unknown = |shard: &Shard| shard.parent.as_ref().is_some_and(|parent| !self.shards.contains_key(parent));
+        self.shards.values().any(|shard| shard.stage == Stage::Waiting && unknown(shard) && !self.may_be_read(shard))
+    }
+
+    /// All shards that wait, whatever is known of their parents: for a start at the stream's newest records.
+    pub fn take_leaves(&mut self) -> Vec<Ready> {
+        self.take(|_, shard| shard.stage == Stage::Waiting)
+    }
+
     /// The shards that may be read now; each is returned once and then counts as being read.
     pub fn take_ready(&mut self) -> Vec<Ready> {
-        let ready: Vec<ShardId> = self
-            .shards
-            .iter()
-            .filter(|(_, shard)| shard.stage == Stage::Waiting && self.may_be_read(shard))
-            .map(|(id, _)| id.clone())
-            .collect();
+        self.take(|lineage, shard| shard.stage == Stage::Waiting && lineage.may_be_read(shard))
+    }
+
+    fn take(&mut self, which: impl Fn(&Self, &Shard) -> bool) -> Vec<Ready> {
+        let ready: Vec<ShardId> =
+            self.shards.iter().filter(|(_, shard)| which(self, shard)).map(|(id, _)| id.clone()).collect();
         for id in &ready {
             self.set_stage(id, Stage::Reading);
         }
@@ -195,7 +206,7 @@ impl Lineage {
         let Some(parent) = &shard.parent else { return true };
         match self.shards.get(parent) {
             Some(parent) => parent.stage == Stage::Read,
-            None => self.completed >= shard.seen,
+            None => self.completed > shard.seen,
         }
     }
 

@@ -283,6 +283,9 @@ impl StreamReader {
         if first {
             self.first_listing().await?;
         }
+        if self.lineage.is_in_doubt() {
+            self.discovery.hurry(Instant::now());
+        }
         for (id, position) in std::mem::take(&mut self.vanished) {
             self.shard_is_gone(&id, position).await?;
         }
@@ -295,7 +298,7 @@ impl StreamReader {
             for parent in self.lineage.skip_parents() {
                 self.skip(parent, now).await?;
             }
-            for leaf in self.lineage.take_ready() {
+            for leaf in self.lineage.take_leaves() {
                 self.open_latest(leaf).await?;
             }
         }

@@ -8,5 +8,7 @@ mod support;
 
 mod delivery;
 mod lifecycle;
+mod modes;
 mod outage;
 mod shards;
+mod undeliverable;

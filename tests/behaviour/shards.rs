@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::support::adapter::Plan;
 use crate::support::aws::{Children, FakeAws, LastPage, Trouble};
 use crate::support::oracle::{self, assert_complete_and_in_order};
-use crate::support::sink::TestSink;
+use crate::support::sink::{Reaction, TestSink};
 use crate::support::wait_for;
 
 async fn roll_over_under_load(aws: &FakeAws, sink: &TestSink) -> Vec<(String, String)> {
@@ -300,6 +300,66 @@ async fn one_malformed_record_is_a_gap_and_its_neighbours_arrive() {
     wait_for("the neighbours and the gap", || sink.distinct() == 11).await;
     assert_complete_and_in_order(&aws.script().writes, &sink.received(), &[]);
     assert_eq!(adapter.metric("data_loss_total", &[("reason", "undecodable")]).await, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gap_is_told_before_everything_that_follows_it_in_its_lineage() {
+    let (aws, sink) = (FakeAws::with_table("orders", 1).await, TestSink::start().await);
+    aws.write("orders", 5, 2);
+    let malformed = r#"{"eventID":"broken","eventName":"INSERT","dynamodb":{"Keys":7,"SequenceNumber":"$SEQUENCE"}}"#;
+    aws.script().write_malformed("orders", malformed);
+    aws.write("orders", 5, 2);
+    let parent = aws.script().open_shards("orders")[0].clone();
+    let child = aws.script().roll_over("orders", &parent);
+    aws.write("orders", 5, 2);
+    aws.script().write_malformed("orders", malformed);
+    aws.script().split("orders", &child);
+    aws.write("orders", 5, 2);
+    sink.react(|event| match event.kind.ends_with(".gap") {
+        true => Reaction::After(Duration::from_millis(100), Box::new(Reaction::Status(202))),
+        false => Reaction::Status(202),
+    });
+    let _adapter = Plan::new(&aws, &sink, "orders").start_ready().await;
+    wait_for("all events and both gaps", || sink.distinct() == 42).await;
+    let (received, writes) = (sink.received(), aws.script().writes.clone());
+    assert_complete_and_in_order(&writes, &received, &[]);
+    let gaps: Vec<_> = received.iter().filter(|event| event.kind.ends_with(".gap")).collect();
+    assert_eq!(gaps.len(), 2);
+    for (gap, behind) in gaps.iter().zip([20, 30]) {
+        let told = gap.accepted().unwrap();
+        for write in &writes[behind..] {
+            let event = received.iter().find(|event| event.id == write.event_id).unwrap();
+            assert!(event.arrived > told, "{} came before the gap that lies before it", write.sequence);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gap_that_the_sink_refuses_holds_nobody() {
+    let (aws, sink) = (FakeAws::with_table("orders", 1).await, TestSink::start().await);
+    aws.write("orders", 5, 1);
+    let malformed = r#"{"eventID":"broken","eventName":"INSERT","dynamodb":{"Keys":7,"SequenceNumber":"$SEQUENCE"}}"#;
+    aws.script().write_malformed("orders", malformed);
+    aws.write("orders", 5, 1);
+    sink.react(|event| Reaction::Status(if event.kind.ends_with(".gap") { 400 } else { 202 }));
+    let adapter = Plan::new(&aws, &sink, "orders").start_ready().await;
+    wait_for("all events", || sink.distinct() == 10).await;
+    wait_for("the gap to be shown as parked", || adapter.logged_code("DSA-ITEM-PARKED").len() == 1).await;
+    sink.behave();
+    wait_for("the gap", || sink.distinct() == 11).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shard_that_one_listing_leaves_out_is_read_before_its_child() {
+    let (aws, sink) = (FakeAws::with_table("orders", 1).await, TestSink::start().await);
+    aws.write("orders", 5, 4);
+    let parent = aws.script().open_shards("orders")[0].clone();
+    aws.script().roll_over("orders", &parent);
+    aws.write("orders", 5, 4);
+    aws.script().shard("orders", &parent).hidden = 1;
+    let _adapter = Plan::new(&aws, &sink, "orders").start_ready().await;
+    wait_for("all events", || sink.distinct() == 40).await;
+    assert_complete_and_in_order(&aws.script().writes, &sink.received(), &[]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinHandle;
 
@@ -21,6 +21,12 @@ use super::body::CutBody;
 pub enum Reaction {
     /// Answers with this status.
     Status(u16),
+    /// Answers with this status and body.
+    Body(u16, String),
+    /// Answers with this status and the beginning of a body, and cuts the connection.
+    Cut(u16, String),
+    /// Answers 200 and names these events of the batch, by id or sequence number, as failed.
+    Failures(Vec<String>),
     /// Answers with this status and header.
     With(u16, &'static str, String),
     /// Waits first.
@@ -50,6 +56,12 @@ pub struct Received {
     pub answered: Option<(Instant, u16)>,
     /// How often this event had come before.
     pub earlier: usize,
+    /// The number of the request that brought it.
+    pub request: usize,
+    /// An earlier event of its item in the same request was not taken, so that this one counts as not sent.
+    pub void: bool,
+    /// The request's content type.
+    pub content_type: String,
 }
 
 impl Received {
@@ -58,10 +70,12 @@ impl Received {
     }
 }
 
-type Script = Box<dyn FnMut(&Received) -> Reaction + Send>;
+/// Decides by all events of a request.
+type Script = Box<dyn FnMut(&[Received]) -> Reaction + Send>;
 
 struct State {
     script: Script,
+    requests: usize,
     received: Vec<Received>,
     seen: BTreeMap<String, usize>,
     acknowledged: BTreeSet<String>,
@@ -87,6 +101,7 @@ impl TestSink {
         let address = listener.local_addr().unwrap();
         let state = Arc::new(Mutex::new(State {
             script: Box::new(|_| Reaction::Status(202)),
+            requests: 0,
             received: Vec::new(),
             seen: BTreeMap::new(),
             acknowledged: BTreeSet::new(),
@@ -104,8 +119,13 @@ impl TestSink {
         format!("http://{}/events", self.address)
     }
 
-    /// From now on the sink reacts so.
-    pub fn react(&self, script: impl FnMut(&Received) -> Reaction + Send + 'static) {
+    /// From now on the sink reacts so to the first event of each request.
+    pub fn react(&self, mut script: impl FnMut(&Received) -> Reaction + Send + 'static) {
+        self.react_to_all(move |events| script(&events[0]));
+    }
+
+    /// From now on the sink reacts so to requests.
+    pub fn react_to_all(&self, script: impl FnMut(&[Received]) -> Reaction + Send + 'static) {
         self.state().script = Box::new(script);
     }
 
@@ -232,7 +252,7 @@ impl Drop for UnderWay {
 async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<Response<CutBody>, std::io::Error> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
-    let (index, reaction, _under_way) = {
+    let (range, reaction, _under_way) = {
         let mut guard = state.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((requests, bytes)) = &mut guard.counted {
             *requests += 1;
@@ -240,27 +260,49 @@ async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<
             return Ok(Response::builder().status(202).body(CutBody::new("", 0)).unwrap());
         }
         guard.under_way += 1;
+        guard.requests += 1;
         guard.most_under_way = guard.most_under_way.max(guard.under_way);
-        let mut received = read(&head, &body);
-        let seen = guard.seen.entry(received.id.clone()).or_default();
-        received.earlier = *seen;
-        *seen += 1;
-        let reaction = (guard.script)(&received);
-        guard.received.push(received);
-        (guard.received.len() - 1, reaction, UnderWay(state.clone()))
-    };
-    react(reaction, |status| {
-        let mut guard = state.lock().unwrap_or_else(PoisonError::into_inner);
-        guard.received[index].answered = Some((Instant::now(), status));
-        if (200..300).contains(&status) {
-            let id = guard.received[index].id.clone();
-            guard.acknowledged.insert(id);
+        let mut events = read(&head, &body);
+        for received in &mut events {
+            received.request = guard.requests;
+            let seen = guard.seen.entry(received.id.clone()).or_default();
+            received.earlier = *seen;
+            *seen += 1;
         }
+        let reaction = (guard.script)(&events);
+        let first = guard.received.len();
+        guard.received.extend(events);
+        (first..guard.received.len(), reaction, UnderWay(state.clone()))
+    };
+    mark_followers(&mut state.lock().unwrap_or_else(PoisonError::into_inner).received[range.clone()]);
+    react(reaction, |status, failed| {
+        let mut guard = state.lock().unwrap_or_else(PoisonError::into_inner);
+        let events = &mut guard.received[range.clone()];
+        for event in events.iter_mut().filter(|event| !event.is_called_one_of(failed)) {
+            event.answered = Some((Instant::now(), status));
+        }
+        mark_followers(events);
+        let taken: Vec<String> =
+            events.iter().filter(|event| event.accepted().is_some()).map(|event| event.id.clone()).collect();
+        guard.acknowledged.extend(taken);
     })
     .await
 }
 
-async fn react(reaction: Reaction, answered: impl Fn(u16)) -> Result<Response<CutBody>, std::io::Error> {
+/// An event behind one of its item that was not taken counts as not sent.
+fn mark_followers(events: &mut [Received]) {
+    let mut broken = BTreeSet::new();
+    for event in events {
+        event.void = broken.contains(&event.item);
+        if event.void {
+            event.answered = None;
+        } else if event.accepted().is_none() {
+            broken.insert(event.item.clone());
+        }
+    }
+}
+
+async fn react(reaction: Reaction, answered: impl Fn(u16, &[String])) -> Result<Response<CutBody>, std::io::Error> {
     let mut reaction = reaction;
     while let Reaction::After(pause, next) = reaction {
         tokio::time::sleep(pause).await;
@@ -270,40 +312,83 @@ async fn react(reaction: Reaction, answered: impl Fn(u16)) -> Result<Response<Cu
     let (response, status) = match reaction {
         Reaction::Status(status) => (respond(status).body(CutBody::new("", 0)), status),
         Reaction::With(status, name, value) => (respond(status).header(name, value).body(CutBody::new("", 0)), status),
+        Reaction::Body(status, body) => (respond(status).body(CutBody::new(body, 0)), status),
+        Reaction::Cut(status, body) => (respond(status).body(CutBody::new(body, 10_000)), status),
+        Reaction::Failures(names) => {
+            let failures: Vec<Value> = names.iter().map(|name| json!({"itemIdentifier": name})).collect();
+            let body = json!({"batchItemFailures": failures}).to_string();
+            answered(200, &names);
+            return Ok(respond(200).body(CutBody::new(body, 0)).unwrap());
+        }
         Reaction::AcknowledgeAndDrop => (respond(200).body(CutBody::new("cut", 1000)), 200),
         Reaction::Hang => std::future::pending().await,
         Reaction::Reset | Reaction::After(..) => return Err(std::io::ErrorKind::ConnectionReset.into()),
     };
-    answered(status);
+    answered(status, &[]);
     Ok(response.unwrap())
 }
 
-fn read(head: &hyper::http::request::Parts, body: &[u8]) -> Received {
-    let attributes: BTreeMap<String, String> = head
-        .headers
-        .iter()
-        .filter_map(|(name, value)| {
-            Some((name.as_str().strip_prefix("ce-")?.to_owned(), decoded(value.to_str().unwrap())))
-        })
-        .collect();
-    let data: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
-    let change = &data["dynamodb"];
-    let version = |image: &str| change[image]["version"]["N"].as_str().and_then(|text| text.parse::<u64>().ok());
-    let version = match data["eventName"].as_str() {
-        Some("REMOVE") => version("OldImage").map(|old| old + 1),
-        _ => version("NewImage"),
-    };
-    Received {
-        id: attributes.get("id").cloned().unwrap_or_default(),
-        kind: attributes.get("type").cloned().unwrap_or_default(),
-        item: change["Keys"]["id"]["S"].as_str().unwrap_or_default().to_owned(),
-        version: version.unwrap_or_default(),
-        attributes,
-        data,
-        path: head.uri.path().to_owned(),
-        arrived: Instant::now(),
-        answered: None,
-        earlier: 0,
+/// The events of a request in any mode.
+fn read(head: &hyper::http::request::Parts, body: &[u8]) -> Vec<Received> {
+    let content_type = head.headers.get("content-type").map(|value| value.to_str().unwrap()).unwrap_or_default();
+    let json = || serde_json::from_slice::<Value>(body).unwrap_or(Value::Null);
+    let path = head.uri.path();
+    match content_type {
+        "application/cloudevents+json" => vec![read_structured(json(), path, content_type)],
+        "application/cloudevents-batch+json" => {
+            let Value::Array(events) = json() else { panic!("a batch that is no list") };
+            events.into_iter().map(|event| read_structured(event, path, content_type)).collect()
+        }
+        _ => {
+            let header = |name: &str, value: &hyper::header::HeaderValue| {
+                Some((name.strip_prefix("ce-")?.to_owned(), decoded(value.to_str().unwrap())))
+            };
+            let attributes = head.headers.iter().filter_map(|(name, value)| header(name.as_str(), value)).collect();
+            vec![Received::new(attributes, json(), path, content_type)]
+        }
+    }
+}
+
+fn read_structured(event: Value, path: &str, content_type: &str) -> Received {
+    let Value::Object(mut members) = event else { panic!("an event that is no object") };
+    let data = members.remove("data").unwrap_or(Value::Null);
+    let text = |value: Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    Received::new(members.into_iter().map(|(name, value)| (name, text(value))).collect(), data, path, content_type)
+}
+
+impl Received {
+    fn new(attributes: BTreeMap<String, String>, data: Value, path: &str, content_type: &str) -> Self {
+        let change = &data["dynamodb"];
+        let version = |image: &str| change[image]["version"]["N"].as_str().and_then(|text| text.parse::<u64>().ok());
+        let version = match data["eventName"].as_str() {
+            Some("REMOVE") => version("OldImage").map(|old| old + 1),
+            _ => version("NewImage"),
+        };
+        Self {
+            id: attributes.get("id").cloned().unwrap_or_default(),
+            kind: attributes.get("type").cloned().unwrap_or_default(),
+            item: change["Keys"]["id"]["S"].as_str().unwrap_or_default().to_owned(),
+            version: version.unwrap_or_default(),
+            attributes,
+            data,
+            path: path.to_owned(),
+            arrived: Instant::now(),
+            answered: None,
+            earlier: 0,
+            request: 0,
+            void: false,
+            content_type: content_type.to_owned(),
+        }
+    }
+
+    /// The record's sequence number as AWS writes it.
+    pub fn sequence(&self) -> &str {
+        self.data["dynamodb"]["SequenceNumber"].as_str().unwrap_or_default()
+    }
+
+    fn is_called_one_of(&self, names: &[String]) -> bool {
+        let padded = self.attributes.get("sequence").map_or("", String::as_str);
+        names.iter().any(|name| *name == self.id || name == self.sequence() || name == padded)
     }
 }
 

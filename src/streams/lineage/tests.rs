@@ -46,11 +46,30 @@ fn a_child_on_an_earlier_page_waits_in_later_listings_too() {
 }
 
 #[test]
-fn a_shard_whose_parent_was_trimmed_is_read_once_a_whole_listing_lacks_the_parent() {
+fn a_shard_whose_parent_was_trimmed_is_read_once_two_whole_listings_lack_the_parent() {
     let mut lineage = Lineage::new();
     lineage.learn("child", Some("trimmed"));
     lineage.complete_pass();
+    assert_eq!(ids(lineage.take_ready()), set(&[]), "one listing may leave a shard out");
+    assert!(lineage.is_in_doubt());
+    lineage.complete_pass();
+    assert!(!lineage.is_in_doubt());
     assert_eq!(lineage.take_ready(), vec![Ready { id: "child".into(), parent: None }]);
+}
+
+#[test]
+fn a_parent_that_one_listing_left_out_is_read_before_its_child() {
+    let mut lineage = Lineage::new();
+    lineage.learn("child", Some("parent"));
+    lineage.complete_pass();
+    assert_eq!(ids(lineage.take_ready()), set(&[]));
+    lineage.learn("child", Some("parent"));
+    lineage.learn("parent", None);
+    lineage.complete_pass();
+    assert_eq!(ids(lineage.take_ready()), set(&["parent"]));
+    assert!(!lineage.is_in_doubt(), "nobody waits for a listing any more");
+    lineage.read_to_end("parent");
+    assert_eq!(ids(lineage.take_ready()), set(&["child"]));
 }
 
 #[test]
@@ -96,7 +115,8 @@ fn a_start_at_the_newest_records_skips_every_shard_with_a_child() {
     lineage.learn("lone", None);
     lineage.complete_pass();
     assert_eq!(ids(lineage.skip_parents()), set(&["old"]));
-    assert_eq!(ids(lineage.take_ready()), set(&["leaf", "lone"]));
+    assert_eq!(ids(lineage.take_leaves()), set(&["leaf", "lone"]));
+    assert_eq!(ids(lineage.take_leaves()), set(&[]));
 }
 
 #[test]

@@ -1,0 +1,231 @@
+"""Renders every kustomization and everything that a reader may put together of them, and checks what comes out.
+
+`check.py` takes no arguments; `tests/manifests/run` calls it. `breaks.py` proves that each check can fail.
+"""
+
+import pathlib
+import queue
+import re
+import sys
+import tempfile
+
+import breaks
+import environment
+import iam
+import patches
+import process
+import references
+import restricted
+import schemas
+import start
+import texts
+from objects import CONTAINER, adapters, named, pods
+from render import RenderError, parse, render, render_together
+from report import Ignored, Report
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+
+# Components, and the overlays that they are for; what is not here is for the first.
+ON = {
+    "irsa": ["deployment", "sinkbinding", "containersource", "sidecar", "native-sidecar"],
+    "pod-identity": ["deployment", "sinkbinding", "containersource", "sidecar", "native-sidecar"],
+    "credentials-secret": ["deployment", "sinkbinding", "containersource", "sidecar", "native-sidecar"],
+    "assume-role": ["deployment", "sinkbinding", "containersource", "sidecar", "native-sidecar"],
+    "dead-letter": ["deployment", "sinkbinding", "containersource", "sidecar", "native-sidecar"],
+    "private-ca": ["deployment", "sidecar", "native-sidecar"],
+    "private-ca-variable": ["deployment", "sidecar", "native-sidecar"],
+    "oidc-token": ["deployment", "sidecar", "native-sidecar"],
+    "service-monitor": ["deployment", "sinkbinding"],
+    "pod-monitor": ["deployment", "sinkbinding", "containersource", "sidecar", "native-sidecar"],
+    "network-policy": ["deployment", "sinkbinding", "containersource"],
+    "keda-consumer": ["deployment", "sinkbinding", "containersource", "sidecar", "native-sidecar"],
+}
+# Components that are parts of overlays and rendered there.
+PARTS = {"image", "positions-volume", "sidecar", "native-sidecar"}
+# What a controller adds to a container before it starts.
+BY_KNATIVE = {"K_SINK": "http://broker-ingress.knative-eventing.svc/default/default", "K_CE_OVERRIDES": ""}
+# Starts that a build without the named feature refuses, and the words with which it says that it lacks the feature. Any
+# other refusal fails; where the build has the feature, the start counts.
+MAY_REFUSE = {
+    "dead-letter": ("DEAD_LETTER_SINK.*not in this version", "this build has no dead-letter sink"),
+    "private-ca-variable": ("K_CA_CERTS.*not in this version", "this build does not read K_CA_CERTS"),
+    "replace/integration-source/source": ("TABLE is not set", "this build does not know IntegrationSource's variables"),
+    "replace/triggermesh/source": ("TABLE is not set", "this build does not know AWSDynamoDBSource's variables"),
+}
+
+
+def cases(root):
+    """Names and renderers of everything that is checked."""
+    for name, kustomization in texts.kustomizations(root):
+        if kustomization["kind"] == "Kustomization":
+            yield f"manifests/{name}", name, (lambda name=name: render(root / name))
+        elif name.removeprefix("components/") not in PARTS:
+            component = name.removeprefix("components/")
+            for overlay in ON.get(component, ["deployment"]):
+                yield (f"manifests/overlays/{overlay} with {name}", component,
+                       lambda overlay=overlay, component=component:
+                       render_together(root, f"overlays/{overlay}", [component]))
+    everything = ["irsa", "assume-role", "private-ca", "oidc-token", "service-monitor", "keda-consumer", "network-policy"]
+    yield "everything on one Deployment", "", lambda: render_together(root, "overlays/deployment", everything)
+    for overlay in ("deployment", "sinkbinding", "containersource", "sidecar", "native-sidecar"):
+        yield f"a second manifests/overlays/{overlay}", "", lambda overlay=overlay: render_second(root, overlay)
+
+
+    for directory, text in texts.examples((REPOSITORY / "docs/deploy.md").read_text()):
+        yield f"the example {directory} in docs/deploy.md", "", lambda directory=directory, text=text: render_example(
+            root, directory, text)
+
+
+def render_example(root, directory, text):
+    """A kustomization from the documents, in its place beside the manifests; its image is the reader's own."""
+    place = root.parent / directory
+    place.mkdir(exist_ok=True)
+    (place / "kustomization.yaml").write_text(text)
+    objects = render(place)
+    for image in parse(text)[0].get("images", []):
+        for *_, container in adapters(objects):
+            own = f"{image['newName']}:{image['newTag']}"
+            container["image"] = texts.image(root) if container["image"] == own else f"{container['image']}, not {own}"
+    return objects
+
+
+def render_second(root, overlay):
+    """One more adapter in the same namespace: names and labels of its own, another table."""
+    return render_together(root, f"overlays/{overlay}", more={
+        "namePrefix": "second-",
+        "namespace": "shop",
+        "labels": [{"pairs": {"app.kubernetes.io/instance": "second"}, "includeSelectors": True}],
+        "configMapGenerator": [{
+            "name": "dynamodb-streams-adapter", "behavior": "merge", "literals": ["TABLE=Customers"],
+        }],
+    })
+
+
+class Starts:
+    """Each environment is started once."""
+
+    def __init__(self):
+        self.known = {}
+
+    def problems(self, variables, paths):
+        key = (tuple(sorted(variables.items(), key=str)), tuple(sorted(paths)))
+        if key not in self.known:
+            self.known[key] = self.start(variables, paths)
+        return self.known[key]
+
+    @staticmethod
+    def start(variables, paths):
+        try:
+            return start.problems(variables, paths)
+        except start.Refused as refused:
+            return refused
+        except queue.Empty:
+            return ["it neither listens nor ends"]
+
+
+def check_case(report, subject, short, renderer, starts, root):
+    """All checks of one rendering."""
+    try:
+        objects = renderer()
+    except RenderError as error:
+        report.check(subject, "render", [str(error)])
+        return
+    report.check(subject, "render", [] if objects else ["nothing comes out"])
+    report.check(subject, "schema", [text for item in objects for text in schemas.problems(item)])
+    report.check(subject, "references", references.problems(objects))
+    report.check(subject, "image", list(images(objects, root, short)))
+    report.check(subject, "metrics", list(unknown_metrics(objects)))
+    if list(adapters(objects)):
+        report.check(subject, "pod security", restricted.problems(objects))
+        report.check(subject, "process", process.problems(objects))
+    for variables, paths in environments(objects, short):
+        unknown, coming = environment.unknown(variables)
+        report.check(subject, "variables", [f"the program knows no variable {name}" for name in unknown])
+        for name in coming:
+            report.check(subject, "variables", Ignored(f"this build does not know {name}, {environment.COMING[name]}"))
+        if starts:
+            check_start(report, subject, short, starts.problems(variables, paths))
+
+
+def check_start(report, subject, short, result):
+    if isinstance(result, start.Refused):
+        words, lacks = MAY_REFUSE.get(short, ("(?!)", ""))
+        result = Ignored(lacks) if re.search(words, str(result)) else [f"does not start: {result}"]
+    report.check(subject, "start", result)
+
+
+def images(objects, root, short):
+    ours = texts.image(root)
+    for item, _, _, container in adapters(objects):
+        if container["image"] != ours:
+            yield f"{item['kind']} {item['metadata']['name']} runs {container['image']}, and the one place says {ours}"
+    for item, template in pods(objects):
+        for container in template["spec"].get("initContainers", []) + template["spec"].get("containers", []):
+            allowed = container["name"] == CONTAINER or container.get("image") in ("your-application", None)
+            if not allowed:
+                yield f"a second image, {container['image']}"
+    text = str(objects)
+    if texts.PLACEHOLDER in text.replace(ours, ""):
+        yield f"the placeholder {texts.PLACEHOLDER} is left"
+    if short in ("replace/integration-source/image", "replace/triggermesh/image") and ours not in text:
+        yield f"the controller is not told of {ours}"
+
+
+def unknown_metrics(objects):
+    """Queries name metrics that the program has."""
+    known = (REPOSITORY / "docs/metrics.md").read_text()
+    for name in set(re.findall(r"dynamodb_streams_adapter_(\w+)", str(objects))):
+        if f"`{name}`" not in known and f"`{re.sub('_(bucket|sum|count)$', '', name)}`" not in known:
+            yield f"there is no metric dynamodb_streams_adapter_{name}"
+
+
+def environments(objects, short):
+    """Variables of each of our containers as it starts, and the paths that are asked of it."""
+    for item, _, _, container in adapters(objects):
+        variables = environment.of_container(objects, container)
+        bound = {binding["spec"]["subject"]["name"] for binding in named(objects, "SinkBinding").values()}
+        if item["kind"] == "ContainerSource" or item["metadata"]["name"] in bound or short == "base":
+            variables = {**BY_KNATIVE, **variables}
+        paths = {container[kind]["httpGet"]["path"] for kind in container if kind.endswith("Probe")}
+        yield variables, paths | {endpoint for endpoint in scraped(objects)}
+    for source in named(objects, "IntegrationSource").values():
+        yield environment.of_integration_source(source), {"/q/health/ready", "/q/health/live", "/q/health/started"}
+    for source in named(objects, "AWSDynamoDBSource").values():
+        yield environment.of_dynamodb_source(source), {"/health"}
+
+
+def scraped(objects):
+    for kind, field in (("ServiceMonitor", "endpoints"), ("PodMonitor", "podMetricsEndpoints")):
+        for monitor in named(objects, kind).values():
+            for endpoint in monitor["spec"][field]:
+                yield endpoint["path"]
+
+
+def check_broken(report, root, wanted, with_start):
+    """The checks of one case, on manifests that were broken on purpose."""
+    whole = {"iam": lambda: iam.check(report, root, REPOSITORY), "patches": lambda: patches.check(report, root),
+             "texts": lambda: texts.check(report, root, REPOSITORY)}
+    if wanted in whole:
+        whole[wanted]()
+        return
+    name = wanted.removeprefix("components/")
+    subject, short, renderer = next(case for case in cases(root) if case[1] == name)
+    check_case(report, subject, short, renderer, Starts() if with_start else None, root)
+
+
+def main():
+    report, starts = Report(), Starts()
+    # A copy, because a reader's kustomization, which is made beside it, must not lie in the repository.
+    with tempfile.TemporaryDirectory() as directory:
+        root = breaks.copy(REPOSITORY, pathlib.Path(directory))
+        for subject, short, renderer in cases(root):
+            check_case(report, subject, short, renderer, starts, root)
+        patches.check(report, root)
+        iam.check(report, root, REPOSITORY)
+        texts.check(report, root, REPOSITORY)
+    breaks.check(report, check_broken)
+    return report.end()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

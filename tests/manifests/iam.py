@@ -1,0 +1,97 @@
+"""IAM policies: exactly what the program calls, on the resources that the call is about, and nothing else."""
+
+import json
+import re
+
+# What each file is for, as the set of its actions. `sts` actions are those of the SDK and of EKS on the program's behalf.
+READ_STREAM = {"dynamodb:DescribeStream", "dynamodb:GetShardIterator", "dynamodb:GetRecords"}
+EXPECTED = {
+    "read-table.json": READ_STREAM | {"dynamodb:DescribeTable"},
+    "read-table-by-listing.json": READ_STREAM | {"dynamodb:ListStreams"},
+    "read-one-stream.json": READ_STREAM,
+    "assume-role.json": {"sts:AssumeRole", "sts:TagSession"},
+    "cross-account-trust.json": {"sts:AssumeRole", "sts:TagSession"},
+    "irsa-trust.json": {"sts:AssumeRoleWithWebIdentity"},
+    "pod-identity-trust.json": {"sts:AssumeRole", "sts:TagSession"},
+}
+TABLE = r"arn:aws:dynamodb:[a-z0-9-]+:\d{12}:table/[A-Za-z0-9_.-]+"
+RESOURCES = {
+    "dynamodb:DescribeTable": TABLE,
+    "dynamodb:ListStreams": r"\*",
+    **dict.fromkeys(READ_STREAM, TABLE + r"/stream/(\*|[0-9T:.-]+)"),
+    **dict.fromkeys(("sts:AssumeRole", "sts:TagSession"), r"arn:aws:iam::\d{12}:role/[A-Za-z0-9_+=,.@/-]+"),
+}
+MEMBERS = {"Sid", "Effect", "Action", "Resource", "Principal", "Condition"}
+
+
+def calls_of_the_program(repository):
+    """Actions by the names of the operations that the one file with AWS calls has."""
+    source = (repository / "src/streams/client/aws.rs").read_text()
+    names = re.findall(r'const OPERATION: &str = "(\w+)"', source)
+    made = {f"dynamodb:{name}" for name in names}
+    if "AssumeRoleProvider" in (repository / "src/streams/client/connect.rs").read_text():
+        made |= {"sts:AssumeRole", "sts:TagSession"}
+    # Web identity is part of the SDK's default chain.
+    return made | {"sts:AssumeRoleWithWebIdentity"}
+
+
+def check(report, root, repository):
+    called = calls_of_the_program(repository)
+    files = sorted((root / "iam").glob("*.json"))
+    for path in files:
+        report.check(f"manifests/iam/{path.name}", "policy", list(of_file(path, called)))
+    missing = set(EXPECTED) - {path.name for path in files}
+    report.check("manifests/iam", "files", [f"{name} is gone" for name in missing])
+    granted = {action for actions in EXPECTED.values() for action in actions}
+    report.check("manifests/iam", "calls", [
+        f"the program calls {action}, and no policy grants it" for action in sorted(called - granted)
+    ])
+
+
+def of_file(path, called):
+    try:
+        policy = json.loads(path.read_text(), object_pairs_hook=once)
+    except ValueError as error:
+        yield f"not JSON: {error}"
+        return
+    if set(policy) != {"Version", "Statement"} or policy["Version"] != "2012-10-17":
+        yield "it needs the members Version (2012-10-17) and Statement, and no other"
+        return
+    actions = set()
+    for statement in policy["Statement"]:
+        yield from of_statement(statement, path.name.endswith("-trust.json"), called)
+        actions |= set(as_list(statement.get("Action", [])))
+    if path.name not in EXPECTED:
+        yield "say in tests/manifests/iam.py which actions it is for"
+    elif actions != EXPECTED[path.name]:
+        yield f"grants {sorted(actions)} where {sorted(EXPECTED[path.name])} are needed"
+
+
+def of_statement(statement, is_trust, called):
+    for member in sorted(set(statement) - MEMBERS):
+        yield f"IAM knows no member {member}"
+    if statement.get("Effect") != "Allow":
+        yield "Effect is not Allow"
+    if is_trust != ("Principal" in statement) or is_trust == ("Resource" in statement):
+        yield "a trust policy has a Principal and no Resource; any other the reverse"
+    if is_trust and statement.get("Principal") == "*":
+        yield "everybody may assume the role"
+    if is_trust and "Condition" not in statement:
+        yield "a trust policy without a condition lets others in than the one that is meant"
+    for action in as_list(statement.get("Action", [])):
+        if action not in called:
+            yield f"the program never calls {action}"
+        for resource in as_list(statement.get("Resource", [])):
+            if not re.fullmatch(RESOURCES.get(action, "(?!)"), resource):
+                yield f"{action} on {resource} is not what the call is about"
+
+
+def as_list(value):
+    return value if isinstance(value, list) else [value]
+
+
+def once(pairs):
+    names = [name for name, _ in pairs]
+    if len(names) != len(set(names)):
+        raise ValueError("a member comes twice")
+    return dict(pairs)

@@ -1,0 +1,84 @@
+"""How the pod ends, what its probes ask, and where its positions go."""
+
+import pathlib
+
+import environment
+from objects import adapters, port_names
+
+
+def problems(objects):
+    found = []
+    for item, template, field, container in adapters(objects):
+        variables = environment.of_container(objects, container)
+        rules = [ending(template, variables), probes(field, template, container, variables),
+                 one_process(item, variables), positions(template, container, variables), sidecar(field, container)]
+        found += [text for rule in rules for text in rule]
+    return found
+
+
+def ending(template, variables):
+    """The pod is killed before positions are stored if its time is shorter than the program's own."""
+    grace = template["spec"].get("terminationGracePeriodSeconds", 30)
+    needed = environment.seconds(variables.get("SHUTDOWN_TIMEOUT") or environment.default_of("SHUTDOWN_TIMEOUT"))
+    if grace <= needed:
+        yield f"terminationGracePeriodSeconds {grace} is not more than SHUTDOWN_TIMEOUT {needed:g}s: killed while it drains"
+
+
+def probes(field, template, container, variables):
+    """Which probes there are, and that each asks the port that is served."""
+    listens = (variables.get("HTTP_ADDRESS") or environment.default_of("HTTP_ADDRESS")).rpartition(":")[2]
+    for kind in ("startupProbe", "livenessProbe", "readinessProbe"):
+        asked = container.get(kind, {}).get("httpGet")
+        if asked:
+            port = port_names(template).get(asked["port"], asked["port"])
+            if str(port) != listens:
+                yield f"{kind} asks port {asked['port']}, and the adapter listens at {listens}"
+    if "livenessProbe" not in container:
+        yield "no livenessProbe: a process that cannot recover stays"
+    elif container["livenessProbe"]["httpGet"]["path"] not in ("/livez", "/healthz"):
+        yield "livenessProbe asks more than whether the process lives: it is restarted when AWS or the sink is away"
+    if "startupProbe" in container:
+        yield "a startupProbe restarts the pod for as long as AWS refuses, which repairs nothing"
+    beside = len(template["spec"]["containers"]) + (field == "initContainers") > 1
+    if beside and "readinessProbe" in container:
+        yield "a readinessProbe of a sidecar takes the application out of its Service when AWS refuses"
+    if not beside and "readinessProbe" not in container:
+        yield "no readinessProbe: nobody sees that it waits"
+
+
+def one_process(item, variables):
+    """Two processes deliver everything twice, and one file of positions has one owner; leases are in a table."""
+    if variables.get("CHECKPOINT_STORE", "").startswith("dynamodb:"):
+        return
+    if item["kind"] != "Deployment":
+        if variables.get("CHECKPOINT_STORE", "").startswith("file:"):
+            yield f"{item['kind']} starts a new pod before the old one ends, and one file of positions has one owner"
+        return
+    if item["spec"].get("replicas") != 1:
+        yield "replicas is not 1: each replica would deliver everything"
+    if item["spec"].get("strategy", {}).get("type") != "Recreate":
+        yield "strategy is not Recreate: the new pod waits for the old one's positions for ever"
+
+
+def positions(template, container, variables):
+    """The file of positions must be on a volume that outlives the pod and that the process may write."""
+    store = variables.get("CHECKPOINT_STORE", "")
+    if not store.startswith("file:"):
+        return
+    parents = {str(parent) for parent in pathlib.PurePosixPath(store.removeprefix("file:")).parents}
+    mounts = [mount for mount in container.get("volumeMounts", []) if mount["mountPath"] in parents]
+    volumes = {volume["name"]: volume for volume in template["spec"].get("volumes", [])}
+    if not mounts:
+        yield f"CHECKPOINT_STORE {store} is on no volume: the root file system is read-only"
+    for mount in mounts:
+        if mount.get("readOnly"):
+            yield f"the volume of CHECKPOINT_STORE {store} is mounted read-only"
+        if "persistentVolumeClaim" not in volumes[mount["name"]]:
+            yield f"the volume of CHECKPOINT_STORE {store} does not outlive the pod"
+    if "fsGroup" not in template["spec"].get("securityContext", {}):
+        yield "no fsGroup: most volumes cannot be written by a process that is not root"
+
+
+def sidecar(field, container):
+    if field == "initContainers" and container.get("restartPolicy") != "Always":
+        yield "an init container without restartPolicy Always never ends, and the application never starts"
