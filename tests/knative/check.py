@@ -24,6 +24,7 @@ BINARY, ENVIRONMENTS, MOTO = sys.argv[1:]
 GRACE = 5
 PATIENCE = 20
 PROBES = ["/q/health/started", "/q/health/ready", "/q/health/live"]
+KAMELET = "CAMEL_KAMELET_AWS_DDB_STREAMS_SOURCE_"
 SECRETS = {"aws.accessKey": "AKIAIOSFODNN7EXAMPLE", "aws.secretKey": "secret-of-the-test"}
 # What a service account's credentials, or the user's own, look like to the SDK.
 KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
@@ -195,7 +196,7 @@ def started(case, more):
 
 
 def table_of(case):
-    return case["environment"]["CAMEL_KAMELET_AWS_DDB_STREAMS_SOURCE_TABLE"]
+    return case["environment"][f"{KAMELET}TABLE"]
 
 
 def integration_source(case):
@@ -280,6 +281,24 @@ def triggermesh(sink):
         adapter.terminate()
 
 
+def a_start_time_covers_the_switch(case, sink):
+    """What is written while neither adapter reads comes from the new one, where the pages say how."""
+    begun = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    create("Switched")
+    write("Switched", "Switched-between")
+    time.sleep(1.1)
+    triggermesh_ = triggermesh_environment(sink, "Switched", START_POSITION=begun)
+    camel = {**case["environment"], f"{KAMELET}TABLE": "Switched", "START_POSITION": begun}
+    camel = {**camel, **HERE, **KEYS, "AWS_ENDPOINT_URL": MOTO}
+    for environment in (triggermesh_, camel):
+        Sink.received.clear()
+        with Adapter(environment) as adapter:
+            wait("what was written before is delivered", lambda: delivered("broker", "Switched-between"))
+            settled = lambda: json.loads(adapter.get("/status")[1])["tables"][0]["unsettled_events"] == 0
+            wait("nothing is under way", settled)
+            adapter.terminate()
+
+
 def a_mistake_is_told_under_its_foreign_name(sink):
     environment = triggermesh_environment(sink, "Orders", ARN="arn:aws:sqs:eu-west-1:123456789012:orders")
     ended = subprocess.run([BINARY], env=environment, capture_output=True, text=True, timeout=PATIENCE)
@@ -294,6 +313,8 @@ def main():
     cases = json.loads(subprocess.run([ENVIRONMENTS, sink, MOTO], check=True, capture_output=True, text=True).stdout)
     tests = [(f"integration source, {case['name']}", lambda case=case: integration_source(case)) for case in cases]
     tests.append(("triggermesh", lambda: triggermesh(sink)))
+    start_time = lambda: a_start_time_covers_the_switch(cases[0], sink)
+    tests.append(("a start time covers the switch", start_time))
     tests.append(("a mistake is told under its foreign name", lambda: a_mistake_is_told_under_its_foreign_name(sink)))
     wanted = os.environ.get("ONLY", "")
     failed, passed = 0, 0
