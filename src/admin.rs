@@ -4,13 +4,14 @@
 //! shows no item data and no secrets. Other paths than those here are 404, other methods than GET and HEAD 405. No client
 //! can keep others from being answered.
 
+mod page;
 mod server;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
@@ -19,6 +20,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
+
+/// What there is, for those who want no page.
+const INDEX: &str = "dynamodb-streams-adapter\n\n/livez /readyz /startupz  probes\n/metrics                  Prometheus metrics\n\
+     /status                   tables, shards, positions and lag as JSON\n\
+     /                         the same as a page for browsers\n";
 
 /// What the port shows.
 pub struct Admin {
@@ -75,9 +81,13 @@ async fn nothing_else() -> Response {
     (StatusCode::NOT_FOUND, "only /metrics is here\n").into_response()
 }
 
-async fn index() -> &'static str {
-    "dynamodb-streams-adapter\n\n/livez /readyz /startupz  probes\n/metrics                  Prometheus metrics\n\
-     /status                   tables, shards, positions and lag as JSON\n"
+/// Browsers say that they take HTML; for everybody else there is a text.
+async fn index(headers: HeaderMap) -> Response {
+    let accepted = headers.get_all(header::ACCEPT);
+    let takes_html = accepted.iter().any(|value| value.to_str().is_ok_and(|value| value.contains("text/html")));
+    let mut response = if takes_html { page::answer() } else { INDEX.into_response() };
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
+    response
 }
 
 async fn live(State(admin): State<Arc<Admin>>) -> Response {
@@ -120,7 +130,8 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
 async fn status(State(admin): State<Arc<Admin>>) -> Response {
     let mut text = format!("{:#}", (admin.status)());
     text.push('\n');
-    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
+    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
+    (headers, text).into_response()
 }
 
 #[cfg(test)]

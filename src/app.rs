@@ -11,7 +11,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_credential_types::Credentials;
 use futures_util::FutureExt;
 use http::header::{AUTHORIZATION, HeaderMap};
 use tokio::net::TcpListener;
@@ -20,10 +19,11 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use self::status::Status;
 use self::table::{PrepareError, Shared, Table};
 use crate::admin::{self, Admin};
 use crate::checkpoint::{CheckpointStore, FileStore, MemoryStore, OpenError};
-use crate::config::{self, Config, EventMode, StaticCredentials, TableRef};
+use crate::config::{self, Config, EventMode, TableRef};
 use crate::delivery::dispatch::{Dispatcher, Settings, Sinks};
 use crate::delivery::lanes::Limits;
 use crate::delivery::retry::Policy;
@@ -86,7 +86,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), StartErr
     let dispatcher = Dispatcher::new(open_sinks(&config)?, delivery_settings(&config));
     let health = Arc::new(Health::default());
     let shared = Shared {
-        connections: Connections::load(&aws_settings(&config), common_region(&config)).await,
+        connections: Connections::load(&AwsSettings::from(&config.aws), common_region(&config)).await,
         describe_rate: Arc::new(Rate::describe_stream()),
         store: open_store(&config)?,
         budget: config.process.buffer_memory / config.source.tables.len().max(1),
@@ -95,7 +95,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), StartErr
     for table in &config.source.tables {
         tables.push(Table::prepare(table, &config, &shared, &metrics, &health).await?);
     }
-    let admin = watched(&tables, metrics, health);
+    let books = tables.iter().map(|table| table.books.clone()).collect();
+    let status = Status::new(books, health.clone(), &config.sink.uri, dispatcher.outage());
+    let admin = watched(&tables, metrics, health, status);
     let addresses = ports.addresses();
     let tasks = Tasks::start(tables, dispatcher, admin, ports, &config);
     addresses.into_iter().for_each(|address| events::Listening { address }.emit());
@@ -198,9 +200,7 @@ async fn serving(server: impl Future<Output = std::io::Result<()>>) {
 
 fn announce(config: &Config) {
     let tables: Vec<&str> = config.source.tables.iter().map(TableRef::as_str).collect();
-    let uri = &config.sink.uri;
-    let authority = uri.authority().map_or("", |authority| authority.as_str());
-    let sink = format!("{}://{authority}", uri.scheme_str().unwrap_or_default());
+    let sink = status::origin(&config.sink.uri);
     events::Starting { version: env!("CARGO_PKG_VERSION"), tables: &tables.join(","), sink: &sink }.emit();
     for warning in &config.warnings {
         events::ConfigWarning { text: &warning.to_string() }.emit();
@@ -253,29 +253,12 @@ fn common_region(config: &Config) -> Option<&str> {
     config.source.tables.first().filter(|_| named)?.region()
 }
 
-fn aws_settings(config: &Config) -> AwsSettings {
-    let overrides = &config.aws.overrides;
-    AwsSettings {
-        assume_role_arn: config.aws.assume_role_arn.clone(),
-        assume_role_external_id: config.aws.assume_role_external_id.as_ref().map(|id| id.reveal().to_owned()),
-        region: overrides.region.clone(),
-        endpoint_url: overrides.endpoint_url.clone(),
-        credentials: overrides.credentials.as_ref().map(credentials),
-    }
-}
-
-fn credentials(given: &StaticCredentials) -> Credentials {
-    let token = given.session_token.as_ref().map(|token| token.reveal().to_owned());
-    Credentials::new(given.access_key_id.reveal(), given.secret_access_key.reveal(), token, None, "environment")
-}
-
-fn watched(tables: &[Table], metrics: Metrics, health: Arc<Health>) -> Arc<Admin> {
+fn watched(tables: &[Table], metrics: Metrics, health: Arc<Health>, status: Status) -> Arc<Admin> {
     let books: Vec<Arc<Books>> = tables.iter().map(|table| table.books.clone()).collect();
-    let shown = books.clone();
     Arc::new(Admin {
         health,
         metrics,
         refresh: Box::new(move || books.iter().for_each(|books| status::refresh(books))),
-        status: Box::new(move || status::status(&shown)),
+        status: Box::new(move || status.show()),
     })
 }

@@ -16,10 +16,12 @@
 //! | [`checkpoint`] | where positions live | |
 //! | [`telemetry`] | metrics, logs, health | |
 //! | [`admin`] | probes, `/metrics`, `/status` | |
+//! | [`check`] | the same parts tried without an event, before or beside a running adapter | |
 //! | [`app`] | puts the parts together and takes them down | |
 
 pub mod admin;
 pub mod app;
+pub mod check;
 pub mod checkpoint;
 pub mod config;
 pub mod delivery;

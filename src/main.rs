@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use dynamodb_streams_adapter::config::{self, Config, Facts};
-use dynamodb_streams_adapter::{app, telemetry};
+use dynamodb_streams_adapter::{app, check, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -13,9 +13,11 @@ use tokio_util::sync::CancellationToken;
 const EXIT_FAULT: u8 = 70;
 
 fn main() -> ExitCode {
-    match std::env::args().nth(1).as_deref() {
+    let mut arguments = std::env::args_os().skip(1);
+    match arguments.next().as_ref().map(|argument| argument.to_string_lossy()).as_deref() {
         None => start(),
-        Some("--help" | "-h" | "help") => say(&config::help()),
+        Some("check") => finish(&check::command(arguments, std::env::vars_os(), &facts())),
+        Some("--help" | "-h" | "help") => say(&format!("{}\n{}", config::help(), check::USAGE)),
         Some("--version" | "-V") => say(concat!("dynamodb-streams-adapter ", env!("CARGO_PKG_VERSION"), "\n")),
         Some(other) => {
             refuse(&format!("{other:?} is not known here: everything is set by environment variables, see --help"))
@@ -24,8 +26,7 @@ fn main() -> ExitCode {
 }
 
 fn start() -> ExitCode {
-    let facts = Facts { now: SystemTime::now(), stdout_is_terminal: std::io::stdout().is_terminal() };
-    let config = match Config::from_env_vars(std::env::vars_os(), &facts) {
+    let config = match Config::from_env_vars(std::env::vars_os(), &facts()) {
         Ok(config) => config,
         Err(mistakes) => return refuse(&mistakes.to_string()),
     };
@@ -49,6 +50,10 @@ fn start() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => refuse(&error.to_string()),
     }
+}
+
+fn facts() -> Facts {
+    Facts { now: SystemTime::now(), stdout_is_terminal: std::io::stdout().is_terminal() }
 }
 
 /// The first signal begins an orderly end, the second ends at once.
@@ -85,6 +90,11 @@ fn say(text: &str) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::from(EXIT_FAULT),
     }
+}
+
+fn finish(check: &check::Finished) -> ExitCode {
+    eprint!("{}", check.err);
+    if say(&check.out) == ExitCode::SUCCESS { ExitCode::from(check.exit_code) } else { ExitCode::from(EXIT_FAULT) }
 }
 
 fn refuse(why: &str) -> ExitCode {

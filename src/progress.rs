@@ -161,6 +161,16 @@ impl Progress {
         self.shards.get(&shard).map_or(0, |state| state.unsettled.len())
     }
 
+    /// The creation time of the oldest record of one shard that is not settled, as far as records say theirs.
+    pub fn oldest_unsettled_in(&self, shard: ShardNumber) -> Option<SystemTime> {
+        self.shards.get(&shard)?.unsettled.values().find_map(|record| record.created)
+    }
+
+    /// Whether a shard was read to its end.
+    pub fn has_ended(&self, shard: ShardNumber) -> bool {
+        self.shards.get(&shard).is_some_and(|state| state.ended)
+    }
+
     /// Forgets a finished shard.
     pub fn forget(&mut self, shard: ShardNumber) {
         if self.shards.get(&shard).is_some_and(|state| state.finished) {

@@ -7,6 +7,8 @@ pub mod events;
 pub mod health;
 pub mod logs;
 pub mod metrics;
+pub mod parked;
+pub mod recent;
 
 mod repeated;
 
@@ -17,6 +19,8 @@ use tokio::time::Instant;
 
 use self::health::{Obstacle, Over, Path, TableHealth};
 use self::metrics::{Metrics, TableMetrics};
+use self::parked::Parked;
+use self::recent::Recent;
 use self::repeated::Repeated;
 use crate::streams::client::{CallError, ErrorKind};
 use crate::streams::lineage::Counts;
@@ -31,6 +35,8 @@ pub struct TableTelemetry {
     table: String,
     metrics: TableMetrics,
     health: Arc<TableHealth>,
+    parked: Parked,
+    recent: Recent,
     repeated: Repeated,
 }
 
@@ -38,7 +44,14 @@ impl TableTelemetry {
     /// The telemetry of the table that the user named so.
     pub fn new(table: &str, metrics: &Metrics, health: Arc<TableHealth>) -> Arc<Self> {
         let metrics = metrics.table(table);
-        Arc::new(Self { table: table.to_owned(), metrics, health, repeated: Repeated::default() })
+        Arc::new(Self {
+            table: table.to_owned(),
+            metrics,
+            health,
+            parked: Parked::default(),
+            recent: Recent::default(),
+            repeated: Repeated::default(),
+        })
     }
 
     /// The table's name.
@@ -54,6 +67,16 @@ impl TableTelemetry {
     /// The table's part in readiness.
     pub fn health(&self) -> &TableHealth {
         &self.health
+    }
+
+    /// The table's parked items.
+    pub fn parked(&self) -> &Parked {
+        &self.parked
+    }
+
+    /// The table's last warnings and errors.
+    pub fn recent(&self) -> &Recent {
+        &self.recent
     }
 
     /// So many records were read.

@@ -53,7 +53,12 @@ impl Port {
     }
 
     async fn ask(&self, method: Method, path: &str) -> (u16, HeaderMap, String) {
+        self.ask_for(None, method, path).await
+    }
+
+    async fn ask_for(&self, accept: Option<&str>, method: Method, path: &str) -> (u16, HeaderMap, String) {
         let request = Request::builder().method(method).uri(format!("http://{}{path}", self.address));
+        let request = accept.into_iter().fold(request, |request, accept| request.header("accept", accept));
         let answer = self.client.request(request.body(Empty::new()).unwrap()).await.unwrap();
         let (head, body) = answer.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
@@ -154,6 +159,38 @@ async fn the_first_page_names_the_others() {
         assert_ne!(port.get(path).await.0, 404, "{path}");
     }
     assert!(text.contains("/metrics") && text.contains("/status") && text.contains("/readyz"), "{text}");
+    port.close().await;
+}
+
+/// The second is what Firefox sends.
+#[tokio::test]
+async fn browsers_get_a_page_and_everybody_else_a_text() {
+    let port = Port::open().await;
+    for accept in ["text/html", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"] {
+        let (status, headers, body) = port.ask_for(Some(accept), Method::GET, "/").await;
+        assert_eq!((status, &headers["content-type"]), (200, &"text/html; charset=utf-8".parse().unwrap()));
+        assert!(body.starts_with("<!doctype html>"), "{accept}: {body}");
+        let policy = headers["content-security-policy"].to_str().unwrap();
+        assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{policy}");
+        assert_eq!(headers["vary"], "accept");
+        assert_eq!(headers["x-content-type-options"], "nosniff");
+        let (_, head, body) = port.ask_for(Some(accept), Method::HEAD, "/").await;
+        assert_eq!((&head["content-length"], body.as_str()), (&headers["content-length"], ""));
+    }
+    for accept in [None, Some("*/*"), Some("text/plain"), Some("application/json")] {
+        let (status, headers, body) = port.ask_for(accept, Method::GET, "/").await;
+        assert_eq!((status, &headers["content-type"]), (200, &"text/plain; charset=utf-8".parse().unwrap()));
+        assert!(body.contains("/readyz") && !body.contains('<'), "{accept:?}: {body}");
+        assert_eq!(headers["vary"], "accept", "{accept:?}");
+    }
+    port.close().await;
+}
+
+#[tokio::test]
+async fn status_is_never_taken_from_a_cache() {
+    let port = Port::open().await;
+    let (_, headers, _) = port.ask(Method::GET, "/status").await;
+    assert_eq!(headers["cache-control"], "no-store");
     port.close().await;
 }
 

@@ -1,18 +1,38 @@
 //! What `/status` shows, and the gauges that are computed when somebody looks.
+//!
+//! Contract: every member is described in `docs/status.md`. Members are added, never renamed or given another meaning.
+//! No item data, no secrets: an item is a hash of its key, the sink is its scheme and authority. What it shows is bounded
+//! by the number of shards, and of those that are finished at most [`MOST_FINISHED`] are listed.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use http::Uri;
 use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::Instant;
 
+use crate::delivery::dispatch::SinkOutage;
 use crate::delivery::parcel::Account;
 use crate::pipeline::Books;
 use crate::progress::Standing;
 use crate::progress::ledger::ShardView;
 use crate::streams::reading::RETENTION;
 use crate::telemetry::TableTelemetry;
-use crate::telemetry::health::Obstacle;
+use crate::telemetry::health::{Health, Obstacle};
+
+/// Finished shards that are listed; a busy table has a few thousand of them a day.
+const MOST_FINISHED: usize = 2_000;
+
+/// The whole process's state, for those who look.
+pub(super) struct Status {
+    books: Vec<Arc<Books>>,
+    health: Arc<Health>,
+    sink: String,
+    outage: watch::Receiver<Option<SinkOutage>>,
+    started: SystemTime,
+}
 
 /// Brings a table's gauges up to date.
 pub(super) fn refresh(books: &Books) {
@@ -24,13 +44,44 @@ pub(super) fn refresh(books: &Books) {
     metrics.buffered.set(i64::try_from(books.budget().used()).unwrap_or(i64::MAX));
 }
 
-/// The whole process's state.
-pub(super) fn status(books: &[Arc<Books>]) -> Value {
-    json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "time": text(SystemTime::now()),
-        "tables": books.iter().map(|books| table(books)).collect::<Vec<_>>(),
-    })
+/// A URL without what may be secret in it: scheme, host and port.
+pub(super) fn origin(uri: &Uri) -> String {
+    let port = uri.port().map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{}://{}{port}", uri.scheme_str().unwrap_or_default(), uri.host().unwrap_or_default())
+}
+
+impl Status {
+    pub(super) fn new(
+        books: Vec<Arc<Books>>,
+        health: Arc<Health>,
+        sink: &Uri,
+        outage: watch::Receiver<Option<SinkOutage>>,
+    ) -> Self {
+        Self { books, health, sink: origin(sink), outage, started: SystemTime::now() }
+    }
+
+    /// All of it, as of now.
+    pub(super) fn show(&self) -> Value {
+        let now = SystemTime::now();
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "time": text(now),
+            "started": text(self.started),
+            "not_ready": self.health.not_ready(Instant::now()),
+            "sink": self.sink(),
+            "tables": self.books.iter().map(|books| table(books, now)).collect::<Vec<_>>(),
+        })
+    }
+
+    fn sink(&self) -> Value {
+        let outage = self.outage.borrow();
+        json!({
+            "url": self.sink,
+            "state": if outage.is_some() { "failing" } else { "up" },
+            "failing_since": outage.as_ref().map(|outage| text(outage.since)),
+            "last_error": outage.as_ref().map(|outage| &outage.why),
+        })
+    }
 }
 
 /// What is known of records plus, while AWS refuses to answer, the time since it did.
@@ -39,37 +90,69 @@ fn lag(books: &Books, telemetry: &TableTelemetry) -> Duration {
     known.max(telemetry.health().hindered_for(Obstacle::Aws))
 }
 
-fn table(books: &Books) -> Value {
+fn table(books: &Books, now: SystemTime) -> Value {
     let telemetry = books.telemetry();
-    let metrics = telemetry.metrics();
+    let (metrics, health) = (telemetry.metrics(), telemetry.health());
     let (unsettled, shards) = {
         let ledger = books.ledger();
         (ledger.unsettled(), ledger.view())
     };
     let (finished, open): (Vec<_>, Vec<_>) =
         shards.into_iter().partition(|shard| shard.standing == Some(Standing::Finished));
+    let unlisted = finished.len().saturating_sub(MOST_FINISHED);
     json!({
         "table": telemetry.table(),
-        "waiting_for": telemetry.health().awaited(),
+        "waiting_for": health.awaited(),
+        "not_ready": health.trouble(Instant::now()),
         "lag_seconds": lag(books, telemetry).as_secs_f64(),
         "unsettled_events": unsettled,
         "in_flight_events": metrics.in_flight.get(),
         "parked_items": metrics.parked.get(),
+        "parked": parked(telemetry),
         "buffered_bytes": books.budget().used(),
         "buffer_is_full": books.budget().is_short(),
         "records_read": metrics.records_read.get(),
         "events_delivered": metrics.events_delivered.get(),
         "positions_unstored_for_seconds": metrics.checkpoint_age.get(),
         "last_errors": {
-            "aws": telemetry.health().last_refusal(Obstacle::Aws),
-            "sink": telemetry.health().last_refusal(Obstacle::Sink),
+            "aws": health.last_refusal(Obstacle::Aws),
+            "sink": health.last_refusal(Obstacle::Sink),
+            "store": health.last_store_error(),
         },
-        "shards": open.iter().map(shard).collect::<Vec<_>>(),
+        "recent_errors": recent_errors(telemetry),
+        "shards": open.iter().map(|view| shard(view, now)).collect::<Vec<_>>(),
+        "waiting_shards": metrics.shards.with_label_values(&[telemetry.table(), "waiting"]).get(),
         "finished_shards": finished.len(),
+        // The oldest come first, and matter least.
+        "finished": finished[unlisted..].iter().map(ancestor).collect::<Vec<_>>(),
     })
 }
 
-fn shard(shard: &ShardView) -> Value {
+fn parked(telemetry: &TableTelemetry) -> Vec<Value> {
+    let items = telemetry.parked().items().into_iter();
+    items
+        .map(|parked| {
+            json!({
+                "item": parked.item,
+                "failures": parked.failures,
+                "last_error": parked.why,
+                "since": text(parked.since),
+                "last_failure": text(parked.last),
+            })
+        })
+        .collect()
+}
+
+fn recent_errors(telemetry: &TableTelemetry) -> Vec<Value> {
+    let troubles = telemetry.recent().newest_first().into_iter();
+    troubles.map(|trouble| json!({"time": text(trouble.at), "code": trouble.code, "text": trouble.text})).collect()
+}
+
+fn ancestor(shard: &ShardView) -> Value {
+    json!({"shard": shard.id, "parent": shard.parent})
+}
+
+fn shard(shard: &ShardView, now: SystemTime) -> Value {
     let stored = match shard.standing {
         Some(Standing::Reading(position)) => Some(position.to_string()),
         Some(Standing::Finished) | None => None,
@@ -78,14 +161,27 @@ fn shard(shard: &ShardView) -> Value {
         "stream": shard.stream,
         "shard": shard.id,
         "parent": shard.parent,
+        "state": state(shard),
         "read_to": shard.read_to.map(|position| position.to_string()),
         "settled_to": stored,
         "unsettled_events": shard.unsettled,
         "caught_up": shard.caught_up,
+        "lag_seconds": shard.lag(now).as_secs_f64(),
         "newest_record": shard.newest.map(text),
     })
+}
+
+fn state(shard: &ShardView) -> &'static str {
+    match (shard.ended, shard.caught_up) {
+        (true, _) => "settling",
+        (false, true) => "caught-up",
+        (false, false) => "reading",
+    }
 }
 
 fn text(time: SystemTime) -> String {
     DateTime::<Utc>::from(time).to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
+
+#[cfg(test)]
+mod tests;

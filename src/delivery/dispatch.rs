@@ -10,17 +10,17 @@
 mod outcome;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use http::Uri;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::health::{Attempt, SinkHealth};
-use super::lanes::{Class, Classes, Departure, LaneKey, Lanes, Limits};
+use super::lanes::{Class, Classes, Departure, Lanes, Limits};
 use super::parcel::Parcel;
 use super::retry::Policy;
 use super::sink::{Answer, Sink};
@@ -58,6 +58,16 @@ pub struct Dispatcher {
     sinks: Sinks,
     settings: Settings,
     attempts: FuturesUnordered<BoxFuture<'static, Done>>,
+    outage: watch::Sender<Option<SinkOutage>>,
+}
+
+/// The sink fails as a whole, for people to look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SinkOutage {
+    /// When that was noticed.
+    pub since: SystemTime,
+    /// What it said last.
+    pub why: String,
 }
 
 /// An attempt that has ended.
@@ -77,7 +87,13 @@ impl Dispatcher {
             sinks,
             settings,
             attempts: FuturesUnordered::new(),
+            outage: watch::Sender::default(),
         }
+    }
+
+    /// Whether the sink fails as a whole, now and later.
+    pub fn outage(&self) -> watch::Receiver<Option<SinkOutage>> {
+        self.outage.subscribe()
     }
 
     /// Delivers until told to stop, or until nobody can hand parcels in any more and all are settled.
@@ -192,9 +208,4 @@ impl Load<'_> {
         self.messages.push(message);
         true
     }
-}
-
-/// A lane as logs name it: a hash of the item's key.
-fn item(lane: LaneKey) -> String {
-    format!("{:08x}", lane >> 32)
 }

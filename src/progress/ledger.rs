@@ -200,6 +200,8 @@ impl Ledger {
                 unsettled: self.progress.unsettled_in(*number),
                 caught_up: shard.caught_up,
                 newest: shard.newest,
+                ended: self.progress.has_ended(*number),
+                oldest_unsettled: self.progress.oldest_unsettled_in(*number),
             })
             .collect()
     }
@@ -259,6 +261,19 @@ pub struct ShardView {
     pub caught_up: bool,
     /// The creation time of the newest record read.
     pub newest: Option<SystemTime>,
+    /// Whether it was read to its end.
+    pub ended: bool,
+    /// The creation time of the oldest record read and not settled.
+    pub oldest_unsettled: Option<SystemTime>,
+}
+
+impl ShardView {
+    /// How far the shard is behind: as [`Ledger::lag`] says it of the table.
+    pub fn lag(&self, now: SystemTime) -> Duration {
+        let waiting = self.newest.filter(|_| !self.caught_up);
+        let oldest = self.oldest_unsettled.into_iter().chain(waiting).min();
+        oldest.and_then(|oldest| now.duration_since(oldest).ok()).unwrap_or_default()
+    }
 }
 
 #[cfg(test)]
@@ -354,10 +369,13 @@ mod tests {
         let young = ledger.read(0, at(2), created(10));
         ledger.page_read(0, false);
         assert_eq!(ledger.lag(now()), Duration::from_secs(60));
+        assert_eq!(ledger.view()[0].lag(now()), Duration::from_secs(60), "the shard's own");
         ledger.settle(old);
         ledger.settle(young);
         assert_eq!(ledger.lag(now()), Duration::from_secs(10), "a full page: more is waiting behind it");
+        assert_eq!(ledger.view()[0].lag(now()), Duration::from_secs(10), "the shard's own");
         ledger.page_read(0, true);
         assert_eq!(ledger.lag(now()), Duration::ZERO);
+        assert_eq!(ledger.view()[0].lag(now()), Duration::ZERO, "the shard's own");
     }
 }

@@ -222,8 +222,18 @@ impl TableHealth {
         lock(&self.state).waiting_for.clone()
     }
 
+    /// Why positions are not stored, if they are not.
+    pub fn last_store_error(&self) -> Option<String> {
+        lock(&self.state).unstored.clone()
+    }
+
+    /// Why this table keeps the process from being ready; none if it does not.
+    pub fn trouble(&self, now: Instant) -> Option<String> {
+        lock(&self.state).not_ready(now)
+    }
+
     fn not_ready(&self, now: Instant) -> Option<String> {
-        let why = lock(&self.state).not_ready(now)?;
+        let why = self.trouble(now)?;
         Some(format!("table {}: {why}", self.table))
     }
 

@@ -10,5 +10,8 @@ mod delivery;
 mod lifecycle;
 mod modes;
 mod outage;
+mod promises;
 mod shards;
+mod status;
+mod troubles;
 mod undeliverable;

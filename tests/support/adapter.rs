@@ -115,6 +115,11 @@ impl Adapter {
         panic!("not ready: {}\n{}", self.get("/readyz").await.1, self.log_text());
     }
 
+    /// Its first page.
+    pub fn url(&self) -> String {
+        format!("http://{}/", self.address)
+    }
+
     /// Status and body.
     pub async fn get(&self, path: &str) -> (u16, String) {
         use http_body_util::BodyExt;

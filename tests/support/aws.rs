@@ -2,7 +2,7 @@
 
 mod calls;
 mod faults;
-mod model;
+pub mod model;
 mod server;
 
 use std::net::SocketAddr;

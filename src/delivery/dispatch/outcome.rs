@@ -4,16 +4,16 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::{Dispatcher, Done, item};
+use super::{Dispatcher, Done, SinkOutage};
 use crate::delivery::dead_letter::DeadLetter;
-use crate::delivery::health::{Attempt, Change};
+use crate::delivery::health::Change;
 use crate::delivery::lanes::{Class, LaneKey, Passengers};
 use crate::delivery::parcel::Parcel;
 use crate::delivery::partial::Reply;
 use crate::delivery::retry::{FailedAttempt, Fate, Verdict, honours_retry_after, judge};
 use crate::delivery::sink::{Answer, RetryAfter};
 use crate::event::Mode;
-use crate::telemetry::events;
+use crate::telemetry::{TableTelemetry, events};
 
 /// Why an attempt failed.
 struct Failure {
@@ -46,7 +46,7 @@ impl Dispatcher {
             }
             (_, Some(failure)) => {
                 if failure.verdict == Verdict::SinkFault {
-                    self.sink_failed(done.attempt, &failure, now);
+                    self.sink_failed(&done, &failure, now);
                 } else {
                     self.sink_is_up(now);
                 }
@@ -142,7 +142,7 @@ impl Dispatcher {
             End::DeadLettered => telemetry.dead_lettered(),
             End::Dropped => telemetry.dropped(),
         }
-        telemetry.metrics().parked.sub(i64::from(was_parked));
+        not_parked(telemetry, lane, was_parked);
         parcel.account.settled(parcel.ticket, parcel.cost);
     }
 
@@ -157,14 +157,14 @@ impl Dispatcher {
         match self.settings.policy.fate(FailedAttempt { verdict: failure.verdict, attempts, age, alone }) {
             fate @ (Fate::Again | Fate::Parked) => self.retry(passengers, failure, fate == Fate::Parked, now),
             Fate::Dropped => {
-                events::EventDropped { item: &item(passengers.lane), why: &failure.why, attempts }.emit(telemetry);
+                events::EventDropped { lane: passengers.lane, why: &failure.why, attempts }.emit(telemetry);
                 self.settle(passengers.lane, End::Dropped, now);
                 self.lanes.put_back(passengers.lane, now);
             }
             Fate::DeadLetter => {
-                events::EventDeadLettered { item: &item(passengers.lane), why: &failure.why, attempts }.emit(telemetry);
+                events::EventDeadLettered { lane: passengers.lane, why: &failure.why, attempts }.emit(telemetry);
                 let was_parked = self.lanes.divert(passengers.lane, now);
-                telemetry.metrics().parked.sub(i64::from(was_parked));
+                not_parked(telemetry, passengers.lane, was_parked);
                 if let Some(parcel) = self.lanes.first_mut(passengers.lane) {
                     parcel.letter = Some(Box::new(DeadLetter::after(answer)));
                 }
@@ -178,10 +178,12 @@ impl Dispatcher {
         let pause = if parked { backoff.max() } else { backoff.pause(failures, fastrand::f64()) };
         let due = now + pause.max(failure.asked.unwrap_or_default());
         let is_news = self.lanes.retry(lane, due, parked, now);
-        if let Some(parcel) = self.lanes.first(lane).filter(|_| is_news) {
-            let telemetry = parcel.account.telemetry();
+        let Some(parcel) = self.lanes.first(lane).filter(|_| parked) else { return };
+        let telemetry = parcel.account.telemetry();
+        telemetry.parked().failed(lane, failures, &failure.why, SystemTime::now());
+        if is_news {
             telemetry.metrics().parked.inc();
-            events::ItemParked { item: &item(lane), why: &failure.why, failures }.emit(telemetry);
+            events::ItemParked { lane, why: &failure.why, failures }.emit(telemetry);
         }
     }
 
@@ -197,15 +199,28 @@ impl Dispatcher {
         self.retry(passengers, failure, slow || failure.verdict == Verdict::EventFault, now);
     }
 
-    fn sink_failed(&mut self, attempt: Attempt, failure: &Failure, now: Instant) {
-        if self.health.failed(attempt, failure.asked, now, fastrand::f64()) == Change::WentDown {
-            events::SinkFailing { why: &failure.why }.emit();
+    fn sink_failed(&mut self, done: &Done, failure: &Failure, now: Instant) {
+        let why = &failure.why;
+        if self.health.failed(done.attempt, failure.asked, now, fastrand::f64()) == Change::WentDown {
+            events::SinkFailing { why }.emit();
+            if let Some(parcel) = self.lanes.first(done.attempt.lane) {
+                parcel.account.telemetry().recent().add("DSA-SINK-FAILING", why);
+            }
+            self.outage.send_replace(Some(SinkOutage { since: SystemTime::now(), why: String::new() }));
         }
+        self.outage.send_if_modified(|outage| match outage {
+            Some(outage) if outage.why != *why => {
+                why.clone_into(&mut outage.why);
+                true
+            }
+            _ => false,
+        });
     }
 
     fn sink_is_up(&mut self, now: Instant) {
         if let Change::CameUp(after) = self.health.answered(now) {
             events::SinkRecovered { after }.emit();
+            self.outage.send_replace(None);
             self.lanes.end_all_pauses(now);
         }
     }
@@ -216,6 +231,14 @@ impl Dispatcher {
             RetryAfter::At(moment) => moment.duration_since(SystemTime::now()).unwrap_or_default(),
         };
         pause.min(self.settings.policy.backoff.max())
+    }
+}
+
+/// The lane's first event is parked no more, if it was.
+fn not_parked(telemetry: &TableTelemetry, lane: LaneKey, was_parked: bool) {
+    if was_parked {
+        telemetry.metrics().parked.dec();
+        telemetry.parked().settled(lane);
     }
 }
 

@@ -24,6 +24,7 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_types::origin::Origin;
 
 use super::aws::AwsClient;
+use crate::config;
 
 /// Attempts a call, the first one included.
 const ATTEMPTS: u32 = 3;
@@ -49,6 +50,23 @@ pub struct AwsSettings {
     pub endpoint_url: Option<String>,
     /// Instead of those that the chain would find; its `Debug` form shows no secret.
     pub credentials: Option<Credentials>,
+}
+
+impl From<&config::Aws> for AwsSettings {
+    fn from(aws: &config::Aws) -> Self {
+        let text = |secret: &config::Secret| secret.reveal().to_owned();
+        let credentials = aws.overrides.credentials.as_ref().map(|given| {
+            let (id, key) = (given.access_key_id.reveal(), given.secret_access_key.reveal());
+            Credentials::new(id, key, given.session_token.as_ref().map(text), None, "environment")
+        });
+        Self {
+            assume_role_arn: aws.assume_role_arn.clone(),
+            assume_role_external_id: aws.assume_role_external_id.as_ref().map(text),
+            region: aws.overrides.region.clone(),
+            endpoint_url: aws.overrides.endpoint_url.clone(),
+            credentials,
+        }
+    }
 }
 
 /// Nothing says which region to talk to.

@@ -6,11 +6,12 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::telemetry::TableTelemetry;
+use crate::telemetry::parked::item_hash;
 
 /// An item's event keeps failing.
 pub struct ItemParked<'a> {
-    /// The item: a hash of its key.
-    pub item: &'a str,
+    /// The item's lane: a hash of its key.
+    pub lane: u64,
     /// What the sink said last.
     pub why: &'a str,
     /// How often it failed.
@@ -20,11 +21,13 @@ pub struct ItemParked<'a> {
 impl ItemParked<'_> {
     /// Says so; parked items are counted by their gauge.
     pub fn emit(&self, telemetry: &TableTelemetry) {
+        let (item, failures) = (item_hash(self.lane), self.failures);
+        telemetry.recent().add("DSA-ITEM-PARKED", &format!("item {item} waits, others go on: {}", self.why));
         warn!(
             code = "DSA-ITEM-PARKED",
             table = telemetry.table(),
-            item = self.item,
-            failures = self.failures,
+            item,
+            failures,
             "an event keeps failing: its item waits, others go on: {}",
             self.why
         );
@@ -33,8 +36,8 @@ impl ItemParked<'_> {
 
 /// An event is given up, because the policy says so.
 pub struct EventDropped<'a> {
-    /// The item: a hash of its key.
-    pub item: &'a str,
+    /// The item's lane: a hash of its key.
+    pub lane: u64,
     /// What the sink said last.
     pub why: &'a str,
     /// How often it was tried.
@@ -46,15 +49,16 @@ impl EventDropped<'_> {
     pub fn emit(&self, telemetry: &TableTelemetry) {
         let code = "DSA-EVENT-DROPPED";
         let Some(times) = telemetry.repeated.is_news(code, Instant::now()) else { return };
-        let (table, item, attempts) = (telemetry.table(), self.item, self.attempts);
+        telemetry.recent().add(code, self.why);
+        let (table, item, attempts) = (telemetry.table(), item_hash(self.lane), self.attempts);
         error!(code, table, item, attempts, times, "an event is dropped, as ON_UNDELIVERABLE says: {}", self.why);
     }
 }
 
 /// An event goes to the dead-letter sink.
 pub struct EventDeadLettered<'a> {
-    /// The item: a hash of its key.
-    pub item: &'a str,
+    /// The item's lane: a hash of its key.
+    pub lane: u64,
     /// What the sink said last.
     pub why: &'a str,
     /// How often it was tried.
@@ -66,7 +70,8 @@ impl EventDeadLettered<'_> {
     pub fn emit(&self, telemetry: &TableTelemetry) {
         let code = "DSA-EVENT-DEAD-LETTERED";
         let Some(times) = telemetry.repeated.is_news(code, Instant::now()) else { return };
-        let (table, item, attempts) = (telemetry.table(), self.item, self.attempts);
+        telemetry.recent().add(code, self.why);
+        let (table, item, attempts) = (telemetry.table(), item_hash(self.lane), self.attempts);
         warn!(code, table, item, attempts, times, "an event goes to the dead-letter sink: {}", self.why);
     }
 }
@@ -82,6 +87,7 @@ impl DeadLetterSinkFailing<'_> {
     pub fn emit(&self, telemetry: &TableTelemetry) {
         let code = "DSA-DEAD-LETTER-SINK-FAILING";
         let Some(times) = telemetry.repeated.is_news(code, Instant::now()) else { return };
+        telemetry.recent().add(code, self.why);
         let table = telemetry.table();
         error!(code, table, times, "the dead-letter sink takes no event, its item waits: {}", self.why);
     }
@@ -122,6 +128,7 @@ pub struct CheckpointFailed<'a> {
 impl CheckpointFailed<'_> {
     /// Says so; attempts are counted where they are made.
     pub fn emit(&self, telemetry: &TableTelemetry) {
+        telemetry.recent().add("DSA-CHECKPOINT-FAILED", self.error);
         error!(
             code = "DSA-CHECKPOINT-FAILED",
             table = telemetry.table(),

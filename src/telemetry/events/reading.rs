@@ -66,6 +66,7 @@ pub struct StreamAwaited<'a> {
 impl StreamAwaited<'_> {
     /// Says so.
     pub fn emit(&self, telemetry: &TableTelemetry) {
+        telemetry.recent().add("DSA-STREAM-AWAITED", &format!("waiting for {}", self.what));
         warn!(code = "DSA-STREAM-AWAITED", table = telemetry.table(), "waiting for {}", self.what);
     }
 }
@@ -138,6 +139,7 @@ impl AwsRefused<'_> {
             ErrorKind::Throttled | ErrorKind::LimitExceeded => "DSA-AWS-THROTTLED",
             _ => "DSA-AWS-FAILING",
         };
+        telemetry.recent().add(code, &self.error.to_string());
         warn!(code, table = telemetry.table(), aws_code = self.error.code, times = self.times, "{}", self.error);
     }
 }
@@ -175,6 +177,9 @@ impl DataLost<'_> {
         let table = telemetry.table();
         telemetry.metrics().data_loss.with_label_values(&[table, self.reason]).inc();
         let Self { stream, shard, position, reason, detail } = *self;
+        telemetry
+            .recent()
+            .add("DSA-DATA-LOSS", &format!("{reason} at {position} of {}: {detail}", shard.unwrap_or(stream)));
         error!(
             code = "DSA-DATA-LOSS",
             table, stream, shard, position, reason, detail, "data was lost, or may have been"

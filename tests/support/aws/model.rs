@@ -70,6 +70,8 @@ pub struct Write {
 pub struct Table {
     pub exists: bool,
     pub view: &'static str,
+    /// The names of the key's attributes, partition key first.
+    pub key: Vec<String>,
     /// Oldest first.
     pub streams: Vec<Stream>,
 }
@@ -99,6 +101,14 @@ pub struct Shard {
 pub struct Record {
     pub sequence: u128,
     pub json: String,
+}
+
+impl Table {
+    /// As a description of its stream shows it.
+    pub fn key_schema(&self) -> Value {
+        let attributes = self.key.iter().zip(["HASH", "RANGE"]);
+        attributes.map(|(name, kind)| json!({"AttributeName": name, "KeyType": kind})).collect()
+    }
 }
 
 impl Default for World {
@@ -133,7 +143,8 @@ impl World {
     }
 
     pub fn create_table_without_stream(&mut self, name: &str) {
-        self.tables.insert(name.to_owned(), Table { exists: true, view: "NEW_AND_OLD_IMAGES", streams: Vec::new() });
+        let (view, key) = ("NEW_AND_OLD_IMAGES", vec!["id".to_owned()]);
+        self.tables.insert(name.to_owned(), Table { exists: true, view, key, streams: Vec::new() });
     }
 
     /// A new stream, whatever there was before.

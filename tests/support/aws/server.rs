@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 
 use super::calls::Call;
 use super::faults::Trouble;
-use super::model::{Children, LastPage, Shard, Stream, World, table_arn};
+use super::model::{Children, LastPage, Shard, Stream, Table, World, table_arn};
 use crate::support::body::CutBody;
 
 type Shared = Arc<Mutex<World>>;
@@ -168,6 +168,8 @@ fn describe_stream(world: &mut World, input: &Value) -> Outcome {
         (parent, Children::Known | Children::LateBy(_)) => parent,
         (_, Children::Ignored) => None,
     };
+    let owner = world.tables.values().find(|table| table.streams.iter().any(|stream| stream.arn == arn));
+    let key_schema = owner.map(Table::key_schema);
     let (name, view, stream) = stream(world, arn)?;
     let visible = |shard: &&mut Shard| {
         let shown = !shard.gone && shard.hidden == 0;
@@ -187,7 +189,7 @@ fn describe_stream(world: &mut World, input: &Value) -> Outcome {
     let mut description = json!({
         "StreamArn": arn, "TableName": name, "StreamViewType": view,
         "StreamStatus": if stream.enabled { "ENABLED" } else { "DISABLED" },
-        "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
+        "KeySchema": key_schema,
     });
     if more {
         description["LastEvaluatedShardId"] = shown.last().expect("more follows it")["ShardId"].clone();

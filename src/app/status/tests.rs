@@ -1,0 +1,137 @@
+//! What `/status` says of a table whose state is known.
+
+use super::*;
+use crate::progress::ledger::Ledger;
+use crate::streams::budget::Budget;
+use crate::streams::position::Position;
+use crate::streams::update::StreamFacts;
+use crate::telemetry::metrics::Metrics;
+
+const STREAM: &str = "arn:aws:dynamodb:eu-west-1:111122223333:table/orders/stream/2026-01-01T00:00:00.000";
+
+struct House {
+    health: Arc<Health>,
+    books: Arc<Books>,
+    outage: watch::Sender<Option<SinkOutage>>,
+    status: Status,
+}
+
+impl House {
+    fn new() -> Self {
+        let (health, metrics) = (Arc::new(Health::default()), Metrics::new("1", "r").unwrap());
+        let telemetry = TableTelemetry::new("orders", &metrics, health.table("orders"));
+        let books = Books::new(Ledger::default(), Budget::new(1 << 20), telemetry);
+        let outage = watch::Sender::default();
+        let uri = "https://broker.example:8443/token-4711?key=secret".parse().unwrap();
+        let status = Status::new(vec![books.clone()], health.clone(), &uri, outage.subscribe());
+        let facts = StreamFacts {
+            arn: STREAM.to_owned(),
+            table_arn: "arn:table".to_owned(),
+            table: "orders".to_owned(),
+            key_schema: Vec::new(),
+            view_type: None,
+        };
+        books.ledger().open_stream(&Arc::new(facts), Position::Start);
+        Self { health, books, outage, status }
+    }
+
+    fn table(&self) -> Value {
+        self.status.show()["tables"][0].clone()
+    }
+}
+
+fn at(number: u64) -> Position {
+    Position::After(number.to_string().parse().unwrap())
+}
+
+#[tokio::test]
+async fn a_lineage_can_be_followed_from_the_finished_parent_to_the_child_that_is_behind() {
+    let house = House::new();
+    let minute_ago = SystemTime::now().checked_sub(Duration::from_secs(60));
+    {
+        let mut ledger = house.books.ledger();
+        ledger.open_shard(0, &"parent".into(), STREAM, None, Position::Start);
+        ledger.end_shard(0);
+        ledger.open_shard(1, &"child".into(), STREAM, Some("parent".into()), Position::Start);
+        ledger.read(1, at(7), minute_ago);
+        ledger.page_read(1, true);
+        ledger.open_shard(2, &"ended".into(), STREAM, Some("parent".into()), Position::Start);
+        ledger.read(2, at(8), None);
+        ledger.end_shard(2);
+        ledger.open_shard(3, &"grandchild".into(), STREAM, Some("ended".into()), Position::Start);
+        ledger.page_read(3, false);
+    }
+    let table = house.table();
+    assert_eq!(table["finished"], json!([{"shard": "parent", "parent": null}]));
+    assert_eq!(table["finished_shards"], 1);
+    let states: Vec<(&str, &str, &str)> = table["shards"].as_array().unwrap().iter().map(summary).collect();
+    let expected =
+        [("child", "parent", "caught-up"), ("ended", "parent", "settling"), ("grandchild", "ended", "reading")];
+    assert_eq!(states, expected);
+    let child = &table["shards"][0];
+    assert_eq!((&child["read_to"], &child["unsettled_events"]), (&json!("after 7"), &json!(1)));
+    let lag = child["lag_seconds"].as_f64().unwrap();
+    assert!((60.0..90.0).contains(&lag), "{child}");
+    assert_eq!(table["shards"][1]["lag_seconds"], 0.0);
+    assert_eq!(table["shards"][2]["settled_to"], Value::Null, "its parent is not settled");
+}
+
+fn summary(shard: &Value) -> (&str, &str, &str) {
+    let text = |name: &str| shard[name].as_str().unwrap_or_else(|| panic!("{name}: {shard}"));
+    (text("shard"), text("parent"), text("state"))
+}
+
+#[tokio::test]
+async fn old_finished_shards_are_counted_and_not_listed() {
+    let house = House::new();
+    for number in 0..=u32::try_from(MOST_FINISHED).unwrap() {
+        house.books.ledger().skip_shard(number, &number.to_string().into(), STREAM, None, SystemTime::now());
+    }
+    let table = house.table();
+    assert_eq!(table["finished_shards"], MOST_FINISHED + 1);
+    let listed = table["finished"].as_array().unwrap();
+    assert_eq!((listed.len(), &listed[0]["shard"]), (MOST_FINISHED, &json!("1")));
+}
+
+#[tokio::test]
+async fn the_sink_is_shown_without_its_path_and_fails_since_a_moment_for_a_reason() {
+    let house = House::new();
+    let up = json!({"url": "https://broker.example:8443", "state": "up", "failing_since": null, "last_error": null});
+    assert_eq!(house.status.show()["sink"], up);
+    let since = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+    house.outage.send_replace(Some(SinkOutage { since, why: "it answered 503".to_owned() }));
+    let sink = house.status.show()["sink"].clone();
+    assert_eq!((&sink["state"], &sink["failing_since"]), (&json!("failing"), &json!("2027-01-15T08:00:00Z")));
+    assert_eq!(sink["last_error"], "it answered 503");
+    let all = house.status.show().to_string();
+    assert!(!all.contains("token-4711") && !all.contains("secret"), "{all}");
+}
+
+#[tokio::test]
+async fn parked_items_and_troubles_are_listed_for_the_one_on_call() {
+    let house = House::new();
+    let telemetry = house.books.telemetry();
+    telemetry.parked().failed(0x1234_5678_0000_0000, 5, "it answered 400", SystemTime::now());
+    telemetry.recent().add("DSA-DATA-LOSS", "trimmed");
+    telemetry.checkpoint_written(Err("no space left on device"));
+    let table = house.table();
+    assert_eq!(table["parked"][0]["item"], "12345678");
+    assert_eq!(
+        (&table["parked"][0]["failures"], &table["parked"][0]["last_error"]),
+        (&json!(5), &json!("it answered 400"))
+    );
+    let codes: Vec<&Value> = table["recent_errors"].as_array().unwrap().iter().map(|one| &one["code"]).collect();
+    assert_eq!(codes, ["DSA-CHECKPOINT-FAILED", "DSA-DATA-LOSS"]);
+    assert_eq!(table["last_errors"]["store"], "no space left on device");
+    assert!(table["not_ready"].as_str().unwrap().contains("no space left"), "{table}");
+}
+
+#[tokio::test]
+async fn readiness_is_that_of_the_probe() {
+    let house = House::new();
+    let now = Instant::now();
+    assert_eq!(house.status.show()["not_ready"].as_str().map(str::to_owned), house.health.not_ready(now));
+    house.books.telemetry().health().is_ready();
+    assert_eq!(house.status.show()["not_ready"], Value::Null);
+    assert_eq!(house.table()["not_ready"], Value::Null);
+}

@@ -1,0 +1,154 @@
+//! The region, the credentials, and whose they are.
+
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use aws_credential_types::provider::ProvideCredentials;
+use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_sts::operation::get_caller_identity::{GetCallerIdentityError, GetCallerIdentityOutput};
+
+use super::clock::Clocks;
+use super::remedy;
+use super::report::Check;
+use super::words::{causes, within};
+use crate::config::{Config, TableRef};
+use crate::streams::client::connect::{AwsSettings, Connections};
+
+pub(super) const REGION: &str = "region";
+pub(super) const CREDENTIALS: &str = "credentials";
+pub(super) const IDENTITY: &str = "identity";
+
+/// So much of an access key id tells a person which one it is; the first four letters say what kind.
+const SHOWN_OF_KEY: usize = 8;
+
+/// Codes of STS that mean that these credentials work nowhere.
+///
+/// Source: "Common errors" of the STS API reference.
+const USELESS: [&str; 6] = [
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "IncompleteSignature",
+    "InvalidClientTokenId",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClientException",
+];
+
+/// What the checks of the tables need to know, and what was found on the way.
+pub(super) struct Access {
+    pub(super) checks: Vec<Check>,
+    /// What a table's client is made of; none where the tables cannot be checked, with the check that failed.
+    pub(super) connections: Result<Connections, &'static str>,
+    /// The account that the credentials belong to.
+    pub(super) account: Option<String>,
+}
+
+impl Access {
+    fn none(checks: Vec<Check>, failed: &'static str) -> Self {
+        Self { checks, connections: Err(failed), account: None }
+    }
+}
+
+/// Looks for region and credentials as the adapter does, and asks STS whose they are.
+pub(super) async fn check(config: &Config, limit: Duration, clocks: &Clocks) -> Access {
+    let settings = AwsSettings::from(&config.aws);
+    let found = within(limit, Connections::load(&settings, common_region(config))).await;
+    let (sdk, connections) = match found.map(|found| (found.config(None), found)) {
+        Ok((Ok(sdk), connections)) => (watched(sdk, clocks), connections),
+        Ok((Err(error), _)) => return no_region(&error.to_string()),
+        Err(error) => return no_region(&error),
+    };
+    let region = Check::ok(REGION, sdk.region().map_or("", |region| region.as_ref()));
+    let key = match key(&sdk, limit).await {
+        Ok(key) => key,
+        Err(error) => {
+            let checks = vec![region, no_credentials(config, &error), Check::skipped(IDENTITY, CREDENTIALS)];
+            return Access::none(checks, CREDENTIALS);
+        }
+    };
+    let credentials = Check::ok(CREDENTIALS, &format!("access key {key}"));
+    let (identity, account) = identity(&sdk, limit).await;
+    let connections = if identity.has_failed() { Err(IDENTITY) } else { Ok(connections) };
+    Access { checks: vec![region, credentials, identity], connections, account }
+}
+
+/// A configuration whose clients' answers tell AWS's time.
+pub(super) fn watched(sdk: SdkConfig, clocks: &Clocks) -> SdkConfig {
+    match sdk.http_client() {
+        Some(client) => sdk.to_builder().http_client(clocks.watching(client)).build(),
+        None => sdk,
+    }
+}
+
+/// The region, if every table names one: then nobody need search for another.
+fn common_region(config: &Config) -> Option<&str> {
+    let regions: Option<Vec<&str>> = config.source.tables.iter().map(TableRef::region).collect();
+    regions?.first().copied()
+}
+
+fn no_region(why: &str) -> Access {
+    let failed = Check::fail(REGION, why).mended_by("export AWS_REGION=<region of the tables>");
+    Access::none(vec![failed, Check::skipped(CREDENTIALS, REGION), Check::skipped(IDENTITY, REGION)], REGION)
+}
+
+/// The beginning of the access key's id: never the secret.
+async fn key(sdk: &SdkConfig, limit: Duration) -> Result<String, String> {
+    let provider = sdk.credentials_provider().ok_or("nothing provides credentials")?;
+    let credentials = within(limit, provider.provide_credentials()).await?.map_err(|error| causes(&error))?;
+    let id = credentials.access_key_id();
+    let shown: String = id.chars().take(SHOWN_OF_KEY.min(id.chars().count() / 2)).collect();
+    Ok(format!("{shown}…"))
+}
+
+fn no_credentials(config: &Config, why: &str) -> Check {
+    let failed = Check::fail(CREDENTIALS, &format!("no credentials: {why}"));
+    match &config.aws.assume_role_arn {
+        Some(role) if why.contains("AccessDenied") => failed.mended_by(remedy::statement("sts:AssumeRole", role)),
+        Some(role) => failed
+            .mended_by(format!("give the process credentials that may assume {role}, or check AWS_ASSUME_ROLE_ARN")),
+        None => failed.mended_by(
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the pod's service account a role (IRSA, Pod \
+             Identity)",
+        ),
+    }
+}
+
+/// `GetCallerIdentity` needs no permission, so only its answer or the credentials' own fault decide; where STS cannot be
+/// reached the tables may still be.
+async fn identity(sdk: &SdkConfig, limit: Duration) -> (Check, Option<String>) {
+    let call = aws_sdk_sts::Client::new(sdk).get_caller_identity().send();
+    match within(limit, call).await {
+        Ok(Ok(answer)) => known(answer),
+        Ok(Err(error)) => (unknown(&error), None),
+        Err(error) => (unreachable(&error), None),
+    }
+}
+
+fn known(answer: GetCallerIdentityOutput) -> (Check, Option<String>) {
+    match answer.arn {
+        Some(arn) => (Check::ok(IDENTITY, &arn), answer.account),
+        None => (unreachable("the answer names nobody"), answer.account),
+    }
+}
+
+fn unknown<R>(error: &SdkError<GetCallerIdentityError, R>) -> Check
+where
+    R: std::fmt::Debug + Send + Sync + 'static,
+{
+    let (code, said) = (error.code(), error.message().map(str::to_owned).unwrap_or_else(|| causes(error)));
+    match code {
+        Some(code) if USELESS.contains(&code) => {
+            let expired = code.starts_with("ExpiredToken");
+            let remedy =
+                if expired { "renew the credentials: they have expired" } else { "aws sts get-caller-identity" };
+            Check::fail(IDENTITY, &format!("AWS does not accept these credentials: {code}: {said}")).mended_by(remedy)
+        }
+        Some(code) => unreachable(&format!("{code}: {said}")),
+        None => unreachable(&said),
+    }
+}
+
+fn unreachable(why: &str) -> Check {
+    let detail = format!("whose credentials these are is unknown, STS did not say it: {why}");
+    let remedy = "let this machine reach STS, or set AWS_ENDPOINT_URL_STS; the adapter needs it only to assume a role";
+    Check::warn(IDENTITY, &detail).mended_by(remedy)
+}

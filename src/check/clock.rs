@@ -1,0 +1,161 @@
+//! This machine's clock against those of AWS and of the sink, by the `Date` header of their answers.
+//!
+//! AWS refuses signatures that are more than five minutes off. The SDK learns the difference from a refusal and signs
+//! with it, but session credentials, certificates and times in events still go by this clock.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+
+use super::report::Check;
+
+const NAME: &str = "clock";
+
+/// Beyond this the check fails: signatures are refused at five minutes.
+const TOO_FAR: Duration = Duration::from_secs(4 * 60);
+
+/// Beyond this it warns.
+const NOTICEABLE: Duration = Duration::from_secs(30);
+
+/// A `Date` header has whole seconds.
+const RESOLUTION: Duration = Duration::from_secs(1);
+
+/// How far another clock is from this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Skew {
+    by: Duration,
+    is_ahead: bool,
+}
+
+impl Skew {
+    /// Of an answer that says `date` to a request sent and answered at these moments of this clock: the least that
+    /// explains it.
+    fn between(date: SystemTime, sent: SystemTime, answered: SystemTime) -> Self {
+        let ahead = date.duration_since(answered).unwrap_or_default();
+        let behind = sent.duration_since(date + RESOLUTION).unwrap_or_default();
+        Self { by: ahead.max(behind), is_ahead: ahead > behind }
+    }
+}
+
+/// The clocks that were seen. Clones share what they saw.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Clocks(Arc<Mutex<Option<Skew>>>);
+
+impl Clocks {
+    /// Takes the `Date` header of an answer to a request that was sent at `sent`. What is no date is ignored.
+    pub(super) fn note(&self, header: &str, sent: SystemTime) {
+        let Ok(date) = httpdate::parse_http_date(header) else { return };
+        let skew = Skew::between(date, sent, SystemTime::now());
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Signatures are checked by all of these clocks: one that disagrees is enough.
+        *seen = Some(seen.filter(|seen| seen.by >= skew.by).unwrap_or(skew));
+    }
+
+    fn skew(&self) -> Option<Skew> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An HTTP client for the SDK that does what `client` does and takes every answer's date.
+    pub(super) fn watching(&self, client: SharedHttpClient) -> SharedHttpClient {
+        SharedHttpClient::new(Watching { client, clocks: self.clone() })
+    }
+}
+
+/// The clock's check: AWS's word counts more than the sink's.
+pub(super) fn check(aws: &Clocks, sink: &Clocks) -> Check {
+    match (aws.skew(), sink.skew()) {
+        (Some(skew), _) => judge(skew, "AWS's"),
+        (None, Some(skew)) => judge(skew, "the sink's"),
+        (None, None) => Check::skipped(NAME, "reading the time in an answer of AWS or the sink"),
+    }
+}
+
+fn judge(skew: Skew, whose: &str) -> Check {
+    let by = humantime::format_duration(Duration::from_secs(skew.by.as_secs()));
+    let side = if skew.is_ahead { "behind" } else { "ahead of" };
+    let off = format!("this machine's clock is {by} {side} {whose}");
+    let remedy = "chronyc makestep";
+    if skew.by > TOO_FAR {
+        Check::fail(NAME, &format!("{off}: AWS refuses signatures that are five minutes off")).mended_by(remedy)
+    } else if skew.by > NOTICEABLE {
+        Check::warn(NAME, &format!("{off}: times in events and metrics are off by as much")).mended_by(remedy)
+    } else {
+        Check::ok(NAME, &format!("less than {} from {whose}", humantime::format_duration(NOTICEABLE)))
+    }
+}
+
+#[derive(Debug)]
+struct Watching {
+    client: SharedHttpClient,
+    clocks: Clocks,
+}
+
+impl HttpClient for Watching {
+    fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
+        let connector = self.client.http_connector(settings, components);
+        SharedHttpConnector::new(WatchingConnector { connector, clocks: self.clocks.clone() })
+    }
+}
+
+#[derive(Debug)]
+struct WatchingConnector {
+    connector: SharedHttpConnector,
+    clocks: Clocks,
+}
+
+impl HttpConnector for WatchingConnector {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let (sent, clocks, answer) = (SystemTime::now(), self.clocks.clone(), self.connector.call(request));
+        HttpConnectorFuture::new(async move {
+            let answer = answer.await?;
+            if let Some(date) = answer.headers().get("date") {
+                clocks.note(date, sent);
+            }
+            Ok(answer)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::Verdict;
+    use super::*;
+
+    fn verdict(seconds_ahead: i64) -> (Verdict, String) {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let by = Duration::from_secs(seconds_ahead.unsigned_abs());
+        let date = if seconds_ahead < 0 { now - by } else { now + by };
+        let check = judge(Skew::between(date, now, now), "AWS's");
+        (check.result, check.detail)
+    }
+
+    #[test]
+    fn half_a_minute_is_noticeable_and_four_minutes_are_too_far() {
+        for (seconds, expected) in [
+            (0, Verdict::Ok),
+            (30, Verdict::Ok),
+            (31, Verdict::Warn),
+            (240, Verdict::Warn),
+            (241, Verdict::Fail),
+            (-31, Verdict::Ok),
+            (-32, Verdict::Warn),
+            (-242, Verdict::Fail),
+        ] {
+            assert_eq!(verdict(seconds).0, expected, "{seconds} s");
+        }
+        assert!(verdict(600).1.starts_with("this machine's clock is 10m behind AWS's"));
+        assert!(verdict(-601).1.starts_with("this machine's clock is 10m ahead of AWS's"));
+    }
+
+    #[test]
+    fn a_slow_answer_is_no_skew() {
+        let sent = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let skew = Skew::between(sent, sent, sent + Duration::from_secs(500));
+        assert_eq!(skew.by, Duration::ZERO);
+    }
+}

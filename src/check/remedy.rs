@@ -1,0 +1,218 @@
+//! What mends a failed check, exactly: IAM statements and commands with this table's names in them. Pure.
+
+use serde::Serialize;
+
+use crate::config::TableRef;
+use crate::streams::client::{CallError, ErrorKind};
+
+/// One statement of an IAM policy.
+///
+/// Source: "IAM JSON policy elements reference" in the IAM User Guide.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Statement<'a> {
+    effect: &'static str,
+    action: &'a str,
+    resource: &'a str,
+}
+
+/// The IAM statement that allows one action on one resource.
+pub(super) fn statement(action: &str, resource: &str) -> String {
+    serde_json::to_string(&Statement { effect: "Allow", action, resource }).expect("three texts are always JSON")
+}
+
+/// A table in the terms of remedies: its name, its region and its ARN.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Names {
+    /// The table's name.
+    pub(super) name: String,
+    /// Its region.
+    pub(super) region: String,
+    /// Its ARN; the account is `*` where nobody told it.
+    pub(super) arn: String,
+    /// What allows its streams: the stream that the user named, else all that the table will ever have.
+    pub(super) streams: String,
+    /// Whether something else stands in AWS's place.
+    pub(super) has_endpoint: bool,
+}
+
+impl Names {
+    /// `region` is where the table is looked for, `account` whose it is unless its ARN says so.
+    pub(super) fn of(table: &TableRef, region: &str, account: Option<&str>) -> Self {
+        let name = table.table_name().to_owned();
+        let own = || {
+            let (partition, account) = (partition(region), account.unwrap_or("*"));
+            format!("arn:{partition}:dynamodb:{region}:{account}:table/{name}")
+        };
+        let arn = table.table_arn().map_or_else(own, str::to_owned);
+        let streams = table.stream_arn().map_or_else(|| format!("{arn}/stream/*"), str::to_owned);
+        Self { name, region: region.to_owned(), arn, streams, has_endpoint: false }
+    }
+
+    /// The command that enables the table's stream with both images.
+    pub(super) fn enable_stream(&self) -> String {
+        self.update_table("StreamEnabled=true,StreamViewType=NEW_AND_OLD_IMAGES")
+    }
+
+    /// The commands that replace the table's stream by one with both images: a view type cannot be changed.
+    ///
+    /// Source: `StreamSpecification` in the DynamoDB API reference.
+    pub(super) fn replace_stream(&self) -> String {
+        let (disable, wait) = (self.update_table("StreamEnabled=false"), self.wait());
+        format!("{disable} && {wait} && {}", self.enable_stream())
+    }
+
+    /// The command that shows which tables there are.
+    pub(super) fn list_tables(&self) -> String {
+        format!("aws dynamodb list-tables --region {}", self.region)
+    }
+
+    fn list_streams(&self) -> String {
+        format!("aws dynamodbstreams list-streams --table-name {} --region {}", self.name, self.region)
+    }
+
+    fn update_table(&self, specification: &str) -> String {
+        let (name, region) = (&self.name, &self.region);
+        format!(
+            "aws dynamodb update-table --table-name {name} --region {region} --stream-specification {specification}"
+        )
+    }
+
+    fn wait(&self) -> String {
+        format!("aws dynamodb wait table-exists --table-name {} --region {}", self.name, self.region)
+    }
+
+    /// What mends a call that failed.
+    pub(super) fn for_call(&self, error: &CallError) -> String {
+        match error.kind {
+            ErrorKind::Denied if is_unauthorized(&error.code) => self.permission(error),
+            ErrorKind::Denied => "renew the credentials: AWS knows nobody by these, or they have expired".into(),
+            ErrorKind::Throttled | ErrorKind::LimitExceeded => {
+                "stop other readers of this stream: AWS allows two a shard, and ten DescribeStream calls a second"
+                    .into()
+            }
+            ErrorKind::NotFound => self.list_streams(),
+            _ => self.reach(),
+        }
+    }
+
+    /// What a call that got no answer needs.
+    pub(super) fn reach(&self) -> String {
+        let region = &self.region;
+        match self.has_endpoint {
+            true => "let this machine reach what AWS_ENDPOINT_URL names, or unset it".into(),
+            false => format!(
+                "let this machine reach dynamodb.{region}.amazonaws.com and streams.dynamodb.{region}.amazonaws.com on \
+                 port 443"
+            ),
+        }
+    }
+
+    fn permission(&self, error: &CallError) -> String {
+        let Refused { action, resource, by_deny } = Refused::read(&error.message);
+        let own_action = format!("dynamodb:{}", error.operation);
+        // GetRecords may be refused for the key that the table is encrypted with.
+        let foreign = action.filter(|action| !action.starts_with("dynamodb:"));
+        let (action, resource) = match (foreign, resource) {
+            (Some(action), Some(resource)) => (action, resource),
+            _ if error.operation == "DescribeTable" => (own_action.as_str(), self.arn.as_str()),
+            _ if error.operation == "ListStreams" => (own_action.as_str(), "*"),
+            _ => (own_action.as_str(), self.streams.as_str()),
+        };
+        match by_deny {
+            true => format!("remove the statement that denies {action} on {resource}: allowing it is not enough"),
+            false => statement(action, resource),
+        }
+    }
+}
+
+/// What AWS's sentence about a refusal names.
+///
+/// Source: "Troubleshoot access denied error messages" in the IAM User Guide: `User: … is not authorized to perform: <action>
+/// on resource: <ARN> because …`.
+struct Refused<'m> {
+    action: Option<&'m str>,
+    resource: Option<&'m str>,
+    by_deny: bool,
+}
+
+impl<'m> Refused<'m> {
+    fn read(message: &'m str) -> Self {
+        let word_behind = |mark: &str| message.split_once(mark)?.1.split_whitespace().next();
+        Self {
+            action: word_behind("not authorized to perform: "),
+            resource: word_behind("on resource: "),
+            by_deny: message.contains("explicit deny"),
+        }
+    }
+}
+
+/// Whether AWS knows the caller and does not let it; other codes are about the credentials themselves.
+pub(super) fn is_unauthorized(code: &str) -> bool {
+    code.starts_with("AccessDenied") || code == "NotAuthorized"
+}
+
+/// The partition of a region, for ARNs.
+///
+/// Source: "Amazon Resource Names" in the IAM User Guide.
+fn partition(region: &str) -> &'static str {
+    match region {
+        region if region.starts_with("cn-") => "aws-cn",
+        region if region.starts_with("us-gov-") => "aws-us-gov",
+        _ => "aws",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(table: &str, account: Option<&str>) -> Names {
+        Names::of(&table.parse().expect("a table"), "eu-west-1", account)
+    }
+
+    fn denied(operation: &'static str, message: &str) -> CallError {
+        let (code, message) = ("AccessDeniedException".to_owned(), message.to_owned());
+        CallError { operation, kind: ErrorKind::Denied, code, message }
+    }
+
+    #[test]
+    fn a_statement_names_the_table_as_precisely_as_it_is_known() {
+        let error = denied("DescribeTable", "denied");
+        for (table, account, arn) in [
+            ("Orders", None, "arn:aws:dynamodb:eu-west-1:*:table/Orders"),
+            ("Orders", Some("123456789012"), "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders"),
+            ("arn:aws-cn:dynamodb:cn-north-1:1:table/Orders", None, "arn:aws-cn:dynamodb:cn-north-1:1:table/Orders"),
+        ] {
+            let expected = format!(r#"{{"Effect":"Allow","Action":"dynamodb:DescribeTable","Resource":"{arn}"}}"#);
+            assert_eq!(names(table, account).for_call(&error), expected);
+        }
+        let china = Names::of(&"Orders".parse().expect("a table"), "cn-north-1", Some("1"));
+        assert_eq!(china.arn, "arn:aws-cn:dynamodb:cn-north-1:1:table/Orders");
+    }
+
+    #[test]
+    fn a_statement_for_streams_outlives_the_stream_unless_one_was_named() {
+        let error = denied("GetRecords", "denied");
+        let table = "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders";
+        assert!(names(table, None).for_call(&error).ends_with(&format!(r#""Resource":"{table}/stream/*"}}"#)));
+        let stream = format!("{table}/stream/2026-01-01T00:00:00.000");
+        assert!(names(&stream, None).for_call(&error).ends_with(&format!(r#""Resource":"{stream}"}}"#)));
+    }
+
+    #[test]
+    fn a_key_that_may_not_be_used_is_named_instead_of_the_call() {
+        let key = "arn:aws:kms:eu-west-1:123456789012:key/1234";
+        let message = format!("User: x is not authorized to perform: kms:Decrypt on resource: {key} because no policy");
+        let expected = format!(r#"{{"Effect":"Allow","Action":"kms:Decrypt","Resource":"{key}"}}"#);
+        assert_eq!(names("Orders", None).for_call(&denied("GetRecords", &message)), expected);
+    }
+
+    #[test]
+    fn an_explicit_deny_is_not_mended_by_a_statement() {
+        let message = "User: x is not authorized to perform: dynamodb:GetRecords on resource: y with an explicit deny \
+                       in a service control policy";
+        let remedy = names("Orders", None).for_call(&denied("GetRecords", message));
+        assert!(remedy.starts_with("remove the statement that denies dynamodb:GetRecords on arn:aws:"), "{remedy}");
+    }
+}

@@ -1,0 +1,182 @@
+//! One connection to the sink, made step by step so that each can be told apart.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::select_ok;
+use http::header::{AUTHORIZATION, HOST, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http_body_util::Empty;
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::ServerName;
+use rustls::{CertificateError, ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::check::words::causes;
+
+/// How long an address has before the next one is tried as well.
+const HEAD_START: Duration = Duration::from_millis(300);
+
+/// What to do where nobody answers a handshake rightly.
+const NO_TLS: &str = "check that the port speaks TLS, or make the URL's scheme http";
+
+/// A connection that is ready for a request.
+pub(super) enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Why there is no TLS session.
+pub(super) struct Insecure {
+    pub(super) what: String,
+    pub(super) remedy: String,
+}
+
+impl Insecure {
+    /// The other side did not go on.
+    pub(super) fn silent(what: String) -> Self {
+        Self { what, remedy: NO_TLS.into() }
+    }
+}
+
+/// The first of these addresses that takes a connection; like the adapter's own client it does not wait for one that is
+/// silent before it tries the next.
+pub(super) async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, String> {
+    let attempts = (0u32..).zip(addresses).map(|(turn, address)| {
+        Box::pin(async move {
+            tokio::time::sleep(HEAD_START * turn).await;
+            let connected = TcpStream::connect(address).await;
+            connected.map_err(|error| format!("{address} takes no connection: {error}"))
+        })
+    });
+    select_ok(attempts).await.map(|(stream, _)| stream)
+}
+
+/// The session on a connection, and its version. The certificate is checked as the adapter checks it.
+pub(super) async fn secure(stream: TcpStream, host: &str) -> Result<(Stream, &'static str), Insecure> {
+    let config = client_config()?;
+    let name = ServerName::try_from(host.to_owned()).map_err(|error| Insecure {
+        what: format!("no certificate can be for the host {host}: {error}"),
+        remedy: "make the URL's host a DNS name".into(),
+    })?;
+    let session = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
+    let session = session.map_err(|error| insecure(&error))?;
+    let version = match session.get_ref().1.protocol_version() {
+        Some(rustls::ProtocolVersion::TLSv1_2) => "TLS 1.2",
+        _ => "TLS 1.3",
+    };
+    Ok((Stream::Tls(Box::new(session)), version))
+}
+
+/// The system's roots, or those of `SSL_CERT_FILE` and `SSL_CERT_DIR`; the same protocols as the adapter offers.
+fn client_config() -> Result<ClientConfig, Insecure> {
+    let mut roots = RootCertStore::empty();
+    let (trusted, _unusable) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if trusted == 0 {
+        return Err(Insecure {
+            what: "no trusted root certificate was found on this machine".into(),
+            remedy: "apt-get install ca-certificates, or set SSL_CERT_FILE to a PEM file".into(),
+        });
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().map_err(|error| Insecure {
+        what: format!("TLS cannot be set up: {error}"),
+        remedy: "report this as a fault of the adapter".into(),
+    })?;
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+fn insecure(error: &io::Error) -> Insecure {
+    let certificate = match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        Some(rustls::Error::InvalidCertificate(problem)) => Some(problem),
+        _ => None,
+    };
+    let remedy = match certificate {
+        Some(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => "renew the sink's certificate",
+        Some(CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }) => {
+            "set the clocks: the certificate is not valid yet"
+        }
+        Some(CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }) => {
+            "make the URL's host one that the certificate names"
+        }
+        Some(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
+            "trust the authority that signed it: put its PEM into K_CA_CERTS, or into the file that SSL_CERT_FILE names"
+        }
+        Some(_) => "replace the sink's certificate",
+        None => NO_TLS,
+    };
+    Insecure { what: format!("no TLS session: {}", causes(error)), remedy: remedy.into() }
+}
+
+/// The answer's status and headers.
+pub(super) async fn options(
+    stream: Stream,
+    uri: &Uri,
+    authorization: Option<&HeaderValue>,
+) -> Result<(StatusCode, HeaderMap), String> {
+    let answer = match stream {
+        Stream::Plain(stream) => over_http1(TokioIo::new(stream), request(uri, authorization, Version::HTTP_11)?).await,
+        Stream::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+            over_http2(TokioIo::new(*stream), request(uri, authorization, Version::HTTP_2)?).await
+        }
+        Stream::Tls(stream) => over_http1(TokioIo::new(*stream), request(uri, authorization, Version::HTTP_11)?).await,
+    };
+    let (head, _) = answer.map_err(|error| causes(&error))?.into_parts();
+    Ok((head.status, head.headers))
+}
+
+type Body = Empty<Bytes>;
+
+fn request(uri: &Uri, authorization: Option<&HeaderValue>, version: Version) -> Result<Request<Body>, String> {
+    let agent = concat!("dynamodb-streams-adapter/", env!("CARGO_PKG_VERSION"));
+    let mut request = Request::builder().method(Method::OPTIONS).version(version).header(USER_AGENT, agent);
+    if let Some(authorization) = authorization {
+        request = request.header(AUTHORIZATION, authorization);
+    }
+    let request = match version {
+        Version::HTTP_2 => request.uri(uri.clone()),
+        _ => {
+            let path = uri.path_and_query().map_or("/", |path| path.as_str());
+            let host = uri.authority().map_or("", |authority| authority.as_str());
+            request.uri(path).header(HOST, host)
+        }
+    };
+    request.body(Empty::new()).map_err(|error| error.to_string())
+}
+
+async fn over_http1<S>(stream: TokioIo<S>, request: Request<Body>) -> hyper::Result<Response<Incoming>>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    let (mut sender, connection) = http1::handshake(stream).await?;
+    let mut answer = std::pin::pin!(sender.send_request(request));
+    tokio::select! {
+        biased;
+        answer = &mut answer => answer,
+        // It may end with the answer in hand.
+        _ = connection => answer.await,
+    }
+}
+
+async fn over_http2<S>(stream: TokioIo<S>, request: Request<Body>) -> hyper::Result<Response<Incoming>>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), stream).await?;
+    let mut answer = std::pin::pin!(sender.send_request(request));
+    tokio::select! {
+        biased;
+        answer = &mut answer => answer,
+        _ = connection => answer.await,
+    }
+}

@@ -1,0 +1,78 @@
+//! One event that says what it is, posted as the adapter posts all others.
+
+use std::time::{Duration, SystemTime};
+
+use cloudevents::message::BinaryDeserializer as _;
+use cloudevents::{EventBuilder as _, EventBuilderV10};
+use http::header::{AUTHORIZATION, HeaderMap};
+use serde_json::json;
+
+use super::EVENT;
+use crate::check::report::Check;
+use crate::config::{Config, EventMode};
+use crate::delivery::sink::{Answer, HttpSink, HttpSinkSettings, Sink as _};
+use crate::event::Message;
+use crate::event::http::{BinaryMode, StructuredMode, batch};
+
+/// The event's type.
+const TYPE: &str = "com.amazonaws.dynamodb.check";
+
+/// Its source where no table is named by an ARN.
+const SOURCE: &str = "dynamodb-streams-adapter";
+
+/// Posts it, once.
+pub(super) async fn send(config: &Config, limit: Duration) -> Check {
+    let sink = match HttpSink::new(settings(config)) {
+        Ok(sink) => sink,
+        Err(error) => return Check::fail(EVENT, &error.to_string()),
+    };
+    let id = format!("check-{:032x}", fastrand::u128(..));
+    let message = match message(config, &id) {
+        Ok(message) => message,
+        Err(error) => return Check::fail(EVENT, &format!("the event cannot be made: {error}")),
+    };
+    judge(&id, sink.post(message, limit).await)
+}
+
+fn judge(id: &str, answer: Answer) -> Check {
+    let remedy = "look at the sink's own log for the event";
+    match answer {
+        Answer::Accepted { status, .. } => {
+            Check::ok(EVENT, &format!("{TYPE} with id {id} was accepted with {}", status.as_u16()))
+        }
+        Answer::Refused { status, .. } => {
+            let detail = format!("{TYPE} with id {id} was refused with {}", status.as_u16());
+            Check::fail(EVENT, &detail).mended_by(format!("{remedy} {id}"))
+        }
+        Answer::Failed { message, .. } => {
+            let detail = format!("{TYPE} with id {id} may not have arrived: {message}");
+            Check::fail(EVENT, &detail).mended_by(format!("{remedy} {id}"))
+        }
+    }
+}
+
+fn message(config: &Config, id: &str) -> Result<Message, Box<dyn std::error::Error>> {
+    let tables: Vec<&str> = config.source.tables.iter().map(|table| table.as_str()).collect();
+    let source = config.source.tables.iter().find_map(|table| table.table_arn()).unwrap_or(SOURCE);
+    let event = EventBuilderV10::new()
+        .id(id)
+        .ty(TYPE)
+        .source(source)
+        .time(chrono::DateTime::<chrono::Utc>::from(SystemTime::now()))
+        .data("application/json", json!({ "tables": tables }));
+    let overrides = config.event.overrides.iter();
+    let event = overrides.fold(event, |event, (name, value)| event.extension(name, value.clone())).build()?;
+    Ok(match config.event.mode {
+        EventMode::Binary => event.deserialize_binary(BinaryMode::new())?,
+        EventMode::Structured => event.deserialize_binary(StructuredMode::new())?,
+        EventMode::Batch => batch(std::iter::once(&event.deserialize_binary(StructuredMode::new())?)),
+    })
+}
+
+fn settings(config: &Config) -> HttpSinkSettings {
+    let mut headers = HeaderMap::new();
+    if let Some(authorization) = &config.sink.authorization {
+        headers.insert(AUTHORIZATION, authorization.clone());
+    }
+    HttpSinkSettings { url: config.sink.uri.clone(), concurrency: 1, headers }
+}

@@ -1,0 +1,214 @@
+//! One table: its stream, and every action that reading it needs, tried once.
+//!
+//! Nothing is consumed: an iterator at `LATEST` reads what is being written just now, and reading removes nothing.
+
+mod stream;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use self::stream::{Listed, leaf};
+use super::aws::{Access, REGION, watched};
+use super::clock::Clocks;
+use super::remedy::Names;
+use super::report::Check;
+use super::words::within;
+use crate::config::{Config, TableRef};
+use crate::streams::budget::Budget;
+use crate::streams::client::aws::AwsClient;
+use crate::streams::client::{
+    CallError, ErrorKind, IteratorStart, ListedShard, ShardQuery, StreamDescription, StreamsClient,
+};
+use crate::streams::find::{Finder, Found, Target};
+use crate::streams::pace::Pace;
+use crate::streams::rate::Rate;
+use crate::streams::reading::Reading;
+use crate::telemetry::TableTelemetry;
+use crate::telemetry::health::Health;
+use crate::telemetry::metrics::Metrics;
+
+/// The checks of a table in their order; each needs those before it.
+const STEPS: [&str; 5] = [TABLE, STREAM, VIEW_TYPE, ITERATOR, RECORDS];
+const TABLE: &str = "table";
+const STREAM: &str = "stream";
+const VIEW_TYPE: &str = "view-type";
+const ITERATOR: &str = "iterator";
+const RECORDS: &str = "records";
+
+/// What all tables share.
+pub(super) struct Shared<'s> {
+    pub(super) config: &'s Config,
+    pub(super) access: &'s Access,
+    pub(super) clocks: &'s Clocks,
+    pub(super) describe_rate: Arc<Rate>,
+    pub(super) metrics: &'s Metrics,
+    pub(super) limit: Duration,
+}
+
+/// All checks of one table, those that could not be tried included.
+pub(super) async fn check(table: &TableRef, shared: &Shared<'_>) -> Vec<Check> {
+    let mut checks = Vec::new();
+    let stopped_by = match Probe::new(table, shared) {
+        Ok(probe) => probe.run(&mut checks).await.err().map(|Failed(name)| name),
+        Err(failed) => Some(failed),
+    };
+    if let Some(failed) = stopped_by {
+        let tried = checks.len();
+        checks.extend(STEPS.iter().skip(tried).map(|name| Check::skipped(name, failed)));
+    }
+    checks.into_iter().map(|check| check.about(table.as_str())).collect()
+}
+
+/// The check that the later ones would have needed.
+struct Failed(&'static str);
+
+struct Probe<'s> {
+    table: &'s TableRef,
+    names: Names,
+    client: Arc<dyn StreamsClient>,
+    shared: &'s Shared<'s>,
+}
+
+impl<'s> Probe<'s> {
+    fn new(table: &'s TableRef, shared: &'s Shared<'s>) -> Result<Self, &'static str> {
+        let connections = shared.access.connections.as_ref().map_err(|failed| *failed)?;
+        let sdk = connections.config(table.region()).map_err(|_| REGION)?;
+        let region = sdk.region().map(ToString::to_string).unwrap_or_default();
+        let names = Names {
+            has_endpoint: sdk.endpoint_url().is_some(),
+            ..Names::of(table, &region, shared.access.account.as_deref())
+        };
+        let client = Arc::new(AwsClient::new(&watched(sdk, shared.clocks)));
+        Ok(Self { table, names, client, shared })
+    }
+
+    async fn run(&self, checks: &mut Vec<Check>) -> Result<(), Failed> {
+        let stream = take(checks, self.find().await)?;
+        let listed = take(checks, self.describe(stream).await)?;
+        checks.push(stream::view_type(listed.description.view_type.as_deref(), &self.names));
+        let iterator = take(checks, self.iterator(&listed).await)?;
+        checks.push(self.records(iterator).await);
+        Ok(())
+    }
+
+    /// The current stream, as the adapter looks for it: `DescribeTable`, else `ListStreams`.
+    async fn find(&self) -> (Check, Option<String>) {
+        let found = match within(self.shared.limit, self.finder().find()).await {
+            Err(late) => return (Check::fail(TABLE, &late).mended_by(self.names.reach()), None),
+            Ok(Err(error)) => return (self.failed(TABLE, &error), None),
+            Ok(Ok(found)) => found,
+        };
+        match found {
+            Found::Stream(stream) => (Check::ok(TABLE, &format!("its stream is {stream}")), Some(stream)),
+            Found::Nothing(what) => (self.nothing(&what).await, None),
+        }
+    }
+
+    /// Only a table that is there can get a stream.
+    async fn nothing(&self, what: &str) -> Check {
+        let table = self.table.table_arn().unwrap_or(&self.names.name);
+        let answer = within(self.shared.limit, self.client.describe_table(table)).await;
+        let is_missing = matches!(answer, Ok(Err(error)) if error.kind == ErrorKind::NotFound);
+        let remedy = if is_missing { self.names.list_tables() } else { self.names.enable_stream() };
+        Check::fail(TABLE, &format!("there is nothing to read yet, the adapter would wait for {what}"))
+            .mended_by(remedy)
+    }
+
+    async fn describe(&self, stream: String) -> (Check, Option<Listed>) {
+        let deadline = Instant::now() + self.shared.limit;
+        let first = match within(self.shared.limit, self.client.describe_stream(&stream, ShardQuery::First)).await {
+            Err(late) => return (Check::fail(STREAM, &late).mended_by(self.names.reach()), None),
+            Ok(Err(error)) => return (self.failed(STREAM, &error), None),
+            Ok(Ok(description)) => description,
+        };
+        let (shards, is_complete) = self.all_shards(&stream, &first, deadline).await;
+        let leaf = leaf(&shards);
+        let listed = Listed { stream, description: first, shards: shards.len(), leaf, is_complete };
+        (stream::status(&listed, self.table, &self.names), Some(listed))
+    }
+
+    /// All pages as far as the time goes, and whether it were all.
+    async fn all_shards(&self, stream: &str, first: &StreamDescription, deadline: Instant) -> (Vec<ListedShard>, bool) {
+        let (mut shards, mut next) = (first.shards.clone(), first.next.clone());
+        while let Some(behind) = next {
+            let page = async {
+                self.shared.describe_rate.turn().await;
+                self.client.describe_stream(stream, ShardQuery::Behind(&behind)).await
+            };
+            match tokio::time::timeout_at(deadline, page).await {
+                Ok(Ok(page)) => {
+                    next = page.next.filter(|next| *next != behind);
+                    shards.extend(page.shards);
+                }
+                _ => return (shards, false),
+            }
+        }
+        (shards, true)
+    }
+
+    /// A token for the end of a shard; none where there is no shard yet.
+    async fn iterator(&self, listed: &Listed) -> (Check, Option<Option<String>>) {
+        let Some(shard) = &listed.leaf else {
+            return (Check::warn(ITERATOR, "the stream has no shard yet, so this could not be tried"), Some(None));
+        };
+        let call = self.client.get_shard_iterator(&listed.stream, shard, IteratorStart::Latest);
+        match within(self.shared.limit, call).await {
+            Err(late) => (Check::fail(ITERATOR, &late).mended_by(self.names.reach()), None),
+            Ok(Err(error)) => (self.failed(ITERATOR, &error), None),
+            Ok(Ok(iterator)) => (Check::ok(ITERATOR, &format!("for shard {shard}")), Some(Some(iterator))),
+        }
+    }
+
+    async fn records(&self, iterator: Option<String>) -> Check {
+        let Some(iterator) = iterator else {
+            return Check::warn(RECORDS, "the stream has no shard yet, so this could not be tried");
+        };
+        match within(self.shared.limit, self.client.get_records(&iterator)).await {
+            Err(late) => Check::fail(RECORDS, &late).mended_by(self.names.reach()),
+            Ok(Err(error)) => self.failed(RECORDS, &error),
+            Ok(Ok(_)) => Check::ok(RECORDS, "the shard can be read"),
+        }
+    }
+
+    /// What a failed call means: being called too often is no failure, the permission is there.
+    fn failed(&self, name: &'static str, error: &CallError) -> Check {
+        let check = match error.kind {
+            ErrorKind::Throttled | ErrorKind::LimitExceeded if name == RECORDS => Check::warn,
+            _ => Check::fail,
+        };
+        check(name, &error.to_string()).mended_by(self.names.for_call(error))
+    }
+
+    /// The adapter's own way to look, with nobody behind it.
+    fn finder(&self) -> Finder {
+        let (updates, _) = mpsc::channel(1);
+        let telemetry = TableTelemetry::new(&self.names.name, self.shared.metrics, Health::default().table("check"));
+        let source = &self.shared.config.source;
+        let reading = Reading {
+            client: self.client.clone(),
+            pace: Pace { poll_interval: source.pace.poll_interval, idle_max: source.pace.idle_poll_interval_max },
+            budget: Budget::new(0),
+            describe_rate: self.shared.describe_rate.clone(),
+            on_data_loss: source.on_data_loss,
+            updates,
+            telemetry,
+            numbers: AtomicU32::new(0),
+        };
+        let target = Target {
+            table: self.table.table_arn().unwrap_or(&self.names.name).to_owned(),
+            stream: self.table.stream_arn().map(str::to_owned),
+        };
+        Finder { reading: Arc::new(reading), target }
+    }
+}
+
+/// Keeps the check; goes on with what it found.
+fn take<T>(checks: &mut Vec<Check>, (check, found): (Check, Option<T>)) -> Result<T, Failed> {
+    let name = check.name;
+    checks.push(check);
+    found.ok_or(Failed(name))
+}

@@ -1,0 +1,108 @@
+//! Which items are parked, for people to look at.
+//!
+//! Contract: an item is shown by a hash of its key and by nothing else of it. At most [`MOST`] items are remembered; how
+//! many there are is said by the gauge. One that was left out is remembered at its next failure once there is room.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use super::recent::shortened;
+
+/// How many items are remembered.
+pub const MOST: usize = 100;
+
+/// The items of one table whose events keep failing.
+#[derive(Debug, Default)]
+pub struct Parked(Mutex<BTreeMap<u64, ParkedItem>>);
+
+/// An item whose event keeps failing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParkedItem {
+    /// A hash of its key, as the log shows it.
+    pub item: String,
+    /// How often its event failed.
+    pub failures: u32,
+    /// What the sink said last.
+    pub why: String,
+    /// When the item was parked.
+    pub since: SystemTime,
+    /// When its event failed last.
+    pub last: SystemTime,
+}
+
+/// How a log or a page names the item of this lane.
+pub fn item_hash(lane: u64) -> String {
+    format!("{:08x}", lane >> 32)
+}
+
+impl Parked {
+    /// An event failed, and its item is parked or stays so.
+    pub fn failed(&self, lane: u64, failures: u32, why: &str, now: SystemTime) {
+        let mut items = self.lock();
+        if items.len() >= MOST && !items.contains_key(&lane) {
+            return;
+        }
+        let new = || ParkedItem { item: item_hash(lane), failures, why: String::new(), since: now, last: now };
+        let item = items.entry(lane).or_insert_with(new);
+        (item.failures, item.why, item.last) = (failures, shortened(why), now);
+    }
+
+    /// The item is parked no longer.
+    pub fn settled(&self, lane: u64) {
+        self.lock().remove(&lane);
+    }
+
+    /// Those who are remembered, the longest parked first.
+    pub fn items(&self) -> Vec<ParkedItem> {
+        let mut items: Vec<ParkedItem> = self.lock().values().cloned().collect();
+        items.sort_by_key(|item| item.since);
+        items
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, ParkedItem>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_parked_item_keeps_its_beginning_and_shows_its_last_failure() {
+        let parked = Parked::default();
+        parked.failed(0xabcd_ef01_2345_6789, 3, "it answered 400", at(1));
+        parked.failed(0xabcd_ef01_2345_6789, 4, "it answered 413", at(9));
+        let expected = ParkedItem {
+            item: "abcdef01".to_owned(),
+            failures: 4,
+            why: "it answered 413".to_owned(),
+            since: at(1),
+            last: at(9),
+        };
+        assert_eq!(parked.items(), [expected]);
+        parked.settled(0xabcd_ef01_2345_6789);
+        assert_eq!(parked.items(), []);
+    }
+
+    #[test]
+    fn a_broken_sink_does_not_fill_the_memory_and_whoever_was_left_out_comes_later() {
+        let parked = Parked::default();
+        for lane in 0..10_000 {
+            parked.failed(lane, 1, &"long ".repeat(1_000), at(lane));
+        }
+        let items = parked.items();
+        assert_eq!((items.len(), items[0].since), (MOST, at(0)));
+        assert!(items.iter().all(|item| item.why.len() < 1_000));
+        parked.settled(0);
+        parked.failed(9_999, 2, "again", at(20_000));
+        assert_eq!(parked.items().last().map(|item| item.failures), Some(2));
+    }
+}

@@ -1,0 +1,44 @@
+//! The documents promise what is tested, and what is tested is promised.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+fn text(path: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+/// The names of this target's tests, in words.
+fn tests() -> BTreeSet<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/behaviour");
+    let files = std::fs::read_dir(folder).unwrap().map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap());
+    let names = |file: String| {
+        let lines: Vec<&str> = file.lines().collect();
+        let after_attribute =
+            |pair: &[&str]| pair[0].trim_start().starts_with("#[tokio::test").then(|| pair[1].to_owned());
+        lines.windows(2).filter_map(after_attribute).collect::<Vec<_>>()
+    };
+    files
+        .flat_map(names)
+        .filter_map(|line| Some(line.split_once("fn ")?.1.split('(').next()?.replace('_', " ")))
+        .collect()
+}
+
+/// The sentences between single asterisks.
+fn promises(page: &str) -> BTreeSet<String> {
+    let text = text(page).replace('\n', " ").replace("**", "");
+    let parts: Vec<String> =
+        text.split('*').map(|part| part.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    parts.into_iter().skip(1).step_by(2).filter(|promise| promise != "italics").collect()
+}
+
+#[test]
+fn every_promise_is_the_name_of_a_test_and_every_test_is_promised() {
+    let tests = tests();
+    assert!(tests.len() > 50, "the tests were not found");
+    let promised: BTreeSet<String> =
+        ["docs/semantics.md", "docs/operations.md"].into_iter().flat_map(promises).collect();
+    let empty: Vec<_> = promised.difference(&tests).collect();
+    assert!(empty.is_empty(), "promised and not tested: {empty:#?}");
+    let silent: Vec<_> = tests.difference(&promised).collect();
+    assert!(silent.is_empty(), "tested and not promised: {silent:#?}");
+}

@@ -1,0 +1,16 @@
+//! `check` as people and init containers use it: the real binary against a scripted AWS, STS and sink.
+#![allow(clippy::unwrap_used)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod arguments;
+mod aws;
+mod clock;
+mod denied;
+mod harness;
+mod secrets;
+mod server;
+mod sink;
+mod store;
+mod whole;

@@ -1,0 +1,182 @@
+//! The sink: found, reached, trusted, asked. No event unless one was wanted.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rustls::ServerConfig;
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use tokio_rustls::TlsAcceptor;
+
+use crate::harness::{TABLE_ARN, World, failure, named, of, text};
+use crate::server::{Server, status};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_event_reaches_the_sink_unless_one_is_asked_for() {
+    let world = World::new().await;
+    world.aws.write("orders", 5, 1);
+    assert_eq!(world.check(&[]).await.code, Some(0));
+    assert_eq!(world.sink.methods(), ["OPTIONS"]);
+    assert_eq!(world.sink.seen()[0].path, "/events");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exactly_one_event_is_posted_when_it_is_asked_for() {
+    let world = World::new().await;
+    let run = world.check(&["--send-test-event", "--output", "json"]).await;
+    assert_eq!(run.code, Some(0), "{}", run.out);
+    assert_eq!(world.sink.methods(), ["OPTIONS", "POST"]);
+    let event = &world.sink.seen()[1];
+    assert_eq!((event.header("ce-type"), event.header("ce-specversion")), ("com.amazonaws.dynamodb.check", "1.0"));
+    assert_eq!((event.path.as_str(), event.header("content-type")), ("/events", "application/json"));
+    let data: serde_json::Value = serde_json::from_str(&event.body).unwrap();
+    assert_eq!(data, serde_json::json!({ "tables": ["orders"] }));
+    let id = event.header("ce-id");
+    assert!(text(of(&run.checks(), "sink-event"), "detail").contains(id) && !id.is_empty(), "{}", run.out);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_event_travels_as_all_others_will() {
+    for (mode, media_type) in
+        [("structured", "application/cloudevents+json"), ("batch", "application/cloudevents-batch+json")]
+    {
+        let world = World::new().await.env("EVENT_MODE", mode).env("TABLE", TABLE_ARN);
+        let world = world.env("K_CE_OVERRIDES", r#"{"extensions":{"stage":"test"}}"#);
+        assert_eq!(world.check(&["--send-test-event"]).await.code, Some(0));
+        let event = &world.sink.seen()[1];
+        assert_eq!(event.header("content-type"), media_type);
+        let body: serde_json::Value = serde_json::from_str(&event.body).unwrap();
+        let event = if mode == "batch" { &body[0] } else { &body };
+        assert_eq!((text(event, "source"), text(event, "stage")), (TABLE_ARN, "test"), "{body}");
+        assert_eq!(text(event, "type"), "com.amazonaws.dynamodb.check");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sink_for_undeliverable_events_is_tried_as_well_and_gets_none() {
+    let other = Server::start(|_| status(200)).await;
+    let world = World::new().await.env("ON_UNDELIVERABLE", "dead-letter").env("DEAD_LETTER_SINK", other.url());
+    let run = world.check(&["--send-test-event", "--output", "json"]).await;
+    let checks = run.checks();
+    assert_eq!((run.code, text(of(&checks, "dead-letter-sink-http"), "result")), (Some(0), "ok"));
+    assert_eq!(other.methods(), ["OPTIONS"]);
+    let world = world.env("DEAD_LETTER_SINK", "http://sink.invalid/");
+    let (checks, code) = world.json().await;
+    assert_eq!((code, text(failure(&checks), "name")), (Some(69), "dead-letter-sink-dns"));
+    assert_eq!(named(&checks, "skipped"), ["dead-letter-sink-tcp", "dead-letter-sink-http"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_is_refused_fails_and_is_not_repeated() {
+    let refusing = Server::start(|request| status(if request.method == "POST" { 503 } else { 204 })).await;
+    let world = World::new().await.env("K_SINK", refusing.url());
+    let run = world.check(&["--send-test-event", "--output", "json"]).await;
+    assert_eq!((run.code, text(failure(&run.checks()), "name")), (Some(69), "sink-event"));
+    assert_eq!(refusing.methods(), ["OPTIONS", "POST"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_that_refuses_connections_fails() {
+    let gone = Server::start(|_| status(200)).await;
+    let address = gone.address();
+    drop(gone);
+    let world = World::new().await.env("K_SINK", format!("http://{address}/events"));
+    crate::support::wait_for("the port to close", || std::net::TcpStream::connect(address).is_err()).await;
+    let (checks, code) = world.json().await;
+    assert_eq!((code, text(failure(&checks), "name")), (Some(69), "sink-tcp"));
+    assert_eq!(named(&checks, "skipped"), ["sink-http"]);
+    assert!(text(failure(&checks), "detail").contains(&address.to_string()), "{checks:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_whose_name_is_unknown_fails() {
+    let world = World::new().await.env("K_SINK", "http://sink.invalid/events");
+    let run = world.check(&["--send-test-event", "--output", "json"]).await;
+    let checks = run.checks();
+    assert_eq!((run.code, text(failure(&checks), "name")), (Some(69), "sink-dns"));
+    assert_eq!(text(failure(&checks), "remedy"), "getent ahosts sink.invalid");
+    assert_eq!(named(&checks, "skipped"), ["sink-tcp", "sink-http", "sink-event"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_that_answers_503_is_reachable_and_a_warning() {
+    let busy = Server::start(|_| status(503)).await;
+    let world = World::new().await.env("K_SINK", busy.url());
+    let (checks, code) = world.json().await;
+    assert_eq!((code, named(&checks, "warn")), (Some(0), vec!["sink-http"]));
+    assert!(text(of(&checks, "sink-http"), "detail").contains("503"), "{checks:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_that_never_answers_fails_in_time() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let world = World::new().await.env("K_SINK", format!("http://{}/", listener.local_addr().unwrap()));
+    let begun = std::time::Instant::now();
+    let run = world.check(&["--timeout", "500ms", "--output", "json"]).await;
+    assert!(begun.elapsed() < Duration::from_secs(20));
+    let checks = run.checks();
+    assert_eq!((run.code, text(failure(&checks), "name")), (Some(69), "sink-http"), "{checks:?}");
+    assert!(text(failure(&checks), "detail").contains("no answer within 500ms"), "{checks:?}");
+}
+
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, "Test Authority");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    fn server(&self, host: &str, protocol: &str) -> TlsAcceptor {
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(vec![host.to_owned()]).unwrap().signed_by(&key, &self.0).unwrap();
+        let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let mut config = builder.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key).unwrap();
+        config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+        TlsAcceptor::from(Arc::new(config))
+    }
+
+    /// A world whose sink is this server, and which trusts this authority.
+    async fn trusted_by(&self, sink: &Server) -> World {
+        let world = World::new().await;
+        let pem = world.folder.path().join("authority.pem");
+        std::fs::write(&pem, self.0.pem()).unwrap();
+        world
+            .env("K_SINK", format!("https://localhost:{}/events", sink.address().port()))
+            .env("SSL_CERT_FILE", pem.to_str().unwrap())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_of_a_trusted_authority_is_accepted_over_both_versions_of_http() {
+    for (protocol, version) in [("http/1.1", hyper::Version::HTTP_11), ("h2", hyper::Version::HTTP_2)] {
+        let authority = Authority::new();
+        let sink = Server::start_with(Some(authority.server("localhost", protocol)), |_| status(204)).await;
+        let (checks, code) = authority.trusted_by(&sink).await.json().await;
+        assert_eq!((code, text(of(&checks, "sink-tls"), "result")), (Some(0), "ok"), "{checks:#?}");
+        assert_eq!((sink.methods(), sink.seen()[0].version), (vec!["OPTIONS".to_owned()], version));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_of_an_unknown_authority_fails_and_nothing_is_asked() {
+    let authority = Authority::new();
+    let sink = Server::start_with(Some(Authority::new().server("localhost", "http/1.1")), |_| status(204)).await;
+    let (checks, code) = authority.trusted_by(&sink).await.json().await;
+    assert_eq!((code, text(failure(&checks), "name")), (Some(69), "sink-tls"), "{checks:#?}");
+    assert!(text(failure(&checks), "remedy").contains("K_CA_CERTS"), "{checks:?}");
+    assert_eq!((named(&checks, "skipped"), sink.methods().len()), (vec!["sink-http"], 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_for_another_host_fails_with_what_to_change() {
+    let authority = Authority::new();
+    let sink = Server::start_with(Some(authority.server("other.example", "http/1.1")), |_| status(204)).await;
+    let (checks, _) = authority.trusted_by(&sink).await.json().await;
+    assert_eq!(text(failure(&checks), "name"), "sink-tls");
+    assert!(text(failure(&checks), "remedy").contains("one that the certificate names"), "{checks:?}");
+}
