@@ -6,6 +6,10 @@ use std::time::Duration;
 
 use dynamodb_streams_adapter::config::{Config, EventProfile, Held, LegacyMetrics, StartPosition, VARIABLES, Warning};
 
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+
 use crate::support::{exactly, facts, os};
 
 const KAMELET: &str = "CAMEL_KAMELET_AWS_DDB_STREAMS_SOURCE_";
@@ -311,4 +315,72 @@ fn certificates_and_tokens_are_looked_for_where_the_controller_puts_them() {
     assert_eq!(translated == default, ours.is_empty(), "what the controller says does not arrive");
     let unwanted = [("CAMEL_KNATIVE_CLIENT_OIDC_TOKEN_PATH", "file:///other-oidc/token")];
     assert_eq!(read(&camel(&unwanted)), default, "a token that was not switched on is not sent");
+}
+
+/// Names that the dialects know, some that they do not, and two of ours.
+const NAMES: [&str; 20] = [
+    "CAMEL_KAMELET_AWS_DDB_STREAMS_SOURCE_TABLE",
+    "CAMEL_KAMELET_AWS_DDB_STREAMS_SOURCE_REGION",
+    "CAMEL_KAMELET_AWS_DDB_STREAMS_SOURCE_DELAY",
+    "CAMEL_KAMELET_AWS_DDB_STREAMS_SOURCE_STREAMITERATORTYPE",
+    "CAMEL_KAMELET_AWS_DDB_STREAMS_SOURCE_STREAM_ITERATOR_TYPE",
+    "CAMEL_KAMELET_AWS_DDB_STREAMS_SOURCE_OVERRIDEENDPOINT",
+    "CAMEL_KAMELET_AWS_DDB_STREAMS_SOURCE_URIENDPOINTOVERRIDE",
+    "CAMEL_KAMELET_AWS_DDB_STREAMS_SOURCE_ACCESSKEY",
+    "CAMEL_KAMELET_AWS_DDB_STREAMS_SOURCE_SECRETKEY",
+    "CAMEL_KAMELET_AWS_DDB_STREAMS_SOURCE_OTHER",
+    "CAMEL_KNATIVE_CLIENT_SSL_CERT_PATH",
+    "CAMEL_KNATIVE_CLIENT_OIDC_TOKEN_PATH",
+    "ARN",
+    "K_COMPONENT",
+    "METRICS_PROMETHEUS_PORT",
+    "METRICS_PROMETHEUS_HOST",
+    "K_METRICS_CONFIG",
+    "K_TRACING_CONFIG",
+    "TABLE",
+    "POLL_INTERVAL",
+];
+
+/// Values that mean something somewhere, and the secret that no message may show.
+const VALUES: [&str; 16] = [
+    "awsdynamodbsource",
+    "arn:aws:dynamodb:eu-west-1:123456789012:table/orders",
+    "orders",
+    "true",
+    "false",
+    "FROM_START",
+    "0",
+    "500",
+    "18446744073709551616",
+    "9092",
+    "127.0.0.1",
+    "http://127.0.0.1:8000",
+    "file:///oidc/token",
+    "{}",
+    "{\"backend\":5,\"ConfigMap\":[]}",
+    "/",
+];
+
+proptest! {
+    /// Whatever foreign variables hold, a mistake names one that is set, or one that is missing, and shows no key.
+    #[test]
+    fn no_foreign_variables_make_parsing_panic(variables in vec((select(&NAMES[..]), select(&VALUES[..])), 0..10)) {
+        let sink = [("K_SINK", "http://broker.example/default")];
+        let keys = |name: &str| name.ends_with("KEY");
+        let variables: Vec<_> = variables.into_iter().map(|(name, value)| (name, if keys(name) { "hunter2" } else { value })).collect();
+        match exactly(&[&sink[..], &variables].concat()) {
+            Ok(config) => {
+                let shown = format!("{config:?}");
+                prop_assert!(!shown.contains("hunter2"), "{}", shown);
+            }
+            Err(mistakes) => {
+                prop_assert!(!mistakes.mistakes.is_empty());
+                prop_assert!(!mistakes.to_string().contains("hunter2"), "{}", mistakes);
+                for mistake in &mistakes.mistakes {
+                    let is_set = variables.iter().any(|(name, _)| *name == mistake.variable);
+                    prop_assert!(is_set || mistake.held == Held::Nothing, "{}", mistakes);
+                }
+            }
+        }
+    }
 }
