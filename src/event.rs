@@ -113,7 +113,7 @@ impl BinaryDeserializer for RecordEvent<'_> {
     fn deserialize_binary<R: Sized, V: BinarySerializer<R>>(self, visitor: V) -> Result<R> {
         let visitor = visitor.set_spec_version(SpecVersion::V10)?;
         let visitor = match self.stream.profile {
-            Profile::Aws => profile::aws::visit(&self, visitor)?,
+            Profile::Aws | Profile::Triggermesh | Profile::IntegrationSource => profile::aws::visit(&self, visitor)?,
         };
         visitor.end_with_data(match self.stream.data {
             DataForm::DynamodbJson => data::dynamodb_json::write(self.stream, self.record),

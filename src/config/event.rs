@@ -25,6 +25,10 @@ choices! {
     EventProfile {
         /// This program's own.
         Aws = "aws",
+        /// That of TriggerMesh's `AWSDynamoDBSource`.
+        Triggermesh = "triggermesh",
+        /// That of Knative's `IntegrationSource`.
+        IntegrationSource = "integration-source",
     }
 }
 
