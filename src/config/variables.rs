@@ -69,13 +69,15 @@ variables! {
         group: Group::Event,
         fallback: Fallback::Value("aws"),
         takes: Takes::OneOf(EventProfile::NAMES),
-        meaning: "Which attributes and which data events have. `aws`: this program's own.",
+        meaning: "Which attributes and which data events have. `aws`: this program's own; the others are those of \
+            TriggerMesh's AWSDynamoDBSource and of Knative's IntegrationSource.",
     }
     EVENT_DATA as event_data {
         group: Group::Event,
         fallback: Fallback::Value("dynamodb-json"),
         takes: Takes::OneOf(EventData::NAMES),
-        meaning: "The form of the data. `dynamodb-json`: the record as an AWS Lambda function gets it.",
+        meaning: "The form of the data with `EVENT_PROFILE=aws`. `dynamodb-json`: the record as an AWS Lambda function \
+            gets it. `json`: the item in plain JSON. The other profiles have one form each.",
     }
     EVENT_MODE as event_mode {
         group: Group::Event,
