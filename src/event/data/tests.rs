@@ -5,6 +5,11 @@ use bytes::Bytes;
 use crate::event::{DataForm, Encoder, EncoderSettings, Mode, Profile};
 use crate::streams::wire::{Page, Record};
 
+mod escapes;
+mod generated;
+mod malformed;
+mod naive;
+mod plain;
 mod samples;
 
 const TABLE: &str = "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders";
