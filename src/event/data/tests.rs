@@ -11,6 +11,7 @@ mod malformed;
 mod naive;
 mod plain;
 mod samples;
+mod schemas;
 
 const TABLE: &str = "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders";
 

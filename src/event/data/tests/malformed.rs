@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 use super::*;
 
 /// No attribute value: no form knows what it means, so all pass it on.
-const UNKNOWN: [&str; 34] = [
+pub(super) const UNKNOWN: [&str; 34] = [
     "null",
     "true",
     "7",
