@@ -1,9 +1,9 @@
 //! The record as Knative's IntegrationSource sends it: the classes of the AWS SDK for Java 2, as Gson writes them.
 //!
 //! Members are in camelCase and in the order of those classes, items in the order of the wire. What is not set is left
-//! out, except that an absent image is `{}` and that every attribute value has its five collections. Binary is a list of
-//! signed bytes. What is no attribute value, or binary that is not base64, or lies deeper than [`MAX_DEPTH`], is passed
-//! on as AWS sent it.
+//! out, except that an absent image is `{}` and that every attribute value has its five collections. Binary is a list
+//! of signed bytes. What is no attribute value, or binary that is not base64, or lies deeper than [`MAX_DEPTH`], is
+//! passed on as AWS sent it.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;

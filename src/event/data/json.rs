@@ -1,8 +1,8 @@
 //! The item in plain JSON: `{"operation":"MODIFY","keys":{"id":7},"new":{..},"old":{..}}`.
 //!
 //! A number is a JSON number with AWS's own digits, a set is an array, binary is its base64, null is null; an absent
-//! image is absent. Texts and names are copied as AWS sent them. A number that JSON cannot write stays a string. What is
-//! no attribute value, or lies deeper than [`MAX_DEPTH`], is passed on as AWS sent it.
+//! image is absent. Texts and names are copied as AWS sent them. A number that JSON cannot write stays a string. What
+//! is no attribute value, or lies deeper than [`MAX_DEPTH`], is passed on as AWS sent it.
 
 use super::attribute::{Attribute, Content, MAX_DEPTH, Map, Texts};
 use super::json_text::Text;

@@ -90,9 +90,10 @@ impl<'r> Items<'r> {
         self.waiting[first..].sort_by(|(one, _), (other, _)| one.cmp(other));
         json.push(b'{');
         let mut separator: &[u8] = b"";
-        for at in first..self.waiting.len() {
+        let end = self.waiting.len();
+        for at in first..end {
             let (name, attribute) = std::mem::replace(&mut self.waiting[at], (Cow::Borrowed(""), NOTHING));
-            if self.waiting.get(at + 1).is_some_and(|(next, _)| *next == name) {
+            if at + 1 < end && self.waiting[at + 1].0 == name {
                 continue;
             }
             json.extend_from_slice(separator);
