@@ -19,8 +19,9 @@ const UNSET: &str =
 
 /// Writes a record's data.
 pub(in crate::event) fn write(record: &Record) -> Vec<u8> {
-    // Mostly nulls: a short value takes five times the space it had.
-    let mut data = Object::open(Vec::with_capacity(record.len() * 5));
+    // A short value takes ten times the space that it had, a long text no more: what is not needed is kept as long as
+    // the event is.
+    let mut data = Object::open(Vec::with_capacity(record.len() * 2));
     text(&mut data, "AwsRegion", record.region());
     data.nested("Dynamodb", |change| write_change(change, record));
     text(&mut data, "EventID", Some(record.event_id()));

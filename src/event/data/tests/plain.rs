@@ -60,7 +60,11 @@ fn an_absent_image_is_absent() {
 #[test]
 fn names_that_look_like_types_are_names() {
     let data = data_of(&hard_records()[7], JSON);
-    assert!(data.contains(r#""S":"S","N":1,"B":"Qg==","BOOL":true,"NULL":null,"SS":["SS"],"NS":[1],"BS":["Qg=="],"L":["L"],"M":{"M":{"S":"deep","N":"not a number","M":{}},"L":[{"S":null}]}"#), "{data}");
+    let item = concat!(
+        r#""S":"S","N":1,"B":"Qg==","BOOL":true,"NULL":null,"SS":["SS"],"NS":[1],"BS":["Qg=="],"L":["L"],"#,
+        r#""M":{"M":{"S":"deep","N":"not a number","M":{}},"L":[{"S":null}]}"#
+    );
+    assert!(data.contains(item), "{data}");
 }
 
 #[test]
@@ -74,9 +78,10 @@ fn a_number_that_json_cannot_write_stays_a_text() {
 #[test]
 fn white_space_of_the_wire_does_not_matter() {
     assert_eq!(
-        item(
-            "{ \"a\" : { \"L\" : [ { \"N\" : \"1\" } , {\"S\":\" x \"} ,\n{\"SS\":[ \"p\" ,\t\"q\" ]}, {\"L\":[ ]},{\"M\":{ }} ] } , \"b\":\r{\"BOOL\": false } }"
-        ),
+        item(concat!(
+            "{ \"a\" : { \"L\" : [ { \"N\" : \"1\" } , {\"S\":\" x \"} ,\n{\"SS\":[ \"p\" ,\t\"q\" ]}, {\"L\":[ ]},",
+            "{\"M\":{ }} ] } , \"b\":\r{\"BOOL\": false } }"
+        )),
         r#"{"a":[1," x ",["p","q"],[],{}],"b":false}"#
     );
 }
