@@ -70,14 +70,15 @@ variables! {
         group: Group::Event,
         fallback: Fallback::Value("aws"),
         takes: Takes::OneOf(EventProfile::NAMES),
-        meaning: "Which attributes and which data events have. `aws`: this program's own; the others are those of the \
-            adapters whose place it takes, and hold when their variables are set.",
+        meaning: "Which attributes and which data events have. `aws`: this program's own; the others are those of \
+            TriggerMesh's AWSDynamoDBSource and of Knative's IntegrationSource, and hold when their variables are set.",
     }
     EVENT_DATA as event_data {
         group: Group::Event,
         fallback: Fallback::Value("dynamodb-json"),
         takes: Takes::OneOf(EventData::NAMES),
-        meaning: "The form of the data. `dynamodb-json`: the record as an AWS Lambda function gets it.",
+        meaning: "The form of the data with `EVENT_PROFILE=aws`. `dynamodb-json`: the record as an AWS Lambda function \
+            gets it. `json`: the item in plain JSON. The other profiles have one form each.",
     }
     EVENT_MODE as event_mode {
         group: Group::Event,
