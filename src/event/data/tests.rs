@@ -1,9 +1,8 @@
 //! Every form against what others make of the same records, and against what no one should send.
 
-use crate::event::Packaging;
 use bytes::Bytes;
 
-use crate::event::{DataForm, Encoder, EncoderSettings, Mode, Profile};
+use crate::event::{DataForm, Encoder, EncoderSettings, Mode, Packaging, Profile};
 use crate::streams::wire::{Page, Record};
 
 mod escapes;

@@ -1,12 +1,11 @@
 //! The foreign profiles' attributes against those of the originals.
 
-use crate::event::Packaging;
 use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 
-use crate::event::{DataForm, Encoder, EncoderSettings, Mode, Profile};
+use crate::event::{DataForm, Encoder, EncoderSettings, Mode, Packaging, Profile};
 use crate::streams::wire::{Page, Record};
 
 const TABLE: &str = "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders";
