@@ -18,9 +18,14 @@ lint:
 deny:
     cargo deny check
 
-# Against DynamoDB Local and moto; installs both into .interop/ (needs Java, Maven and Python).
+# Against emulators, other languages' libraries, a browser, Prometheus and Kubernetes' schemas. Installs what it needs into
+# .interop/ (needs a JDK, Maven, Python, Go, Node, kubectl or kustomize, and apt's rights for chromium).
 interop:
     tests/interop/run
+    tests/readers/run
+    tests/page/run
+    tests/monitoring/run
+    tests/manifests/run
 
 # The table of docs/performance.md.
 bench:

@@ -46,6 +46,15 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>, stop: CancellationT
     server::serve(listener, router(admin), server::Limits::default(), stop).await
 }
 
+/// Serves `/metrics` and nothing else until told to stop: for scrapers that know another port than that of the probes.
+///
+/// # Errors
+/// When the port cannot be served any more.
+pub async fn serve_metrics(listener: TcpListener, admin: Arc<Admin>, stop: CancellationToken) -> std::io::Result<()> {
+    let router = Router::new().route("/metrics", get(metrics)).fallback(nothing_else).with_state(admin);
+    server::serve(listener, router, server::Limits::default(), stop).await
+}
+
 fn router(admin: Arc<Admin>) -> Router {
     Router::new()
         .route("/", get(index))
@@ -66,6 +75,10 @@ fn router(admin: Arc<Admin>) -> Router {
 
 async fn nothing() -> Response {
     (StatusCode::NOT_FOUND, "nothing here; / lists what there is\n").into_response()
+}
+
+async fn nothing_else() -> Response {
+    (StatusCode::NOT_FOUND, "only /metrics is here\n").into_response()
 }
 
 /// Browsers say that they take HTML; for everybody else there is a text.

@@ -3,6 +3,7 @@
 //! Contract: every task is owned here and awaited. The end begins at the top and goes down: reading stops, requests under
 //! way get their answers, positions are stored once more, the port closes. It never takes longer than the configured time.
 
+mod legacy;
 mod status;
 mod table;
 
@@ -43,8 +44,10 @@ const TIME_TO_STORE: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The port is taken or not allowed.
-    #[error("HTTP_ADDRESS {address} cannot be opened: {source}; choose another, or stop what uses it")]
+    #[error("{variable} {address} cannot be opened: {source}; choose another, or stop what uses it")]
     Port {
+        /// The variable that says so.
+        variable: &'static str,
         /// Which.
         address: SocketAddr,
         /// Why.
@@ -73,12 +76,16 @@ pub enum StartError {
 /// When it cannot start: see [`StartError`].
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), StartError> {
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), option_env!("VCS_REF").unwrap_or("unknown"))?;
+    let metrics = match legacy::settings(&config) {
+        Some(settings) => metrics.with_legacy(settings)?,
+        None => metrics,
+    };
     announce(&config);
-    let (listener, address) = open_port(config.process.http_address).await?;
+    let ports = Ports::open(&config.process).await?;
     let dispatcher = Dispatcher::new(open_sinks(&config)?, delivery_settings(&config));
     let health = Arc::new(Health::default());
     let shared = Shared {
-        connections: Connections::load(&aws_settings(&config), common_region(&config)).await,
+        connections: Connections::load(&AwsSettings::from(&config.aws), common_region(&config)).await,
         describe_rate: Arc::new(Rate::describe_stream()),
         store: open_store(&config)?,
         budget: config.process.buffer_memory / config.source.tables.len().max(1),
@@ -90,8 +97,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), StartErr
     let books = tables.iter().map(|table| table.books.clone()).collect();
     let status = Status::new(books, health.clone(), &config.sink.uri, dispatcher.outage());
     let admin = watched(&tables, metrics, health, status);
-    let tasks = Tasks::start(tables, dispatcher, admin, listener, &config);
-    events::Listening { address }.emit();
+    let addresses = ports.addresses();
+    let tasks = Tasks::start(tables, dispatcher, admin, ports, &config);
+    addresses.into_iter().for_each(|address| events::Listening { address }.emit());
     stop.cancelled().await;
     tasks.stop(config.process.shutdown_timeout).await;
     Ok(())
@@ -111,13 +119,7 @@ struct Tasks {
 }
 
 impl Tasks {
-    fn start(
-        tables: Vec<Table>,
-        dispatcher: Dispatcher,
-        admin: Arc<Admin>,
-        listener: TcpListener,
-        config: &Config,
-    ) -> Self {
+    fn start(tables: Vec<Table>, dispatcher: Dispatcher, admin: Arc<Admin>, ports: Ports, config: &Config) -> Self {
         let (sender, parcels) = mpsc::channel(PAGES_WAITING);
         let mut tasks = Self {
             followers: JoinSet::new(),
@@ -140,12 +142,10 @@ impl Tasks {
             // It ends when its table is read no further; the others go on.
             tasks.followers.spawn(follower.run().map(|_| ()));
         }
-        let stop = tasks.stop_admin.clone();
-        tasks.admin.spawn(async move {
-            if let Err(error) = admin::serve(listener, admin, stop).await {
-                events::AdminFailed { error: &error.to_string() }.emit();
-            }
-        });
+        if let Some(listener) = ports.metrics {
+            tasks.admin.spawn(serving(admin::serve_metrics(listener, admin.clone(), tasks.stop_admin.clone())));
+        }
+        tasks.admin.spawn(serving(admin::serve(ports.all, admin, tasks.stop_admin.clone())));
         tasks
     }
 
@@ -169,6 +169,34 @@ impl Tasks {
     }
 }
 
+/// The ports that are open before anything else happens.
+struct Ports {
+    all: TcpListener,
+    metrics: Option<TcpListener>,
+}
+
+impl Ports {
+    async fn open(process: &config::Process) -> Result<Self, StartError> {
+        let all = open_port("HTTP_ADDRESS", process.http_address).await?;
+        let metrics = match process.metrics_address {
+            Some(address) => Some(open_port("METRICS_ADDRESS", address).await?),
+            None => None,
+        };
+        Ok(Self { all, metrics })
+    }
+
+    /// Where they are; that of the probes first.
+    fn addresses(&self) -> Vec<SocketAddr> {
+        [Some(&self.all), self.metrics.as_ref()].into_iter().flatten().filter_map(|it| it.local_addr().ok()).collect()
+    }
+}
+
+async fn serving(server: impl Future<Output = std::io::Result<()>>) {
+    if let Err(error) = server.await {
+        events::AdminFailed { error: &error.to_string() }.emit();
+    }
+}
+
 fn announce(config: &Config) {
     let tables: Vec<&str> = config.source.tables.iter().map(TableRef::as_str).collect();
     let sink = status::origin(&config.sink.uri);
@@ -178,11 +206,8 @@ fn announce(config: &Config) {
     }
 }
 
-async fn open_port(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    let failed = |source| StartError::Port { address, source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let bound = listener.local_addr().map_err(failed)?;
-    Ok((listener, bound))
+async fn open_port(variable: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|source| StartError::Port { variable, address, source })
 }
 
 fn open_store(config: &Config) -> Result<Arc<dyn CheckpointStore>, StartError> {
@@ -218,13 +243,6 @@ fn delivery_settings(config: &Config) -> Settings {
 fn common_region(config: &Config) -> Option<&str> {
     let named = config.source.tables.iter().all(|table| table.region().is_some());
     config.source.tables.first().filter(|_| named)?.region()
-}
-
-fn aws_settings(config: &Config) -> AwsSettings {
-    AwsSettings {
-        assume_role_arn: config.aws.assume_role_arn.clone(),
-        assume_role_external_id: config.aws.assume_role_external_id.as_ref().map(|id| id.reveal().to_owned()),
-    }
 }
 
 fn watched(tables: &[Table], metrics: Metrics, health: Arc<Health>, status: Status) -> Arc<Admin> {

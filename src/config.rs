@@ -11,6 +11,7 @@ mod access;
 mod aws;
 mod choice;
 mod delivery;
+mod dialects;
 mod environment;
 mod event;
 mod help;
@@ -36,14 +37,14 @@ use environment::Environment;
 use reader::{Reader, Reported};
 
 pub use access::{Access, Certificates, ClientCertificateFiles, InvalidCertificates, TokenFile};
-pub use aws::{Aws, Secret};
+pub use aws::{Aws, AwsOverrides, Secret, StaticCredentials};
 pub use delivery::{Backoff, Batch, Delivery, DeliveryOrder, InvalidBackoff, OnUndeliverable, RetryLimits};
 pub use event::{Event, EventData, EventMode, EventProfile};
 pub use help::{help, markdown};
 pub use identity::Identity;
 pub use log::{Log, LogFormat};
 pub use mistakes::{Held, Mistake, Mistakes};
-pub use process::Process;
+pub use process::{LegacyMetrics, Process};
 pub use sink::Sink;
 pub use source::{CheckpointStore, OnDataLoss, Pace, Source, StartPosition};
 pub use table_ref::{InvalidTableRef, TableRef};
@@ -103,8 +104,9 @@ impl Config {
     where
         I: IntoIterator<Item = (OsString, OsString)>,
     {
-        let environment = Environment::new(variables);
-        let mut reader = Reader::new(environment.misspelt());
+        let mut environment = Environment::new(variables);
+        let translation = environment.translate();
+        let mut reader = Reader::new(environment.misspelt(), translation);
         let given = environment.given(&mut reader);
         reader.take(given);
         let config = Self::read(&mut reader, facts);

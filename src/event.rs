@@ -32,7 +32,7 @@ pub use self::packaging::{Extension, Packaging};
 pub struct EncoderSettings {
     /// Which attributes the events have.
     pub profile: Profile,
-    /// What their data looks like.
+    /// What their data looks like, where the profile leaves a choice.
     pub data: DataForm,
     /// How they travel.
     pub packaging: Packaging,
@@ -114,9 +114,14 @@ impl BinaryDeserializer for RecordEvent<'_> {
         let visitor = visitor.set_spec_version(SpecVersion::V10)?;
         let visitor = match self.stream.profile {
             Profile::Aws => profile::aws::visit(&self, visitor)?,
+            Profile::Triggermesh => profile::triggermesh::visit(&self, visitor)?,
+            Profile::IntegrationSource => profile::integration_source::visit(&self, visitor)?,
         };
-        visitor.end_with_data(match self.stream.data {
-            DataForm::DynamodbJson => data::dynamodb_json::write(self.stream, self.record),
+        visitor.end_with_data(match (self.stream.profile, self.stream.data) {
+            (Profile::Aws, DataForm::DynamodbJson) => data::dynamodb_json::write(self.stream, self.record),
+            (Profile::Aws, DataForm::Json) => data::json::write(self.record),
+            (Profile::Triggermesh, _) => data::triggermesh::write(self.record),
+            (Profile::IntegrationSource, _) => data::integration_source::write(self.record),
         })
     }
 }

@@ -164,6 +164,13 @@ impl TableTelemetry {
         }
     }
 
+    /// An attempt for so many events ended so; `first` is whether they were tried for the first time.
+    pub fn events_attempted(&self, events: usize, first: bool, code: &str) {
+        if let Some(legacy) = &self.metrics.legacy {
+            legacy.attempted(events, first, code);
+        }
+    }
+
     /// A request to the dead-letter sink ended so.
     pub fn dead_letter_attempt(&self, code: &str) {
         self.metrics.dead_letter_attempts.with_label_values(&[&*self.table, code]).inc();

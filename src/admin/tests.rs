@@ -27,6 +27,10 @@ struct Port {
 
 impl Port {
     async fn open() -> Self {
+        Self::open_with(false).await
+    }
+
+    async fn open_with(metrics_only: bool) -> Self {
         let metrics = Metrics::new("1", "r").unwrap();
         let read = metrics.table("orders").records_read;
         let admin = Arc::new(Admin {
@@ -37,7 +41,13 @@ impl Port {
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
-        let server = tokio::spawn(serve(listener, admin.clone(), stop.clone()));
+        let (shown, token) = (admin.clone(), stop.clone());
+        let server = tokio::spawn(async move {
+            match metrics_only {
+                true => serve_metrics(listener, shown, token).await,
+                false => serve(listener, shown, token).await,
+            }
+        });
         let client = Client::builder(TokioExecutor::new()).build_http();
         Self { admin, address, client, stop, server }
     }
@@ -209,6 +219,17 @@ async fn other_paths_and_methods_are_refused() {
             assert_eq!(status, 405, "{method} {path}");
             assert_eq!(headers["allow"], "GET,HEAD", "{method} {path}");
         }
+    }
+    port.close().await;
+}
+
+#[tokio::test]
+async fn the_port_for_metrics_shows_the_same_metrics_and_nothing_else() {
+    let port = Port::open_with(true).await;
+    let (status, metrics) = port.get("/metrics").await;
+    assert!(status == 200 && metrics.contains("records_read_total{table=\"orders\"} 1"), "{status} {metrics}");
+    for path in LIVE.iter().chain(&READY).chain(&STARTED).chain(&["/", "/status"]) {
+        assert_eq!(port.get(path).await.0, 404, "{path}");
     }
     port.close().await;
 }

@@ -50,10 +50,7 @@ impl Access {
 
 /// Looks for region and credentials as the adapter does, and asks STS whose they are.
 pub(super) async fn check(config: &Config, limit: Duration, clocks: &Clocks) -> Access {
-    let settings = AwsSettings {
-        assume_role_arn: config.aws.assume_role_arn.clone(),
-        assume_role_external_id: config.aws.assume_role_external_id.as_ref().map(|id| id.reveal().to_owned()),
-    };
+    let settings = AwsSettings::from(&config.aws);
     let found = within(limit, Connections::load(&settings, common_region(config))).await;
     let (sdk, connections) = match found.map(|found| (found.config(None), found)) {
         Ok((Ok(sdk), connections)) => (watched(sdk, clocks), connections),

@@ -13,6 +13,30 @@ pub struct Aws {
     pub assume_role_arn: Option<String>,
     /// What the role's trust policy asks for; only together with the role.
     pub assume_role_external_id: Option<Secret>,
+    /// What the variables of another adapter say in place of the SDK's own search.
+    pub overrides: AwsOverrides,
+}
+
+/// What stands in for what the SDK would find by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AwsOverrides {
+    /// The region of tables that are not named by an ARN.
+    pub region: Option<String>,
+    /// The endpoint of DynamoDB and of its streams, not of other services.
+    pub endpoint_url: Option<String>,
+    /// The credentials.
+    pub credentials: Option<StaticCredentials>,
+}
+
+/// Credentials that were set as they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StaticCredentials {
+    /// Whose they are.
+    pub access_key_id: Secret,
+    /// What signs requests.
+    pub secret_access_key: Secret,
+    /// Only with temporary credentials.
+    pub session_token: Option<Secret>,
 }
 
 /// A text that no log shows.
@@ -20,6 +44,10 @@ pub struct Aws {
 pub struct Secret(String);
 
 impl Secret {
+    pub(super) fn new(text: String) -> Self {
+        Self(text)
+    }
+
     /// The text itself: for whom it is meant, and nobody else.
     pub fn reveal(&self) -> &str {
         &self.0
@@ -41,7 +69,7 @@ impl Aws {
             let why = "AWS_ASSUME_ROLE_ARN is not set".into();
             return Err(reader.refused(&variables::AWS_ASSUME_ROLE_EXTERNAL_ID, why));
         }
-        Ok(Self { assume_role_arn, assume_role_external_id })
+        Ok(Self { assume_role_arn, assume_role_external_id, overrides: reader.take_aws() })
     }
 }
 

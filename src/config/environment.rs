@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
+use super::dialects::{self, Translation};
 use super::mistakes::{Held, Mistake};
 use super::reader::Reader;
 use super::spelling;
@@ -13,9 +14,11 @@ use super::variables::{ALL, Given};
 use super::warning::Warning;
 
 /// What is set: no blanks, no name that is not UTF-8, the first of each name.
-///
-/// A dialect is to translate foreign names into ours here, before [`Environment::given`], where ours are not set.
 pub(super) struct Environment(BTreeMap<String, OsString>);
+
+/// The value is no text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct NotUtf8;
 
 impl Environment {
     pub(super) fn new(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
@@ -29,9 +32,33 @@ impl Environment {
         Self(set)
     }
 
+    /// Says in our variables, where they are not set, what those of other adapters say.
+    pub(super) fn translate(&mut self) -> Translation {
+        let translation = dialects::translate(self);
+        for (name, text) in &translation.values {
+            self.0.insert((*name).to_owned(), text.into());
+        }
+        translation
+    }
+
+    /// All names that are set.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    pub(super) fn is_set(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// What a variable holds, trimmed; an error where it is not UTF-8.
+    pub(super) fn value(&self, name: &str) -> Option<Result<&str, NotUtf8>> {
+        let value = self.0.get(name)?;
+        Some(value.to_str().map(str::trim).ok_or(NotUtf8))
+    }
+
     /// Names that look like ours and are not.
     pub(super) fn misspelt(&self) -> Vec<Warning> {
-        let is_set = |name: &str| self.0.contains_key(name);
+        let is_set = |name: &str| self.is_set(name);
         let suspects = self.0.keys().filter_map(|found| {
             let known = spelling::meant(found, is_set)?;
             Some(Warning::Misspelt { found: found.clone(), known })
@@ -43,10 +70,10 @@ impl Environment {
     pub(super) fn given(&self, reader: &mut Reader) -> Given {
         let mut values = Vec::new();
         for variable in ALL {
-            match self.0.get(variable.name).map(|value| value.to_str()) {
+            match self.value(variable.name) {
                 None => {}
-                Some(Some(text)) => values.push((variable.name.to_owned(), text.trim().to_owned())),
-                Some(None) => {
+                Some(Ok(text)) => values.push((variable.name.to_owned(), text.to_owned())),
+                Some(Err(NotUtf8)) => {
                     reader.report(Mistake::new(variable, Held::NotUtf8, "only UTF-8 can be read"));
                 }
             }

@@ -25,14 +25,20 @@ choices! {
     EventProfile {
         /// This program's own.
         Aws = "aws",
+        /// Those of TriggerMesh's AWSDynamoDBSource.
+        Triggermesh = "triggermesh",
+        /// Those of Knative's IntegrationSource with `aws.ddbStreams`.
+        IntegrationSource = "integration-source",
     }
 }
 
 choices! {
     /// The form of an event's data.
     EventData {
-        /// The record as AWS Lambda gets it.
+        /// The record as AWS Lambda gets it; with a profile that has a form of its own, that form.
         DynamodbJson = "dynamodb-json",
+        /// The item in plain JSON; only with [`EventProfile::Aws`].
+        Json = "json",
     }
 }
 
@@ -51,9 +57,20 @@ choices! {
 impl Event {
     pub(super) fn read(reader: &mut Reader) -> Result<Self, Reported> {
         let profile = reader.value(&variables::EVENT_PROFILE, EventProfile::parse);
-        let data = reader.value(&variables::EVENT_DATA, EventData::parse);
+        let data = data(reader, profile);
         let mode = reader.value(&variables::EVENT_MODE, EventMode::parse);
         let overrides = reader.optional(&variables::K_CE_OVERRIDES, overrides::parse);
         Ok(Self { profile: profile?, data: data?, mode: mode?, overrides: overrides?.unwrap_or_default() })
+    }
+}
+
+/// A profile other than ours has one form of data, which is part of it.
+fn data(reader: &mut Reader, profile: Result<EventProfile, Reported>) -> Result<EventData, Reported> {
+    let data = reader.value(&variables::EVENT_DATA, EventData::parse)?;
+    match (data, profile) {
+        (EventData::Json, Ok(EventProfile::Triggermesh | EventProfile::IntegrationSource)) => {
+            Err(reader.refused(&variables::EVENT_DATA, "only EVENT_PROFILE=aws has this form".into()))
+        }
+        _ => Ok(data),
     }
 }

@@ -47,7 +47,11 @@ pub enum Held {
 impl Held {
     /// What may be shown of a variable's value.
     pub(super) fn of(variable: &Variable, value: &str) -> Self {
-        if variable.secret {
+        Self::shown(variable.secret, value)
+    }
+
+    pub(super) fn shown(secret: bool, value: &str) -> Self {
+        if secret {
             return Self::Secret;
         }
         match value.char_indices().nth(SHOWN_CHARACTERS) {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::choice::{Choice, choices};
 use super::parse;
 use super::reader::{Reader, Reported};
 use super::variables;
@@ -16,6 +17,20 @@ pub struct Process {
     pub shutdown_timeout: Duration,
     /// Where probes, metrics and status are served; port 0 lets the system choose.
     pub http_address: SocketAddr,
+    /// Where metrics are served besides, and nothing else; not where `http_address` is.
+    pub metrics_address: Option<SocketAddr>,
+    /// Whether the counters of Knative's adapters are there besides.
+    pub legacy_metrics: LegacyMetrics,
+}
+
+choices! {
+    /// Whether the counters of Knative's adapters are there besides.
+    LegacyMetrics {
+        /// They are not.
+        Off = "off",
+        /// They are.
+        On = "on",
+    }
 }
 
 impl Process {
@@ -23,6 +38,16 @@ impl Process {
         let buffer_memory = reader.value(&variables::BUFFER_MEMORY, parse::size);
         let shutdown_timeout = reader.value(&variables::SHUTDOWN_TIMEOUT, parse::duration);
         let http_address = reader.value(&variables::HTTP_ADDRESS, parse::address);
-        Ok(Self { buffer_memory: buffer_memory?, shutdown_timeout: shutdown_timeout?, http_address: http_address? })
+        let metrics_address = reader.optional(&variables::METRICS_ADDRESS, parse::address);
+        let legacy_metrics = reader.value(&variables::LEGACY_METRICS, LegacyMetrics::parse);
+        let (http_address, metrics_address) = (http_address?, metrics_address?);
+        let is_served_anyway = |address: &SocketAddr| *address == http_address && address.port() != 0;
+        Ok(Self {
+            buffer_memory: buffer_memory?,
+            shutdown_timeout: shutdown_timeout?,
+            http_address,
+            legacy_metrics: legacy_metrics?,
+            metrics_address: metrics_address.filter(|address| !is_served_anyway(address)),
+        })
     }
 }

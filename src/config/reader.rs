@@ -1,6 +1,10 @@
 //! Reads variables one by one and remembers every mistake.
 
+use std::collections::BTreeMap;
+
 use super::Config;
+use super::aws::AwsOverrides;
+use super::dialects::{Origin, Translation};
 use super::mistakes::{Held, Mistake, Mistakes};
 use super::parse::Refusal;
 use super::variable::{Fallback, Group, Variable};
@@ -17,17 +21,26 @@ pub(super) struct Reported;
 #[derive(Debug)]
 pub(super) struct Reader {
     given: Given,
+    origins: BTreeMap<&'static str, Origin>,
+    aws: AwsOverrides,
     mistakes: Vec<Mistake>,
     warnings: Vec<Warning>,
 }
 
 impl Reader {
-    pub(super) fn new(warnings: Vec<Warning>) -> Self {
-        Self { given: Given::default(), mistakes: Vec::new(), warnings }
+    pub(super) fn new(warnings: Vec<Warning>, translation: Translation) -> Self {
+        let Translation { origins, aws, mistakes, warnings: ignored, .. } = translation;
+        let warnings = warnings.into_iter().chain(ignored).collect();
+        Self { given: Given::default(), origins, aws, mistakes, warnings }
     }
 
     pub(super) fn take(&mut self, given: Given) {
         self.given = given;
+    }
+
+    /// What a dialect tells the AWS SDK.
+    pub(super) fn take_aws(&mut self) -> AwsOverrides {
+        std::mem::take(&mut self.aws)
     }
 
     /// A variable that is required or has a default.
@@ -109,8 +122,13 @@ impl Reader {
         self.given.value(variable).is_some_and(|value| Some(value) != default)
     }
 
+    /// Records a mistake, under the name that was set.
     pub(super) fn report(&mut self, mistake: Mistake) {
-        self.mistakes.push(mistake);
+        let origin = self.origins.get(mistake.variable);
+        self.mistakes.push(match origin {
+            Some(origin) => origin.retell(mistake),
+            None => mistake,
+        });
     }
 
     pub(super) fn warn(&mut self, warning: Warning) {
@@ -146,6 +164,7 @@ impl Reader {
     }
 
     fn is_reported(&self, variable: &Variable) -> bool {
-        self.mistakes.iter().any(|mistake| mistake.variable == variable.name)
+        let name = self.origins.get(variable.name).map_or(variable.name, |origin| origin.name);
+        self.mistakes.iter().any(|mistake| mistake.variable == name)
     }
 }

@@ -6,6 +6,7 @@
 use super::delivery::{DeliveryOrder, OnUndeliverable};
 use super::event::{EventData, EventMode, EventProfile};
 use super::log::LogFormat;
+use super::process::LegacyMetrics;
 use super::source::OnDataLoss;
 use super::variable::{Fallback, Group, Takes, Variable, variables};
 
@@ -69,13 +70,15 @@ variables! {
         group: Group::Event,
         fallback: Fallback::Value("aws"),
         takes: Takes::OneOf(EventProfile::NAMES),
-        meaning: "Which attributes and which data events have. `aws`: this program's own.",
+        meaning: "Which attributes and which data events have. `aws`: this program's own; the others are those of \
+            TriggerMesh's AWSDynamoDBSource and of Knative's IntegrationSource, and hold when their variables are set.",
     }
     EVENT_DATA as event_data {
         group: Group::Event,
         fallback: Fallback::Value("dynamodb-json"),
         takes: Takes::OneOf(EventData::NAMES),
-        meaning: "The form of the data. `dynamodb-json`: the record as an AWS Lambda function gets it.",
+        meaning: "The form of the data with `EVENT_PROFILE=aws`. `dynamodb-json`: the record as an AWS Lambda function \
+            gets it. `json`: the item in plain JSON. The other profiles have one form each.",
     }
     EVENT_MODE as event_mode {
         group: Group::Event,
@@ -230,6 +233,18 @@ variables! {
         fallback: Fallback::Value("0.0.0.0:8080"),
         takes: Takes::Phrase("an IP address and port, such as `0.0.0.0:8080`, `[::]:8080` or `:8080`"),
         meaning: "Where probes, metrics and status are served. `:8080` means every IPv4 address.",
+    }
+    METRICS_ADDRESS as metrics_address {
+        group: Group::Process,
+        takes: Takes::Phrase("an IP address and port, such as `0.0.0.0:9090` or `:9090`"),
+        meaning: "Where metrics are served besides `HTTP_ADDRESS`; nothing else is served there.",
+    }
+    LEGACY_METRICS as legacy_metrics {
+        group: Group::Process,
+        fallback: Fallback::Else { value: "off", rule: "`on` with the variables of TriggerMesh, else `off`" },
+        takes: Takes::OneOf(LegacyMetrics::NAMES),
+        meaning: "Whether `<K_COMPONENT>_event_count` and `<K_COMPONENT>_retry_event_count` are counted as in Knative's \
+            adapters.",
     }
 
     LOG_FORMAT as log_format {

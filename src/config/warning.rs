@@ -1,5 +1,6 @@
 //! What prevents nothing but should be heard.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// Something to log once at start; its `Display` is a log message.
@@ -22,6 +23,13 @@ pub enum Warning {
         /// The setting that would read it.
         unless: &'static str,
     },
+    /// A variable of another adapter that cannot be honoured.
+    Ignored {
+        /// Its name.
+        name: String,
+        /// Why.
+        why: Cow<'static, str>,
+    },
     /// `K_LOGGING_CONFIG` cannot be read, so its level is not honoured.
     LoggingConfig {
         /// What is wrong with it.
@@ -39,6 +47,7 @@ impl fmt::Display for Warning {
                 "positions are kept in memory and lost on restart, set CHECKPOINT_STORE=file:<path> to keep them",
             ),
             Self::NoEffect { name, unless } => write!(f, "{name} is set but has no effect without {unless}"),
+            Self::Ignored { name, why } => write!(f, "{} is ignored, {why}", name.escape_debug()),
             Self::LoggingConfig { why } => write!(f, "K_LOGGING_CONFIG is ignored, {why}"),
         }
     }

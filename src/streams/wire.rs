@@ -150,7 +150,7 @@ fn decode_alone(body: &Bytes, text: &str, raw: &str) -> Result<Record, Undecodab
 }
 
 #[cfg(test)]
-mod generator;
+pub(crate) mod generator;
 #[cfg(test)]
 pub(crate) mod oracle;
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! the configuration; shards and items never are labels.
 
 mod definition;
+mod legacy;
 
 use prometheus::{
     Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
@@ -11,7 +12,10 @@ use prometheus::{
 
 pub use definition::{ALL, Definition, Kind, markdown};
 
+pub use legacy::{LegacySettings, TableLegacy};
+
 use definition as define;
+use legacy::Legacy;
 
 /// The process's metrics.
 #[derive(Clone)]
@@ -38,6 +42,7 @@ pub struct Metrics {
     data_loss: IntCounterVec,
     checkpoint_writes: IntCounterVec,
     checkpoint_age: prometheus::GaugeVec,
+    legacy: Option<Legacy>,
 }
 
 /// One table's metrics; those of the hot path are resolved, so that no label is looked up there.
@@ -65,6 +70,7 @@ pub struct TableMetrics {
     pub data_loss: IntCounterVec,
     pub checkpoint_writes: IntCounterVec,
     pub checkpoint_age: prometheus::Gauge,
+    pub legacy: Option<TableLegacy>,
 }
 
 /// The definitions contradict each other: a fault of this program.
@@ -106,8 +112,18 @@ impl Metrics {
             data_loss: define::DATA_LOSS.counter(r)?,
             checkpoint_writes: define::CHECKPOINT_WRITES.counter(r)?,
             checkpoint_age: define::CHECKPOINT_AGE.gauge(r)?,
+            legacy: None,
             registry,
         })
+    }
+
+    /// The same with the counters that Knative's adapters have.
+    ///
+    /// # Errors
+    /// When their names are taken.
+    pub fn with_legacy(self, settings: LegacySettings) -> Result<Self, InvalidMetrics> {
+        let legacy = Some(Legacy::new(&self.registry, settings)?);
+        Ok(Self { legacy, ..self })
     }
 
     /// The metrics of one table. Those that count losses begin at zero at once, so that an alert sees the first one.
@@ -140,6 +156,7 @@ impl Metrics {
             data_loss: self.data_loss.clone(),
             checkpoint_writes: self.checkpoint_writes.clone(),
             checkpoint_age: self.checkpoint_age.with_label_values(t),
+            legacy: self.legacy.as_ref().map(|legacy| legacy.table(table)),
         }
     }
 

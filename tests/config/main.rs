@@ -1,6 +1,7 @@
 //! What users can rely on when they set variables.
 
 mod access;
+mod dialects;
 mod documents;
 mod generated;
 mod mistakes;

@@ -4,7 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use dynamodb_streams_adapter::config::{
-    Backoff, CheckpointStore, Config, DeliveryOrder, Facts, Fallback, LogFormat, StartPosition, VARIABLES, Warning,
+    Backoff, CheckpointStore, Config, DeliveryOrder, EventData, Facts, Fallback, LogFormat, StartPosition, VARIABLES,
+    Warning,
 };
 
 use crate::support::{NEEDED, accepted, exactly, facts, now, os, refused};
@@ -119,6 +120,23 @@ fn a_bad_value_is_not_reported_again_for_what_it_does_to_another() {
 #[test]
 fn an_external_id_without_a_role_is_refused() {
     assert_eq!(refused(&[("AWS_ASSUME_ROLE_EXTERNAL_ID", "abc")]).variable, "AWS_ASSUME_ROLE_EXTERNAL_ID");
+}
+
+#[test]
+fn plain_json_belongs_to_our_own_profile() {
+    assert_eq!(accepted(&[("EVENT_PROFILE", "aws"), ("EVENT_DATA", "json")]).event.data, EventData::Json);
+    for profile in ["triggermesh", "integration-source"] {
+        let mistake = refused(&[("EVENT_PROFILE", profile), ("EVENT_DATA", "json")]);
+        assert_eq!(mistake.variable, "EVENT_DATA");
+        assert!(mistake.why.contains("EVENT_PROFILE=aws"), "{mistake}");
+        let explicit = accepted(&[("EVENT_PROFILE", profile), ("EVENT_DATA", "dynamodb-json")]);
+        assert_eq!(explicit, accepted(&[("EVENT_PROFILE", profile)]), "the default may be spelt out");
+    }
+}
+
+#[test]
+fn a_profile_that_cannot_be_read_does_not_make_the_data_wrong() {
+    assert_eq!(refused(&[("EVENT_PROFILE", "other"), ("EVENT_DATA", "json")]).variable, "EVENT_PROFILE");
 }
 
 fn filter_of(config: &str, more: &[(&str, &str)]) -> String {

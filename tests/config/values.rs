@@ -86,19 +86,23 @@ fn enumerated_variables_take_their_values_and_name_them_when_they_refuse() {
     assert_eq!((order("item"), order("shard")), (DeliveryOrder::Item, DeliveryOrder::Shard));
     let on_loss = |value| accepted(&[("ON_DATA_LOSS", value)]).source.on_data_loss;
     assert_eq!((on_loss("continue"), on_loss("stop")), (OnDataLoss::Continue, OnDataLoss::Stop));
-    assert_eq!(accepted(&[("EVENT_PROFILE", "aws")]).event.profile, EventProfile::Aws);
-    assert_eq!(accepted(&[("EVENT_DATA", "dynamodb-json")]).event.data, EventData::DynamodbJson);
+    let profile = |value| accepted(&[("EVENT_PROFILE", value)]).event.profile;
+    assert_eq!(profile("aws"), EventProfile::Aws);
+    assert_eq!(profile("triggermesh"), EventProfile::Triggermesh);
+    assert_eq!(profile("integration-source"), EventProfile::IntegrationSource);
+    let data = |value| accepted(&[("EVENT_DATA", value)]).event.data;
+    assert_eq!((data("dynamodb-json"), data("json")), (EventData::DynamodbJson, EventData::Json));
     assert_eq!(accepted(&[("EVENT_MODE", "binary")]).event.mode, EventMode::Binary);
     assert_eq!(accepted(&[("ON_UNDELIVERABLE", "block")]).delivery.on_undeliverable, OnUndeliverable::Block);
     all_refused("DELIVERY_ORDER", &["Item", "none", "item,shard"]);
     all_refused("ON_DATA_LOSS", &["ignore", "true"]);
+    all_refused("EVENT_PROFILE", &["AWS", "knative", "integrationsource", "triggermesh,aws"]);
+    all_refused("EVENT_DATA", &["JSON", "plain", "dynamodb"]);
     assert_eq!(refused(&[("DELIVERY_ORDER", "table")]).takes, "item or shard");
 }
 
 #[test]
 fn what_this_version_cannot_do_is_refused_and_not_ignored() {
-    all_refused("EVENT_PROFILE", &["triggermesh", "integration-source"]);
-    all_refused("EVENT_DATA", &["json"]);
     all_refused("LEASE_DURATION", &["15s"]);
 }
 

@@ -59,18 +59,23 @@ impl Dispatcher {
     }
 
     fn count(&self, done: &Done) {
-        for passengers in done.departure.passengers() {
-            if let Some(parcel) = self.lanes.first(passengers.lane) {
-                parcel.account.telemetry().metrics().in_flight.sub(passengers.events as i64);
-            }
-        }
-        let Some(first) = self.lanes.first(done.departure.first.lane) else { return };
-        let telemetry = first.account.telemetry();
+        let is_letter = done.departure.class == Class::Letter;
         let code = match &done.answer {
             Answer::Accepted { status, .. } | Answer::Refused { status, .. } => status.as_str(),
             Answer::Failed { fault, .. } => fault.as_str(),
         };
-        if done.departure.class == Class::Letter {
+        for passengers in done.departure.passengers() {
+            if let Some(parcel) = self.lanes.first(passengers.lane) {
+                let telemetry = parcel.account.telemetry();
+                telemetry.metrics().in_flight.sub(passengers.events as i64);
+                if !is_letter {
+                    telemetry.events_attempted(passengers.events, passengers.failures == 0, code);
+                }
+            }
+        }
+        let Some(first) = self.lanes.first(done.departure.first.lane) else { return };
+        let telemetry = first.account.telemetry();
+        if is_letter {
             telemetry.dead_letter_attempt(code);
         } else {
             telemetry.delivery_attempt(code, done.took);

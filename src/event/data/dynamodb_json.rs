@@ -4,6 +4,7 @@
 //! `eventName`, `awsRegion` and `dynamodb.SizeBytes` are always there, because `aws_lambda_events` refuses a record
 //! without them, and the time is in whole seconds, because it misreads a fraction.
 
+use super::writer::Object;
 use crate::event::Stream;
 use crate::streams::wire::Record;
 
@@ -41,64 +42,4 @@ fn write_change(change: &mut Object, record: &Record) {
     change.raw("SequenceNumber", &format!("\"{}\"", record.sequence_number()));
     change.number("SizeBytes", record.size_bytes().unwrap_or(0));
     change.optional_text("StreamViewType", record.view_type());
-}
-
-/// A JSON object under construction. Member names are written as they are: they must need no escaping.
-struct Object {
-    json: Vec<u8>,
-    empty: bool,
-}
-
-impl Object {
-    /// An object that continues `json`.
-    fn open(mut json: Vec<u8>) -> Self {
-        json.push(b'{');
-        Self { json, empty: true }
-    }
-
-    fn close(mut self) -> Vec<u8> {
-        self.json.push(b'}');
-        self.json
-    }
-
-    fn name(&mut self, name: &'static str) {
-        self.json.extend_from_slice(if self.empty { b"\"" } else { b",\"" });
-        self.json.extend_from_slice(name.as_bytes());
-        self.json.extend_from_slice(b"\":");
-        self.empty = false;
-    }
-
-    fn raw(&mut self, name: &'static str, json: &str) {
-        self.name(name);
-        self.json.extend_from_slice(json.as_bytes());
-    }
-
-    fn optional_raw(&mut self, name: &'static str, json: Option<&str>) {
-        if let Some(json) = json {
-            self.raw(name, json);
-        }
-    }
-
-    fn text(&mut self, name: &'static str, text: &str) {
-        self.name(name);
-        serde_json::to_writer(&mut self.json, text).expect("a text is JSON, and memory takes it");
-    }
-
-    fn optional_text(&mut self, name: &'static str, text: Option<&str>) {
-        if let Some(text) = text {
-            self.text(name, text);
-        }
-    }
-
-    fn number(&mut self, name: &'static str, number: impl serde::Serialize) {
-        self.name(name);
-        serde_json::to_writer(&mut self.json, &number).expect("an integer is JSON, and memory takes it");
-    }
-
-    fn nested(&mut self, name: &'static str, members: impl FnOnce(&mut Self)) {
-        self.name(name);
-        let mut inner = Self::open(std::mem::take(&mut self.json));
-        members(&mut inner);
-        self.json = inner.close();
-    }
 }

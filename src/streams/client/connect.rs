@@ -3,7 +3,8 @@
 //! All of it is the SDK's default chain, read once from the environment and the profile: environment variables, profile
 //! (SSO and credential processes included), web identity (IRSA), ECS and Pod Identity, the machine's metadata service;
 //! `AWS_ENDPOINT_URL` and its forms for one service, FIPS and dual-stack endpoints, proxies. Only two variables are ours,
-//! `AWS_ASSUME_ROLE_ARN` and `AWS_ASSUME_ROLE_EXTERNAL_ID`; they come in as [`AwsSettings`].
+//! `AWS_ASSUME_ROLE_ARN` and `AWS_ASSUME_ROLE_EXTERNAL_ID`; they come in as [`AwsSettings`], with what the variables of other
+//! adapters say instead of the chain.
 //!
 //! [`Connections`] is loaded once. Its clients, one a region, share credentials and the pool of connections.
 
@@ -13,14 +14,17 @@ use aws_config::retry::RetryConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
+use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::{Builder, ConnectorBuilder};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_types::origin::Origin;
 
 use super::aws::AwsClient;
+use crate::config;
 
 /// Attempts a call, the first one included.
 const ATTEMPTS: u32 = 3;
@@ -40,6 +44,29 @@ pub struct AwsSettings {
     pub assume_role_arn: Option<String>,
     /// `AWS_ASSUME_ROLE_EXTERNAL_ID`: what the role's owner asks for besides.
     pub assume_role_external_id: Option<String>,
+    /// Region of tables that name none, instead of the chain's.
+    pub region: Option<String>,
+    /// Where DynamoDB and its streams are, instead of where the chain says; other services stay where they are.
+    pub endpoint_url: Option<String>,
+    /// Instead of those that the chain would find; its `Debug` form shows no secret.
+    pub credentials: Option<Credentials>,
+}
+
+impl From<&config::Aws> for AwsSettings {
+    fn from(aws: &config::Aws) -> Self {
+        let text = |secret: &config::Secret| secret.reveal().to_owned();
+        let credentials = aws.overrides.credentials.as_ref().map(|given| {
+            let (id, key) = (given.access_key_id.reveal(), given.secret_access_key.reveal());
+            Credentials::new(id, key, given.session_token.as_ref().map(text), None, "environment")
+        });
+        Self {
+            assume_role_arn: aws.assume_role_arn.clone(),
+            assume_role_external_id: aws.assume_role_external_id.as_ref().map(text),
+            region: aws.overrides.region.clone(),
+            endpoint_url: aws.overrides.endpoint_url.clone(),
+            credentials,
+        }
+    }
 }
 
 /// Nothing says which region to talk to.
@@ -57,7 +84,7 @@ impl Connections {
     /// Reads the environment and the profile. Asks the network for nothing, save the machine's metadata service for its
     /// region, and that only if `region` is `None` and neither environment nor profile names one.
     ///
-    /// `region`: the default for [`client`](Self::client), instead of the SDK's own search for one.
+    /// `region`: the default for [`client`](Self::client), instead of that in `settings` and of the SDK's own search.
     pub async fn load(settings: &AwsSettings, region: Option<&str>) -> Self {
         Self::load_with(aws_config::defaults(BehaviorVersion::latest()).http_client(http_client()), settings, region)
             .await
@@ -66,15 +93,20 @@ impl Connections {
     async fn load_with(loader: ConfigLoader, settings: &AwsSettings, region: Option<&str>) -> Self {
         let loader =
             loader.timeout_config(timeouts()).retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS));
-        let loader = match region {
+        let loader = match region.or(settings.region.as_deref()) {
             Some(region) => loader.region(Region::new(region.to_owned())),
             None => loader,
         };
+        let loader = match &settings.credentials {
+            Some(credentials) => loader.credentials_provider(credentials.clone()),
+            None => loader,
+        };
         let config = loader.load().await;
-        match &settings.assume_role_arn {
-            Some(role) => Self { config: in_role(config, role, settings.assume_role_external_id.as_deref()).await },
-            None => Self { config },
-        }
+        let config = match &settings.assume_role_arn {
+            Some(role) => in_role(config, role, settings.assume_role_external_id.as_deref()).await,
+            None => config,
+        };
+        Self { config: at_endpoint(config, settings.endpoint_url.as_deref()) }
     }
 
     /// What a client of `region`, or of the default region, is built from.
@@ -115,6 +147,15 @@ async fn in_role(config: SdkConfig, role: &str, external_id: Option<&str>) -> Sd
     };
     let provider = SharedCredentialsProvider::new(provider.build().await);
     config.into_builder().credentials_provider(provider).build()
+}
+
+/// Comes last: the service that hands out a role's credentials is somewhere else.
+fn at_endpoint(config: SdkConfig, url: Option<&str>) -> SdkConfig {
+    let Some(url) = url else { return config };
+    let mut builder = config.into_builder().endpoint_url(url);
+    // Without it the variables for endpoints would come first.
+    builder.insert_origin("endpoint_url", Origin::shared_config());
+    builder.build()
 }
 
 fn timeouts() -> TimeoutConfig {

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 /// JSON as it will be written: numbers by their text, members in their order.
 #[derive(Debug, Clone)]
-pub(super) enum Json {
+pub(crate) enum Json {
     Text(String),
     /// A number, `true`, `false`, `null`, or base64 in quotes: the SDK does not undo escapes in that.
     Bare(String),
@@ -17,7 +17,7 @@ pub(super) enum Json {
 }
 
 /// Decides white space and escapes, place by place: the bits of a number, over and over.
-pub(super) type Choices = u64;
+pub(crate) type Choices = u64;
 
 struct Writer {
     out: String,
@@ -25,7 +25,7 @@ struct Writer {
 }
 
 impl Json {
-    pub(super) fn write(&self, choices: Choices) -> String {
+    pub(crate) fn write(&self, choices: Choices) -> String {
         let mut writer = Writer { out: String::new(), choices };
         writer.json(self);
         writer.out
@@ -208,7 +208,7 @@ fn change() -> impl Strategy<Value = Json> {
 }
 
 /// One record that can be decoded.
-pub(super) fn record() -> impl Strategy<Value = Json> {
+pub(crate) fn record() -> impl Strategy<Value = Json> {
     object(vec![
         ("awsRegion", maybe("eu-west-1|ddblocal|".prop_map(text))),
         ("dynamodb", always(change())),

@@ -129,6 +129,18 @@ impl Definition {
     }
 }
 
+/// What the page says of the counters in `legacy.rs`.
+const LEGACY: &str = "
+## The counters of Knative's adapters
+
+With `LEGACY_METRICS=on`, the default with the variables of TriggerMesh, two counters more are there, under names that begin with
+`K_COMPONENT` (`awsdynamodbsource` there): `<component>_event_count` counts each event once, by what came of its first
+attempt, as an adapter without retries does; `<component>_retry_event_count` counts every further attempt. Their labels are
+`event_source`, `event_type`, `name`, `namespace_name`, `resource_group`, `response_code`, `response_code_class`,
+`response_error` and `response_timeout`. `response_error` is the word that `code` has above, not a whole text; `event_type` is
+empty with `EVENT_PROFILE=aws`, which has several.
+";
+
 /// The page `docs/metrics.md`.
 pub fn markdown() -> String {
     let mut page = String::from(
@@ -146,5 +158,6 @@ pub fn markdown() -> String {
         let (name, labels, help) = (definition.name, labels.join(", "), definition.help);
         let _ = writeln!(page, "| `{name}` | {kind} | {labels} | {help} |");
     }
+    page.push_str(LEGACY);
     page
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aws_config::BehaviorVersion;
+use aws_credential_types::Credentials;
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
 };
@@ -70,6 +71,9 @@ async fn child() {
     let settings = AwsSettings {
         assume_role_arn: variable("AWS_ASSUME_ROLE_ARN"),
         assume_role_external_id: variable("AWS_ASSUME_ROLE_EXTERNAL_ID"),
+        region: variable("PROBE_REGION"),
+        endpoint_url: variable("PROBE_ENDPOINT"),
+        credentials: variable("PROBE_KEY").map(|key| Credentials::new(key, "given-secret", None, None, "test")),
     };
     let wire = Wire::default();
     let loader = aws_config::defaults(BehaviorVersion::latest()).http_client(wire.clone());
@@ -160,6 +164,33 @@ fn each_client_talks_to_its_region_and_signs_for_it() {
         assert!(line.contains("Credential=ENVKEY/") && line.contains(&format!("/{region}/dynamodb/")), "{line}");
     }
     assert_eq!(seen.len(), 4);
+}
+
+#[test]
+fn what_another_adapters_variables_say_stands_before_what_the_sdk_would_find() {
+    let found = [
+        ("AWS_REGION", "eu-west-1"),
+        ("AWS_ENDPOINT_URL", "http://localhost:1"),
+        ("AWS_ENDPOINT_URL_DYNAMODB", "http://localhost:2"),
+    ];
+    let given = [("PROBE_REGION", "us-east-2"), ("PROBE_ENDPOINT", "http://localhost:6"), ("PROBE_KEY", "GIVENKEY")];
+    let seen = seen_with(&[&KEYS[..], &found, &given].concat());
+    assert_eq!(seen.len(), 2);
+    for line in &seen {
+        assert!(line.contains("POST http://localhost:6/ ") && line.contains("Credential=GIVENKEY/"), "{line}");
+        assert!(line.contains("/us-east-2/dynamodb/"), "{line}");
+    }
+    let of_a_table = seen_with(&[&given[..], &[("PROBE_DEFAULT", "eu-north-1")]].concat());
+    assert!(of_a_table[0].contains("/eu-north-1/dynamodb/"), "a table's own region comes first: {of_a_table:?}");
+}
+
+#[test]
+fn an_endpoint_for_dynamodb_is_not_where_a_role_is_assumed() {
+    let given = [("PROBE_REGION", "us-east-2"), ("PROBE_ENDPOINT", "http://localhost:6"), ("PROBE_KEY", "GIVENKEY")];
+    let seen = seen_with(&[&given[..], &[("AWS_ASSUME_ROLE_ARN", ROLE)]].concat());
+    assert!(seen[0].starts_with("POST https://sts.us-east-2.amazonaws.com/"), "{seen:?}");
+    assert!(seen[0].contains("Credential=GIVENKEY/"), "{seen:?}");
+    assert!(seen[1..].iter().all(|line| line.contains("http://localhost:6/ AWS4-HMAC-SHA256 Credential=ROLEKEY/")));
 }
 
 #[test]

@@ -1,0 +1,196 @@
+//! What Knative's controller for `IntegrationSource` sets: the Kamelet `aws-ddb-streams-source` as environment variables.
+//!
+//! The controller writes property names without separators (`STREAMITERATORTYPE`), the Kamelet's own documentation with
+//! (`STREAM_ITERATOR_TYPE`); both are read. The controller sets `DELAY=0` and `OVERRIDEENDPOINT=false` where its user said
+//! nothing.
+//!
+//! Sources: `makeEnv` in `knative.dev/eventing/pkg/reconciler/integration/source/resources`; the properties of the Kamelet
+//! `aws-ddb-streams-source`.
+
+use http::Uri;
+
+use super::super::aws::{Secret, StaticCredentials};
+use super::super::environment::Environment;
+use super::super::parse::Refusal;
+use super::super::variables;
+use super::{Foreign, Translator, knative};
+
+const PREFIX: &str = "CAMEL_KAMELET_AWS_DDB_STREAMS_SOURCE_";
+
+/// A property of the Kamelet, in each of its spellings.
+macro_rules! property {
+    ($($spelling:literal)|+, $takes:literal, $secret:literal) => {
+        Foreign {
+            names: &[$(concat!("CAMEL_KAMELET_AWS_DDB_STREAMS_SOURCE_", $spelling)),+],
+            takes: $takes,
+            secret: $secret,
+        }
+    };
+}
+
+static TABLE: Foreign = property!("TABLE", "the name of a table", false);
+static REGION: Foreign = property!("REGION", "an AWS region, such as eu-west-1", false);
+static START: Foreign = property!("STREAMITERATORTYPE" | "STREAM_ITERATOR_TYPE", "FROM_LATEST or FROM_START", false);
+static DELAY: Foreign = property!("DELAY", "whole milliseconds up to 86400000; 0 counts as not set", false);
+static OVERRIDE: Foreign = property!("OVERRIDEENDPOINT" | "OVERRIDE_ENDPOINT", "true or false", false);
+static ENDPOINT: Foreign = property!(
+    "URIENDPOINTOVERRIDE" | "URI_ENDPOINT_OVERRIDE",
+    "an http or https URL, such as http://localhost:8000",
+    false
+);
+static ACCESS_KEY: Foreign = property!("ACCESSKEY" | "ACCESS_KEY", "an AWS access key id", true);
+static SECRET_KEY: Foreign = property!("SECRETKEY" | "SECRET_KEY", "an AWS secret access key", true);
+static SESSION_TOKEN: Foreign = property!("SESSIONTOKEN" | "SESSION_TOKEN", "an AWS session token", true);
+static DEFAULT_CREDENTIALS: Foreign =
+    property!("USEDEFAULTCREDENTIALSPROVIDER" | "USE_DEFAULT_CREDENTIALS_PROVIDER", "true or false", false);
+/// Needs nothing here: a session token that is set is used.
+static SESSION_CREDENTIALS: Foreign =
+    property!("USESESSIONCREDENTIALS" | "USE_SESSION_CREDENTIALS", "true or false", false);
+
+static PROPERTIES: [&Foreign; 11] = [
+    &TABLE,
+    &REGION,
+    &START,
+    &DELAY,
+    &OVERRIDE,
+    &ENDPOINT,
+    &ACCESS_KEY,
+    &SECRET_KEY,
+    &SESSION_TOKEN,
+    &DEFAULT_CREDENTIALS,
+    &SESSION_CREDENTIALS,
+];
+
+pub(super) fn is_spoken(environment: &Environment) -> bool {
+    environment.names().any(|name| name.starts_with(PREFIX))
+}
+
+pub(super) fn translate(translator: &mut Translator<'_>) {
+    table(translator);
+    start(translator);
+    pace(translator);
+    region(translator);
+    endpoint(translator);
+    credentials(translator);
+    knative::client(translator);
+    translator.default(&variables::EVENT_PROFILE, "integration-source");
+    let is_known = |name: &str| PROPERTIES.iter().any(|property| property.names.contains(&name));
+    let unknown = translator.environment.names().filter(|name| name.starts_with(PREFIX) && !is_known(name));
+    for name in unknown.map(str::to_owned).collect::<Vec<_>>() {
+        translator.ignore(&name, "it has no counterpart here".into());
+    }
+}
+
+fn table(translator: &mut Translator<'_>) {
+    match translator.find(&TABLE) {
+        Some(found) => translator.set(&variables::TABLE, &found, Ok(found.text.clone())),
+        None => translator.require(&variables::TABLE, &TABLE),
+    }
+}
+
+fn start(translator: &mut Translator<'_>) {
+    if let Some(found) = translator.find(&START) {
+        let meant = match found.text.to_ascii_uppercase().as_str() {
+            "FROM_LATEST" => Ok("latest".to_owned()),
+            "FROM_START" => Ok("trim-horizon".to_owned()),
+            _ => Err("not a position that is known".into()),
+        };
+        translator.set(&variables::START_POSITION, &found, meant);
+    }
+}
+
+/// A pause that is longer than our longest for quiet shards is meant for these too.
+fn pace(translator: &mut Translator<'_>) {
+    let Some(found) = translator.find(&DELAY) else { return };
+    let millis = match found.text.parse::<u64>() {
+        Ok(0) => return,
+        Ok(millis) => millis,
+        Err(_) => return translator.set(&variables::POLL_INTERVAL, &found, Err("not whole milliseconds".into())),
+    };
+    let text = format!("{millis}ms");
+    let idle_max =
+        variables::IDLE_POLL_INTERVAL_MAX.default_value().and_then(|text| humantime::parse_duration(text).ok());
+    if !translator.environment.is_set(variables::POLL_INTERVAL.name)
+        && idle_max.is_some_and(|idle_max| u128::from(millis) > idle_max.as_millis())
+    {
+        translator.default(&variables::IDLE_POLL_INTERVAL_MAX, &text);
+        translator.same_origin(&variables::IDLE_POLL_INTERVAL_MAX, &found);
+    }
+    translator.set(&variables::POLL_INTERVAL, &found, Ok(text));
+}
+
+fn region(translator: &mut Translator<'_>) {
+    let Some(found) = translator.find(&REGION) else { return };
+    match found.text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+        true => translator.translation.aws.region = Some(found.text),
+        false => translator.refuse(&found, "not the name of a region".into()),
+    }
+}
+
+fn endpoint(translator: &mut Translator<'_>) {
+    let (wanted, url) = (flag(translator, &OVERRIDE), translator.find(&ENDPOINT));
+    match (wanted, url) {
+        (Some(true), Some(url)) => match endpoint_url(&url.text) {
+            Ok(text) => translator.translation.aws.endpoint_url = Some(text),
+            Err(why) => translator.refuse(&url, why),
+        },
+        (Some(true), None) => {
+            let why = format!("{} is not set", ENDPOINT.names[0]);
+            if let Some(found) = translator.find(&OVERRIDE) {
+                translator.refuse(&found, why.into());
+            }
+        }
+        (Some(false) | None, Some(url)) => {
+            translator.ignore(url.name, format!("{} is not true", OVERRIDE.names[0]).into());
+        }
+        (Some(false) | None, None) => {}
+    }
+}
+
+fn endpoint_url(text: &str) -> Result<String, Refusal> {
+    let url: Uri = text.parse().map_err(|_| "not a URL")?;
+    let is_http = matches!(url.scheme_str(), Some("http" | "https"));
+    match is_http && url.host().is_some_and(|host| !host.is_empty()) {
+        true => Ok(text.to_owned()),
+        false => Err("not an http or https URL with a host".into()),
+    }
+}
+
+fn credentials(translator: &mut Translator<'_>) {
+    let from_the_chain = flag(translator, &DEFAULT_CREDENTIALS) == Some(true);
+    flag(translator, &SESSION_CREDENTIALS);
+    let (id, secret, token) =
+        (translator.find(&ACCESS_KEY), translator.find(&SECRET_KEY), translator.find(&SESSION_TOKEN));
+    if from_the_chain {
+        for found in [id, secret, token].into_iter().flatten() {
+            translator.ignore(found.name, format!("{} is true", DEFAULT_CREDENTIALS.names[1]).into());
+        }
+        return;
+    }
+    match (id, secret) {
+        (Some(id), Some(secret)) => {
+            let session_token = token.map(|token| Secret::new(token.text));
+            let (access_key_id, secret_access_key) = (Secret::new(id.text), Secret::new(secret.text));
+            let credentials = StaticCredentials { access_key_id, secret_access_key, session_token };
+            translator.translation.aws.credentials = Some(credentials);
+        }
+        (Some(id), None) => translator.refuse(&id, format!("{} is not set", SECRET_KEY.names[0]).into()),
+        (None, Some(secret)) => translator.refuse(&secret, format!("{} is not set", ACCESS_KEY.names[0]).into()),
+        (None, None) => {
+            if let Some(token) = token {
+                translator.ignore(token.name, format!("{} is not set", ACCESS_KEY.names[0]).into());
+            }
+        }
+    }
+}
+
+fn flag(translator: &mut Translator<'_>, variable: &'static Foreign) -> Option<bool> {
+    let found = translator.find(variable)?;
+    if found.text.eq_ignore_ascii_case("true") {
+        return Some(true);
+    }
+    if !found.text.eq_ignore_ascii_case("false") {
+        translator.refuse(&found, "neither true nor false".into());
+    }
+    Some(false)
+}
