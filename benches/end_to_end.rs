@@ -102,7 +102,7 @@ async fn bare_cpu(bytes: usize) -> Cost {
 
 async fn bare_loop(url: &str, bytes: &str) {
     let body = Bytes::from("x".repeat(bytes.parse().unwrap()));
-    let settings = HttpSinkSettings { url: url.parse().unwrap(), concurrency: IN_FLIGHT, headers: HeaderMap::new() };
+    let settings = HttpSinkSettings::new(url.parse().unwrap(), IN_FLIGHT);
     let sink = HttpSink::new(settings).unwrap();
     let mut headers = HeaderMap::new();
     headers.insert("content-type", "application/json".parse().unwrap());

@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use http::header::{AUTHORIZATION, HeaderMap};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -219,17 +218,10 @@ fn open_store(config: &Config) -> Result<Arc<dyn CheckpointStore>, StartError> {
 }
 
 fn open_sinks(config: &Config) -> Result<Sinks, StartError> {
-    let open = |sink: &config::Sink| HttpSink::new(sink_settings(sink, config));
-    let dead_letters = config.dead_letter_sink.as_ref().map(open).transpose().map_err(StartError::DeadLetterSink)?;
-    Ok(Sinks { sink: Arc::new(open(&config.sink)?), dead_letters: dead_letters.map(|sink| Arc::new(sink) as _) })
-}
-
-fn sink_settings(sink: &config::Sink, config: &Config) -> HttpSinkSettings {
-    let mut headers = HeaderMap::new();
-    if let Some(authorization) = &sink.authorization {
-        headers.insert(AUTHORIZATION, authorization.clone());
-    }
-    HttpSinkSettings { url: sink.uri.clone(), concurrency: config.delivery.concurrency.get(), headers }
+    let dead_letters = HttpSinkSettings::for_dead_letters(config).map(HttpSink::new).transpose();
+    let dead_letters = dead_letters.map_err(StartError::DeadLetterSink)?;
+    let sink = Arc::new(HttpSink::new(HttpSinkSettings::for_sink(config))?);
+    Ok(Sinks { sink, dead_letters: dead_letters.map(|sink| Arc::new(sink) as _) })
 }
 
 fn delivery_settings(config: &Config) -> Settings {

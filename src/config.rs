@@ -7,6 +7,7 @@
 //! Blank values count as not set, values are trimmed, and of a name that comes twice the first counts. `variables.rs` is
 //! the one definition of the variables: parsing, `--help`, the tables in the documents and the spelling check follow it.
 
+mod access;
 mod aws;
 mod choice;
 mod delivery;
@@ -35,6 +36,7 @@ use std::time::SystemTime;
 use environment::Environment;
 use reader::{Reader, Reported};
 
+pub use access::{Access, Certificates, ClientCertificateFiles, InvalidCertificates, TokenFile};
 pub use aws::{Aws, AwsOverrides, Secret, StaticCredentials};
 pub use delivery::{Backoff, Batch, Delivery, DeliveryOrder, InvalidBackoff, OnUndeliverable, RetryLimits};
 pub use event::{Event, EventData, EventMode, EventProfile};
@@ -75,6 +77,8 @@ pub struct Config {
     pub sink: Sink,
     /// Where events go that cannot be delivered there; set whenever `delivery.on_undeliverable` asks for it.
     pub dead_letter_sink: Option<Sink>,
+    /// Whom sinks must be, and as whom they are spoken to.
+    pub access: Access,
     /// How events are delivered there.
     pub delivery: Delivery,
     /// Memory, shutdown and the port.
@@ -114,6 +118,7 @@ impl Config {
         let source = Source::read(reader, facts.now);
         let event = Event::read(reader);
         let sink = Sink::read(reader);
+        let access = Access::read(reader, sink.as_ref().is_ok_and(|sink| sink.authorization.is_some()));
         let delivery = Delivery::read(reader, event.as_ref().ok().map(|event| event.mode));
         let dead_letter_sink = Sink::read_dead_letter(reader, delivery.map(|delivery| delivery.on_undeliverable));
         let process = Process::read(reader);
@@ -125,6 +130,7 @@ impl Config {
             source: source?,
             event: event?,
             sink: sink?,
+            access: access?,
             dead_letter_sink: dead_letter_sink?,
             delivery: delivery?,
             process: process?,

@@ -10,6 +10,7 @@ use self::probe::{Probe, Steps};
 use super::clock::Clocks;
 use super::report::Check;
 use crate::config::{Config, OnUndeliverable};
+use crate::delivery::sink::HttpSinkSettings;
 
 const EVENT: &str = "sink-event";
 
@@ -31,7 +32,8 @@ pub(super) async fn check(config: &Config, send_event: bool, limit: Duration, cl
 }
 
 async fn events(config: &Config, send_event: bool, limit: Duration, clocks: &Clocks) -> Vec<Check> {
-    let probe = Probe { sink: &config.sink, steps: &SINK, limit, clocks };
+    let settings = HttpSinkSettings::for_sink(config);
+    let probe = Probe { sink: &config.sink, settings, steps: &SINK, limit, clocks };
     let (mut checks, failed) = probe.run().await;
     if send_event {
         checks.push(match failed {
@@ -43,9 +45,9 @@ async fn events(config: &Config, send_event: bool, limit: Duration, clocks: &Clo
 }
 
 async fn dead_letters(config: &Config, limit: Duration, clocks: &Clocks) -> Vec<Check> {
-    match &config.dead_letter_sink {
-        Some(sink) if config.delivery.on_undeliverable == OnUndeliverable::DeadLetter => {
-            let probe = Probe { sink, steps: &DEAD_LETTER_SINK, limit, clocks };
+    match config.dead_letter_sink.as_ref().zip(HttpSinkSettings::for_dead_letters(config)) {
+        Some((sink, settings)) if config.delivery.on_undeliverable == OnUndeliverable::DeadLetter => {
+            let probe = Probe { sink, settings, steps: &DEAD_LETTER_SINK, limit, clocks };
             probe.run().await.0
         }
         _ => Vec::new(),

@@ -119,6 +119,41 @@ variables! {
         meaning: "Where events go. A user and password in it are sent as basic authentication.",
         secret: true,
     }
+    K_CA_CERTS as k_ca_certs {
+        group: Group::Delivery,
+        takes: Takes::Phrase("certificates in PEM"),
+        meaning: "Authorities that an https sink's certificate may come from, besides the system's.",
+        secret: true,
+    }
+    CA_CERTS_DIR as ca_certs_dir {
+        group: Group::Delivery,
+        fallback: Fallback::Value("/knative-custom-certs"),
+        takes: Takes::Phrase("an absolute path"),
+        meaning: "A folder of files with more of them, read again when they change. It need not be there.",
+    }
+    SINK_CLIENT_CERT_FILE as sink_client_cert_file {
+        group: Group::Delivery,
+        takes: Takes::Phrase("an absolute path"),
+        meaning: "The certificate, and its chain, that is shown to a sink that asks for one: PEM, read again when it \
+            changes. Only with `SINK_CLIENT_KEY_FILE`.",
+    }
+    SINK_CLIENT_KEY_FILE as sink_client_key_file {
+        group: Group::Delivery,
+        takes: Takes::Phrase("an absolute path"),
+        meaning: "The private key of that certificate: PEM without a password.",
+    }
+    SINK_TOKEN_FILE as sink_token_file {
+        group: Group::Delivery,
+        takes: Takes::Phrase("an absolute path"),
+        meaning: "A file with a bearer token for `K_SINK`, read again when it changes and after a 401; nothing is sent \
+            without a token then. Not set: `/oidc/token` is used if it is there. Not beside a user in `K_SINK`.",
+    }
+    SINK_HEADERS_FILE as sink_headers_file {
+        group: Group::Delivery,
+        takes: Takes::Phrase("an absolute path"),
+        meaning: "A file of headers for every request to `K_SINK`, a line `Name: value` for each, read again when it \
+            changes.",
+    }
     K_SINK_TIMEOUT as k_sink_timeout {
         group: Group::Delivery,
         takes: Takes::Phrase("whole seconds up to `86400`; 0 and less count as not set"),
@@ -266,5 +301,4 @@ variables! {
     }
 
     LEASE_DURATION as lease_duration {}
-    K_CA_CERTS as k_ca_certs {}
 }

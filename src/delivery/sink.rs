@@ -11,7 +11,7 @@ use ::http::StatusCode;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
-pub use self::http::{HttpSink, HttpSinkSettings, SinkSetupError};
+pub use self::http::{ANSWER_LIMIT, HttpSink, HttpSinkSettings, SinkSetupError, Trust, tls_config};
 use crate::event::Message;
 
 /// The most bytes of a refusal's body that are kept: what a `knativeerrordata` attribute may hold.
@@ -32,7 +32,7 @@ pub enum Answer {
     Accepted {
         /// The status.
         status: StatusCode,
-        /// What arrived of the body within the attempt, at most 128 KiB of it.
+        /// What arrived of the body within the attempt, at most [`HttpSinkSettings::answer_limit`] of it.
         body: Bytes,
         /// Whether that is all of it.
         complete: bool,
@@ -77,6 +77,8 @@ pub enum Fault {
     Tls,
     /// What came back is not HTTP, or its head is too large.
     Malformed,
+    /// Nothing was sent: a file without which it may not be sent cannot be used.
+    Credentials,
     /// Anything else.
     Other,
 }
@@ -90,6 +92,7 @@ impl Fault {
             Self::Reset => "reset",
             Self::Tls => "tls",
             Self::Malformed => "malformed",
+            Self::Credentials => "credentials",
             Self::Other => "other",
         }
     }

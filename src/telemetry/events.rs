@@ -6,6 +6,7 @@
 mod delivery;
 mod process;
 mod reading;
+mod sink;
 
 pub use delivery::{
     CheckpointFailed, CheckpointRecovered, DeadLetterSinkFailing, EventDeadLettered, EventDropped, ItemParked,
@@ -16,6 +17,7 @@ pub use reading::{
     AwsRecovered, AwsRefused, DataLost, ShardEnded, ShardHandedOver, ShardOpened, StreamAwaited, StreamEnded,
     StreamListed, StreamOpened,
 };
+pub use sink::{SinkFileUnusable, SinkFileUsable};
 
 /// The codes of all warnings and errors. An alert or a page may rely on them.
 pub const CODES: &[&str] = &[
@@ -32,5 +34,6 @@ pub const CODES: &[&str] = &[
     "DSA-FAULT",
     "DSA-ITEM-PARKED",
     "DSA-SINK-FAILING",
+    "DSA-SINK-FILE",
     "DSA-STREAM-AWAITED",
 ];

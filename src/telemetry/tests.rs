@@ -168,6 +168,9 @@ fn every_event(telemetry: &TableTelemetry) {
     EventDeadLettered { lane: 1 << 60, why: "400", attempts: 1 }.emit(telemetry);
     DeadLetterSinkFailing { why: "503" }.emit(telemetry);
     SinkFailing { why: "503" }.emit();
+    SinkFileUnusable { text: "/token is not there", stops_delivery: true }.emit();
+    SinkFileUnusable { text: "/ca/one.pem cannot be used", stops_delivery: false }.emit();
+    SinkFileUsable { path: "/token" }.emit();
     SinkRecovered { after: took }.emit();
     CheckpointFailed { error: "no space left" }.emit(telemetry);
     CheckpointRecovered { failed: 1 }.emit(telemetry);

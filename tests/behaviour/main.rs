@@ -13,5 +13,6 @@ mod outage;
 mod promises;
 mod shards;
 mod status;
+mod tls;
 mod troubles;
 mod undeliverable;

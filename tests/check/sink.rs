@@ -163,6 +163,20 @@ async fn a_certificate_of_a_trusted_authority_is_accepted_over_both_versions_of_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whom_the_adapter_trusts_the_check_trusts_too() {
+    let authority = Authority::new();
+    let sink = Server::start_with(Some(authority.server("localhost", "http/1.1")), |_| status(204)).await;
+    let url = format!("https://localhost:{}/events", sink.address().port());
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("ca.pem"), authority.0.pem()).unwrap();
+    let path = folder.path().to_str().unwrap().to_owned();
+    for (name, value) in [("K_CA_CERTS", authority.0.pem()), ("CA_CERTS_DIR", path)] {
+        let (checks, code) = World::new().await.env("K_SINK", &url).env(name, value).json().await;
+        assert_eq!((code, text(of(&checks, "sink-tls"), "result")), (Some(0), "ok"), "{name}: {checks:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_of_an_unknown_authority_fails_and_nothing_is_asked() {
     let authority = Authority::new();
     let sink = Server::start_with(Some(Authority::new().server("localhost", "http/1.1")), |_| status(204)).await;

@@ -1,5 +1,6 @@
 //! What users can rely on when they set variables.
 
+mod access;
 mod dialects;
 mod documents;
 mod generated;

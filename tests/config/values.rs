@@ -104,7 +104,6 @@ fn enumerated_variables_take_their_values_and_name_them_when_they_refuse() {
 #[test]
 fn what_this_version_cannot_do_is_refused_and_not_ignored() {
     all_refused("LEASE_DURATION", &["15s"]);
-    all_refused("K_CA_CERTS", &["-----BEGIN CERTIFICATE-----"]);
 }
 
 #[test]

@@ -7,6 +7,7 @@ pub mod aws;
 pub mod body;
 pub mod oracle;
 pub mod sink;
+pub mod tls;
 
 use std::time::{Duration, Instant};
 

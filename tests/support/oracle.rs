@@ -145,6 +145,7 @@ mod tests {
             attributes: BTreeMap::new(),
             data: serde_json::Value::Null,
             path: String::new(),
+            authorization: None,
             arrived: at(arrived),
             answered: answered.map(|ms| (at(ms), 202)),
             earlier: 0,

@@ -51,6 +51,7 @@ pub struct Received {
     pub attributes: BTreeMap<String, String>,
     pub data: Value,
     pub path: String,
+    pub authorization: Option<String>,
     pub arrived: Instant,
     /// When and with which status it was answered.
     pub answered: Option<(Instant, u16)>,
@@ -330,6 +331,12 @@ async fn react(reaction: Reaction, answered: impl Fn(u16, &[String])) -> Result<
 
 /// The events of a request in any mode.
 fn read(head: &hyper::http::request::Parts, body: &[u8]) -> Vec<Received> {
+    let authorization = head.headers.get("authorization").map(|value| value.to_str().unwrap().to_owned());
+    let events = read_events(head, body).into_iter();
+    events.map(|event| Received { authorization: authorization.clone(), ..event }).collect()
+}
+
+fn read_events(head: &hyper::http::request::Parts, body: &[u8]) -> Vec<Received> {
     let content_type = head.headers.get("content-type").map(|value| value.to_str().unwrap()).unwrap_or_default();
     let json = || serde_json::from_slice::<Value>(body).unwrap_or(Value::Null);
     let path = head.uri.path();
@@ -372,6 +379,7 @@ impl Received {
             attributes,
             data,
             path: path.to_owned(),
+            authorization: None,
             arrived: Instant::now(),
             answered: None,
             earlier: 0,

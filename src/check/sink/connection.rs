@@ -13,14 +13,14 @@ use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::ServerName;
-use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls::{CertificateError, ClientConfig};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::check::words::causes;
+use crate::delivery::sink::{HttpSinkSettings, SinkSetupError, tls_config};
 
 /// How long an address has before the next one is tried as well.
 const HEAD_START: Duration = Duration::from_millis(300);
@@ -61,8 +61,12 @@ pub(super) async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, Strin
 }
 
 /// The session on a connection, and its version. The certificate is checked as the adapter checks it.
-pub(super) async fn secure(stream: TcpStream, host: &str) -> Result<(Stream, &'static str), Insecure> {
-    let config = client_config()?;
+pub(super) async fn secure(
+    stream: TcpStream,
+    host: &str,
+    settings: &HttpSinkSettings,
+) -> Result<(Stream, &'static str), Insecure> {
+    let config = client_config(settings)?;
     let name = ServerName::try_from(host.to_owned()).map_err(|error| Insecure {
         what: format!("no certificate can be for the host {host}: {error}"),
         remedy: "make the URL's host a DNS name".into(),
@@ -76,24 +80,15 @@ pub(super) async fn secure(stream: TcpStream, host: &str) -> Result<(Stream, &'s
     Ok((Stream::Tls(Box::new(session)), version))
 }
 
-/// The system's roots, or those of `SSL_CERT_FILE` and `SSL_CERT_DIR`; the same protocols as the adapter offers.
-fn client_config() -> Result<ClientConfig, Insecure> {
-    let mut roots = RootCertStore::empty();
-    let (trusted, _unusable) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if trusted == 0 {
-        return Err(Insecure {
-            what: "no trusted root certificate was found on this machine".into(),
-            remedy: "apt-get install ca-certificates, or set SSL_CERT_FILE to a PEM file".into(),
-        });
-    }
-    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
-    let builder = builder.with_safe_default_protocol_versions().map_err(|error| Insecure {
-        what: format!("TLS cannot be set up: {error}"),
-        remedy: "report this as a fault of the adapter".into(),
-    })?;
-    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
+/// The same as the adapter's own.
+fn client_config(settings: &HttpSinkSettings) -> Result<ClientConfig, Insecure> {
+    tls_config(settings).map_err(|error| match error {
+        SinkSetupError::NoRoots(_) => Insecure {
+            what: error.to_string(),
+            remedy: "apt-get install ca-certificates, or put the sink's authority into K_CA_CERTS".into(),
+        },
+        _ => Insecure { what: error.to_string(), remedy: "report this as a fault of the adapter".into() },
+    })
 }
 
 fn insecure(error: &io::Error) -> Insecure {
@@ -110,7 +105,7 @@ fn insecure(error: &io::Error) -> Insecure {
             "make the URL's host one that the certificate names"
         }
         Some(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
-            "trust the authority that signed it: put its PEM into K_CA_CERTS, or into the file that SSL_CERT_FILE names"
+            "trust the authority that signed it: put its PEM into K_CA_CERTS, or into a file of the folder CA_CERTS_DIR"
         }
         Some(_) => "replace the sink's certificate",
         None => NO_TLS,

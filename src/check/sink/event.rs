@@ -4,7 +4,6 @@ use std::time::{Duration, SystemTime};
 
 use cloudevents::message::BinaryDeserializer as _;
 use cloudevents::{EventBuilder as _, EventBuilderV10};
-use http::header::{AUTHORIZATION, HeaderMap};
 use serde_json::json;
 
 use super::EVENT;
@@ -22,7 +21,7 @@ const SOURCE: &str = "dynamodb-streams-adapter";
 
 /// Posts it, once.
 pub(super) async fn send(config: &Config, limit: Duration) -> Check {
-    let sink = match HttpSink::new(settings(config)) {
+    let sink = match HttpSink::new(HttpSinkSettings { concurrency: 1, ..HttpSinkSettings::for_sink(config) }) {
         Ok(sink) => sink,
         Err(error) => return Check::fail(EVENT, &error.to_string()),
     };
@@ -67,12 +66,4 @@ fn message(config: &Config, id: &str) -> Result<Message, Box<dyn std::error::Err
         EventMode::Structured => event.deserialize_binary(StructuredMode::new())?,
         EventMode::Batch => batch(std::iter::once(&event.deserialize_binary(StructuredMode::new())?)),
     })
-}
-
-fn settings(config: &Config) -> HttpSinkSettings {
-    let mut headers = HeaderMap::new();
-    if let Some(authorization) = &config.sink.authorization {
-        headers.insert(AUTHORIZATION, authorization.clone());
-    }
-    HttpSinkSettings { url: config.sink.uri.clone(), concurrency: 1, headers }
 }

@@ -11,6 +11,7 @@ use crate::check::clock::Clocks;
 use crate::check::report::Check;
 use crate::check::words::within;
 use crate::config::Sink;
+use crate::delivery::sink::HttpSinkSettings;
 
 /// So many of a name's addresses are shown.
 const SHOWN_ADDRESSES: usize = 4;
@@ -27,6 +28,7 @@ pub(super) struct Steps {
 /// One sink to be tried.
 pub(super) struct Probe<'c> {
     pub(super) sink: &'c Sink,
+    pub(super) settings: HttpSinkSettings,
     pub(super) steps: &'static Steps,
     pub(super) limit: Duration,
     pub(super) clocks: &'c Clocks,
@@ -97,7 +99,7 @@ impl Probe<'_> {
 
     async fn secure(&self, stream: TcpStream) -> Step<Stream> {
         let name = self.steps.tls;
-        let secured = within(self.limit, connection::secure(stream, self.host())).await;
+        let secured = within(self.limit, connection::secure(stream, self.host(), &self.settings)).await;
         let secured = secured.unwrap_or_else(|late| Err(Insecure::silent(late)));
         match secured {
             Ok((stream, version)) => Ok((Check::ok(name, &format!("{version}, its certificate is trusted")), stream)),

@@ -8,21 +8,25 @@ mod answer;
 mod body;
 mod client;
 mod fault;
+mod files;
 mod redirect;
+mod settings;
 mod tls;
 
 use std::time::Duration;
 
-use ::http::header::USER_AGENT;
-use ::http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
+use ::http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http_body_util::Full;
 use hyper::body::Incoming;
+use rustls::{ClientConfig, RootCertStore};
 use tokio::time::{Instant, timeout_at};
 
-use self::client::{Client, IDLE_TIMEOUT};
+use self::client::IDLE_TIMEOUT;
 use self::fault::Failure;
+use self::files::{Current, Files};
+pub use self::settings::{ANSWER_LIMIT, HttpSinkSettings, Trust};
 use super::{Answer, Sink};
 use crate::event::Message;
 
@@ -32,16 +36,8 @@ const MAX_REDIRECTS: usize = 5;
 /// Stands for "for ever" where a timeout is too long for the clock.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(86_400);
 
-/// What a sink behind a URL needs to be told.
-#[derive(Debug, Clone)]
-pub struct HttpSinkSettings {
-    /// Where to post to; http or https.
-    pub url: Uri,
-    /// How many attempts run at once: so many idle connections are kept.
-    pub concurrency: usize,
-    /// Headers for every request, besides the message's own; they win over those.
-    pub headers: HeaderMap,
-}
+/// How often files are looked at, at most.
+const RECHECK: Duration = Duration::from_secs(1);
 
 /// A sink that cannot work as configured.
 #[derive(Debug, thiserror::Error)]
@@ -51,8 +47,8 @@ pub enum SinkSetupError {
     Url,
     /// Nothing to check the sink's certificate against.
     #[error(
-        "no trusted root certificate was found for the https sink: install the system's ca-certificates, or name a \
-         PEM file in SSL_CERT_FILE ({0})"
+        "no trusted root certificate was found for the https sink: set K_CA_CERTS, put a PEM file into the folder of \
+         CA_CERTS_DIR, or install the system's ca-certificates ({0})"
     )]
     NoRoots(String),
     /// TLS cannot be set up at all.
@@ -60,49 +56,77 @@ pub enum SinkSetupError {
     Tls(#[from] rustls::Error),
 }
 
+/// The TLS side of a connection to an https sink with these settings, as [`HttpSink`] would make it now.
+///
+/// # Errors
+/// Those of [`HttpSink::new`]. A client certificate that cannot be read is left out.
+pub fn tls_config(settings: &HttpSinkSettings) -> Result<ClientConfig, SinkSetupError> {
+    files::tls_config(settings)
+}
+
+/// What only tests change.
+#[derive(Debug)]
+struct Tuning {
+    idle_timeout: Duration,
+    recheck: Duration,
+    /// Instead of the system's.
+    system_roots: Option<RootCertStore>,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self { idle_timeout: IDLE_TIMEOUT, recheck: RECHECK, system_roots: None }
+    }
+}
+
 /// Posts messages to one URL.
 #[derive(Debug)]
 pub struct HttpSink {
-    client: Client,
+    files: Files,
     url: Uri,
-    headers: HeaderMap,
+    answer_limit: usize,
 }
 
 impl HttpSink {
     /// A client for one URL. It connects when there is something to post.
     ///
-    /// For an https sink this reads the system's root certificates, for an http sink nothing.
+    /// This reads the files that the settings name, and for an https sink the system's root certificates. A file that
+    /// cannot be read is logged and read again later; where nothing may be sent without it, attempts fail and say so.
     ///
     /// # Errors
     /// Where no attempt could ever succeed: see [`SinkSetupError`].
     pub fn new(settings: HttpSinkSettings) -> Result<Self, SinkSetupError> {
-        let client = match settings.url.scheme_str() {
-            Some("http") => Client::plain(settings.concurrency, IDLE_TIMEOUT),
-            Some("https") => {
-                let config = tls::client_config(tls::system_roots()?)?;
-                Client::tls(settings.concurrency, IDLE_TIMEOUT, config)
-            }
-            _ => return Err(SinkSetupError::Url),
-        };
-        Self::with_client(settings, client)
+        Self::tuned(settings, Tuning::default())
     }
 
-    fn with_client(settings: HttpSinkSettings, client: Client) -> Result<Self, SinkSetupError> {
-        let HttpSinkSettings { url, mut headers, .. } = settings;
+    fn tuned(settings: HttpSinkSettings, tuning: Tuning) -> Result<Self, SinkSetupError> {
+        let (url, answer_limit) = (settings.url.clone(), settings.answer_limit);
         if url.host().is_none_or(str::is_empty) {
             return Err(SinkSetupError::Url);
         }
-        let agent = HeaderValue::from_static(concat!("dynamodb-streams-adapter/", env!("CARGO_PKG_VERSION")));
-        headers.entry(USER_AGENT).or_insert(agent);
-        Ok(Self { client, url, headers })
+        Ok(Self { files: Files::read(settings, tuning)?, url, answer_limit })
     }
 
     async fn attempt(&self, message: Message, deadline: Instant) -> Result<Answer, Failure> {
+        let current = self.files.current(deadline).await;
+        let answer = self.follow(&current, &message, deadline).await?;
+        if !current.has_token || !is_unauthorized(&answer) {
+            return Ok(answer);
+        }
+        // The token may have been replaced since it was read.
+        let newer = self.files.read_again(deadline).await;
+        self.follow(&newer, &message, deadline).await
+    }
+
+    async fn follow(&self, current: &Current, message: &Message, deadline: Instant) -> Result<Answer, Failure> {
+        if let Some(missing) = &current.missing {
+            return Err(Failure::unsent(missing));
+        }
         let mut url = self.url.clone();
         let mut redirects_left = MAX_REDIRECTS;
         loop {
-            let (head, body) = self.send(url.clone(), &message, deadline).await?.into_parts();
-            let body = body::read(body, deadline).await;
+            let (head, body) = send(current, url.clone(), message, deadline).await?.into_parts();
+            let body = body::read(body, self.answer_limit, deadline).await;
             match redirect::target(&url, head.status, &head.headers) {
                 Some(next) if redirects_left > 0 => url = next,
                 _ => return Ok(answer::from_parts(&head, body)),
@@ -110,20 +134,34 @@ impl HttpSink {
             redirects_left -= 1;
         }
     }
+}
 
-    async fn send(&self, url: Uri, message: &Message, deadline: Instant) -> Result<Response<Incoming>, Failure> {
-        let mut request = Request::new(Full::new(message.body.clone()));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = url;
-        *request.headers_mut() = message.headers.clone();
-        for (name, value) in &self.headers {
-            request.headers_mut().insert(name, value.clone());
-        }
-        match timeout_at(deadline, self.client.request(request)).await {
-            Ok(response) => response.map_err(|error| Failure::of(&error)),
-            Err(_) => Err(Failure::timeout()),
-        }
+fn is_unauthorized(answer: &Answer) -> bool {
+    matches!(answer, Answer::Refused { status, .. } if *status == StatusCode::UNAUTHORIZED)
+}
+
+async fn send(
+    current: &Current,
+    url: Uri,
+    message: &Message,
+    deadline: Instant,
+) -> Result<Response<Incoming>, Failure> {
+    let mut request = Request::new(Full::new(message.body.clone()));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = url;
+    *request.headers_mut() = with_ours(message.headers.clone(), &current.headers);
+    timeout_at(deadline, current.client.request(request)).await.unwrap_or_else(|_| Err(Failure::timeout()))
+}
+
+/// The message's headers, each replaced where `ours` has it too.
+fn with_ours(mut headers: HeaderMap, ours: &HeaderMap) -> HeaderMap {
+    for name in ours.keys() {
+        headers.remove(name);
     }
+    for (name, value) in ours {
+        headers.append(name, value.clone());
+    }
+    headers
 }
 
 impl Sink for HttpSink {

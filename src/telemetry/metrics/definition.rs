@@ -58,7 +58,7 @@ metrics! {
         "Events that the dead-letter sink has acknowledged.";
     EVENTS_DROPPED = "events_dropped_total", Kind::Counter, ["table"], "Undeliverable events given up by policy.";
     DELIVERY_ATTEMPTS = "delivery_attempts_total", Kind::Counter, ["table", "code"],
-        "Requests to the sink by what came back (a batch counts once, at the table of its first event): the HTTP status, or timeout, connect, reset, tls, malformed, other.";
+        "Requests to the sink by what came back (a batch counts once, at the table of its first event): the HTTP status, or timeout, connect, reset, tls, malformed, credentials, other.";
     DEAD_LETTER_ATTEMPTS = "dead_letter_attempts_total", Kind::Counter, ["table", "code"],
         "Requests to the dead-letter sink by what came back, as in delivery_attempts_total.";
     DELIVERY_DURATION = "delivery_duration_seconds", Kind::Histogram(DELIVERY_BUCKETS), ["table"],

@@ -5,9 +5,6 @@ use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use tokio::time::{Instant, timeout_at};
 
-/// The most bytes of a body that are read. A longer one costs the connection.
-const MAX_BODY: usize = 128 * 1024;
-
 /// What arrived of a body.
 #[derive(Debug, Default)]
 pub(super) struct Body {
@@ -16,21 +13,21 @@ pub(super) struct Body {
     pub(super) complete: bool,
 }
 
-/// What arrives of a body until its end, its limit, a fault or the deadline. In the last three cases the connection
+/// What arrives of a body until its end, `limit` bytes of it, a fault or the deadline. In the last three cases the connection
 /// is given up, and nothing else: the status has been told already.
-pub(super) async fn read(mut body: Incoming, deadline: Instant) -> Body {
+pub(super) async fn read(mut body: Incoming, limit: usize, deadline: Instant) -> Body {
     let mut read = BytesMut::new();
     let complete = loop {
         if body.is_end_stream() {
             break true;
         }
-        if read.len() >= MAX_BODY {
+        if read.len() >= limit {
             break false;
         }
         match timeout_at(deadline, body.frame()).await {
             Ok(Some(Ok(frame))) => {
                 if let Ok(data) = frame.into_data() {
-                    let room = MAX_BODY - read.len();
+                    let room = limit - read.len();
                     read.extend_from_slice(&data[..data.len().min(room)]);
                     if data.len() > room {
                         break false;

@@ -1,16 +1,20 @@
 //! The connections: how they are made, kept and given up.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ::http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::{self, Builder, Error};
+use hyper_util::client::legacy::{self, Builder};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::ClientConfig;
 
 use super::Body;
+use super::fault::Failure;
+use super::tls::Identity;
 
 /// How long an idle connection is kept. The Knative broker closes its own after 10 s: be first, so that a request
 /// does not meet a connection that is just being closed.
@@ -25,13 +29,21 @@ const PING_INTERVAL: Duration = Duration::from_secs(10);
 /// How long the answer to a ping may take.
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A pool of connections. A plain one carries no TLS at all: no roots are loaded, nothing waits for them.
-#[derive(Debug)]
+/// A pool of connections, shared by its clones. A plain one carries no TLS at all: no roots are loaded, nothing waits
+/// for them.
+#[derive(Debug, Clone)]
 pub(super) enum Client {
     /// For http.
     Plain(legacy::Client<HttpConnector, Body>),
     /// For https.
-    Tls(legacy::Client<HttpsConnector<HttpConnector>, Body>),
+    Tls {
+        /// The connections.
+        client: legacy::Client<HttpsConnector<HttpConnector>, Body>,
+        /// Who they say that they are.
+        identity: Arc<Identity>,
+        /// Whether anything was ever answered on any of them.
+        has_answered: Arc<AtomicBool>,
+    },
 }
 
 impl Client {
@@ -39,17 +51,33 @@ impl Client {
         Self::Plain(builder(concurrency, idle_timeout).build(tcp()))
     }
 
-    /// The configuration says which protocols are offered: see `tls::client_config`.
-    pub(super) fn tls(concurrency: usize, idle_timeout: Duration, config: ClientConfig) -> Self {
+    /// The configuration says which protocols are offered, see `tls::client_config`; `identity` belongs to it.
+    pub(super) fn tls(
+        concurrency: usize,
+        idle_timeout: Duration,
+        config: ClientConfig,
+        identity: Arc<Identity>,
+    ) -> Self {
         let mut tcp = tcp();
         tcp.enforce_http(false);
-        Self::Tls(builder(concurrency, idle_timeout).build(HttpsConnector::from((tcp, config))))
+        let client = builder(concurrency, idle_timeout).build(HttpsConnector::from((tcp, config)));
+        Self::Tls { client, identity, has_answered: Arc::default() }
     }
 
-    pub(super) async fn request(&self, request: Request<Body>) -> Result<Response<Incoming>, Error> {
+    pub(super) async fn request(&self, request: Request<Body>) -> Result<Response<Incoming>, Failure> {
         match self {
-            Self::Plain(client) => client.request(request).await,
-            Self::Tls(client) => client.request(request).await,
+            Self::Plain(client) => client.request(request).await.map_err(|error| Failure::of(&error)),
+            Self::Tls { client, identity, has_answered } => match client.request(request).await {
+                Ok(response) => {
+                    has_answered.store(true, Ordering::Relaxed);
+                    Ok(response)
+                }
+                // With TLS 1.3 a sink that misses a certificate says so late, or just cuts the connection.
+                Err(error) if identity.was_missed() && !has_answered.load(Ordering::Relaxed) => {
+                    Err(Failure::of(&error).without_certificate())
+                }
+                Err(error) => Err(Failure::of(&error)),
+            },
         }
     }
 }

@@ -12,6 +12,9 @@ use crate::delivery::sink::{Answer, Fault};
 
 type Cause<'e> = &'e (dyn Error + 'static);
 
+const CERTIFICATE_WANTED: &str =
+    "the sink asks for a client certificate: set SINK_CLIENT_CERT_FILE and SINK_CLIENT_KEY_FILE";
+
 /// An attempt without a status.
 #[derive(Debug)]
 pub(super) struct Failure {
@@ -24,12 +27,29 @@ impl Failure {
         Self { fault: Fault::Timeout, message: None }
     }
 
+    /// Nothing was sent, because of files.
+    pub(super) fn unsent(why: &str) -> Self {
+        Self { fault: Fault::Credentials, message: Some(format!("nothing is sent: {why}")) }
+    }
+
+    /// The sink had asked for a certificate, and got none.
+    pub(super) fn without_certificate(self) -> Self {
+        let message = self.message.unwrap_or_default();
+        let message = match message.starts_with(CERTIFICATE_WANTED) {
+            true => message,
+            false => format!("{CERTIFICATE_WANTED} ({message})"),
+        };
+        Self { fault: Fault::Tls, message: Some(message) }
+    }
+
     pub(super) fn of(error: &legacy::Error) -> Self {
-        let fault = fault_of(error);
+        let what = describe(error);
+        let alert = alert_in(&what);
+        let fault = if alert.is_some() { Fault::Tls } else { fault_of(error) };
         let advice = causes(error).find_map(|cause| cause.downcast_ref()).and_then(advice);
-        let message = match advice {
-            Some(advice) => format!("{advice} ({})", describe(error)),
-            None => describe(error),
+        let message = match advice.or(alert.and_then(about_alert)) {
+            Some(advice) => format!("{advice} ({what})"),
+            None => what,
         };
         Self { fault, message: Some(message) }
     }
@@ -73,11 +93,19 @@ fn fault_of_cause(cause: Cause<'_>) -> Option<Fault> {
     }
 }
 
-/// What to do about a certificate that is not accepted.
+/// What to do about a session that does not come about.
 fn advice(error: &rustls::Error) -> Option<&'static str> {
-    let rustls::Error::InvalidCertificate(problem) = error else {
-        return None;
-    };
+    match error {
+        rustls::Error::InvalidCertificate(problem) => about_its_certificate(problem),
+        rustls::Error::PeerIncompatible(_) => Some("the sink offers no TLS 1.2 or 1.3 that is known here: update it"),
+        rustls::Error::InvalidMessage(_) => {
+            Some("the sink speaks no TLS on this port: check the URL's scheme and port")
+        }
+        _ => None,
+    }
+}
+
+fn about_its_certificate(problem: &CertificateError) -> Option<&'static str> {
     match problem {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             Some("the sink's certificate has expired: renew it")
@@ -89,9 +117,38 @@ fn advice(error: &rustls::Error) -> Option<&'static str> {
             Some("the sink's certificate is for another host: check the URL")
         }
         // A signature is bad where an authority of the same name, but another key, is trusted: a rotated one.
-        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-            Some("the sink's certificate comes from an authority that is not trusted here: add it to K_CA_CERTS")
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => Some(
+            "the sink's certificate comes from an authority that is not trusted here: add it to K_CA_CERTS or to the \
+             folder CA_CERTS_DIR",
+        ),
+        // What `openssl req -x509` makes unless it is told otherwise. The verifier has no variant of its own for it.
+        other if other.to_string().contains("CaUsedAsEndEntity") => Some(
+            "the sink shows the certificate of an authority as its own: give it a certificate with basicConstraints \
+             CA:FALSE",
+        ),
+        _ => None,
+    }
+}
+
+/// What the sink ended the session with. HTTP/2 keeps no more of an error than its text, so it is looked for there.
+fn alert_in(what: &str) -> Option<&str> {
+    let (_, alert) = what.split_once("received fatal alert: ")?;
+    alert.split(|c: char| !c.is_ascii_alphanumeric()).next()
+}
+
+/// What a sink says about the certificate that it got, or did not get: the alerts of RFC 8446, section 6.2.
+fn about_alert(alert: &str) -> Option<&'static str> {
+    match alert {
+        "CertificateRequired" => Some(CERTIFICATE_WANTED),
+        "CertificateExpired" => Some("the sink refuses the client certificate as expired: renew it"),
+        "UnknownCA" => {
+            Some("the sink does not trust the authority of the client certificate: check SINK_CLIENT_CERT_FILE")
         }
+        "BadCertificate" | "UnsupportedCertificate" | "CertificateRevoked" | "CertificateUnknown" | "AccessDenied" => {
+            Some("the sink refuses the client certificate: check SINK_CLIENT_CERT_FILE")
+        }
+        "ProtocolVersion" => Some("the sink accepts neither TLS 1.2 nor 1.3: update it"),
+        "UnrecognisedName" => Some("the sink knows no host of this name: check the URL"),
         _ => None,
     }
 }

@@ -1,15 +1,22 @@
 //! The client against servers that follow a script, byte by byte.
 
 mod answers;
+mod authority;
 mod connections;
+mod credentials;
 mod faults;
+mod hostile;
+mod https;
 mod redirects;
+mod rotation;
 mod server;
 mod tls;
+mod trust;
+mod volume;
 
 use std::time::Duration;
 
-use ::http::{HeaderMap, StatusCode};
+use ::http::{HeaderMap, HeaderValue, StatusCode};
 use bytes::Bytes;
 
 use self::server::Server;
@@ -20,7 +27,7 @@ use crate::delivery::sink::{Fault, RetryAfter};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn settings(url: &str) -> HttpSinkSettings {
-    HttpSinkSettings { url: url.parse().expect("a URL"), concurrency: 4, headers: HeaderMap::new() }
+    HttpSinkSettings::new(url.parse().expect("a URL"), 4)
 }
 
 fn sink_of(server: &Server) -> HttpSink {

@@ -75,8 +75,8 @@ async fn a_sink_that_closes_idle_connections_costs_no_message_and_repeats_none()
 #[tokio::test]
 async fn an_idle_connection_is_closed_before_the_sink_does_it() {
     let server = Server::start([answer(OK)]).await;
-    let client = Client::plain(4, Duration::from_millis(50));
-    let sink = HttpSink::with_client(settings(&server.url("/")), client).expect("a sink");
+    let tuning = Tuning { idle_timeout: Duration::from_millis(50), ..Tuning::default() };
+    let sink = HttpSink::tuned(settings(&server.url("/")), tuning).expect("a sink");
     assert_eq!(sink.post(message(), PATIENCE).await, accepted(200, ""));
     server.ended(1).await;
 }
@@ -91,8 +91,9 @@ async fn an_attempt_that_is_given_up_gives_up_its_connection() {
     server.ended(1).await;
 }
 
-#[test]
-fn an_http_sink_carries_no_tls() {
+#[tokio::test]
+async fn an_http_sink_carries_no_tls() {
     let sink = HttpSink::new(settings("http://sink.example/")).expect("a sink");
-    assert!(matches!(sink.client, Client::Plain(_)));
+    let current = sink.files.current(Instant::now()).await;
+    assert!(matches!(current.client, client::Client::Plain(_)));
 }

@@ -1,66 +1,25 @@
 //! Certificates: which are accepted, and what is said about the others.
 
-use std::sync::Arc;
-
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
-use rustls::pki_types::PrivatePkcs8KeyDer;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::RootCertStore;
 use tokio_rustls::TlsAcceptor;
 
+use super::authority::{Authority, Leaf, Side, acceptor};
+use super::https::Https;
 use super::server::{Script, Step, answer};
+use super::volume::Volume;
 use super::*;
+use crate::config::ClientCertificateFiles;
 
+const VERSIONS: [&rustls::SupportedProtocolVersion; 2] = [&rustls::version::TLS12, &rustls::version::TLS13];
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
-
-struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-impl Authority {
-    fn new() -> Self {
-        Self::named("Test Authority")
-    }
-
-    fn named(name: &str) -> Self {
-        let mut params = CertificateParams::new(Vec::new()).expect("no names");
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().expect("a key");
-        Self(CertifiedIssuer::self_signed(params, key).expect("a certificate"))
-    }
-
-    /// What trusts this authority and nobody else.
-    fn roots(&self) -> RootCertStore {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.0.der().clone()).expect("a root");
-        roots
-    }
-
-    /// A server's side with a certificate for `host`, offering these protocols.
-    fn server(&self, host: &str, expired: bool, protocols: &[&str]) -> TlsAcceptor {
-        let key = KeyPair::generate().expect("a key");
-        let mut params = CertificateParams::new(vec![host.to_owned()]).expect("a name");
-        if expired {
-            params.not_before = date_time_ymd(2020, 1, 1);
-            params.not_after = date_time_ymd(2021, 1, 1);
-        }
-        let certificate = params.signed_by(&key, &self.0).expect("a certificate");
-        let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        let builder = builder.expect("TLS 1.2 and 1.3").with_no_client_auth();
-        let mut config = builder.with_single_cert(vec![certificate.der().clone()], key).expect("they belong together");
-        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
-        TlsAcceptor::from(Arc::new(config))
-    }
-}
 
 fn sink(server: &Server, roots: RootCertStore) -> HttpSink {
     sink_at(server.port(), roots)
 }
 
 fn sink_at(port: u16, roots: RootCertStore) -> HttpSink {
-    let client = Client::tls(4, IDLE_TIMEOUT, super::super::tls::client_config(roots).expect("TLS"));
-    let url = format!("https://localhost:{port}/");
-    HttpSink::with_client(settings(&url), client).expect("a sink")
+    let tuning = Tuning { system_roots: Some(roots), ..Tuning::default() };
+    HttpSink::tuned(settings(&format!("https://localhost:{port}/")), tuning).expect("a sink")
 }
 
 async fn failure(acceptor: TlsAcceptor, roots: RootCertStore) -> String {
@@ -107,13 +66,149 @@ async fn a_certificate_that_is_not_accepted_is_told_with_the_reason() {
     }
 }
 
+/// What `openssl req -x509` makes: it signs itself and may sign others.
+#[tokio::test]
+async fn a_certificate_that_is_its_own_authority_is_told_as_such() {
+    let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let certificate = params.self_signed(&key).expect("a certificate");
+    let leaf = Leaf { der: certificate.der().clone(), pem: certificate.pem(), key };
+    let mut roots = RootCertStore::empty();
+    roots.add(leaf.der.clone()).expect("a root");
+    let message = failure(acceptor(&leaf, &Side::default()), roots).await;
+    assert!(message.contains("CA:FALSE"), "{message}");
+}
+
+#[tokio::test]
+async fn tls_1_2_and_1_3_are_spoken_with_and_without_a_client_certificate() {
+    let authority = Authority::new();
+    for version in VERSIONS {
+        for clients in [None, Some(authority.roots())] {
+            for protocols in [&["http/1.1"][..], &["h2"]] {
+                let client = clients.as_ref().map(|_| authority.leaf("adapter"));
+                let side = Side { protocols, versions: &[version], clients: clients.clone(), ..Side::default() };
+                let server = Https::start(acceptor(&authority.leaf("localhost"), &side)).await;
+                let files = client.as_ref().map(Files::of);
+                let sink = sink_as(&server, &authority, files.as_ref());
+                assert_eq!(sink.post(message(), PATIENCE).await, accepted(202, ""), "{version:?} {protocols:?}");
+                assert_eq!(server.taken()[0].peer, client.map(|leaf| leaf.der));
+            }
+        }
+    }
+}
+
+/// The files of a client certificate.
+struct Files(Volume);
+
+impl Files {
+    fn of(leaf: &Leaf) -> Self {
+        Self(Volume::new(&[("tls.crt", leaf.pem.clone()), ("tls.key", leaf.key.serialize_pem())]))
+    }
+
+    fn names(&self) -> ClientCertificateFiles {
+        ClientCertificateFiles { certificate: self.0.file("tls.crt"), key: self.0.file("tls.key") }
+    }
+}
+
+fn sink_as(server: &Https, authority: &Authority, files: Option<&Files>) -> HttpSink {
+    let tuning = Tuning { system_roots: Some(authority.roots()), recheck: Duration::ZERO, ..Tuning::default() };
+    let settings = HttpSinkSettings { client_certificate: files.map(Files::names), ..settings(&server.url()) };
+    HttpSink::tuned(settings, tuning).expect("a sink")
+}
+
+#[tokio::test]
+async fn a_client_certificate_that_is_missing_or_refused_is_told_with_what_to_do() {
+    let (authority, stranger) = (Authority::new(), Authority::named("Stranger"));
+    let expired = authority.issue("adapter", true);
+    let cases = [
+        (None, "the sink asks for a client certificate: set SINK_CLIENT_CERT_FILE and SINK_CLIENT_KEY_FILE ("),
+        (Some(expired), "the sink refuses the client certificate as expired: renew it ("),
+        (
+            Some(stranger.leaf("adapter")),
+            "the sink does not trust the authority of the client certificate: check SINK_CLIENT_CERT_FILE (",
+        ),
+    ];
+    for version in VERSIONS {
+        for protocols in [&["http/1.1"][..], &["h2"]] {
+            let side = Side { protocols, versions: &[version], clients: Some(authority.roots()), ..Side::default() };
+            let server = Https::start(acceptor(&authority.leaf("localhost"), &side)).await;
+            for (client, expected) in &cases {
+                let files = client.as_ref().map(Files::of);
+                let sink = sink_as(&server, &authority, files.as_ref());
+                let (fault, message) = failed(sink.post(message(), PATIENCE).await);
+                assert_eq!(fault, Fault::Tls, "{version:?} {protocols:?} {message}");
+                assert!(message.starts_with(expected), "{version:?} {protocols:?} {message}");
+            }
+            assert!(server.taken().is_empty());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_certificate_that_cannot_be_read_stops_delivery_until_it_can() {
+    let authority = Authority::new();
+    let side = Side { clients: Some(authority.roots()), ..Side::default() };
+    let server = Https::start(acceptor(&authority.leaf("localhost"), &side)).await;
+    let (leaf, other) = (authority.leaf("adapter"), authority.leaf("adapter"));
+    let mut files = Files::of(&leaf);
+    let (key, none) = (leaf.key.serialize_pem(), String::new());
+    files.0.replace(&[("tls.crt", &leaf.pem), ("tls.key", &other.key.serialize_pem())]);
+    let sink = sink_as(&server, &authority, Some(&files));
+    let cases = [
+        (&leaf.pem, other.key.serialize_pem(), "SINK_CLIENT_KEY_FILE is the key of another certificate"),
+        (&leaf.pem, leaf.pem.clone(), "SINK_CLIENT_KEY_FILE has no private key in it"),
+        (&leaf.pem, key[..60].to_owned(), "SINK_CLIENT_KEY_FILE is not valid PEM"),
+        (&none, key.clone(), "no certificate is in it"),
+    ];
+    for (certificate, key, why) in cases {
+        files.0.replace(&[("tls.crt", certificate), ("tls.key", &key)]);
+        let (fault, message) = failed(sink.post(super::message(), PATIENCE).await);
+        assert_eq!(fault, Fault::Credentials);
+        assert!(message.contains(why) && message.contains("/tls.crt cannot be used"), "{message}");
+    }
+    files.0.replace(&[("tls.crt", &leaf.pem), ("tls.key", &key)]);
+    assert_eq!(sink.post(message(), PATIENCE).await, accepted(202, ""));
+}
+
+/// Some sinks say nothing and just cut the connection of a client without a certificate.
+#[tokio::test]
+async fn a_connection_that_is_cut_after_a_certificate_was_asked_for_is_told_as_that() {
+    let authority = Authority::new();
+    let cut = || vec![Step::Read, Step::Close];
+    let side = Side { clients: Some(authority.roots()), lets_anybody_in: true, ..Side::default() };
+    let asking = || acceptor(&authority.leaf("localhost"), &side);
+    let server = Server::start_tls(asking(), [cut()]).await;
+    let (fault, message) = failed(sink(&server, authority.roots()).post(message(), PATIENCE).await);
+    assert_eq!(fault, Fault::Tls);
+    assert!(message.starts_with("the sink asks for a client certificate: set "), "{message}");
+
+    // It asks but does not insist: it has answered without one.
+    let script = [answer(OK), cut()].concat();
+    let server = Server::start_tls(asking(), [script]).await;
+    let sink = sink(&server, authority.roots());
+    assert_eq!(sink.post(super::message(), PATIENCE).await, accepted(200, ""));
+    let (fault, message) = failed(sink.post(super::message(), PATIENCE).await);
+    assert_eq!(fault, Fault::Reset, "{message}");
+}
+
+#[tokio::test]
+async fn a_cut_connection_is_a_reset_where_no_certificate_was_asked_for() {
+    let authority = Authority::new();
+    let server = Server::start_tls(authority.server("localhost", false, &[]), [vec![Step::Read, Step::Close]]).await;
+    let (fault, message) = failed(sink(&server, authority.roots()).post(message(), PATIENCE).await);
+    assert_eq!(fault, Fault::Reset, "{message}");
+}
+
 #[tokio::test]
 async fn a_sink_that_speaks_no_tls_or_cuts_the_handshake_is_a_tls_fault() {
     let plain = vec![Step::Write(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec()), Step::Close];
     for script in [plain, vec![Step::Close], vec![Step::Reset]] {
+        let speaks = matches!(script[0], Step::Write(_));
         let server = Server::start([script]).await;
         let (fault, message) = failed(sink(&server, Authority::new().roots()).post(message(), PATIENCE).await);
         assert_eq!(fault, Fault::Tls, "{message}");
+        assert_eq!(message.starts_with("the sink speaks no TLS on this port: "), speaks, "{message}");
     }
 }
 

@@ -1,0 +1,337 @@
+//! A value that one file holds, or a few files together, and that is read again when they change.
+
+use std::fmt;
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use sha2::{Digest, Sha256};
+
+/// A file that was written so recently may be written again without another time: clocks of file systems are coarse.
+const TOO_RECENT: Duration = Duration::from_secs(2);
+
+/// How often files are read once more because they changed meanwhile.
+const READINGS: usize = 3;
+
+/// What makes a value of the contents of files; says what is wrong with them, without repeating it.
+type Parse<T> = Box<dyn Fn(&[Vec<u8>]) -> Result<T, String> + Send>;
+
+/// A value and the files that hold it.
+pub(super) struct Watched<T> {
+    files: Vec<PathBuf>,
+    /// In bytes, for each file.
+    limit: u64,
+    parse: Parse<T>,
+    /// How the files were when they were read; none where they have to be read again in any case.
+    stamps: Option<Vec<Stamp>>,
+    /// Of the contents that were parsed last.
+    digest: Option<[u8; 32]>,
+    value: Option<T>,
+    problem: Option<Problem>,
+}
+
+/// Why there is no value, or none as new as the files.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Problem {
+    /// A file is missing.
+    #[error("{0} is not there")]
+    Missing(String),
+    /// A file cannot be read.
+    #[error("{path} cannot be read: {why}")]
+    Unreadable {
+        /// Which.
+        path: String,
+        /// Why.
+        why: String,
+    },
+    /// The files were read, and are not what they should be.
+    #[error("{path} cannot be used: {why}")]
+    Content {
+        /// The first of them.
+        path: String,
+        /// Why.
+        why: String,
+    },
+}
+
+/// By what a change of a file is seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl<T> Watched<T> {
+    /// Nothing is read before the first look.
+    pub(super) fn new(
+        files: Vec<PathBuf>,
+        limit: u64,
+        parse: impl Fn(&[Vec<u8>]) -> Result<T, String> + Send + 'static,
+    ) -> Self {
+        let parse = Box::new(parse);
+        Self { files, limit, parse, stamps: None, digest: None, value: None, problem: None }
+    }
+
+    /// Reads the files if they changed; says whether the value or the problem did. A value stays until there is another.
+    pub(super) fn look(&mut self) -> bool {
+        match stamps(&self.files) {
+            Ok(stamps) if self.stamps.as_ref() == Some(&stamps) => false,
+            Ok(stamps) => self.read(stamps),
+            Err(problem) => self.failed(problem),
+        }
+    }
+
+    /// The last good value.
+    pub(super) fn value(&self) -> Option<&T> {
+        self.value.as_ref()
+    }
+
+    /// What is wrong with the files as they are now.
+    pub(super) fn problem(&self) -> Option<&Problem> {
+        self.problem.as_ref()
+    }
+
+    /// The file, or the first of them.
+    pub(super) fn path(&self) -> &Path {
+        &self.files[0]
+    }
+
+    fn read(&mut self, mut before: Vec<Stamp>) -> bool {
+        // Files that belong together are replaced one after the other.
+        for _ in 0..READINGS {
+            let contents = match self.contents() {
+                Ok(contents) => contents,
+                Err(problem) => return self.failed(problem),
+            };
+            match stamps(&self.files) {
+                Ok(after) if after == before => return self.parse(before, &contents),
+                Ok(after) => before = after,
+                Err(problem) => return self.failed(problem),
+            }
+        }
+        // They are being written: at the next look, then.
+        false
+    }
+
+    fn parse(&mut self, stamps: Vec<Stamp>, contents: &[Vec<u8>]) -> bool {
+        let digest = digest(contents);
+        let is_settled = !stamps.iter().any(Stamp::is_recent);
+        self.stamps = is_settled.then_some(stamps);
+        if self.digest == Some(digest) {
+            return false;
+        }
+        match (self.parse)(contents) {
+            Ok(value) => {
+                self.value = Some(value);
+                self.problem = None;
+                self.digest = Some(digest);
+                true
+            }
+            Err(why) => self.failed(Problem::Content { path: shown(self.path()), why }),
+        }
+    }
+
+    fn failed(&mut self, problem: Problem) -> bool {
+        self.stamps = None;
+        self.digest = None;
+        let is_new = self.problem.as_ref() != Some(&problem);
+        self.problem = Some(problem);
+        is_new
+    }
+
+    fn contents(&self) -> Result<Vec<Vec<u8>>, Problem> {
+        self.files.iter().map(|path| content(path, self.limit)).collect()
+    }
+}
+
+impl<T> fmt::Debug for Watched<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watched").field("files", &self.files).field("problem", &self.problem).finish_non_exhaustive()
+    }
+}
+
+impl Problem {
+    pub(super) fn of(path: &Path, error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound => Self::Missing(shown(path)),
+            _ => Self::Unreadable { path: shown(path), why: error.to_string() },
+        }
+    }
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+
+    fn is_recent(&self) -> bool {
+        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX);
+        self.changed.0.saturating_add(TOO_RECENT.as_secs() as i64) >= now
+    }
+}
+
+fn stamps(files: &[PathBuf]) -> Result<Vec<Stamp>, Problem> {
+    let stamp = |path: &PathBuf| fs::metadata(path).map(|found| Stamp::of(&found)).map_err(|e| Problem::of(path, &e));
+    files.iter().map(stamp).collect()
+}
+
+fn content(path: &Path, limit: u64) -> Result<Vec<u8>, Problem> {
+    let unusable = |why: String| Problem::Content { path: shown(path), why };
+    let failed = |error| Problem::of(path, &error);
+    // Opening a pipe would wait for somebody to write.
+    if !fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(unusable("it is not a file".to_owned()));
+    }
+    let mut content = Vec::new();
+    File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut content)).map_err(failed)?;
+    match content.len() as u64 > limit {
+        true => Err(unusable(format!("it is larger than {} KiB", limit / 1024))),
+        false => Ok(content),
+    }
+}
+
+fn digest(contents: &[Vec<u8>]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for content in contents {
+        hash.update((content.len() as u64).to_be_bytes());
+        hash.update(content);
+    }
+    hash.finalize().into()
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    fn text(contents: &[Vec<u8>]) -> Result<String, String> {
+        let texts = contents.iter().map(|content| String::from_utf8_lossy(content).into_owned());
+        let text = texts.collect::<Vec<_>>().join("+");
+        if text.contains("bad") { Err("it is bad".to_owned()) } else { Ok(text) }
+    }
+
+    fn folder() -> tempfile::TempDir {
+        tempfile::tempdir().expect("a folder")
+    }
+
+    #[test]
+    fn changes_within_one_tick_of_the_file_systems_clock_are_seen() {
+        let folder = folder();
+        let path = folder.path().join("file");
+        fs::write(&path, "0000").expect("written");
+        let mut watched = Watched::new(vec![path.clone()], 100, text);
+        for round in 0..200 {
+            let content = format!("{round:04}");
+            fs::write(&path, &content).expect("written");
+            watched.look();
+            assert_eq!(watched.value(), Some(&content));
+            assert_eq!(watched.stamps, None, "the next look must not believe a time that is so recent");
+        }
+    }
+
+    #[test]
+    fn files_that_belong_together_are_taken_from_one_version() {
+        let folder = folder();
+        let current = folder.path().join("current");
+        let publish = move |version: usize| {
+            let parent = current.parent().expect("a folder");
+            let name = format!("version_{version}");
+            fs::create_dir(parent.join(&name)).expect("a folder");
+            for file in ["one", "two"] {
+                fs::write(parent.join(&name).join(file), version.to_string()).expect("written");
+            }
+            std::os::unix::fs::symlink(&name, parent.join("next")).expect("a link");
+            fs::rename(parent.join("next"), &current).expect("replaced");
+        };
+        publish(0);
+        let files = ["one", "two"].map(|file| folder.path().join("current").join(file));
+        let mut watched = Watched::new(files.to_vec(), 100, |contents| match contents[0] == contents[1] {
+            true => Ok(contents[0].clone()),
+            false => Err("they are of two versions".to_owned()),
+        });
+        let publisher = std::thread::spawn(move || (1..=1000).for_each(publish));
+        while !publisher.is_finished() {
+            watched.look();
+            assert_eq!(watched.problem(), None);
+        }
+        publisher.join().expect("everything was published");
+        watched.look();
+        assert_eq!(watched.value().map(Vec::as_slice), Some(&b"1000"[..]));
+    }
+
+    #[test]
+    fn what_did_not_change_is_not_parsed_again() {
+        let folder = folder();
+        let path = folder.path().join("file");
+        fs::write(&path, "same").expect("written");
+        let parsed = Arc::new(AtomicUsize::new(0));
+        let count = parsed.clone();
+        let mut watched = Watched::new(vec![path.clone()], 100, move |contents| {
+            count.fetch_add(1, Ordering::Relaxed);
+            text(contents)
+        });
+        assert!(watched.look());
+        for _ in 0..10 {
+            fs::write(&path, "same").expect("written");
+            assert!(!watched.look(), "a change was told where nothing changed");
+        }
+        assert_eq!(parsed.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn a_problem_is_told_once_and_its_end_too_and_the_value_stays() {
+        let folder = folder();
+        let (one, two) = (folder.path().join("one"), folder.path().join("two"));
+        let mut watched = Watched::new(vec![one.clone(), two.clone()], 100, text);
+        fs::write(&one, "1").expect("written");
+        assert!(watched.look());
+        assert!(!watched.look());
+        assert_eq!(watched.problem(), Some(&Problem::Missing(two.display().to_string())));
+        fs::write(&two, "2").expect("written");
+        assert!(watched.look());
+        assert_eq!((watched.value().map(String::as_str), watched.problem()), (Some("1+2"), None));
+        fs::write(&two, "bad").expect("written");
+        assert!(watched.look());
+        assert!(!watched.look());
+        assert_eq!(watched.value().map(String::as_str), Some("1+2"));
+        assert_eq!(
+            watched.problem().map(Problem::to_string),
+            Some(format!("{} cannot be used: it is bad", one.display()))
+        );
+        fs::write(&two, "2").expect("written");
+        assert!(watched.look());
+        assert_eq!((watched.value().map(String::as_str), watched.problem()), (Some("1+2"), None));
+    }
+
+    #[test]
+    fn a_file_as_large_as_it_may_be_is_read_and_a_larger_one_is_not() {
+        let folder = folder();
+        let path = folder.path().join("file");
+        let mut watched = Watched::new(vec![path.clone()], 2048, text);
+        fs::write(&path, "x".repeat(2048)).expect("written");
+        watched.look();
+        assert_eq!(watched.value().map(String::len), Some(2048));
+        fs::write(&path, "y".repeat(2049)).expect("written");
+        watched.look();
+        assert!(watched.problem().is_some_and(|problem| problem.to_string().ends_with("it is larger than 2 KiB")));
+        assert!(watched.value().is_some_and(|value| value.starts_with('x')));
+    }
+}

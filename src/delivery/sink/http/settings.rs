@@ -1,0 +1,82 @@
+//! What a sink behind a URL needs to be told.
+
+use std::path::PathBuf;
+
+use ::http::header::AUTHORIZATION;
+use ::http::{HeaderMap, Uri};
+
+use crate::config::{self, Certificates, ClientCertificateFiles, Config, TokenFile};
+
+/// How much of an answer's body is read unless somebody wants more.
+pub const ANSWER_LIMIT: usize = 128 * 1024;
+
+/// What a sink behind a URL needs to be told.
+#[derive(Debug, Clone)]
+pub struct HttpSinkSettings {
+    /// Where to post to; http or https.
+    pub url: Uri,
+    /// How many attempts run at once: so many idle connections are kept.
+    pub concurrency: usize,
+    /// Headers for every request, besides the message's own; they win over those.
+    pub headers: HeaderMap,
+    /// The most bytes of an answer's body that are read; a longer one costs the connection.
+    pub answer_limit: usize,
+    /// Whom an https sink's certificate may come from, besides the system's roots.
+    pub trust: Trust,
+    /// As whom an https sink is spoken to that asks for a certificate.
+    pub client_certificate: Option<ClientCertificateFiles>,
+    /// Where a bearer token is. It is for this URL alone. A header `Authorization` in `headers` wins over it.
+    pub token_file: Option<TokenFile>,
+    /// Where more headers for every request are.
+    pub headers_file: Option<PathBuf>,
+}
+
+/// Authorities that are trusted besides the system's.
+#[derive(Debug, Clone, Default)]
+pub struct Trust {
+    /// These.
+    pub certificates: Certificates,
+    /// And those in every file of this folder, which need not be there and is looked at again.
+    pub folder: Option<PathBuf>,
+}
+
+impl HttpSinkSettings {
+    /// Posts to `url` with no more than the message's own headers, and trusts the system's roots.
+    pub fn new(url: Uri, concurrency: usize) -> Self {
+        Self {
+            url,
+            concurrency,
+            headers: HeaderMap::new(),
+            answer_limit: ANSWER_LIMIT,
+            trust: Trust::default(),
+            client_certificate: None,
+            token_file: None,
+            headers_file: None,
+        }
+    }
+
+    /// As the configuration has it for `K_SINK`.
+    pub fn for_sink(config: &Config) -> Self {
+        Self {
+            token_file: Some(config.access.token_file.clone()),
+            headers_file: config.access.headers_file.clone(),
+            ..Self::for_any(&config.sink, config)
+        }
+    }
+
+    /// As the configuration has it for `DEAD_LETTER_SINK`, where there is one. It gets neither the token nor the headers
+    /// of files: they are meant for `K_SINK`, and nobody else may see them.
+    pub fn for_dead_letters(config: &Config) -> Option<Self> {
+        config.dead_letter_sink.as_ref().map(|sink| Self::for_any(sink, config))
+    }
+
+    fn for_any(sink: &config::Sink, config: &Config) -> Self {
+        let access = &config.access;
+        Self {
+            headers: sink.authorization.iter().map(|value| (AUTHORIZATION, value.clone())).collect(),
+            trust: Trust { certificates: access.ca_certs.clone(), folder: Some(access.ca_certs_dir.clone()) },
+            client_certificate: access.client_certificate.clone(),
+            ..Self::new(sink.uri.clone(), config.delivery.concurrency.get())
+        }
+    }
+}

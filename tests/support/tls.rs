@@ -1,0 +1,87 @@
+//! TLS in front of a scripted sink.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rustls::ServerConfig;
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
+
+use super::sink::TestSink;
+
+/// Who issues certificates.
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    pub fn named(name: &str) -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    pub fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    fn acceptor(&self) -> TlsAcceptor {
+        let key = KeyPair::generate().unwrap();
+        let certificate =
+            CertificateParams::new(vec!["localhost".to_owned()]).unwrap().signed_by(&key, &self.0).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+        let config = builder.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key).unwrap();
+        TlsAcceptor::from(Arc::new(config))
+    }
+}
+
+/// Takes TLS connections for `localhost` and hands what comes to a sink. It ends when it is dropped.
+pub struct TlsFront {
+    port: u16,
+    acceptor: Arc<Mutex<TlsAcceptor>>,
+    server: JoinHandle<()>,
+}
+
+impl TlsFront {
+    /// With a certificate of this authority.
+    pub async fn start(authority: &Authority, sink: &TestSink) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let acceptor = Arc::new(Mutex::new(authority.acceptor()));
+        let url = url::Url::parse(&sink.url()).unwrap();
+        let backend = url.port().unwrap();
+        let server = tokio::spawn(serve(listener, acceptor.clone(), backend));
+        Self { port, acceptor, server }
+    }
+
+    pub fn url(&self) -> String {
+        format!("https://localhost:{}/events", self.port)
+    }
+
+    /// New connections see a certificate of this authority.
+    pub fn change_to(&self, authority: &Authority) {
+        *self.acceptor.lock().unwrap_or_else(PoisonError::into_inner) = authority.acceptor();
+    }
+}
+
+impl Drop for TlsFront {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+async fn serve(listener: TcpListener, acceptor: Arc<Mutex<TlsAcceptor>>, backend: u16) {
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { return };
+        let acceptor = acceptor.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        connections.spawn(async move {
+            let Ok(mut front) = acceptor.accept(stream).await else { return };
+            let Ok(mut back) = TcpStream::connect(("127.0.0.1", backend)).await else { return };
+            let _ = tokio::io::copy_bidirectional(&mut front, &mut back).await;
+        });
+    }
+}
