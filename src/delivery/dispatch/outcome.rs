@@ -87,9 +87,9 @@ impl Dispatcher {
         match answer {
             Answer::Accepted { .. } => None,
             Answer::Refused { status, retry_after, .. } => {
-                let status = status.as_u16();
-                let asked = retry_after.filter(|_| honours_retry_after(status)).map(|asked| self.pause_for(asked));
-                Some(Failure { verdict: judge(status), asked, why: format!("it answered {status}") })
+                let code = status.as_u16();
+                let asked = retry_after.filter(|_| honours_retry_after(code)).map(|asked| self.pause_for(asked));
+                Some(Failure { verdict: judge(code), asked, why: format!("it answered {status}") })
             }
             Answer::Failed { message, .. } => {
                 Some(Failure { verdict: Verdict::SinkFault, asked: None, why: message.clone() })

@@ -1,6 +1,5 @@
 //! The published JSON Schemas describe the data, and nothing else.
 
-use crate::event::Packaging;
 use std::cell::RefCell;
 use std::collections::HashMap;
 
@@ -9,6 +8,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::event::Packaging;
 use crate::streams::update::{Gap, LossReason};
 use crate::streams::wire::generator::{self, Choices};
 
