@@ -16,7 +16,9 @@ impl SinkFileUnusable<'_> {
         let text = self.text;
         match self.stops_delivery {
             true => error!(code = "DSA-SINK-FILE", "the sink gets nothing until this is solved: {text}"),
-            false => warn!(code = "DSA-SINK-FILE", "the sink is used with what was good before: {text}"),
+            false => {
+                warn!(code = "DSA-SINK-FILE", "the sink is used without a file, or with what it held before: {text}")
+            }
         }
     }
 }

@@ -10,6 +10,8 @@
 mod credentials;
 mod parts;
 mod roots;
+mod said;
+mod session;
 mod watched;
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -19,7 +21,7 @@ use ::http::HeaderMap;
 use tokio::time::{Instant, timeout_at};
 
 use self::parts::Parts;
-pub(super) use self::parts::tls_config;
+pub(super) use self::session::tls_config;
 use super::client::Client;
 use super::settings::HttpSinkSettings;
 use super::{SinkSetupError, Tuning};

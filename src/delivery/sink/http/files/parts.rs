@@ -1,48 +1,35 @@
 //! What the files say, put together.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use ::http::header::{AUTHORIZATION, USER_AGENT};
 use ::http::{HeaderMap, HeaderValue};
-use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, RootCertStore};
 
 use super::Current;
 use super::credentials::{self, FILE_LIMIT};
-use super::roots::Roots;
+use super::said::Said;
+use super::session::Tls;
 use super::watched::{Problem, Watched};
 use crate::config::TokenFile;
 use crate::delivery::sink::http::client::Client;
-use crate::delivery::sink::http::{HttpSinkSettings, SinkSetupError, Tuning, tls, with_ours};
+use crate::delivery::sink::http::{HttpSinkSettings, SinkSetupError, Tuning, with_ours};
 use crate::telemetry::events;
 
 /// All that a sink is made from: what is fixed, and what comes from files.
 #[derive(Debug)]
 pub(super) struct Parts {
-    tls: Option<Tls>,
+    pub(super) tls: Option<Tls>,
     fixed: HeaderMap,
-    headers: Option<Watched<HeaderMap>>,
-    token: Option<Token>,
-    said: Said,
+    pub(super) headers: Option<Watched<HeaderMap>>,
+    pub(super) token: Option<Token>,
+    pub(super) said: Said,
     tuning: Tuning,
     concurrency: usize,
 }
 
 #[derive(Debug)]
-struct Tls {
-    roots: Roots,
-    identity: Option<Watched<Arc<CertifiedKey>>>,
-}
-
-#[derive(Debug)]
-struct Token {
-    file: Watched<HeaderValue>,
+pub(super) struct Token {
+    pub(super) file: Watched<HeaderValue>,
     is_required: bool,
 }
-
-/// What was said about files, by their path: the same is said once.
-type Said = BTreeMap<String, String>;
 
 impl Parts {
     /// Reads everything for the first time.
@@ -159,96 +146,10 @@ impl Token {
     }
 
     /// What is wrong with it. Where the platform has put none, nothing is.
-    fn problem(&self) -> Option<&Problem> {
+    pub(super) fn problem(&self) -> Option<&Problem> {
         self.file.problem().filter(|problem| {
             let was_never_there = matches!(problem, Problem::Missing(_)) && self.file.value().is_none();
             self.is_required || !was_never_there
         })
     }
-}
-
-/// What connections of an https sink with these settings would be made with now.
-pub(in super::super) fn tls_config(settings: &HttpSinkSettings) -> Result<ClientConfig, SinkSetupError> {
-    let mut tls = Tls::new(settings, None)?;
-    tls.look();
-    Ok(tls.config()?.0)
-}
-
-impl Tls {
-    fn new(settings: &HttpSinkSettings, system_roots: Option<RootCertStore>) -> Result<Self, SinkSetupError> {
-        let (mut fixed, why_none) = match system_roots {
-            Some(roots) => (roots, None),
-            None => tls::system_roots(),
-        };
-        settings.trust.certificates.add_to(&mut fixed);
-        let mut roots = Roots::new(fixed, settings.trust.folder.clone());
-        roots.look();
-        if roots.is_hopeless() {
-            return Err(SinkSetupError::NoRoots(why_none.unwrap_or_else(|| "none is installed".to_owned())));
-        }
-        let identity = settings.client_certificate.clone().map(|files| {
-            Watched::new(vec![files.certificate, files.key], tls::FILE_LIMIT, |contents| {
-                tls::client_certificate(&contents[0], &contents[1]).map(Arc::new)
-            })
-        });
-        Ok(Self { roots, identity })
-    }
-
-    /// What connections are to be made with now, and the part of it that knows who was asked for.
-    fn config(&self) -> Result<(ClientConfig, Arc<tls::Identity>), rustls::Error> {
-        let certificate = self.identity.as_ref().and_then(|identity| identity.value().cloned());
-        let identity = Arc::new(tls::Identity::new(certificate));
-        Ok((tls::client_config(self.roots.store(), identity.clone())?, identity))
-    }
-
-    fn look(&mut self) -> bool {
-        let roots = self.roots.look();
-        let identity = self.identity.as_mut().is_some_and(Watched::look);
-        roots || identity
-    }
-}
-
-impl Parts {
-    /// Says what is wrong with files, and what is right again.
-    fn say(&mut self) {
-        let problems = self.problems();
-        for (path, (text, severity)) in &problems {
-            if self.said.get(path) != Some(text) {
-                events::SinkFileUnusable { text, stops_delivery: *severity == Severity::StopsDelivery }.emit();
-            }
-        }
-        for path in self.said.keys().filter(|path| !problems.contains_key(*path)) {
-            events::SinkFileUsable { path }.emit();
-        }
-        self.said = problems.into_iter().map(|(path, (text, _))| (path, text)).collect();
-    }
-
-    fn problems(&self) -> BTreeMap<String, (String, Severity)> {
-        let mut problems = BTreeMap::new();
-        if let Some(tls) = &self.tls {
-            for (path, why) in tls.roots.problems() {
-                problems.insert(path.display().to_string(), (why, Severity::Survivable));
-            }
-        }
-        let identity = self.tls.as_ref().and_then(|tls| tls.identity.as_ref()).and_then(problem_of);
-        let headers = self.headers.as_ref().and_then(problem_of);
-        let token = self.token.as_ref().filter(|token| token.problem().is_some());
-        let token = token.and_then(|token| problem_of(&token.file));
-        problems.extend([identity, headers, token].into_iter().flatten());
-        problems
-    }
-}
-
-/// How bad it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Severity {
-    /// Nothing can be sent.
-    StopsDelivery,
-    /// The others, or what was there before, are used.
-    Survivable,
-}
-
-fn problem_of<T>(file: &Watched<T>) -> Option<(String, (String, Severity))> {
-    let severity = if file.value().is_some() { Severity::Survivable } else { Severity::StopsDelivery };
-    Some((file.path().display().to_string(), (file.problem()?.to_string(), severity)))
 }
