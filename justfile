@@ -22,10 +22,11 @@ deny:
 # .interop/ (needs a JDK, Maven, Python, Go, Node, kubectl or kustomize, and apt's rights for chromium).
 interop:
     tests/interop/run
-    tests/readers/run
+    READERS_ALL=1 tests/readers/run
     tests/page/run
     tests/monitoring/run
     tests/manifests/run
+    tests/knative/run
 
 # The table of docs/performance.md.
 bench:
