@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 use std::{env, fs};
 
+use dynamodb_streams_adapter::config::VARIABLES;
 use dynamodb_streams_adapter::telemetry::events::CODES;
 
 const INDEX: &str = "docs/runbook/README.md";
@@ -191,4 +192,102 @@ fn the_prometheus_operator_gets_the_same_alerts() {
     }
     let hint = "is out of date: run UPDATE_DOCS=1 cargo test --test documents";
     assert!(read(RULE) == expected, "{RULE} {hint}");
+}
+
+/// The lines of a page's shell examples, without prompts and comments.
+fn commands(page: &str) -> Vec<String> {
+    let (mut shell, mut commands) = (false, Vec::new());
+    for line in page.lines().map(str::trim) {
+        if let Some(language) = line.strip_prefix("```") {
+            shell = matches!(language, "sh" | "bash" | "shell");
+        } else if shell && !line.starts_with('#') {
+            commands.push(line.to_owned());
+        }
+    }
+    commands
+}
+
+/// What is wrong with a command, as far as this repository can tell.
+fn objection(command: &str) -> Option<String> {
+    let words: Vec<&str> = command.split_whitespace().map(|word| word.trim_matches(['\'', '"', '`', ';'])).collect();
+    let (cargo, just) = (read("Cargo.toml"), read("justfile"));
+    for (at, pair) in words.windows(2).enumerate() {
+        // Elsewhere it is the name of an object.
+        let is_program = at == 0 || words[at - 1] == "--";
+        let known = match pair[0] {
+            "just" => just.lines().any(|line| line.split([' ', ':']).next() == Some(pair[1])),
+            "--example" => root().join("examples").join(pair[1]).is_dir(),
+            "--bench" => root().join(format!("benches/{}.rs", pair[1])).is_file(),
+            "--test" => {
+                root().join(format!("tests/{}.rs", pair[1])).is_file()
+                    || cargo.contains(&format!("name = \"{}\"", pair[1]))
+            }
+            "dynamodb-streams-adapter" if is_program => {
+                pair[1].starts_with('-') || ["check", "help"].contains(&pair[1])
+            }
+            _ => true,
+        };
+        if !known {
+            return Some(format!("{} {} is not known", pair[0], pair[1]));
+        }
+    }
+    let path =
+        |word: &&&str| ["manifests/", "dashboards/", "tests/", ".ci/"].iter().any(|folder| word.starts_with(folder));
+    let missing = words.iter().filter(path).find(|path| !root().join(path.split([':', '*']).next().unwrap()).exists());
+    missing.map(|path| format!("{path} is not there"))
+}
+
+#[test]
+fn every_command_in_the_documents_is_one_of_ours() {
+    let mut seen = 0;
+    for page in pages() {
+        for command in commands(&read(&page)) {
+            seen += 1;
+            assert_eq!(objection(&command), None, "{page}: {command}");
+        }
+    }
+    assert!(seen > 40, "only {seen} commands were found");
+    for wrong in ["just nonsense", "cargo bench --bench nothing", "kubectl apply -k manifests/overlays/none"] {
+        assert!(objection(wrong).is_some(), "{wrong}");
+    }
+}
+
+/// Names of variables that a page's examples set.
+fn variables_set(page: &str) -> BTreeSet<String> {
+    let is_name = |text: &str| {
+        text.len() > 3
+            && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
+            && text.starts_with(|first: char| first.is_ascii_uppercase())
+    };
+    let before_equals =
+        |part: &str| part.rsplit(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).next().map(str::to_owned);
+    let parts: Vec<&str> = page.split('=').collect();
+    parts[..parts.len() - 1].iter().filter_map(|part| before_equals(part)).filter(|name| is_name(name)).collect()
+}
+
+#[test]
+fn every_variable_that_the_documents_set_is_read() {
+    // Those of the SDK, of tools in the examples, and of the platforms that start the image.
+    let foreign =
+        ["AWS_", "CAMEL_", "K_", "SSL_CERT", "RUST_", "AWSDYNAMODBSOURCE_IMAGE", "UPDATE_DOCS", "READERS_ALL", "SOAK_"];
+    let of_others = [
+        "ARN",
+        "SINK_BINDING_SELECTION_MODE",
+        "METRICS_PROMETHEUS_PORT",
+        "METRICS_PROMETHEUS_HOST",
+        "DELAY",
+        "OVERRIDEENDPOINT",
+    ];
+    let known: BTreeSet<&str> = VARIABLES.iter().map(|variable| variable.name).collect();
+    let mut seen = BTreeSet::new();
+    for page in pages() {
+        for name in variables_set(&read(&page)) {
+            let ours = known.contains(name.as_str());
+            let allowed =
+                ours || of_others.contains(&name.as_str()) || foreign.iter().any(|prefix| name.starts_with(prefix));
+            assert!(allowed, "{page} sets {name}, which nothing reads");
+            seen.extend(ours.then_some(name));
+        }
+    }
+    assert!(seen.len() > 10, "only these were found: {seen:?}");
 }

@@ -6,6 +6,7 @@ pub mod adapter;
 pub mod aws;
 pub mod body;
 pub mod oracle;
+pub mod schemas;
 pub mod sink;
 pub mod tls;
 

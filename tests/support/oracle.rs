@@ -24,6 +24,7 @@ pub fn assert_complete_and_in_order(writes: &[Write], received: &[Received], res
 pub fn check(writes: &[Write], received: &[Received], restarts: &[Instant]) -> Vec<String> {
     let mut wrong = lost(writes, received);
     wrong.extend(invented(writes, received));
+    wrong.extend(super::schemas::invalid(received));
     wrong.extend(out_of_order(writes, received));
     wrong.extend(overlapping(writes, received, restarts));
     wrong.extend(stale(writes, received));
@@ -177,6 +178,14 @@ mod tests {
         let (writes, mut received) = story(Instant::now());
         received[1].answered = None;
         assert_eq!(lost(&writes, &received).len(), 1);
+    }
+
+    #[test]
+    fn data_that_the_schema_does_not_know_is_found() {
+        let (writes, mut received) = story(Instant::now());
+        received[1].kind = "com.amazonaws.dynamodb.insert".to_owned();
+        received[1].data = serde_json::json!({"eventName": "INSERT"});
+        assert!(check(&writes, &received, &[]).iter().any(|wrong| wrong.contains("schema")));
     }
 
     #[test]
