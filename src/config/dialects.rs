@@ -15,7 +15,6 @@ use super::environment::Environment;
 use super::mistakes::{Held, Mistake};
 use super::parse::Refusal;
 use super::variable::Variable;
-use super::variables::ALL;
 use super::warning::Warning;
 
 /// A variable of somebody else.
@@ -104,13 +103,6 @@ impl Translator<'_> {
         match meant {
             Ok(text) => drop(self.translation.values.insert(ours.name, text)),
             Err(why) => self.refuse(found, why),
-        }
-    }
-
-    /// The same for a variable that not every build of this program has.
-    fn set_if_known(&mut self, ours: &str, found: &Found, text: &str) {
-        if let Some(variable) = ALL.iter().find(|variable| variable.name == ours) {
-            self.set(variable, found, Ok(text.to_owned()));
         }
     }
 
