@@ -1,6 +1,7 @@
 //! The adapter, as the process that it is in a cluster.
 
 use std::fs::{File, OpenOptions};
+use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -13,11 +14,15 @@ pub struct Adapter {
     child: Child,
     command: Command,
     log: PathBuf,
+    /// Where its status page is.
+    page: String,
 }
 
 impl Adapter {
     pub async fn start(database: &str, sink: &str, folder: &Path) -> Result<Self, Failure> {
         let log = folder.join("adapter.log");
+        // The same port after a restart, so that an open page goes on.
+        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let mut command = Command::new(binary()?);
         command
             .env_clear()
@@ -33,12 +38,16 @@ impl Adapter {
             .env("IDLE_POLL_INTERVAL_MAX", "200ms")
             .env("RETRY_BACKOFF_MAX", "2s")
             .env("DELIVERY_TIMEOUT", "5s")
-            .env("HTTP_ADDRESS", "127.0.0.1:0")
+            .env("HTTP_ADDRESS", address.to_string())
             .env("LOG_FORMAT", "text")
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         let child = spawn(&mut command, &log)?;
-        Ok(Self { child, command, log })
+        Ok(Self { child, command, log, page: format!("http://{address}/") })
+    }
+
+    pub fn page(&self) -> &str {
+        &self.page
     }
 
     pub fn log_path(&self) -> &Path {

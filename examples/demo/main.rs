@@ -56,7 +56,7 @@ async fn run(options: Options) -> Result<bool, Failure> {
     let sink = tokio::spawn(sink::serve(sink, story.clone(), screen.clone(), moods.clone()));
     let shop = shop::Shop::open(&database_url).await?;
     let mut adapter = Adapter::start(&database_url, &sink_url, folder.path()).await?;
-    screen.introduce(&database_url, &sink_url, adapter.log_path(), options.chaos);
+    screen.introduce(&database_url, &sink_url, adapter.page(), adapter.log_path(), options.chaos);
 
     let written = write_until_told(&options, &shop, &story, &screen, &moods, &mut adapter).await;
     moods.behave();

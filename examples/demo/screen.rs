@@ -29,11 +29,12 @@ impl Screen {
         Self { terminal: stdout().is_terminal(), line: Mutex::default() }
     }
 
-    pub fn introduce(&self, database: &str, sink: &str, log: &Path, chaos: bool) {
+    pub fn introduce(&self, database: &str, sink: &str, page: &str, log: &Path, chaos: bool) {
         println!("A shop writes orders into a DynamoDB table. The table keeps a stream of every change.");
         println!("The adapter reads that stream and posts each change, as a CloudEvent, to a sink.\n");
         println!("  the table    Orders, in an embedded DynamoDB at {database}");
         println!("  the adapter  a process of its own; its log is {}", log.display());
+        println!("               its status page is {page}");
         println!("  the sink     a web server at {sink}: it prints each event that arrives\n");
         println!("Watch that the changes of one order always come in their order, while orders overtake each other.");
         if chaos {
