@@ -41,7 +41,7 @@ pub(super) fn refresh(books: &Books) {
     let metrics = telemetry.metrics();
     metrics.lag.set(lag.as_secs_f64());
     metrics.retention_headroom.set(RETENTION.saturating_sub(lag).as_secs_f64());
-    metrics.buffered.set(i64::try_from(books.budget().used()).unwrap_or(i64::MAX));
+    metrics.buffered.set(i64::try_from(books.budget().held()).unwrap_or(i64::MAX));
 }
 
 /// A URL without what may be secret in it: scheme, host and port.
@@ -109,7 +109,7 @@ fn table(books: &Books, now: SystemTime) -> Value {
         "in_flight_events": metrics.in_flight.get(),
         "parked_items": metrics.parked.get(),
         "parked": parked(telemetry),
-        "buffered_bytes": books.budget().used(),
+        "buffered_bytes": books.budget().held(),
         "buffer_is_full": books.budget().is_short(),
         "records_read": metrics.records_read.get(),
         "events_delivered": metrics.events_delivered.get(),

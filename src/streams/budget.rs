@@ -15,6 +15,8 @@ pub struct Budget {
     limit: usize,
     page: usize,
     used: AtomicUsize,
+    /// What of that is set aside for pages under way.
+    reserved: AtomicUsize,
     waiting: AtomicUsize,
     room: Notify,
 }
@@ -35,8 +37,8 @@ impl Budget {
     /// A budget of so many bytes. One too small for two pages sets aside less for each.
     pub fn new(limit: usize) -> Arc<Self> {
         let page = Self::PAGE.min(limit / 2).max(1);
-        let (used, waiting) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Arc::new(Self { limit, page, used, waiting, room: Notify::new() })
+        let (used, reserved, waiting) = Default::default();
+        Arc::new(Self { limit, page, used, reserved, waiting, room: Notify::new() })
     }
 
     /// Waits until there is room for a page. Safe to cancel.
@@ -59,6 +61,7 @@ impl Budget {
     pub fn try_reserve(self: &Arc<Self>) -> Option<Reservation> {
         let fits = |used: usize| (used == 0 || used + self.page <= self.limit).then_some(used + self.page);
         self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits).ok()?;
+        self.reserved.fetch_add(self.page, Ordering::AcqRel);
         Some(Reservation { budget: self.clone(), bytes: self.page })
     }
 
@@ -81,6 +84,11 @@ impl Budget {
         self.used.load(Ordering::Acquire)
     }
 
+    /// Bytes of records that were read and are not settled.
+    pub fn held(&self) -> usize {
+        self.used().saturating_sub(self.reserved.load(Ordering::Acquire))
+    }
+
     /// Whether a reader is waiting for room.
     pub fn is_short(&self) -> bool {
         self.waiting.load(Ordering::Acquire) > 0
@@ -89,17 +97,15 @@ impl Budget {
 
 impl Reservation {
     /// The page has arrived and takes so many bytes: from now on they are used until they are released.
-    pub fn spend(mut self, bytes: usize) {
-        self.budget.used.fetch_add(bytes, Ordering::AcqRel);
-        self.budget.release(std::mem::take(&mut self.bytes));
+    pub fn spend(self, bytes: usize) {
+        self.budget.charge(bytes);
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        if self.bytes > 0 {
-            self.budget.release(self.bytes);
-        }
+        self.budget.reserved.fetch_sub(self.bytes, Ordering::AcqRel);
+        self.budget.release(self.bytes);
     }
 }
 
@@ -138,6 +144,16 @@ mod tests {
         let reservation = (&mut waiting).now_or_never().expect("reading goes on by itself");
         drop(reservation);
         assert_eq!(budget.used(), 3 * Budget::PAGE);
+    }
+
+    #[tokio::test]
+    async fn room_that_is_only_set_aside_is_not_held() {
+        let budget = Budget::new(4 * Budget::PAGE);
+        let reservation = budget.reserve().await;
+        assert_eq!((budget.held(), budget.used()), (0, Budget::PAGE));
+        reservation.spend(100);
+        drop(budget.reserve().await);
+        assert_eq!((budget.held(), budget.used()), (100, 100));
     }
 
     #[tokio::test]
