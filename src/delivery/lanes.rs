@@ -247,7 +247,12 @@ impl<T: Cargo> Lanes<T> {
         if self.lanes.get(&key).is_some_and(|lane| lane.state == State::Fresh) {
             self.queue_fresh(key, now);
         }
-        self.tried(settled.gate(), now);
+        let gate = settled.gate();
+        // Where another barrier of the same number follows at once, what is behind both waits for that one.
+        let followed = || self.first(key).is_some_and(|next| next.gate() == gate);
+        if matches!(gate, Gate::Barrier(_)) && !followed() {
+            self.tried(gate, now);
+        }
         Some((settled, parked))
     }
 

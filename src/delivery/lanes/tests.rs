@@ -376,6 +376,61 @@ fn several_barriers_are_passed_one_after_the_other() {
     assert_eq!(requests.start(), Some((2, 4)));
 }
 
+#[test]
+fn an_items_events_stay_in_order_when_only_some_of_them_are_behind_a_barrier() {
+    // A table's next stream knows nothing of the gaps in the one before.
+    let mut requests = Requests::singly(8);
+    requests.push(100, barrier(1, 5));
+    requests.push(1, behind(2, 5));
+    requests.push(1, event(3));
+    requests.push(2, event(4));
+    assert_eq!((requests.start(), requests.start()), (Some((100, 1)), Some((2, 4))));
+    assert_eq!(requests.start(), None, "the item's newer event overtook the older one");
+    requests.settle(100);
+    assert_eq!((requests.start(), requests.start()), (Some((1, 2)), None));
+    requests.settle(1);
+    assert_eq!(requests.start(), Some((1, 3)));
+    requests.settle(1);
+    requests.push(1, event(5));
+    assert_eq!(requests.start(), Some((1, 5)), "nothing holds the item any more");
+}
+
+#[test]
+fn an_item_behind_two_barriers_waits_for_one_after_the_other_in_its_order() {
+    let mut requests = Requests::singly(8);
+    requests.push(100, barrier(1, 5));
+    requests.push(200, barrier(2, 6));
+    requests.push(1, behind(3, 5));
+    requests.push(1, behind(4, 6));
+    requests.push(1, event(5));
+    assert_eq!((requests.start(), requests.start(), requests.start()), (Some((100, 1)), Some((200, 2)), None));
+    requests.settle(200);
+    assert_eq!(requests.start(), None, "it overtook the first barrier");
+    requests.settle(100);
+    for number in 3..=5 {
+        assert_eq!((requests.start(), requests.start()), (Some((1, number)), None));
+        requests.settle(1);
+    }
+}
+
+#[test]
+fn a_barrier_that_waits_in_its_lane_is_not_passed_when_the_one_before_it_was_taken() {
+    let mut requests = Requests::singly(8);
+    requests.push(100, barrier(1, 5));
+    requests.start();
+    requests.retry(100, Duration::ZERO, false);
+    requests.push(100, barrier(2, 5));
+    requests.start();
+    requests.settle(100);
+    requests.push(100, barrier(3, 5));
+    requests.push(1, behind(4, 5));
+    assert_eq!((requests.start(), requests.start()), (Some((100, 2)), None));
+    requests.settle(100);
+    assert_eq!((requests.start(), requests.start()), (Some((100, 3)), None), "the last barrier was never tried");
+    requests.settle(100);
+    assert_eq!(requests.start(), Some((1, 4)));
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Push(LaneKey),
