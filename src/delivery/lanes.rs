@@ -5,6 +5,7 @@
 //!   not started before the previous one was settled, except that several may leave together, in one request.
 //! - At most `concurrency` requests are under way; those whose event failed before take at most half of the places, and
 //!   those to the dead-letter sink at most a quarter, so that what hangs or fails never keeps the rest from being tried.
+//!   Where there is one place, they take at most every second turn.
 //! - Only events that were never tried leave together: one that has failed travels alone, so that it harms nobody else.
 //! - A lane that waits for a retry delays itself alone.
 //! - What is behind a barrier is not started before the barrier was tried once.
@@ -157,6 +158,8 @@ pub struct Lanes<T> {
     letters_under_way: usize,
     /// Whose turn it is, of what has failed.
     letter_next: bool,
+    /// Whether it is the turn of what was never tried, where there is one place for all.
+    fresh_next: bool,
     parked: usize,
 }
 
@@ -176,6 +179,7 @@ impl<T: Cargo> Lanes<T> {
             repeats_under_way: 0,
             letters_under_way: 0,
             letter_next: false,
+            fresh_next: false,
             parked: 0,
         }
     }
@@ -401,23 +405,33 @@ impl<T: Cargo> Lanes<T> {
         departure
     }
 
-    /// What has failed goes first: it has waited longer, and there are never more than half of the places for it.
+    /// What has failed goes first: it has waited longer, and there are never more than half of the places for it. The only
+    /// place cannot be halved: there they take turns.
     fn next_lane(&mut self, allowed: Classes, now: Instant) -> Option<(Class, LaneKey, Instant)> {
+        let fresh = allowed.fresh && self.fresh_leave_at().is_some_and(|leave| leave <= now);
+        let gives_way = fresh && self.fresh_next && self.limits.concurrency == 1;
+        let class = if gives_way { None } else { self.next_failed(allowed) };
+        let class = class.or(fresh.then_some(Class::Fresh))?;
+        self.fresh_next = class != Class::Fresh;
+        match class {
+            Class::Letter => Some((class, self.letters.pop_front()?, now)),
+            Class::Repeat => Some((class, self.due.pop_front()?, now)),
+            Class::Fresh => self.pop_fresh().map(|(key, since)| (class, key, since)),
+        }
+    }
+
+    fn next_failed(&mut self, allowed: Classes) -> Option<Class> {
         let letters = allowed.letters && !self.letters.is_empty() && self.has_place_for(Class::Letter);
         let repeats = allowed.repeats && !self.due.is_empty() && self.has_place_for(Class::Repeat);
-        if letters && (self.letter_next || !repeats) {
-            self.letter_next = false;
-            return Some((Class::Letter, self.letters.pop_front()?, now));
-        }
-        if repeats {
-            self.letter_next = true;
-            return Some((Class::Repeat, self.due.pop_front()?, now));
-        }
-        if !allowed.fresh || self.fresh_leave_at()? > now {
-            return None;
-        }
-        let (key, since) = self.pop_fresh()?;
-        Some((Class::Fresh, key, since))
+        let class = match (letters, repeats) {
+            (false, false) => return None,
+            (true, false) => Class::Letter,
+            (false, true) => Class::Repeat,
+            (true, true) if self.letter_next => Class::Letter,
+            (true, true) => Class::Repeat,
+        };
+        self.letter_next = class == Class::Repeat;
+        Some(class)
     }
 
     fn has_place_for(&self, class: Class) -> bool {

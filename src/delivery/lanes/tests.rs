@@ -431,6 +431,36 @@ fn a_barrier_that_waits_in_its_lane_is_not_passed_when_the_one_before_it_was_tak
     assert_eq!(requests.start(), Some((1, 4)));
 }
 
+#[test]
+fn with_one_place_what_fails_and_what_is_new_take_turns() {
+    let mut requests = Requests::singly(1);
+    for key in 0..4 {
+        requests.push(key, event(0));
+        requests.depart(FRESH);
+        if key < 2 {
+            requests.divert(key)
+        } else {
+            requests.retry(key, Duration::ZERO, false)
+        };
+    }
+    for key in 10..13 {
+        requests.push(key, event(0));
+    }
+    let mut classes = Vec::new();
+    for _ in 0..12 {
+        let (departure, _) = requests.depart(Classes::ALL).expect("somebody waits");
+        classes.push(departure.class);
+        if departure.class == Class::Fresh {
+            requests.settle(departure.first.lane);
+        } else {
+            requests.retry(departure.first.lane, Duration::ZERO, false);
+        }
+    }
+    let turns = |class| classes.iter().filter(|turn| **turn == class).count();
+    assert_eq!(classes.iter().rposition(|class| *class == Class::Fresh), Some(5), "what fails keeps the rest waiting");
+    assert!(turns(Class::Letter) >= 4 && turns(Class::Repeat) >= 4, "{classes:?}");
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Push(LaneKey),
