@@ -265,7 +265,7 @@ impl<T: Cargo> Lanes<T> {
     pub fn retry(&mut self, key: LaneKey, due: Instant, parked: bool, now: Instant) -> bool {
         let Some(lane) = self.lanes.get_mut(&key) else { return false };
         let news = parked && !lane.parked;
-        lane.fail(State::Pausing(due), parked);
+        lane.fail(parked);
         let gate = lane.head.gate();
         self.parked += usize::from(news);
         self.pausing.push(Reverse((due, key)));
@@ -293,14 +293,17 @@ impl<T: Cargo> Lanes<T> {
     }
 
     /// Ends all pauses of events for the sink: what they waited for has happened.
-    pub fn end_all_pauses(&mut self, now: Instant) {
-        for (key, lane) in &mut self.lanes {
-            if matches!(lane.state, State::Pausing(_)) && !lane.diverted {
-                lane.state = State::Pausing(now);
-                self.pausing.push(Reverse((now, *key)));
+    pub fn end_all_pauses(&mut self) {
+        for Reverse((end, key)) in std::mem::take(&mut self.pausing).into_sorted_vec().into_iter().rev() {
+            match self.lanes.get_mut(&key) {
+                Some(lane) if lane.diverted => self.pausing.push(Reverse((end, key))),
+                Some(lane) => {
+                    lane.state = State::Queued;
+                    self.due.push_back(key);
+                }
+                None => {}
             }
         }
-        self.end_pauses(now);
     }
 
     /// The lane's first event.
@@ -453,10 +456,7 @@ impl<T: Cargo> Lanes<T> {
                 return;
             }
             self.pausing.pop();
-            // An entry may be left over from a pause that was cut short.
-            if let Some(lane) = self.lanes.get_mut(&key)
-                && lane.state == State::Pausing(end)
-            {
+            if let Some(lane) = self.lanes.get_mut(&key) {
                 lane.state = State::Queued;
                 if lane.diverted { self.letters.push_back(key) } else { self.due.push_back(key) }
             }

@@ -221,7 +221,7 @@ impl Dispatcher {
         if let Change::CameUp(after) = self.health.answered(now) {
             events::SinkRecovered { after }.emit();
             self.outage.send_replace(None);
-            self.lanes.end_all_pauses(now);
+            self.lanes.end_all_pauses();
         }
     }
 

@@ -29,7 +29,8 @@ pub(super) enum State {
     Queued,
     /// So many of the first events are under way.
     UnderWay(usize),
-    Pausing(Instant),
+    /// Its pause is not over.
+    Pausing,
 }
 
 /// How much there is.
@@ -119,12 +120,12 @@ impl<T: Cargo> Lane<T> {
     }
 
     /// The first event failed, and with it whatever was under way behind it.
-    pub(super) fn fail(&mut self, state: State, parked: bool) {
+    pub(super) fn fail(&mut self, parked: bool) {
         debug_assert!(matches!(self.state, State::UnderWay(_)), "only an event under way can fail");
         self.settle_in();
         self.failures += 1;
         self.parked |= parked;
-        self.state = state;
+        self.state = State::Pausing;
     }
 
     /// The first event goes elsewhere from now on. Returns whether it was parked.

@@ -200,7 +200,7 @@ fn a_dead_letter_holds_its_item_until_it_is_settled() {
     assert_eq!((departure.class, numbers), (Class::Letter, vec![10]));
     requests.retry(1, SECOND, false);
     assert_eq!(requests.start(), None, "the item's next event overtook the dead letter");
-    requests.lanes.end_all_pauses(requests.now);
+    requests.lanes.end_all_pauses();
     assert_eq!(requests.start(), None, "that the sink works again says nothing of the other one");
     requests.now += SECOND;
     assert_eq!(requests.depart(Classes::ALL).map(|(departure, _)| departure.class), Some(Class::Letter));
@@ -249,7 +249,7 @@ fn when_the_sink_works_again_nobody_waits_for_the_end_of_its_pause() {
         requests.retry(key, 30 * SECOND, false);
     }
     assert_eq!(requests.lanes.waiting(requests.now), Classes::default());
-    requests.lanes.end_all_pauses(requests.now);
+    requests.lanes.end_all_pauses();
     assert_eq!(requests.lanes.waiting(requests.now), Classes { repeats: true, ..Classes::default() });
     assert!(requests.start().is_some());
 }
@@ -461,6 +461,30 @@ fn with_one_place_what_fails_and_what_is_new_take_turns() {
     assert!(turns(Class::Letter) >= 4 && turns(Class::Repeat) >= 4, "{classes:?}");
 }
 
+#[test]
+fn a_sink_that_goes_and_comes_leaves_no_old_pauses_behind() {
+    let mut requests = Requests::singly(8);
+    for key in 0..3 {
+        requests.push(key, event(0));
+        requests.start();
+        if key == 2 {
+            requests.divert(key)
+        } else {
+            requests.retry(key, 1000 * SECOND, false)
+        };
+    }
+    requests.start();
+    requests.retry(2, 500 * SECOND, false);
+    for _ in 0..50 {
+        requests.lanes.end_all_pauses();
+        while let Some((key, _)) = requests.start() {
+            requests.retry(key, 1000 * SECOND, false);
+        }
+        assert_eq!(requests.lanes.pausing.len(), 3, "it grows with every outage");
+    }
+    assert_eq!(requests.lanes.next_change(requests.now), Some(requests.now + 500 * SECOND));
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Push(LaneKey),
@@ -645,7 +669,7 @@ proptest! {
                 Step::Wait(pause) => now += Duration::from_millis(pause),
                 Step::EndPauses => {
                     model.items.values_mut().filter(|item| !item.diverted).for_each(|item| item.pausing = None);
-                    lanes.end_all_pauses(now);
+                    lanes.end_all_pauses();
                 }
                 Step::Answer(..) => {}
             }
