@@ -6,7 +6,8 @@
 //! - At most `concurrency` requests are under way; those whose event failed before take at most half of the places, and
 //!   those to the dead-letter sink at most a quarter, so that what hangs or fails never keeps the rest from being tried.
 //!   Where there is one place, they take at most every second turn.
-//! - Only events that were never tried leave together: one that has failed travels alone, so that it harms nobody else.
+//! - Only events that were never tried leave together: whoever was in a request that failed travels alone, so that it
+//!   harms nobody else.
 //! - A lane that waits for a retry delays itself alone.
 //! - What is behind a barrier is not started before the barrier was tried once.
 //! - Lanes take turns; none waits for ever while another one is served twice.
@@ -248,8 +249,10 @@ impl<T: Cargo> Lanes<T> {
             }
         };
         self.parked -= usize::from(parked);
-        if self.lanes.get(&key).is_some_and(|lane| lane.state == State::Fresh) {
-            self.queue_fresh(key, now);
+        match self.lanes.get(&key).map(|lane| lane.state) {
+            Some(State::Fresh) => self.queue_fresh(key, now),
+            Some(State::Queued) => self.due.push_back(key),
+            _ => {}
         }
         let gate = settled.gate();
         // Where another barrier of the same number follows at once, what is behind both waits for that one.
@@ -285,10 +288,11 @@ impl<T: Cargo> Lanes<T> {
         was_parked
     }
 
-    /// The lane's first event is not under way any more, without having been tried: it waits for the next request.
-    pub fn put_back(&mut self, key: LaneKey, now: Instant) {
+    /// The lane's first event is not under way any more: its request failed, through the fault of one before it. It is
+    /// tried again at once.
+    pub fn put_back(&mut self, key: LaneKey) {
         if self.lanes.get_mut(&key).is_some_and(Lane::disembark) {
-            self.queue_fresh(key, now);
+            self.due.push_back(key);
         }
     }
 

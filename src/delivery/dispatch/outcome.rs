@@ -159,7 +159,7 @@ impl Dispatcher {
             Fate::Dropped => {
                 events::EventDropped { lane: passengers.lane, why: &failure.why, attempts }.emit(telemetry);
                 self.settle(passengers.lane, End::Dropped, now);
-                self.lanes.put_back(passengers.lane, now);
+                self.lanes.put_back(passengers.lane);
             }
             Fate::DeadLetter => {
                 events::EventDeadLettered { lane: passengers.lane, why: &failure.why, attempts }.emit(telemetry);

@@ -327,7 +327,6 @@ fn what_fails_in_company_is_tried_alone_and_its_followers_behind_it() {
     let (departure, numbers) = requests.depart(Classes::ALL).expect("due at once");
     assert_eq!((departure.class, numbers), (Class::Repeat, vec![1]), "a poisoned event took others with it");
     requests.settle(7);
-    requests.now += SECOND;
     assert_eq!(requests.numbers(), [2]);
 }
 
@@ -485,6 +484,44 @@ fn a_sink_that_goes_and_comes_leaves_no_old_pauses_behind() {
     assert_eq!(requests.lanes.next_change(requests.now), Some(requests.now + 500 * SECOND));
 }
 
+#[test]
+fn whoever_was_in_a_request_that_failed_never_travels_with_others_again() {
+    let mut requests = Requests::new(batches());
+    for number in 0..4 {
+        requests.push(7, event(number));
+    }
+    assert_eq!(requests.numbers(), [0, 1, 2, 3]);
+    requests.retry(7, Duration::ZERO, false);
+    requests.push(7, event(4));
+    requests.push(7, event(5));
+    for number in 0..4 {
+        requests.push(8, event(80 + number));
+        let (departure, numbers) = requests.depart(Classes { fresh: false, ..Classes::ALL }).expect("due");
+        assert_eq!((departure.class, numbers), (Class::Repeat, vec![number]));
+        assert_eq!(departure.first.failures, 1, "it was in one request that failed");
+        requests.settle(7);
+    }
+    requests.now += SECOND;
+    assert_eq!(requests.numbers(), [80, 81, 82, 83]);
+    assert_eq!(requests.numbers(), [4, 5], "these were in none");
+}
+
+#[test]
+fn what_was_behind_a_dropped_event_in_its_request_goes_alone_and_at_once() {
+    let mut requests = Requests::new(batches());
+    for number in 0..4 {
+        requests.push(7, event(number));
+    }
+    assert_eq!(requests.numbers(), [0, 1, 2, 3]);
+    requests.settle(7);
+    requests.lanes.put_back(7);
+    for number in 1..4 {
+        assert_eq!((requests.numbers(), requests.start()), (vec![number], None));
+        requests.settle(7);
+    }
+    assert!(requests.lanes.is_empty());
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Push(LaneKey),
@@ -501,11 +538,12 @@ struct Fate {
     pause: u64,
     park: bool,
     divert: bool,
+    put_back: bool,
 }
 
 fn fate() -> impl Strategy<Value = Fate> {
-    (any::<prop::sample::Index>(), 0u64..50, any::<bool>(), prop::bool::weighted(0.2))
-        .prop_map(|(settled, pause, park, divert)| Fate { settled, pause, park, divert })
+    (any::<prop::sample::Index>(), 0u64..50, any::<bool>(), prop::bool::weighted(0.2), prop::bool::weighted(0.2))
+        .prop_map(|(settled, pause, park, divert, put_back)| Fate { settled, pause, park, divert, put_back })
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -537,6 +575,8 @@ struct Item {
     failures: u32,
     parked: bool,
     diverted: bool,
+    /// How many behind the first one were in a request that failed.
+    loners: usize,
 }
 
 impl Item {
@@ -554,7 +594,10 @@ impl Item {
 
     fn is_new_head(&mut self, now: Instant) {
         (self.failures, self.parked, self.diverted, self.pausing) = (0, false, false, None);
-        self.since = (self.under_way == 0).then_some(now);
+        if self.under_way == 0 && self.loners > 0 {
+            (self.loners, self.failures) = (self.loners - 1, 1);
+        }
+        self.since = (self.under_way == 0 && self.failures == 0).then_some(now);
     }
 }
 
@@ -603,8 +646,14 @@ impl Reference {
                 continue;
             }
             let item = self.items.get_mut(&key).unwrap();
+            item.loners = item.loners.max(item.under_way - 1);
             item.under_way = 0;
             item.since = None;
+            if fate.put_back && settled > 0 {
+                lanes.put_back(key);
+                (item.failures, item.pausing) = (1, None);
+                continue;
+            }
             if fate.divert && request.class != Class::Letter {
                 assert_eq!(lanes.divert(key, now), item.parked);
                 (item.failures, item.parked, item.diverted, item.pausing) = (0, false, true, None);
