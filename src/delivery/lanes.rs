@@ -320,6 +320,11 @@ impl<T: Cargo> Lanes<T> {
         self.lanes.get_mut(&key).map(|lane| &mut lane.head)
     }
 
+    /// Whether the lane's first event is parked.
+    pub fn is_parked(&self, key: LaneKey) -> bool {
+        self.lanes.get(&key).is_some_and(|lane| lane.parked)
+    }
+
     /// The lane's events, in order.
     pub fn events(&self, key: LaneKey) -> impl Iterator<Item = &T> {
         self.lanes.get(&key).into_iter().flat_map(Lane::events)

@@ -175,6 +175,7 @@ impl Dispatcher {
     fn retry(&mut self, passengers: &Passengers, failure: &Failure, parked: bool, now: Instant) {
         let (lane, failures) = (passengers.lane, passengers.failures + 1);
         let backoff = self.settings.policy.backoff;
+        let parked = parked || self.lanes.is_parked(lane);
         let pause = if parked { backoff.max() } else { backoff.pause(failures, fastrand::f64()) };
         let due = now + pause.max(failure.asked.unwrap_or_default());
         let is_news = self.lanes.retry(lane, due, parked, now);

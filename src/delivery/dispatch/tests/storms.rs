@@ -1,0 +1,1 @@
+//! Sinks that do anything at all: whatever they do, the same must hold.
