@@ -1,6 +1,7 @@
 //! A dispatcher, its sinks and its books, as tests need them.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -49,9 +50,9 @@ impl Reaction {
         Self::body(200, &format!(r#"{{"batchItemFailures":[{}]}}"#, named.join(",")))
     }
 
-    pub(super) fn reset() -> Self {
-        let answer = Answer::Failed { fault: Fault::Reset, message: "cut".to_owned() };
-        Self { after: Duration::from_millis(1), answer }
+    /// No answer, after so long.
+    pub(super) fn fault(fault: Fault, after: Duration) -> Self {
+        Self { after, answer: Answer::Failed { fault, message: fault.as_str().to_owned() } }
     }
 }
 
@@ -67,14 +68,20 @@ type Script = Box<dyn FnMut(&[String]) -> Reaction + Send>;
 pub(super) struct Scripted {
     script: Mutex<Script>,
     requests: Mutex<Vec<Request>>,
-    /// Events under way now; and the most requests at once.
-    under_way: Mutex<(Vec<String>, usize)>,
+    /// The events of the requests that are under way.
+    under_way: Mutex<Vec<Vec<String>>>,
+    most: AtomicUsize,
 }
 
 impl Scripted {
     fn new() -> Arc<Self> {
         let script: Script = Box::new(|_| Reaction::status(200));
-        Arc::new(Self { script: Mutex::new(script), requests: Mutex::default(), under_way: Mutex::default() })
+        Arc::new(Self {
+            script: Mutex::new(script),
+            requests: Mutex::default(),
+            under_way: Mutex::default(),
+            most: AtomicUsize::new(0),
+        })
     }
 
     pub(super) fn script(&self, script: impl FnMut(&[String]) -> Reaction + Send + 'static) {
@@ -84,6 +91,11 @@ impl Scripted {
     pub(super) fn requests(&self) -> Vec<Request> {
         lock(&self.requests).clone()
     }
+
+    /// The most requests that were under way at once.
+    pub(super) fn most(&self) -> usize {
+        self.most.load(Ordering::Relaxed)
+    }
 }
 
 impl Sink for Scripted {
@@ -91,14 +103,15 @@ impl Sink for Scripted {
         Box::pin(async move {
             let ids = ids(&message);
             lock(&self.requests).push(Request { at: Instant::now(), ids: ids.clone() });
-            for id in &ids {
+            {
                 let mut under_way = lock(&self.under_way);
-                assert!(!under_way.0.contains(id), "{id} is under way twice");
-                under_way.0.push(id.clone());
+                assert!(!under_way.iter().flatten().any(|id| ids.contains(id)), "one of {ids:?} is under way twice");
+                under_way.push(ids.clone());
+                self.most.fetch_max(under_way.len(), Ordering::Relaxed);
             }
             let reaction = lock(&self.script)(&ids);
             tokio::time::sleep(reaction.after).await;
-            lock(&self.under_way).0.retain(|id| !ids.contains(id));
+            lock(&self.under_way).retain(|others| *others != ids);
             reaction.answer
         })
     }
@@ -137,6 +150,7 @@ pub(super) struct Stage {
     pub(super) sink: Arc<Scripted>,
     pub(super) letters: Arc<Scripted>,
     pub(super) begun: Instant,
+    pub(super) outage: watch::Receiver<Option<SinkOutage>>,
     encoder: Arc<Encoder>,
     desk: Arc<Desk>,
     parcels: mpsc::Sender<Vec<Parcel>>,
@@ -172,14 +186,21 @@ impl Stage {
         let sinks = Sinks { sink: sink.clone(), dead_letters: Some(letters.clone()) };
         let (parcels, intake) = mpsc::channel(1000);
         let stop = CancellationToken::new();
-        let running = tokio::spawn(Dispatcher::new(sinks, settings).run(intake, stop.clone()));
+        let dispatcher = Dispatcher::new(sinks, settings);
+        let outage = dispatcher.outage();
+        let running = tokio::spawn(dispatcher.run(intake, stop.clone()));
         let desk = Arc::new(Desk { telemetry, settled: Mutex::default() });
-        Self { sink, letters, begun: Instant::now(), encoder, desk, parcels, stop, running }
+        Self { sink, letters, begun: Instant::now(), outage, encoder, desk, parcels, stop, running }
     }
 
     /// Hands these changes in, as one page; their id is `item-version`.
     pub(super) fn push(&self, changes: impl IntoIterator<Item = Change>) {
-        let page = changes.into_iter().map(|change| self.parcel(change)).collect();
+        self.push_gated(changes.into_iter().map(|change| (change, Gate::None)));
+    }
+
+    /// The same, with what they have to do with barriers.
+    pub(super) fn push_gated(&self, changes: impl IntoIterator<Item = (Change, Gate)>) {
+        let page = changes.into_iter().map(|(change, gate)| Parcel { gate, ..self.parcel(change) }).collect();
         assert!(self.parcels.try_send(page).is_ok(), "nobody takes parcels");
     }
 
@@ -210,7 +231,13 @@ impl Stage {
 
     /// What was settled, in order.
     pub(super) fn settled(&self) -> Vec<Change> {
-        lock(&self.desk.settled).clone()
+        self.books()()
+    }
+
+    /// The same for whoever needs it later.
+    pub(super) fn books(&self) -> impl Fn() -> Vec<Change> + Send + 'static {
+        let desk = self.desk.clone();
+        move || lock(&desk.settled).clone()
     }
 
     pub(super) fn in_flight(&self) -> i64 {
