@@ -24,9 +24,10 @@ impl DeadLetter {
     pub fn after(answer: &Answer) -> Self {
         match answer {
             Answer::Refused { status, body_start, .. } => Self { code: status.as_u16(), data: body_start.clone() },
-            // The sink has answered so, and named the event among those that failed.
+            // The sink has answered so, and named the event among those that failed. Copied, because a dead letter can be
+            // kept for long and would keep the whole body.
             Answer::Accepted { status, body, .. } => {
-                Self { code: status.as_u16(), data: body.slice(..body.len().min(BODY_START)) }
+                Self { code: status.as_u16(), data: Bytes::copy_from_slice(&body[..body.len().min(BODY_START)]) }
             }
             Answer::Failed { .. } => Self { code: NO_STATUS, data: Bytes::new() },
         }
@@ -42,5 +43,22 @@ impl DeadLetter {
             extensions.push(("knativeerrordata".to_owned(), MessageAttributeValue::Binary(self.data.to_vec())));
         }
         extensions
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+
+    use super::*;
+
+    #[test]
+    fn a_dead_letter_keeps_the_beginning_of_a_long_answer_and_lets_go_of_the_rest() {
+        let body = Bytes::from(vec![b'x'; 100_000]);
+        let answer = Answer::Accepted { status: StatusCode::OK, body, complete: true };
+        let letter = DeadLetter::after(&answer);
+        assert_eq!((letter.code, letter.data.len()), (200, BODY_START));
+        let Answer::Accepted { body, .. } = answer else { unreachable!() };
+        assert!(body.is_unique(), "the whole answer is kept for as long as the letter");
     }
 }

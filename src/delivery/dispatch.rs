@@ -147,13 +147,15 @@ impl Dispatcher {
     fn depart(&mut self, allowed: Classes, now: Instant) -> Option<(Departure, Message)> {
         let mut load = Load { messages: Vec::new(), bytes: "[]".len(), settings: &self.settings };
         let mut single = None;
+        // A probe that fails must not break up a whole batch.
+        let room = if self.health.down_since().is_some() { 1 } else { usize::MAX };
         let departure = self.lanes.start(allowed, now, |parcel| {
             let taken = match (&parcel.letter, self.settings.mode) {
                 (Some(letter), _) => {
                     single = Some(parcel.message_with(&letter.extensions(&self.settings.destination)));
                     true
                 }
-                (None, Mode::Batch) => load.take(parcel.message()),
+                (None, Mode::Batch) => load.messages.len() < room && load.take(parcel.message()),
                 (None, Mode::Binary | Mode::Structured) => {
                     single = Some(parcel.message());
                     true
@@ -209,3 +211,6 @@ impl Load<'_> {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

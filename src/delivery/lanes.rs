@@ -5,7 +5,9 @@
 //!   not started before the previous one was settled, except that several may leave together, in one request.
 //! - At most `concurrency` requests are under way; those whose event failed before take at most half of the places, and
 //!   those to the dead-letter sink at most a quarter, so that what hangs or fails never keeps the rest from being tried.
-//! - Only events that were never tried leave together: one that has failed travels alone, so that it harms nobody else.
+//!   Where there is one place, they take at most every second turn.
+//! - Only events that were never tried leave together: whoever was in a request that failed travels alone, so that it
+//!   harms nobody else.
 //! - A lane that waits for a retry delays itself alone.
 //! - What is behind a barrier is not started before the barrier was tried once.
 //! - Lanes take turns; none waits for ever while another one is served twice.
@@ -157,6 +159,8 @@ pub struct Lanes<T> {
     letters_under_way: usize,
     /// Whose turn it is, of what has failed.
     letter_next: bool,
+    /// Whether it is the turn of what was never tried, where there is one place for all.
+    fresh_next: bool,
     parked: usize,
 }
 
@@ -176,6 +180,7 @@ impl<T: Cargo> Lanes<T> {
             repeats_under_way: 0,
             letters_under_way: 0,
             letter_next: false,
+            fresh_next: false,
             parked: 0,
         }
     }
@@ -244,10 +249,17 @@ impl<T: Cargo> Lanes<T> {
             }
         };
         self.parked -= usize::from(parked);
-        if self.lanes.get(&key).is_some_and(|lane| lane.state == State::Fresh) {
-            self.queue_fresh(key, now);
+        match self.lanes.get(&key).map(|lane| lane.state) {
+            Some(State::Fresh) => self.queue_fresh(key, now),
+            Some(State::Queued) => self.due.push_back(key),
+            _ => {}
         }
-        self.tried(settled.gate(), now);
+        let gate = settled.gate();
+        // Where another barrier of the same number follows at once, what is behind both waits for that one.
+        let followed = || self.first(key).is_some_and(|next| next.gate() == gate);
+        if matches!(gate, Gate::Barrier(_)) && !followed() {
+            self.tried(gate, now);
+        }
         Some((settled, parked))
     }
 
@@ -256,7 +268,7 @@ impl<T: Cargo> Lanes<T> {
     pub fn retry(&mut self, key: LaneKey, due: Instant, parked: bool, now: Instant) -> bool {
         let Some(lane) = self.lanes.get_mut(&key) else { return false };
         let news = parked && !lane.parked;
-        lane.fail(State::Pausing(due), parked);
+        lane.fail(parked);
         let gate = lane.head.gate();
         self.parked += usize::from(news);
         self.pausing.push(Reverse((due, key)));
@@ -276,22 +288,26 @@ impl<T: Cargo> Lanes<T> {
         was_parked
     }
 
-    /// The lane's first event is not under way any more, without having been tried: it waits for the next request.
-    pub fn put_back(&mut self, key: LaneKey, now: Instant) {
+    /// The lane's first event is not under way any more: its request failed, through the fault of one before it. It is
+    /// tried again at once.
+    pub fn put_back(&mut self, key: LaneKey) {
         if self.lanes.get_mut(&key).is_some_and(Lane::disembark) {
-            self.queue_fresh(key, now);
+            self.due.push_back(key);
         }
     }
 
     /// Ends all pauses of events for the sink: what they waited for has happened.
-    pub fn end_all_pauses(&mut self, now: Instant) {
-        for (key, lane) in &mut self.lanes {
-            if matches!(lane.state, State::Pausing(_)) && !lane.diverted {
-                lane.state = State::Pausing(now);
-                self.pausing.push(Reverse((now, *key)));
+    pub fn end_all_pauses(&mut self) {
+        for Reverse((end, key)) in std::mem::take(&mut self.pausing).into_sorted_vec().into_iter().rev() {
+            match self.lanes.get_mut(&key) {
+                Some(lane) if lane.diverted => self.pausing.push(Reverse((end, key))),
+                Some(lane) => {
+                    lane.state = State::Queued;
+                    self.due.push_back(key);
+                }
+                None => {}
             }
         }
-        self.end_pauses(now);
     }
 
     /// The lane's first event.
@@ -302,6 +318,11 @@ impl<T: Cargo> Lanes<T> {
     /// The lane's first event, to be changed.
     pub fn first_mut(&mut self, key: LaneKey) -> Option<&mut T> {
         self.lanes.get_mut(&key).map(|lane| &mut lane.head)
+    }
+
+    /// Whether the lane's first event is parked.
+    pub fn is_parked(&self, key: LaneKey) -> bool {
+        self.lanes.get(&key).is_some_and(|lane| lane.parked)
     }
 
     /// The lane's events, in order.
@@ -396,23 +417,33 @@ impl<T: Cargo> Lanes<T> {
         departure
     }
 
-    /// What has failed goes first: it has waited longer, and there are never more than half of the places for it.
+    /// What has failed goes first: it has waited longer, and there are never more than half of the places for it. The only
+    /// place cannot be halved: there they take turns.
     fn next_lane(&mut self, allowed: Classes, now: Instant) -> Option<(Class, LaneKey, Instant)> {
+        let fresh = allowed.fresh && self.fresh_leave_at().is_some_and(|leave| leave <= now);
+        let gives_way = fresh && self.fresh_next && self.limits.concurrency == 1;
+        let class = if gives_way { None } else { self.next_failed(allowed) };
+        let class = class.or(fresh.then_some(Class::Fresh))?;
+        self.fresh_next = class != Class::Fresh;
+        match class {
+            Class::Letter => Some((class, self.letters.pop_front()?, now)),
+            Class::Repeat => Some((class, self.due.pop_front()?, now)),
+            Class::Fresh => self.pop_fresh().map(|(key, since)| (class, key, since)),
+        }
+    }
+
+    fn next_failed(&mut self, allowed: Classes) -> Option<Class> {
         let letters = allowed.letters && !self.letters.is_empty() && self.has_place_for(Class::Letter);
         let repeats = allowed.repeats && !self.due.is_empty() && self.has_place_for(Class::Repeat);
-        if letters && (self.letter_next || !repeats) {
-            self.letter_next = false;
-            return Some((Class::Letter, self.letters.pop_front()?, now));
-        }
-        if repeats {
-            self.letter_next = true;
-            return Some((Class::Repeat, self.due.pop_front()?, now));
-        }
-        if !allowed.fresh || self.fresh_leave_at()? > now {
-            return None;
-        }
-        let (key, since) = self.pop_fresh()?;
-        Some((Class::Fresh, key, since))
+        let class = match (letters, repeats) {
+            (false, false) => return None,
+            (true, false) => Class::Letter,
+            (false, true) => Class::Repeat,
+            (true, true) if self.letter_next => Class::Letter,
+            (true, true) => Class::Repeat,
+        };
+        self.letter_next = class == Class::Repeat;
+        Some(class)
     }
 
     fn has_place_for(&self, class: Class) -> bool {
@@ -434,10 +465,7 @@ impl<T: Cargo> Lanes<T> {
                 return;
             }
             self.pausing.pop();
-            // An entry may be left over from a pause that was cut short.
-            if let Some(lane) = self.lanes.get_mut(&key)
-                && lane.state == State::Pausing(end)
-            {
+            if let Some(lane) = self.lanes.get_mut(&key) {
                 lane.state = State::Queued;
                 if lane.diverted { self.letters.push_back(key) } else { self.due.push_back(key) }
             }

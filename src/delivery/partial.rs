@@ -5,7 +5,20 @@
 
 use std::collections::HashSet;
 
+use serde::Deserialize;
 use serde_json::Value;
+
+/// What some libraries write before their JSON: U+FEFF.
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
+const LIST: &[u8] = b"batchItemFailures";
+
+/// Only the list is looked at: what else is there need not even be representable, such as half of a character.
+#[derive(Deserialize)]
+struct Form {
+    #[serde(default, rename = "batchItemFailures")]
+    failures: Option<Value>,
+}
 
 /// A sink's answer to a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,22 +34,27 @@ pub enum Reply {
 impl Reply {
     /// Reads the body of a 2xx; `complete` tells whether all of it is here.
     pub fn read(body: &[u8], complete: bool) -> Self {
-        let begins_with_object = || body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
-        if !complete && begins_with_object() {
+        let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body).trim_ascii_start();
+        match body.first() {
+            Some(b'{') => {}
+            Some(_) => return Self::AllTaken,
+            None if complete => return Self::AllTaken,
+            None => return Self::AllFailed,
+        }
+        if !complete {
             // The names of failures may be in what is missing.
             return Self::AllFailed;
         }
-        match serde_json::from_slice::<Value>(body) {
-            Ok(Value::Object(answer)) => match answer.get("batchItemFailures") {
-                None | Some(Value::Null) => Self::AllTaken,
-                Some(Value::Array(failures)) if failures.is_empty() => Self::AllTaken,
-                Some(Value::Array(failures)) => {
-                    let names: Option<HashSet<String>> = failures.iter().map(identifier).collect();
-                    names.map_or(Self::AllFailed, Self::Failed)
-                }
-                Some(_) => Self::AllFailed,
-            },
-            _ => Self::AllTaken,
+        match serde_json::from_slice::<Form>(body).map(|form| form.failures) {
+            Ok(None | Some(Value::Null)) => Self::AllTaken,
+            Ok(Some(Value::Array(failures))) if failures.is_empty() => Self::AllTaken,
+            Ok(Some(Value::Array(failures))) => {
+                let names: Option<HashSet<String>> = failures.iter().map(identifier).collect();
+                names.map_or(Self::AllFailed, Self::Failed)
+            }
+            Ok(Some(_)) => Self::AllFailed,
+            Err(_) if body.windows(LIST.len()).any(|part| part == LIST) => Self::AllFailed,
+            Err(_) => Self::AllTaken,
         }
     }
 
@@ -95,7 +113,8 @@ mod tests {
             r#"{"batchItemFailures":[]}"#,
             r#"{"failures":[{"itemIdentifier":"a"}]}"#,
             r#"[{"batchItemFailures":[{"itemIdentifier":"a"}]}]"#,
-            "{\"batchItemFailures\":",
+            "{\"failures\":",
+            "{ok}",
         ] {
             assert_eq!(taken(body).len(), 3, "{body}");
         }
@@ -113,15 +132,34 @@ mod tests {
             r#"{"batchItemFailures":["a"]}"#,
             r#"{"batchItemFailures":"a"}"#,
             r#"{"batchItemFailures":true}"#,
+            r#"{"batchItemFailures":"#,
+            r#"{"batchItemFailures":[{"itemIdentifier":"a"}]} and more"#,
+            r#"{"batchItemFailures":[{"itemIdentifier":"a"}],"batchItemFailures":[]}"#,
+            r#"{"batchItemFailures":[{"itemIdentifier":"a","why":"\ud83d"}]}"#,
         ] {
             assert_eq!(taken(body).len(), 0, "{body}");
         }
     }
 
     #[test]
+    fn what_stands_beside_the_names_does_not_hide_them() {
+        let deep = format!("{}1{}", "[".repeat(500), "]".repeat(500));
+        for beside in [r#""half of \ud83d""#, "1e999", &deep] {
+            let list = r#""batchItemFailures":[{"itemIdentifier":"b"}]"#;
+            assert_eq!(taken(&format!(r#"{{"why":{beside},{list}}}"#)), ["a", "c"], "{beside}");
+            assert_eq!(taken(&format!(r#"{{{list},"why":{beside}}}"#)), ["a", "c"], "{beside}");
+            assert_eq!(taken(&format!(r#"{{"batchItemFailures":[],"why":{beside}}}"#)).len(), 3, "{beside}");
+        }
+        let marked = "\u{feff}{\"batchItemFailures\":[{\"itemIdentifier\":\"b\"}]}";
+        assert_eq!(taken(marked), ["a", "c"], "a byte order mark");
+    }
+
+    #[test]
     fn an_answer_that_was_cut_may_have_named_any_of_them() {
         assert_eq!(Reply::read(br#" {"batchItemFailures":[{"itemId"#, false), Reply::AllFailed);
         assert_eq!(Reply::read(b"thank yo", false), Reply::AllTaken);
-        assert_eq!(Reply::read(b"", false), Reply::AllTaken);
+        assert_eq!(Reply::read(b"", false), Reply::AllFailed, "its body never came");
+        assert_eq!(Reply::read(b" \r\n", false), Reply::AllFailed);
+        assert_eq!(Reply::read(b"", true), Reply::AllTaken);
     }
 }

@@ -159,7 +159,7 @@ impl Dispatcher {
             Fate::Dropped => {
                 events::EventDropped { lane: passengers.lane, why: &failure.why, attempts }.emit(telemetry);
                 self.settle(passengers.lane, End::Dropped, now);
-                self.lanes.put_back(passengers.lane, now);
+                self.lanes.put_back(passengers.lane);
             }
             Fate::DeadLetter => {
                 events::EventDeadLettered { lane: passengers.lane, why: &failure.why, attempts }.emit(telemetry);
@@ -175,6 +175,7 @@ impl Dispatcher {
     fn retry(&mut self, passengers: &Passengers, failure: &Failure, parked: bool, now: Instant) {
         let (lane, failures) = (passengers.lane, passengers.failures + 1);
         let backoff = self.settings.policy.backoff;
+        let parked = parked || self.lanes.is_parked(lane);
         let pause = if parked { backoff.max() } else { backoff.pause(failures, fastrand::f64()) };
         let due = now + pause.max(failure.asked.unwrap_or_default());
         let is_news = self.lanes.retry(lane, due, parked, now);
@@ -221,7 +222,7 @@ impl Dispatcher {
         if let Change::CameUp(after) = self.health.answered(now) {
             events::SinkRecovered { after }.emit();
             self.outage.send_replace(None);
-            self.lanes.end_all_pauses(now);
+            self.lanes.end_all_pauses();
         }
     }
 

@@ -8,29 +8,36 @@ use super::{Cargo, Gate, LaneKey};
 #[derive(Debug)]
 pub(super) struct Barriers<T> {
     closed: HashMap<u64, VecDeque<(LaneKey, T)>>,
+    /// The lanes of which an event waits, and behind which barrier.
+    held: HashMap<LaneKey, u64>,
 }
 
 impl<T> Default for Barriers<T> {
     fn default() -> Self {
-        Self { closed: HashMap::new() }
+        Self { closed: HashMap::new(), held: HashMap::new() }
     }
 }
 
 impl<T: Cargo> Barriers<T> {
-    /// Gives the event back if it may join its lane, else keeps it.
+    /// Gives the event back if it may join its lane, else keeps it: behind its barrier, or behind an earlier event of its
+    /// lane.
     ///
     /// A barrier that joins a lane which is failing would be tried too late: nobody waits for it.
     pub(super) fn admit(&mut self, key: LaneKey, event: T, lane_fails: impl FnOnce() -> bool) -> Option<T> {
-        let (number, is_barrier) = match event.gate() {
-            Gate::None => return Some(event),
-            Gate::Behind(number) => (number, false),
-            Gate::Barrier(number) => (number, true),
+        let own = match event.gate() {
+            Gate::None => None,
+            Gate::Behind(number) | Gate::Barrier(number) => Some(number),
         };
-        if let Some(waiting) = self.closed.get_mut(&number) {
-            waiting.push_back((key, event));
-            return None;
+        for number in self.held.get(&key).copied().into_iter().chain(own) {
+            if let Some(waiting) = self.closed.get_mut(&number) {
+                waiting.push_back((key, event));
+                self.held.insert(key, number);
+                return None;
+            }
         }
-        if is_barrier && !lane_fails() {
+        if let Gate::Barrier(number) = event.gate()
+            && !lane_fails()
+        {
             self.closed.insert(number, VecDeque::new());
         }
         Some(event)
@@ -38,6 +45,10 @@ impl<T: Cargo> Barriers<T> {
 
     /// What waited behind this barrier; they must be admitted anew, because there may be another barrier among them.
     pub(super) fn open(&mut self, number: u64) -> VecDeque<(LaneKey, T)> {
-        self.closed.remove(&number).unwrap_or_default()
+        let waiting = self.closed.remove(&number).unwrap_or_default();
+        for (key, _) in &waiting {
+            self.held.remove(key);
+        }
+        waiting
     }
 }

@@ -15,6 +15,8 @@ pub(super) struct Lane<T> {
     pub(super) load: Load,
     pub(super) failures: u32,
     first_try: Option<Instant>,
+    /// So many events behind the first one were with it in a request that failed.
+    loners: usize,
     pub(super) state: State,
     pub(super) parked: bool,
     /// The first event goes to the dead-letter sink.
@@ -29,7 +31,8 @@ pub(super) enum State {
     Queued,
     /// So many of the first events are under way.
     UnderWay(usize),
-    Pausing(Instant),
+    /// Its pause is not over.
+    Pausing,
 }
 
 /// How much there is.
@@ -67,6 +70,7 @@ impl<T: Cargo> Lane<T> {
             rest: VecDeque::new(),
             failures: 0,
             first_try: None,
+            loners: 0,
             state: State::Fresh,
             parked: false,
             diverted: false,
@@ -113,33 +117,41 @@ impl<T: Cargo> Lane<T> {
         match self.state {
             // What left together was tried together.
             State::UnderWay(events) if events > 1 => self.state = State::UnderWay(events - 1),
+            _ if self.loners > 0 => {
+                self.loners -= 1;
+                (self.failures, self.state) = (1, State::Queued);
+            }
             _ => (self.state, self.first_try) = (State::Fresh, None),
         }
         Some((settled, std::mem::take(&mut self.parked)))
     }
 
     /// The first event failed, and with it whatever was under way behind it.
-    pub(super) fn fail(&mut self, state: State, parked: bool) {
+    pub(super) fn fail(&mut self, parked: bool) {
         debug_assert!(matches!(self.state, State::UnderWay(_)), "only an event under way can fail");
         self.settle_in();
+        self.separate();
         self.failures += 1;
         self.parked |= parked;
-        self.state = state;
+        self.state = State::Pausing;
     }
 
     /// The first event goes elsewhere from now on. Returns whether it was parked.
     pub(super) fn divert(&mut self) -> bool {
         debug_assert!(matches!(self.state, State::UnderWay(_)), "only an event under way can be diverted");
         self.settle_in();
+        self.separate();
         (self.failures, self.diverted, self.state) = (0, true, State::Queued);
         std::mem::take(&mut self.parked)
     }
 
-    /// The first events are under way no more. Says whether they were.
+    /// The first events are under way no more: their request failed. Says whether they were.
     pub(super) fn disembark(&mut self) -> bool {
         let was_under_way = matches!(self.state, State::UnderWay(_));
         if was_under_way {
-            (self.state, self.first_try) = (State::Fresh, None);
+            self.settle_in();
+            self.separate();
+            (self.failures, self.state) = (1, State::Queued);
         }
         was_under_way
     }
@@ -147,6 +159,13 @@ impl<T: Cargo> Lane<T> {
     /// Its events, in order.
     pub(super) fn events(&self) -> impl Iterator<Item = &T> {
         std::iter::once(&self.head).chain(&self.rest)
+    }
+
+    /// Whoever was on board behind the first event travels alone from now on.
+    fn separate(&mut self) {
+        if let State::UnderWay(events) = self.state {
+            self.loners = self.loners.max(events - 1);
+        }
     }
 
     fn settle_in(&mut self) {

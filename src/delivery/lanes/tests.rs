@@ -200,7 +200,7 @@ fn a_dead_letter_holds_its_item_until_it_is_settled() {
     assert_eq!((departure.class, numbers), (Class::Letter, vec![10]));
     requests.retry(1, SECOND, false);
     assert_eq!(requests.start(), None, "the item's next event overtook the dead letter");
-    requests.lanes.end_all_pauses(requests.now);
+    requests.lanes.end_all_pauses();
     assert_eq!(requests.start(), None, "that the sink works again says nothing of the other one");
     requests.now += SECOND;
     assert_eq!(requests.depart(Classes::ALL).map(|(departure, _)| departure.class), Some(Class::Letter));
@@ -249,7 +249,7 @@ fn when_the_sink_works_again_nobody_waits_for_the_end_of_its_pause() {
         requests.retry(key, 30 * SECOND, false);
     }
     assert_eq!(requests.lanes.waiting(requests.now), Classes::default());
-    requests.lanes.end_all_pauses(requests.now);
+    requests.lanes.end_all_pauses();
     assert_eq!(requests.lanes.waiting(requests.now), Classes { repeats: true, ..Classes::default() });
     assert!(requests.start().is_some());
 }
@@ -327,7 +327,6 @@ fn what_fails_in_company_is_tried_alone_and_its_followers_behind_it() {
     let (departure, numbers) = requests.depart(Classes::ALL).expect("due at once");
     assert_eq!((departure.class, numbers), (Class::Repeat, vec![1]), "a poisoned event took others with it");
     requests.settle(7);
-    requests.now += SECOND;
     assert_eq!(requests.numbers(), [2]);
 }
 
@@ -376,6 +375,153 @@ fn several_barriers_are_passed_one_after_the_other() {
     assert_eq!(requests.start(), Some((2, 4)));
 }
 
+#[test]
+fn an_items_events_stay_in_order_when_only_some_of_them_are_behind_a_barrier() {
+    // A table's next stream knows nothing of the gaps in the one before.
+    let mut requests = Requests::singly(8);
+    requests.push(100, barrier(1, 5));
+    requests.push(1, behind(2, 5));
+    requests.push(1, event(3));
+    requests.push(2, event(4));
+    assert_eq!((requests.start(), requests.start()), (Some((100, 1)), Some((2, 4))));
+    assert_eq!(requests.start(), None, "the item's newer event overtook the older one");
+    requests.settle(100);
+    assert_eq!((requests.start(), requests.start()), (Some((1, 2)), None));
+    requests.settle(1);
+    assert_eq!(requests.start(), Some((1, 3)));
+    requests.settle(1);
+    requests.push(1, event(5));
+    assert_eq!(requests.start(), Some((1, 5)), "nothing holds the item any more");
+}
+
+#[test]
+fn an_item_behind_two_barriers_waits_for_one_after_the_other_in_its_order() {
+    let mut requests = Requests::singly(8);
+    requests.push(100, barrier(1, 5));
+    requests.push(200, barrier(2, 6));
+    requests.push(1, behind(3, 5));
+    requests.push(1, behind(4, 6));
+    requests.push(1, event(5));
+    assert_eq!((requests.start(), requests.start(), requests.start()), (Some((100, 1)), Some((200, 2)), None));
+    requests.settle(200);
+    assert_eq!(requests.start(), None, "it overtook the first barrier");
+    requests.settle(100);
+    for number in 3..=5 {
+        assert_eq!((requests.start(), requests.start()), (Some((1, number)), None));
+        requests.settle(1);
+    }
+}
+
+#[test]
+fn a_barrier_that_waits_in_its_lane_is_not_passed_when_the_one_before_it_was_taken() {
+    let mut requests = Requests::singly(8);
+    requests.push(100, barrier(1, 5));
+    requests.start();
+    requests.retry(100, Duration::ZERO, false);
+    requests.push(100, barrier(2, 5));
+    requests.start();
+    requests.settle(100);
+    requests.push(100, barrier(3, 5));
+    requests.push(1, behind(4, 5));
+    assert_eq!((requests.start(), requests.start()), (Some((100, 2)), None));
+    requests.settle(100);
+    assert_eq!((requests.start(), requests.start()), (Some((100, 3)), None), "the last barrier was never tried");
+    requests.settle(100);
+    assert_eq!(requests.start(), Some((1, 4)));
+}
+
+#[test]
+fn with_one_place_what_fails_and_what_is_new_take_turns() {
+    let mut requests = Requests::singly(1);
+    for key in 0..4 {
+        requests.push(key, event(0));
+        requests.depart(FRESH);
+        if key < 2 {
+            requests.divert(key)
+        } else {
+            requests.retry(key, Duration::ZERO, false)
+        };
+    }
+    for key in 10..13 {
+        requests.push(key, event(0));
+    }
+    let mut classes = Vec::new();
+    for _ in 0..12 {
+        let (departure, _) = requests.depart(Classes::ALL).expect("somebody waits");
+        classes.push(departure.class);
+        if departure.class == Class::Fresh {
+            requests.settle(departure.first.lane);
+        } else {
+            requests.retry(departure.first.lane, Duration::ZERO, false);
+        }
+    }
+    let turns = |class| classes.iter().filter(|turn| **turn == class).count();
+    assert_eq!(classes.iter().rposition(|class| *class == Class::Fresh), Some(5), "what fails keeps the rest waiting");
+    assert!(turns(Class::Letter) >= 4 && turns(Class::Repeat) >= 4, "{classes:?}");
+}
+
+#[test]
+fn a_sink_that_goes_and_comes_leaves_no_old_pauses_behind() {
+    let mut requests = Requests::singly(8);
+    for key in 0..3 {
+        requests.push(key, event(0));
+        requests.start();
+        if key == 2 {
+            requests.divert(key)
+        } else {
+            requests.retry(key, 1000 * SECOND, false)
+        };
+    }
+    requests.start();
+    requests.retry(2, 500 * SECOND, false);
+    for _ in 0..50 {
+        requests.lanes.end_all_pauses();
+        while let Some((key, _)) = requests.start() {
+            requests.retry(key, 1000 * SECOND, false);
+        }
+        assert_eq!(requests.lanes.pausing.len(), 3, "it grows with every outage");
+    }
+    assert_eq!(requests.lanes.next_change(requests.now), Some(requests.now + 500 * SECOND));
+}
+
+#[test]
+fn whoever_was_in_a_request_that_failed_never_travels_with_others_again() {
+    let mut requests = Requests::new(batches());
+    for number in 0..4 {
+        requests.push(7, event(number));
+    }
+    assert_eq!(requests.numbers(), [0, 1, 2, 3]);
+    requests.retry(7, Duration::ZERO, false);
+    requests.push(7, event(4));
+    requests.push(7, event(5));
+    for number in 0..4 {
+        requests.push(8, event(80 + number));
+        let (departure, numbers) = requests.depart(Classes { fresh: false, ..Classes::ALL }).expect("due");
+        assert_eq!((departure.class, numbers), (Class::Repeat, vec![number]));
+        assert_eq!(departure.first.failures, 1, "it was in one request that failed");
+        requests.settle(7);
+    }
+    requests.now += SECOND;
+    assert_eq!(requests.numbers(), [80, 81, 82, 83]);
+    assert_eq!(requests.numbers(), [4, 5], "these were in none");
+}
+
+#[test]
+fn what_was_behind_a_dropped_event_in_its_request_goes_alone_and_at_once() {
+    let mut requests = Requests::new(batches());
+    for number in 0..4 {
+        requests.push(7, event(number));
+    }
+    assert_eq!(requests.numbers(), [0, 1, 2, 3]);
+    requests.settle(7);
+    requests.lanes.put_back(7);
+    for number in 1..4 {
+        assert_eq!((requests.numbers(), requests.start()), (vec![number], None));
+        requests.settle(7);
+    }
+    assert!(requests.lanes.is_empty());
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Push(LaneKey),
@@ -392,11 +538,12 @@ struct Fate {
     pause: u64,
     park: bool,
     divert: bool,
+    put_back: bool,
 }
 
 fn fate() -> impl Strategy<Value = Fate> {
-    (any::<prop::sample::Index>(), 0u64..50, any::<bool>(), prop::bool::weighted(0.2))
-        .prop_map(|(settled, pause, park, divert)| Fate { settled, pause, park, divert })
+    (any::<prop::sample::Index>(), 0u64..50, any::<bool>(), prop::bool::weighted(0.2), prop::bool::weighted(0.2))
+        .prop_map(|(settled, pause, park, divert, put_back)| Fate { settled, pause, park, divert, put_back })
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -428,6 +575,8 @@ struct Item {
     failures: u32,
     parked: bool,
     diverted: bool,
+    /// How many behind the first one were in a request that failed.
+    loners: usize,
 }
 
 impl Item {
@@ -445,7 +594,10 @@ impl Item {
 
     fn is_new_head(&mut self, now: Instant) {
         (self.failures, self.parked, self.diverted, self.pausing) = (0, false, false, None);
-        self.since = (self.under_way == 0).then_some(now);
+        if self.under_way == 0 && self.loners > 0 {
+            (self.loners, self.failures) = (self.loners - 1, 1);
+        }
+        self.since = (self.under_way == 0 && self.failures == 0).then_some(now);
     }
 }
 
@@ -494,8 +646,14 @@ impl Reference {
                 continue;
             }
             let item = self.items.get_mut(&key).unwrap();
+            item.loners = item.loners.max(item.under_way - 1);
             item.under_way = 0;
             item.since = None;
+            if fate.put_back && settled > 0 {
+                lanes.put_back(key);
+                (item.failures, item.pausing) = (1, None);
+                continue;
+            }
             if fate.divert && request.class != Class::Letter {
                 assert_eq!(lanes.divert(key, now), item.parked);
                 (item.failures, item.parked, item.diverted, item.pausing) = (0, false, true, None);
@@ -560,7 +718,7 @@ proptest! {
                 Step::Wait(pause) => now += Duration::from_millis(pause),
                 Step::EndPauses => {
                     model.items.values_mut().filter(|item| !item.diverted).for_each(|item| item.pausing = None);
-                    lanes.end_all_pauses(now);
+                    lanes.end_all_pauses();
                 }
                 Step::Answer(..) => {}
             }

@@ -1,0 +1,83 @@
+//! The dispatcher with scripted sinks, in virtual time.
+
+mod stage;
+mod storms;
+
+use std::num::NonZeroU32;
+
+use self::stage::{Reaction, Stage, settings};
+use super::*;
+use crate::delivery::retry::OnUndeliverable;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_probes_a_failing_sink_with_one_event() {
+    let stage = Stage::new(settings(Mode::Batch));
+    stage.sink.script(|_| Reaction::status(503));
+    stage.push((0..1000).map(|item| (item, 0)));
+    stage.settle_down(MINUTE).await;
+    let requests = stage.sink.requests();
+    let probes: Vec<usize> =
+        requests.iter().filter(|request| request.at > stage.begun + SECOND).map(|request| request.ids.len()).collect();
+    assert!(probes.len() >= 2, "nobody looks whether the sink works again");
+    assert!(probes.iter().all(|events| *events == 1), "batches were broken up by probes: {probes:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_parked_event_is_tried_at_the_slowest_pace_whatever_the_sink_says_next() {
+    let stage = Stage::new(settings(Mode::Binary));
+    let mut tries = 0;
+    stage.sink.script(move |_| {
+        tries += 1;
+        Reaction::status(if tries == 1 { 400 } else { 503 })
+    });
+    stage.push([(1, 0)]);
+    stage.settle_down(5 * MINUTE).await;
+    let times: Vec<_> = stage.sink.requests().iter().map(|request| request.at).collect();
+    assert!(times.len() > 5);
+    let pauses: Vec<Duration> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(pauses.iter().all(|pause| *pause >= 30 * SECOND), "{pauses:?}");
+    assert_eq!(stage.parked(), 1);
+    stage.sink.script(|_| Reaction::status(200));
+    stage.settle_down(MINUTE).await;
+    assert_eq!((stage.parked(), stage.settled().len()), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn letters_and_probes_go_side_by_side_until_everything_is_a_letter() {
+    let mut settings = settings(Mode::Binary);
+    settings.policy.on_undeliverable = OnUndeliverable::DeadLetter;
+    settings.policy.limits.attempts = NonZeroU32::new(2);
+    let stage = Stage::new(settings);
+    stage.sink.script(|_| Reaction::status(503));
+    stage.push((0..10).flat_map(|item| (0..3).map(move |version| (item, version))));
+    stage.settle_down(2 * 60 * MINUTE).await;
+    assert_eq!(stage.settled().len(), 30, "a probe was never released");
+    assert_eq!(stage.letters.requests().len(), 30);
+}
+
+#[tokio::test(start_paused = true)]
+async fn told_to_stop_it_leaves_batches_that_wait_for_company_unsettled() {
+    let mut settings = settings(Mode::Batch);
+    settings.limits.wait = MINUTE;
+    let stage = Stage::new(settings);
+    stage.push((0..5).map(|item| (item, 0)));
+    stage.settle_down(SECOND).await;
+    let stopped = Instant::now();
+    let stage = stage.stop().await;
+    assert_eq!(stopped.elapsed(), Duration::ZERO, "the end waits for company");
+    assert_eq!((stage.settled().len(), stage.sink.requests().len()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_that_are_under_way_at_the_end_still_count() {
+    let stage = Stage::new(settings(Mode::Binary));
+    stage.sink.script(|_| Reaction { after: 3 * SECOND, ..Reaction::status(200) });
+    stage.push([(1, 0), (1, 1), (2, 0)]);
+    stage.settle_down(SECOND).await;
+    let stage = stage.stop().await;
+    assert_eq!(stage.settled(), [(1, 0), (2, 0)]);
+    assert_eq!(stage.in_flight(), 0);
+}

@@ -1,0 +1,269 @@
+//! A dispatcher, its sinks and its books, as tests need them.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use http::StatusCode;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::delivery::lanes::Gate;
+use crate::delivery::parcel::{Account, Content};
+use crate::delivery::retry::{Backoff, OnUndeliverable, RetryLimits};
+use crate::delivery::sink::Fault;
+use crate::event::{DataForm, Encoder, EncoderSettings, Packaging, Profile};
+use crate::progress::Ticket;
+use crate::streams::wire::Page;
+use crate::telemetry::TableTelemetry;
+use crate::telemetry::health::Health;
+use crate::telemetry::metrics::Metrics;
+
+/// An item and which of its changes.
+pub(super) type Change = (u64, u64);
+
+/// What a sink does with a request.
+#[derive(Debug, Clone)]
+pub(super) struct Reaction {
+    pub(super) after: Duration,
+    pub(super) answer: Answer,
+}
+
+impl Reaction {
+    pub(super) fn status(status: u16) -> Self {
+        Self::body(status, "")
+    }
+
+    pub(super) fn body(status: u16, body: &str) -> Self {
+        let (status, body) = (StatusCode::from_u16(status).unwrap(), Bytes::copy_from_slice(body.as_bytes()));
+        let answer = match status.is_success() {
+            true => Answer::Accepted { status, body, complete: true },
+            false => Answer::Refused { status, retry_after: None, body_start: body },
+        };
+        Self { after: Duration::from_millis(1), answer }
+    }
+
+    /// A success that names these events as failed.
+    pub(super) fn naming(ids: &[String]) -> Self {
+        let named: Vec<String> = ids.iter().map(|id| format!(r#"{{"itemIdentifier":"{id}"}}"#)).collect();
+        Self::body(200, &format!(r#"{{"batchItemFailures":[{}]}}"#, named.join(",")))
+    }
+
+    /// No answer, after so long.
+    pub(super) fn fault(fault: Fault, after: Duration) -> Self {
+        Self { after, answer: Answer::Failed { fault, message: fault.as_str().to_owned() } }
+    }
+}
+
+/// A request that a sink got.
+#[derive(Debug, Clone)]
+pub(super) struct Request {
+    pub(super) at: Instant,
+    pub(super) ids: Vec<String>,
+}
+
+type Script = Box<dyn FnMut(&[String]) -> Reaction + Send>;
+
+pub(super) struct Scripted {
+    script: Mutex<Script>,
+    requests: Mutex<Vec<Request>>,
+    /// The events of the requests that are under way.
+    under_way: Mutex<Vec<Vec<String>>>,
+    most: AtomicUsize,
+}
+
+impl Scripted {
+    fn new() -> Arc<Self> {
+        let script: Script = Box::new(|_| Reaction::status(200));
+        Arc::new(Self {
+            script: Mutex::new(script),
+            requests: Mutex::default(),
+            under_way: Mutex::default(),
+            most: AtomicUsize::new(0),
+        })
+    }
+
+    pub(super) fn script(&self, script: impl FnMut(&[String]) -> Reaction + Send + 'static) {
+        *lock(&self.script) = Box::new(script);
+    }
+
+    pub(super) fn requests(&self) -> Vec<Request> {
+        lock(&self.requests).clone()
+    }
+
+    /// The most requests that were under way at once.
+    pub(super) fn most(&self) -> usize {
+        self.most.load(Ordering::Relaxed)
+    }
+}
+
+impl Sink for Scripted {
+    fn post(&self, message: Message, _timeout: Duration) -> BoxFuture<'_, Answer> {
+        Box::pin(async move {
+            let ids = ids(&message);
+            lock(&self.requests).push(Request { at: Instant::now(), ids: ids.clone() });
+            {
+                let mut under_way = lock(&self.under_way);
+                assert!(!under_way.iter().flatten().any(|id| ids.contains(id)), "one of {ids:?} is under way twice");
+                under_way.push(ids.clone());
+                self.most.fetch_max(under_way.len(), Ordering::Relaxed);
+            }
+            let reaction = lock(&self.script)(&ids);
+            tokio::time::sleep(reaction.after).await;
+            lock(&self.under_way).retain(|others| *others != ids);
+            reaction.answer
+        })
+    }
+}
+
+/// The events of a message, whatever its mode.
+fn ids(message: &Message) -> Vec<String> {
+    if let Some(id) = message.headers.get("ce-id") {
+        return vec![id.to_str().unwrap().to_owned()];
+    }
+    let body: serde_json::Value = serde_json::from_slice(&message.body).unwrap();
+    let id = |event: &serde_json::Value| event["id"].as_str().unwrap().to_owned();
+    body.as_array().map_or_else(|| vec![id(&body)], |events| events.iter().map(id).collect())
+}
+
+/// Books that remember what was settled.
+struct Desk {
+    telemetry: Arc<TableTelemetry>,
+    settled: Mutex<Vec<Change>>,
+}
+
+/// What a parcel costs tells the desk which one it is.
+const COST: usize = 1_000_000;
+
+impl Account for Desk {
+    fn settled(&self, _ticket: Option<Ticket>, cost: usize) {
+        lock(&self.settled).push(((cost / COST) as u64, (cost % COST) as u64));
+    }
+
+    fn telemetry(&self) -> &TableTelemetry {
+        &self.telemetry
+    }
+}
+
+pub(super) struct Stage {
+    pub(super) sink: Arc<Scripted>,
+    pub(super) letters: Arc<Scripted>,
+    pub(super) begun: Instant,
+    pub(super) outage: watch::Receiver<Option<SinkOutage>>,
+    encoder: Arc<Encoder>,
+    desk: Arc<Desk>,
+    parcels: mpsc::Sender<Vec<Parcel>>,
+    stop: CancellationToken,
+    running: JoinHandle<()>,
+}
+
+/// Eight requests at once; batches of up to ten.
+pub(super) fn settings(mode: Mode) -> Settings {
+    let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(30)).unwrap();
+    let limits = match mode {
+        Mode::Batch => Limits { concurrency: 8, events: 10, bytes: usize::MAX, wait: Duration::from_millis(50) },
+        Mode::Binary | Mode::Structured => Limits::singly(8),
+    };
+    let policy = Policy { backoff, limits: RetryLimits::default(), on_undeliverable: OnUndeliverable::Block };
+    let destination = Uri::from_static("http://sink.example/");
+    Settings { limits, mode, timeout: Duration::from_secs(30), policy, destination }
+}
+
+impl Stage {
+    pub(super) fn new(settings: Settings) -> Self {
+        let (sink, letters) = (Scripted::new(), Scripted::new());
+        let encoder = Arc::new(Encoder::new(EncoderSettings {
+            profile: Profile::Aws,
+            data: DataForm::DynamodbJson,
+            packaging: Packaging::new(settings.mode, &BTreeMap::new()),
+            table_arn: "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders".to_owned(),
+            stream_arn: "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders/stream/2026".to_owned(),
+            key_schema: vec!["id".to_owned()],
+        }));
+        let telemetry =
+            TableTelemetry::new("Orders", &Metrics::new("t", "t").unwrap(), Health::default().table("Orders"));
+        let sinks = Sinks { sink: sink.clone(), dead_letters: Some(letters.clone()) };
+        let (parcels, intake) = mpsc::channel(1000);
+        let stop = CancellationToken::new();
+        let dispatcher = Dispatcher::new(sinks, settings);
+        let outage = dispatcher.outage();
+        let running = tokio::spawn(dispatcher.run(intake, stop.clone()));
+        let desk = Arc::new(Desk { telemetry, settled: Mutex::default() });
+        Self { sink, letters, begun: Instant::now(), outage, encoder, desk, parcels, stop, running }
+    }
+
+    /// Hands these changes in, as one page; their id is `item-version`.
+    pub(super) fn push(&self, changes: impl IntoIterator<Item = Change>) {
+        self.push_gated(changes.into_iter().map(|change| (change, Gate::None)));
+    }
+
+    /// The same, with what they have to do with barriers.
+    pub(super) fn push_gated(&self, changes: impl IntoIterator<Item = (Change, Gate)>) {
+        let page = changes.into_iter().map(|(change, gate)| Parcel { gate, ..self.parcel(change) }).collect();
+        assert!(self.parcels.try_send(page).is_ok(), "nobody takes parcels");
+    }
+
+    fn parcel(&self, (item, version): Change) -> Parcel {
+        let sequence = format!("{:021}", item * 1000 + version);
+        let record = format!(
+            r#"{{"Records":[{{"eventID":"{item}-{version}","eventName":"MODIFY","dynamodb":{{"Keys":{{"id":{{"N":"{item}"}}}},"SequenceNumber":"{sequence}"}}}}]}}"#
+        );
+        let record = Page::parse(Bytes::from(record)).unwrap().records.remove(0).unwrap();
+        Parcel {
+            lane: item,
+            gate: Gate::None,
+            content: Content::Record(record),
+            recorded: SystemTime::UNIX_EPOCH,
+            encoder: self.encoder.clone(),
+            ticket: None,
+            cost: item as usize * COST + version as usize,
+            account: self.desk.clone(),
+            letter: None,
+        }
+    }
+
+    /// Lets so much time go by.
+    pub(super) async fn settle_down(&self, time: Duration) {
+        tokio::time::sleep(time).await;
+        assert!(!self.running.is_finished(), "the dispatcher has ended");
+    }
+
+    /// What was settled, in order.
+    pub(super) fn settled(&self) -> Vec<Change> {
+        self.books()()
+    }
+
+    /// The same for whoever needs it later.
+    pub(super) fn books(&self) -> impl Fn() -> Vec<Change> + Send + 'static {
+        let desk = self.desk.clone();
+        move || lock(&desk.settled).clone()
+    }
+
+    pub(super) fn in_flight(&self) -> i64 {
+        self.desk.telemetry.metrics().in_flight.get()
+    }
+
+    pub(super) fn parked(&self) -> i64 {
+        let parked = self.desk.telemetry.metrics().parked.get();
+        assert_eq!(self.desk.telemetry.parked().items().len() as i64, parked, "two opinions of what is parked");
+        parked
+    }
+
+    /// Tells it to stop, and waits for its end.
+    pub(super) async fn stop(mut self) -> Self {
+        self.stop.cancel();
+        (&mut self.running).await.unwrap();
+        self
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.running.abort();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
