@@ -2,6 +2,7 @@
 
 mod connection;
 mod event;
+mod files;
 mod probe;
 
 use std::time::Duration;
@@ -14,10 +15,18 @@ use crate::delivery::sink::HttpSinkSettings;
 
 const EVENT: &str = "sink-event";
 
-const SINK: Steps = Steps { variable: "K_SINK", dns: "sink-dns", tcp: "sink-tcp", tls: "sink-tls", http: "sink-http" };
+const SINK: Steps = Steps {
+    variable: "K_SINK",
+    files: "sink-files",
+    dns: "sink-dns",
+    tcp: "sink-tcp",
+    tls: "sink-tls",
+    http: "sink-http",
+};
 
 const DEAD_LETTER_SINK: Steps = Steps {
     variable: "DEAD_LETTER_SINK",
+    files: "dead-letter-sink-files",
     dns: "dead-letter-sink-dns",
     tcp: "dead-letter-sink-tcp",
     tls: "dead-letter-sink-tls",

@@ -11,7 +11,9 @@ use ::http::StatusCode;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
-pub use self::http::{ANSWER_LIMIT, HttpSink, HttpSinkSettings, SinkSetupError, Trust, tls_config};
+pub use self::http::{
+    ANSWER_LIMIT, HttpSink, HttpSinkSettings, SinkSetupError, Trust, about_alert, about_certificate, tls_config,
+};
 use crate::event::Message;
 
 /// The most bytes of a refusal's body that are kept: what a `knativeerrordata` attribute may hold.

@@ -2,7 +2,8 @@
 //!
 //! Contract:
 //! - A stream that an earlier run had begun is read to its end before a newer one of the table is begun; the newer one is
-//!   then read from its start. A first start begins with the table's current stream.
+//!   then read from its start. A first start begins with the table's current stream, and where there was none at that
+//!   time, with everything in the first one that appears.
 //! - Whatever is missing (the table, its stream, a permission) is waited for, and said; nothing here ends by itself, except
 //!   when data was lost and the policy is to stop.
 //! - A stream is taken for gone only when AWS says so again and again; what is stored of it stays.
@@ -64,7 +65,11 @@ impl Follower {
                 Ok(Found::Stream(stream)) => {
                     self.wait(&format!("a new stream: {stream} is disabled and read to its end"))
                 }
-                Ok(Found::Nothing(what)) => self.wait(&what),
+                Ok(Found::Nothing(what)) => {
+                    // Whatever a stream that appears later holds was written since the start.
+                    begun = true;
+                    self.wait(&what);
+                }
                 Err(error) => self.reading.telemetry.aws_refused(&error),
             }
             failures += 1;

@@ -397,6 +397,18 @@ async fn a_table_without_a_stream_is_waited_for_and_said() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_appears_after_the_start_is_read_from_its_start() {
+    let (aws, sink) = (FakeAws::start().await, TestSink::start().await);
+    aws.script().create_table_without_stream("orders");
+    let adapter = Plan::new(&aws, &sink, "orders").env("START_POSITION", "latest").start().await;
+    wait_for("the missing stream to be said", || adapter.logged("enable DynamoDB Streams").len() == 1).await;
+    aws.script().enable_stream("orders", 2);
+    aws.write("orders", 10, 2);
+    wait_for("what was written before the stream was found", || sink.distinct() == 20).await;
+    assert_complete_and_in_order(&aws.script().writes, &sink.received(), &[]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_tables_trouble_does_not_stop_another() {
     let (aws, sink) = (FakeAws::with_table("orders", 2).await, TestSink::start().await);
     aws.script().create_table("users", 2);

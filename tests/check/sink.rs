@@ -194,3 +194,73 @@ async fn a_certificate_for_another_host_fails_with_what_to_change() {
     assert_eq!(text(failure(&checks), "name"), "sink-tls");
     assert!(text(failure(&checks), "remedy").contains("one that the certificate names"), "{checks:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_certificate_of_an_authority_as_the_sinks_own_fails_with_what_to_change() {
+    let authority = Authority::new();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.signed_by(&key, &authority.0).unwrap();
+    let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+    let config = builder.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key).unwrap();
+    let sink = Server::start_with(Some(TlsAcceptor::from(Arc::new(config))), |_| status(204)).await;
+    let (checks, _) = authority.trusted_by(&sink).await.json().await;
+    assert_eq!(text(failure(&checks), "name"), "sink-tls");
+    assert!(text(failure(&checks), "remedy").contains("CA:FALSE"), "{checks:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_without_which_nothing_is_sent_fails_and_no_event_is_posted() {
+    for (variable, content, why) in [
+        ("SINK_TOKEN_FILE", None, "is not there"),
+        ("SINK_TOKEN_FILE", Some("two\nlines"), "several lines"),
+        ("SINK_HEADERS_FILE", Some("hunter2"), "line 1"),
+    ] {
+        let world = World::new().await;
+        let file = world.folder.path().join("file");
+        if let Some(content) = content {
+            std::fs::write(&file, content).unwrap();
+        }
+        let world = world.env(variable, file.to_str().unwrap());
+        let run = world.check(&["--send-test-event", "--output", "json"]).await;
+        let checks = run.checks();
+        assert_eq!((run.code, text(failure(&checks), "name")), (Some(69), "sink-files"), "{checks:#?}");
+        let detail = text(failure(&checks), "detail");
+        assert!(detail.contains(variable) && detail.contains(why) && !run.out.contains("hunter2"), "{detail}");
+        assert_eq!((named(&checks, "skipped"), world.sink.methods()), (vec!["sink-event"], vec!["OPTIONS".to_owned()]));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sink_is_asked_with_the_headers_of_files_and_the_other_sink_is_not() {
+    let other = Server::start(|_| status(200)).await;
+    let world = World::new().await.env("ON_UNDELIVERABLE", "dead-letter").env("DEAD_LETTER_SINK", other.url());
+    let (token, headers) = (world.folder.path().join("token"), world.folder.path().join("headers"));
+    std::fs::write(&token, "abc\n").unwrap();
+    std::fs::write(&headers, "X-Tenant: blue\n").unwrap();
+    let world = world.env("SINK_TOKEN_FILE", token.to_str().unwrap());
+    let world = world.env("SINK_HEADERS_FILE", headers.to_str().unwrap());
+    let (checks, code) = world.json().await;
+    assert_eq!((code, text(of(&checks, "sink-files"), "result")), (Some(0), "ok"), "{checks:#?}");
+    let asked = &world.sink.seen()[0];
+    assert_eq!((asked.header("authorization"), asked.header("x-tenant")), ("Bearer abc", "blue"));
+    assert!(other.seen().iter().all(|seen| seen.header("authorization").is_empty()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_among_the_authorities_that_is_not_used_is_a_warning() {
+    let sink = Server::start(|_| status(200)).await;
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    std::fs::write(folder.path().join("good.pem"), authority.0.pem()).unwrap();
+    std::fs::write(folder.path().join("broken.pem"), "nothing").unwrap();
+    let sink_url = format!("https://localhost:{}/", sink.address().port());
+    let world = World::new().await.env("K_SINK", sink_url).env("CA_CERTS_DIR", folder.path().to_str().unwrap());
+    let (checks, _) = world.json().await;
+    let files = of(&checks, "sink-files");
+    assert_eq!(text(files, "result"), "warn", "{checks:#?}");
+    assert!(text(files, "detail").contains("broken.pem"), "{files}");
+}

@@ -6,8 +6,6 @@ import textwrap
 import yaml
 
 PLACEHOLDER = "adapter-image"
-# The document says that it is not there yet.
-RESERVED = "manifests/overlays/replicas"
 # What is generated or kept beside the alerts and dashboards begins as these do.
 HEADERS = ("# For ", "# Adds ")
 
@@ -51,7 +49,7 @@ def other_images(root):
 
 def dead_paths(document, repository):
     for path in sorted(set(re.findall(r"(?:manifests|docs|tests|src)/[\w./-]*\w", document.read_text()))):
-        if not (repository / path).exists() and path != RESERVED:
+        if not (repository / path).exists():
             yield f"{path} is not there"
 
 

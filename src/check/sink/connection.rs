@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::select_ok;
-use http::header::{AUTHORIZATION, HOST, USER_AGENT};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http::header::HOST;
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
@@ -20,7 +20,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::check::words::causes;
-use crate::delivery::sink::{HttpSinkSettings, SinkSetupError, tls_config};
+use crate::delivery::sink::{HttpSinkSettings, SinkSetupError, about_certificate, tls_config};
 
 /// How long an address has before the next one is tried as well.
 const HEAD_START: Duration = Duration::from_millis(300);
@@ -107,24 +107,20 @@ fn insecure(error: &io::Error) -> Insecure {
         Some(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
             "trust the authority that signed it: put its PEM into K_CA_CERTS, or into a file of the folder CA_CERTS_DIR"
         }
-        Some(_) => "replace the sink's certificate",
+        Some(problem) => about_certificate(problem).unwrap_or("replace the sink's certificate"),
         None => NO_TLS,
     };
     Insecure { what: format!("no TLS session: {}", causes(error)), remedy: remedy.into() }
 }
 
 /// The answer's status and headers.
-pub(super) async fn options(
-    stream: Stream,
-    uri: &Uri,
-    authorization: Option<&HeaderValue>,
-) -> Result<(StatusCode, HeaderMap), String> {
+pub(super) async fn options(stream: Stream, uri: &Uri, headers: &HeaderMap) -> Result<(StatusCode, HeaderMap), String> {
     let answer = match stream {
-        Stream::Plain(stream) => over_http1(TokioIo::new(stream), request(uri, authorization, Version::HTTP_11)?).await,
+        Stream::Plain(stream) => over_http1(TokioIo::new(stream), request(uri, headers, Version::HTTP_11)?).await,
         Stream::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-            over_http2(TokioIo::new(*stream), request(uri, authorization, Version::HTTP_2)?).await
+            over_http2(TokioIo::new(*stream), request(uri, headers, Version::HTTP_2)?).await
         }
-        Stream::Tls(stream) => over_http1(TokioIo::new(*stream), request(uri, authorization, Version::HTTP_11)?).await,
+        Stream::Tls(stream) => over_http1(TokioIo::new(*stream), request(uri, headers, Version::HTTP_11)?).await,
     };
     let (head, _) = answer.map_err(|error| causes(&error))?.into_parts();
     Ok((head.status, head.headers))
@@ -132,11 +128,10 @@ pub(super) async fn options(
 
 type Body = Empty<Bytes>;
 
-fn request(uri: &Uri, authorization: Option<&HeaderValue>, version: Version) -> Result<Request<Body>, String> {
-    let agent = concat!("dynamodb-streams-adapter/", env!("CARGO_PKG_VERSION"));
-    let mut request = Request::builder().method(Method::OPTIONS).version(version).header(USER_AGENT, agent);
-    if let Some(authorization) = authorization {
-        request = request.header(AUTHORIZATION, authorization);
+fn request(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<Request<Body>, String> {
+    let mut request = Request::builder().method(Method::OPTIONS).version(version);
+    for (name, value) in headers {
+        request = request.header(name, value);
     }
     let request = match version {
         Version::HTTP_2 => request.uri(uri.clone()),

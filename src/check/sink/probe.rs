@@ -3,15 +3,16 @@
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use tokio::net::TcpStream;
 
 use super::connection::{self, Insecure, Stream};
+use super::files;
 use crate::check::clock::Clocks;
 use crate::check::report::Check;
 use crate::check::words::within;
 use crate::config::Sink;
-use crate::delivery::sink::HttpSinkSettings;
+use crate::delivery::sink::{HttpSinkSettings, about_alert};
 
 /// So many of a name's addresses are shown.
 const SHOWN_ADDRESSES: usize = 4;
@@ -19,6 +20,7 @@ const SHOWN_ADDRESSES: usize = 4;
 /// The names of one sink's checks, and of the variable that it comes from.
 pub(super) struct Steps {
     pub(super) variable: &'static str,
+    pub(super) files: &'static str,
     pub(super) dns: &'static str,
     pub(super) tcp: &'static str,
     pub(super) tls: &'static str,
@@ -38,10 +40,17 @@ pub(super) struct Probe<'c> {
 type Step<T> = Result<(Check, T), Check>;
 
 impl Probe<'_> {
-    /// All steps, those that could not be tried included, and the one that failed.
+    /// The files and all steps, those that could not be tried included, and what failed.
     pub(super) async fn run(&self) -> (Vec<Check>, Option<&'static str>) {
+        let (files, headers) = files::check(self.steps.files, &self.settings);
+        let (steps, failed) = self.run_steps(&headers).await;
+        let broken = files.as_ref().filter(|files| files.has_failed()).map(|files| files.name);
+        (files.into_iter().chain(steps).collect(), failed.or(broken))
+    }
+
+    async fn run_steps(&self, headers: &HeaderMap) -> (Vec<Check>, Option<&'static str>) {
         let mut checks = Vec::new();
-        let Err(failed) = self.try_steps(&mut checks).await else { return (checks, None) };
+        let Err(failed) = self.try_steps(headers, &mut checks).await else { return (checks, None) };
         let name = failed.name;
         checks.push(failed);
         let Steps { dns, tcp, tls, http, .. } = self.steps;
@@ -53,7 +62,7 @@ impl Probe<'_> {
 
     /// # Errors
     /// The first check that fails; those before it are in `checks`.
-    async fn try_steps(&self, checks: &mut Vec<Check>) -> Result<(), Check> {
+    async fn try_steps(&self, headers: &HeaderMap, checks: &mut Vec<Check>) -> Result<(), Check> {
         let (check, addresses) = self.resolve().await?;
         checks.push(check);
         let (check, stream) = self.connect(&addresses).await?;
@@ -66,7 +75,7 @@ impl Probe<'_> {
                 stream
             }
         };
-        checks.push(self.ask(stream).await?);
+        checks.push(self.ask(stream, headers).await?);
         Ok(())
     }
 
@@ -108,14 +117,15 @@ impl Probe<'_> {
     }
 
     /// `OPTIONS` makes no event anywhere; whatever the answer, the sink is there.
-    async fn ask(&self, stream: Stream) -> Result<Check, Check> {
+    async fn ask(&self, stream: Stream, headers: &HeaderMap) -> Result<Check, Check> {
         let sent = SystemTime::now();
-        let asked = connection::options(stream, &self.sink.uri, self.sink.authorization.as_ref());
+        let asked = connection::options(stream, &self.sink.uri, headers);
         let answer = within(self.limit, asked).await.and_then(|answer| answer);
         let (status, headers) = answer.map_err(|why| {
             let Steps { http, variable, .. } = self.steps;
+            let remedy = format!("check that host, port and scheme of {variable} are those of an HTTP server");
             Check::fail(http, &format!("no answer to OPTIONS: {why}"))
-                .mended_by(format!("check that host, port and scheme of {variable} are those of an HTTP server"))
+                .mended_by(about_alert(&why).map_or(remedy, str::to_owned))
         })?;
         if let Some(date) = headers.get("date").and_then(|date| date.to_str().ok()) {
             self.clocks.note(date, sent);
@@ -141,8 +151,9 @@ fn judge(steps: &Steps, status: StatusCode) -> Check {
     let Steps { http, variable, .. } = steps;
     let said = format!("answers OPTIONS with {}", status.as_u16());
     match status.as_u16() {
-        401 | 403 => Check::warn(http, &format!("{said}: it may want credentials for POST as well"))
-            .mended_by(format!("set user and password in {variable}, or allow this client at the sink")),
+        401 | 403 => Check::warn(http, &format!("{said}: it may want credentials for POST as well")).mended_by(
+            format!("give the adapter credentials for {variable}, see docs/sink.md, or allow it at the sink"),
+        ),
         404 | 410 => Check::warn(http, &format!("{said}: it may not know the path"))
             .mended_by(format!("check the path of {variable}")),
         429 => Check::warn(http, &format!("{said}: it is busy, the adapter would wait and try again"))

@@ -25,6 +25,7 @@ use tokio::time::{Instant, timeout_at};
 
 use self::client::IDLE_TIMEOUT;
 use self::fault::Failure;
+pub use self::fault::{about_alert, about_certificate};
 use self::files::{Current, Files};
 pub use self::settings::{ANSWER_LIMIT, HttpSinkSettings, Trust};
 use super::{Answer, Sink};
@@ -97,6 +98,21 @@ impl HttpSink {
     /// Where no attempt could ever succeed: see [`SinkSetupError`].
     pub fn new(settings: HttpSinkSettings) -> Result<Self, SinkSetupError> {
         Self::tuned(settings, Tuning::default())
+    }
+
+    /// Why nothing can be sent now: a file that the settings name is missing or broken, and never was good.
+    pub fn obstacle(&self) -> Option<String> {
+        self.files.newest().missing.clone()
+    }
+
+    /// What is wrong with files that are not used because of it, while others are; one text a file, nothing of its content.
+    pub fn unused_files(&self) -> Vec<String> {
+        self.files.unused()
+    }
+
+    /// The headers of every request besides the message's own. Credentials are among them.
+    pub fn headers(&self) -> HeaderMap {
+        self.files.newest().headers.clone()
     }
 
     fn tuned(settings: HttpSinkSettings, tuning: Tuning) -> Result<Self, SinkSetupError> {

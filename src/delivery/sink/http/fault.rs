@@ -47,7 +47,7 @@ impl Failure {
         let alert = alert_in(&what);
         let fault = if alert.is_some() { Fault::Tls } else { fault_of(error) };
         let advice = causes(error).find_map(|cause| cause.downcast_ref()).and_then(advice);
-        let message = match advice.or(alert.and_then(about_alert)) {
+        let message = match advice.or(alert.and_then(about)) {
             Some(advice) => format!("{advice} ({what})"),
             None => what,
         };
@@ -96,7 +96,7 @@ fn fault_of_cause(cause: Cause<'_>) -> Option<Fault> {
 /// What to do about a session that does not come about.
 fn advice(error: &rustls::Error) -> Option<&'static str> {
     match error {
-        rustls::Error::InvalidCertificate(problem) => about_its_certificate(problem),
+        rustls::Error::InvalidCertificate(problem) => about_certificate(problem),
         rustls::Error::PeerIncompatible(_) => Some("the sink offers no TLS 1.2 or 1.3 that is known here: update it"),
         rustls::Error::InvalidMessage(_) => {
             Some("the sink speaks no TLS on this port: check the URL's scheme and port")
@@ -105,7 +105,8 @@ fn advice(error: &rustls::Error) -> Option<&'static str> {
     }
 }
 
-fn about_its_certificate(problem: &CertificateError) -> Option<&'static str> {
+/// What is wrong with the sink's certificate, and what to do about it.
+pub fn about_certificate(problem: &CertificateError) -> Option<&'static str> {
     match problem {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             Some("the sink's certificate has expired: renew it")
@@ -136,8 +137,13 @@ fn alert_in(what: &str) -> Option<&str> {
     alert.split(|c: char| !c.is_ascii_alphanumeric()).next()
 }
 
+/// What to do about the alert that an error's text tells of, with which the sink ended the session.
+pub fn about_alert(what: &str) -> Option<&'static str> {
+    alert_in(what).and_then(about)
+}
+
 /// What a sink says about the certificate that it got, or did not get: the alerts of RFC 8446, section 6.2.
-fn about_alert(alert: &str) -> Option<&'static str> {
+fn about(alert: &str) -> Option<&'static str> {
     match alert {
         "CertificateRequired" => Some(CERTIFICATE_WANTED),
         "CertificateExpired" => Some("the sink refuses the client certificate as expired: renew it"),

@@ -90,6 +90,16 @@ impl Files {
         self.inner.current()
     }
 
+    /// What was found at the last look.
+    pub(super) fn newest(&self) -> Arc<Current> {
+        self.inner.current()
+    }
+
+    /// What is wrong with files that are not needed.
+    pub(super) fn unused(&self) -> Vec<String> {
+        self.inner.parts.lock().unwrap_or_else(PoisonError::into_inner).survivable_problems()
+    }
+
     fn is_due(&self) -> bool {
         let now = Instant::now();
         let mut next = self.next_look.lock().unwrap_or_else(PoisonError::into_inner);

@@ -79,7 +79,7 @@ pub(super) fn client_certificate(chain: &[u8], key: &[u8]) -> Result<CertifiedKe
     })?;
     CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).map_err(|error| match error {
         Error::InconsistentKeys(_) => "SINK_CLIENT_KEY_FILE is the key of another certificate".to_owned(),
-        Error::InvalidCertificate(_) => "its first certificate is not an X.509 certificate".to_owned(),
+        Error::InvalidCertificate(_) => "its first certificate is not an X.509 certificate of version 3".to_owned(),
         _ => "SINK_CLIENT_KEY_FILE holds a kind of key that is not supported".to_owned(),
     })
 }

@@ -24,6 +24,12 @@ impl Parts {
         self.said = problems.into_iter().map(|(path, (text, _))| (path, text)).collect();
     }
 
+    /// In words, what is wrong with files that nothing waits for.
+    pub(super) fn survivable_problems(&self) -> Vec<String> {
+        let problems = self.problems().into_values();
+        problems.filter(|(_, severity)| *severity == Severity::Survivable).map(|(text, _)| text).collect()
+    }
+
     fn problems(&self) -> BTreeMap<String, (String, Severity)> {
         let mut problems = BTreeMap::new();
         if let Some(tls) = &self.tls {
