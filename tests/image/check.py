@@ -235,7 +235,7 @@ def test_ends_in_order_as_the_first_process_of_its_container():
     begin = ["unshare", "--pid", "--fork", "--root", str(INSIDE), "--wd", "/", "--setgid", group, "--setuid", user]
     with subprocess.Popen([*begin, *CONFIG["Entrypoint"]], env=environment(AWAY), stdin=subprocess.DEVNULL,
                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as outer:
-        children = pathlib.Path(f"/proc/{outer.pid}/task/{outer.pid}/children")
+        children = INSIDE / f"proc/{outer.pid}/task/{outer.pid}/children"  # the proc of this namespace
         first = None
         try:
             wait_for("port 8080 answers", lambda: get("/livez")[0] == 200)
@@ -304,11 +304,16 @@ def make_certificates(folder):
     return (folder / "ca.pem").read_text()
 
 
+class Silent(http.server.BaseHTTPRequestHandler):
+    def log_message(self, *_):
+        """Whatever it answers is no news."""
+
+
 @contextlib.contextmanager
 def https_server(folder):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "server.pem", folder / "server.key")
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Silent)
     server.handle_error = lambda *_: None  # a refused certificate is one of the cases
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     threading.Thread(target=server.serve_forever, daemon=True).start()
