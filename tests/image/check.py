@@ -232,20 +232,16 @@ def test_lives_without_aws_and_ends_in_order():
 def test_ends_in_order_as_the_first_process_of_its_container():
     """The kernel keeps signals from such a process for which it has no handler."""
     user, group = CONFIG["User"].split(":")
-    begin = ["unshare", "--pid", "--fork", "--root", str(INSIDE), "--wd", "/", "--setgid", group, "--setuid", user]
+    begin = ["unshare", "--pid", "--fork", "--kill-child", "--root", str(INSIDE), "--wd", "/", "--setgid", group, "--setuid", user]
     with subprocess.Popen([*begin, *CONFIG["Entrypoint"]], env=environment(AWAY), stdin=subprocess.DEVNULL,
                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as outer:
         children = INSIDE / f"proc/{outer.pid}/task/{outer.pid}/children"  # the proc of this namespace
-        first = None
         try:
             wait_for("port 8080 answers", lambda: get("/livez")[0] == 200)
-            first = int(children.read_text())
-            os.kill(first, signal.SIGTERM)
+            os.kill(int(children.read_text()), signal.SIGTERM)
             assert outer.wait(PATIENCE) == 0, outer.returncode
         finally:
             if outer.poll() is None:
-                if first:
-                    os.kill(first, signal.SIGKILL)
                 outer.kill()
 
 
