@@ -18,11 +18,17 @@ fn main() -> ExitCode {
         None => start(),
         Some("check") => finish(&check::command(arguments, std::env::vars_os(), &facts())),
         Some("--help" | "-h" | "help") => say(&format!("{}\n{}", config::help(), check::USAGE)),
-        Some("--version" | "-V") => say(concat!("dynamodb-streams-adapter ", env!("CARGO_PKG_VERSION"), "\n")),
+        Some("--version" | "-V") => say(&version()),
         Some(other) => {
             refuse(&format!("{other:?} is not known here: everything is set by environment variables, see --help"))
         }
     }
+}
+
+/// The revision is what the build was told by the variable `VCS_REF`, as the image's build is.
+fn version() -> String {
+    let revision = option_env!("VCS_REF").unwrap_or("unknown");
+    format!("dynamodb-streams-adapter {} (revision {revision})\n", env!("CARGO_PKG_VERSION"))
 }
 
 fn start() -> ExitCode {
