@@ -1,11 +1,10 @@
 # docker build --build-arg VCS_REF="$(git rev-parse HEAD)" -t dynamodb-streams-adapter .
 #
-# Both base images can be replaced, by a mirror's names or by digests. A tag is moved when Debian fixes something; a digest never:
-#   docker buildx imagetools inspect gcr.io/distroless/cc-debian13:nonroot
-#   docker build --build-arg RUNTIME_IMAGE=gcr.io/distroless/cc-debian13@sha256:... .
-# The compiler's version is also in rust-toolchain.toml, and both stages are Debian 13: one C library.
-ARG BUILD_IMAGE=docker.io/library/rust:1.95.0-slim-trixie
-ARG RUNTIME_IMAGE=gcr.io/distroless/cc-debian13:nonroot
+# The base image can be replaced, by a mirror's name or by a digest. A tag is moved when Debian fixes something; a digest never:
+#   docker buildx imagetools inspect rust:1.95.0-slim-trixie
+#   docker build --build-arg BUILD_IMAGE=rust@sha256:... .
+# The compiler's version is also in rust-toolchain.toml.
+ARG BUILD_IMAGE=rust:1.95.0-slim-trixie
 
 FROM ${BUILD_IMAGE} AS build
 WORKDIR /src
@@ -21,9 +20,16 @@ ARG VCS_REF=unknown
 # The files keep their times when they are copied, and may be older than the empty ones that were just compiled.
 RUN touch src/main.rs src/lib.rs \
     && VCS_REF="${VCS_REF}" cargo build --release --locked --bin dynamodb-streams-adapter
+# The whole image: the program, the libraries that it is linked with, root certificates, a name for its user, and where names
+# of hosts are looked up. No shell, no package manager.
+RUN install -D -t /image/usr/local/bin target/release/dynamodb-streams-adapter \
+    && ldd target/release/dynamodb-streams-adapter | grep -o '/[^ ]*' | xargs cp --parents --dereference -t /image \
+    && cp --parents --dereference -t /image /etc/ssl/certs/ca-certificates.crt \
+    && echo 'nonroot:x:65532:65532:nonroot:/:/sbin/nologin' > /image/etc/passwd \
+    && echo 'nonroot:x:65532:' > /image/etc/group \
+    && echo 'hosts: files dns' > /image/etc/nsswitch.conf
 
-# The C library, libgcc, root certificates and time zones of Debian; no shell, no package manager.
-FROM ${RUNTIME_IMAGE}
+FROM scratch
 ARG VCS_REF=unknown
 LABEL org.opencontainers.image.title="dynamodb-streams-adapter" \
       org.opencontainers.image.description="Reads DynamoDB Streams and posts every change as a CloudEvent" \
@@ -31,7 +37,8 @@ LABEL org.opencontainers.image.title="dynamodb-streams-adapter" \
       org.opencontainers.image.revision="${VCS_REF}" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY LICENSE /licenses/LICENSE
-COPY --from=build /src/target/release/dynamodb-streams-adapter /usr/local/bin/dynamodb-streams-adapter
+COPY --from=build /image /
+ENV PATH=/usr/local/bin SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
 # A number: Kubernetes cannot tell whether a name is root.
 USER 65532:65532
 EXPOSE 8080

@@ -28,6 +28,10 @@ interop:
     tests/manifests/run
     tests/knative/run
 
+# Builds the image with buildah on a local stand-in for its base, and tests it; as root, 11 minutes the first time.
+image:
+    tests/image/run
+
 # The table of docs/performance.md.
 bench:
     cargo bench --bench end_to_end
