@@ -273,6 +273,8 @@ fn every_variable_that_the_documents_set_is_read() {
     let of_others = [
         "ARN",
         "SINK_BINDING_SELECTION_MODE",
+        "VCS_REF",
+        "BUILD_IMAGE",
         "METRICS_PROMETHEUS_PORT",
         "METRICS_PROMETHEUS_HOST",
         "DELAY",
