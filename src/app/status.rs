@@ -134,6 +134,7 @@ fn parked(telemetry: &TableTelemetry) -> Vec<Value> {
         .map(|parked| {
             json!({
                 "item": parked.item,
+                "event": parked.event,
                 "failures": parked.failures,
                 "last_error": parked.why,
                 "since": text(parked.since),

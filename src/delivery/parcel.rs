@@ -67,6 +67,14 @@ impl Parcel {
         }
     }
 
+    /// The event's id.
+    pub fn id(&self) -> String {
+        match &self.content {
+            Content::Record(record) => record.event_id().to_owned(),
+            Content::Gap(gap) => gap.id(),
+        }
+    }
+
     /// What a sink may call it in its answer to a batch: its id, and its sequence number as AWS and as we write it.
     pub fn names(&self) -> [String; 3] {
         match &self.content {

@@ -21,6 +21,8 @@ pub struct Parked(Mutex<BTreeMap<u64, ParkedItem>>);
 pub struct ParkedItem {
     /// A hash of its key, as the log shows it.
     pub item: String,
+    /// The id of the event that keeps failing.
+    pub event: String,
     /// How often its event failed.
     pub failures: u32,
     /// What the sink said last.
@@ -38,14 +40,14 @@ pub fn item_hash(lane: u64) -> String {
 
 impl Parked {
     /// An event failed, and its item is parked or stays so.
-    pub fn failed(&self, lane: u64, failures: u32, why: &str, now: SystemTime) {
+    pub fn failed(&self, lane: u64, event: &str, failures: u32, why: &str, now: SystemTime) {
         let mut items = self.lock();
         if items.len() >= MOST && !items.contains_key(&lane) {
             return;
         }
-        let new = || ParkedItem { item: item_hash(lane), failures, why: String::new(), since: now, last: now };
-        let item = items.entry(lane).or_insert_with(new);
-        (item.failures, item.why, item.last) = (failures, shortened(why), now);
+        let since = items.get(&lane).map_or(now, |item| item.since);
+        let (item, event, why) = (item_hash(lane), event.to_owned(), shortened(why));
+        items.insert(lane, ParkedItem { item, event, failures, why, since, last: now });
     }
 
     /// The item is parked no longer.
@@ -78,10 +80,11 @@ mod tests {
     #[test]
     fn a_parked_item_keeps_its_beginning_and_shows_its_last_failure() {
         let parked = Parked::default();
-        parked.failed(0xabcd_ef01_2345_6789, 3, "it answered 400", at(1));
-        parked.failed(0xabcd_ef01_2345_6789, 4, "it answered 413", at(9));
+        parked.failed(0xabcd_ef01_2345_6789, "e1", 3, "it answered 400", at(1));
+        parked.failed(0xabcd_ef01_2345_6789, "e1", 4, "it answered 413", at(9));
         let expected = ParkedItem {
             item: "abcdef01".to_owned(),
+            event: "e1".to_owned(),
             failures: 4,
             why: "it answered 413".to_owned(),
             since: at(1),
@@ -96,13 +99,13 @@ mod tests {
     fn a_broken_sink_does_not_fill_the_memory_and_whoever_was_left_out_comes_later() {
         let parked = Parked::default();
         for lane in 0..10_000 {
-            parked.failed(lane, 1, &"long ".repeat(1_000), at(lane));
+            parked.failed(lane, "e", 1, &"long ".repeat(1_000), at(lane));
         }
         let items = parked.items();
         assert_eq!((items.len(), items[0].since), (MOST, at(0)));
         assert!(items.iter().all(|item| item.why.len() < 1_000));
         parked.settled(0);
-        parked.failed(9_999, 2, "again", at(20_000));
+        parked.failed(9_999, "e", 2, "again", at(20_000));
         assert_eq!(parked.items().last().map(|item| item.failures), Some(2));
     }
 }

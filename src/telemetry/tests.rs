@@ -163,9 +163,9 @@ fn every_event(telemetry: &TableTelemetry) {
     }
     AwsRecovered { after: took }.emit(telemetry);
     DataLost { stream, shard: Some(shard), position: "Start", reason: "trimmed", detail: "gone" }.emit(telemetry);
-    ItemParked { lane: 1 << 60, why: "400", failures: 3 }.emit(telemetry);
-    EventDropped { lane: 1 << 60, why: "400", attempts: 1 }.emit(telemetry);
-    EventDeadLettered { lane: 1 << 60, why: "400", attempts: 1 }.emit(telemetry);
+    ItemParked { lane: 1 << 60, event: "e1", why: "400", failures: 3 }.emit(telemetry);
+    EventDropped { lane: 1 << 60, event: "e1", why: "400", attempts: 1 }.emit(telemetry);
+    EventDeadLettered { lane: 1 << 60, event: "e1", why: "400", attempts: 1 }.emit(telemetry);
     DeadLetterSinkFailing { why: "503" }.emit(telemetry);
     SinkFailing { why: "503" }.emit();
     SinkFileUnusable { text: "/token is not there", stops_delivery: true }.emit();

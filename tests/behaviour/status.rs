@@ -33,6 +33,8 @@ async fn a_parked_item_is_in_status_as_a_hash_with_its_reason_until_it_works() {
     assert_eq!((parked(&found), &item["last_error"]), (1, &json!("it answered 400 Bad Request")));
     let logged = adapter.logged_code("DSA-ITEM-PARKED");
     assert_eq!(item["item"], logged[0]["item"], "the log names it otherwise");
+    let refused = sink.received().into_iter().find(|event| event.item == "item-3").unwrap();
+    assert_eq!((&item["event"], &logged[0]["event"]), (&json!(refused.id), &json!(refused.id)));
     assert_eq!(found["tables"][0]["recent_errors"][0]["code"], "DSA-ITEM-PARKED");
     assert!(!found.to_string().contains("item-3"), "item data: {found:#}");
     sink.behave();

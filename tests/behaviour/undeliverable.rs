@@ -148,7 +148,9 @@ async fn a_dropped_event_is_counted_and_said_and_its_item_goes_on() {
     stage.aws.write("orders", 5, 4);
     stage.wait_for_the_others(1).await;
     assert_eq!(settled(&adapter, "events_dropped_total").await, 1.0);
-    assert_eq!(adapter.logged_code("DSA-EVENT-DROPPED").len(), 1);
+    let said = adapter.logged_code("DSA-EVENT-DROPPED");
+    let dropped = stage.sink.received().into_iter().find(|event| event.item == "item-3" && event.version == 2).unwrap();
+    assert_eq!((said.len(), said[0]["event"].as_str()), (1, Some(dropped.id.as_str())));
     let tries = stage.sink.received().iter().filter(|event| event.item == "item-3" && event.version == 2).count();
     assert_eq!(tries, 1, "a refusal needs no second opinion");
     assert_eq!(adapter.metric("lag_seconds", &[]).await, 0.0, "a dropped event holds the position");

@@ -111,7 +111,7 @@ async fn the_sink_is_shown_without_its_path_and_fails_since_a_moment_for_a_reaso
 async fn parked_items_and_troubles_are_listed_for_the_one_on_call() {
     let house = House::new();
     let telemetry = house.books.telemetry();
-    telemetry.parked().failed(0x1234_5678_0000_0000, 5, "it answered 400", SystemTime::now());
+    telemetry.parked().failed(0x1234_5678_0000_0000, "e1", 5, "it answered 400", SystemTime::now());
     telemetry.recent().add("DSA-DATA-LOSS", "trimmed");
     telemetry.checkpoint_written(Err("no space left on device"));
     let table = house.table();

@@ -149,20 +149,20 @@ impl Dispatcher {
     /// The lane's first event failed, and with it whatever was on board behind it.
     fn failed(&mut self, passengers: &Passengers, failure: &Failure, answer: &Answer, alone: bool, now: Instant) {
         let Some(parcel) = self.lanes.first(passengers.lane) else { return };
-        let account = parcel.account.clone();
+        let (account, lane, why) = (parcel.account.clone(), passengers.lane, failure.why.as_str());
         let telemetry = account.telemetry();
-        telemetry.sink_refused(&failure.why);
+        telemetry.sink_refused(why);
         let attempts = passengers.failures + 1;
         let age = now.duration_since(passengers.first_try);
         match self.settings.policy.fate(FailedAttempt { verdict: failure.verdict, attempts, age, alone }) {
             fate @ (Fate::Again | Fate::Parked) => self.retry(passengers, failure, fate == Fate::Parked, now),
             Fate::Dropped => {
-                events::EventDropped { lane: passengers.lane, why: &failure.why, attempts }.emit(telemetry);
+                events::EventDropped { lane, event: &parcel.id(), why, attempts }.emit(telemetry);
                 self.settle(passengers.lane, End::Dropped, now);
                 self.lanes.put_back(passengers.lane);
             }
             Fate::DeadLetter => {
-                events::EventDeadLettered { lane: passengers.lane, why: &failure.why, attempts }.emit(telemetry);
+                events::EventDeadLettered { lane, event: &parcel.id(), why, attempts }.emit(telemetry);
                 let was_parked = self.lanes.divert(passengers.lane, now);
                 not_parked(telemetry, passengers.lane, was_parked);
                 if let Some(parcel) = self.lanes.first_mut(passengers.lane) {
@@ -181,10 +181,11 @@ impl Dispatcher {
         let is_news = self.lanes.retry(lane, due, parked, now);
         let Some(parcel) = self.lanes.first(lane).filter(|_| parked) else { return };
         let telemetry = parcel.account.telemetry();
-        telemetry.parked().failed(lane, failures, &failure.why, SystemTime::now());
+        let event = parcel.id();
+        telemetry.parked().failed(lane, &event, failures, &failure.why, SystemTime::now());
         if is_news {
             telemetry.metrics().parked.inc();
-            events::ItemParked { lane, why: &failure.why, failures }.emit(telemetry);
+            events::ItemParked { lane, event: &event, why: &failure.why, failures }.emit(telemetry);
         }
     }
 

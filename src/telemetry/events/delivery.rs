@@ -12,6 +12,8 @@ use crate::telemetry::parked::item_hash;
 pub struct ItemParked<'a> {
     /// The item's lane: a hash of its key.
     pub lane: u64,
+    /// The event's id.
+    pub event: &'a str,
     /// What the sink said last.
     pub why: &'a str,
     /// How often it failed.
@@ -21,12 +23,14 @@ pub struct ItemParked<'a> {
 impl ItemParked<'_> {
     /// Says so; parked items are counted by their gauge.
     pub fn emit(&self, telemetry: &TableTelemetry) {
-        let (item, failures) = (item_hash(self.lane), self.failures);
-        telemetry.recent().add("DSA-ITEM-PARKED", &format!("item {item} waits, others go on: {}", self.why));
+        let (item, event, failures) = (item_hash(self.lane), self.event, self.failures);
+        let text = format!("item {item} waits behind event {event}, others go on: {}", self.why);
+        telemetry.recent().add("DSA-ITEM-PARKED", &text);
         warn!(
             code = "DSA-ITEM-PARKED",
             table = telemetry.table(),
             item,
+            event,
             failures,
             "an event keeps failing: its item waits, others go on: {}",
             self.why
@@ -38,6 +42,8 @@ impl ItemParked<'_> {
 pub struct EventDropped<'a> {
     /// The item's lane: a hash of its key.
     pub lane: u64,
+    /// The event's id.
+    pub event: &'a str,
     /// What the sink said last.
     pub why: &'a str,
     /// How often it was tried.
@@ -50,8 +56,11 @@ impl EventDropped<'_> {
         let code = "DSA-EVENT-DROPPED";
         let Some(times) = telemetry.repeated.is_news(code, Instant::now()) else { return };
         telemetry.recent().add(code, self.why);
-        let (table, item, attempts) = (telemetry.table(), item_hash(self.lane), self.attempts);
-        error!(code, table, item, attempts, times, "an event is dropped, as ON_UNDELIVERABLE says: {}", self.why);
+        let (table, item, event, attempts) = (telemetry.table(), item_hash(self.lane), self.event, self.attempts);
+        error!(
+            code,
+            table, item, event, attempts, times, "an event is dropped, as ON_UNDELIVERABLE says: {}", self.why
+        );
     }
 }
 
@@ -59,6 +68,8 @@ impl EventDropped<'_> {
 pub struct EventDeadLettered<'a> {
     /// The item's lane: a hash of its key.
     pub lane: u64,
+    /// The event's id.
+    pub event: &'a str,
     /// What the sink said last.
     pub why: &'a str,
     /// How often it was tried.
@@ -71,8 +82,8 @@ impl EventDeadLettered<'_> {
         let code = "DSA-EVENT-DEAD-LETTERED";
         let Some(times) = telemetry.repeated.is_news(code, Instant::now()) else { return };
         telemetry.recent().add(code, self.why);
-        let (table, item, attempts) = (telemetry.table(), item_hash(self.lane), self.attempts);
-        warn!(code, table, item, attempts, times, "an event goes to the dead-letter sink: {}", self.why);
+        let (table, item, event, attempts) = (telemetry.table(), item_hash(self.lane), self.event, self.attempts);
+        warn!(code, table, item, event, attempts, times, "an event goes to the dead-letter sink: {}", self.why);
     }
 }
 

@@ -144,8 +144,9 @@ empty with `EVENT_PROFILE=aws`, which has several.
 /// The page `docs/metrics.md`.
 pub fn markdown() -> String {
     let mut page = String::from(
-        "# Metrics\n\nServed at `/metrics` in Prometheus's text format. Every name begins with \
-         `dynamodb_streams_adapter_`; `table` is the\ntable's name. The usual `process_*` metrics come with them.\n\n\
+        "# Metrics\n\nServed at `/metrics` in Prometheus's text format, on `HTTP_ADDRESS` and, where it is set, on \
+         `METRICS_ADDRESS`. Every name begins\nwith `dynamodb_streams_adapter_`; `table` is the table's name. The usual \
+         `process_*` metrics come with them.\n\n\
          | name | type | labels | meaning |\n|---|---|---|---|\n",
     );
     for definition in ALL {
