@@ -70,7 +70,7 @@ metrics! {
     RETENTION_HEADROOM = "retention_headroom_seconds", Kind::Gauge, ["table"],
         "Time left until the oldest unsettled record is trimmed and lost.";
     IN_FLIGHT = "in_flight_events", Kind::Gauge, ["table"], "Events sent and not yet answered.";
-    BUFFERED = "buffered_bytes", Kind::Gauge, ["table"], "Memory taken by records read and not settled.";
+    BUFFERED = "buffered_bytes", Kind::Gauge, ["table"], "Memory taken by records read and not settled, and set aside for pages asked for.";
     PARKED = "parked_items", Kind::Gauge, ["table"],
         "Items whose oldest event keeps failing; it is tried again at the slowest pace.";
     SHARDS = "shards", Kind::Gauge, ["table", "state"],
