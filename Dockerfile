@@ -22,7 +22,7 @@ RUN touch src/main.rs src/lib.rs \
     && VCS_REF="${VCS_REF}" cargo build --release --locked --bin dynamodb-streams-adapter
 # The whole image: the program, the libraries that it is linked with, root certificates, a name for its user, where names of
 # hosts are looked up, and places for what the container runtime mounts. No shell, no package manager.
-RUN mkdir -p /image/dev /image/etc /image/proc /image/sys \
+RUN mkdir -p /image/dev /image/etc /image/proc /image/sys && mkdir -m 1777 /image/tmp \
     && install -D -t /image/usr/local/bin target/release/dynamodb-streams-adapter \
     && ldd target/release/dynamodb-streams-adapter | grep -o '/[^ ]*' | xargs cp --parents --dereference -t /image \
     && cp --parents --dereference -t /image /etc/ssl/certs/ca-certificates.crt \
