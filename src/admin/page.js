@@ -130,7 +130,7 @@ function showTable(place, table) {
     { text: shard.settled_to ?? 'not before its parent is settled', kind: 'id' }, moment(shard.newest_record),
   ]));
   listed(find('.parked'), `Parked items of ${table.title}`, table.parked.map(item => [
-    item.item, { text: count(item.failures), kind: 'n' }, { text: item.last_error, kind: 'text' },
+    item.item, { text: item.event ?? '–', kind: 'id' }, { text: count(item.failures), kind: 'n' }, { text: item.last_error, kind: 'text' },
     moment(item.since), moment(item.last_failure),
   ]));
   listed(find('.errors'), `Last warnings and errors of ${table.title}`, table.recent_errors.map(error => [

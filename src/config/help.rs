@@ -15,7 +15,7 @@ pub fn help() -> String {
         "dynamodb-streams-adapter {}\n\
          Reads the change streams of DynamoDB tables and posts every change as a\n\
          CloudEvent: nothing lost, each item's changes in order.\n\n\
-         Usage: TABLE=<table> K_SINK=<url> dynamodb-streams-adapter [--help]\n\n\
+         Usage: TABLE=<table> K_SINK=<url> dynamodb-streams-adapter [check | --help]\n\n\
          Everything is set by environment variables. A blank value counts as not set.\n\
          A duration has a unit, 500ms, 30s or 1m30s, and lies between 1ms and 24h.\n\
          A size has one too, 2048KiB, 64MiB or 1GiB; KB, MB and GB are powers of 1000.\n",

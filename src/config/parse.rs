@@ -35,6 +35,9 @@ pub(super) fn text(text: &str) -> Result<String, Refusal> {
 ///
 /// The upper end keeps sums of times far from overflow; a stream holds nothing older than that anyway.
 pub(super) fn duration(text: &str) -> Result<Duration, Refusal> {
+    if text.bytes().all(|byte| byte == b'0') {
+        return Err("too small".into());
+    }
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(format!("a number without a unit, did you mean {}s?", clipped(text)).into());
     }

@@ -9,8 +9,8 @@ mod reading;
 mod sink;
 
 pub use delivery::{
-    CheckpointFailed, CheckpointRecovered, DeadLetterSinkFailing, EventDeadLettered, EventDropped, ItemParked,
-    SinkFailing, SinkRecovered,
+    AttemptEnded, CheckpointFailed, CheckpointRecovered, DeadLetterSinkFailing, DeliveryFailed, EventDeadLettered,
+    EventDropped, ItemParked, SinkFailing, SinkRecovered,
 };
 pub use process::{AdminFailed, ConfigWarning, Listening, ShutdownBegun, ShutdownFinished, Starting};
 pub use reading::{
@@ -29,6 +29,7 @@ pub const CODES: &[&str] = &[
     "DSA-CONFIG",
     "DSA-DATA-LOSS",
     "DSA-DEAD-LETTER-SINK-FAILING",
+    "DSA-DELIVERY-FAILED",
     "DSA-EVENT-DEAD-LETTERED",
     "DSA-EVENT-DROPPED",
     "DSA-FAULT",

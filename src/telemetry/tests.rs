@@ -167,6 +167,7 @@ fn every_event(telemetry: &TableTelemetry) {
     EventDropped { lane: 1 << 60, event: "e1", why: "400", attempts: 1 }.emit(telemetry);
     EventDeadLettered { lane: 1 << 60, event: "e1", why: "400", attempts: 1 }.emit(telemetry);
     DeadLetterSinkFailing { why: "503" }.emit(telemetry);
+    DeliveryFailed { why: "503" }.emit(telemetry);
     SinkFailing { why: "503" }.emit();
     SinkFileUnusable { text: "/token is not there", stops_delivery: true }.emit();
     SinkFileUnusable { text: "/ca/one.pem cannot be used", stops_delivery: false }.emit();

@@ -143,3 +143,20 @@ async fn many_events_are_under_way_at_once_and_never_more_than_configured() {
     assert_eq!(sink.most_under_way(), 8);
     assert_complete_and_in_order(&aws.script().writes, &sink.received(), &[]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_can_be_followed_in_the_log_at_debug_level() {
+    let (aws, sink) = (FakeAws::with_table("orders", 1).await, TestSink::start().await);
+    sink.react(|event| Reaction::Status(if event.earlier == 0 { 503 } else { 202 }));
+    let debug = "info,dynamodb_streams_adapter=debug";
+    let adapter = Plan::new(&aws, &sink, "orders").env("RUST_LOG", debug).start_ready().await;
+    aws.write("orders", 1, 1);
+    wait_for("the event", || sink.distinct() == 1).await;
+    let id = aws.script().writes[0].event_id.clone();
+    let codes = || -> Vec<String> {
+        let attempts = adapter.logged("attempt ended").into_iter().filter(|line| line["event"] == id.as_str());
+        attempts.map(|line| line["code"].as_str().unwrap().to_owned()).collect()
+    };
+    wait_for("both attempts in the log", || codes().len() == 2).await;
+    assert_eq!(codes(), ["503", "202"]);
+}

@@ -59,6 +59,7 @@ async fn a_sink_that_is_down_for_long_makes_the_pod_unready_and_nothing_is_lost(
     let why = wait_unready(&adapter).await;
     assert!(why.contains("orders") && why.contains("503"), "{why}");
     assert_eq!(adapter.logged_code("DSA-SINK-FAILING").len(), 1);
+    assert!(!adapter.logged_code("DSA-DELIVERY-FAILED").is_empty(), "the first failure is not said");
     wait_metric(&adapter, "delivery_attempts_total", &[("code", "503")], 3.0).await;
     wait_metric(&adapter, "lag_seconds", &[], 30.0).await;
     sink.behave();

@@ -75,6 +75,10 @@ impl Dispatcher {
         }
         let Some(first) = self.lanes.first(done.departure.first.lane) else { return };
         let telemetry = first.account.telemetry();
+        if events::AttemptEnded::is_wanted() {
+            let (event, events, took) = (&first.id(), done.departure.events(), done.took);
+            events::AttemptEnded { event, events, code, took }.emit(telemetry);
+        }
         if is_letter {
             telemetry.dead_letter_attempt(code);
         } else {
@@ -179,8 +183,12 @@ impl Dispatcher {
         let pause = if parked { backoff.max() } else { backoff.pause(failures, fastrand::f64()) };
         let due = now + pause.max(failure.asked.unwrap_or_default());
         let is_news = self.lanes.retry(lane, due, parked, now);
-        let Some(parcel) = self.lanes.first(lane).filter(|_| parked) else { return };
+        let Some(parcel) = self.lanes.first(lane) else { return };
         let telemetry = parcel.account.telemetry();
+        if !parked {
+            events::DeliveryFailed { why: &failure.why }.emit(telemetry);
+            return;
+        }
         let event = parcel.id();
         telemetry.parked().failed(lane, &event, failures, &failure.why, SystemTime::now());
         if is_news {

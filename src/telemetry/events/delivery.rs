@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::telemetry::TableTelemetry;
 use crate::telemetry::parked::item_hash;
@@ -35,6 +35,47 @@ impl ItemParked<'_> {
             "an event keeps failing: its item waits, others go on: {}",
             self.why
         );
+    }
+}
+
+/// A request to a sink has ended.
+pub struct AttemptEnded<'a> {
+    /// The `id` of the first event in it.
+    pub event: &'a str,
+    /// Events in it.
+    pub events: usize,
+    /// A status, or a fault in one word.
+    pub code: &'a str,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl AttemptEnded<'_> {
+    /// Whether anybody wants to hear of single attempts.
+    pub fn is_wanted() -> bool {
+        tracing::enabled!(tracing::Level::DEBUG)
+    }
+
+    /// Says so to those who follow single events.
+    pub fn emit(&self, telemetry: &TableTelemetry) {
+        let (table, event, events, code) = (telemetry.table(), self.event, self.events, self.code);
+        debug!(table, event, events, code, took_seconds = self.took.as_secs_f64(), "attempt ended");
+    }
+}
+
+/// An event was not taken and is tried again.
+pub struct DeliveryFailed<'a> {
+    /// Why.
+    pub why: &'a str,
+}
+
+impl DeliveryFailed<'_> {
+    /// Says so, the first time and then once a minute; attempts are counted where they end.
+    pub fn emit(&self, telemetry: &TableTelemetry) {
+        let code = "DSA-DELIVERY-FAILED";
+        let Some(times) = telemetry.repeated.is_news(code, Instant::now()) else { return };
+        telemetry.recent().add(code, self.why);
+        warn!(code, table = telemetry.table(), times, "an event was not taken, it is tried again: {}", self.why);
     }
 }
 
