@@ -522,6 +522,28 @@ fn what_was_behind_a_dropped_event_in_its_request_goes_alone_and_at_once() {
     assert!(requests.lanes.is_empty());
 }
 
+#[test]
+fn a_barrier_that_becomes_a_dead_letter_holds_nobody() {
+    let mut requests = Requests::singly(8);
+    requests.push(100, barrier(1, 5));
+    requests.push(1, behind(2, 5));
+    requests.start();
+    requests.divert(100);
+    assert_eq!(requests.depart(FRESH).map(|(_, numbers)| numbers), Some(vec![2]), "it waits for the dead-letter sink");
+}
+
+#[test]
+fn who_did_not_fit_into_a_request_goes_first_into_the_next() {
+    let mut requests = Requests::new(Limits { events: 3, ..batches() });
+    for key in 0..6 {
+        requests.push(key, event(key as u32));
+    }
+    let mut room = 1;
+    let small = requests.lanes.start(Classes::ALL, requests.now, |_| std::mem::take(&mut room) > 0);
+    assert_eq!(small.map(|departure| departure.first.lane), Some(0));
+    assert_eq!(requests.numbers(), [1, 2, 3], "it lost its turn");
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Push(LaneKey),
