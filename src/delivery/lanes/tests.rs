@@ -544,6 +544,27 @@ fn who_did_not_fit_into_a_request_goes_first_into_the_next() {
     assert_eq!(requests.numbers(), [1, 2, 3], "it lost its turn");
 }
 
+#[test]
+fn an_events_age_counts_from_its_own_first_attempt() {
+    let mut requests = Requests::new(batches());
+    let begun = requests.now;
+    let first_try = |requests: &mut Requests| {
+        requests.now += SECOND;
+        let (departure, _) = requests.depart(Classes::ALL).expect("it has waited long enough");
+        departure.first.first_try - begun
+    };
+    requests.push(7, event(0));
+    requests.push(7, event(1));
+    assert_eq!(first_try(&mut requests), SECOND);
+    requests.push(7, event(2));
+    requests.retry(7, Duration::ZERO, false);
+    assert_eq!(first_try(&mut requests), SECOND, "another attempt makes it no younger");
+    requests.settle(7);
+    assert_eq!(first_try(&mut requests), SECOND, "it was on board of the first request too");
+    requests.settle(7);
+    assert_eq!(first_try(&mut requests), 4 * SECOND, "it was never tried before");
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Push(LaneKey),
