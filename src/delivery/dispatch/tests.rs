@@ -7,7 +7,8 @@ use std::num::NonZeroU32;
 
 use self::stage::{Reaction, Stage, settings};
 use super::*;
-use crate::delivery::retry::OnUndeliverable;
+use crate::delivery::retry::{Backoff, OnUndeliverable};
+use crate::delivery::sink::Fault;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -56,6 +57,21 @@ async fn letters_and_probes_go_side_by_side_until_everything_is_a_letter() {
     stage.settle_down(2 * 60 * MINUTE).await;
     assert_eq!(stage.settled().len(), 30, "a probe was never released");
     assert_eq!(stage.letters.requests().len(), 30);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_sink_is_probed_with_an_event_that_was_never_tried_where_there_is_one() {
+    let mut settings = settings(Mode::Binary);
+    settings.limits.concurrency = 3;
+    settings.policy.backoff = Backoff::new(SECOND, SECOND).unwrap();
+    let stage = Stage::new(settings);
+    stage.sink.script(|ids| match ids[0].as_str() {
+        "0-0" | "1-0" | "2-0" => Reaction::fault(Fault::Timeout, 30 * SECOND),
+        _ => Reaction::status(200),
+    });
+    stage.push((0..100).map(|item| (item, 0)));
+    stage.settle_down(35 * SECOND).await;
+    assert_eq!(stage.settled().len(), 97, "three events that hang pass for a sink that is down");
 }
 
 #[tokio::test(start_paused = true)]

@@ -390,8 +390,13 @@ fn an_items_events_stay_in_order_when_only_some_of_them_are_behind_a_barrier() {
     requests.settle(1);
     assert_eq!(requests.start(), Some((1, 3)));
     requests.settle(1);
-    requests.push(1, event(5));
-    assert_eq!(requests.start(), Some((1, 5)), "nothing holds the item any more");
+    requests.push(100, barrier(5, 5));
+    requests.push(1, event(6));
+    assert_eq!(
+        (requests.start(), requests.start()),
+        (Some((100, 5)), Some((1, 6))),
+        "a barrier holds it that it is not behind"
+    );
 }
 
 #[test]
