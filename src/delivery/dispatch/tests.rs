@@ -69,9 +69,46 @@ async fn a_failing_sink_is_probed_with_an_event_that_was_never_tried_where_there
         "0-0" | "1-0" | "2-0" => Reaction::fault(Fault::Timeout, 30 * SECOND),
         _ => Reaction::status(200),
     });
-    stage.push((0..100).map(|item| (item, 0)));
-    stage.settle_down(35 * SECOND).await;
+    stage.push((0..3).map(|item| (item, 0)));
+    stage.settle_down(30 * SECOND + SECOND / 2).await;
+    stage.push((3..100).map(|item| (item, 0)));
+    stage.settle_down(5 * SECOND).await;
     assert_eq!(stage.settled().len(), 97, "three events that hang pass for a sink that is down");
+}
+
+#[tokio::test(start_paused = true)]
+async fn retries_that_fail_in_a_row_are_no_outage() {
+    let stage = Stage::new(settings(Mode::Binary));
+    stage.sink.script(|ids| Reaction::status(if ids[0].ends_with("-1") { 503 } else { 200 }));
+    for item in 0..5 {
+        stage.push([(item, 1)]);
+        stage.settle_down(SECOND).await;
+        stage.push([(100 + item, 0)]);
+    }
+    stage.settle_down(10 * MINUTE).await;
+    assert!(stage.sink.requests().len() > 50, "nobody retries");
+    assert_eq!(*stage.outage.borrow(), None, "five broken events stop everybody else");
+}
+
+/// The sizes, in events and bytes, of the batches in which forty events of one length leave.
+async fn batches_of(bytes: usize) -> Vec<(usize, usize)> {
+    let mut settings = settings(Mode::Batch);
+    settings.limits.bytes = bytes;
+    let stage = Stage::new(settings);
+    stage.push((10..50).map(|item| (item, 0)));
+    stage.settle_down(SECOND).await;
+    assert_eq!(stage.settled().len(), 40, "{bytes} bytes");
+    stage.sink.requests().iter().map(|request| (request.ids.len(), request.bytes)).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_takes_what_fits_to_the_byte_and_one_longer_event_by_itself() {
+    let alone = batches_of(1).await;
+    assert!(alone.iter().all(|(events, _)| *events == 1), "{alone:?}");
+    let event = alone[0].1 - "[]".len();
+    let four = "[,,,]".len() + 4 * event;
+    assert_eq!(batches_of(four).await, [(4, four); 10]);
+    assert!(batches_of(four - 1).await.iter().all(|(events, bytes)| *events <= 3 && *bytes < four));
 }
 
 #[tokio::test(start_paused = true)]

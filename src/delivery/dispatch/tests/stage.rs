@@ -61,6 +61,8 @@ impl Reaction {
 pub(super) struct Request {
     pub(super) at: Instant,
     pub(super) ids: Vec<String>,
+    /// Of its body.
+    pub(super) bytes: usize,
 }
 
 type Script = Box<dyn FnMut(&[String]) -> Reaction + Send>;
@@ -102,7 +104,8 @@ impl Sink for Scripted {
     fn post(&self, message: Message, _timeout: Duration) -> BoxFuture<'_, Answer> {
         Box::pin(async move {
             let ids = ids(&message);
-            lock(&self.requests).push(Request { at: Instant::now(), ids: ids.clone() });
+            let bytes = message.body.len();
+            lock(&self.requests).push(Request { at: Instant::now(), ids: ids.clone(), bytes });
             {
                 let mut under_way = lock(&self.under_way);
                 assert!(!under_way.iter().flatten().any(|id| ids.contains(id)), "one of {ids:?} is under way twice");
