@@ -90,6 +90,17 @@ async fn retries_that_fail_in_a_row_are_no_outage() {
     assert_eq!(*stage.outage.borrow(), None, "five broken events stop everybody else");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_refuses_events_for_their_own_sake_works() {
+    let mut settings = settings(Mode::Binary);
+    settings.policy.on_undeliverable = OnUndeliverable::Drop;
+    let stage = Stage::new(settings);
+    stage.sink.script(|_| Reaction::status(400));
+    stage.push((0..100).map(|item| (item, 0)));
+    stage.settle_down(SECOND / 2).await;
+    assert_eq!((stage.settled().len(), stage.sink.requests().len()), (100, 100), "it was taken for one that fails");
+}
+
 /// The sizes, in events and bytes, of the batches in which forty events of one length leave.
 async fn batches_of(bytes: usize) -> Vec<(usize, usize)> {
     let mut settings = settings(Mode::Batch);
