@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 use self::stage::{Reaction, Stage, settings};
 use super::*;
 use crate::delivery::retry::{Backoff, OnUndeliverable};
-use crate::delivery::sink::Fault;
+use crate::delivery::sink::{Fault, RetryAfter};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -99,6 +99,81 @@ async fn a_sink_that_refuses_events_for_their_own_sake_works() {
     stage.push((0..100).map(|item| (item, 0)));
     stage.settle_down(SECOND / 2).await;
     assert_eq!((stage.settled().len(), stage.sink.requests().len()), (100, 100), "it was taken for one that fails");
+}
+
+/// After how long an event is tried again that is refused in this way.
+async fn pause_after(status: u16, asked: RetryAfter) -> Duration {
+    let stage = Stage::new(settings(Mode::Binary));
+    stage.sink.script(move |_| Reaction::pause(status, asked));
+    stage.push([(1, 0)]);
+    stage.settle_down(5 * MINUTE).await;
+    let requests = stage.sink.requests();
+    requests[1].at - requests[0].at
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_that_the_sink_asks_for_is_kept_up_to_the_longest_backoff() {
+    let delay = |seconds| RetryAfter::Delay(Duration::from_secs(seconds));
+    assert_eq!(pause_after(429, delay(20)).await, 20 * SECOND);
+    assert_eq!(pause_after(503, delay(u64::MAX)).await, 30 * SECOND);
+    assert_eq!(pause_after(429, RetryAfter::At(SystemTime::now() + 60 * MINUTE)).await, 30 * SECOND);
+    for nothing in [delay(0), RetryAfter::At(SystemTime::now() - MINUTE)] {
+        assert!(pause_after(503, nothing).await < SECOND);
+    }
+    assert!(pause_after(500, delay(20)).await < SECOND, "only 429 and 503 may ask");
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_a_sink_works_again_nobody_waits_for_the_end_of_a_pause() {
+    let stage = Stage::new(settings(Mode::Binary));
+    let begun = stage.begun;
+    stage.sink.script(move |ids| match ids[0].as_str() {
+        "9-0" => Reaction { after: 2 * SECOND, ..Reaction::status(200) },
+        _ if begun.elapsed() < SECOND => Reaction::pause(503, RetryAfter::Delay(30 * SECOND)),
+        _ => Reaction::status(200),
+    });
+    stage.push((0..10).map(|item| (item, 0)));
+    stage.settle_down(SECOND).await;
+    assert!(stage.outage.borrow().is_some());
+    stage.settle_down(2 * SECOND).await;
+    assert_eq!(stage.settled().len(), 10, "they wait although the sink answers");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_letter_that_is_refused_for_its_own_sake_is_parked_at_once() {
+    let mut settings = settings(Mode::Binary);
+    settings.policy.on_undeliverable = OnUndeliverable::DeadLetter;
+    let stage = Stage::new(settings);
+    stage.sink.script(|_| Reaction::status(400));
+    stage.letters.script(|_| Reaction::status(400));
+    stage.push([(1, 0), (2, 0)]);
+    stage.settle_down(10 * SECOND).await;
+    assert_eq!(
+        (stage.parked(), stage.letters.requests().len()),
+        (2, 2),
+        "the slowest pace is enough for what will fail"
+    );
+    stage.letters.script(|_| Reaction::status(200));
+    stage.settle_down(MINUTE).await;
+    assert_eq!((stage.parked(), stage.settled().len()), (0, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_batch_costs_one_event_where_events_are_dropped() {
+    let mut settings = settings(Mode::Batch);
+    settings.policy.on_undeliverable = OnUndeliverable::Drop;
+    let stage = Stage::new(settings);
+    stage.sink.script(|ids| Reaction::status(if ids.iter().any(|id| id == "3-1") { 413 } else { 200 }));
+    stage.push((0..10).flat_map(|item| (0..3).map(move |version| (item, version))));
+    stage.settle_down(MINUTE).await;
+    assert_eq!(stage.settled().len(), 30);
+    let delivered = |id: &str| {
+        let requests = stage.sink.requests();
+        requests.iter().any(|request| request.ids.iter().all(|id| id != "3-1") && request.ids.iter().any(|it| it == id))
+    };
+    let given_up: Vec<String> =
+        stage.settled().iter().map(|(item, version)| format!("{item}-{version}")).filter(|id| !delivered(id)).collect();
+    assert_eq!(given_up, ["3-1"]);
 }
 
 /// The sizes, in events and bytes, of the batches in which forty events of one length leave.

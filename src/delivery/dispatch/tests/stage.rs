@@ -12,7 +12,7 @@ use super::*;
 use crate::delivery::lanes::Gate;
 use crate::delivery::parcel::{Account, Content};
 use crate::delivery::retry::{Backoff, OnUndeliverable, RetryLimits};
-use crate::delivery::sink::Fault;
+use crate::delivery::sink::{Fault, RetryAfter};
 use crate::event::{DataForm, Encoder, EncoderSettings, Packaging, Profile};
 use crate::progress::Ticket;
 use crate::streams::wire::Page;
@@ -42,6 +42,12 @@ impl Reaction {
             false => Answer::Refused { status, retry_after: None, body_start: body },
         };
         Self { after: Duration::from_millis(1), answer }
+    }
+
+    /// A refusal that asks for a pause.
+    pub(super) fn pause(status: u16, pause: RetryAfter) -> Self {
+        let (status, body_start) = (StatusCode::from_u16(status).unwrap(), Bytes::new());
+        Self { after: Duration::ZERO, answer: Answer::Refused { status, retry_after: Some(pause), body_start } }
     }
 
     /// A success that names these events as failed.
