@@ -256,3 +256,6 @@ fn enter_gap(ledger: &mut Ledger, shard: ShardNumber, gap: &Gap) -> Option<Ticke
     let ticket = ledger.read(shard, behind, None::<SystemTime>);
     gap.resume.map(|_| ticket)
 }
+
+#[cfg(test)]
+mod tests;

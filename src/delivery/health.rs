@@ -257,4 +257,31 @@ mod tests {
         }
         assert_eq!(health.may_start(true, now), Some(now + Duration::from_secs(7)));
     }
+
+    #[test]
+    fn a_probe_that_fails_with_a_request_to_wait_is_followed_by_that_pause() {
+        let (mut health, now) = (health(), Instant::now());
+        take_down(&mut health, now);
+        for first in [true, false] {
+            let probe = health.started();
+            health.failed(Attempt { lane: 1, first, probe }, Some(Duration::from_secs(20)), now, 0.0);
+            for next in [true, false] {
+                assert_eq!(health.may_start(next, now), Some(now + Duration::from_secs(20)));
+            }
+        }
+    }
+
+    #[test]
+    fn an_earlier_outages_probe_does_not_release_the_next_ones() {
+        let (mut health, now) = (health(), Instant::now());
+        take_down(&mut health, now);
+        let earlier = health.started();
+        health.answered(now);
+        take_down(&mut health, now);
+        let probe = health.started();
+        health.failed(Attempt { lane: 1, first: true, probe: earlier }, None, now, 0.0);
+        assert_eq!(health.may_start(true, now), None, "a second probe beside the first");
+        health.failed(Attempt { lane: 2, first: true, probe }, None, now, 0.0);
+        assert!(health.may_start(true, now).is_some());
+    }
 }

@@ -182,6 +182,8 @@ mod tests {
         assert_eq!(strict.fate(together(Verdict::EventFault)), Fate::Again);
         assert_eq!(strict.fate(together(Verdict::SinkFault)), Fate::Dropped);
         assert_eq!(strict.fate(together(Verdict::NotTaken)), Fate::Dropped, "it was named");
+        let often = FailedAttempt { attempts: 1_000_000, ..together(Verdict::SinkFault) };
+        assert_eq!(policy(None, None, OnUndeliverable::Block).fate(often), Fate::Again, "it goes alone first");
     }
 
     proptest! {

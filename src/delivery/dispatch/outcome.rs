@@ -124,8 +124,7 @@ impl Dispatcher {
             let taken = names.iter().take_while(|names| reply.took(texts(names))).count();
             (0..taken).for_each(|_| self.settle(passengers.lane, End::Delivered, now));
             if taken < passengers.events {
-                let failures = if taken == 0 { passengers.failures } else { 0 };
-                self.failed(&Passengers { failures, ..*passengers }, &failure, &done.answer, true, now);
+                self.failed(passengers, &failure, &done.answer, true, now);
             }
         }
     }

@@ -12,7 +12,7 @@ use super::*;
 use crate::delivery::lanes::Gate;
 use crate::delivery::parcel::{Account, Content};
 use crate::delivery::retry::{Backoff, OnUndeliverable, RetryLimits};
-use crate::delivery::sink::Fault;
+use crate::delivery::sink::{Fault, RetryAfter};
 use crate::event::{DataForm, Encoder, EncoderSettings, Packaging, Profile};
 use crate::progress::Ticket;
 use crate::streams::wire::Page;
@@ -44,6 +44,12 @@ impl Reaction {
         Self { after: Duration::from_millis(1), answer }
     }
 
+    /// A refusal that asks for a pause.
+    pub(super) fn pause(status: u16, pause: RetryAfter) -> Self {
+        let (status, body_start) = (StatusCode::from_u16(status).unwrap(), Bytes::new());
+        Self { after: Duration::ZERO, answer: Answer::Refused { status, retry_after: Some(pause), body_start } }
+    }
+
     /// A success that names these events as failed.
     pub(super) fn naming(ids: &[String]) -> Self {
         let named: Vec<String> = ids.iter().map(|id| format!(r#"{{"itemIdentifier":"{id}"}}"#)).collect();
@@ -61,6 +67,8 @@ impl Reaction {
 pub(super) struct Request {
     pub(super) at: Instant,
     pub(super) ids: Vec<String>,
+    /// Of its body.
+    pub(super) bytes: usize,
 }
 
 type Script = Box<dyn FnMut(&[String]) -> Reaction + Send>;
@@ -102,7 +110,8 @@ impl Sink for Scripted {
     fn post(&self, message: Message, _timeout: Duration) -> BoxFuture<'_, Answer> {
         Box::pin(async move {
             let ids = ids(&message);
-            lock(&self.requests).push(Request { at: Instant::now(), ids: ids.clone() });
+            let bytes = message.body.len();
+            lock(&self.requests).push(Request { at: Instant::now(), ids: ids.clone(), bytes });
             {
                 let mut under_way = lock(&self.under_way);
                 assert!(!under_way.iter().flatten().any(|id| ids.contains(id)), "one of {ids:?} is under way twice");
