@@ -13,130 +13,24 @@
 //! - Lanes take turns; none waits for ever while another one is served twice.
 
 mod barriers;
+mod cargo;
+mod departure;
 mod lane;
+mod queues;
 
 use std::cmp::Reverse;
 use std::collections::hash_map::Entry;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
-use std::time::Duration;
 
 use tokio::time::Instant;
 
 use self::barriers::Barriers;
+pub use self::cargo::{Cargo, Gate};
+pub use self::departure::{Class, Classes, Departure, Limits, Passengers};
 use self::lane::{Lane, Load, State};
 
 /// Identifies a lane. Two items whose keys collide share a lane, which costs some speed and no order.
 pub type LaneKey = u64;
-
-/// What lanes carry.
-pub trait Cargo {
-    /// Called when the event is going to be kept for long: let go of what it shares with others.
-    fn settle_in(&mut self) {}
-
-    /// About how many bytes it adds to a request.
-    fn size(&self) -> usize {
-        0
-    }
-
-    /// What it has to do with barriers.
-    fn gate(&self) -> Gate {
-        Gate::None
-    }
-}
-
-/// What an event has to do with barriers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Gate {
-    /// Nothing.
-    None,
-    /// It waits while a barrier of this number is there that was never tried.
-    Behind(u64),
-    /// It is a barrier, and it waits for an earlier one of the same number.
-    Barrier(u64),
-}
-
-/// How many requests, and what goes into one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Requests under way; at least one is allowed.
-    pub concurrency: usize,
-    /// The most events in one request; 1 where requests carry one.
-    pub events: usize,
-    /// From about so many bytes on, a request is full.
-    pub bytes: usize,
-    /// How long an event waits for others to leave with it.
-    pub wait: Duration,
-}
-
-impl Limits {
-    /// One event a request, and so many requests.
-    pub fn singly(concurrency: usize) -> Self {
-        Self { concurrency, events: 1, bytes: usize::MAX, wait: Duration::ZERO }
-    }
-}
-
-/// The kinds of departures; each has its own queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
-    /// Events that were never tried.
-    Fresh,
-    /// One event that failed before.
-    Repeat,
-    /// One event to the dead-letter sink.
-    Letter,
-}
-
-/// A yes or no for each kind of departure.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Classes {
-    /// For [`Class::Fresh`].
-    pub fresh: bool,
-    /// For [`Class::Repeat`].
-    pub repeats: bool,
-    /// For [`Class::Letter`].
-    pub letters: bool,
-}
-
-impl Classes {
-    /// Yes for each.
-    pub const ALL: Self = Self { fresh: true, repeats: true, letters: true };
-}
-
-/// One request's load.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Departure {
-    /// Its kind.
-    pub class: Class,
-    /// The first lane that takes part: there always is one.
-    pub first: Passengers,
-    /// Further lanes.
-    pub more: Vec<Passengers>,
-}
-
-/// The first events of one lane: they stay in it until they are settled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Passengers {
-    /// Their lane.
-    pub lane: LaneKey,
-    /// How many, at least one.
-    pub events: usize,
-    /// How many attempts of the first one have failed so far.
-    pub failures: u32,
-    /// When the first one was tried for the first time; now, if this is that.
-    pub first_try: Instant,
-}
-
-impl Departure {
-    /// Everybody on board, lane by lane.
-    pub fn passengers(&self) -> impl Iterator<Item = &Passengers> + Clone {
-        std::iter::once(&self.first).chain(&self.more)
-    }
-
-    /// Events on board.
-    pub fn events(&self) -> usize {
-        self.passengers().map(|passengers| passengers.events).sum()
-    }
-}
 
 /// The lanes of all tables.
 #[derive(Debug)]
@@ -369,105 +263,6 @@ impl<T: Cargo> Lanes<T> {
             None => {
                 self.lanes.insert(key, Lane::new(event));
                 self.queue_fresh(key, now);
-            }
-        }
-    }
-
-    fn queue_fresh(&mut self, key: LaneKey, since: Instant) {
-        if let Some(lane) = self.lanes.get(&key) {
-            self.fresh_load += lane.load;
-            self.fresh.push_back((key, since));
-        }
-    }
-
-    fn pop_fresh(&mut self) -> Option<(LaneKey, Instant)> {
-        let (key, since) = self.fresh.pop_front()?;
-        if let Some(lane) = self.lanes.get(&key) {
-            self.fresh_load -= lane.load;
-        }
-        Some((key, since))
-    }
-
-    /// Takes on board what may leave together: the first lane's event, and of fresh lanes as much as there is room for.
-    fn load(
-        &mut self,
-        class: Class,
-        first: (LaneKey, Instant),
-        now: Instant,
-        take: &mut impl FnMut(&T) -> bool,
-    ) -> Option<Departure> {
-        let mut room = if class == Class::Fresh { self.limits.events } else { 1 };
-        let mut departure: Option<Departure> = None;
-        let mut next = Some(first);
-        while let Some((key, since)) = next {
-            let lane = self.lanes.get_mut(&key)?;
-            let Some(passengers) = lane.board(key, room, now, take) else {
-                self.fresh_load += lane.load;
-                self.fresh.push_front((key, since));
-                break;
-            };
-            room -= passengers.events;
-            let goes_on = class == Class::Fresh && room > 0 && passengers.events == lane.load.events;
-            match &mut departure {
-                None => departure = Some(Departure { class, first: passengers, more: Vec::new() }),
-                Some(departure) => departure.more.push(passengers),
-            }
-            next = if goes_on { self.pop_fresh() } else { None };
-        }
-        departure
-    }
-
-    /// What has failed goes first: it has waited longer, and there are never more than half of the places for it. The only
-    /// place cannot be halved: there they take turns.
-    fn next_lane(&mut self, allowed: Classes, now: Instant) -> Option<(Class, LaneKey, Instant)> {
-        let fresh = allowed.fresh && self.fresh_leave_at().is_some_and(|leave| leave <= now);
-        let gives_way = fresh && self.fresh_next && self.limits.concurrency == 1;
-        let class = if gives_way { None } else { self.next_failed(allowed) };
-        let class = class.or(fresh.then_some(Class::Fresh))?;
-        self.fresh_next = class != Class::Fresh;
-        match class {
-            Class::Letter => Some((class, self.letters.pop_front()?, now)),
-            Class::Repeat => Some((class, self.due.pop_front()?, now)),
-            Class::Fresh => self.pop_fresh().map(|(key, since)| (class, key, since)),
-        }
-    }
-
-    fn next_failed(&mut self, allowed: Classes) -> Option<Class> {
-        let letters = allowed.letters && !self.letters.is_empty() && self.has_place_for(Class::Letter);
-        let repeats = allowed.repeats && !self.due.is_empty() && self.has_place_for(Class::Repeat);
-        let class = match (letters, repeats) {
-            (false, false) => return None,
-            (true, false) => Class::Letter,
-            (false, true) => Class::Repeat,
-            (true, true) if self.letter_next => Class::Letter,
-            (true, true) => Class::Repeat,
-        };
-        self.letter_next = class == Class::Repeat;
-        Some(class)
-    }
-
-    fn has_place_for(&self, class: Class) -> bool {
-        let half = (self.limits.concurrency / 2).max(1);
-        let quarter = (self.limits.concurrency / 4).max(1);
-        self.repeats_under_way < half && (class != Class::Letter || self.letters_under_way < quarter)
-    }
-
-    /// When fresh events leave: at once if they fill a request, else when the oldest has waited long enough.
-    fn fresh_leave_at(&self) -> Option<Instant> {
-        let (_, since) = self.fresh.front()?;
-        let full = self.fresh_load.events >= self.limits.events || self.fresh_load.bytes >= self.limits.bytes;
-        Some(if full { *since } else { *since + self.limits.wait })
-    }
-
-    fn end_pauses(&mut self, now: Instant) {
-        while let Some(Reverse((end, key))) = self.pausing.peek().copied() {
-            if end > now {
-                return;
-            }
-            self.pausing.pop();
-            if let Some(lane) = self.lanes.get_mut(&key) {
-                lane.state = State::Queued;
-                if lane.diverted { self.letters.push_back(key) } else { self.due.push_back(key) }
             }
         }
     }
