@@ -47,10 +47,10 @@ impl Finder {
         match self.reading.client.describe_table(table).await {
             Ok(description) => Ok(match description.latest_stream {
                 Some(stream) => Found::Stream(stream),
-                None => Found::Nothing(format!("a stream: table {table} has none; enable DynamoDB Streams on it")),
+                None => Found::Nothing("a stream: the table has none; enable DynamoDB Streams on it".to_owned()),
             }),
             Err(error) if error.kind == ErrorKind::NotFound => {
-                Ok(Found::Nothing(format!("table {table}: it does not exist in this region and account")))
+                Ok(Found::Nothing("the table: it does not exist in this region and account".to_owned()))
             }
             // Whoever replaced an adapter that used ListStreams may not have the other permission.
             Err(error) if error.kind == ErrorKind::Denied => self.find_by_listing(error).await,
@@ -75,7 +75,7 @@ impl Finder {
             }
         }
         Ok(newest.map_or_else(
-            || Found::Nothing(format!("a stream: table {name} has none that can be listed")),
+            || Found::Nothing("a stream: the table has none that can be listed".to_owned()),
             Found::Stream,
         ))
     }
