@@ -13,6 +13,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import socket
 import ssl
@@ -232,7 +233,7 @@ def test_lives_without_aws_and_ends_in_order():
 def test_ends_in_order_as_the_first_process_of_its_container():
     """The kernel keeps signals from such a process for which it has no handler."""
     user, group = CONFIG["User"].split(":")
-    begin = ["unshare", "--pid", "--fork", "--kill-child", "--root", str(INSIDE), "--wd", "/", "--setgid", group, "--setuid", user]
+    begin = [shutil.which("unshare"), "--pid", "--fork", "--kill-child", "--root", str(INSIDE), "--wd", "/", "--setgid", group, "--setuid", user]
     with subprocess.Popen([*begin, *CONFIG["Entrypoint"]], env=environment(AWAY), stdin=subprocess.DEVNULL,
                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as outer:
         children = INSIDE / f"proc/{outer.pid}/task/{outer.pid}/children"  # the proc of this namespace
