@@ -51,6 +51,7 @@ mod tests {
     use http::StatusCode;
 
     use super::*;
+    use crate::delivery::sink::Fault;
 
     #[test]
     fn a_dead_letter_keeps_the_beginning_of_a_long_answer_and_lets_go_of_the_rest() {
@@ -60,5 +61,14 @@ mod tests {
         assert_eq!((letter.code, letter.data.len()), (200, BODY_START));
         let Answer::Accepted { body, .. } = answer else { unreachable!() };
         assert!(body.is_unique(), "the whole answer is kept for as long as the letter");
+    }
+
+    #[test]
+    fn a_failure_without_an_answer_is_code_500_and_has_no_data() {
+        let letter = DeadLetter::after(&Answer::Failed { fault: Fault::Timeout, message: "late".to_owned() });
+        let extensions = letter.extensions(&Uri::from_static("http://sink.example/"));
+        let names: Vec<&str> = extensions.iter().map(|(name, _)| &**name).collect();
+        assert_eq!(names, ["knativeerrordest", "knativeerrorcode"]);
+        assert_eq!(extensions[1].1, MessageAttributeValue::Integer(500));
     }
 }

@@ -244,14 +244,6 @@ impl<T: Cargo> Lanes<T> {
         self.lanes.is_empty()
     }
 
-    /// The events whose last attempt failed, with the number of failures and whether they are parked.
-    pub fn failing(&self) -> impl Iterator<Item = (LaneKey, &T, u32, bool)> {
-        self.lanes
-            .iter()
-            .filter(|(_, lane)| lane.has_failed())
-            .map(|(key, lane)| (*key, &lane.head, lane.failures, lane.parked))
-    }
-
     fn join(&mut self, key: LaneKey, event: T, now: Instant) {
         match self.lanes.get_mut(&key) {
             Some(lane) => {

@@ -220,3 +220,15 @@ async fn answers_that_are_under_way_at_the_end_still_count() {
     assert_eq!(stage.settled(), [(1, 0), (2, 0)]);
     assert_eq!(stage.in_flight(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn when_nobody_hands_anything_in_it_delivers_what_it_has_and_ends() {
+    let stage = Stage::new(settings(Mode::Batch));
+    let mut tries = 0;
+    stage.sink.script(move |_| {
+        tries += 1;
+        Reaction::status(if tries < 5 { 503 } else { 200 })
+    });
+    stage.push((0..20).flat_map(|item| [(item, 0), (item, 1)]));
+    assert_eq!(stage.close().await.settled().len(), 40);
+}

@@ -309,3 +309,17 @@ fn a_sink_that_goes_and_comes_leaves_no_old_pauses_behind() {
     }
     assert_eq!(requests.lanes.next_change(requests.now), Some(requests.now + 500 * SECOND));
 }
+
+#[test]
+fn what_waits_behind_a_dead_letter_lets_go_of_its_page() {
+    let mut requests = Requests::singly(4);
+    requests.push(1, event(10));
+    requests.start();
+    requests.divert(1);
+    requests.push(1, event(11));
+    requests.start();
+    for number in 10..=11 {
+        assert_eq!(requests.settle(1), Some((detached(number), false)));
+        requests.start();
+    }
+}

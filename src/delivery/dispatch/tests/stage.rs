@@ -259,6 +259,13 @@ impl Stage {
         parked
     }
 
+    /// Hands nothing in any more, and waits for its end.
+    pub(super) async fn close(mut self) -> Self {
+        self.parcels = mpsc::channel(1).0;
+        (&mut self.running).await.unwrap();
+        self
+    }
+
     /// Tells it to stop, and waits for its end.
     pub(super) async fn stop(mut self) -> Self {
         self.stop.cancel();
