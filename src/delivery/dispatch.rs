@@ -59,6 +59,8 @@ pub struct Dispatcher {
     settings: Settings,
     attempts: FuturesUnordered<BoxFuture<'static, Done>>,
     outage: watch::Sender<Option<SinkOutage>>,
+    /// The last probe of a failing sink was an event that had never been tried.
+    probed_fresh: bool,
 }
 
 /// The sink fails as a whole, for people to look at.
@@ -88,6 +90,7 @@ impl Dispatcher {
             settings,
             attempts: FuturesUnordered::new(),
             outage: watch::Sender::default(),
+            probed_fresh: false,
         }
     }
 
@@ -133,6 +136,9 @@ impl Dispatcher {
             let Some((departure, message)) = self.depart(allowed, now) else { return };
             let is_letter = departure.class == Class::Letter;
             let probe = if is_letter { None } else { self.health.started() };
+            if probe.is_some() {
+                self.probed_fresh = departure.class == Class::Fresh;
+            }
             let attempt = Attempt { lane: departure.first.lane, first: departure.class == Class::Fresh, probe };
             let letters = self.sinks.dead_letters.as_ref().filter(|_| is_letter);
             let (sink, timeout) = (letters.unwrap_or(&self.sinks.sink).clone(), self.settings.timeout);
@@ -170,14 +176,27 @@ impl Dispatcher {
         Some((departure, message))
     }
 
-    /// Which events may start now. While the sink fails, an event that was never tried makes the better probe: one that
-    /// failed before may be at fault itself.
-    fn allowed(&mut self, now: Instant) -> Classes {
+    /// Which events wait for nothing but permission. A failing sink is probed with an event that was never tried, if there
+    /// is one: one that failed before may be at fault itself. Where retries have an end, the two take turns, or a backlog
+    /// would keep events from coming to theirs for as long as the sink fails.
+    fn candidates(&mut self, now: Instant) -> Classes {
         let waiting = self.lanes.waiting(now);
+        if self.health.down_since().is_none() || !(waiting.fresh && waiting.repeats) {
+            return waiting;
+        }
+        let repeat = self.settings.policy.gives_up() && self.probed_fresh;
+        Classes { fresh: !repeat, repeats: repeat, ..waiting }
+    }
+
+    /// Which events may start now.
+    fn allowed(&mut self, now: Instant) -> Classes {
+        let candidates = self.candidates(now);
         let may = |first| self.health.may_start(first, now).is_some_and(|start| start <= now);
-        let fresh = waiting.fresh && may(true);
-        let better_probe = fresh && self.health.down_since().is_some();
-        Classes { fresh, repeats: waiting.repeats && !better_probe && may(false), letters: waiting.letters }
+        Classes {
+            fresh: candidates.fresh && may(true),
+            repeats: candidates.repeats && may(false),
+            letters: candidates.letters,
+        }
     }
 
     /// When something may start that may not start now; nothing while all places are taken.
@@ -185,9 +204,9 @@ impl Dispatcher {
         if !self.lanes.has_place() {
             return None;
         }
-        let waiting = self.lanes.waiting(now);
-        let fresh = waiting.fresh.then(|| self.health.may_start(true, now)).flatten();
-        let repeat = waiting.repeats.then(|| self.health.may_start(false, now)).flatten();
+        let candidates = self.candidates(now);
+        let fresh = candidates.fresh.then(|| self.health.may_start(true, now)).flatten();
+        let repeat = candidates.repeats.then(|| self.health.may_start(false, now)).flatten();
         fresh.into_iter().chain(repeat).chain(self.lanes.next_change(now)).min()
     }
 }

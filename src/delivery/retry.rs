@@ -68,6 +68,12 @@ impl Policy {
         }
     }
 
+    /// Whether retries have an end.
+    pub fn gives_up(&self) -> bool {
+        let limited = self.limits.attempts.is_some() || self.limits.age.is_some();
+        limited && self.on_undeliverable != OnUndeliverable::Block
+    }
+
     fn is_undeliverable(&self, failed: FailedAttempt) -> bool {
         let refused = failed.verdict == Verdict::EventFault;
         if refused && !failed.alone {

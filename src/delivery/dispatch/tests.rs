@@ -60,6 +60,26 @@ async fn letters_and_probes_go_side_by_side_until_everything_is_a_letter() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_backlog_does_not_keep_retried_events_from_their_end_while_the_sink_fails() {
+    for on_undeliverable in [OnUndeliverable::DeadLetter, OnUndeliverable::Drop] {
+        let mut settings = settings(Mode::Binary);
+        settings.policy.on_undeliverable = on_undeliverable;
+        settings.policy.limits.age = Some(10 * MINUTE);
+        let stage = Stage::new(settings);
+        stage.sink.script(|_| Reaction::status(503));
+        stage.push((0..1000).map(|item| (item, 0)));
+        stage.settle_down(9 * MINUTE).await;
+        assert_eq!(stage.settled().len(), 0, "given up before its time");
+        stage.settle_down(4 * 60 * MINUTE).await;
+        let settled = stage.settled().len();
+        assert!(settled > 100, "{settled} events came to their end in four hours");
+        stage.sink.script(|_| Reaction::status(200));
+        stage.settle_down(MINUTE).await;
+        assert_eq!(stage.settled().len(), 1000);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failing_sink_is_probed_with_an_event_that_was_never_tried_where_there_is_one() {
     let mut settings = settings(Mode::Binary);
     settings.limits.concurrency = 3;
