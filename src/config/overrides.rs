@@ -16,6 +16,9 @@ const UNTOUCHABLE: [&str; 6] = ["id", "source", "type", "specversion", "time", "
 /// What the JSON format of CloudEvents has another use for.
 const RESERVED: [&str; 1] = ["data"];
 
+/// CloudEvents recommends 20; a header takes no name without end.
+const MAX_NAME: usize = 100;
+
 /// Names and values, none twice.
 pub(super) fn parse(text: &str) -> Result<BTreeMap<String, String>, Refusal> {
     let overrides: Map<String, Value> = serde_json::from_str(text).map_err(|_| "not a JSON object")?;
@@ -34,6 +37,9 @@ fn checked_name(name: &str) -> Result<String, Refusal> {
     }
     if RESERVED.contains(&name) {
         return Err(format!("{shown} is reserved by CloudEvents").into());
+    }
+    if name.len() > MAX_NAME {
+        return Err(format!("the name {shown}… is longer than {MAX_NAME} characters").into());
     }
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     match !name.is_empty() && name.bytes().all(allowed) {

@@ -1,3 +1,5 @@
+//! Positions never pass what is not settled, also across a lineage.
+
 use std::collections::HashMap;
 
 use proptest::prelude::*;

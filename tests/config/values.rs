@@ -149,6 +149,9 @@ fn an_override_that_would_break_an_event_is_named() {
         let mistake = refused(&[("K_CE_OVERRIDES", &format!("{{\"extensions\":{extensions}}}"))]);
         assert!(mistake.to_string().contains(why), "{extensions}: {mistake}");
     }
+    let endless = format!(r#"{{"extensions":{{"{}":"x"}}}}"#, "n".repeat(70_000));
+    let mistake = refused(&[("K_CE_OVERRIDES", &endless)]).to_string();
+    assert!(mistake.contains("longer than 100 characters"), "{}", &mistake[..200]);
 }
 
 #[test]

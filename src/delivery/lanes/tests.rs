@@ -1,3 +1,5 @@
+//! What lanes promise, rule by rule; `model` holds them against plain lists.
+
 mod barriers;
 mod batches;
 mod model;

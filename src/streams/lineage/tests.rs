@@ -1,3 +1,5 @@
+//! Parents before children, each shard once, whatever listings show.
+
 use std::collections::{BTreeSet, HashMap};
 
 use proptest::prelude::*;
