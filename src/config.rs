@@ -44,6 +44,7 @@ pub use help::{help, markdown};
 pub use identity::Identity;
 pub use log::{Log, LogFormat};
 pub use mistakes::{Held, Mistake, Mistakes};
+pub(crate) use overrides::is_forbidden_in_attributes;
 pub use process::{LegacyMetrics, Process};
 pub use sink::Sink;
 pub use source::{CheckpointStore, OnDataLoss, Pace, Source, StartPosition};

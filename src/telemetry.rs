@@ -79,6 +79,14 @@ impl TableTelemetry {
         &self.recent
     }
 
+    /// Whether to say a trouble that repeats itself: the first time, and then once a minute with how often it happened
+    /// since. What is said is also among the recent troubles.
+    fn is_news(&self, code: &'static str, why: &str) -> Option<u64> {
+        let times = self.repeated.is_news(code, Instant::now())?;
+        self.recent.add(code, why);
+        Some(times)
+    }
+
     /// So many records were read.
     pub fn records_read(&self, records: usize) {
         self.metrics.records_read.inc_by(records as u64);

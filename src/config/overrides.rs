@@ -52,7 +52,7 @@ fn checked_value(name: &str, value: &Value) -> Result<String, Refusal> {
     let Value::String(value) = value else {
         return Err(format!("the value of {name} is not a string").into());
     };
-    if value.chars().any(|character| character.is_control() || is_noncharacter(character)) {
+    if value.chars().any(is_forbidden_in_attributes) {
         return Err(format!("the value of {name} has control characters, which CloudEvents forbids").into());
     }
     if name == "subject" && value.is_empty() {
@@ -64,7 +64,8 @@ fn checked_value(name: &str, value: &Value) -> Result<String, Refusal> {
     Ok(value.clone())
 }
 
-fn is_noncharacter(character: char) -> bool {
+/// What CloudEvents 1.0.2 keeps out of attributes ("Type system", String): control characters and non-characters.
+pub(crate) fn is_forbidden_in_attributes(character: char) -> bool {
     let code = u32::from(character);
-    (0xFDD0..=0xFDEF).contains(&code) || code & 0xFFFE == 0xFFFE
+    character.is_control() || (0xFDD0..=0xFDEF).contains(&code) || code & 0xFFFE == 0xFFFE
 }

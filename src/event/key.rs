@@ -9,6 +9,7 @@ use std::hash::{Hash, Hasher};
 use sha2::{Digest, Sha256};
 
 use super::http::wire_len;
+use crate::config::is_forbidden_in_attributes;
 use crate::streams::wire::Record;
 use crate::streams::wire::item_key::{ItemKey, KeyType};
 
@@ -109,17 +110,11 @@ fn legal_within(text: &str, room: usize) -> usize {
     for (start, character) in text.char_indices() {
         let encoded = wire_len(&text[start..start + character.len_utf8()]);
         used += encoded;
-        if used > room || is_forbidden(character) {
+        if used > room || is_forbidden_in_attributes(character) {
             return start;
         }
     }
     text.len()
-}
-
-/// What CloudEvents 1.0.2 keeps out of attributes ("Type system", String): control characters and non-characters.
-fn is_forbidden(character: char) -> bool {
-    let code = u32::from(character);
-    character.is_control() || (0xFDD0..=0xFDEF).contains(&code) || code & 0xFFFE == 0xFFFE
 }
 
 /// Values joined by `/`, each behind its prefix; `~` and `/` inside a value are written `~0` and `~1`.

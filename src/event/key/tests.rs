@@ -172,7 +172,7 @@ proptest! {
         for texts in [strings(&[&p]), strings(&[&p, &s])] {
             prop_assert!(wire_len(&texts.subject) <= MAX_SUBJECT);
             prop_assert!(!texts.subject.is_empty());
-            prop_assert!(!texts.subject.chars().any(is_forbidden));
+            prop_assert!(!texts.subject.chars().any(is_forbidden_in_attributes));
             prop_assert!(texts.partition_key.len() <= MAX_PARTITION_KEY);
             prop_assert_eq!(wire_len(&texts.partition_key), texts.partition_key.len());
         }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use crate::telemetry::TableTelemetry;
@@ -73,8 +72,7 @@ impl DeliveryFailed<'_> {
     /// Says so, the first time and then once a minute; attempts are counted where they end.
     pub fn emit(&self, telemetry: &TableTelemetry) {
         let code = "DSA-DELIVERY-FAILED";
-        let Some(times) = telemetry.repeated.is_news(code, Instant::now()) else { return };
-        telemetry.recent().add(code, self.why);
+        let Some(times) = telemetry.is_news(code, self.why) else { return };
         warn!(code, table = telemetry.table(), times, "an event was not taken, it is tried again: {}", self.why);
     }
 }
@@ -95,8 +93,7 @@ impl EventDropped<'_> {
     /// Says so, the first time and then once a minute; dropped events are counted where they are settled.
     pub fn emit(&self, telemetry: &TableTelemetry) {
         let code = "DSA-EVENT-DROPPED";
-        let Some(times) = telemetry.repeated.is_news(code, Instant::now()) else { return };
-        telemetry.recent().add(code, self.why);
+        let Some(times) = telemetry.is_news(code, self.why) else { return };
         let (table, item, event, attempts) = (telemetry.table(), item_hash(self.lane), self.event, self.attempts);
         error!(
             code,
@@ -121,8 +118,7 @@ impl EventDeadLettered<'_> {
     /// Says so, the first time and then once a minute; dead letters are counted where they are settled.
     pub fn emit(&self, telemetry: &TableTelemetry) {
         let code = "DSA-EVENT-DEAD-LETTERED";
-        let Some(times) = telemetry.repeated.is_news(code, Instant::now()) else { return };
-        telemetry.recent().add(code, self.why);
+        let Some(times) = telemetry.is_news(code, self.why) else { return };
         let (table, item, event, attempts) = (telemetry.table(), item_hash(self.lane), self.event, self.attempts);
         warn!(code, table, item, event, attempts, times, "an event goes to the dead-letter sink: {}", self.why);
     }
@@ -138,8 +134,7 @@ impl DeadLetterSinkFailing<'_> {
     /// Says so, the first time and then once a minute.
     pub fn emit(&self, telemetry: &TableTelemetry) {
         let code = "DSA-DEAD-LETTER-SINK-FAILING";
-        let Some(times) = telemetry.repeated.is_news(code, Instant::now()) else { return };
-        telemetry.recent().add(code, self.why);
+        let Some(times) = telemetry.is_news(code, self.why) else { return };
         let table = telemetry.table();
         error!(code, table, times, "the dead-letter sink takes no event, its item waits: {}", self.why);
     }
