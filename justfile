@@ -2,7 +2,7 @@
 
 # The whole thing on one machine, with an embedded DynamoDB.
 demo *arguments:
-    cargo run --release --example demo -- {{arguments}}
+    cargo run -p demo -- {{arguments}}
 
 # All tests that need nothing but Rust and a C compiler.
 test:

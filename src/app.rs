@@ -1,44 +1,51 @@
 //! Puts the parts together, runs them, and takes them down in order.
 //!
-//! Contract: every task is owned here and awaited. The end begins at the top and goes down: reading stops, requests under
-//! way get their answers, positions are stored once more, the port closes. It never takes longer than the configured time.
+//! Contract: every task is owned by [`tasks::Tasks`] and awaited; one that ends unasked ends the process. The orderly end
+//! begins at the top and goes down: reading stops, requests under way get their answers, positions are stored once more, the
+//! port closes. It never takes longer than the configured time.
 
+pub mod process;
+
+mod heartbeat;
 mod legacy;
+mod stalls;
 mod status;
 mod table;
+mod tasks;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures_util::FutureExt;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use self::status::Status;
 use self::table::{PrepareError, Shared, Table};
-use crate::admin::{self, Admin};
+use self::tasks::{Fault, Tasks};
+use crate::admin::Admin;
 use crate::checkpoint::{CheckpointStore, FileStore, MemoryStore, OpenError};
 use crate::config::{self, Config, EventMode, TableRef};
 use crate::delivery::dispatch::{Dispatcher, Settings, Sinks};
 use crate::delivery::lanes::Limits;
 use crate::delivery::retry::Policy;
 use crate::delivery::sink::{HttpSink, HttpSinkSettings, SinkSetupError};
-use crate::pipeline::{Books, Pipeline};
+use crate::pipeline::Books;
 use crate::streams::client::connect::{AwsSettings, Connections};
 use crate::streams::rate::Rate;
 use crate::telemetry::events;
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::{InvalidMetrics, Metrics};
 
-/// Pages that were read and wait to be put into lanes; what they hold is bounded by the buffer.
-const PAGES_WAITING: usize = 64;
-
-/// Kept back from the time to stop, for the last store of positions.
-const TIME_TO_STORE: Duration = Duration::from_secs(2);
+/// Why the process ends although nobody asked it to.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// It cannot run as configured.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// A fault of this program; it is in the log.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
 
 /// Why the process cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -73,100 +80,47 @@ pub enum StartError {
 /// Runs the adapter until `stop` is cancelled.
 ///
 /// # Errors
-/// When it cannot start: see [`StartError`].
-pub async fn run(config: Config, stop: CancellationToken) -> Result<(), StartError> {
+/// When it cannot start, and when one of its tasks ends unasked: see [`RunError`].
+pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError> {
+    let mut tasks = start(&config).await?;
+    let ended = tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        fault = tasks.fault() => Err(fault),
+    };
+    if let Err(fault) = &ended {
+        events::Fault { what: &fault.to_string() }.emit();
+    }
+    tasks.stop(config.process.shutdown_timeout).await;
+    Ok(ended?)
+}
+
+async fn start(config: &Config) -> Result<Tasks, StartError> {
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), option_env!("VCS_REF").unwrap_or("unknown"))?;
-    let metrics = match legacy::settings(&config) {
+    let metrics = match legacy::settings(config) {
         Some(settings) => metrics.with_legacy(settings)?,
         None => metrics,
     };
-    announce(&config);
+    announce(config);
     let ports = Ports::open(&config.process).await?;
-    let dispatcher = Dispatcher::new(open_sinks(&config)?, delivery_settings(&config));
+    let dispatcher = Dispatcher::new(open_sinks(config)?, delivery_settings(config));
     let health = Arc::new(Health::default());
+    let connections = Connections::load(&AwsSettings::from(&config.aws), common_region(config)).await;
     let shared = Shared {
-        connections: Connections::load(&AwsSettings::from(&config.aws), common_region(&config)).await,
         describe_rate: Arc::new(Rate::describe_stream()),
-        store: open_store(&config)?,
+        store: open_store(config)?,
         budget: config.process.buffer_memory / config.source.tables.len().max(1),
     };
     let mut tables = Vec::new();
     for table in &config.source.tables {
-        tables.push(Table::prepare(table, &config, &shared, &metrics, &health).await?);
+        tables.push(Table::prepare(table, &config.source, &connections, &shared, &metrics, &health).await?);
     }
     let books = tables.iter().map(|table| table.books.clone()).collect();
     let status = Status::new(books, health.clone(), &config.sink.uri, dispatcher.outage());
     let admin = watched(&tables, metrics, health, status);
     let addresses = ports.addresses();
-    let tasks = Tasks::start(tables, dispatcher, admin, ports, &config);
+    let tasks = Tasks::start(tables, dispatcher, admin, ports, config.delivery.order, &config.event);
     addresses.into_iter().for_each(|address| events::Listening { address }.emit());
-    stop.cancelled().await;
-    tasks.stop(config.process.shutdown_timeout).await;
-    Ok(())
-}
-
-/// Everything that runs, from the top down.
-struct Tasks {
-    followers: JoinSet<()>,
-    pipelines: JoinSet<()>,
-    dispatcher: JoinSet<()>,
-    keepers: JoinSet<()>,
-    admin: JoinSet<()>,
-    books: Vec<Arc<Books>>,
-    stop_dispatcher: CancellationToken,
-    stop_keepers: CancellationToken,
-    stop_admin: CancellationToken,
-}
-
-impl Tasks {
-    fn start(tables: Vec<Table>, dispatcher: Dispatcher, admin: Arc<Admin>, ports: Ports, config: &Config) -> Self {
-        let (sender, parcels) = mpsc::channel(PAGES_WAITING);
-        let mut tasks = Self {
-            followers: JoinSet::new(),
-            pipelines: JoinSet::new(),
-            dispatcher: JoinSet::new(),
-            keepers: JoinSet::new(),
-            admin: JoinSet::new(),
-            books: tables.iter().map(|table| table.books.clone()).collect(),
-            stop_dispatcher: CancellationToken::new(),
-            stop_keepers: CancellationToken::new(),
-            stop_admin: CancellationToken::new(),
-        };
-        tasks.dispatcher.spawn(dispatcher.run(parcels, tasks.stop_dispatcher.clone()));
-        for table in tables {
-            let Table { books, follower, updates, keeper } = table;
-            tasks.keepers.spawn(keeper.run(tasks.stop_keepers.clone()));
-            tasks
-                .pipelines
-                .spawn(Pipeline::new(books, config.delivery.order, config.event.clone(), sender.clone()).run(updates));
-            // It ends when its table is read no further; the others go on.
-            tasks.followers.spawn(follower.run().map(|_| ()));
-        }
-        if let Some(listener) = ports.metrics {
-            tasks.admin.spawn(serving(admin::serve_metrics(listener, admin.clone(), tasks.stop_admin.clone())));
-        }
-        tasks.admin.spawn(serving(admin::serve(ports.all, admin, tasks.stop_admin.clone())));
-        tasks
-    }
-
-    /// Takes everything down within `patience`.
-    async fn stop(mut self, patience: Duration) {
-        let begun = Instant::now();
-        let deadline = begun + patience;
-        let reserve = TIME_TO_STORE.min(patience / 4);
-        self.followers.shutdown().await;
-        self.stop_dispatcher.cancel();
-        // Whoever runs out of time here has events without an answer: they are not stored as settled.
-        let _ = timeout_at(deadline - reserve, self.dispatcher.join_next()).await;
-        self.dispatcher.shutdown().await;
-        self.pipelines.shutdown().await;
-        self.stop_keepers.cancel();
-        while let Ok(Some(_)) = timeout_at(deadline, self.keepers.join_next()).await {}
-        let unsettled = self.books.iter().map(|books| books.ledger().unsettled()).sum();
-        events::ShutdownFinished { unsettled, took: begun.elapsed() }.emit();
-        self.stop_admin.cancel();
-        self.admin.shutdown().await;
-    }
+    Ok(tasks)
 }
 
 /// The ports that are open before anything else happens.
@@ -188,12 +142,6 @@ impl Ports {
     /// Where they are; that of the probes first.
     fn addresses(&self) -> Vec<SocketAddr> {
         [Some(&self.all), self.metrics.as_ref()].into_iter().flatten().filter_map(|it| it.local_addr().ok()).collect()
-    }
-}
-
-async fn serving(server: impl Future<Output = std::io::Result<()>>) {
-    if let Err(error) = server.await {
-        events::AdminFailed { error: &error.to_string() }.emit();
     }
 }
 
@@ -254,3 +202,6 @@ fn watched(tables: &[Table], metrics: Metrics, health: Arc<Health>, status: Stat
         status: Box::new(move || status.show()),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,12 +1,14 @@
 //! One table's way from what reading hands down to the sink, and from what is settled to the store.
 //!
 //! Contract: whatever is read is entered in the books before it is handed to delivery, in the order in which it was read.
-//! The books are locked for single entries only, never across an await.
+//! The books are locked for single entries only, never across an await. What the books do not know stops the table: nothing
+//! of it is read, delivered or stored any more in this process, and the process is not ready.
 
 pub mod keeper;
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -16,12 +18,12 @@ use crate::config::{self, DeliveryOrder};
 use crate::delivery::lanes::{Gate, LaneKey};
 use crate::delivery::parcel::{Account, Content, Parcel};
 use crate::event::{Encoder, EncoderSettings, Packaging};
-use crate::progress::Ticket;
 use crate::progress::ledger::Ledger;
+use crate::progress::{BrokenBooks, Ticket};
 use crate::streams::budget::Budget;
 use crate::streams::position::Position;
 use crate::streams::update::{Gap, Item, ShardNumber, ShardPage, StreamFacts, Update};
-use crate::telemetry::TableTelemetry;
+use crate::telemetry::{TableTelemetry, events};
 
 /// One table's books and what hangs on them.
 pub struct Books {
@@ -32,7 +34,24 @@ pub struct Books {
     settled: Notify,
     /// Something must be stored without delay.
     urgent: Notify,
-    listed: std::sync::atomic::AtomicBool,
+    listed: AtomicBool,
+    /// They met what they do not know: nothing of them may be stored.
+    broken: AtomicBool,
+    /// Updates that the pipeline has begun to take in.
+    taken: AtomicU64,
+    /// The pipeline waits for everything in earlier streams to be settled.
+    waits_for_earlier_streams: AtomicBool,
+}
+
+/// Why a pipeline has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PipelineEnd {
+    /// The table is read no further.
+    ReadingEnded,
+    /// Nobody takes events any more.
+    DeliveryEnded,
+    /// The table's books are broken; it is in the log.
+    TableStopped,
 }
 
 /// Takes one table's updates.
@@ -56,7 +75,17 @@ impl Books {
     /// Books that begin with `ledger`.
     pub fn new(ledger: Ledger, budget: Arc<Budget>, telemetry: Arc<TableTelemetry>) -> Arc<Self> {
         let (settled, urgent) = (Notify::new(), Notify::new());
-        Arc::new(Self { ledger: Mutex::new(ledger), budget, telemetry, settled, urgent, listed: false.into() })
+        Arc::new(Self {
+            ledger: Mutex::new(ledger),
+            budget,
+            telemetry,
+            settled,
+            urgent,
+            listed: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
+            taken: AtomicU64::new(0),
+            waits_for_earlier_streams: AtomicBool::new(false),
+        })
     }
 
     /// The ledger itself, for one entry or one look.
@@ -71,19 +100,39 @@ impl Books {
 
     /// Whether the table's stream was listed as a whole.
     pub fn is_listed(&self) -> bool {
-        self.listed.load(std::sync::atomic::Ordering::Acquire)
+        self.listed.load(Ordering::Acquire)
+    }
+
+    /// Whether the books met what they do not know: nothing of them may be stored then.
+    pub fn are_broken(&self) -> bool {
+        self.broken.load(Ordering::Acquire)
+    }
+
+    /// How many updates the pipeline has begun to take in; nothing while it has a reason to take none.
+    pub fn updates_taken(&self) -> Option<u64> {
+        let waits = self.waits_for_earlier_streams.load(Ordering::Acquire);
+        (!waits).then(|| self.taken.load(Ordering::Acquire))
     }
 
     fn listed(&self) {
-        self.listed.store(true, std::sync::atomic::Ordering::Release);
+        self.listed.store(true, Ordering::Release);
         self.urgent.notify_one();
+    }
+
+    fn break_down(&self, why: &BrokenBooks) {
+        let why = why.to_string();
+        self.telemetry.health().stopped(&format!("{why}, a fault of the adapter itself: restart it to go on"));
+        if !self.broken.swap(true, Ordering::AcqRel) {
+            events::TableFault { what: &why }.emit(&self.telemetry);
+        }
     }
 }
 
 impl Account for Books {
     fn settled(&self, ticket: Option<Ticket>, cost: usize) {
-        if let Some(ticket) = ticket {
-            self.ledger().settle(ticket);
+        let settled = ticket.map_or(Ok(()), |ticket| self.ledger().settle(ticket));
+        if let Err(why) = settled {
+            self.break_down(&why);
         }
         self.budget.release(cost);
         self.settled.notify_waiters();
@@ -117,29 +166,39 @@ impl Pipeline {
         }
     }
 
-    /// Takes updates until nobody sends any more, or nobody takes parcels.
-    pub async fn run(mut self, mut updates: mpsc::Receiver<Update>) {
+    /// Takes updates until nobody sends any more, nobody takes parcels, or the books are broken.
+    pub async fn run(mut self, mut updates: mpsc::Receiver<Update>) -> PipelineEnd {
         while let Some(update) = updates.recv().await {
-            match update {
-                Update::Page(page) => {
-                    let parcels = self.enter_page(page);
-                    if !parcels.is_empty() && self.parcels.send(parcels).await.is_err() {
-                        return;
-                    }
-                }
+            self.books.taken.fetch_add(1, Ordering::AcqRel);
+            let entered = match update {
+                Update::Page(page) => match self.enter_page(page) {
+                    Ok(parcels) if parcels.is_empty() => Ok(()),
+                    Ok(parcels) => match self.parcels.send(parcels).await {
+                        Ok(()) => Ok(()),
+                        Err(_) => return PipelineEnd::DeliveryEnded,
+                    },
+                    Err(why) => Err(why),
+                },
                 Update::ShardOpened { shard, id, facts, from, parent } => {
                     if parent.is_none() && self.order == DeliveryOrder::Shard {
                         self.earlier_streams_are_settled(&facts.arn).await;
                     }
                     self.assign_lane(shard, &id, parent.as_ref());
-                    self.books.ledger().open_shard(shard, &id, &facts.arn, parent, from);
+                    self.books.ledger().open_shard(shard, &id, &facts.arn, parent, from)
                 }
                 other => self.enter(other),
+            };
+            if let Err(why) = entered {
+                self.books.break_down(&why);
+            }
+            if self.books.are_broken() {
+                return PipelineEnd::TableStopped;
             }
         }
+        PipelineEnd::ReadingEnded
     }
 
-    fn enter(&mut self, update: Update) {
+    fn enter(&mut self, update: Update) -> Result<(), BrokenBooks> {
         let mut ledger = self.books.ledger();
         match update {
             Update::StreamOpened { facts, start } => {
@@ -147,11 +206,11 @@ impl Pipeline {
                 drop(ledger);
                 self.books.urgent.notify_one();
             }
-            Update::StreamEnded { facts } => ledger.end_stream(&facts.arn),
+            Update::StreamEnded { facts } => ledger.end_stream(&facts.arn)?,
             Update::ShardSkipped { shard, id, facts, parent, at } => {
-                ledger.skip_shard(shard, &id, &facts.arn, parent, at);
+                ledger.skip_shard(shard, &id, &facts.arn, parent, at)?;
             }
-            Update::ShardEnded { shard } => ledger.end_shard(shard),
+            Update::ShardEnded { shard } => ledger.end_shard(shard)?,
             Update::ShardForgotten { shard } => {
                 ledger.forget_shard(shard);
                 drop(ledger);
@@ -163,17 +222,20 @@ impl Pipeline {
             }
             Update::Page(_) | Update::ShardOpened { .. } => {}
         }
+        Ok(())
     }
 
     /// With order by shard nothing else keeps an item's order across two streams.
     async fn earlier_streams_are_settled(&self, arn: &str) {
+        self.books.waits_for_earlier_streams.store(true, Ordering::Release);
         loop {
             let settled = self.books.settled.notified();
             if self.books.ledger().is_settled_before(arn) {
-                return;
+                break;
             }
             settled.await;
         }
+        self.books.waits_for_earlier_streams.store(false, Ordering::Release);
     }
 
     fn assign_lane(&mut self, shard: ShardNumber, id: &Arc<str>, parent: Option<&Arc<str>>) {
@@ -204,7 +266,7 @@ impl Pipeline {
         number
     }
 
-    fn enter_page(&mut self, page: ShardPage) -> Vec<Parcel> {
+    fn enter_page(&mut self, page: ShardPage) -> Result<Vec<Parcel>, BrokenBooks> {
         let encoder = self.encoder(&page.facts);
         let lane = self.lanes.get(&page.shard).copied().filter(|_| self.order == DeliveryOrder::Shard);
         let books = self.books.clone();
@@ -215,13 +277,13 @@ impl Pipeline {
             let (lane, gate, ticket, content) = match item {
                 Item::Record(record) => {
                     let position = Position::After(record.sequence_number());
-                    let ticket = ledger.read(page.shard, position, record.created_at());
+                    let ticket = ledger.read(page.shard, position, record.created_at())?;
                     let gate = self.gates.get(&page.shard).filter(|_| lane.is_none());
                     let gate = gate.map_or(Gate::None, |gate| Gate::Behind(*gate));
                     (lane.unwrap_or_else(|| encoder.lane_key(&record)), gate, Some(ticket), Content::Record(record))
                 }
                 Item::Gap(gap) => {
-                    let ticket = enter_gap(&mut ledger, page.shard, &gap);
+                    let ticket = enter_gap(&mut ledger, page.shard, &gap)?;
                     let number = self.gate_of(page.shard, &gap);
                     let gate = lane.map_or(Gate::Barrier(number), |_| Gate::None);
                     (lane.unwrap_or(number), gate, ticket, Content::Gap(gap))
@@ -231,8 +293,8 @@ impl Pipeline {
             let recorded = page.read_at;
             parcels.push(Parcel { lane, gate, content, recorded, encoder, ticket, cost, account, letter: None });
         }
-        ledger.page_read(page.shard, page.caught_up);
-        parcels
+        ledger.page_read(page.shard, page.caught_up)?;
+        Ok(parcels)
     }
 
     fn encoder(&mut self, facts: &StreamFacts) -> Arc<Encoder> {
@@ -251,10 +313,10 @@ impl Pipeline {
 }
 
 /// A gap at which reading stops holds the position for good: only a restart gets past it.
-fn enter_gap(ledger: &mut Ledger, shard: ShardNumber, gap: &Gap) -> Option<Ticket> {
+fn enter_gap(ledger: &mut Ledger, shard: ShardNumber, gap: &Gap) -> Result<Option<Ticket>, BrokenBooks> {
     let behind = gap.resume.unwrap_or(Position::Start);
-    let ticket = ledger.read(shard, behind, None::<SystemTime>);
-    gap.resume.map(|_| ticket)
+    let ticket = ledger.read(shard, behind, None::<SystemTime>)?;
+    Ok(gap.resume.map(|_| ticket))
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@
 //!   *everything since some point* of a lineage, and an item's last delivery is its newest state.
 //! - A shard is [`Standing::Finished`] once it was read to its end and all of it is settled; in the same step its
 //!   children get their standing.
+//! - What concerns a shard that was never opened, or is forgotten, is [`BrokenBooks`]: from then on nothing of the table
+//!   may be stored, since nobody knows what is missing in it.
 //! - Memory grows with the records that are read and not settled, and with the number of shards; not with the records
 //!   that were settled behind an unsettled one.
 
@@ -33,6 +35,17 @@ pub enum Standing {
     Reading(Position),
     /// Everything in it is settled: it must not be read again.
     Finished,
+}
+
+/// A state that cannot be: the books do not know what they are told about.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BrokenBooks {
+    /// A shard that was never opened, or is forgotten.
+    #[error("the table's books do not know shard number {0}")]
+    UnknownShard(ShardNumber),
+    /// A stream that was never opened.
+    #[error("the table's books do not know stream {0}")]
+    UnknownStream(String),
 }
 
 /// The progress of one table's shards.
@@ -81,46 +94,46 @@ impl Progress {
 
     /// Records that a record was read; records of a shard come in its order. `position` is the one behind the record.
     ///
-    /// Nothing happens to a shard that was never opened: the ticket then settles nothing.
-    pub fn read(&mut self, shard: ShardNumber, position: Position, created: Option<SystemTime>) -> Ticket {
-        let Some(state) = self.shards.get_mut(&shard) else {
-            return Ticket { shard, ordinal: u64::MAX };
-        };
+    /// # Errors
+    /// When the shard is unknown.
+    pub fn read(
+        &mut self,
+        shard: ShardNumber,
+        position: Position,
+        created: Option<SystemTime>,
+    ) -> Result<Ticket, BrokenBooks> {
+        let state = self.known(shard)?;
         let ordinal = state.next_ordinal;
         state.next_ordinal += 1;
         state.unsettled.insert(ordinal, Unsettled { before: state.read_to, created });
         state.read_to = position;
         self.unsettled += 1;
-        Ticket { shard, ordinal }
-    }
-
-    /// Records that a record was read which nobody waits for, such as a filtered one.
-    pub fn pass(&mut self, shard: ShardNumber, position: Position) {
-        if let Some(state) = self.shards.get_mut(&shard) {
-            state.read_to = position;
-            self.changes += 1;
-        }
+        Ok(Ticket { shard, ordinal })
     }
 
     /// An event reached its end: acknowledged, or given up by policy. Settling twice changes nothing.
-    pub fn settle(&mut self, ticket: Ticket) {
-        let Some(state) = self.shards.get_mut(&ticket.shard) else {
-            return;
-        };
+    ///
+    /// # Errors
+    /// When the ticket's shard is unknown.
+    pub fn settle(&mut self, ticket: Ticket) -> Result<(), BrokenBooks> {
+        let state = self.known(ticket.shard)?;
         if state.unsettled.remove(&ticket.ordinal).is_some() {
             self.unsettled -= 1;
             self.changes += 1;
             self.finish_from(ticket.shard);
         }
+        Ok(())
     }
 
     /// A shard was read to its end.
-    pub fn end(&mut self, shard: ShardNumber) {
-        if let Some(state) = self.shards.get_mut(&shard) {
-            state.ended = true;
-            self.changes += 1;
-            self.finish_from(shard);
-        }
+    ///
+    /// # Errors
+    /// When the shard is unknown.
+    pub fn end(&mut self, shard: ShardNumber) -> Result<(), BrokenBooks> {
+        self.known(shard)?.ended = true;
+        self.changes += 1;
+        self.finish_from(shard);
+        Ok(())
     }
 
     /// What may be stored of a shard; nothing while something in an ancestor is not settled.
@@ -177,6 +190,10 @@ impl Progress {
             self.shards.remove(&shard);
             self.changes += 1;
         }
+    }
+
+    fn known(&mut self, shard: ShardNumber) -> Result<&mut Shard, BrokenBooks> {
+        self.shards.get_mut(&shard).ok_or(BrokenBooks::UnknownShard(shard))
     }
 
     /// Marks `shard` finished if it is, and then every shard for which that was the last thing missing.

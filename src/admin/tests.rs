@@ -101,7 +101,7 @@ async fn probes_answer_under_every_name_that_controllers_use() {
     port.all_answer(&LIVE, 200).await;
     port.all_answer(&READY, 503).await;
     port.all_answer(&STARTED, 200).await;
-    port.admin.health.is_fatal("the dispatcher ended");
+    port.admin.health.stalled(Some("the dispatcher starts no request".to_owned()));
     port.all_answer(&LIVE, 503).await;
     port.all_answer(&READY, 503).await;
     port.all_answer(&STARTED, 200).await;
@@ -122,8 +122,8 @@ async fn a_probe_that_fails_says_why_in_a_line_for_each_table() {
             "{path}"
         );
     }
-    port.admin.health.is_fatal("the dispatcher ended");
-    assert_eq!(port.get("/livez").await.1, "the dispatcher ended\n");
+    port.admin.health.stalled(Some("the dispatcher starts no request".to_owned()));
+    assert_eq!(port.get("/livez").await.1, "the dispatcher starts no request\n");
     port.close().await;
 }
 

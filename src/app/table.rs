@@ -7,11 +7,12 @@ use std::time::SystemTime;
 use tokio::sync::mpsc;
 
 use crate::checkpoint::{CheckpointStore, StoreError};
-use crate::config::{self, Config, StartPosition, TableRef};
+use crate::config::{self, StartPosition, TableRef};
 use crate::pipeline::Books;
 use crate::pipeline::keeper::Keeper;
 use crate::progress::ledger::Ledger;
 use crate::streams::budget::Budget;
+use crate::streams::client::StreamsClient;
 use crate::streams::client::connect::{Connections, NoRegion};
 use crate::streams::client::metered::Metered;
 use crate::streams::find::{Finder, Target};
@@ -19,6 +20,7 @@ use crate::streams::follow::Follower;
 use crate::streams::pace::Pace;
 use crate::streams::rate::Rate;
 use crate::streams::reading::Reading;
+use crate::streams::resume::TableState;
 use crate::streams::stream_reader::Beginning;
 use crate::streams::update::Update;
 use crate::telemetry::TableTelemetry;
@@ -30,7 +32,6 @@ const UPDATES_WAITING: usize = 16;
 
 /// What all tables share.
 pub(super) struct Shared {
-    pub(super) connections: Connections,
     pub(super) describe_rate: Arc<Rate>,
     pub(super) store: Arc<dyn CheckpointStore>,
     /// Each table's share of the buffer.
@@ -43,6 +44,16 @@ pub(super) struct Table {
     pub(super) follower: Follower,
     pub(super) updates: mpsc::Receiver<Update>,
     pub(super) keeper: Keeper,
+}
+
+/// What a table is made of besides its configuration.
+pub(super) struct Parts {
+    pub(super) client: Arc<dyn StreamsClient>,
+    pub(super) target: Target,
+    /// The table's name in the store, and what an earlier run has left there.
+    pub(super) key: String,
+    pub(super) stored: TableState,
+    pub(super) telemetry: Arc<TableTelemetry>,
 }
 
 /// Why a table cannot be read as configured.
@@ -59,7 +70,8 @@ pub enum PrepareError {
 impl Table {
     pub(super) async fn prepare(
         table: &TableRef,
-        config: &Config,
+        source: &config::Source,
+        connections: &Connections,
         shared: &Shared,
         metrics: &Metrics,
         health: &Health,
@@ -70,24 +82,31 @@ impl Table {
         let telemetry = TableTelemetry::new(&name, metrics, health.table(&name));
         let loaded = shared.store.load(&key).await;
         let stored = loaded.map_err(|error| PrepareError::Load(name, error))?.unwrap_or_default();
+        let client = Arc::new(connections.client(table.region())?);
+        Ok(Self::assemble(Parts { client, target: target(table), key, stored, telemetry }, source, shared))
+    }
+
+    /// Puts one table's parts together.
+    pub(super) fn assemble(parts: Parts, source: &config::Source, shared: &Shared) -> Self {
+        let Parts { client, target, key, stored, telemetry } = parts;
         let budget = Budget::new(shared.budget);
         let (sender, updates) = mpsc::channel(UPDATES_WAITING);
-        let client = Arc::new(shared.connections.client(table.region())?);
         let reading = Arc::new(Reading {
             client: Metered::new(client, telemetry.clone()),
-            pace: pace(config.source.pace),
+            pace: pace(source.pace),
             budget: budget.clone(),
             describe_rate: shared.describe_rate.clone(),
-            on_data_loss: config.source.on_data_loss,
+            on_data_loss: source.on_data_loss,
             updates: sender,
             telemetry: telemetry.clone(),
+            activity: Arc::default(),
             numbers: AtomicU32::new(0),
         });
         let books = Books::new(Ledger::with_stored(&stored), budget, telemetry);
-        let keeper = Keeper { books: books.clone(), store: shared.store.clone(), table: key };
-        let finder = Arc::new(Finder { reading: reading.clone(), target: target(table) });
-        let follower = Follower { reading, finder, stored, beginning: beginning(config.source.start) };
-        Ok(Self { books, follower, updates, keeper })
+        let keeper = Keeper { books: books.clone(), store: shared.store.clone(), table: key, activity: Arc::default() };
+        let finder = Arc::new(Finder { reading: reading.clone(), target });
+        let follower = Follower { reading, finder, stored, beginning: beginning(source.start) };
+        Self { books, follower, updates, keeper }
     }
 }
 

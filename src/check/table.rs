@@ -196,6 +196,7 @@ impl<'s> Probe<'s> {
             on_data_loss: source.on_data_loss,
             updates,
             telemetry,
+            activity: Arc::default(),
             numbers: AtomicU32::new(0),
         };
         let target = Target {

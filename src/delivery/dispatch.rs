@@ -9,7 +9,7 @@
 
 mod outcome;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
@@ -61,6 +61,49 @@ pub struct Dispatcher {
     outage: watch::Sender<Option<SinkOutage>>,
     /// The last probe of a failing sink was an event that had never been tried.
     probed_fresh: bool,
+    activity: Arc<DispatcherActivity>,
+    turns: u64,
+    started: u64,
+    /// An event under way was not in its lane: nobody knows what was delivered any more.
+    fault: Option<DispatcherFault>,
+}
+
+/// A state that cannot be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a request has ended whose event is in no lane")]
+pub struct DispatcherFault;
+
+/// What a dispatcher is doing, so that one that stands still can be found.
+#[derive(Debug, Default)]
+pub struct DispatcherActivity(Mutex<Turn>);
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Turn {
+    /// How often it has looked around, and how many requests it has started.
+    turns: u64,
+    started: u64,
+    /// When it wants to look around again, if nothing happens before.
+    wake: Option<Instant>,
+    /// Something may start and has not, or nothing is under way and no moment is waited for, and there are events.
+    can_start: bool,
+}
+
+impl DispatcherActivity {
+    /// Why it should not be waiting at this moment, and a number that changes when it goes on: if it is still the same
+    /// much later, it stands still. `handed_in` says whether there are events that it has not taken in.
+    pub fn overdue(&self, handed_in: bool, now: Instant) -> Option<(&'static str, u64)> {
+        let turn = *self.turn();
+        match turn {
+            Turn { can_start: true, started, .. } => Some(("starts no request although events wait", started)),
+            Turn { wake: Some(wake), turns, .. } if wake < now => Some(("did not go on after a pause", turns)),
+            Turn { turns, .. } if handed_in => Some(("takes in no events", turns)),
+            _ => None,
+        }
+    }
+
+    fn turn(&self) -> std::sync::MutexGuard<'_, Turn> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The sink fails as a whole, for people to look at.
@@ -91,7 +134,16 @@ impl Dispatcher {
             attempts: FuturesUnordered::new(),
             outage: watch::Sender::default(),
             probed_fresh: false,
+            activity: Arc::default(),
+            turns: 0,
+            started: 0,
+            fault: None,
         }
+    }
+
+    /// What it is doing, now and later.
+    pub fn activity(&self) -> Arc<DispatcherActivity> {
+        self.activity.clone()
     }
 
     /// Whether the sink fails as a whole, now and later.
@@ -100,13 +152,21 @@ impl Dispatcher {
     }
 
     /// Delivers until told to stop, or until nobody can hand parcels in any more and all are settled.
-    pub async fn run(mut self, mut parcels: mpsc::Receiver<Vec<Parcel>>, stop: CancellationToken) {
+    ///
+    /// # Errors
+    /// When it meets a state that cannot be; what is not settled then stays unsettled in the books.
+    pub async fn run(
+        mut self,
+        mut parcels: mpsc::Receiver<Vec<Parcel>>,
+        stop: CancellationToken,
+    ) -> Result<(), DispatcherFault> {
         let stopped = stop.cancelled();
         tokio::pin!(stopped);
         let mut open = true;
         while open || !self.lanes.is_empty() {
             self.start_attempts(Instant::now());
             let wake = self.next_wake(Instant::now());
+            self.tell_activity(wake);
             tokio::select! {
                 Some(done) = self.attempts.next(), if !self.attempts.is_empty() => self.finish(done),
                 page = parcels.recv(), if open => match page {
@@ -116,11 +176,21 @@ impl Dispatcher {
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
                 () = &mut stopped => break,
             }
+            self.fault.map_or(Ok(()), Err)?;
         }
         events::ShutdownBegun { in_flight: self.attempts.len() }.emit();
         while let Some(done) = self.attempts.next().await {
             self.finish(done);
         }
+        self.fault.map_or(Ok(()), Err)
+    }
+
+    fn tell_activity(&mut self, wake: Option<Instant>) {
+        self.turns += 1;
+        let now = Instant::now();
+        let idle = self.attempts.is_empty() && wake.is_none() && !self.lanes.is_empty();
+        let can_start = idle || wake.is_some_and(|wake| wake <= now);
+        *self.activity.turn() = Turn { turns: self.turns, started: self.started, wake, can_start };
     }
 
     fn take_in(&mut self, page: Vec<Parcel>) {
@@ -139,6 +209,7 @@ impl Dispatcher {
             if probe.is_some() {
                 self.probed_fresh = departure.class == Class::Fresh;
             }
+            self.started += 1;
             let attempt = Attempt { lane: departure.first.lane, first: departure.class == Class::Fresh, probe };
             let letters = self.sinks.dead_letters.as_ref().filter(|_| is_letter);
             let (sink, timeout) = (letters.unwrap_or(&self.sinks.sink).clone(), self.settings.timeout);

@@ -1,6 +1,6 @@
 //! Stores a table's positions: at most once a second while something changes, at once where it matters, once at the end.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -23,6 +23,33 @@ pub struct Keeper {
     pub store: Arc<dyn CheckpointStore>,
     /// The table's name in it.
     pub table: String,
+    /// What it is doing, for those who watch that it goes on.
+    pub activity: Arc<KeeperActivity>,
+}
+
+/// What a keeper has stored, and whether it has a reason to store no more.
+#[derive(Debug, Default)]
+pub struct KeeperActivity(Mutex<Stored>);
+
+#[derive(Debug, Default)]
+struct Stored {
+    /// [`crate::progress::ledger::Ledger::changes`] as they were stored last.
+    changes: Option<u64>,
+    /// The store has not answered yet, or answered with an error.
+    hindered: bool,
+}
+
+impl KeeperActivity {
+    /// The changes that were stored last if those of the books are others now, and the store is not to blame.
+    pub fn behind(&self, changes: u64) -> Option<u64> {
+        let stored = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let behind = changes > 0 && stored.changes != Some(changes) && !stored.hindered;
+        behind.then(|| stored.changes.unwrap_or_default())
+    }
+
+    fn set(&self, changes: Option<u64>, hindered: bool) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Stored { changes, hindered };
+    }
 }
 
 struct Kept {
@@ -50,6 +77,9 @@ impl Keeper {
     }
 
     async fn keep(&self, kept: &mut Kept) {
+        if self.books.are_broken() {
+            return;
+        }
         let changes = self.books.ledger().changes();
         let stale = kept.at.elapsed() >= REFRESH;
         let gauge = &self.books.telemetry.metrics().checkpoint_age;
@@ -63,8 +93,11 @@ impl Keeper {
         if state.streams.is_empty() {
             return;
         }
-        match self.store.save(&self.table, state).await {
+        self.activity.set(kept.changes, true);
+        let saved = self.store.save(&self.table, state).await;
+        match saved {
             Ok(()) => {
+                self.activity.set(Some(changes), false);
                 *kept = Kept { changes: Some(changes), at: Instant::now(), behind_since: None };
                 self.books.telemetry.checkpoint_written(Ok(()));
                 gauge.set(0.0);

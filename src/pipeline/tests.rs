@@ -18,7 +18,7 @@ struct Line {
     books: Arc<Books>,
     updates: mpsc::Sender<Update>,
     parcels: mpsc::Receiver<Vec<Parcel>>,
-    running: JoinHandle<()>,
+    running: JoinHandle<PipelineEnd>,
 }
 
 fn facts(stream: &str) -> Arc<StreamFacts> {

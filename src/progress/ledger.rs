@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::{Progress, Standing, Ticket};
+use super::{BrokenBooks, Progress, Standing, Ticket};
 use crate::streams::lineage::ShardId;
 use crate::streams::position::Position;
 use crate::streams::resume::{ShardState, StreamState, TableState};
@@ -70,14 +70,20 @@ impl Ledger {
     }
 
     /// A stream was read to its end.
-    pub fn end_stream(&mut self, arn: &str) {
-        if let Some(stream) = self.stream(arn) {
-            self.streams[stream].ended = true;
-            self.changes += 1;
-        }
+    ///
+    /// # Errors
+    /// When it was never opened.
+    pub fn end_stream(&mut self, arn: &str) -> Result<(), BrokenBooks> {
+        let stream = self.known_stream(arn)?;
+        self.streams[stream].ended = true;
+        self.changes += 1;
+        Ok(())
     }
 
     /// A shard is going to be read.
+    ///
+    /// # Errors
+    /// When its stream was never opened.
     pub fn open_shard(
         &mut self,
         number: ShardNumber,
@@ -85,8 +91,8 @@ impl Ledger {
         arn: &str,
         parent: Option<ShardId>,
         from: Position,
-    ) {
-        let Some(stream) = self.stream(arn) else { return };
+    ) -> Result<(), BrokenBooks> {
+        let stream = self.known_stream(arn)?;
         let ancestors = match parent.as_ref().and_then(|parent| self.number(stream, parent)) {
             Some(parent) => vec![parent],
             None => self.unfinished_before(stream),
@@ -94,9 +100,13 @@ impl Ledger {
         self.progress.open(number, from, ancestors);
         let shard = Shard { id: id.clone(), stream, parent, finished: None, caught_up: false, newest: None };
         self.shards.insert(number, shard);
+        Ok(())
     }
 
     /// A shard need not be read; it was finished then.
+    ///
+    /// # Errors
+    /// When its stream was never opened.
     pub fn skip_shard(
         &mut self,
         number: ShardNumber,
@@ -104,38 +114,54 @@ impl Ledger {
         arn: &str,
         parent: Option<ShardId>,
         at: SystemTime,
-    ) {
-        let Some(stream) = self.stream(arn) else { return };
+    ) -> Result<(), BrokenBooks> {
+        let stream = self.known_stream(arn)?;
         self.progress.open(number, Position::Start, Vec::new());
-        self.progress.end(number);
+        self.progress.end(number)?;
         let shard = Shard { id: id.clone(), stream, parent, finished: Some(at), caught_up: true, newest: None };
         self.shards.insert(number, shard);
+        Ok(())
     }
 
     /// A record was read; `position` lies behind it.
-    pub fn read(&mut self, shard: ShardNumber, position: Position, created: Option<SystemTime>) -> Ticket {
-        if let Some(state) = self.shards.get_mut(&shard) {
-            state.newest = created.or(state.newest);
-        }
+    ///
+    /// # Errors
+    /// When the shard is unknown.
+    pub fn read(
+        &mut self,
+        shard: ShardNumber,
+        position: Position,
+        created: Option<SystemTime>,
+    ) -> Result<Ticket, BrokenBooks> {
+        let state = self.known_shard(shard)?;
+        state.newest = created.or(state.newest);
         self.progress.read(shard, position, created)
     }
 
     /// A page was read; `caught_up` says whether it held all there was.
-    pub fn page_read(&mut self, shard: ShardNumber, caught_up: bool) {
-        if let Some(state) = self.shards.get_mut(&shard) {
-            state.caught_up = caught_up;
-        }
+    ///
+    /// # Errors
+    /// When the shard is unknown.
+    pub fn page_read(&mut self, shard: ShardNumber, caught_up: bool) -> Result<(), BrokenBooks> {
+        self.known_shard(shard)?.caught_up = caught_up;
+        Ok(())
     }
 
     /// An event was settled.
-    pub fn settle(&mut self, ticket: Ticket) {
-        self.progress.settle(ticket);
+    ///
+    /// # Errors
+    /// When the ticket's shard is unknown.
+    pub fn settle(&mut self, ticket: Ticket) -> Result<(), BrokenBooks> {
+        self.progress.settle(ticket)
     }
 
     /// A shard was read to its end.
-    pub fn end_shard(&mut self, shard: ShardNumber) {
-        self.progress.end(shard);
-        self.page_read(shard, true);
+    ///
+    /// # Errors
+    /// When the shard is unknown.
+    pub fn end_shard(&mut self, shard: ShardNumber) -> Result<(), BrokenBooks> {
+        self.progress.end(shard)?;
+        self.page_read(shard, true)
     }
 
     /// A finished shard is not needed any more.
@@ -233,6 +259,14 @@ impl Ledger {
         unfinished.map(|(number, _)| *number).collect()
     }
 
+    fn known_stream(&self, arn: &str) -> Result<usize, BrokenBooks> {
+        self.stream(arn).ok_or_else(|| BrokenBooks::UnknownStream(arn.to_owned()))
+    }
+
+    fn known_shard(&mut self, shard: ShardNumber) -> Result<&mut Shard, BrokenBooks> {
+        self.shards.get_mut(&shard).ok_or(BrokenBooks::UnknownShard(shard))
+    }
+
     fn stream(&self, arn: &str) -> Option<usize> {
         self.streams.iter().position(|stream| stream.facts.arn == arn)
     }
@@ -307,17 +341,17 @@ mod tests {
     fn a_parents_marker_and_its_children_appear_in_one_step() {
         let mut ledger = Ledger::default();
         ledger.open_stream(&facts(OLD), Position::Start);
-        ledger.open_shard(0, &"parent".into(), OLD, None, Position::Start);
-        let parked = ledger.read(0, at(1), None);
-        ledger.end_shard(0);
-        ledger.open_shard(1, &"child".into(), OLD, Some("parent".into()), Position::Start);
-        let read = ledger.read(1, at(2), None);
-        ledger.settle(read);
+        ledger.open_shard(0, &"parent".into(), OLD, None, Position::Start).unwrap();
+        let parked = ledger.read(0, at(1), None).unwrap();
+        ledger.end_shard(0).unwrap();
+        ledger.open_shard(1, &"child".into(), OLD, Some("parent".into()), Position::Start).unwrap();
+        let read = ledger.read(1, at(2), None).unwrap();
+        ledger.settle(read).unwrap();
 
         let before = ledger.state(now());
         assert_eq!(position(&before, 0, "parent"), Some(Position::Start));
         assert!(!before.streams[0].shards.contains_key("child"));
-        ledger.settle(parked);
+        ledger.settle(parked).unwrap();
         let after = ledger.state(now());
         let finished = ShardState::Finished { at: now(), parent: None };
         assert_eq!(after.streams[0].shards["parent"], finished);
@@ -328,19 +362,19 @@ mod tests {
     fn a_new_streams_positions_wait_for_everything_in_the_old_one() {
         let mut ledger = Ledger::default();
         ledger.open_stream(&facts(OLD), Position::Start);
-        ledger.open_shard(0, &"a".into(), OLD, None, Position::Start);
-        let parked = ledger.read(0, at(1), None);
-        ledger.end_shard(0);
-        ledger.end_stream(OLD);
+        ledger.open_shard(0, &"a".into(), OLD, None, Position::Start).unwrap();
+        let parked = ledger.read(0, at(1), None).unwrap();
+        ledger.end_shard(0).unwrap();
+        ledger.end_stream(OLD).unwrap();
         ledger.open_stream(&facts(NEW), Position::Start);
-        ledger.open_shard(1, &"b".into(), NEW, None, Position::Start);
-        let read = ledger.read(1, at(9), None);
-        ledger.settle(read);
+        ledger.open_shard(1, &"b".into(), NEW, None, Position::Start).unwrap();
+        let read = ledger.read(1, at(9), None).unwrap();
+        ledger.settle(read).unwrap();
 
         let state = ledger.state(now());
         assert!(!state.streams[0].drained && state.streams[1].shards.is_empty(), "{state:?}");
         assert!(!ledger.is_settled_before(NEW));
-        ledger.settle(parked);
+        ledger.settle(parked).unwrap();
         let state = ledger.state(now());
         assert!(state.streams[0].drained);
         assert_eq!(position(&state, 1, "b"), Some(at(9)));
@@ -351,7 +385,7 @@ mod tests {
     fn a_drained_stream_of_an_earlier_run_stays_known() {
         let mut first = Ledger::default();
         first.open_stream(&facts(OLD), Position::Start);
-        first.end_stream(OLD);
+        first.end_stream(OLD).unwrap();
         let stored = first.state(now());
         let mut second = Ledger::with_stored(&stored);
         second.open_stream(&facts(NEW), Position::Start);
@@ -363,18 +397,18 @@ mod tests {
     fn the_lag_is_the_age_of_the_oldest_unsettled_record_and_zero_when_caught_up() {
         let mut ledger = Ledger::default();
         ledger.open_stream(&facts(OLD), Position::Start);
-        ledger.open_shard(0, &"a".into(), OLD, None, Position::Start);
+        ledger.open_shard(0, &"a".into(), OLD, None, Position::Start).unwrap();
         let created = |age| Some(now() - Duration::from_secs(age));
-        let old = ledger.read(0, at(1), created(60));
-        let young = ledger.read(0, at(2), created(10));
-        ledger.page_read(0, false);
+        let old = ledger.read(0, at(1), created(60)).unwrap();
+        let young = ledger.read(0, at(2), created(10)).unwrap();
+        ledger.page_read(0, false).unwrap();
         assert_eq!(ledger.lag(now()), Duration::from_secs(60));
         assert_eq!(ledger.view()[0].lag(now()), Duration::from_secs(60), "the shard's own");
-        ledger.settle(old);
-        ledger.settle(young);
+        ledger.settle(old).unwrap();
+        ledger.settle(young).unwrap();
         assert_eq!(ledger.lag(now()), Duration::from_secs(10), "a full page: more is waiting behind it");
         assert_eq!(ledger.view()[0].lag(now()), Duration::from_secs(10), "the shard's own");
-        ledger.page_read(0, true);
+        ledger.page_read(0, true).unwrap();
         assert_eq!(ledger.lag(now()), Duration::ZERO);
         assert_eq!(ledger.view()[0].lag(now()), Duration::ZERO, "the shard's own");
     }

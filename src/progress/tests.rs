@@ -21,14 +21,14 @@ fn number_of(position: Position) -> u64 {
 fn acknowledgements_out_of_order_hold_the_position_at_the_oldest_open_one() {
     let mut progress = Progress::default();
     progress.open(1, Position::Start, vec![]);
-    let tickets: Vec<Ticket> = (1..=4).map(|n| progress.read(1, at(n), None)).collect();
+    let tickets: Vec<Ticket> = (1..=4).map(|n| progress.read(1, at(n), None).unwrap()).collect();
 
-    progress.settle(tickets[1]);
-    progress.settle(tickets[3]);
+    progress.settle(tickets[1]).unwrap();
+    progress.settle(tickets[3]).unwrap();
     assert_eq!(progress.standing(1), Some(Standing::Reading(Position::Start)));
-    progress.settle(tickets[0]);
+    progress.settle(tickets[0]).unwrap();
     assert_eq!(progress.standing(1), Some(Standing::Reading(at(2))));
-    progress.settle(tickets[2]);
+    progress.settle(tickets[2]).unwrap();
     assert_eq!(progress.standing(1), Some(Standing::Reading(at(4))));
 }
 
@@ -36,15 +36,15 @@ fn acknowledgements_out_of_order_hold_the_position_at_the_oldest_open_one() {
 fn a_child_has_no_position_until_its_parent_is_settled() {
     let mut progress = Progress::default();
     progress.open(1, Position::Start, vec![]);
-    let parked = progress.read(1, at(1), None);
-    progress.end(1);
+    let parked = progress.read(1, at(1), None).unwrap();
+    progress.end(1).unwrap();
     progress.open(2, Position::Start, vec![1]);
-    let child = progress.read(2, at(2), None);
-    progress.settle(child);
+    let child = progress.read(2, at(2), None).unwrap();
+    progress.settle(child).unwrap();
 
     assert_eq!(progress.standing(1), Some(Standing::Reading(Position::Start)));
     assert_eq!(progress.standing(2), None, "a child's position past an unsettled parent would lose the order");
-    progress.settle(parked);
+    progress.settle(parked).unwrap();
     assert_eq!(progress.standing(1), Some(Standing::Finished));
     assert_eq!(progress.standing(2), Some(Standing::Reading(at(2))));
 }
@@ -53,15 +53,15 @@ fn a_child_has_no_position_until_its_parent_is_settled() {
 fn a_grandchild_waits_for_its_grandparent_even_when_its_parent_is_done() {
     let mut progress = Progress::default();
     progress.open(1, Position::Start, vec![]);
-    let parked = progress.read(1, at(1), None);
-    progress.end(1);
+    let parked = progress.read(1, at(1), None).unwrap();
+    progress.end(1).unwrap();
     progress.open(2, Position::Start, vec![1]);
-    progress.end(2);
+    progress.end(2).unwrap();
     progress.open(3, Position::Start, vec![2]);
 
     assert_eq!(progress.standing(2), None);
     assert_eq!(progress.standing(3), None);
-    progress.settle(parked);
+    progress.settle(parked).unwrap();
     assert_eq!(progress.standing(2), Some(Standing::Finished));
     assert_eq!(progress.standing(3), Some(Standing::Reading(Position::Start)));
 }
@@ -70,13 +70,25 @@ fn a_grandchild_waits_for_its_grandparent_even_when_its_parent_is_done() {
 fn millions_settled_behind_a_parked_event_cost_no_memory() {
     let mut progress = Progress::default();
     progress.open(1, Position::Start, vec![]);
-    progress.read(1, at(1), None);
+    progress.read(1, at(1), None).unwrap();
     for n in 2..200_000 {
-        let ticket = progress.read(1, at(n), None);
-        progress.settle(ticket);
+        let ticket = progress.read(1, at(n), None).unwrap();
+        progress.settle(ticket).unwrap();
     }
     assert_eq!(progress.shards[&1].unsettled.len(), 1);
     assert_eq!(progress.standing(1), Some(Standing::Reading(Position::Start)));
+}
+
+#[test]
+fn a_shard_that_was_never_opened_is_said_to_be_unknown() {
+    let mut progress = Progress::default();
+    progress.open(1, Position::Start, vec![]);
+    let ticket = progress.read(1, at(1), None).unwrap();
+    let unknown = BrokenBooks::UnknownShard(2);
+    assert_eq!(progress.read(2, at(1), None), Err(unknown.clone()));
+    assert_eq!(progress.settle(Ticket { shard: 2, ..ticket }), Err(unknown.clone()));
+    assert_eq!(progress.end(2), Err(unknown));
+    assert_eq!(progress.unsettled(), 1, "what is known stays as it was");
 }
 
 #[test]
@@ -85,10 +97,10 @@ fn the_oldest_unsettled_record_is_found_over_all_shards() {
     let time = |seconds| SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
     progress.open(1, Position::Start, vec![]);
     progress.open(2, Position::Start, vec![]);
-    progress.read(1, at(1), Some(time(20)));
-    let older = progress.read(2, at(1), Some(time(10)));
+    progress.read(1, at(1), Some(time(20))).unwrap();
+    let older = progress.read(2, at(1), Some(time(10))).unwrap();
     assert_eq!(progress.oldest_unsettled(), Some(time(10)));
-    progress.settle(older);
+    progress.settle(older).unwrap();
     assert_eq!(progress.oldest_unsettled(), Some(time(20)));
 }
 
@@ -153,21 +165,22 @@ proptest! {
             next += 1;
             match step {
                 Step::Read(shard) if !reference.ended.contains_key(&shard) => {
-                    open.push((progress.read(shard, at(next), None), shard, next));
+                    open.push((progress.read(shard, at(next), None).unwrap(), shard, next));
                     reference.records.entry(shard).or_default().push((next, false));
                 }
                 Step::Pass(shard) if !reference.ended.contains_key(&shard) => {
-                    progress.pass(shard, at(next));
+                    let passed = progress.read(shard, at(next), None).unwrap();
+                    progress.settle(passed).unwrap();
                     reference.records.entry(shard).or_default().push((next, true));
                 }
                 Step::Settle(index) if !open.is_empty() => {
                     let (ticket, shard, number) = open.swap_remove(index.index(open.len()));
-                    progress.settle(ticket);
+                    progress.settle(ticket).unwrap();
                     let records = reference.records.get_mut(&shard).unwrap();
                     records.iter_mut().find(|(n, _)| *n == number).unwrap().1 = true;
                 }
                 Step::End(shard) => {
-                    progress.end(shard);
+                    progress.end(shard).unwrap();
                     reference.ended.insert(shard, true);
                 }
                 _ => {}

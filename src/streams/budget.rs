@@ -59,10 +59,14 @@ impl Budget {
 
     /// Takes room for a page if there is any.
     pub fn try_reserve(self: &Arc<Self>) -> Option<Reservation> {
-        let fits = |used: usize| (used == 0 || used + self.page <= self.limit).then_some(used + self.page);
+        let fits = |used: usize| self.fits(used).then_some(used + self.page);
         self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits).ok()?;
         self.reserved.fetch_add(self.page, Ordering::AcqRel);
         Some(Reservation { budget: self.clone(), bytes: self.page })
+    }
+
+    fn fits(&self, used: usize) -> bool {
+        used == 0 || used + self.page <= self.limit
     }
 
     /// Takes room without waiting, for the little that must not wait.
@@ -87,6 +91,11 @@ impl Budget {
     /// Bytes of records that were read and are not settled.
     pub fn held(&self) -> usize {
         self.used().saturating_sub(self.reserved.load(Ordering::Acquire))
+    }
+
+    /// Whether a page would find room now.
+    pub fn has_room(&self) -> bool {
+        self.fits(self.used())
     }
 
     /// Whether a reader is waiting for room.

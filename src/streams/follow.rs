@@ -11,11 +11,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::find::{Finder, Found};
 use super::position::Position;
-use super::reading::{OnDataLoss, Reading, Stopped, pause_after};
+use super::reading::{OnDataLoss, Reading, Step, Stopped, Task, pause_after};
 use super::resume::{StreamState, TableState};
 use super::stream_reader::{Beginning, Outcome, StreamReader, report};
 use super::update::Item;
@@ -73,7 +73,10 @@ impl Follower {
                 Err(error) => self.reading.telemetry.aws_refused(&error),
             }
             failures += 1;
-            sleep(pause_after(failures, PAUSE_MIN, PAUSE_MAX)).await;
+            let pause = pause_after(failures, PAUSE_MIN, PAUSE_MAX);
+            self.reading.activity.begin(Task::Table, Step::Until(Instant::now() + pause));
+            sleep(pause).await;
+            self.reading.activity.begin(Task::Table, Step::Others);
         }
     }
 

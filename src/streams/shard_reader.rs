@@ -19,7 +19,7 @@ use super::client::{CallError, ErrorKind, IteratorStart};
 use super::lineage::ShardId;
 use super::pace::Fill;
 use super::position::{Position, SequenceNumber};
-use super::reading::{OnDataLoss, RETENTION, Reading, Stopped, pause_after};
+use super::reading::{OnDataLoss, RETENTION, Reading, Step, Stopped, Task, pause_after};
 use super::update::{Gap, Item, LossReason, ShardNumber, ShardPage, StreamFacts, Update};
 use super::wire::{Page, Record, Undecodable};
 use crate::telemetry::events;
@@ -89,7 +89,9 @@ pub enum End {
 impl ShardReader {
     /// Reads until the shard ends.
     pub async fn run(mut self) -> End {
-        match self.read_on().await {
+        let ended = self.read_on().await;
+        self.reading.activity.end(Task::Shard(self.number));
+        match ended {
             Ok(end) => end,
             Err(Stopped) => End::Stopped,
         }
@@ -98,7 +100,9 @@ impl ShardReader {
     async fn read_on(&mut self) -> Result<End, Stopped> {
         self.state.quiet_since = Some(Instant::now());
         loop {
+            self.begin(Step::Room);
             let reservation = self.reading.budget.reserve().await;
+            self.begin(Step::Others);
             match self.poll().await {
                 Ok(page) => {
                     self.arrived();
@@ -121,6 +125,10 @@ impl ShardReader {
                 }
             }
         }
+    }
+
+    fn begin(&self, step: Step) {
+        self.reading.activity.begin(Task::Shard(self.number), step);
     }
 
     async fn poll(&mut self) -> Result<Page, CallError> {
@@ -255,6 +263,7 @@ impl ShardReader {
         let quiet = self.state.quiet_since.map(|since| since.elapsed()).unwrap_or_default();
         let pause = self.reading.pace.pause(fill, quiet, self.closed.is_cancelled());
         if !pause.is_zero() {
+            self.begin(Step::Until(Instant::now() + pause));
             tokio::select! {
                 () = sleep(pause) => {}
                 () = self.closed.cancelled() => {}
@@ -282,7 +291,9 @@ impl ShardReader {
             self.state.iterator = None;
         }
         if error.kind != ErrorKind::ExpiredIterator || self.state.failures > 1 {
-            sleep(self.failure_pause(error.kind)).await;
+            let pause = self.failure_pause(error.kind);
+            self.begin(Step::Until(Instant::now() + pause));
+            sleep(pause).await;
         }
         None
     }

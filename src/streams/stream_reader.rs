@@ -24,7 +24,7 @@ use super::discovery::{Discovery, Query};
 use super::find::Finder;
 use super::lineage::{Lineage, Ready, ShardId};
 use super::position::Position;
-use super::reading::{Reading, Stopped, pause_after};
+use super::reading::{Reading, Step, Stopped, Task, pause_after};
 use super::resume::{ShardState, StreamState};
 use super::shard_reader::End;
 use super::update::{Gap, ShardNumber, StreamFacts, Update};
@@ -134,7 +134,7 @@ impl StreamReader {
             reader.restore(stored).await?;
         }
         let outcome = reader.run(first, stored.is_none()).await?;
-        reader.readers.shutdown().await;
+        reader.end_readers().await;
         Ok((outcome, Some(facts)))
     }
 
@@ -179,6 +179,8 @@ impl StreamReader {
                 asking = self.discovery.next(Instant::now()).map(|query| self.ask(query));
             }
             let quiet = asking.is_none();
+            let step = if quiet { Step::Until(self.discovery.due()) } else { Step::Others };
+            self.reading.activity.begin(Task::Stream, step);
             tokio::select! {
                 Some(ended) = self.readers.join_next(), if !self.readers.is_empty() => {
                     if let Some(outcome) = self.reader_ended(ended).await? {
@@ -214,8 +216,15 @@ impl StreamReader {
         self.finder.is_replaced(&self.facts.arn).await
     }
 
-    async fn give_up(&mut self) -> Result<Outcome, Stopped> {
+    /// Ends what is still being read: the stream is gone, or its table is read no further.
+    async fn end_readers(&mut self) {
         self.readers.shutdown().await;
+        let shards = self.running.values().map(|running| Task::Shard(running.number));
+        shards.chain([Task::Stream]).for_each(|task| self.reading.activity.end(task));
+    }
+
+    async fn give_up(&mut self) -> Result<Outcome, Stopped> {
+        self.end_readers().await;
         for (_, running) in std::mem::take(&mut self.running) {
             self.reading.tell(Update::ShardEnded { shard: running.number }).await?;
         }

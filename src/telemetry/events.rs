@@ -12,7 +12,9 @@ pub use delivery::{
     AttemptEnded, CheckpointFailed, CheckpointRecovered, DeadLetterSinkFailing, DeliveryFailed, EventDeadLettered,
     EventDropped, ItemParked, SinkFailing, SinkRecovered,
 };
-pub use process::{AdminFailed, ConfigWarning, Listening, ShutdownBegun, ShutdownFinished, Starting};
+pub use process::{
+    AdminFailed, ConfigWarning, Fault, Listening, ShutdownBegun, ShutdownFinished, Stalled, Starting, TableFault,
+};
 pub use reading::{
     AwsRecovered, AwsRefused, DataLost, ShardEnded, ShardHandedOver, ShardOpened, StreamAwaited, StreamEnded,
     StreamListed, StreamOpened,
@@ -36,5 +38,6 @@ pub const CODES: &[&str] = &[
     "DSA-ITEM-PARKED",
     "DSA-SINK-FAILING",
     "DSA-SINK-FILE",
+    "DSA-STALLED",
     "DSA-STREAM-AWAITED",
 ];

@@ -4,7 +4,7 @@
 //! - Ready: every table's stream was listed once and its first positions are stored, and no table went without progress
 //!   for [`PATIENCE`] because AWS or the sink refuses. A denied operation that reading needs is enough at once.
 //! - Started: ready was true once.
-//! - Not live: only when the process cannot recover by itself.
+//! - Not live: only while a part of the process stands still although nothing hinders it ([`Health::stalled`]).
 //!
 //! What is refused is kept by operation. That listings succeed says nothing about `GetRecords`, so only `GetRecords` itself
 //! is progress for all; any other answer clears its own operation.
@@ -37,7 +37,7 @@ pub enum Obstacle {
 pub struct Health {
     tables: Mutex<Vec<Arc<TableHealth>>>,
     started: AtomicBool,
-    fatal: Mutex<Option<String>>,
+    stalled: Mutex<Option<String>>,
 }
 
 /// One table's part in it.
@@ -104,8 +104,7 @@ impl Health {
     /// Why the process is not ready: one line a table; none if it is ready.
     pub fn not_ready(&self, now: Instant) -> Option<String> {
         let reasons: Vec<String> = lock(&self.tables).iter().filter_map(|table| table.not_ready(now)).collect();
-        let fatal = lock(&self.fatal).clone();
-        let reasons: Vec<String> = fatal.into_iter().chain(reasons).collect();
+        let reasons: Vec<String> = self.not_live().into_iter().chain(reasons).collect();
         if reasons.is_empty() {
             self.started.store(true, Ordering::Release);
             return None;
@@ -118,14 +117,14 @@ impl Health {
         self.started.load(Ordering::Acquire) || self.not_ready(now).is_none()
     }
 
-    /// The process cannot recover by itself.
-    pub fn is_fatal(&self, why: &str) {
-        lock(&self.fatal).get_or_insert_with(|| why.to_owned());
+    /// A part of the process stands still although nothing hinders it; none when it goes on.
+    pub fn stalled(&self, what: Option<String>) {
+        *lock(&self.stalled) = what;
     }
 
-    /// Why the process cannot recover by itself; none if it is live.
+    /// Which part of the process stands still; none if it is live.
     pub fn not_live(&self) -> Option<String> {
-        lock(&self.fatal).clone()
+        lock(&self.stalled).clone()
     }
 }
 
@@ -225,6 +224,11 @@ impl TableHealth {
     /// Why positions are not stored, if they are not.
     pub fn last_store_error(&self) -> Option<String> {
         lock(&self.state).unstored.clone()
+    }
+
+    /// Whether reading of this table has ended for good.
+    pub fn has_stopped(&self) -> bool {
+        lock(&self.state).stopped.is_some()
     }
 
     /// Why this table keeps the process from being ready; none if it does not.

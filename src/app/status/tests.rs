@@ -50,16 +50,16 @@ async fn a_lineage_can_be_followed_from_the_finished_parent_to_the_child_that_is
     let minute_ago = SystemTime::now().checked_sub(Duration::from_secs(60));
     {
         let mut ledger = house.books.ledger();
-        ledger.open_shard(0, &"parent".into(), STREAM, None, Position::Start);
-        ledger.end_shard(0);
-        ledger.open_shard(1, &"child".into(), STREAM, Some("parent".into()), Position::Start);
-        ledger.read(1, at(7), minute_ago);
-        ledger.page_read(1, true);
-        ledger.open_shard(2, &"ended".into(), STREAM, Some("parent".into()), Position::Start);
-        ledger.read(2, at(8), None);
-        ledger.end_shard(2);
-        ledger.open_shard(3, &"grandchild".into(), STREAM, Some("ended".into()), Position::Start);
-        ledger.page_read(3, false);
+        ledger.open_shard(0, &"parent".into(), STREAM, None, Position::Start).unwrap();
+        ledger.end_shard(0).unwrap();
+        ledger.open_shard(1, &"child".into(), STREAM, Some("parent".into()), Position::Start).unwrap();
+        ledger.read(1, at(7), minute_ago).unwrap();
+        ledger.page_read(1, true).unwrap();
+        ledger.open_shard(2, &"ended".into(), STREAM, Some("parent".into()), Position::Start).unwrap();
+        ledger.read(2, at(8), None).unwrap();
+        ledger.end_shard(2).unwrap();
+        ledger.open_shard(3, &"grandchild".into(), STREAM, Some("ended".into()), Position::Start).unwrap();
+        ledger.page_read(3, false).unwrap();
     }
     let table = house.table();
     assert_eq!(table["finished"], json!([{"shard": "parent", "parent": null}]));
@@ -85,7 +85,7 @@ fn summary(shard: &Value) -> (&str, &str, &str) {
 async fn old_finished_shards_are_counted_and_not_listed() {
     let house = House::new();
     for number in 0..=u32::try_from(MOST_FINISHED).unwrap() {
-        house.books.ledger().skip_shard(number, &number.to_string().into(), STREAM, None, SystemTime::now());
+        house.books.ledger().skip_shard(number, &number.to_string().into(), STREAM, None, SystemTime::now()).unwrap();
     }
     let table = house.table();
     assert_eq!(table["finished_shards"], MOST_FINISHED + 1);

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::{Dispatcher, Done, SinkOutage};
+use super::{Dispatcher, DispatcherFault, Done, SinkOutage};
 use crate::delivery::dead_letter::DeadLetter;
 use crate::delivery::health::Change;
 use crate::delivery::lanes::{Class, LaneKey, Passengers};
@@ -135,7 +135,9 @@ impl Dispatcher {
 
     /// The lane's first event has come to its end.
     fn settle(&mut self, lane: LaneKey, end: End, now: Instant) {
-        let Some((parcel, was_parked)) = self.lanes.settle(lane, now) else { return };
+        let Some((parcel, was_parked)) = self.lanes.settle(lane, now) else {
+            return self.fault = Some(DispatcherFault);
+        };
         let telemetry = parcel.account.telemetry();
         match end {
             End::Delivered => {
@@ -151,7 +153,9 @@ impl Dispatcher {
 
     /// The lane's first event failed, and with it whatever was on board behind it.
     fn failed(&mut self, passengers: &Passengers, failure: &Failure, answer: &Answer, alone: bool, now: Instant) {
-        let Some(parcel) = self.lanes.first(passengers.lane) else { return };
+        let Some(parcel) = self.lanes.first(passengers.lane) else {
+            return self.fault = Some(DispatcherFault);
+        };
         let (account, lane, why) = (parcel.account.clone(), passengers.lane, failure.why.as_str());
         let telemetry = account.telemetry();
         telemetry.sink_refused(why);

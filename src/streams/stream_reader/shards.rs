@@ -116,7 +116,7 @@ impl StreamReader {
     /// Everything of a shard was handed down: its children go on at once.
     pub(super) async fn shard_was_read(&mut self, id: &ShardId) -> Result<(), Stopped> {
         let Some(running) = self.running.remove(id) else {
-            return Ok(());
+            return Err(self.reading.broken(&format!("shard {id} was read to its end and had no reader")));
         };
         events::ShardEnded { stream: &self.facts.arn, shard: id }.emit(&self.reading.telemetry);
         let finished = Finished { number: running.number, at: SystemTime::now(), read: Some(Instant::now()) };
@@ -132,7 +132,7 @@ impl StreamReader {
     /// AWS does not know a shard that was not read to its end.
     pub(super) async fn shard_is_gone(&mut self, id: &ShardId, position: Position) -> Result<(), Stopped> {
         let Some(running) = self.running.get(id) else {
-            return Ok(());
+            return Err(self.reading.broken(&format!("shard {id} is gone and had no reader")));
         };
         if running.owed || matches!(position, Position::After(_)) {
             let mut gap = Gap::at(&self.facts, Some(id), position, LossReason::ShardMissing);

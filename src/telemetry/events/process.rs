@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tracing::{error, info, warn};
 
+use crate::telemetry::TableTelemetry;
+
 /// The process starts.
 pub struct Starting<'a> {
     /// Its version.
@@ -86,5 +88,49 @@ impl AdminFailed<'_> {
     /// Says so; probes find out by themselves.
     pub fn emit(&self) {
         error!(code = "DSA-ADMIN-FAILED", "probes and metrics are not served any more: {}", self.error);
+    }
+}
+
+/// The program met a state that cannot be, or one of its tasks ended unasked.
+pub struct Fault<'a> {
+    /// What was seen.
+    pub what: &'a str,
+}
+
+impl Fault<'_> {
+    /// Says so; the process ends with exit code 70.
+    pub fn emit(&self) {
+        error!(code = "DSA-FAULT", "a fault of the adapter itself: {}", self.what);
+    }
+}
+
+/// One table's part of the program met a state that cannot be.
+pub struct TableFault<'a> {
+    /// What was seen.
+    pub what: &'a str,
+}
+
+impl TableFault<'_> {
+    /// Says so; the table is read no further, the others go on.
+    pub fn emit(&self, telemetry: &TableTelemetry) {
+        let text = format!("reading of this table has stopped, restart to go on: {}", self.what);
+        telemetry.recent().add("DSA-FAULT", &text);
+        error!(code = "DSA-FAULT", table = telemetry.table(), "a fault of the adapter itself: {text}");
+    }
+}
+
+/// A part of the process stands still without a reason, or goes on again.
+pub struct Stalled<'a> {
+    /// Which, and what it should be doing; none when it goes on again.
+    pub what: Option<&'a str>,
+}
+
+impl Stalled<'_> {
+    /// Says so; the liveness probe fails until it goes on.
+    pub fn emit(&self) {
+        match self.what {
+            Some(what) => error!(code = "DSA-STALLED", "the liveness probe fails: {what}"),
+            None => info!("the part that stood still goes on: the liveness probe succeeds again"),
+        }
     }
 }

@@ -150,9 +150,12 @@ fn the_longest_of_several_refusals_decides_and_the_last_one_is_shown() {
 }
 
 #[test]
-fn only_a_fault_of_our_own_fails_liveness() {
+fn only_a_part_that_stands_still_fails_liveness_and_only_as_long() {
     let (health, _orders, now) = ready_table();
-    health.is_fatal("the dispatcher ended");
-    assert_eq!(health.not_live().as_deref(), Some("the dispatcher ended"));
+    health.stalled(Some("the dispatcher starts no request".to_owned()));
+    assert_eq!(health.not_live().as_deref(), Some("the dispatcher starts no request"));
     assert!(health.not_ready(now).is_some());
+    health.stalled(None);
+    assert_eq!(health.not_live(), None);
+    assert_eq!(health.not_ready(now), None);
 }

@@ -164,7 +164,7 @@ pub(super) struct Stage {
     desk: Arc<Desk>,
     parcels: mpsc::Sender<Vec<Parcel>>,
     stop: CancellationToken,
-    running: JoinHandle<()>,
+    running: JoinHandle<Result<(), DispatcherFault>>,
 }
 
 /// Eight requests at once; batches of up to ten.
@@ -262,14 +262,14 @@ impl Stage {
     /// Hands nothing in any more, and waits for its end.
     pub(super) async fn close(mut self) -> Self {
         self.parcels = mpsc::channel(1).0;
-        (&mut self.running).await.unwrap();
+        (&mut self.running).await.unwrap().unwrap();
         self
     }
 
     /// Tells it to stop, and waits for its end.
     pub(super) async fn stop(mut self) -> Self {
         self.stop.cancel();
-        (&mut self.running).await.unwrap();
+        (&mut self.running).await.unwrap().unwrap();
         self
     }
 }

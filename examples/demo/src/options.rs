@@ -1,9 +1,9 @@
-//! What may be written behind `--example demo --`.
+//! The options of `cargo run -p demo -- OPTIONS`.
 
 pub const HELP: &str = "\
 Shows the adapter at work on this machine, with an embedded DynamoDB.
 
-usage: cargo run --release --example demo [-- OPTIONS]
+usage: cargo run -p demo [-- OPTIONS]
 
   --seconds N   stop after N seconds (default: until Ctrl-C)
   --rate N      changes a second (default: 5)

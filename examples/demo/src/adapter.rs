@@ -1,4 +1,4 @@
-//! The adapter, as the process that it is in a cluster.
+//! The adapter as a process of its own, as it is in a cluster: this program again, with the argument [`ARGUMENT`].
 
 use std::fs::{File, OpenOptions};
 use std::net::TcpListener;
@@ -8,6 +8,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::Failure;
+
+/// What makes this program the adapter.
+pub const ARGUMENT: &str = "adapter";
 
 /// A running adapter. It ends with the demo, however that ends.
 pub struct Adapter {
@@ -23,8 +26,9 @@ impl Adapter {
         let log = folder.join("adapter.log");
         // The same port after a restart, so that an open page goes on.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let mut command = Command::new(binary()?);
+        let mut command = Command::new(std::env::current_exe()?);
         command
+            .arg(ARGUMENT)
             .env_clear()
             .env("TABLE", "Orders")
             .env("K_SINK", sink)
@@ -92,18 +96,6 @@ impl Drop for Adapter {
 fn spawn(command: &mut Command, log: &Path) -> Result<Child, Failure> {
     let log: File = OpenOptions::new().create(true).append(true).open(log)?;
     Ok(command.stderr(Stdio::from(log)).process_group(0).spawn()?)
-}
-
-/// `cargo run --example demo` builds the adapter too; it lies one folder above the example.
-fn binary() -> Result<PathBuf, Failure> {
-    let example = std::env::current_exe()?;
-    let folder = example.parent().and_then(Path::parent).ok_or("the demo's own folder cannot be found")?;
-    let binary = folder.join("dynamodb-streams-adapter");
-    if !binary.is_file() {
-        let text = format!("{} is missing: build it with `cargo build --release`", binary.display());
-        return Err(text.into());
-    }
-    Ok(binary)
 }
 
 #[cfg(test)]

@@ -25,8 +25,15 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
+fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some(adapter::ARGUMENT) {
+        return dynamodb_streams_adapter::app::process::start(std::env::vars_os());
+    }
+    show()
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn show() -> ExitCode {
     let options = match Options::parse(std::env::args().skip(1)) {
         Ok(Some(options)) => options,
         Ok(None) => return screen::say(options::HELP, 0),

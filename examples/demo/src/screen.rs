@@ -1,21 +1,20 @@
-//! What a person sees.
+//! What a person sees: lines that stay, and on a terminal one line below them that shows how far things are.
 
-use std::io::{IsTerminal, Write, stdout};
+use std::io::{IsTerminal, stdout};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
 use crate::story::Summary;
 
-/// Back to the line's beginning, and nothing on it.
-const CLEAR: &str = "\r\x1b[2K";
-
-/// Standard output, with one line at its end that is drawn again and again if it is a terminal.
+/// Standard output. On a terminal its last line is drawn again and again; elsewhere, in a pipe say, everything is a line.
 pub struct Screen {
-    terminal: bool,
-    /// The line at the end, as it was last drawn.
-    line: Mutex<String>,
+    live: Option<ProgressBar>,
+    /// The last summary that became a line of its own.
+    last: Mutex<String>,
 }
 
 /// Prints and gives an exit code.
@@ -26,7 +25,13 @@ pub fn say(text: &str, code: u8) -> ExitCode {
 
 impl Screen {
     pub fn new() -> Self {
-        Self { terminal: stdout().is_terminal(), line: Mutex::default() }
+        let live = stdout().is_terminal().then(|| {
+            let line = ProgressBar::with_draw_target(None, ProgressDrawTarget::stdout());
+            // It is cut where the window ends.
+            line.set_style(ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_bar()));
+            line
+        });
+        Self { live, last: Mutex::default() }
     }
 
     pub fn introduce(&self, database: &str, sink: &str, page: &str, log: &Path, chaos: bool) {
@@ -38,25 +43,23 @@ impl Screen {
         println!("  the sink     a web server at {sink}: it prints each event that arrives\n");
         println!("Watch that the changes of one order always come in their order, while orders overtake each other.");
         if chaos {
-            println!(
-                "Lines with * are troubles made on purpose; in the end everything must have arrived all the same."
-            );
+            println!("Lines with * are faults made on purpose; in the end everything must have arrived all the same.");
         }
         println!("Ctrl-C ends the demo with a verdict.\n");
     }
 
     /// One event, in words.
     pub fn event(&self, text: &str) {
-        self.above_the_line(text);
+        self.line(text);
     }
 
     /// Something that the demo itself does.
     pub fn note(&self, text: &str) {
-        self.above_the_line(&format!("* {text}"));
+        self.line(&format!("* {text}"));
     }
 
     pub fn summary_interval(&self) -> Duration {
-        if self.terminal { Duration::from_millis(200) } else { Duration::from_secs(5) }
+        if self.live.is_some() { Duration::from_millis(200) } else { Duration::from_secs(5) }
     }
 
     pub fn summary(&self, summary: &Summary) {
@@ -67,31 +70,31 @@ impl Screen {
             "  written {written}   delivered {delivered}   waiting {waiting}   {order}   last one took {:.1} s",
             last.as_secs_f64()
         );
-        if self.terminal {
-            let mut last = self.line.lock().unwrap_or_else(PoisonError::into_inner);
-            *last = format!("\x1b[7m{line}\x1b[0m");
-            print!("{CLEAR}{last}");
-            let _ = stdout().flush();
-        } else {
+        match &self.live {
+            Some(live) => live.set_message(line),
+            None => self.print_if_new(line),
+        }
+    }
+
+    fn print_if_new(&self, line: String) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if *last != line {
             println!("{line}");
+            *last = line;
         }
     }
 
     /// Ends the line that is drawn again and again.
     pub fn clear_line(&self) {
-        if self.terminal {
-            self.line.lock().unwrap_or_else(PoisonError::into_inner).clear();
-            print!("{CLEAR}");
+        if let Some(live) = &self.live {
+            live.finish_and_clear();
         }
     }
 
-    fn above_the_line(&self, text: &str) {
-        if self.terminal {
-            let line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
-            print!("{CLEAR}{text}\n{line}");
-            let _ = stdout().flush();
-        } else {
-            println!("{text}");
+    fn line(&self, text: &str) {
+        match &self.live {
+            Some(live) => live.println(text),
+            None => println!("{text}"),
         }
     }
 }

@@ -1,0 +1,108 @@
+//! The process, from its environment to its exit code.
+//!
+//! Contract: an invalid configuration ends with 64 before anything starts. SIGTERM or SIGINT begin an orderly end and exit
+//! code 0, a second signal ends at once. A panic, a task that ends unasked, and a runtime that does not turn end with 70.
+
+use std::ffi::OsString;
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::heartbeat::{self, Heartbeat};
+use super::{RunError, run};
+use crate::config::{self, Config, Facts};
+use crate::telemetry::{self, events};
+
+/// A fault of this program: `EX_SOFTWARE` of `sysexits.h`.
+pub const EXIT_FAULT: u8 = 70;
+
+/// Runs the adapter as these environment variables say, until a signal or a fault ends it. It sets up logging and a panic
+/// hook, so a process calls it once.
+pub fn start(variables: impl Iterator<Item = (OsString, OsString)>) -> ExitCode {
+    let config = match Config::from_env_vars(variables, &facts()) {
+        Ok(config) => config,
+        Err(mistakes) => return refuse(&mistakes.to_string()),
+    };
+    if let Err(error) = telemetry::logs::init(config.log.format, &config.log.filter) {
+        return refuse(&error.to_string());
+    }
+    exit_on_panic();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fault(&format!("the runtime cannot start: {error}")),
+    };
+    if let Err(error) = heartbeat::watch(Heartbeat::default(), runtime.handle(), exit_when_blocked) {
+        return fault(&format!("the thread that watches the runtime cannot start: {error}"));
+    }
+    let ended = supervise(&runtime, config);
+    runtime.shutdown_background();
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(RunError::Start(error)) => refuse(&error.to_string()),
+        // The log has it already.
+        Err(RunError::Fault(_)) => ExitCode::from(EXIT_FAULT),
+    }
+}
+
+/// What the environment of this process is, apart from its variables.
+pub fn facts() -> Facts {
+    Facts { now: SystemTime::now(), stdout_is_terminal: std::io::stdout().is_terminal() }
+}
+
+fn supervise(runtime: &Runtime, config: Config) -> Result<(), RunError> {
+    runtime.block_on(async {
+        let stop = CancellationToken::new();
+        let signals = tokio::spawn(stop_on_signals(stop.clone()));
+        let ended = run(config, stop).await;
+        signals.abort();
+        ended
+    })
+}
+
+/// The first signal begins an orderly end, the second ends at once.
+async fn stop_on_signals(stop: CancellationToken) {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return stop.cancel();
+    };
+    for orderly in [true, false] {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        match orderly {
+            true => stop.cancel(),
+            false => std::process::exit(0),
+        }
+    }
+}
+
+/// A panic in one task would leave that part standing still: the whole process ends, and its supervisor starts it anew.
+fn exit_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        events::Fault { what: &panic.to_string() }.emit();
+        std::process::exit(i32::from(EXIT_FAULT));
+    }));
+}
+
+pub(super) fn exit_when_blocked() {
+    let patience = heartbeat::PATIENCE.as_secs();
+    events::Fault { what: &format!("the runtime has run no task for {patience} s") }.emit();
+    std::process::exit(i32::from(EXIT_FAULT));
+}
+
+fn refuse(why: &str) -> ExitCode {
+    eprintln!("{why}");
+    ExitCode::from(config::EXIT_CODE)
+}
+
+fn fault(why: &str) -> ExitCode {
+    eprintln!("{why}");
+    ExitCode::from(EXIT_FAULT)
+}

@@ -1,0 +1,177 @@
+//! Every task of the process: started together, watched for an end that nobody asked for, and ended from the top down.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::Ports;
+use super::stalls::{self, Watched};
+use super::table::Table;
+use crate::admin::{self, Admin};
+use crate::config::{self, DeliveryOrder};
+use crate::delivery::dispatch::{Dispatcher, DispatcherFault};
+use crate::delivery::parcel::Parcel;
+use crate::pipeline::{Books, Pipeline, PipelineEnd};
+use crate::streams::reading::Stopped;
+use crate::telemetry::events;
+
+/// Pages that were read and wait to be put into lanes; what they hold is bounded by the buffer.
+const PAGES_WAITING: usize = 64;
+
+/// Kept back from the time to stop, for the last store of positions.
+const TIME_TO_STORE: Duration = Duration::from_secs(2);
+
+/// Everything that runs, from the top down.
+pub(super) struct Tasks {
+    followers: JoinSet<Result<(), Stopped>>,
+    pipelines: JoinSet<PipelineEnd>,
+    dispatcher: JoinSet<Result<(), DispatcherFault>>,
+    keepers: JoinSet<()>,
+    admin: JoinSet<std::io::Result<()>>,
+    /// The search for parts that stand still.
+    stalls: JoinSet<()>,
+    books: Vec<Arc<Books>>,
+    /// Keeps the dispatcher from ending when every table is read no further.
+    _parcels: mpsc::Sender<Vec<Parcel>>,
+    stop_dispatcher: CancellationToken,
+    stop_keepers: CancellationToken,
+    stop_admin: CancellationToken,
+}
+
+/// A task ended although nobody asked it to.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// Events are not delivered any more.
+    #[error("the dispatcher has ended: {0}")]
+    Dispatcher(#[source] DispatcherFault),
+    /// Probes are not answered any more.
+    #[error("probes and metrics are not served any more: {0}")]
+    Admin(#[source] std::io::Error),
+    /// Any other end.
+    #[error("the task {0} has ended unasked")]
+    Ended(&'static str),
+    /// It panicked, where a panic does not end the process at once.
+    #[error("the task {0} has failed: {1}")]
+    Failed(&'static str, #[source] JoinError),
+}
+
+impl Tasks {
+    pub(super) fn start(
+        tables: Vec<Table>,
+        dispatcher: Dispatcher,
+        admin: Arc<Admin>,
+        ports: Ports,
+        order: DeliveryOrder,
+        event: &config::Event,
+    ) -> Self {
+        let (sender, parcels) = mpsc::channel(PAGES_WAITING);
+        let mut tasks = Self {
+            followers: JoinSet::new(),
+            pipelines: JoinSet::new(),
+            dispatcher: JoinSet::new(),
+            keepers: JoinSet::new(),
+            admin: JoinSet::new(),
+            stalls: JoinSet::new(),
+            books: tables.iter().map(|table| table.books.clone()).collect(),
+            _parcels: sender.clone(),
+            stop_dispatcher: CancellationToken::new(),
+            stop_keepers: CancellationToken::new(),
+            stop_admin: CancellationToken::new(),
+        };
+        let watched = Watched::new(&tables, dispatcher.activity(), sender.downgrade());
+        tasks.stalls.spawn(stalls::watch(watched, admin.health.clone()));
+        tasks.dispatcher.spawn(dispatcher.run(parcels, tasks.stop_dispatcher.clone()));
+        for table in tables {
+            let Table { books, follower, updates, keeper } = table;
+            tasks.keepers.spawn(keeper.run(tasks.stop_keepers.clone()));
+            let pipeline = Pipeline::new(books, order, event.clone(), sender.clone());
+            tasks.pipelines.spawn(pipeline.run(updates));
+            tasks.followers.spawn(follower.run());
+        }
+        if let Some(listener) = ports.metrics {
+            tasks.admin.spawn(admin::serve_metrics(listener, admin.clone(), tasks.stop_admin.clone()));
+        }
+        tasks.admin.spawn(admin::serve(ports.all, admin, tasks.stop_admin.clone()));
+        tasks
+    }
+
+    /// Waits until a task ends that should not: before [`Tasks::stop`] that is every task but those of a table that is read
+    /// no further, because of `ON_DATA_LOSS=stop` or of a fault that concerns that table alone.
+    pub(super) async fn fault(&mut self) -> Fault {
+        loop {
+            let fault = tokio::select! {
+                biased;
+                Some(ended) = self.dispatcher.join_next() => Some(match ended {
+                    Ok(Ok(())) => Fault::Ended("dispatcher"),
+                    Ok(Err(fault)) => Fault::Dispatcher(fault),
+                    Err(failed) => Fault::Failed("dispatcher", failed),
+                }),
+                Some(ended) = self.pipelines.join_next() => match ended {
+                    // Where delivery has ended, the dispatcher's own end says why.
+                    Ok(PipelineEnd::ReadingEnded | PipelineEnd::TableStopped | PipelineEnd::DeliveryEnded) => None,
+                    Err(failed) => Some(Fault::Failed("pipeline", failed)),
+                },
+                // Its table's pipeline ended first, or the policy is to stop: both are said where they happen.
+                Some(ended) = self.followers.join_next() => ended.err().map(|failed| Fault::Failed("reader", failed)),
+                Some(ended) = self.keepers.join_next() => Some(unasked("keeper of positions", ended)),
+                Some(ended) = self.admin.join_next() => Some(match ended {
+                    Ok(Err(error)) => {
+                        events::AdminFailed { error: &error.to_string() }.emit();
+                        Fault::Admin(error)
+                    }
+                    Ok(Ok(())) => Fault::Ended("server of probes"),
+                    Err(failed) => Fault::Failed("server of probes", failed),
+                }),
+                Some(ended) = self.stalls.join_next() => Some(unasked("search for stalls", ended)),
+                else => Some(Fault::Ended("every one")),
+            };
+            if let Some(fault) = fault {
+                return fault;
+            }
+        }
+    }
+
+    /// Takes everything down within `patience`.
+    pub(super) async fn stop(mut self, patience: Duration) {
+        let begun = Instant::now();
+        let deadline = begun + patience;
+        let reserve = TIME_TO_STORE.min(patience / 4);
+        self.stalls.shutdown().await;
+        self.followers.shutdown().await;
+        self.stop_dispatcher.cancel();
+        // Whoever runs out of time here has events without an answer: they are not stored as settled.
+        let _ = timeout_at(deadline - reserve, self.dispatcher.join_next()).await;
+        self.dispatcher.shutdown().await;
+        self.pipelines.shutdown().await;
+        self.stop_keepers.cancel();
+        while let Ok(Some(_)) = timeout_at(deadline, self.keepers.join_next()).await {}
+        let unsettled = self.books.iter().map(|books| books.ledger().unsettled()).sum();
+        events::ShutdownFinished { unsettled, took: begun.elapsed() }.emit();
+        self.stop_admin.cancel();
+        self.admin.shutdown().await;
+    }
+}
+
+fn unasked(task: &'static str, ended: Result<(), JoinError>) -> Fault {
+    match ended {
+        Ok(()) => Fault::Ended(task),
+        Err(failed) => Fault::Failed(task, failed),
+    }
+}
+
+#[cfg(test)]
+impl Tasks {
+    /// Ends one task as a fault in it would.
+    pub(super) fn stop_early(&self, task: &str) {
+        match task {
+            "dispatcher" => self.stop_dispatcher.cancel(),
+            "keeper of positions" => self.stop_keepers.cancel(),
+            "server of probes" => self.stop_admin.cancel(),
+            other => panic!("no task is called {other}"),
+        }
+    }
+}
