@@ -1,4 +1,4 @@
-//! `--help` and the documents say what the program does. `UPDATE_DOCS=1 cargo test --test config` writes the documents.
+//! `--help` and docs/configuration.md list every variable. `UPDATE_DOCS=1 cargo test --test config` writes the page's list.
 
 use std::path::Path;
 use std::{env, fs};
@@ -8,39 +8,24 @@ use dynamodb_streams_adapter::config::{Fallback, Group, VARIABLES, help, markdow
 const START: &str = "<!-- variables:start -->\n";
 const END: &str = "<!-- variables:end -->";
 
-/// A document with its list as the definition has it; none where the document has no place for a list.
-fn rewritten(document: &str) -> Option<String> {
-    let (before, rest) = document.split_once(START)?;
-    let (_, after) = rest.split_once(END).expect("the list has a start and no end");
+/// The page with its list as the definition has it; none where the page has no place for a list.
+fn rewritten(page: &str) -> Option<String> {
+    let (before, rest) = page.split_once(START)?;
+    let (_, after) = rest.split_once(END)?;
     Some(format!("{before}{START}\n{}\n{END}{after}", markdown()))
-}
-
-/// Whether the document has a list; fails when that is not what the definition says.
-fn has_the_list(path: &str) -> bool {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-    let Ok(document) = fs::read_to_string(&path) else {
-        return false;
-    };
-    let Some(expected) = rewritten(&document) else {
-        return false;
-    };
-    if env::var_os("UPDATE_DOCS").is_some() {
-        fs::write(&path, expected).expect("the document can be written");
-    } else {
-        let hint = "is out of date: run UPDATE_DOCS=1 cargo test --test config documents";
-        assert!(document == expected, "{} {hint}", path.display());
-    }
-    true
 }
 
 #[test]
 fn the_configuration_page_lists_what_the_program_reads() {
-    assert!(has_the_list("docs/configuration.md"), "docs/configuration.md has lost its list");
-}
-
-#[test]
-fn the_readme_lists_what_the_program_reads_if_it_lists_anything() {
-    has_the_list("README.md");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
+    let page = fs::read_to_string(&path).expect("docs/configuration.md can be read");
+    let expected = rewritten(&page).expect("docs/configuration.md has the two marks of the list");
+    if env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&path, expected).expect("docs/configuration.md can be written");
+    } else {
+        let hint = "is out of date: run UPDATE_DOCS=1 cargo test --test config documents";
+        assert!(page == expected, "docs/configuration.md {hint}");
+    }
 }
 
 #[test]
