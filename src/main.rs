@@ -19,9 +19,7 @@ fn main() -> ExitCode {
         Some("check") => finish(&check::command(arguments, std::env::vars_os(), &facts())),
         Some("--help" | "-h" | "help") => say(&format!("{}\n{}", config::help(), check::USAGE)),
         Some("--version" | "-V") => say(&version()),
-        Some(other) => refuse(&format!(
-            "{other:?} is not known here, only check, --help and --version are: the adapter takes no arguments, everything is set by environment variables"
-        )),
+        Some(other) => refuse(&format!("unknown argument {other:?}; expected `check`, `--help` or `--version`")),
     }
 }
 

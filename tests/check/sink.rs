@@ -192,7 +192,7 @@ async fn a_certificate_for_another_host_fails_with_what_to_change() {
     let sink = Server::start_with(Some(authority.server("other.example", "http/1.1")), |_| status(204)).await;
     let (checks, _) = authority.trusted_by(&sink).await.json().await;
     assert_eq!(text(failure(&checks), "name"), "sink-tls");
-    assert!(text(failure(&checks), "remedy").contains("one that the certificate names"), "{checks:?}");
+    assert!(text(failure(&checks), "remedy").contains("a host in the URL that the certificate contains"), "{checks:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
