@@ -62,7 +62,7 @@ impl Outcome {
     pub fn as_str(self) -> &'static str {
         match self {
             Outcome::Drained => "disabled and read to its end",
-            Outcome::Missing => "AWS does not know it any more",
+            Outcome::Missing => "it no longer exists",
             Outcome::Lost => "data was lost",
         }
     }
@@ -384,7 +384,7 @@ pub fn report(reading: &Reading, gap: &Gap) {
         shard: gap.shard.as_deref(),
         position: &gap.after.map_or_else(|| "unknown".to_owned(), |after| format!("after {after}")),
         reason: gap.reason.as_str(),
-        detail: "AWS does not know it any more",
+        detail: "it no longer exists",
     }
     .emit(&reading.telemetry);
 }

@@ -57,7 +57,7 @@ pub struct ShutdownBegun {
 impl ShutdownBegun {
     /// Says so.
     pub fn emit(&self) {
-        info!(in_flight = self.in_flight, "shutting down: reading has stopped, waiting for answers of the sink");
+        info!(in_flight = self.in_flight, "shutting down: reading stopped, waiting for responses of the sink");
     }
 }
 
@@ -85,6 +85,6 @@ pub struct AdminFailed<'a> {
 impl AdminFailed<'_> {
     /// Says so; probes find out by themselves.
     pub fn emit(&self) {
-        error!(code = "DSA-ADMIN-FAILED", "probes and metrics are not served any more: {}", self.error);
+        error!(code = "DSA-ADMIN-FAILED", "the HTTP server failed, probes and metrics are not served: {}", self.error);
     }
 }
