@@ -1,4 +1,4 @@
-//! Reads one stream: every shard once, parents before children, children in the same breath.
+//! Reads one stream: every shard once, parents before children, children immediately after them.
 //!
 //! Contract:
 //! - At most one reader a shard, ever; a child begins when its parent's end was read, without waiting for a poll.
