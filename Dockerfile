@@ -8,23 +8,24 @@ ARG BUILD_IMAGE=rust:1.95.0-slim-trixie
 
 FROM ${BUILD_IMAGE} AS build
 WORKDIR /src
-# The crates come first and stay in the cache until the manifest or the lock file changes. Tests, benches and examples are
-# not copied, and cargo insists on the files that the manifest names.
+# The crates come first and stay in the cache until the manifest or the lock file changes. Tests, benches and the demo are
+# not copied, and cargo insists on the files that the manifests name.
 COPY Cargo.toml Cargo.lock ./
-RUN sed -i '/^\[\[\(test\|bench\|example\)\]\]$/,/^$/d' Cargo.toml \
-    && mkdir src && echo 'fn main() {}' > src/main.rs && touch src/lib.rs \
-    && cargo build --release --locked --bin dynamodb-streams-adapter
+COPY examples/demo/Cargo.toml examples/demo/
+RUN sed -i '/^\[\[\(test\|bench\)\]\]$/,/^$/d' Cargo.toml \
+    && mkdir src examples/demo/src && echo 'fn main() {}' | tee src/main.rs > examples/demo/src/main.rs && touch src/lib.rs \
+    && cargo build --profile dist --locked --package dynamodb-streams-adapter --bin dynamodb-streams-adapter
 COPY src src
 # What `--version` and the metric of the build say; it does not touch the layers above.
 ARG VCS_REF=unknown
 # The files keep their times when they are copied, and may be older than the empty ones that were just compiled.
 RUN touch src/main.rs src/lib.rs \
-    && VCS_REF="${VCS_REF}" cargo build --release --locked --bin dynamodb-streams-adapter
+    && VCS_REF="${VCS_REF}" cargo build --profile dist --locked --package dynamodb-streams-adapter --bin dynamodb-streams-adapter
 # The whole image: the program, the libraries that it is linked with, root certificates, a name for its user, where names of
 # hosts are looked up, and places for what the container runtime mounts. No shell, no package manager.
 RUN mkdir -p /image/dev /image/etc /image/proc /image/sys && mkdir -m 1777 /image/tmp \
-    && install -D -t /image/usr/local/bin target/release/dynamodb-streams-adapter \
-    && ldd target/release/dynamodb-streams-adapter | grep -o '/[^ ]*' | xargs cp --parents --dereference -t /image \
+    && install -D -t /image/usr/local/bin target/dist/dynamodb-streams-adapter \
+    && ldd target/dist/dynamodb-streams-adapter | grep -o '/[^ ]*' | xargs cp --parents --dereference -t /image \
     && cp --parents --dereference -t /image /etc/ssl/certs/ca-certificates.crt \
     && echo 'nonroot:x:65532:65532:nonroot:/:/sbin/nologin' > /image/etc/passwd \
     && echo 'nonroot:x:65532:' > /image/etc/group \

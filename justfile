@@ -10,9 +10,9 @@ test:
 
 # Formatting, lints and documentation, warnings as errors.
 lint:
-    cargo fmt --check
-    cargo clippy --all-targets -- -D warnings
-    RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps
 
 # Licences, advisories and bans; needs cargo-deny.
 deny:
@@ -34,9 +34,9 @@ image:
 
 # The table of docs/performance.md.
 bench:
-    cargo bench --bench end_to_end
-    cargo bench --bench event
-    cargo bench --bench wire
+    cargo bench --profile dist --bench end_to_end
+    cargo bench --profile dist --bench event
+    cargo bench --profile dist --bench wire
 
 # The crash test with 1,000 kills instead of 200.
 soak:

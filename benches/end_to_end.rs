@@ -1,7 +1,7 @@
 //! CPU per delivered event, against a bare loop that posts the same ready-made bodies with the same client, and the other
-//! figures of `docs/performance.md`. Run it with `cargo bench --bench end_to_end`; all of it is on loopback and ends by itself.
+//! figures of `docs/performance.md`. Run it with `cargo bench --profile dist --bench end_to_end`; all of it is on loopback and ends by itself.
 //!
-//! The adapter is the real release binary; its CPU time is what the kernel says of its process. The loop is a process of
+//! The adapter is the real binary, in the same profile; its CPU time is what the kernel says of its process. The loop is a process of
 //! its own as well (this program with `loop`), so that both meet the same sink and the same neighbours.
 #![allow(clippy::unwrap_used)]
 

@@ -74,11 +74,11 @@ fn router(admin: Arc<Admin>) -> Router {
 }
 
 async fn nothing() -> Response {
-    (StatusCode::NOT_FOUND, "nothing here; / lists what there is\n").into_response()
+    (StatusCode::NOT_FOUND, "not found; / lists all paths\n").into_response()
 }
 
 async fn nothing_else() -> Response {
-    (StatusCode::NOT_FOUND, "only /metrics is here\n").into_response()
+    (StatusCode::NOT_FOUND, "not found; this port serves /metrics only\n").into_response()
 }
 
 /// Browsers say that they take HTML; for everybody else there is a text.

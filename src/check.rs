@@ -114,11 +114,11 @@ fn run_to_the_end(config: &Config, options: &Options) -> Result<Report, String> 
 
 /// A configuration that can be used, with what its reader should hear about it.
 fn configured(config: &Config) -> Vec<Check> {
-    // The check of the store tells it.
+    // The check `checkpoint-store` gives this warning, with its fix.
     let warnings = config.warnings.iter().filter(|warning| **warning != Warning::PositionsInMemory);
     let checks: Vec<Check> = warnings.map(|warning| Check::warn(CONFIGURATION, &warning.to_string())).collect();
     match checks.is_empty() {
-        true => vec![Check::ok(CONFIGURATION, "every variable can be used")],
+        true => vec![Check::ok(CONFIGURATION, "all variables are valid")],
         false => checks,
     }
 }

@@ -51,6 +51,7 @@ pub use source::{CheckpointStore, OnDataLoss, Pace, Source, StartPosition};
 pub use table_ref::{InvalidTableRef, TableRef};
 pub use variable::{Fallback, Group, Takes, Variable};
 pub use variables::ALL as VARIABLES;
+pub(crate) use warning::POSITIONS_IN_MEMORY;
 pub use warning::Warning;
 
 /// The exit code for a configuration that cannot work: `EX_USAGE` of `sysexits.h`.
@@ -78,7 +79,7 @@ pub struct Config {
     pub sink: Sink,
     /// Where events go that cannot be delivered there; set whenever `delivery.on_undeliverable` asks for it.
     pub dead_letter_sink: Option<Sink>,
-    /// Whom sinks must be, and as whom they are spoken to.
+    /// TLS trust and client credentials for sinks.
     pub access: Access,
     /// How events are delivered there.
     pub delivery: Delivery,

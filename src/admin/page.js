@@ -115,7 +115,7 @@ function showTable(place, table) {
   const find = selector => place.querySelector(selector);
   write(find('h2'), table.title);
   write(find('.stream'), [...new Set(table.shards.map(shard => shard.stream))].join(', '));
-  const errors = [table.not_ready, table.last_errors.sink && `the sink: ${table.last_errors.sink}`].filter(Boolean);
+  const errors = [table.not_ready, table.last_errors.sink && `sink: ${table.last_errors.sink}`].filter(Boolean);
   write(find('.trouble'), errors.join('; '));
   find('.trouble').hidden = !errors.length;
   draw(place, table);
@@ -127,7 +127,7 @@ function showTable(place, table) {
     shard.shard, { text: shard.parent ?? '–', kind: 'id' }, { text: shard.state.replace('-', ' '), kind: 'word' },
     { text: span(shard.lag_seconds), kind: shard.lag_seconds >= LATE ? 'n bad' : 'n' },
     { text: count(shard.unsettled_events), kind: 'n' }, { text: shard.read_to ?? '–', kind: 'id' },
-    { text: shard.settled_to ?? 'not before its parent is settled', kind: 'id' }, moment(shard.newest_record),
+    { text: shard.settled_to ?? 'when its parent is settled', kind: 'id' }, moment(shard.newest_record),
   ]));
   listed(find('.parked'), `Parked items of ${table.title}`, table.parked.map(item => [
     item.item, { text: item.event ?? '–', kind: 'id' }, { text: count(item.failures), kind: 'n' }, { text: item.last_error, kind: 'text' },
@@ -245,7 +245,7 @@ function draw(place, table) {
 }
 
 function tip(node) {
-  if (!node.open) return `${node.shard}: finished, and ${plural(node.earlier, 'earlier generation')}`;
+  if (!node.open) return `${node.shard}: finished, with ${plural(node.earlier, 'earlier generation')}`;
   return `${node.shard}: ${node.state.replace('-', ' ')}, lag ${span(node.lag_seconds)}, ${count(node.unsettled_events)} unsettled`;
 }
 
@@ -268,8 +268,8 @@ function tick() {
   byId('lost').hidden = !dead;
   document.title = (dead ? '✕ ' : latest?.not_ready ? '! ' : '') + document.querySelector('h1').firstChild.data.trim();
   if (dead) {
-    write(byId('lost'), `The adapter does not answer since ${clock(lost.since)} (${lost.why}). ${seen ? `What is shown is ${span(age / 1000)} old. ` : ''}`
-      + `Asking again every ${PERIOD / 1000} s.`);
+    write(byId('lost'), `The adapter has not answered since ${clock(lost.since)} (${lost.why}). ${seen ? `The data is ${span(age / 1000)} old. ` : ''}`
+      + `The page asks again every ${PERIOD / 1000} s.`);
   }
 }
 
@@ -285,7 +285,7 @@ async function poll() {
     [seen, lost] = [Date.now(), null];
   } catch (error) {
     lost ??= { since: Date.now(), why: '' };
-    lost.why = error.name === 'TimeoutError' ? `nothing within ${PATIENCE / 1000} s` : error.message;
+    lost.why = error.name === 'TimeoutError' ? `no response within ${PATIENCE / 1000} s` : error.message;
   }
   busy = false;
   tick();

@@ -117,10 +117,7 @@ async fn a_probe_that_fails_says_why_in_a_line_for_each_table() {
     users.stopped("data was lost");
     for path in READY.iter().chain(&STARTED) {
         let (_, why) = port.get(path).await;
-        assert_eq!(
-            why, "table orders: waiting for a stream\ntable users: reading has stopped: data was lost\n",
-            "{path}"
-        );
+        assert_eq!(why, "table orders: waiting for a stream\ntable users: reading stopped: data was lost\n", "{path}");
     }
     port.admin.health.stalled(Some("the dispatcher starts no request".to_owned()));
     assert_eq!(port.get("/livez").await.1, "the dispatcher starts no request\n");

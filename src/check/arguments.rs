@@ -11,17 +11,16 @@ pub const USAGE: &str = "\
 Usage: dynamodb-streams-adapter check [--output text|json] [--send-test-event]
                                       [--timeout <duration>]
 
-Tries everything that the adapter will need, with the same environment
-variables, changes nothing, and says what is wrong and what mends it:
+Checks everything that the adapter needs, with the same environment variables:
 configuration, credentials, every table with every permission, the positions,
-the sink, the clock.
+the sink, the clock. It changes nothing and reports each problem with its fix.
 
-  --output text|json    lines for people, or one JSON object [default: text]
+  --output text|json    one line per check, or one JSON object [default: text]
   --send-test-event     also post an event of type com.amazonaws.dynamodb.check
-  --timeout <duration>  for each check, such as 500ms or 30s [default: 10s]
+  --timeout <duration>  limit per check, such as 500ms or 30s [default: 10s]
 
-Exit codes: 0 when nothing failed, 64 for a mistake in the configuration or in
-these arguments, 69 when a check failed. More: docs/check.md
+Exit codes: 0 when no check failed, 64 for an invalid configuration or argument,
+69 when a check failed. More: docs/check.md
 ";
 
 /// The form of the report.
@@ -62,7 +61,7 @@ pub enum Asked {
 
 /// Arguments that mean nothing here; its `Display` names all of them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("check: {}; run check --help for what there is", .0.join(", "))]
+#[error("check: {}; expected `--output`, `--send-test-event`, `--timeout` or `--help`", .0.join(", "))]
 pub struct InvalidArguments(pub Vec<String>);
 
 /// Reads the arguments behind `check`.
@@ -91,7 +90,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Asked, Inv
                 options.timeout = timeout(&value)?;
                 Ok(())
             }),
-            _ => Err(format!("{argument:?} is not known")),
+            _ => Err(format!("unknown argument {argument:?}")),
         };
         wrong.extend(taken.err());
     }
@@ -99,21 +98,21 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Asked, Inv
 }
 
 fn missing(name: &str) -> String {
-    format!("{name} lacks its value")
+    format!("{name} needs a value")
 }
 
 fn output(text: &str) -> Result<Output, String> {
     match text {
         "text" => Ok(Output::Text),
         "json" => Ok(Output::Json),
-        other => Err(format!("--output takes text or json, not {other:?}")),
+        other => Err(format!("--output must be text or json, not {other:?}")),
     }
 }
 
 fn timeout(text: &str) -> Result<Duration, String> {
     let longest = Duration::from_secs(3600);
     let duration = humantime::parse_duration(text).ok().filter(|time| !time.is_zero() && *time <= longest);
-    duration.ok_or_else(|| format!("--timeout takes a duration up to 1h, such as 500ms or 30s, not {text:?}"))
+    duration.ok_or_else(|| format!("--timeout must be a duration up to 1h, such as 500ms or 30s, not {text:?}"))
 }
 
 #[cfg(test)]
@@ -144,7 +143,9 @@ mod tests {
     #[test]
     fn all_that_is_wrong_is_named_at_once() {
         let wrong = parsed("--outptu json --send-test-event=yes --output xml --timeout 0s --timeout").unwrap_err();
-        for name in ["\"--outptu\"", "\"json\"", "\"--send-test-event=yes\"", "\"xml\"", "\"0s\"", "--timeout lacks"] {
+        for name in
+            ["\"--outptu\"", "\"json\"", "\"--send-test-event=yes\"", "\"xml\"", "\"0s\"", "--timeout needs a value"]
+        {
             assert!(wrong.contains(name), "{name} is not named in {wrong}");
         }
     }

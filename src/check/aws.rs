@@ -92,7 +92,7 @@ fn no_region(why: &str) -> Access {
 
 /// The beginning of the access key's id: never the secret.
 async fn key(sdk: &SdkConfig, limit: Duration) -> Result<String, String> {
-    let provider = sdk.credentials_provider().ok_or("nothing provides credentials")?;
+    let provider = sdk.credentials_provider().ok_or("no credentials provider is configured")?;
     let credentials = within(limit, provider.provide_credentials()).await?.map_err(|error| causes(&error))?;
     let id = credentials.access_key_id();
     let shown: String = id.chars().take(SHOWN_OF_KEY.min(id.chars().count() / 2)).collect();
@@ -126,7 +126,7 @@ async fn identity(sdk: &SdkConfig, limit: Duration) -> (Check, Option<String>) {
 fn known(answer: GetCallerIdentityOutput) -> (Check, Option<String>) {
     match answer.arn {
         Some(arn) => (Check::ok(IDENTITY, &arn), answer.account),
-        None => (unreachable("the answer names nobody"), answer.account),
+        None => (unreachable("the response of STS contains no ARN"), answer.account),
     }
 }
 
@@ -148,7 +148,7 @@ where
 }
 
 fn unreachable(why: &str) -> Check {
-    let detail = format!("whose credentials these are is unknown, STS did not say it: {why}");
-    let remedy = "let this machine reach STS, or set AWS_ENDPOINT_URL_STS; the adapter needs it only to assume a role";
+    let detail = format!("the identity behind the credentials is unknown, STS did not return it: {why}");
+    let remedy = "allow connections to STS, or set AWS_ENDPOINT_URL_STS; the adapter needs STS only to assume a role";
     Check::warn(IDENTITY, &detail).mended_by(remedy)
 }

@@ -71,7 +71,7 @@ pub(super) fn check(aws: &Clocks, sink: &Clocks) -> Check {
     match (aws.skew(), sink.skew()) {
         (Some(skew), _) => judge(skew, "AWS's"),
         (None, Some(skew)) => judge(skew, "the sink's"),
-        (None, None) => Check::skipped(NAME, "reading the time in an answer of AWS or the sink"),
+        (None, None) => Check::skipped(NAME, "reading the time from a response of AWS or the sink"),
     }
 }
 
@@ -81,9 +81,9 @@ fn judge(skew: Skew, whose: &str) -> Check {
     let off = format!("this machine's clock is {by} {side} {whose}");
     let remedy = "chronyc makestep";
     if skew.by > TOO_FAR {
-        Check::fail(NAME, &format!("{off}: AWS refuses signatures that are five minutes off")).mended_by(remedy)
+        Check::fail(NAME, &format!("{off}: AWS rejects signatures that are five minutes off")).mended_by(remedy)
     } else if skew.by > NOTICEABLE {
-        Check::warn(NAME, &format!("{off}: times in events and metrics are off by as much")).mended_by(remedy)
+        Check::warn(NAME, &format!("{off}: times in events and metrics are wrong by the same amount")).mended_by(remedy)
     } else {
         Check::ok(NAME, &format!("less than {} from {whose}", humantime::format_duration(NOTICEABLE)))
     }

@@ -86,9 +86,9 @@ impl Names {
     pub(super) fn for_call(&self, error: &CallError) -> String {
         match error.kind {
             ErrorKind::Denied if is_unauthorized(&error.code) => self.permission(error),
-            ErrorKind::Denied => "renew the credentials: AWS knows nobody by these, or they have expired".into(),
+            ErrorKind::Denied => "renew the credentials: AWS does not know them, or they have expired".into(),
             ErrorKind::Throttled | ErrorKind::LimitExceeded => {
-                "stop other readers of this stream: AWS allows two a shard, and ten DescribeStream calls a second"
+                "stop other readers of this stream: AWS allows two per shard, and ten DescribeStream calls per second"
                     .into()
             }
             ErrorKind::NotFound => self.list_streams(),
@@ -100,9 +100,9 @@ impl Names {
     pub(super) fn reach(&self) -> String {
         let region = &self.region;
         match self.has_endpoint {
-            true => "let this machine reach what AWS_ENDPOINT_URL names, or unset it".into(),
+            true => "allow connections to the endpoint in AWS_ENDPOINT_URL, or unset AWS_ENDPOINT_URL".into(),
             false => format!(
-                "let this machine reach dynamodb.{region}.amazonaws.com and streams.dynamodb.{region}.amazonaws.com on \
+                "allow connections to dynamodb.{region}.amazonaws.com and streams.dynamodb.{region}.amazonaws.com on \
                  port 443"
             ),
         }
@@ -120,7 +120,9 @@ impl Names {
             _ => (own_action.as_str(), self.streams.as_str()),
         };
         match by_deny {
-            true => format!("remove the statement that denies {action} on {resource}: allowing it is not enough"),
+            true => format!(
+                "remove the statement that denies {action} on {resource}: an allow statement does not override it"
+            ),
             false => statement(action, resource),
         }
     }

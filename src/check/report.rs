@@ -92,7 +92,7 @@ impl Check {
     fn line(&self) -> String {
         let (result, name) = (self.result.as_str(), self.name);
         let table = self.table.as_ref().map(|table| format!(" {table}")).unwrap_or_default();
-        let remedy = self.remedy.as_ref().map(|remedy| format!("; mend: {remedy}")).unwrap_or_default();
+        let remedy = self.remedy.as_ref().map(|remedy| format!("; fix: {remedy}")).unwrap_or_default();
         format!("{result:<7} {name}{table}: {}{remedy}\n", self.detail)
     }
 }
@@ -148,7 +148,7 @@ mod tests {
         let check = Check::fail("records", "denied\nby \u{1b}[31mAWS").about("Orders").mended_by("allow it");
         assert_eq!(
             Report::new(vec![check]).text().lines().next(),
-            Some("fail    records Orders: denied by  [31mAWS; mend: allow it")
+            Some("fail    records Orders: denied by  [31mAWS; fix: allow it")
         );
     }
 

@@ -15,7 +15,8 @@ use self::scratch::Scratch;
 use super::report::Check;
 use super::words::within;
 use crate::checkpoint::{CheckpointStore as _, FileStore, OpenError};
-use crate::config::{CheckpointStore, Config};
+
+use crate::config::{CheckpointStore, Config, POSITIONS_IN_MEMORY};
 
 const NAME: &str = "checkpoint-store";
 
@@ -23,8 +24,7 @@ const NAME: &str = "checkpoint-store";
 pub(super) async fn check(config: &Config, limit: Duration) -> Check {
     let path = match &config.source.checkpoint {
         CheckpointStore::Memory => {
-            return Check::warn(NAME, "positions are kept in memory and lost on restart")
-                .mended_by("export CHECKPOINT_STORE=file:<path on a volume>");
+            return Check::warn(NAME, POSITIONS_IN_MEMORY).mended_by("export CHECKPOINT_STORE=file:<path on a volume>");
         }
         CheckpointStore::File(path) => path.clone(),
     };
@@ -63,11 +63,10 @@ impl File {
             Ok(true) => {
                 let path = self.path.display();
                 let detail = format!(
-                    "{path} is in use by another process, perhaps this adapter itself: a second one cannot start on it"
+                    "{path} is in use by another process, possibly the running adapter: a second process cannot use the same file"
                 );
                 Check::warn(NAME, &detail).mended_by(
-                    "stop the other process, or give this one a file of its own; in Kubernetes: replicas: 1 and \
-                     strategy: Recreate",
+                    "stop the other process, or use a different file; in Kubernetes: replicas: 1 and strategy: Recreate",
                 )
             }
             Ok(false) => Check::ok(NAME, &format!("{} can be read and replaced", self.path.display())),
@@ -114,7 +113,7 @@ impl File {
         let path = quoted(&self.path);
         Obstacle {
             what: format!("{} is damaged or not a file of positions: {why}", self.path.display()),
-            remedy: format!("restore it from a copy, or begin anew at START_POSITION: mv {path} {path}.damaged"),
+            remedy: format!("restore it from a backup, or start again at START_POSITION: mv {path} {path}.damaged"),
         }
     }
 }

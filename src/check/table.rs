@@ -103,7 +103,7 @@ impl<'s> Probe<'s> {
             Ok(Ok(found)) => found,
         };
         match found {
-            Found::Stream(stream) => (Check::ok(TABLE, &format!("its stream is {stream}")), Some(stream)),
+            Found::Stream(stream) => (Check::ok(TABLE, &format!("the stream is {stream}")), Some(stream)),
             Found::Nothing(what) => (self.nothing(&what).await, None),
         }
     }
@@ -153,7 +153,7 @@ impl<'s> Probe<'s> {
     /// A token for the end of a shard; none where there is no shard yet.
     async fn iterator(&self, listed: &Listed) -> (Check, Option<Option<String>>) {
         let Some(shard) = &listed.leaf else {
-            return (Check::warn(ITERATOR, "the stream has no shard yet, so this could not be tried"), Some(None));
+            return (Check::warn(ITERATOR, "not tried because the stream has no shard yet"), Some(None));
         };
         let call = self.client.get_shard_iterator(&listed.stream, shard, IteratorStart::Latest);
         match within(self.shared.limit, call).await {
@@ -165,7 +165,7 @@ impl<'s> Probe<'s> {
 
     async fn records(&self, iterator: Option<String>) -> Check {
         let Some(iterator) = iterator else {
-            return Check::warn(RECORDS, "the stream has no shard yet, so this could not be tried");
+            return Check::warn(RECORDS, "not tried because the stream has no shard yet");
         };
         match within(self.shared.limit, self.client.get_records(&iterator)).await {
             Err(late) => Check::fail(RECORDS, &late).mended_by(self.names.reach()),

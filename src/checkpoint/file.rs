@@ -56,10 +56,12 @@ pub enum OpenError {
     #[error("the folder of {0} does not exist: create it, or mount a volume there")]
     NoFolder(PathBuf),
     /// Another process uses the file.
-    #[error("{0} is in use by another process: give each adapter a file of its own, or stop the other one")]
+    #[error("{0} is in use by another process: stop that process, or use a different file")]
     InUse(PathBuf),
     /// The file or its lock cannot be opened.
-    #[error("{path} cannot be used: {source}; the adapter needs to read and write it and to create files beside it")]
+    #[error(
+        "{path} cannot be used: {source}; the adapter needs to read and write the file and to create files in its folder"
+    )]
     Io {
         /// Which file.
         path: PathBuf,
@@ -68,7 +70,7 @@ pub enum OpenError {
     },
     /// The file is not one of ours, or it is damaged. It was not touched.
     #[error(
-        "{path} was left as it is: {source}; restore it from a copy, or move it away to begin anew at START_POSITION"
+        "{path} is not a usable file of positions and was not changed: {source}; restore it from a backup, or move it away to start again at START_POSITION"
     )]
     Foreign {
         /// Which file.
@@ -154,7 +156,7 @@ fn refusal(path: &Path, error: &io::Error) -> String {
             "; the process needs to write to its folder: mount it writable, with fsGroup for a user that is not root"
         }
         ErrorKind::ResourceBusy | ErrorKind::CrossesDevices => "; mount its folder, not the file alone",
-        ErrorKind::NotFound => "; its folder has vanished: create it again",
+        ErrorKind::NotFound => "; its folder no longer exists: create it again",
         _ => "",
     };
     format!("{} cannot be written: {error}{advice}", path.display())
@@ -171,7 +173,7 @@ fn resolved(path: &Path) -> Result<PathBuf, OpenError> {
             Err(_) => return Ok(file),
         }
     }
-    Err(OpenError::Io { path: path.to_owned(), source: io::Error::other("it leads through too many links") })
+    Err(OpenError::Io { path: path.to_owned(), source: io::Error::other("too many levels of symbolic links") })
 }
 
 fn lock(path: &Path) -> Result<File, OpenError> {

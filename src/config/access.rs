@@ -1,4 +1,4 @@
-//! Whom sinks must be, and as whom they are spoken to.
+//! TLS trust and client credentials for sinks.
 
 mod certificates;
 
@@ -12,7 +12,7 @@ use super::variables;
 /// Where a Knative SinkBinding puts the token of a sink that asks for OIDC.
 const PLATFORM_TOKEN: &str = "/oidc/token";
 
-/// Whom sinks must be, and as whom they are spoken to.
+/// TLS trust and client credentials for sinks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Access {
     /// Authorities that are trusted besides the system's, for every sink.
@@ -86,7 +86,7 @@ impl TokenFile {
         if let Some(path) = reader.optional(&variables::SINK_TOKEN_FILE, absolute_path)? {
             return match sink_has_user {
                 true => {
-                    let why = "K_SINK has a user, and a request can carry only one of the two".into();
+                    let why = "it cannot be combined with the user in K_SINK".into();
                     Err(reader.refused(&variables::SINK_TOKEN_FILE, why))
                 }
                 false => Ok(Self { path, is_required: true }),

@@ -8,7 +8,7 @@ pub(super) trait Choice: Copy + 'static {
     /// The variant of exactly this name.
     fn parse(name: &str) -> Result<Self, super::parse::Refusal> {
         let choice = Self::CHOICES.iter().find(|(known, _)| *known == name);
-        choice.map(|(_, choice)| *choice).ok_or("not a value that this version knows".into())
+        choice.map(|(_, choice)| *choice).ok_or("unknown value".into())
     }
 }
 

@@ -82,11 +82,11 @@ impl Translator<'_> {
         for name in variable.names {
             match (self.environment.value(name), &found) {
                 (None, _) => {}
-                (Some(Err(_)), _) => self.refuse_held(variable, name, Held::NotUtf8, "only UTF-8 can be read".into()),
+                (Some(Err(_)), _) => self.refuse_held(variable, name, Held::NotUtf8, "only UTF-8 is supported".into()),
                 (Some(Ok(text)), None) => found = Some(Found { variable, name, text: text.to_owned() }),
                 (Some(Ok(text)), Some(first)) if text == first.text => {}
                 (Some(Ok(_)), Some(first)) => {
-                    let why = format!("{} says something else", first.name);
+                    let why = format!("{} has a different value", first.name);
                     self.ignore(name, why.into());
                 }
             }

@@ -74,7 +74,7 @@ impl Environment {
                 None => {}
                 Some(Ok(text)) => values.push((variable.name.to_owned(), text.to_owned())),
                 Some(Err(NotUtf8)) => {
-                    reader.report(Mistake::new(variable, Held::NotUtf8, "only UTF-8 can be read"));
+                    reader.report(Mistake::new(variable, Held::NotUtf8, "only UTF-8 is supported"));
                 }
             }
         }

@@ -69,7 +69,7 @@ fn data(reader: &mut Reader, profile: Result<EventProfile, Reported>) -> Result<
     let data = reader.value(&variables::EVENT_DATA, EventData::parse)?;
     match (data, profile) {
         (EventData::Json, Ok(EventProfile::Triggermesh | EventProfile::IntegrationSource)) => {
-            Err(reader.refused(&variables::EVENT_DATA, "only EVENT_PROFILE=aws has this form".into()))
+            Err(reader.refused(&variables::EVENT_DATA, "only EVENT_PROFILE=aws supports this format".into()))
         }
         _ => Ok(data),
     }

@@ -14,11 +14,11 @@ pub fn help() -> String {
     let mut text = format!(
         "dynamodb-streams-adapter {}\n\
          Reads the change streams of DynamoDB tables and posts every change as a\n\
-         CloudEvent: nothing lost, each item's changes in order.\n\n\
+         CloudEvent, at least once, the changes of each item in order.\n\n\
          Usage: TABLE=<table> K_SINK=<url> dynamodb-streams-adapter [check | --help]\n\n\
-         Everything is set by environment variables. A blank value counts as not set.\n\
-         A duration has a unit, 500ms, 30s or 1m30s, and lies between 1ms and 24h.\n\
-         A size has one too, 2048KiB, 64MiB or 1GiB; KB, MB and GB are powers of 1000.\n",
+         All settings are environment variables. A blank value counts as not set.\n\
+         A duration has a unit, such as 500ms, 30s or 1m30s, from 1ms to 24h.\n\
+         A size has a unit, such as 2048KiB, 64MiB or 1GiB; KB, MB, GB: powers of 1000.\n",
         env!("CARGO_PKG_VERSION")
     );
     for group in Group::LISTED {
@@ -27,8 +27,8 @@ pub fn help() -> String {
             text.push_str(&entry(variable));
         }
     }
-    text.push_str("\nExit codes: 0 after SIGTERM or SIGINT, 64 for a configuration that cannot work,\n");
-    text.push_str("70 for a fault of the program. More: docs/configuration.md\n");
+    text.push_str("\nExit codes: 0 after SIGTERM or SIGINT, 64 for an invalid configuration,\n");
+    text.push_str("70 for an internal fault. More: docs/configuration.md\n");
     text
 }
 

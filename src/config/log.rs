@@ -79,7 +79,7 @@ fn level(text: &str, component: Option<&str>) -> Result<Option<&'static str>, &'
     let zap = match config.get("zap-logger-config") {
         None => return Ok(None),
         Some(zap) if is_blank(zap) => return Ok(None),
-        Some(zap) => zap.as_str().ok_or("its zap-logger-config is not a text")?,
+        Some(zap) => zap.as_str().ok_or("its zap-logger-config is not a string")?,
     };
     let zap: Map<String, Value> = serde_json::from_str(zap).map_err(|_| "its zap-logger-config is not JSON")?;
     zap.get("level").filter(|level| !is_blank(level)).map(filter_of).transpose()

@@ -72,24 +72,24 @@ impl fmt::Display for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nothing => f.write_str("is not set"),
-            Self::Text(text) => write!(f, "holds {text:?}"),
-            Self::Secret => f.write_str("holds a value that is not shown because it may carry a secret"),
-            Self::NotUtf8 => f.write_str("holds bytes that are not UTF-8"),
+            Self::Text(text) => write!(f, "has the value {text:?}"),
+            Self::Secret => f.write_str("has a value that is not shown because it may contain a secret"),
+            Self::NotUtf8 => f.write_str("has a value that is not UTF-8"),
         }
     }
 }
 
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}: {}; it takes {}", self.variable, self.held, self.why, self.takes)
+        write!(f, "{} {}: {}; expected {}", self.variable, self.held, self.why, self.takes)
     }
 }
 
 impl fmt::Display for Mistakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.mistakes.len() {
-            1 => write!(f, "the configuration has a mistake:")?,
-            count => write!(f, "the configuration has {count} mistakes:")?,
+            1 => write!(f, "the configuration has 1 error:")?,
+            count => write!(f, "the configuration has {count} errors:")?,
         }
         for mistake in &self.mistakes {
             write!(f, "\n  {mistake}")?;

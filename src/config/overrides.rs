@@ -33,7 +33,7 @@ pub(super) fn parse(text: &str) -> Result<BTreeMap<String, String>, Refusal> {
 fn checked_name(name: &str) -> Result<String, Refusal> {
     let shown: String = name.escape_debug().take(40).collect();
     if UNTOUCHABLE.contains(&name) {
-        return Err(format!("{shown} is the event's own and cannot be overridden").into());
+        return Err(format!("{shown} is set by the adapter and cannot be overridden").into());
     }
     if RESERVED.contains(&name) {
         return Err(format!("{shown} is reserved by CloudEvents").into());
@@ -44,7 +44,9 @@ fn checked_name(name: &str) -> Result<String, Refusal> {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     match !name.is_empty() && name.bytes().all(allowed) {
         true => Ok(name.to_owned()),
-        false => Err(format!("{shown:?} is no CloudEvents name: those have lower-case letters and digits only").into()),
+        false => {
+            Err(format!("{shown:?} is not a CloudEvents attribute name: use lower-case letters and digits only").into())
+        }
     }
 }
 

@@ -92,7 +92,7 @@ impl Reader {
             return Err(Reported);
         }
         if values.is_empty() {
-            return Err(self.refused(variable, "nothing between the commas".into()));
+            return Err(self.refused(variable, "an empty entry between commas".into()));
         }
         Ok(values)
     }

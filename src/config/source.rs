@@ -109,7 +109,7 @@ fn start_position(text: &str, now: SystemTime) -> Result<StartPosition, Refusal>
         "trim-horizon" => return Ok(StartPosition::TrimHorizon),
         _ => {}
     }
-    let time = DateTime::parse_from_rfc3339(text).map_err(|_| "neither a position nor a time with its offset")?;
+    let time = DateTime::parse_from_rfc3339(text).map_err(|_| "not a position and not a time with an offset")?;
     let time = SystemTime::from(time);
     if time > now {
         return Err("in the future".into());
@@ -121,7 +121,7 @@ fn checkpoint_store(text: &str) -> Result<CheckpointStore, Refusal> {
     if text == "memory" {
         return Ok(CheckpointStore::Memory);
     }
-    let path = text.strip_prefix("file:").ok_or("not a store that this version knows")?;
+    let path = text.strip_prefix("file:").ok_or("unknown store")?;
     let path = match path.strip_prefix("//") {
         Some(path) if path.starts_with('/') => path,
         Some(_) => return Err("a file URL with a host".into()),

@@ -44,7 +44,7 @@ pub enum Fallback {
 pub enum Takes {
     /// Exactly one of these.
     OneOf(&'static [&'static str]),
-    /// What the phrase says; it completes "it takes ...".
+    /// What the phrase says; it completes "expected ...".
     Phrase(&'static str),
     /// A time span; lists explain once how it is written.
     Duration,
@@ -83,13 +83,13 @@ impl Group {
     /// The heading.
     pub fn title(self) -> &'static str {
         match self {
-            Self::Source => "What to read",
-            Self::Event => "What events look like",
-            Self::Delivery => "Where events go, and how",
-            Self::Process => "Memory, shutdown, port",
+            Self::Source => "Tables and positions",
+            Self::Event => "Event format",
+            Self::Delivery => "Delivery",
+            Self::Process => "Memory, shutdown, ports",
             Self::Log => "Logs",
-            Self::Aws => "AWS, besides the SDK's own variables",
-            Self::Identity => "Names, usually given by the platform",
+            Self::Aws => "AWS, in addition to the SDK's own variables",
+            Self::Identity => "Names, usually set by the platform",
             Self::Later => "Not in this version",
         }
     }

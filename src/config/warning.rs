@@ -3,6 +3,11 @@
 use std::borrow::Cow;
 use std::fmt;
 
+/// What positions in memory mean for a restart; a part of the warning that `check` prints before its fix.
+pub(crate) const POSITIONS_IN_MEMORY: &str = "positions are kept in memory: after a restart, changes written while the \
+    process was away are not delivered with START_POSITION=latest (with trim-horizon everything of the last 24 hours is \
+    delivered again)";
+
 /// Something to log once at start; its `Display` is a log message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -43,9 +48,9 @@ impl fmt::Display for Warning {
             Self::Misspelt { found, known } => {
                 write!(f, "{} is set but not read, did you mean {known}?", found.escape_debug())
             }
-            Self::PositionsInMemory => f.write_str(
-                "positions are kept in memory and lost on restart, set CHECKPOINT_STORE=file:<path> to keep them",
-            ),
+            Self::PositionsInMemory => {
+                write!(f, "{POSITIONS_IN_MEMORY}; set CHECKPOINT_STORE=file:<path> on a volume to keep them")
+            }
             Self::NoEffect { name, unless } => write!(f, "{name} is set but has no effect without {unless}"),
             Self::Ignored { name, why } => write!(f, "{} is ignored, {why}", name.escape_debug()),
             Self::LoggingConfig { why } => write!(f, "K_LOGGING_CONFIG is ignored, {why}"),

@@ -110,7 +110,7 @@ impl Keeper {
         }
     }
 
-    /// Ready is who has been listed and has stored where it began.
+    /// A table is ready once its shards are listed and its start position is stored.
     fn announce(&self, kept: &Kept) {
         if self.books.is_listed() && kept.changes.is_some() {
             self.books.telemetry.health().is_ready();

@@ -107,7 +107,7 @@ impl Follower {
         self.reading
             .telemetry
             .health()
-            .stopped("data was lost, and ON_DATA_LOSS is stop: restart with continue to go on");
+            .stopped("data was lost and ON_DATA_LOSS is stop: restart with ON_DATA_LOSS=continue to resume");
         false
     }
 

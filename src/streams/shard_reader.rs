@@ -163,7 +163,7 @@ impl ShardReader {
     fn oldest(&mut self) -> IteratorStart {
         let age = SystemTime::now().duration_since(self.vouched).unwrap_or_default();
         if self.owed && age > RETENTION && self.state.loss.is_none() {
-            self.lose(LossReason::Trimmed, "nothing was read for longer than records are kept");
+            self.lose(LossReason::Trimmed, "nothing was read for longer than DynamoDB keeps records");
         }
         IteratorStart::Oldest
     }

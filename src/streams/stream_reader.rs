@@ -1,4 +1,4 @@
-//! Reads one stream: every shard once, parents before children, children in the same breath.
+//! Reads one stream: every shard once, parents before children, children immediately after them.
 //!
 //! Contract:
 //! - At most one reader a shard, ever; a child begins when its parent's end was read, without waiting for a poll.
@@ -62,7 +62,7 @@ impl Outcome {
     pub fn as_str(self) -> &'static str {
         match self {
             Outcome::Drained => "disabled and read to its end",
-            Outcome::Missing => "AWS does not know it any more",
+            Outcome::Missing => "it no longer exists",
             Outcome::Lost => "data was lost",
         }
     }
@@ -393,7 +393,7 @@ pub fn report(reading: &Reading, gap: &Gap) {
         shard: gap.shard.as_deref(),
         position: &gap.after.map_or_else(|| "unknown".to_owned(), |after| format!("after {after}")),
         reason: gap.reason.as_str(),
-        detail: "AWS does not know it any more",
+        detail: "it no longer exists",
     }
     .emit(&reading.telemetry);
 }

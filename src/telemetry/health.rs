@@ -90,7 +90,7 @@ pub struct Over {
 impl Health {
     /// Adds a table; it is not ready yet.
     pub fn table(&self, table: &str) -> Arc<TableHealth> {
-        let waiting_for = Some("the first answer of AWS".to_owned());
+        let waiting_for = Some("the first response of AWS".to_owned());
         let health = Arc::new(TableHealth {
             table: table.to_owned(),
             aws_hindered: AtomicBool::new(false),
@@ -267,25 +267,24 @@ impl Path {
 impl State {
     fn not_ready(&self, now: Instant) -> Option<String> {
         if let Some(why) = &self.stopped {
-            return Some(format!("reading has stopped: {why}"));
+            return Some(format!("reading stopped: {why}"));
         }
         let denied = self.of(Obstacle::Aws).find(|aws| aws.denied);
         let aws = denied.or_else(|| self.oldest(Obstacle::Aws).filter(|aws| aws.is_too_long(now)));
         if let Some(aws) = aws {
-            return Some(format!("AWS refuses for {} s: {}", aws.seconds(now), aws.why));
+            return Some(format!("AWS calls have failed for {} s: {}", aws.seconds(now), aws.why));
         }
         if !self.was_listed || self.waiting_for.is_some() {
             return Some(self.awaiting());
         }
         let sink = self.oldest(Obstacle::Sink).filter(|sink| sink.is_too_long(now))?;
-        Some(format!("the sink has taken nothing for {} s: {}", sink.seconds(now), sink.why))
+        Some(format!("the sink has accepted nothing for {} s: {}", sink.seconds(now), sink.why))
     }
 
     fn awaiting(&self) -> String {
         let trouble = self.oldest(Obstacle::Aws).map(|aws| &aws.why).or(self.unstored.as_ref());
         let trouble = trouble.map(|why| format!(" ({why})")).unwrap_or_default();
-        let what =
-            self.waiting_for.as_deref().unwrap_or("its stream to be listed and its first positions to be stored");
+        let what = self.waiting_for.as_deref().unwrap_or("its stream to be listed and its start position to be stored");
         format!("waiting for {what}{trouble}")
     }
 

@@ -80,13 +80,13 @@ mod tests {
     #[test]
     fn a_parked_item_keeps_its_beginning_and_shows_its_last_failure() {
         let parked = Parked::default();
-        parked.failed(0xabcd_ef01_2345_6789, "e1", 3, "it answered 400", at(1));
-        parked.failed(0xabcd_ef01_2345_6789, "e1", 4, "it answered 413", at(9));
+        parked.failed(0xabcd_ef01_2345_6789, "e1", 3, "HTTP 400", at(1));
+        parked.failed(0xabcd_ef01_2345_6789, "e1", 4, "HTTP 413", at(9));
         let expected = ParkedItem {
             item: "abcdef01".to_owned(),
             event: "e1".to_owned(),
             failures: 4,
-            why: "it answered 413".to_owned(),
+            why: "HTTP 413".to_owned(),
             since: at(1),
             last: at(9),
         };

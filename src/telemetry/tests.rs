@@ -140,17 +140,59 @@ fn what_concerns_a_table_names_it() {
         "a warning",
         "listening",
         "the sink",
+        "a sink file",
+        "delivery stopped",
         "shutting down",
         "stopped",
-        "probes and metrics",
+        "the HTTP server",
         "a fault of the adapter itself: the dispatcher",
-        "the liveness probe fails",
-        "the part that stood still",
+        "a part of the adapter stands still",
+        "no part of the adapter stands still",
     ];
     for line in lines {
         let message = line["message"].as_str().unwrap();
         let expected = !process_wide.iter().any(|start| message.starts_with(start));
         assert_eq!(line["table"] == "orders", expected, "{line}");
+    }
+}
+
+/// The table of `docs/operations.md`: code, level, beginning of the message, fields.
+fn stable_texts() -> Vec<[String; 4]> {
+    let page = include_str!("../../docs/operations.md");
+    let (_, section) = page.split_once("\n## Stable texts\n").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix('|')).skip(1);
+    let cell = |text: &str| text.trim().trim_matches('`').to_owned();
+    rows.map(|row| row.split('|').map(cell).collect::<Vec<_>>().try_into().unwrap()).collect()
+}
+
+/// Whether a line is the one that a row describes.
+fn is_stable(line: &serde_json::Value, [code, level, beginning, fields]: &[String; 4]) -> bool {
+    let named: BTreeSet<&str> = fields.split(", ").map(|name| name.trim_matches('`')).collect();
+    let own = |name: &&str| !["code", "level", "message", "target", "timestamp", ""].contains(name);
+    let has: BTreeSet<&str> = line.as_object().unwrap().keys().map(String::as_str).filter(own).collect();
+    line["code"].as_str().unwrap_or_default() == code
+        && line["level"] == **level
+        && line["message"].as_str().unwrap().starts_with(&beginning.replace("<operation>", "GetRecords"))
+        && has == named.into_iter().filter(own).collect()
+}
+
+/// Operators search for these texts, and alerts are written on them: a text that changes here breaks what they have.
+#[test]
+fn the_texts_that_the_documents_call_stable_are_the_ones_that_are_logged() {
+    let (_metrics, _health, telemetry) = table();
+    let in_memory = crate::config::Warning::PositionsInMemory.to_string();
+    let lines = capture::objects(|| {
+        every_event(&telemetry);
+        events::ConfigWarning { text: &in_memory }.emit();
+    });
+    let rows = stable_texts();
+    assert!(rows.len() > 25, "only {} rows were found", rows.len());
+    for row in &rows {
+        assert!(lines.iter().any(|line| is_stable(line, row)), "no event logs {row:?}");
+    }
+    for line in lines.iter().filter(|line| line["code"].is_string() && line["message"] != "a warning") {
+        assert!(rows.iter().any(|row| is_stable(line, row)), "docs/operations.md does not list {line}");
     }
 }
 
@@ -178,7 +220,7 @@ fn every_event(telemetry: &TableTelemetry) {
     DeadLetterSinkFailing { why: "503" }.emit(telemetry);
     DeliveryFailed { why: "503" }.emit(telemetry);
     SinkFailing { why: "503" }.emit();
-    SinkFileUnusable { text: "/token is not there", stops_delivery: true }.emit();
+    SinkFileUnusable { text: "/token does not exist", stops_delivery: true }.emit();
     SinkFileUnusable { text: "/ca/one.pem cannot be used", stops_delivery: false }.emit();
     SinkFileUsable { path: "/token" }.emit();
     SinkRecovered { after: took }.emit();

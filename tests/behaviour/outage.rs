@@ -29,6 +29,7 @@ use dynamodb_streams_adapter::streams::wire::Page;
 use dynamodb_streams_adapter::telemetry::TableTelemetry;
 use dynamodb_streams_adapter::telemetry::health::Health;
 use dynamodb_streams_adapter::telemetry::metrics::Metrics;
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -131,6 +132,7 @@ async fn a_sink_that_is_down_for_a_day_costs_bounded_memory_and_few_requests() {
         on_data_loss: OnDataLoss::Continue,
         updates,
         telemetry: telemetry.clone(),
+        activity: Arc::default(),
         numbers: AtomicU32::new(0),
     });
     let finder =
@@ -161,11 +163,9 @@ async fn a_sink_that_is_down_for_a_day_costs_bounded_memory_and_few_requests() {
     let sinks = Sinks { sink: sink.clone(), dead_letters: None };
     let stop = CancellationToken::new();
     let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn(async move {
-        let _ = follower.run().await;
-    });
-    tasks.spawn(Pipeline::new(books.clone(), DeliveryOrder::Item, event, parcels).run(taken));
-    tasks.spawn(Dispatcher::new(sinks, settings).run(intake, stop));
+    tasks.spawn(follower.run().map(drop));
+    tasks.spawn(Pipeline::new(books.clone(), DeliveryOrder::Item, event, parcels).run(taken).map(drop));
+    tasks.spawn(Dispatcher::new(sinks, settings).run(intake, stop).map(drop));
 
     let mut most = 0;
     while begun.elapsed() < DAY {

@@ -30,7 +30,7 @@ async fn a_parked_item_is_in_status_as_a_hash_with_its_reason_until_it_works() {
     let found = status(&adapter, "three failures", |now| now["tables"][0]["parked"][0]["failures"].as_u64() >= Some(3));
     let found = found.await;
     let item = &found["tables"][0]["parked"][0];
-    assert_eq!((parked(&found), &item["last_error"]), (1, &json!("it answered 400 Bad Request")));
+    assert_eq!((parked(&found), &item["last_error"]), (1, &json!("HTTP 400 Bad Request")));
     let logged = adapter.logged_code("DSA-ITEM-PARKED");
     assert_eq!(item["item"], logged[0]["item"], "the log names it otherwise");
     let refused = sink.received().into_iter().find(|event| event.item == "item-3").unwrap();
@@ -50,7 +50,7 @@ async fn an_outage_of_the_sink_is_in_status_from_its_beginning_to_its_end() {
     sink.react(|_| Reaction::Status(503));
     aws.write("orders", 10, 1);
     let down = status(&adapter, "the outage", |now| now["sink"]["state"] == "failing").await;
-    assert_eq!(down["sink"]["last_error"], "it answered 503 Service Unavailable");
+    assert_eq!(down["sink"]["last_error"], "HTTP 503 Service Unavailable");
     assert!(down["sink"]["failing_since"].as_str().unwrap() <= down["time"].as_str().unwrap(), "{down:#}");
     assert!(!down.to_string().contains("4711") && !down.to_string().contains("secret"), "{down:#}");
     sink.behave();

@@ -71,7 +71,7 @@ async fn a_sink_that_is_not_trusted_is_told_and_gets_everything_once_its_authori
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    assert!(told.contains("the sink has taken nothing") && told.contains(why), "{told}");
+    assert!(told.contains("the sink has accepted nothing") && told.contains(why), "{told}");
     assert!(sink.received().is_empty(), "something was sent to a sink that is not trusted");
 
     folder.write("ca.pem", &format!("{}{}", wrong.pem(), right.pem()));
@@ -126,7 +126,7 @@ async fn nothing_is_sent_without_the_token_that_was_asked_for() {
     let adapter = Plan::new(&aws, &sink, "orders").env("SINK_TOKEN_FILE", &path).start_ready().await;
     let line = &adapter.logged_code("DSA-SINK-FILE")[0];
     assert_eq!(line["level"], "ERROR");
-    assert!(line["message"].as_str().unwrap().contains(&format!("{path} is not there")), "{line}");
+    assert!(line["message"].as_str().unwrap().contains(&format!("{path} does not exist")), "{line}");
     aws.write("orders", 5, 2);
     wait_for("the outage to be noticed", || !adapter.logged_code("DSA-SINK-FAILING").is_empty()).await;
     assert!(adapter.metric("delivery_attempts_total", &[("code", "credentials")]).await > 0.0);
@@ -134,7 +134,7 @@ async fn nothing_is_sent_without_the_token_that_was_asked_for() {
     folder.write("token", "t1");
     wait_for("all events", || sink.distinct() == 10).await;
     assert!(sink.received().iter().all(|event| event.authorization.as_deref() == Some("Bearer t1")));
-    assert_eq!(adapter.logged("the sink's file is in order again").len(), 1);
+    assert_eq!(adapter.logged("the sink file is usable again").len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,6 +10,8 @@ async fn arguments_that_are_not_known_are_named_with_exit_code_64() {
     for name in ["--outptu", "xml", "extra"] {
         assert!(run.err.contains(name), "{name} is not named in {}", run.err);
     }
+    assert!(run.err.starts_with("check: unknown argument \"--outptu\", "), "{}", run.err);
+    assert!(run.err.ends_with("; expected `--output`, `--send-test-event`, `--timeout` or `--help`\n"), "{}", run.err);
     assert!(world.aws.script().calls.0.is_empty() && world.sink.seen().is_empty(), "nothing is tried");
 }
 
@@ -26,6 +28,16 @@ async fn all_mistakes_of_the_configuration_are_named_with_exit_code_64() {
     for (check, name) in checks.iter().zip(["TABLE", "POLL_INTERVAL"]) {
         assert!(text(check, "detail").starts_with(name) && text(check, "remedy").contains(name), "{check}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_argument_of_the_adapter_that_is_not_known_is_named_with_exit_code_64() {
+    let world = World::new().await;
+    let mut command = world.plan().command();
+    command.arg("chekc");
+    let run = run(command).await;
+    let expected = "unknown argument \"chekc\"; expected `check`, `--help` or `--version`\n";
+    assert_eq!((run.code, run.err.as_str()), (Some(64), expected));
 }
 
 #[tokio::test(flavor = "multi_thread")]

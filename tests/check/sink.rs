@@ -192,7 +192,7 @@ async fn a_certificate_for_another_host_fails_with_what_to_change() {
     let sink = Server::start_with(Some(authority.server("other.example", "http/1.1")), |_| status(204)).await;
     let (checks, _) = authority.trusted_by(&sink).await.json().await;
     assert_eq!(text(failure(&checks), "name"), "sink-tls");
-    assert!(text(failure(&checks), "remedy").contains("one that the certificate names"), "{checks:?}");
+    assert!(text(failure(&checks), "remedy").contains("a host in the URL that the certificate contains"), "{checks:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -215,7 +215,7 @@ async fn the_certificate_of_an_authority_as_the_sinks_own_fails_with_what_to_cha
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_without_which_nothing_is_sent_fails_and_no_event_is_posted() {
     for (variable, content, why) in [
-        ("SINK_TOKEN_FILE", None, "is not there"),
+        ("SINK_TOKEN_FILE", None, "does not exist"),
         ("SINK_TOKEN_FILE", Some("two\nlines"), "several lines"),
         ("SINK_HEADERS_FILE", Some("hunter2"), "line 1"),
     ] {

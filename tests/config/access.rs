@@ -31,12 +31,12 @@ fn certificates_are_checked_at_once_and_the_broken_one_is_named() {
     }
     let empty = "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n";
     for (text, why) in [
-        ("secret".to_owned(), "no certificate is in it"),
+        ("secret".to_owned(), "it contains no certificate"),
         ("-----BEGIN CERTIFICATE-----".to_owned(), "number 1 is not valid PEM: its END line is missing"),
         (format!("{one}-----BEGIN CERTIFICATE-----\nsecret\n"), "number 2 is not valid PEM: its END line is missing"),
         (format!("{one}{}", two.replacen("\nMII", "\n!!!", 1)), "number 2 is not valid PEM: its base64 is broken"),
         (format!("{one}{empty}{two}"), "number 2 is not an X.509 certificate"),
-        (one.replace("CERTIFICATE", "PRIVATE KEY"), "no certificate is in it"),
+        (one.replace("CERTIFICATE", "PRIVATE KEY"), "it contains no certificate"),
     ] {
         let mistake = refused(&[("K_CA_CERTS", &text)]);
         assert_eq!((mistake.variable, &mistake.held), ("K_CA_CERTS", &Held::Secret));
@@ -63,7 +63,10 @@ fn a_token_that_was_asked_for_is_required_and_goes_with_no_user() {
     let with_user = ("K_SINK", "http://user:hunter2@broker.example/");
     let mistake = refused(&[with_user, file]);
     assert_eq!(mistake.variable, "SINK_TOKEN_FILE");
-    assert!(mistake.why.contains("K_SINK has a user") && !mistake.to_string().contains("hunter2"), "{mistake}");
+    assert!(
+        mistake.why.contains("cannot be combined with the user in K_SINK") && !mistake.to_string().contains("hunter2"),
+        "{mistake}"
+    );
     // Where the platform puts a token that nobody asked for, the user in the URL wins.
     assert!(!accepted(&[with_user]).access.token_file.is_required);
 }

@@ -185,7 +185,7 @@ fn a_mistake_in_a_foreign_value_is_told_under_the_name_that_was_set() {
         ("USE_DEFAULT_CREDENTIALS_PROVIDER", "maybe"),
     ] {
         let mistake = mistake(&camel(&[(name, value)]));
-        assert!(mistake.starts_with(&format!("{KAMELET}{name} holds {value:?}: ")), "{mistake}");
+        assert!(mistake.starts_with(&format!("{KAMELET}{name} has the value {value:?}: ")), "{mistake}");
     }
     for (name, value) in [
         ("ARN", "orders"),
@@ -196,11 +196,14 @@ fn a_mistake_in_a_foreign_value_is_told_under_the_name_that_was_set() {
         ("METRICS_PROMETHEUS_HOST", "localhost"),
     ] {
         let mistake = mistake(&triggermesh(&[(name, value)]));
-        assert!(mistake.starts_with(&format!("{name} holds {value:?}: ")), "{mistake}");
+        assert!(mistake.starts_with(&format!("{name} has the value {value:?}: ")), "{mistake}");
     }
     let endpoint = camel(&[("OVERRIDEENDPOINT", "true"), ("URIENDPOINTOVERRIDE", "localhost:8000")]);
     let mistake = mistake(&endpoint);
-    assert!(mistake.starts_with(&format!("{KAMELET}URIENDPOINTOVERRIDE holds \"localhost:8000\": ")), "{mistake}");
+    assert!(
+        mistake.starts_with(&format!("{KAMELET}URIENDPOINTOVERRIDE has the value \"localhost:8000\": ")),
+        "{mistake}"
+    );
 }
 
 #[test]
@@ -208,7 +211,7 @@ fn what_is_missing_is_named_as_its_user_knows_it() {
     let table = mistake(&camel(&[("TABLE", " ")]));
     assert!(table.starts_with(&format!("{KAMELET}TABLE is not set: it is required")), "{table}");
     let arn = mistake(&triggermesh(&[("ARN", "")]));
-    assert!(arn.starts_with("ARN is not set: it is required; it takes the ARN of a DynamoDB table"), "{arn}");
+    assert!(arn.starts_with("ARN is not set: it is required; expected the ARN of a DynamoDB table"), "{arn}");
     let switch = ("USE_DEFAULT_CREDENTIALS_PROVIDER", "");
     for (set, missing) in [("ACCESSKEY", "SECRETKEY"), ("SECRETKEY", "ACCESSKEY")] {
         let half = mistake(&camel(&[(set, "hunter2"), switch]));
@@ -247,7 +250,7 @@ fn our_own_variables_win() {
 #[test]
 fn a_mistake_in_our_own_variable_is_told_under_our_own_name() {
     let mistake = mistake(&camel(&[("STREAMITERATORTYPE", "FROM_START"), ("START_POSITION", "yesterday")]));
-    assert!(mistake.starts_with("START_POSITION holds \"yesterday\": "), "{mistake}");
+    assert!(mistake.starts_with("START_POSITION has the value \"yesterday\": "), "{mistake}");
 }
 
 #[test]

@@ -22,17 +22,17 @@ fn all_mistakes_come_in_one_message_a_line_each() {
     ])
     .expect_err("ten mistakes");
     let expected = "\
-the configuration has 10 mistakes:
-  LEASE_DURATION holds \"4h\": not in this version; it takes nothing yet: leave it unset
-  TABLE holds \"x\": not a table name: 3 to 255 of the characters a-z A-Z 0-9 _ . -; it takes table names, table ARNs or stream ARNs, separated by commas
-  TABLE holds \"orders\": named twice; it takes table names, table ARNs or stream ARNs, separated by commas
-  TABLE holds \"y!\": not a table name: 3 to 255 of the characters a-z A-Z 0-9 _ . -; it takes table names, table ARNs or stream ARNs, separated by commas
-  POLL_INTERVAL holds \"10\": a number without a unit, did you mean 10s?; it takes a duration from 1ms to 24h, such as 500ms, 30s or 1m30s
-  K_SINK is not set: it is required; it takes an http or https URL, such as http://broker.example/default
-  DELIVERY_TIMEOUT holds \"soon\": not a duration; it takes a duration from 1ms to 24h, such as 500ms, 30s or 1m30s
-  K_SINK_TIMEOUT holds \"later\": not a whole number of seconds; it takes whole seconds up to 86400; 0 and less count as not set
-  RETRY_BACKOFF_MIN holds \"1h\": RETRY_BACKOFF_MIN (1h) is longer than RETRY_BACKOFF_MAX (30s); it takes a duration from 1ms to 24h, such as 500ms, 30s or 1m30s
-  RUST_LOG holds \"a=b=c\": not a filter; it takes a level or a filter, such as debug or info,dynamodb_streams_adapter=debug
+the configuration has 10 errors:
+  LEASE_DURATION has the value \"4h\": not in this version; expected nothing yet: leave it unset
+  TABLE has the value \"x\": not a table name: 3 to 255 of the characters a-z A-Z 0-9 _ . -; expected table names, table ARNs or stream ARNs, separated by commas
+  TABLE has the value \"orders\": named twice; expected table names, table ARNs or stream ARNs, separated by commas
+  TABLE has the value \"y!\": not a table name: 3 to 255 of the characters a-z A-Z 0-9 _ . -; expected table names, table ARNs or stream ARNs, separated by commas
+  POLL_INTERVAL has the value \"10\": a number without a unit, did you mean 10s?; expected a duration from 1ms to 24h, such as 500ms, 30s or 1m30s
+  K_SINK is not set: it is required; expected an http or https URL, such as http://broker.example/default
+  DELIVERY_TIMEOUT has the value \"soon\": not a duration; expected a duration from 1ms to 24h, such as 500ms, 30s or 1m30s
+  K_SINK_TIMEOUT has the value \"later\": not a whole number of seconds; expected whole seconds up to 86400; 0 and negative values count as not set
+  RETRY_BACKOFF_MIN has the value \"1h\": RETRY_BACKOFF_MIN (1h) is longer than RETRY_BACKOFF_MAX (30s); expected a duration from 1ms to 24h, such as 500ms, 30s or 1m30s
+  RUST_LOG has the value \"a=b=c\": not a filter; expected a level or a filter, such as debug or info,dynamodb_streams_adapter=debug
   note: RETRY_BACKOF_MAX is set but not read, did you mean RETRY_BACKOFF_MAX?
 run with --help for all variables";
     assert_eq!(mistakes.to_string(), expected);
@@ -85,7 +85,7 @@ fn a_default_does_not_stand_in_for_a_value_that_cannot_be_read() {
 #[test]
 fn control_characters_are_escaped_and_long_values_are_cut() {
     let mistake = refused(&[("DELIVERY_ORDER", "a\u{1b}[31m\nb\u{202e}\"c")]).to_string();
-    assert!(mistake.contains(r#"holds "a\u{1b}[31m\nb\u{202e}\"c":"#), "{mistake}");
+    assert!(mistake.contains(r#"has the value "a\u{1b}[31m\nb\u{202e}\"c":"#), "{mistake}");
     let mistake = refused(&[("DELIVERY_ORDER", &format!("a{}", "ö".repeat(10_000)))]).to_string();
     assert!(mistake.chars().count() < 200 && mistake.contains("ö…"), "{mistake}");
 }

@@ -128,12 +128,12 @@ fn overrides_are_the_platforms_extensions() {
 #[test]
 fn an_override_that_would_break_an_event_is_named() {
     for (extensions, why) in [
-        (r#"{"id":"1"}"#, "id is the event's own"),
-        (r#"{"source":"/s"}"#, "source is the event's own"),
-        (r#"{"type":"t"}"#, "type is the event's own"),
-        (r#"{"specversion":"1.0"}"#, "specversion is the event's own"),
-        (r#"{"time":"2026-01-01T00:00:00Z"}"#, "time is the event's own"),
-        (r#"{"datacontenttype":"text/plain"}"#, "datacontenttype is the event's own"),
+        (r#"{"id":"1"}"#, "id is set by the adapter"),
+        (r#"{"source":"/s"}"#, "source is set by the adapter"),
+        (r#"{"type":"t"}"#, "type is set by the adapter"),
+        (r#"{"specversion":"1.0"}"#, "specversion is set by the adapter"),
+        (r#"{"time":"2026-01-01T00:00:00Z"}"#, "time is set by the adapter"),
+        (r#"{"datacontenttype":"text/plain"}"#, "datacontenttype is set by the adapter"),
         (r#"{"data":"x"}"#, "data is reserved"),
         (r#"{"Cluster":"x"}"#, "lower-case"),
         (r#"{"my-cluster":"x"}"#, "lower-case"),

@@ -302,7 +302,7 @@ def a_start_time_covers_the_switch(case, sink):
 def a_mistake_is_told_under_its_foreign_name(sink):
     environment = triggermesh_environment(sink, "Orders", ARN="arn:aws:sqs:eu-west-1:123456789012:orders")
     ended = subprocess.run([BINARY], env=environment, capture_output=True, text=True, timeout=PATIENCE)
-    assert ended.returncode == 64 and "\n  ARN holds " in ended.stderr, (ended.returncode, ended.stderr)
+    assert ended.returncode == 64 and "\n  ARN has the value " in ended.stderr, (ended.returncode, ended.stderr)
 
 
 def main():

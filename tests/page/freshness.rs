@@ -27,11 +27,11 @@ async fn it_says_that_nobody_answers_how_old_the_data_is_and_when_it_is_over() {
     assert_eq!(browser.see("document.querySelector('#lost').hidden"), true);
     port.stop().await;
     browser.wait("document.body.dataset.link === 'lost'");
-    browser.wait(r"/What is shown is ([4-9]|\d\d) s old/.test(document.querySelector('#lost').innerText)");
+    browser.wait(r"/The data is ([4-9]|\d\d) s old/.test(document.querySelector('#lost').innerText)");
     let box_of_it = "(box => [box.height > 20, box.bottom === window.innerHeight])(document.querySelector('#lost').getBoundingClientRect())";
     assert_eq!(browser.see(box_of_it), json!([true, true]), "it is not seen, or not at the bottom of the window");
     let said = browser.text("#lost");
-    assert!(said.starts_with("The adapter does not answer since "), "{said}");
+    assert!(said.starts_with("The adapter has not answered since "), "{said}");
     assert_eq!(browser.text("#link"), "the adapter does not answer");
     assert_eq!(browser.see("document.querySelector('#link').getAttribute('role')"), "status", "nobody is told");
     assert_eq!(browser.text("#tables tbody th"), "orders", "the last known stays");

@@ -16,7 +16,7 @@ async fn a_split_a_parked_item_and_an_outage_are_seen_as_they_happen() {
     aws.write("orders", 10, 2);
     browser.wait("document.querySelectorAll('#table-0 .parked tbody tr').length === 1");
     let parked = browser.text("#table-0 .parked tbody");
-    assert!(parked.contains("it answered 400") && !parked.contains("item-3"), "{parked}");
+    assert!(parked.contains("HTTP 400") && !parked.contains("item-3"), "{parked}");
 
     let parent = aws.script().open_shards("orders")[0].clone();
     aws.script().split("orders", &parent);

@@ -19,22 +19,22 @@ fn troubled() -> Value {
     table["parked_items"] = 2.into();
     let when = "2026-01-01T11:58:00Z";
     table["parked"] = json!([
-        {"item": "0a1b2c3d", "failures": 7, "last_error": "it answered 400 Bad Request", "since": when, "last_failure": when},
-        {"item": "4e5f6071", "failures": 41, "last_error": "it answered 413 Payload Too Large", "since": when, "last_failure": when},
+        {"item": "0a1b2c3d", "failures": 7, "last_error": "HTTP 400 Bad Request", "since": when, "last_failure": when},
+        {"item": "4e5f6071", "failures": 41, "last_error": "HTTP 413 Payload Too Large", "since": when, "last_failure": when},
     ]);
     table["recent_errors"] = json!([
-        {"time": when, "code": "DSA-ITEM-PARKED", "text": "item 0a1b2c3d waits, others go on: it answered 400 Bad Request"},
+        {"time": when, "code": "DSA-ITEM-PARKED", "text": "item 0a1b2c3d is parked behind event 3f2a, other items continue: HTTP 400 Bad Request"},
         {"time": when, "code": "DSA-AWS-THROTTLED", "text": "GetRecords was refused (ThrottlingException): Rate exceeded"},
     ]);
-    table["last_errors"]["sink"] = "it answered 400 Bad Request".into();
+    table["last_errors"]["sink"] = "HTTP 400 Bad Request".into();
     table
 }
 
 fn failing(tables: Vec<Value>) -> Value {
     let mut status = healthy(tables);
-    status["not_ready"] = "table orders: the sink has taken nothing for 61 s: it answered 503".into();
+    status["not_ready"] = "table orders: the sink has accepted nothing for 61 s: HTTP 503".into();
     status["sink"] = json!({"url": "http://broker.example", "state": "failing", "failing_since": "2026-01-01T11:00:00Z",
-        "last_error": "it answered 503"});
+        "last_error": "HTTP 503"});
     status
 }
 
@@ -165,7 +165,7 @@ async fn everybody_can_use_it_by_day_and_by_night_and_on_a_phone() {
         browser.is_accessible(name);
         fits(&mut browser, name);
         let sink = browser.text("#sink");
-        assert!(sink.contains("failing\nsince") && sink.contains("it answered 503"), "{name}: {sink}");
+        assert!(sink.contains("failing\nsince") && sink.contains("HTTP 503"), "{name}: {sink}");
         assert!(browser.text("#ready").contains("not ready"), "{name}");
         browser.close();
     }

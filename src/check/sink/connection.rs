@@ -26,7 +26,7 @@ use crate::delivery::sink::{HttpSinkSettings, SinkSetupError, about_certificate,
 const HEAD_START: Duration = Duration::from_millis(300);
 
 /// What to do where nobody answers a handshake rightly.
-const NO_TLS: &str = "check that the port speaks TLS, or make the URL's scheme http";
+const NO_TLS: &str = "check that the port speaks TLS, or use the scheme http in the URL";
 
 /// A connection that is ready for a request.
 pub(super) enum Stream {
@@ -54,7 +54,7 @@ pub(super) async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, Strin
         Box::pin(async move {
             tokio::time::sleep(HEAD_START * turn).await;
             let connected = TcpStream::connect(address).await;
-            connected.map_err(|error| format!("{address} takes no connection: {error}"))
+            connected.map_err(|error| format!("cannot connect to {address}: {error}"))
         })
     });
     select_ok(attempts).await.map(|(stream, _)| stream)
@@ -68,8 +68,8 @@ pub(super) async fn secure(
 ) -> Result<(Stream, &'static str), Insecure> {
     let config = client_config(settings)?;
     let name = ServerName::try_from(host.to_owned()).map_err(|error| Insecure {
-        what: format!("no certificate can be for the host {host}: {error}"),
-        remedy: "make the URL's host a DNS name".into(),
+        what: format!("the host {host} is not a valid server name for TLS: {error}"),
+        remedy: "use a DNS name in the URL".into(),
     })?;
     let session = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
     let session = session.map_err(|error| insecure(&error))?;
@@ -85,9 +85,9 @@ fn client_config(settings: &HttpSinkSettings) -> Result<ClientConfig, Insecure> 
     tls_config(settings).map_err(|error| match error {
         SinkSetupError::NoRoots(_) => Insecure {
             what: error.to_string(),
-            remedy: "apt-get install ca-certificates, or put the sink's authority into K_CA_CERTS".into(),
+            remedy: "apt-get install ca-certificates, or add the certificate of the sink's CA to K_CA_CERTS".into(),
         },
-        _ => Insecure { what: error.to_string(), remedy: "report this as a fault of the adapter".into() },
+        _ => Insecure { what: error.to_string(), remedy: "report this as a bug of the adapter".into() },
     })
 }
 
@@ -102,15 +102,15 @@ fn insecure(error: &io::Error) -> Insecure {
             "set the clocks: the certificate is not valid yet"
         }
         Some(CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }) => {
-            "make the URL's host one that the certificate names"
+            "use a host in the URL that the certificate contains"
         }
         Some(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
-            "trust the authority that signed it: put its PEM into K_CA_CERTS, or into a file of the folder CA_CERTS_DIR"
+            "add the CA that signed the certificate, as PEM, to K_CA_CERTS or to a file in the folder CA_CERTS_DIR"
         }
         Some(problem) => about_certificate(problem).unwrap_or("replace the sink's certificate"),
         None => NO_TLS,
     };
-    Insecure { what: format!("no TLS session: {}", causes(error)), remedy: remedy.into() }
+    Insecure { what: format!("the TLS handshake failed: {}", causes(error)), remedy: remedy.into() }
 }
 
 /// The answer's status and headers.

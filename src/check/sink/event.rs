@@ -28,13 +28,13 @@ pub(super) async fn send(config: &Config, limit: Duration) -> Check {
     let id = format!("check-{:032x}", fastrand::u128(..));
     let message = match message(config, &id) {
         Ok(message) => message,
-        Err(error) => return Check::fail(EVENT, &format!("the event cannot be made: {error}")),
+        Err(error) => return Check::fail(EVENT, &format!("the test event cannot be created: {error}")),
     };
     judge(&id, sink.post(message, limit).await)
 }
 
 fn judge(id: &str, answer: Answer) -> Check {
-    let remedy = "look at the sink's own log for the event";
+    let remedy = "search the sink's log for the event";
     match answer {
         Answer::Accepted { status, .. } => {
             Check::ok(EVENT, &format!("{TYPE} with id {id} was accepted with {}", status.as_u16()))

@@ -17,13 +17,13 @@ pub(super) fn check(name: &'static str, settings: &HttpSinkSettings) -> (Option<
 fn judge(name: &'static str, obstacle: Option<String>, unused: &[String], are_named: bool) -> Option<Check> {
     match obstacle {
         Some(why) => Some(
-            Check::fail(name, &format!("nothing would be sent: {why}"))
-                .mended_by("put the file right; the adapter reads it again by itself"),
+            Check::fail(name, &format!("the adapter would send nothing: {why}"))
+                .mended_by("correct the file; the adapter reads it again automatically"),
         ),
         None if !unused.is_empty() => Some(
             Check::warn(name, &format!("not used: {}", unused.join("; "))).mended_by("replace that file, or remove it"),
         ),
-        None => are_named.then(|| Check::ok(name, "every file can be used")),
+        None => are_named.then(|| Check::ok(name, "all files are valid")),
     }
 }
 

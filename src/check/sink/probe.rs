@@ -100,8 +100,7 @@ impl Probe<'_> {
         match connected {
             Ok(stream) => Ok((Check::ok(name, &format!("connected to {host}:{port}")), stream)),
             Err(why) => Err(Check::fail(name, &why).mended_by(format!(
-                "start what listens on {host}:{port}, or let this machine through to it; nc -vz {host} {port} shows when \
-                 it works"
+                "start the server on {host}:{port}, or allow connections to it; nc -vz {host} {port} tests the connection"
             ))),
         }
     }
@@ -111,7 +110,7 @@ impl Probe<'_> {
         let secured = within(self.limit, connection::secure(stream, self.host(), &self.settings)).await;
         let secured = secured.unwrap_or_else(|late| Err(Insecure::silent(late)));
         match secured {
-            Ok((stream, version)) => Ok((Check::ok(name, &format!("{version}, its certificate is trusted")), stream)),
+            Ok((stream, version)) => Ok((Check::ok(name, &format!("{version}, the certificate is trusted")), stream)),
             Err(Insecure { what, remedy }) => Err(Check::fail(name, &what).mended_by(remedy)),
         }
     }
@@ -123,7 +122,7 @@ impl Probe<'_> {
         let answer = within(self.limit, asked).await.and_then(|answer| answer);
         let (status, headers) = answer.map_err(|why| {
             let Steps { http, variable, .. } = self.steps;
-            let remedy = format!("check that host, port and scheme of {variable} are those of an HTTP server");
+            let remedy = format!("check that {variable} has the host, port and scheme of an HTTP server");
             Check::fail(http, &format!("no answer to OPTIONS: {why}"))
                 .mended_by(about_alert(&why).map_or(remedy, str::to_owned))
         })?;
@@ -149,18 +148,18 @@ impl Probe<'_> {
 /// What a status says about POSTs to come. Many receivers know only POST: 405 and 501 are as good as 200.
 fn judge(steps: &Steps, status: StatusCode) -> Check {
     let Steps { http, variable, .. } = steps;
-    let said = format!("answers OPTIONS with {}", status.as_u16());
+    let said = format!("the sink answers OPTIONS with {}", status.as_u16());
     match status.as_u16() {
-        401 | 403 => Check::warn(http, &format!("{said}: it may want credentials for POST as well")).mended_by(
-            format!("give the adapter credentials for {variable}, see docs/sink.md, or allow it at the sink"),
+        401 | 403 => Check::warn(http, &format!("{said}: POST may require credentials, too")).mended_by(
+            format!("give the adapter credentials for {variable}, see docs/sink.md, or allow requests without credentials at the sink"),
         ),
-        404 | 410 => Check::warn(http, &format!("{said}: it may not know the path"))
+        404 | 410 => Check::warn(http, &format!("{said}: the path may be wrong"))
             .mended_by(format!("check the path of {variable}")),
-        429 => Check::warn(http, &format!("{said}: it is busy, the adapter would wait and try again"))
-            .mended_by("look at the sink's own log"),
+        429 => Check::warn(http, &format!("{said}: the sink is overloaded, the adapter would wait and retry"))
+            .mended_by("check the sink's log"),
         501 => Check::ok(http, &said),
-        500..=599 => Check::warn(http, &format!("{said}: it is reachable and fails, the adapter would try again"))
-            .mended_by("look at the sink's own log"),
+        500..=599 => Check::warn(http, &format!("{said}: the sink is reachable but fails, the adapter would retry"))
+            .mended_by("check the sink's log"),
         _ => Check::ok(http, &said),
     }
 }

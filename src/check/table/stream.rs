@@ -29,9 +29,9 @@ pub(super) fn status(listed: &Listed, table: &TableRef, names: &Names) -> Check 
     if listed.description.status == StreamStatus::Enabled {
         return Check::ok(STREAM, &format!("enabled, {shards}"));
     }
-    let detail = format!("disabled, {shards}: no change will be added to it");
+    let detail = format!("disabled, {shards}: DynamoDB adds no further changes to it");
     match table.stream_arn() {
-        Some(_) => Check::fail(STREAM, &format!("{detail}, and TABLE names this stream alone"))
+        Some(_) => Check::fail(STREAM, &format!("{detail}, and TABLE names only this stream"))
             .mended_by(format!("export TABLE={}", names.arn)),
         None => Check::fail(STREAM, &detail).mended_by(names.enable_stream()),
     }
@@ -41,10 +41,10 @@ pub(super) fn status(listed: &Listed, table: &TableRef, names: &Names) -> Check 
 pub(super) fn view_type(view_type: Option<&str>, names: &Names) -> Check {
     let lacking = match view_type {
         Some("NEW_AND_OLD_IMAGES") => return Check::ok(VIEW_TYPE, "NEW_AND_OLD_IMAGES"),
-        Some("NEW_IMAGE") => "NEW_IMAGE: events lack the item as it was before",
-        Some("OLD_IMAGE") => "OLD_IMAGE: events lack the item as it is now",
-        Some("KEYS_ONLY") => "KEYS_ONLY: events have the item's key and nothing else",
-        other => return Check::ok(VIEW_TYPE, other.unwrap_or("AWS does not say it")),
+        Some("NEW_IMAGE") => "NEW_IMAGE: events do not contain the old image of the item",
+        Some("OLD_IMAGE") => "OLD_IMAGE: events do not contain the new image of the item",
+        Some("KEYS_ONLY") => "KEYS_ONLY: events contain only the key of the item",
+        other => return Check::ok(VIEW_TYPE, other.unwrap_or("unknown: AWS did not return it")),
     };
     Check::warn(VIEW_TYPE, lacking).mended_by(names.replace_stream())
 }

@@ -48,10 +48,10 @@ pub enum FormatError {
     #[error("it is not a file of positions ({0})")]
     NotOurs(String),
     /// Written by a newer version.
-    #[error("its format has version {0}, and this version of the adapter knows {VERSION}: use the newer adapter")]
+    #[error("its format has version {0}, this adapter supports version {VERSION}: use a newer adapter")]
     Newer(u32),
     /// A position or time in it makes no sense.
-    #[error("{0:?} in it makes no sense")]
+    #[error("it contains the invalid value {0:?}")]
     Value(String),
 }
 
@@ -110,7 +110,7 @@ impl Document {
         }
         match head.version {
             VERSION => {}
-            0 => return Err(FormatError::NotOurs("there never was a version 0".to_owned())),
+            0 => return Err(FormatError::NotOurs("version 0 does not exist".to_owned())),
             newer => return Err(FormatError::Newer(newer)),
         }
         let document: Self = serde_json::from_slice(text).map_err(not_ours)?;

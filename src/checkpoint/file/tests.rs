@@ -264,7 +264,7 @@ async fn a_file_that_others_could_read_is_the_owners_alone_after_a_save() {
 fn a_folder_that_cannot_be_written_to_is_said_at_the_start() {
     let error = FileStore::open(Path::new("/sys/positions.json"), "default").unwrap_err();
     assert!(matches!(error, OpenError::Io { .. }), "{error}");
-    assert!(error.to_string().contains("to create files beside it"), "{error}");
+    assert!(error.to_string().contains("to create files in its folder"), "{error}");
 }
 
 #[tokio::test]
@@ -276,7 +276,7 @@ async fn a_folder_that_vanishes_is_survived() {
     let store = open(&path);
     std::fs::remove_dir_all(&volume).unwrap();
     let error = store.save("Orders", state(1)).await.unwrap_err();
-    assert!(error.to_string().contains("its folder has vanished"), "{error}");
+    assert!(error.to_string().contains("its folder no longer exists"), "{error}");
     std::fs::create_dir(&volume).unwrap();
     store.save("Orders", state(2)).await.unwrap();
     drop(store);

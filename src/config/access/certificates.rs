@@ -16,7 +16,7 @@ pub struct Certificates(Vec<CertificateDer<'static>>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidCertificates {
     /// No section of the right kind.
-    #[error("no certificate is in it: PEM with -----BEGIN CERTIFICATE----- is expected")]
+    #[error("it contains no certificate: expected PEM with -----BEGIN CERTIFICATE-----")]
     None,
     /// The frame or the base64 of a section is broken.
     #[error("its certificate number {number} is not valid PEM: {why}")]
@@ -27,7 +27,7 @@ pub enum InvalidCertificates {
         why: &'static str,
     },
     /// Well-formed PEM of something that is no certificate.
-    #[error("its certificate number {number} is not an X.509 certificate that can be trusted as an authority")]
+    #[error("its certificate number {number} is not an X.509 certificate that can be a trusted CA")]
     Content {
         /// Which certificate, from 1.
         number: usize,

@@ -77,7 +77,7 @@ pub(super) fn translate(translator: &mut Translator<'_>) {
     let is_known = |name: &str| PROPERTIES.iter().any(|property| property.names.contains(&name));
     let unknown = translator.environment.names().filter(|name| name.starts_with(PREFIX) && !is_known(name));
     for name in unknown.map(str::to_owned).collect::<Vec<_>>() {
-        translator.ignore(&name, "it has no counterpart here".into());
+        translator.ignore(&name, "the adapter has no equivalent setting".into());
     }
 }
 
@@ -93,7 +93,7 @@ fn start(translator: &mut Translator<'_>) {
         let meant = match found.text.to_ascii_uppercase().as_str() {
             "FROM_LATEST" => Ok("latest".to_owned()),
             "FROM_START" => Ok("trim-horizon".to_owned()),
-            _ => Err("not a position that is known".into()),
+            _ => Err("unknown position".into()),
         };
         translator.set(&variables::START_POSITION, &found, meant);
     }
@@ -123,7 +123,7 @@ fn region(translator: &mut Translator<'_>) {
     let Some(found) = translator.find(&REGION) else { return };
     match found.text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
         true => translator.translation.aws.region = Some(found.text),
-        false => translator.refuse(&found, "not the name of a region".into()),
+        false => translator.refuse(&found, "not a region name".into()),
     }
 }
 

@@ -45,7 +45,7 @@ pub(super) fn client(translator: &mut Translator<'_>) {
     let is_known = |name: &str| known.contains(&name) || WITHOUT_MEANING.contains(&name);
     let unknown = translator.environment.names().filter(|name| name.starts_with(PREFIX) && !is_known(name));
     for name in unknown.map(str::to_owned).collect::<Vec<_>>() {
-        translator.ignore(&name, "it has no counterpart here".into());
+        translator.ignore(&name, "the adapter has no equivalent setting".into());
     }
 }
 

@@ -57,7 +57,7 @@ fn metrics_address(translator: &mut Translator<'_>) {
     let host = translator.find(&METRICS_HOST);
     let address = host.as_ref().map_or(Ok(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), |host| host.text.parse());
     match (found.text.parse::<u16>().ok().filter(|port| *port >= LOWEST_PORT), address) {
-        (None, _) => translator.set(&variables::METRICS_ADDRESS, &found, Err("not a port that may be used".into())),
+        (None, _) => translator.set(&variables::METRICS_ADDRESS, &found, Err("not an allowed port".into())),
         (Some(port), Ok(address)) => {
             translator.set(&variables::METRICS_ADDRESS, &found, Ok(SocketAddr::from((address, port)).to_string()));
         }
@@ -75,14 +75,14 @@ fn metrics(translator: &mut Translator<'_>) {
     let configured = object(&found.text);
     let backend = configured.get("ConfigMap").and_then(|map| map.get("metrics.backend-destination")?.as_str());
     if let Some("opencensus" | "stackdriver") = backend {
-        translator.ignore(found.name, "metrics are served for Prometheus only".into());
+        translator.ignore(found.name, "the adapter supports Prometheus metrics only".into());
     }
 }
 
 fn tracing(translator: &mut Translator<'_>) {
     let Some(found) = translator.find(&TRACING) else { return };
     if !matches!(object(&found.text).get("backend").and_then(Value::as_str), None | Some("" | "none")) {
-        translator.ignore(found.name, "it does not configure tracing here".into());
+        translator.ignore(found.name, "the adapter does not support tracing".into());
     }
 }
 

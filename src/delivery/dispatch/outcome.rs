@@ -93,7 +93,7 @@ impl Dispatcher {
             Answer::Refused { status, retry_after, .. } => {
                 let code = status.as_u16();
                 let asked = retry_after.filter(|_| honours_retry_after(code)).map(|asked| self.pause_for(asked));
-                Some(Failure { verdict: judge(code), asked, why: format!("it answered {status}") })
+                Some(Failure { verdict: judge(code), asked, why: format!("HTTP {status}") })
             }
             Answer::Failed { message, .. } => {
                 Some(Failure { verdict: Verdict::SinkFault, asked: None, why: message.clone() })
@@ -118,7 +118,7 @@ impl Dispatcher {
         let names: Vec<Vec<[String; 3]>> =
             done.departure.passengers().map(|passengers| self.names(passengers)).collect();
         let reply = reply.about(names.iter().flatten().map(texts));
-        let why = "it answered with success and named this event among those that failed".to_owned();
+        let why = "HTTP success, but the response reports this event as failed".to_owned();
         let failure = Failure { verdict: Verdict::NotTaken, asked: None, why };
         for (passengers, names) in done.departure.passengers().zip(&names) {
             let taken = names.iter().take_while(|names| reply.took(texts(names))).count();
@@ -205,7 +205,7 @@ impl Dispatcher {
         let passengers = &done.departure.first;
         if let Some(parcel) = self.lanes.first(passengers.lane) {
             let telemetry = parcel.account.telemetry();
-            telemetry.sink_refused(&format!("the dead-letter sink: {}", failure.why));
+            telemetry.sink_refused(&format!("dead-letter sink: {}", failure.why));
             events::DeadLetterSinkFailing { why: &failure.why }.emit(telemetry);
         }
         let slow = self.settings.policy.backoff.is_at_its_slowest(passengers.failures + 1);

@@ -42,8 +42,8 @@ impl AwsClient {
         const OPERATION: &str = "DescribeTable";
         let answer = self.tables.describe_table().table_name(table).send().await;
         let described = answer.map_err(|error| call_error(OPERATION, error))?.table;
-        let described = described.ok_or_else(|| malformed(OPERATION, "the answer describes no table"))?;
-        let arn = described.table_arn.ok_or_else(|| malformed(OPERATION, "the answer names no table ARN"))?;
+        let described = described.ok_or_else(|| malformed(OPERATION, "the response contains no table"))?;
+        let arn = described.table_arn.ok_or_else(|| malformed(OPERATION, "the response contains no table ARN"))?;
         Ok(TableDescription { arn, latest_stream: described.latest_stream_arn })
     }
 
@@ -57,7 +57,7 @@ impl AwsClient {
             streams.extend(answer.streams.unwrap_or_default().into_iter().filter_map(|stream| stream.stream_arn));
             match answer.last_evaluated_stream_arn {
                 None => return Ok(streams),
-                same if same == behind => return Err(malformed(OPERATION, "the listing's pages repeat themselves")),
+                same if same == behind => return Err(malformed(OPERATION, "the pages of the response repeat")),
                 next => behind = next,
             }
         }
@@ -74,7 +74,7 @@ impl AwsClient {
         };
         let answer = call.customize().interceptor(AnsweredAt(answered_at.clone())).send().await;
         let answer = answer.map_err(|error| call_error(OPERATION, error))?;
-        let description = description(answer).ok_or_else(|| malformed(OPERATION, "the answer describes no stream"))?;
+        let description = description(answer).ok_or_else(|| malformed(OPERATION, "the response contains no stream"))?;
         Ok(StreamDescription { answered_at: answered_at.take(), ..description })
     }
 
@@ -89,7 +89,7 @@ impl AwsClient {
             }
         };
         let answer = call.send().await.map_err(|error| call_error(OPERATION, error))?;
-        answer.shard_iterator.ok_or_else(|| malformed(OPERATION, "the answer holds no iterator"))
+        answer.shard_iterator.ok_or_else(|| malformed(OPERATION, "the response contains no iterator"))
     }
 
     async fn get_records(&self, iterator: &str) -> Result<Page, CallError> {

@@ -71,7 +71,7 @@ impl From<&config::Aws> for AwsSettings {
 
 /// Nothing says which region to talk to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("no AWS region is known: set AWS_REGION, or give TABLE as an ARN, which names its region")]
+#[error("no AWS region is configured: set AWS_REGION, or use an ARN in TABLE")]
 pub struct NoRegion;
 
 /// Configuration, credentials and connections for clients of any region.

@@ -23,7 +23,7 @@ impl ItemParked<'_> {
     /// Says so; parked items are counted by their gauge.
     pub fn emit(&self, telemetry: &TableTelemetry) {
         let (item, event, failures) = (item_hash(self.lane), self.event, self.failures);
-        let text = format!("item {item} waits behind event {event}, others go on: {}", self.why);
+        let text = format!("item {item} is parked behind event {event}, other items continue: {}", self.why);
         telemetry.recent().add("DSA-ITEM-PARKED", &text);
         warn!(
             code = "DSA-ITEM-PARKED",
@@ -31,7 +31,7 @@ impl ItemParked<'_> {
             item,
             event,
             failures,
-            "an event keeps failing: its item waits, others go on: {}",
+            "item parked, its oldest event keeps failing, other items continue: {}",
             self.why
         );
     }
@@ -73,7 +73,7 @@ impl DeliveryFailed<'_> {
     pub fn emit(&self, telemetry: &TableTelemetry) {
         let code = "DSA-DELIVERY-FAILED";
         let Some(times) = telemetry.is_news(code, self.why) else { return };
-        warn!(code, table = telemetry.table(), times, "an event was not taken, it is tried again: {}", self.why);
+        warn!(code, table = telemetry.table(), times, "delivery failed, retrying: {}", self.why);
     }
 }
 
@@ -95,10 +95,7 @@ impl EventDropped<'_> {
         let code = "DSA-EVENT-DROPPED";
         let Some(times) = telemetry.is_news(code, self.why) else { return };
         let (table, item, event, attempts) = (telemetry.table(), item_hash(self.lane), self.event, self.attempts);
-        error!(
-            code,
-            table, item, event, attempts, times, "an event is dropped, as ON_UNDELIVERABLE says: {}", self.why
-        );
+        error!(code, table, item, event, attempts, times, "undeliverable event dropped: {}", self.why);
     }
 }
 
@@ -120,7 +117,10 @@ impl EventDeadLettered<'_> {
         let code = "DSA-EVENT-DEAD-LETTERED";
         let Some(times) = telemetry.is_news(code, self.why) else { return };
         let (table, item, event, attempts) = (telemetry.table(), item_hash(self.lane), self.event, self.attempts);
-        warn!(code, table, item, event, attempts, times, "an event goes to the dead-letter sink: {}", self.why);
+        warn!(
+            code,
+            table, item, event, attempts, times, "undeliverable event sent to the dead-letter sink: {}", self.why
+        );
     }
 }
 
@@ -136,7 +136,7 @@ impl DeadLetterSinkFailing<'_> {
         let code = "DSA-DEAD-LETTER-SINK-FAILING";
         let Some(times) = telemetry.is_news(code, self.why) else { return };
         let table = telemetry.table();
-        error!(code, table, times, "the dead-letter sink takes no event, its item waits: {}", self.why);
+        error!(code, table, times, "delivery to the dead-letter sink failed, retrying, the item waits: {}", self.why);
     }
 }
 
@@ -149,7 +149,10 @@ pub struct SinkFailing<'a> {
 impl SinkFailing<'_> {
     /// Says so.
     pub fn emit(&self) {
-        warn!(code = "DSA-SINK-FAILING", "the sink fails, delivery waits behind one probe at a time: {}", self.why);
+        warn!(
+            code = "DSA-SINK-FAILING",
+            "the sink is failing, delivery is limited to one probe at a time: {}", self.why
+        );
     }
 }
 
@@ -179,7 +182,7 @@ impl CheckpointFailed<'_> {
         error!(
             code = "DSA-CHECKPOINT-FAILED",
             table = telemetry.table(),
-            "positions are not stored, delivery goes on; after a restart events would come again: {}",
+            "positions are not stored, delivery continues; a restart would deliver events again: {}",
             self.error
         );
     }

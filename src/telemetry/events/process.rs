@@ -59,7 +59,7 @@ pub struct ShutdownBegun {
 impl ShutdownBegun {
     /// Says so.
     pub fn emit(&self) {
-        info!(in_flight = self.in_flight, "shutting down: reading has stopped, waiting for answers of the sink");
+        info!(in_flight = self.in_flight, "shutting down: reading stopped, waiting for responses of the sink");
     }
 }
 
@@ -87,7 +87,7 @@ pub struct AdminFailed<'a> {
 impl AdminFailed<'_> {
     /// Says so; probes find out by themselves.
     pub fn emit(&self) {
-        error!(code = "DSA-ADMIN-FAILED", "probes and metrics are not served any more: {}", self.error);
+        error!(code = "DSA-ADMIN-FAILED", "the HTTP server failed, probes and metrics are not served: {}", self.error);
     }
 }
 
@@ -111,11 +111,14 @@ pub struct TableFault<'a> {
 }
 
 impl TableFault<'_> {
-    /// Says so; the table is read no further, the others go on.
+    /// Logs it; the table is read no further, the others go on.
     pub fn emit(&self, telemetry: &TableTelemetry) {
-        let text = format!("reading of this table has stopped, restart to go on: {}", self.what);
-        telemetry.recent().add("DSA-FAULT", &text);
-        error!(code = "DSA-FAULT", table = telemetry.table(), "a fault of the adapter itself: {text}");
+        telemetry.recent().add("DSA-FAULT", &format!("reading stopped: {}", self.what));
+        let table = telemetry.table();
+        error!(
+            code = "DSA-FAULT",
+            table, "a fault of the adapter itself, reading of this table stopped: {}", self.what
+        );
     }
 }
 
@@ -129,8 +132,10 @@ impl Stalled<'_> {
     /// Says so; the liveness probe fails until it goes on.
     pub fn emit(&self) {
         match self.what {
-            Some(what) => error!(code = "DSA-STALLED", "the liveness probe fails: {what}"),
-            None => info!("the part that stood still goes on: the liveness probe succeeds again"),
+            Some(what) => {
+                error!(code = "DSA-STALLED", "a part of the adapter stands still, the liveness probe fails: {what}")
+            }
+            None => info!("no part of the adapter stands still any more, the liveness probe succeeds again"),
         }
     }
 }

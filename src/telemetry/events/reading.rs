@@ -180,9 +180,6 @@ impl DataLost<'_> {
         telemetry
             .recent()
             .add("DSA-DATA-LOSS", &format!("{reason} at {position} of {}: {detail}", shard.unwrap_or(stream)));
-        error!(
-            code = "DSA-DATA-LOSS",
-            table, stream, shard, position, reason, detail, "data was lost, or may have been"
-        );
+        error!(code = "DSA-DATA-LOSS", table, stream, shard, position, reason, detail, "data lost or possibly lost");
     }
 }

@@ -15,9 +15,12 @@ impl SinkFileUnusable<'_> {
     pub fn emit(&self) {
         let text = self.text;
         match self.stops_delivery {
-            true => error!(code = "DSA-SINK-FILE", "the sink gets nothing until this is solved: {text}"),
+            true => error!(code = "DSA-SINK-FILE", "delivery stopped: {text}"),
             false => {
-                warn!(code = "DSA-SINK-FILE", "the sink is used without a file, or with what it held before: {text}")
+                warn!(
+                    code = "DSA-SINK-FILE",
+                    "a sink file is not usable, delivery continues without it or with its previous content: {text}"
+                )
             }
         }
     }
@@ -32,6 +35,6 @@ pub struct SinkFileUsable<'a> {
 impl SinkFileUsable<'_> {
     /// Says so.
     pub fn emit(&self) {
-        info!(path = self.path, "the sink's file is in order again");
+        info!(path = self.path, "the sink file is usable again");
     }
 }

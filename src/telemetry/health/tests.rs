@@ -20,7 +20,7 @@ fn ready_needs_every_table_to_have_been_listed() {
     let (orders, users) = (health.table("orders"), health.table("users"));
     orders.is_ready();
     let why = health.not_ready(now).unwrap();
-    assert_eq!(why, "table users: waiting for the first answer of AWS");
+    assert_eq!(why, "table users: waiting for the first response of AWS");
     assert!(!health.has_started(now));
     users.is_ready();
     assert_eq!(health.not_ready(now), None);
@@ -50,7 +50,7 @@ fn records_that_are_refused_make_the_pod_unready_although_listings_succeed() {
     }
     assert_eq!(
         health.not_ready(begun + PATIENCE).unwrap(),
-        "table orders: AWS refuses for 60 s: GetRecords failed: 500"
+        "table orders: AWS calls have failed for 60 s: GetRecords failed: 500"
     );
 }
 
@@ -96,7 +96,7 @@ fn a_sink_that_refuses_for_a_minute_makes_the_pod_unready_but_not_dead() {
     orders.progressed(now + PATIENCE / 2);
     let why =
         health.not_ready(now + PATIENCE).expect("a later refusal, or records read, must not start the minute again");
-    assert_eq!(why, "table orders: the sink has taken nothing for 60 s: 503");
+    assert_eq!(why, "table orders: the sink has accepted nothing for 60 s: 503");
     assert_eq!(health.not_live(), None);
     assert!(health.has_started(now + PATIENCE), "started once is started");
     orders.cleared(Path::Sink, now);
@@ -130,13 +130,13 @@ fn before_the_first_listing_the_probe_says_what_is_in_the_way() {
     let orders = health.table("orders");
     orders.hindered(DESCRIBE_STREAM, "DescribeStream failed: connection refused", false, now);
     let why = health.not_ready(now).unwrap();
-    assert!(why.ends_with("the first answer of AWS (DescribeStream failed: connection refused)"), "{why}");
+    assert!(why.ends_with("the first response of AWS (DescribeStream failed: connection refused)"), "{why}");
     orders.waiting_for("table orders: it does not exist");
     assert!(health.not_ready(now).unwrap().ends_with("waiting for table orders: it does not exist"));
     orders.is_reading();
     orders.unstored(Some("no space left"));
     let why = health.not_ready(now).unwrap();
-    assert!(why.ends_with("its first positions to be stored (no space left)"), "{why}");
+    assert!(why.ends_with("its start position to be stored (no space left)"), "{why}");
 }
 
 #[test]

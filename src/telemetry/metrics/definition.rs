@@ -49,44 +49,44 @@ macro_rules! metrics {
 }
 
 metrics! {
-    BUILD_INFO = "build_info", Kind::Gauge, ["version", "revision"], "Always 1; which build runs.";
+    BUILD_INFO = "build_info", Kind::Gauge, ["version", "revision"], "Always 1; the labels identify the running build.";
     RECORDS_READ = "records_read_total", Kind::Counter, ["table"], "Records read from the stream.";
     RECORDS_FILTERED = "records_filtered_total", Kind::Counter, ["table"],
-        "Records read and not wanted: a filter left them out, or they lie before the start position.";
+        "Records read and not delivered, because a filter excludes them or they are older than the start position.";
     EVENTS_DELIVERED = "events_delivered_total", Kind::Counter, ["table"], "Events that the sink has acknowledged.";
     EVENTS_DEAD_LETTERED = "events_dead_lettered_total", Kind::Counter, ["table"],
         "Events that the dead-letter sink has acknowledged.";
-    EVENTS_DROPPED = "events_dropped_total", Kind::Counter, ["table"], "Undeliverable events given up by policy.";
+    EVENTS_DROPPED = "events_dropped_total", Kind::Counter, ["table"], "Undeliverable events dropped by ON_UNDELIVERABLE=drop.";
     DELIVERY_ATTEMPTS = "delivery_attempts_total", Kind::Counter, ["table", "code"],
-        "Requests to the sink by what came back (a batch counts once, at the table of its first event): the HTTP status, or timeout, connect, reset, tls, malformed, credentials, other.";
+        "Requests to the sink by result: the HTTP status, or timeout, connect, reset, tls, malformed, credentials, other. A batch counts once, for the table of its first event.";
     DEAD_LETTER_ATTEMPTS = "dead_letter_attempts_total", Kind::Counter, ["table", "code"],
-        "Requests to the dead-letter sink by what came back, as in delivery_attempts_total.";
+        "Requests to the dead-letter sink by result, as in delivery_attempts_total.";
     DELIVERY_DURATION = "delivery_duration_seconds", Kind::Histogram(DELIVERY_BUCKETS), ["table"],
-        "How long one request to the sink took.";
+        "Duration of one request to the sink.";
     END_TO_END = "end_to_end_seconds", Kind::Histogram(AGE_BUCKETS), ["table"],
-        "From a record's creation to its acknowledgement; creation times are whole seconds.";
+        "Time from a record's creation to the sink's acknowledgement; creation times are whole seconds.";
     LAG = "lag_seconds", Kind::Gauge, ["table"],
         "Age of the oldest record that is not settled; 0 when caught up.";
     RETENTION_HEADROOM = "retention_headroom_seconds", Kind::Gauge, ["table"],
-        "Time left until the oldest unsettled record is trimmed and lost.";
-    IN_FLIGHT = "in_flight_events", Kind::Gauge, ["table"], "Events sent and not yet answered.";
-    BUFFERED = "buffered_bytes", Kind::Gauge, ["table"], "Memory taken by records read and not settled, and set aside for pages asked for.";
+        "Time left until DynamoDB trims the oldest unsettled record.";
+    IN_FLIGHT = "in_flight_events", Kind::Gauge, ["table"], "Events sent to the sink that wait for its response.";
+    BUFFERED = "buffered_bytes", Kind::Gauge, ["table"], "Memory used by records that are read and not settled, and reserved for requested pages.";
     PARKED = "parked_items", Kind::Gauge, ["table"],
-        "Items whose oldest event keeps failing; it is tried again at the slowest pace.";
+        "Items whose oldest event keeps failing; the event is retried at RETRY_BACKOFF_MAX.";
     SHARDS = "shards", Kind::Gauge, ["table", "state"],
-        "Shards that are reading, waiting (for their parent), finished, or elsewhere (another replica's).";
+        "Shards by state: reading, waiting (for the parent shard), finished, elsewhere (read by another replica).";
     SHARD_HANDOVER = "shard_handover_seconds", Kind::Histogram(HANDOVER_BUCKETS), ["table"],
-        "From a parent's end read to its child's first answer.";
+        "Time from the end of a parent shard to the first response for its child.";
     AWS_CALLS = "aws_calls_total", Kind::Counter, ["table", "operation", "result"],
         "Calls to AWS by result: records, empty, ok, or the error's code.";
     AWS_CALL_DURATION = "aws_call_duration_seconds", Kind::Histogram(CALL_BUCKETS), ["table", "operation"],
-        "How long one call to AWS took, the SDK's retries included.";
+        "Duration of one call to AWS, the SDK's retries included.";
     DATA_LOSS = "data_loss_total", Kind::Counter, ["table", "reason"],
-        "Places where continuity cannot be proved: trimmed, shard-missing, stream-missing, undecodable.";
+        "Gaps, where records are lost or may be lost, by reason: trimmed, shard-missing, stream-missing, undecodable.";
     CHECKPOINT_WRITES = "checkpoint_writes_total", Kind::Counter, ["table", "result"],
-        "Attempts to store positions: ok or error.";
+        "Attempts to store positions, by result: ok or error.";
     CHECKPOINT_AGE = "checkpoint_age_seconds", Kind::Gauge, ["table"],
-        "How long there have been positions that are not stored; 0 when all are.";
+        "Age of the oldest change of a position that is not stored; 0 when all positions are stored.";
 }
 
 impl Definition {
@@ -133,12 +133,12 @@ impl Definition {
 const LEGACY: &str = "
 ## The counters of Knative's adapters
 
-With `LEGACY_METRICS=on`, the default with the variables of TriggerMesh, two counters more are there, under names that begin with
-`K_COMPONENT` (`awsdynamodbsource` there): `<component>_event_count` counts each event once, by what came of its first
-attempt, as an adapter without retries does; `<component>_retry_event_count` counts every further attempt. Their labels are
-`event_source`, `event_type`, `name`, `namespace_name`, `resource_group`, `response_code`, `response_code_class`,
-`response_error` and `response_timeout`. `response_error` is the word that `code` has above, not a whole text; `event_type` is
-empty with `EVENT_PROFILE=aws`, which has several.
+With `LEGACY_METRICS=on`, the default with the variables of TriggerMesh, the adapter exports two more counters. Their names begin
+with `K_COMPONENT` (`awsdynamodbsource` under TriggerMesh). `<component>_event_count` counts each event once, by the result of
+its first attempt, like an adapter without retries. `<component>_retry_event_count` counts every further attempt. Their labels
+are `event_source`, `event_type`, `name`, `namespace_name`, `resource_group`, `response_code`, `response_code_class`,
+`response_error` and `response_timeout`. `response_error` has the values of the label `code` above, not a whole text.
+`event_type` is empty with `EVENT_PROFILE=aws`, because that profile has several types.
 ";
 
 /// The page `docs/metrics.md`.

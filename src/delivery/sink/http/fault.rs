@@ -97,7 +97,9 @@ fn fault_of_cause(cause: Cause<'_>) -> Option<Fault> {
 fn advice(error: &rustls::Error) -> Option<&'static str> {
     match error {
         rustls::Error::InvalidCertificate(problem) => about_certificate(problem),
-        rustls::Error::PeerIncompatible(_) => Some("the sink offers no TLS 1.2 or 1.3 that is known here: update it"),
+        rustls::Error::PeerIncompatible(_) => {
+            Some("the sink offers no supported version of TLS (1.2 or 1.3): update the sink")
+        }
         rustls::Error::InvalidMessage(_) => {
             Some("the sink speaks no TLS on this port: check the URL's scheme and port")
         }
@@ -153,8 +155,8 @@ fn about(alert: &str) -> Option<&'static str> {
         "BadCertificate" | "UnsupportedCertificate" | "CertificateRevoked" | "CertificateUnknown" | "AccessDenied" => {
             Some("the sink refuses the client certificate: check SINK_CLIENT_CERT_FILE")
         }
-        "ProtocolVersion" => Some("the sink accepts neither TLS 1.2 nor 1.3: update it"),
-        "UnrecognisedName" => Some("the sink knows no host of this name: check the URL"),
+        "ProtocolVersion" => Some("the sink accepts neither TLS 1.2 nor TLS 1.3: update the sink"),
+        "UnrecognisedName" => Some("the sink does not serve the host in the URL: check the URL"),
         _ => None,
     }
 }

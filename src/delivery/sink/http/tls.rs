@@ -73,13 +73,13 @@ pub(super) fn client_certificate(chain: &[u8], key: &[u8]) -> Result<CertifiedKe
     let chain = Certificates::from_pem(chain).map_err(|invalid| invalid.to_string())?.into_der();
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| match error {
         pem::Error::NoItemsFound => {
-            "SINK_CLIENT_KEY_FILE has no private key in it: PEM without a password is expected".to_owned()
+            "SINK_CLIENT_KEY_FILE contains no private key: expected PEM without a password".to_owned()
         }
         _ => "SINK_CLIENT_KEY_FILE is not valid PEM".to_owned(),
     })?;
     CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).map_err(|error| match error {
-        Error::InconsistentKeys(_) => "SINK_CLIENT_KEY_FILE is the key of another certificate".to_owned(),
+        Error::InconsistentKeys(_) => "SINK_CLIENT_KEY_FILE is not the key of the certificate".to_owned(),
         Error::InvalidCertificate(_) => "its first certificate is not an X.509 certificate of version 3".to_owned(),
-        _ => "SINK_CLIENT_KEY_FILE holds a kind of key that is not supported".to_owned(),
+        _ => "SINK_CLIENT_KEY_FILE contains an unsupported kind of key".to_owned(),
     })
 }

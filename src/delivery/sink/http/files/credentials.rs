@@ -32,13 +32,13 @@ pub(super) fn bearer(content: &[u8]) -> Result<HeaderValue, String> {
     let token = content.strip_suffix(b"\n").unwrap_or(content);
     let token = token.strip_suffix(b"\r").unwrap_or(token);
     if token.is_empty() {
-        return Err("it is empty, and should hold a token".to_owned());
+        return Err("it is empty: expected a token".to_owned());
     }
     if token.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
-        return Err("it has several lines, and should hold one token and nothing else".to_owned());
+        return Err("it has several lines: expected one token and nothing else".to_owned());
     }
     if !token.iter().all(u8::is_ascii_graphic) {
-        return Err("it has blanks or characters that no token has".to_owned());
+        return Err("it has blanks or characters that are not allowed in a token".to_owned());
     }
     let mut value = HeaderValue::from_bytes(&[b"Bearer ", token].concat()).map_err(|_| "it cannot be sent")?;
     value.set_sensitive(true);
@@ -61,16 +61,18 @@ pub(super) fn headers(content: &[u8], authorization_is_free: bool) -> Result<Hea
 }
 
 fn header(line: &str, authorization_is_free: bool) -> Result<(HeaderName, HeaderValue), String> {
-    let (name, value) = line.split_once(':').ok_or("`Name: value` is expected")?;
-    let name: HeaderName = name.parse().map_err(|_| "what stands before the colon is not the name of a header")?;
+    let (name, value) = line.split_once(':').ok_or("expected `Name: value`")?;
+    let name: HeaderName = name.parse().map_err(|_| "the text before the colon is not a header name")?;
     if name.as_str().starts_with("ce-") || OURS.contains(&name) || OURS_TOO.contains(&name.as_str()) {
         return Err(format!("{name} is set by the adapter itself"));
     }
     if name == AUTHORIZATION && !authorization_is_free {
         return Err("authorization is set already, by SINK_TOKEN_FILE or by the user in K_SINK".to_owned());
     }
-    let mut value: HeaderValue =
-        value.trim().parse().map_err(|_| format!("the value of {name} has characters that no header has"))?;
+    let mut value: HeaderValue = value
+        .trim()
+        .parse()
+        .map_err(|_| format!("the value of {name} has characters that are not allowed in a header"))?;
     value.set_sensitive(true);
     Ok((name, value))
 }

@@ -135,7 +135,7 @@ impl Token {
         }
         if token.path.exists() {
             let path = token.path.display();
-            let text = format!("{path} is there and not used: the user in K_SINK wins, remove one of the two");
+            let text = format!("{path} exists and is not used: the user in K_SINK has priority, remove one of the two");
             events::ConfigWarning { text: &text }.emit();
         }
         None

@@ -87,7 +87,7 @@ fn parse(contents: &[Vec<u8>]) -> Result<Certificates, String> {
     let certificates = Certificates::from_pem(&contents[0]).map_err(|invalid| invalid.to_string())?;
     // A bundle of all the world's authorities may hold some that are too odd for the verifier; the others are of use.
     match certificates.add_to(&mut RootCertStore::empty()) == certificates.len() {
-        true => Err("none of its certificates can be trusted as an authority".to_owned()),
+        true => Err("none of its certificates can be a trusted CA".to_owned()),
         false => Ok(certificates),
     }
 }

@@ -36,7 +36,7 @@ pub(super) struct Watched<T> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Problem {
     /// A file is missing.
-    #[error("{0} is not there")]
+    #[error("{0} does not exist")]
     Missing(String),
     /// A file cannot be read.
     #[error("{path} cannot be read: {why}")]

@@ -66,7 +66,7 @@ async fn a_token_that_must_be_there_is_waited_for_and_nothing_is_sent_meanwhile(
     let huge = "x".repeat(70_000);
     let path = folder.file("token").display().to_string();
     for (content, why) in [
-        (None, "is not there"),
+        (None, "does not exist"),
         (Some(""), "it is empty"),
         (Some("hunter2\nhunter2"), "it has several lines"),
         (Some(&huge), "it is larger than 64 KiB"),

@@ -156,10 +156,10 @@ async fn a_client_certificate_that_cannot_be_read_stops_delivery_until_it_can() 
     files.0.replace(&[("tls.crt", &leaf.pem), ("tls.key", &other.key.serialize_pem())]);
     let sink = sink_as(&server, &authority, Some(&files));
     let cases = [
-        (&leaf.pem, other.key.serialize_pem(), "SINK_CLIENT_KEY_FILE is the key of another certificate"),
-        (&leaf.pem, leaf.pem.clone(), "SINK_CLIENT_KEY_FILE has no private key in it"),
+        (&leaf.pem, other.key.serialize_pem(), "SINK_CLIENT_KEY_FILE is not the key of the certificate"),
+        (&leaf.pem, leaf.pem.clone(), "SINK_CLIENT_KEY_FILE contains no private key"),
         (&leaf.pem, key[..60].to_owned(), "SINK_CLIENT_KEY_FILE is not valid PEM"),
-        (&none, key.clone(), "no certificate is in it"),
+        (&none, key.clone(), "it contains no certificate"),
     ];
     for (certificate, key, why) in cases {
         files.0.replace(&[("tls.crt", certificate), ("tls.key", &key)]);
