@@ -12,6 +12,9 @@ use super::table_ref::{self, TableRef};
 use super::variables;
 use super::warning::Warning;
 
+/// How long DynamoDB Streams keeps records.
+const RETENTION: Duration = Duration::from_hours(24);
+
 /// What to read, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
@@ -36,7 +39,8 @@ pub enum StartPosition {
     Latest,
     /// With the oldest record that the stream still holds.
     TrimHorizon,
-    /// With what was written at this moment or later; it was not in the future when it was read.
+    /// With what was written at this moment or later; it was not in the future when it was read. A duration back from the
+    /// start of the process has become the moment.
     At(SystemTime),
 }
 
@@ -109,12 +113,23 @@ fn start_position(text: &str, now: SystemTime) -> Result<StartPosition, Refusal>
         "trim-horizon" => return Ok(StartPosition::TrimHorizon),
         _ => {}
     }
-    let time = DateTime::parse_from_rfc3339(text).map_err(|_| "not a position and not a time with an offset")?;
-    let time = SystemTime::from(time);
-    if time > now {
-        return Err("in the future".into());
+    match DateTime::parse_from_rfc3339(text).map(SystemTime::from) {
+        Ok(time) if time > now => Err("in the future".into()),
+        Ok(time) => Ok(StartPosition::At(time)),
+        Err(_) => Ok(StartPosition::At(now - time_back(text)?)),
     }
-    Ok(StartPosition::At(time))
+}
+
+/// How long before the start of the process to begin.
+fn time_back(text: &str) -> Result<Duration, Refusal> {
+    let is_short_number = text.len() < 10 && text.bytes().all(|byte| byte.is_ascii_digit());
+    match humantime::parse_duration(text) {
+        Ok(back) if back > RETENTION => {
+            Err("longer than DynamoDB Streams keeps records, 24 hours: use trim-horizon for the oldest record".into())
+        }
+        Err(_) if !is_short_number => Err("not a position, a time with its offset or a duration".into()),
+        _ => parse::duration(text),
+    }
 }
 
 fn checkpoint_store(text: &str) -> Result<CheckpointStore, Refusal> {

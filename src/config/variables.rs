@@ -31,8 +31,12 @@ variables! {
     START_POSITION as start_position {
         group: Group::Source,
         fallback: Fallback::Value("latest"),
-        takes: Takes::Phrase("`latest`, `trim-horizon` or a past RFC 3339 time such as `2026-01-31T12:00:00Z`"),
-        meaning: "Where reading starts in a table that has no stored position yet.",
+        takes: Takes::Phrase(
+            "`latest`, `trim-horizon`, a past RFC 3339 time such as `2026-01-31T12:00:00Z`, or a duration up to `24h` \
+            such as `15m`",
+        ),
+        meaning: "Where to begin, only where nothing is checkpointed yet. A duration means so long before the start of \
+            the process.",
     }
     CHECKPOINT_STORE as checkpoint_store {
         group: Group::Source,

@@ -10,9 +10,20 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 /// A shard's id: opaque text.
 pub type ShardId = Arc<str>;
+
+/// A shard counts as closed before a moment only if its children were created this long before it.
+///
+/// Ids of shards and times of records come from different machines of AWS, and nothing says how far their clocks are apart.
+/// Five minutes is how far AWS lets the clock of a signed request be off, and more than the second to which times of
+/// records are rounded. Too much of it costs a few calls on shards that hold nothing; too little would lose changes.
+const CLOCK_MARGIN: Duration = Duration::from_mins(5);
+
+/// 2015, the year in which DynamoDB Streams appeared: digits that stand for an earlier time are a counter.
+const EARLIEST_MILLIS: u64 = 1_420_070_400_000;
 
 /// The shards of one stream and how far each has come.
 #[derive(Debug, Default)]
@@ -151,6 +162,52 @@ impl Lineage {
         parents.into_iter().map(|id| Ready { parent: self.known_parent(&id), id }).collect()
     }
 
+    /// Marks as read every shard that was closed before `moment` by what ids say of their children, and returns them,
+    /// parents first: for a start at that moment, where their records are too old to be delivered.
+    ///
+    /// A shard that holds a record of the moment must not be among them, so each doubt is decided for reading: before the
+    /// first whole listing, without a child (the shard may be open), if an id among the shard and its children has no
+    /// time or the times contradict the lineage, within the margin for clocks, and behind a shard that is read itself.
+    pub fn skip_closed_before(&mut self, moment: SystemTime) -> Vec<Ready> {
+        let Some(before) = moment.checked_sub(CLOCK_MARGIN).filter(|_| self.was_listed()) else {
+            return Vec::new();
+        };
+        let mut closed = self.closing_times();
+        closed.retain(|id, at| at.is_some_and(|at| at < before && created_at(id).is_some_and(|created| created <= at)));
+        let mut skipped = Vec::new();
+        loop {
+            let next: Vec<ShardId> = closed.keys().filter(|id| self.waits_for_nothing(id)).cloned().collect();
+            if next.is_empty() {
+                return skipped;
+            }
+            for id in next {
+                self.set_stage(&id, Stage::Read);
+                skipped.push(Ready { parent: self.known_parent(&id), id });
+            }
+        }
+    }
+
+    /// For each shard with children the latest time at which one of them was created; none if an id does not say.
+    fn closing_times(&self) -> HashMap<ShardId, Option<SystemTime>> {
+        let mut times: HashMap<ShardId, Option<SystemTime>> = HashMap::new();
+        for (id, shard) in &self.shards {
+            if let Some(parent) = &shard.parent {
+                let created = created_at(id);
+                let time = times.entry(parent.clone()).or_insert(created);
+                *time = (*time).zip(created).map(|(one, other)| one.max(other));
+            }
+        }
+        times
+    }
+
+    /// A shard that waits although its parent, if it is known here, was read or skipped.
+    fn waits_for_nothing(&self, id: &str) -> bool {
+        self.shards.get(id).is_some_and(|shard| {
+            let parent = shard.parent.as_ref().and_then(|parent| self.shards.get(parent));
+            shard.stage == Stage::Waiting && parent.is_none_or(|parent| parent.stage == Stage::Read)
+        })
+    }
+
     /// Whether any known shard continues this one. A shard with a child is closed, whatever the listing says of it.
     pub fn has_child(&self, id: &str) -> bool {
         self.shards.values().any(|shard| shard.parent.as_deref() == Some(id))
@@ -220,6 +277,19 @@ impl Lineage {
             shard.stage = stage;
         }
     }
+}
+
+/// When a shard was created, if its id says so as those of AWS do: `shardId-`, 20 digits of milliseconds, `-`, hexadecimal
+/// digits. Other services have other ids.
+fn created_at(id: &str) -> Option<SystemTime> {
+    let (digits, rest) = id.strip_prefix("shardId-")?.split_once('-')?;
+    let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    let is_well_formed = digits.len() == 20
+        && digits.bytes().all(|byte| byte.is_ascii_digit())
+        && !rest.is_empty()
+        && rest.bytes().all(is_hex);
+    let millis = digits.parse().ok().filter(|millis| is_well_formed && *millis >= EARLIEST_MILLIS)?;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(millis))
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod modes;
 mod outage;
 mod promises;
 mod shards;
+mod start;
 mod status;
 mod tls;
 mod troubles;

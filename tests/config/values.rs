@@ -33,6 +33,35 @@ fn start_position_takes_a_position_or_a_time_that_has_passed() {
 }
 
 #[test]
+fn start_position_takes_a_duration_back_from_the_start_of_the_process() {
+    let start = |value| accepted(&[("START_POSITION", value)]).source.start;
+    let before = |duration| StartPosition::At(now() - duration);
+    assert_eq!(start("15m"), before(Duration::from_mins(15)));
+    assert_eq!(start("1h30m"), before(Duration::from_mins(90)));
+    assert_eq!(start("1ms"), before(millis(1)));
+    assert_eq!(start("24h"), before(Duration::from_hours(24)));
+    assert_eq!(start("15m"), start("2026-01-31T11:45:00Z"));
+    all_refused("START_POSITION", &["-15m", "m", "15", "15 x", "0", "0s", "999us", "24h1ms", "25h", "2days"]);
+    all_refused("START_POSITION", &["99999999999999999999999s", "latest-15m"]);
+}
+
+#[test]
+fn a_start_position_that_is_refused_says_what_would_do() {
+    let message = |value| refused(&[("START_POSITION", value)]).to_string();
+    for too_long in ["24h1ms", "25h", "7days"] {
+        let message = message(too_long);
+        assert!(message.contains("keeps records, 24 hours") && message.contains("use trim-horizon"), "{message}");
+    }
+    assert!(message("15").contains("did you mean 15s?"));
+    assert!(message("0s").contains("too small"));
+    for unknown in ["yesterday", "1769860800"] {
+        let message = message(unknown);
+        assert!(message.contains("not a position, a time with its offset or a duration"), "{message}");
+        assert!(message.ends_with("or a duration up to 24h such as 15m"), "{message}");
+    }
+}
+
+#[test]
 fn checkpoint_store_takes_memory_or_the_path_of_a_file() {
     let store = |value| accepted(&[("CHECKPOINT_STORE", value)]).source.checkpoint;
     assert_eq!(store("memory"), CheckpointStore::Memory);

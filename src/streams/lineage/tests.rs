@@ -229,3 +229,228 @@ proptest! {
         prop_assert_eq!(started.len(), parent_of.len(), "every shard was read");
     }
 }
+
+/// Milliseconds of a moment in 2026.
+const MOMENT: u64 = 1_769_860_800_000;
+const MINUTE: u64 = 60_000;
+const MARGIN: u64 = 5 * MINUTE;
+
+fn time(millis: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(millis)
+}
+
+/// An id as AWS makes them, of a shard created then.
+fn id_of(millis: u64, number: usize) -> String {
+    format!("shardId-{millis:020}-{number:08x}")
+}
+
+/// A lineage after one whole listing of these shards and their parents.
+fn listed(shards: &[(&str, Option<&str>)]) -> Lineage {
+    let mut lineage = Lineage::new();
+    for (id, parent) in shards {
+        lineage.learn(id, *parent);
+    }
+    lineage.complete_pass();
+    lineage
+}
+
+#[test]
+fn a_start_at_a_moment_skips_what_was_closed_before_it() {
+    let [oldest, old, current, leaf] =
+        [600, 360, 120, 1].map(|minutes| id_of(MOMENT - minutes * MINUTE, minutes as usize));
+    let mut lineage = listed(&[
+        (&leaf, Some(&current)),
+        (&current, Some(&old)),
+        (&old, Some(&oldest)),
+        (&oldest, Some("shardId-trimmed")),
+    ]);
+    let skipped: Vec<String> =
+        lineage.skip_closed_before(time(MOMENT)).into_iter().map(|ready| ready.id.to_string()).collect();
+    assert_eq!(skipped, [oldest, old], "parents first");
+    assert_eq!(ids(lineage.take_ready()), set(&[&current]), "it was open until a minute before the moment");
+    lineage.read_to_end(&current);
+    assert_eq!(ids(lineage.take_ready()), set(&[&leaf]));
+}
+
+#[test]
+fn a_shard_is_skipped_only_if_its_child_is_older_than_the_margin() {
+    let parent = id_of(MOMENT - 600 * MINUTE, 1);
+    for (age, is_skipped) in [(MARGIN + 1, true), (MARGIN, false), (MARGIN - 1, false), (1, false), (0, false)] {
+        let child = id_of(MOMENT - age, 2);
+        let mut lineage = listed(&[(&parent, None), (&child, Some(&parent))]);
+        assert_eq!(lineage.skip_closed_before(time(MOMENT)).len(), usize::from(is_skipped), "{age} ms");
+    }
+}
+
+#[test]
+fn a_shard_is_skipped_only_if_all_its_children_are_old() {
+    let parent = id_of(MOMENT - 600 * MINUTE, 1);
+    let old = id_of(MOMENT - 300 * MINUTE, 2);
+    for other in [id_of(MOMENT - MINUTE, 3), "shardId-00000003-orders".to_owned()] {
+        let mut lineage = listed(&[(&parent, None), (&old, Some(&parent)), (&other, Some(&parent))]);
+        assert_eq!(lineage.skip_closed_before(time(MOMENT)), [], "{other}");
+    }
+}
+
+#[test]
+fn a_shard_behind_one_that_is_read_is_read_too() {
+    // The ids contradict each other: the second child of the oldest shard says that this was open until the moment.
+    let [oldest, old, leaf] = [600, 360, 120].map(|minutes| id_of(MOMENT - minutes * MINUTE, minutes as usize));
+    let late = id_of(MOMENT, 9);
+    let mut lineage = listed(&[(&oldest, None), (&old, Some(&oldest)), (&late, Some(&oldest)), (&leaf, Some(&old))]);
+    assert_eq!(lineage.skip_closed_before(time(MOMENT)), []);
+}
+
+#[test]
+fn nothing_is_skipped_before_the_first_whole_listing_or_from_the_oldest_record_on() {
+    let (parent, child) = (id_of(MOMENT - 600 * MINUTE, 1), id_of(MOMENT - 300 * MINUTE, 2));
+    let mut lineage = Lineage::new();
+    lineage.learn(&parent, None);
+    lineage.learn(&child, Some(&parent));
+    assert_eq!(lineage.skip_closed_before(time(MOMENT)), []);
+    lineage.complete_pass();
+    assert_eq!(lineage.skip_closed_before(SystemTime::UNIX_EPOCH), []);
+    assert_eq!(lineage.skip_closed_before(time(MOMENT)).len(), 1);
+}
+
+#[test]
+fn a_shard_without_a_child_or_that_is_being_read_is_not_skipped() {
+    let (parent, child) = (id_of(MOMENT - 600 * MINUTE, 1), id_of(MOMENT - 300 * MINUTE, 2));
+    let mut lineage = listed(&[(&parent, None), (&child, Some(&parent))]);
+    assert_eq!(ids(lineage.take_ready()), set(&[&parent]));
+    assert_eq!(lineage.skip_closed_before(time(MOMENT)), [], "the parent is being read");
+    let mut lineage = listed(&[(&parent, None)]);
+    assert_eq!(lineage.skip_closed_before(time(MOMENT)), [], "it may be open");
+}
+
+#[test]
+fn contradictory_listings_end_and_skip_nothing() {
+    let (one, two) = (id_of(MOMENT - 600 * MINUTE, 1), id_of(MOMENT - 600 * MINUTE, 2));
+    let mut lineage = listed(&[(&one, Some(&two)), (&two, Some(&one))]);
+    assert_eq!(lineage.skip_closed_before(time(MOMENT)), [], "each is the other's parent");
+    let mut lineage =
+        listed(&[(&id_of(MOMENT - 300 * MINUTE, 1), None), (&one, Some(&id_of(MOMENT - 300 * MINUTE, 1)))]);
+    assert_eq!(lineage.skip_closed_before(time(MOMENT)), [], "the child is older than its parent");
+}
+
+#[test]
+fn only_ids_of_the_form_that_aws_uses_have_a_time() {
+    assert_eq!(created_at("shardId-00000001769860800000-0af55eea"), Some(time(MOMENT)));
+    assert_eq!(created_at("shardId-00000001769860800000-000000000000"), Some(time(MOMENT)));
+    for id in [
+        "",
+        "shardId-",
+        "shardId-000000000000",
+        "shardId-00000001-orders",
+        "shardId-00000001769860800000",
+        "shardId-00000001769860800000-",
+        "shardId-00000001769860800000-orders",
+        "shardId-00000001769860800000-0AF5",
+        "shardId-00000001769860800000-0af5-0af5",
+        "shardId-0000001769860800000-0af55eea",
+        "shardId-000000001769860800000-0af55eea",
+        "shardId-+0000001769860800000-0af55eea",
+        "shardid-00000001769860800000-0af55eea",
+        " shardId-00000001769860800000-0af55eea",
+        "shardId-00000000000000000001-0af55eea",
+        "shardId-00000000001769860800-0af55eea",
+        "shardId-99999999999999999999-0af55eea",
+        "H 19c13e9a400:0123456789abcdef0123456789abcdef",
+        "the-whole-stream",
+    ] {
+        assert_eq!(created_at(id), None, "{id}");
+    }
+}
+
+/// One shard of a true forest.
+#[derive(Debug, Clone)]
+struct TrueShard {
+    parent: Option<usize>,
+    created: u64,
+    /// When its children were created: the time of the last record that it may hold. An open one has none.
+    closed: Option<u64>,
+    id: String,
+    listed: bool,
+}
+
+/// A forest in which shards live for up to eight hours and split or roll over. Their ids are off by up to the margin,
+/// some have no time, and the listing leaves some out.
+fn forest() -> impl Strategy<Value = Vec<TrueShard>> {
+    let shard = (
+        any::<prop::sample::Index>(),
+        any::<bool>(),
+        0..480 * MINUTE,
+        0..=2 * MARGIN,
+        prop::bool::weighted(0.05),
+        prop::bool::weighted(0.05),
+    );
+    prop::collection::vec(shard, 1..40).prop_map(|shards| {
+        let mut forest: Vec<TrueShard> = Vec::new();
+        for (number, (index, is_root, life, error, has_no_time, hidden)) in shards.into_iter().enumerate() {
+            let parent = (number > 0 && !is_root).then(|| index.index(number));
+            let created = match parent {
+                None => MOMENT - 20 * 60 * MINUTE + life,
+                // Siblings are created at the same time.
+                Some(parent) => {
+                    let TrueShard { created, closed, .. } = &mut forest[parent];
+                    *closed.get_or_insert(*created + life)
+                }
+            };
+            let id = match has_no_time {
+                true => format!("shardId-{number:08}-orders"),
+                false => id_of(created - MARGIN + error, number),
+            };
+            forest.push(TrueShard { parent, created, closed: None, id, listed: !hidden });
+        }
+        forest
+    })
+}
+
+/// Whether the listing proves that a shard and all its ancestors were closed before the moment: said once more, slowly.
+fn is_provably_old(forest: &[TrueShard], number: usize, moment: u64) -> bool {
+    let time_of = |shard: &TrueShard| {
+        let digits = shard.id.strip_suffix(&format!("-{:08x}", shard_number(forest, shard)))?;
+        digits.strip_prefix("shardId-")?.parse::<u64>().ok()
+    };
+    let shard = &forest[number];
+    let children: Vec<&TrueShard> =
+        forest.iter().filter(|child| child.listed && child.parent == Some(number)).collect();
+    let Some(own) = time_of(shard) else { return false };
+    shard.listed
+        && !children.is_empty()
+        && children.iter().all(|child| time_of(child).is_some_and(|time| time + MARGIN < moment))
+        && children.iter().filter_map(|child| time_of(child)).any(|time| time >= own)
+        && shard.parent.is_none_or(|parent| !forest[parent].listed || is_provably_old(forest, parent, moment))
+}
+
+fn shard_number(forest: &[TrueShard], shard: &TrueShard) -> usize {
+    forest.iter().position(|other| other.id == shard.id).unwrap()
+}
+
+proptest! {
+    #[test]
+    fn no_shard_that_may_hold_a_record_of_the_moment_is_skipped(forest in forest(), later in 0..10 * 60 * MINUTE) {
+        let moment = MOMENT - 5 * 60 * MINUTE + later;
+        let mut lineage = Lineage::new();
+        for shard in forest.iter().filter(|shard| shard.listed) {
+            lineage.learn(&shard.id, shard.parent.map(|parent| forest[parent].id.as_str()));
+        }
+        prop_assert_eq!(lineage.skip_closed_before(time(moment)), []);
+        lineage.complete_pass();
+        let skipped = lineage.skip_closed_before(time(moment));
+        let mut seen = BTreeSet::new();
+        for ready in &skipped {
+            let shard = forest.iter().find(|shard| *shard.id == *ready.id).unwrap();
+            prop_assert!(shard.closed.is_some_and(|closed| closed < moment), "a wrong skip: {:?}", shard);
+            if let Some(parent) = shard.parent.filter(|parent| forest[*parent].listed) {
+                prop_assert!(seen.contains(&forest[parent].id), "{:?} before its parent, or without it", shard);
+            }
+            seen.insert(shard.id.clone());
+        }
+        let provable = (0..forest.len()).filter(|number| is_provably_old(&forest, *number, moment));
+        prop_assert_eq!(seen.clone(), provable.map(|number| forest[number].id.clone()).collect::<BTreeSet<_>>());
+        // What follows the skipped ones is read, each once.
+        prop_assert_eq!(ids(lineage.skip_closed_before(time(moment))), BTreeSet::new());
+        prop_assert!(ids(lineage.take_ready()).is_disjoint(&seen));
+    }
+}

@@ -28,6 +28,10 @@ pub struct World {
     pub payload: usize,
     /// How far this clock is ahead of the machine's.
     pub clock_ahead: Duration,
+    /// How far this clock is behind the machine's: what is made now is so old.
+    pub clock_behind: Duration,
+    /// Ids of shards made from now on tell no time, as with some emulators.
+    pub shard_ids_without_time: bool,
     /// Iterators of an earlier epoch have expired.
     pub iterator_epoch: u64,
     /// Listings from now on show pages in reverse: children before their parents.
@@ -125,6 +129,8 @@ impl Default for World {
             empty_pages: 0,
             payload: 16,
             clock_ahead: Duration::ZERO,
+            clock_behind: Duration::ZERO,
+            shard_ids_without_time: false,
             iterator_epoch: 0,
             reverse_listing: false,
             // The first thousands of numbers have 21 digits, the later ones 22: only integers compare them rightly.
@@ -216,11 +222,12 @@ impl World {
 
     fn new_shard(&mut self, parent: Option<&str>, range: (u64, u64)) -> Shard {
         self.shard_count += 1;
-        let id = format!(
-            "shardId-{:020}-{:08x}",
-            1_767_000_000_000u64 + self.shard_count,
-            self.shard_count * 2_654_435_761 % 0xFFFF_FFFF
-        );
+        let id = match self.shard_ids_without_time {
+            true => format!("shardId-{:08}-table", self.shard_count),
+            false => {
+                format!("shardId-{:020}-{:08x}", self.now().as_millis(), self.shard_count * 2_654_435_761 % 0xFFFF_FFFF)
+            }
+        };
         let parent = parent.map(str::to_owned);
         Shard { id, parent, closed: false, gone: false, hidden: 0, records: Vec::new(), trimmed: 0, range }
     }
@@ -292,7 +299,7 @@ impl World {
 
     /// This clock, since the epoch.
     pub fn now(&self) -> Duration {
-        SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + self.clock_ahead
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + self.clock_ahead - self.clock_behind
     }
 
     /// How many shards of the newest stream there are.
