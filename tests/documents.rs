@@ -216,7 +216,7 @@ fn objection(command: &str) -> Option<String> {
         let is_program = at == 0 || words[at - 1] == "--";
         let known = match pair[0] {
             "just" => just.lines().any(|line| line.split([' ', ':']).next() == Some(pair[1])),
-            "--example" => root().join("examples").join(pair[1]).is_dir(),
+            "-p" if words.contains(&"cargo") => root().join("examples").join(pair[1]).join("Cargo.toml").is_file(),
             "--bench" => root().join(format!("benches/{}.rs", pair[1])).is_file(),
             "--test" => {
                 root().join(format!("tests/{}.rs", pair[1])).is_file()
@@ -247,7 +247,7 @@ fn every_command_in_the_documents_is_one_of_ours() {
         }
     }
     assert!(seen > 40, "only {seen} commands were found");
-    for wrong in ["just nonsense", "cargo bench --bench nothing", "kubectl apply -k manifests/overlays/none"] {
+    for wrong in ["just nonsense", "cargo run -p nothing", "cargo bench --bench nothing", "kubectl apply -k manifests/overlays/none"] {
         assert!(objection(wrong).is_some(), "{wrong}");
     }
 }

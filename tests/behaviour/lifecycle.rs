@@ -175,7 +175,7 @@ async fn a_second_signal_ends_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_is_survived_and_said() {
+async fn a_full_disk_is_survived_and_reported() {
     let (aws, sink, folder) =
         (FakeAws::with_table("orders", 1).await, TestSink::start().await, tempfile::tempdir().unwrap());
     let plan = Plan::new(&aws, &sink, "orders").keeping_positions(&folder);

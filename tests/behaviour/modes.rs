@@ -125,7 +125,7 @@ async fn of_a_batch_only_the_events_that_failed_come_again_and_their_items_stay_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn failures_that_name_nobody_on_board_mean_the_whole_batch() {
+async fn failures_that_name_no_event_of_the_batch_mean_the_whole_batch() {
     let (aws, sink) = (FakeAws::with_table("orders", 1).await, TestSink::start().await);
     sink.react(|event| match event.earlier {
         0 => Reaction::Body(200, r#"{"batchItemFailures":[{"itemIdentifier":"nobody"}]}"#.to_owned()),

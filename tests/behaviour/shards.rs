@@ -25,7 +25,7 @@ async fn roll_over_under_load(aws: &FakeAws, sink: &TestSink) -> Vec<(String, St
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn children_go_on_in_the_same_breath_whatever_the_poll_interval() {
+async fn children_are_read_immediately_whatever_the_poll_interval() {
     for last_page in [LastPage::WithRecords, LastPage::Empty] {
         let (aws, sink) = (FakeAws::with_table("orders", 2).await, TestSink::start().await);
         aws.script().last_page = last_page;
@@ -303,7 +303,7 @@ async fn one_malformed_record_is_a_gap_and_its_neighbours_arrive() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gap_is_told_before_everything_that_follows_it_in_its_lineage() {
+async fn a_gap_is_delivered_before_everything_that_follows_it_in_its_lineage() {
     let (aws, sink) = (FakeAws::with_table("orders", 1).await, TestSink::start().await);
     aws.write("orders", 5, 2);
     let malformed = r#"{"eventID":"broken","eventName":"INSERT","dynamodb":{"Keys":7,"SequenceNumber":"$SEQUENCE"}}"#;
@@ -335,7 +335,7 @@ async fn a_gap_is_told_before_everything_that_follows_it_in_its_lineage() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gap_that_the_sink_refuses_holds_nobody() {
+async fn a_gap_that_the_sink_refuses_holds_nothing_up() {
     let (aws, sink) = (FakeAws::with_table("orders", 1).await, TestSink::start().await);
     aws.write("orders", 5, 1);
     let malformed = r#"{"eventID":"broken","eventName":"INSERT","dynamodb":{"Keys":7,"SequenceNumber":"$SEQUENCE"}}"#;
@@ -383,7 +383,7 @@ async fn a_stream_that_is_created_anew_is_followed_after_the_old_one_was_read() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_table_without_a_stream_is_waited_for_and_said() {
+async fn a_table_without_a_stream_is_waited_for_and_reported() {
     let (aws, sink) = (FakeAws::start().await, TestSink::start().await);
     let adapter = Plan::new(&aws, &sink, "orders").start().await;
     wait_for("the missing table to be said", || adapter.logged("does not exist").len() == 1).await;

@@ -46,7 +46,7 @@ async fn an_authority_of_the_configuration_is_trusted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sink_that_is_not_trusted_is_told_and_gets_everything_once_its_authority_is_there() {
+async fn a_sink_that_is_not_trusted_is_reported_and_gets_everything_once_its_authority_is_there() {
     let (aws, sink) = (FakeAws::with_table("orders", 2).await, TestSink::start().await);
     let (wrong, right) = (Authority::named("Wrong"), Authority::named("Right"));
     let front = TlsFront::start(&right, &sink).await;

@@ -113,7 +113,7 @@ async fn credentials_that_expire_make_the_pod_unready_until_new_ones_are_there()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn throttling_is_counted_and_said_and_the_pod_stays_ready() {
+async fn throttling_is_counted_and_reported_and_the_pod_stays_ready() {
     let (aws, sink) = stage().await;
     let adapter = Plan::new(&aws, &sink, "orders").start_ready().await;
     aws.script().faults.always("GetRecords", Trouble::Error("ProvisionedThroughputExceededException"));

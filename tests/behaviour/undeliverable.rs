@@ -141,7 +141,7 @@ async fn a_transport_error_is_code_500_without_data() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dropped_event_is_counted_and_said_and_its_item_goes_on() {
+async fn a_dropped_event_is_counted_and_reported_and_its_item_goes_on() {
     let stage = Stage::new().await;
     stage.refuse(422);
     let adapter = Plan::new(&stage.aws, &stage.sink, "orders").env("ON_UNDELIVERABLE", "drop").start_ready().await;

@@ -135,7 +135,7 @@ async fn dynamodb_local_a_stream_that_is_created_anew_is_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn dynamodb_local_a_deleted_table_is_waited_for_and_said() {
+async fn dynamodb_local_a_deleted_table_is_waited_for_and_reported() {
     let (emulator, sink) = (Emulator::at("INTEROP_DYNAMODB_LOCAL").await, TestSink::start().await);
     emulator.create("Deleted").await;
     let adapter = emulator.plan(&sink, "Deleted").start_ready().await;
