@@ -10,8 +10,9 @@ pub mod arguments;
 pub mod report;
 
 mod aws;
-mod clock;
-mod remedy;
+mod clock_skew;
+mod connection;
+mod fix;
 mod sink;
 mod store;
 mod table;
@@ -24,7 +25,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 
 pub use self::arguments::{Asked, Options, Output, USAGE};
-use self::clock::Clocks;
+use self::clock_skew::Clocks;
 pub use self::report::{Check, Report};
 use self::table::Shared;
 use crate::config::{self, Config, Facts, Mistakes, Warning};
@@ -99,7 +100,7 @@ pub async fn run(config: &Config, options: &Options) -> Result<Report, InvalidMe
         store::check(config, limit),
         sink::check(config, options.send_test_event, limit, &sink_clock)
     );
-    let clock = clock::check(&aws_clock, &sink_clock);
+    let clock = clock_skew::check(&aws_clock, &sink_clock);
     Ok(Report::new([configured(config), aws, vec![store], sink, vec![clock]].concat()))
 }
 

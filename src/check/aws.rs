@@ -7,8 +7,8 @@ use aws_credential_types::provider::ProvideCredentials;
 use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sts::operation::get_caller_identity::{GetCallerIdentityError, GetCallerIdentityOutput};
 
-use super::clock::Clocks;
-use super::remedy;
+use super::clock_skew::Clocks;
+use super::fix;
 use super::report::Check;
 use super::words::{causes, within};
 use crate::config::{Config, TableRef};
@@ -102,7 +102,7 @@ async fn key(sdk: &SdkConfig, limit: Duration) -> Result<String, String> {
 fn no_credentials(config: &Config, why: &str) -> Check {
     let failed = Check::fail(CREDENTIALS, &format!("no credentials: {why}"));
     match &config.aws.assume_role_arn {
-        Some(role) if why.contains("AccessDenied") => failed.mended_by(remedy::statement("sts:AssumeRole", role)),
+        Some(role) if why.contains("AccessDenied") => failed.mended_by(fix::statement("sts:AssumeRole", role)),
         Some(role) => failed
             .mended_by(format!("give the process credentials that may assume {role}, or check AWS_ASSUME_ROLE_ARN")),
         None => failed.mended_by(

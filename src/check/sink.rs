@@ -1,6 +1,5 @@
 //! The sink, one step after the other: name, connection, certificate, an answer. No event, unless one is asked for.
 
-mod connection;
 mod event;
 mod files;
 mod probe;
@@ -8,7 +7,7 @@ mod probe;
 use std::time::Duration;
 
 use self::probe::{Probe, Steps};
-use super::clock::Clocks;
+use super::clock_skew::Clocks;
 use super::report::Check;
 use crate::config::{Config, OnUndeliverable};
 use crate::delivery::sink::HttpSinkSettings;

@@ -13,8 +13,8 @@ use tokio::time::Instant;
 
 use self::stream::{Listed, leaf};
 use super::aws::{Access, REGION, watched};
-use super::clock::Clocks;
-use super::remedy::Names;
+use super::clock_skew::Clocks;
+use super::fix::Names;
 use super::report::Check;
 use super::words::within;
 use crate::config::{Config, TableRef};

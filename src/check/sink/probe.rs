@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, StatusCode};
 use tokio::net::TcpStream;
 
-use super::connection::{self, Insecure, Stream};
 use super::files;
-use crate::check::clock::Clocks;
+use crate::check::clock_skew::Clocks;
+use crate::check::connection::{self, Insecure, Stream};
 use crate::check::report::Check;
 use crate::check::words::within;
 use crate::config::Sink;

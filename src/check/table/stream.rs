@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::{STREAM, VIEW_TYPE};
-use crate::check::remedy::Names;
+use crate::check::fix::Names;
 use crate::check::report::Check;
 use crate::config::TableRef;
 use crate::streams::client::{ListedShard, StreamDescription, StreamStatus};
