@@ -3,22 +3,24 @@
 //! The store itself is tried on a copy, in a folder of its own beside the positions that is removed again. Of the real lock
 //! only a shared one is asked for, for an instant: a running adapter does not notice.
 
-mod scratch;
-
 use std::fs::{self, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use self::scratch::Scratch;
 use super::report::Check;
 use super::words::within;
 use crate::checkpoint::{CheckpointStore as _, FileStore, OpenError};
-
 use crate::config::{CheckpointStore, Config, POSITIONS_IN_MEMORY};
 
 const NAME: &str = "checkpoint-store";
+
+/// How the names of the folders begin that checks work in.
+const SCRATCH: &str = ".dynamodb-streams-adapter-check-";
+
+/// No check takes so long: what is older was left by one that was killed.
+const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Tries the configured store.
 pub(super) async fn check(config: &Config, limit: Duration) -> Check {
@@ -118,6 +120,42 @@ impl File {
     }
 }
 
+/// A folder for the time of the check. It is removed with all that is in it.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    /// A new one in `folder`.
+    fn beside(folder: &Path) -> io::Result<Self> {
+        Self::tidy(folder);
+        // By chance, not by process: every container has a process 1.
+        let path = folder.join(format!("{SCRATCH}{:016x}", fastrand::u64(..)));
+        fs::create_dir(&path)?;
+        Ok(Self(path))
+    }
+
+    /// A path in it.
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// Removes what checks that were killed have left.
+    fn tidy(folder: &Path) {
+        let Ok(entries) = fs::read_dir(folder) else { return };
+        for entry in entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(SCRATCH)) {
+            let modified = entry.metadata().and_then(|metadata| metadata.modified());
+            if modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > ABANDONED)) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
 /// The file itself where the path is a symbolic link, also to a file that is not there yet.
 fn resolved(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| match fs::read_link(path) {
@@ -191,5 +229,20 @@ mod tests {
     #[test]
     fn a_path_stays_one_word_in_a_shell() {
         assert_eq!(quoted(Path::new("/a b/it's")), r"'/a b/it'\''s'");
+    }
+
+    #[test]
+    fn what_a_killed_check_left_is_removed_and_what_is_at_work_is_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(format!("{SCRATCH}{name}"));
+        for name in ["old", "new"] {
+            fs::create_dir(at(name)).expect("a folder");
+            fs::write(at(name).join("positions.json"), "{}").expect("a file");
+        }
+        let long_ago = std::time::SystemTime::now() - 2 * ABANDONED;
+        fs::File::open(at("old")).and_then(|file| file.set_modified(long_ago)).expect("a time");
+        drop(Scratch::beside(folder.path()).expect("a folder"));
+        let left: Vec<_> = fs::read_dir(folder.path()).expect("a list").flatten().map(|entry| entry.path()).collect();
+        assert_eq!(left, [at("new")]);
     }
 }

@@ -2,8 +2,7 @@
 //!
 //! Nothing is consumed: an iterator at `LATEST` reads what is being written just now, and reading removes nothing.
 
-mod stream;
-
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
@@ -11,7 +10,6 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use self::stream::{Listed, leaf};
 use super::aws::{Access, REGION, watched};
 use super::clock_skew::Clocks;
 use super::fix::Names;
@@ -21,7 +19,7 @@ use crate::config::{Config, TableRef};
 use crate::streams::budget::Budget;
 use crate::streams::client::aws::AwsClient;
 use crate::streams::client::{
-    CallError, ErrorKind, IteratorStart, ListedShard, ShardQuery, StreamDescription, StreamsClient,
+    CallError, ErrorKind, IteratorStart, ListedShard, ShardQuery, StreamDescription, StreamStatus, StreamsClient,
 };
 use crate::streams::find::{Finder, Found, Target};
 use crate::streams::pace::Pace;
@@ -89,7 +87,7 @@ impl<'s> Probe<'s> {
     async fn run(&self, checks: &mut Vec<Check>) -> Result<(), Failed> {
         let stream = take(checks, self.find().await)?;
         let listed = take(checks, self.describe(stream).await)?;
-        checks.push(stream::view_type(listed.description.view_type.as_deref(), &self.names));
+        checks.push(judge_view_type(listed.description.view_type.as_deref(), &self.names));
         let iterator = take(checks, self.iterator(&listed).await)?;
         checks.push(self.records(iterator).await);
         Ok(())
@@ -128,7 +126,7 @@ impl<'s> Probe<'s> {
         let (shards, is_complete) = self.all_shards(&stream, &first, deadline).await;
         let leaf = leaf(&shards);
         let listed = Listed { stream, description: first, shards: shards.len(), leaf, is_complete };
-        (stream::status(&listed, self.table, &self.names), Some(listed))
+        (judge_status(&listed, self.table, &self.names), Some(listed))
     }
 
     /// All pages as far as the time goes, and whether it were all.
@@ -212,4 +210,67 @@ fn take<T>(checks: &mut Vec<Check>, (check, found): (Check, Option<T>)) -> Resul
     let name = check.name;
     checks.push(check);
     found.ok_or(Failed(name))
+}
+
+/// A stream and how many shards of it were listed.
+struct Listed {
+    /// Its ARN.
+    stream: String,
+    /// The first page of its description.
+    description: StreamDescription,
+    /// Shards on all pages that were read.
+    shards: usize,
+    /// One that nobody continues: most likely still open.
+    leaf: Option<String>,
+    /// Whether all pages were read.
+    is_complete: bool,
+}
+
+/// Whether changes still come.
+fn judge_status(listed: &Listed, table: &TableRef, names: &Names) -> Check {
+    let at_least = if listed.is_complete { "" } else { "at least " };
+    let shards = format!("{at_least}{} shards listed", listed.shards);
+    if listed.description.status == StreamStatus::Enabled {
+        return Check::ok(STREAM, &format!("enabled, {shards}"));
+    }
+    let detail = format!("disabled, {shards}: DynamoDB adds no further changes to it");
+    match table.stream_arn() {
+        Some(_) => Check::fail(STREAM, &format!("{detail}, and TABLE names only this stream"))
+            .mended_by(format!("export TABLE={}", names.arn)),
+        None => Check::fail(STREAM, &detail).mended_by(names.enable_stream()),
+    }
+}
+
+/// What events will lack.
+fn judge_view_type(view_type: Option<&str>, names: &Names) -> Check {
+    let lacking = match view_type {
+        Some("NEW_AND_OLD_IMAGES") => return Check::ok(VIEW_TYPE, "NEW_AND_OLD_IMAGES"),
+        Some("NEW_IMAGE") => "NEW_IMAGE: events do not contain the old image of the item",
+        Some("OLD_IMAGE") => "OLD_IMAGE: events do not contain the new image of the item",
+        Some("KEYS_ONLY") => "KEYS_ONLY: events contain only the key of the item",
+        other => return Check::ok(VIEW_TYPE, other.unwrap_or("unknown: AWS did not return it")),
+    };
+    Check::warn(VIEW_TYPE, lacking).mended_by(names.replace_stream())
+}
+
+/// A shard that none of the others continues, the last of them.
+fn leaf(shards: &[ListedShard]) -> Option<String> {
+    let parents: HashSet<&str> = shards.iter().filter_map(|shard| shard.parent.as_deref()).collect();
+    shards.iter().rev().find(|shard| !parents.contains(&*shard.id)).map(|shard| shard.id.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shard(id: &str, parent: Option<&str>) -> ListedShard {
+        ListedShard { id: id.into(), parent: parent.map(Into::into) }
+    }
+
+    #[test]
+    fn the_shard_to_try_is_one_that_none_continues() {
+        assert_eq!(leaf(&[]), None);
+        let story = [shard("c", Some("b")), shard("a", None), shard("b", Some("a"))];
+        assert_eq!(leaf(&story).as_deref(), Some("c"));
+    }
 }
