@@ -9,8 +9,8 @@ use aws_sdk_sts::operation::get_caller_identity::{GetCallerIdentityError, GetCal
 
 use super::clock_skew::Clocks;
 use super::fix;
-use super::report::Check;
-use super::words::{causes, within};
+use super::report::{Check, within};
+use super::words::causes;
 use crate::config::{Config, TableRef};
 use crate::streams::client::connect::{AwsSettings, Connections};
 

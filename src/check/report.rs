@@ -1,6 +1,8 @@
-//! What was found, and how it is told: lines for people, one JSON object for programs. Pure.
+//! What was found, and how it is reported: lines for people, one JSON object for programs; and the time limit of a check.
 //!
 //! The JSON object is an interface: `docs/check.md` describes it.
+
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -132,6 +134,12 @@ impl Report {
     pub fn exit_code(&self) -> u8 {
         if self.ok { 0 } else { EXIT_FAILED }
     }
+}
+
+/// The result of `work`; the text of an error when it takes longer than `limit`.
+pub(super) async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Result<T, String> {
+    let answer = tokio::time::timeout(limit, work).await;
+    answer.map_err(|_| format!("no answer within {}", humantime::format_duration(limit)))
 }
 
 /// Texts from outside must not add lines to the report, nor control the terminal.

@@ -11,8 +11,7 @@ use tokio::net::TcpStream;
 
 use super::clock_skew::Clocks;
 use super::connection::{self, Insecure, Stream};
-use super::report::Check;
-use super::words::within;
+use super::report::{Check, within};
 use crate::config::{Config, EventMode, OnUndeliverable, Sink};
 use crate::delivery::sink::{Answer, HttpSink, HttpSinkSettings, Sink as _, about_alert};
 use crate::event::Message;

@@ -9,8 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::report::Check;
-use super::words::within;
+use super::report::{Check, within};
 use crate::checkpoint::{CheckpointStore as _, FileStore, OpenError};
 use crate::config::{CheckpointStore, Config, POSITIONS_IN_MEMORY};
 

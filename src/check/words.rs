@@ -1,8 +1,6 @@
-//! Errors in one line, and time limits.
+//! Errors in one line.
 
 use std::error::Error;
-use std::future::Future;
-use std::time::Duration;
 
 /// An error and its causes, joined; a cause that its effect repeats is left out.
 pub(super) fn causes(error: &(dyn Error + 'static)) -> String {
@@ -17,10 +15,4 @@ pub(super) fn causes(error: &(dyn Error + 'static)) -> String {
         next = cause.source();
     }
     text
-}
-
-/// What `work` gives, or what is to be said when it takes longer than `limit`.
-pub(super) async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Result<T, String> {
-    let answer = tokio::time::timeout(limit, work).await;
-    answer.map_err(|_| format!("no answer within {}", humantime::format_duration(limit)))
 }
