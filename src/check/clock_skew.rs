@@ -123,10 +123,10 @@ impl HttpConnector for WatchingConnector {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::Verdict;
+    use super::super::report::CheckResult;
     use super::*;
 
-    fn verdict(seconds_ahead: i64) -> (Verdict, String) {
+    fn result(seconds_ahead: i64) -> (CheckResult, String) {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
         let by = Duration::from_secs(seconds_ahead.unsigned_abs());
         let date = if seconds_ahead < 0 { now - by } else { now + by };
@@ -137,19 +137,19 @@ mod tests {
     #[test]
     fn half_a_minute_is_noticeable_and_four_minutes_are_too_far() {
         for (seconds, expected) in [
-            (0, Verdict::Ok),
-            (30, Verdict::Ok),
-            (31, Verdict::Warn),
-            (240, Verdict::Warn),
-            (241, Verdict::Fail),
-            (-31, Verdict::Ok),
-            (-32, Verdict::Warn),
-            (-242, Verdict::Fail),
+            (0, CheckResult::Ok),
+            (30, CheckResult::Ok),
+            (31, CheckResult::Warn),
+            (240, CheckResult::Warn),
+            (241, CheckResult::Fail),
+            (-31, CheckResult::Ok),
+            (-32, CheckResult::Warn),
+            (-242, CheckResult::Fail),
         ] {
-            assert_eq!(verdict(seconds).0, expected, "{seconds} s");
+            assert_eq!(result(seconds).0, expected, "{seconds} s");
         }
-        assert!(verdict(600).1.starts_with("this machine's clock is 10m behind AWS's"));
-        assert!(verdict(-601).1.starts_with("this machine's clock is 10m ahead of AWS's"));
+        assert!(result(600).1.starts_with("this machine's clock is 10m behind AWS's"));
+        assert!(result(-601).1.starts_with("this machine's clock is 10m ahead of AWS's"));
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub const EXIT_FAILED: u8 = 69;
 /// How one check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Verdict {
+pub enum CheckResult {
     /// As it should be.
     Ok,
     /// The adapter works with it, but the operator should know.
@@ -23,7 +23,7 @@ pub enum Verdict {
     Skipped,
 }
 
-impl Verdict {
+impl CheckResult {
     fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -43,7 +43,7 @@ pub struct Check {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub table: Option<String>,
     /// How it ended.
-    pub result: Verdict,
+    pub result: CheckResult,
     /// What was found, in one line.
     pub detail: String,
     /// What mends it: an IAM statement as JSON, a command, or a sentence.
@@ -52,28 +52,28 @@ pub struct Check {
 }
 
 impl Check {
-    fn new(name: &'static str, result: Verdict, detail: &str) -> Self {
+    fn new(name: &'static str, result: CheckResult, detail: &str) -> Self {
         Self { name, table: None, result, detail: one_line(detail), remedy: None }
     }
 
     /// It is as it should be.
     pub fn ok(name: &'static str, detail: &str) -> Self {
-        Self::new(name, Verdict::Ok, detail)
+        Self::new(name, CheckResult::Ok, detail)
     }
 
     /// It works, with a reservation.
     pub fn warn(name: &'static str, detail: &str) -> Self {
-        Self::new(name, Verdict::Warn, detail)
+        Self::new(name, CheckResult::Warn, detail)
     }
 
     /// It does not work.
     pub fn fail(name: &'static str, detail: &str) -> Self {
-        Self::new(name, Verdict::Fail, detail)
+        Self::new(name, CheckResult::Fail, detail)
     }
 
     /// It was not tried because the check `on` failed.
     pub fn skipped(name: &'static str, on: &str) -> Self {
-        Self::new(name, Verdict::Skipped, &format!("not tried because {on} failed"))
+        Self::new(name, CheckResult::Skipped, &format!("not tried because {on} failed"))
     }
 
     /// The same with what mends it.
@@ -88,7 +88,7 @@ impl Check {
 
     /// Whether it failed.
     pub fn has_failed(&self) -> bool {
-        self.result == Verdict::Fail
+        self.result == CheckResult::Fail
     }
 
     fn line(&self) -> String {
@@ -117,9 +117,9 @@ impl Report {
     /// One line a check, and one that counts them.
     pub fn text(&self) -> String {
         let mut text: String = self.checks.iter().map(Check::line).collect();
-        let count = |verdict| self.checks.iter().filter(|check| check.result == verdict).count();
-        let counts = [Verdict::Ok, Verdict::Warn, Verdict::Fail, Verdict::Skipped]
-            .map(|verdict| format!("{} {}", count(verdict), verdict.as_str()));
+        let count = |result| self.checks.iter().filter(|check| check.result == result).count();
+        let counts = [CheckResult::Ok, CheckResult::Warn, CheckResult::Fail, CheckResult::Skipped]
+            .map(|result| format!("{} {}", count(result), result.as_str()));
         text.push_str(&format!("{}\n", counts.join(", ")));
         text
     }

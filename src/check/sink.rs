@@ -303,26 +303,22 @@ fn test_event(config: &Config, id: &str) -> Result<Message, Box<dyn std::error::
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::report::Verdict;
+    use crate::check::report::CheckResult;
 
     #[test]
     fn any_status_is_an_answer() {
-        for (status, verdict) in [
-            (200, Verdict::Ok),
-            (308, Verdict::Ok),
-            (405, Verdict::Ok),
-            (501, Verdict::Ok),
-            (400, Verdict::Ok),
-            (401, Verdict::Warn),
-            (404, Verdict::Warn),
-            (429, Verdict::Warn),
-            (503, Verdict::Warn),
+        for (status, result) in [
+            (200, CheckResult::Ok),
+            (308, CheckResult::Ok),
+            (405, CheckResult::Ok),
+            (501, CheckResult::Ok),
+            (400, CheckResult::Ok),
+            (401, CheckResult::Warn),
+            (404, CheckResult::Warn),
+            (429, CheckResult::Warn),
+            (503, CheckResult::Warn),
         ] {
-            assert_eq!(
-                judge_status(&SINK, StatusCode::from_u16(status).expect("a status")).result,
-                verdict,
-                "{status}"
-            );
+            assert_eq!(judge_status(&SINK, StatusCode::from_u16(status).expect("a status")).result, result, "{status}");
         }
     }
 }
