@@ -2,9 +2,9 @@
 //!
 //! Contract: a check changes nothing. No record is consumed, no file stays, a running adapter is not disturbed, and no
 //! event reaches the sink unless one is asked for. Every check ends by itself: each has a limit of time, and what depends
-//! on a failed one is not tried. Whatever is wrong comes with what mends it. No secret is ever told.
+//! on a failed one is not tried. Each problem comes with its fix. No secret is ever printed.
 //!
-//! Probing and telling are apart: the parts below `check/` find out and return [`Check`]s, [`report`] tells them.
+//! The parts below `check/` return [`Check`]s; [`report`] makes text or JSON of them.
 
 pub mod report;
 
@@ -134,7 +134,7 @@ where
     };
     match run_to_the_end(&config, &options) {
         Ok(report) => {
-            Finished { out: told(&report, options.output), err: String::new(), exit_code: report.exit_code() }
+            Finished { out: render(&report, options.output), err: String::new(), exit_code: report.exit_code() }
         }
         Err(why) => Finished { out: String::new(), err: format!("{why}\n"), exit_code: EXIT_FAULT },
     }
@@ -249,7 +249,7 @@ fn misconfigured(mistakes: &Mistakes, output: Output) -> Finished {
     Finished { out: Report::new(failed.chain(noted).collect()).json(), ..refused }
 }
 
-fn told(report: &Report, output: Output) -> String {
+fn render(report: &Report, output: Output) -> String {
     match output {
         Output::Text => report.text(),
         Output::Json => report.json(),
