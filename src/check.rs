@@ -243,7 +243,7 @@ fn misconfigured(mistakes: &Mistakes, output: Output) -> Finished {
     }
     let failed = mistakes.mistakes.iter().map(|mistake| {
         Check::fail(CONFIGURATION, &mistake.to_string())
-            .mended_by(format!("set {} to {}", mistake.variable, mistake.takes))
+            .with_fix(format!("set {} to {}", mistake.variable, mistake.takes))
     });
     let noted = mistakes.warnings.iter().map(|warning| Check::warn(CONFIGURATION, &warning.to_string()));
     Finished { out: Report::new(failed.chain(noted).collect()).json(), ..refused }

@@ -79,11 +79,11 @@ fn judge(skew: Skew, whose: &str) -> Check {
     let by = humantime::format_duration(Duration::from_secs(skew.by.as_secs()));
     let side = if skew.is_ahead { "behind" } else { "ahead of" };
     let off = format!("this machine's clock is {by} {side} {whose}");
-    let remedy = "chronyc makestep";
+    let fix = "chronyc makestep";
     if skew.by > TOO_FAR {
-        Check::fail(NAME, &format!("{off}: AWS rejects signatures that are five minutes off")).mended_by(remedy)
+        Check::fail(NAME, &format!("{off}: AWS rejects signatures that are five minutes off")).with_fix(fix)
     } else if skew.by > NOTICEABLE {
-        Check::warn(NAME, &format!("{off}: times in events and metrics are wrong by the same amount")).mended_by(remedy)
+        Check::warn(NAME, &format!("{off}: times in events and metrics are wrong by the same amount")).with_fix(fix)
     } else {
         Check::ok(NAME, &format!("less than {} from {whose}", humantime::format_duration(NOTICEABLE)))
     }

@@ -37,13 +37,13 @@ pub(super) enum Stream {
 /// Why there is no TLS session.
 pub(super) struct Insecure {
     pub(super) what: String,
-    pub(super) remedy: String,
+    pub(super) fix: String,
 }
 
 impl Insecure {
     /// The other side did not go on.
     pub(super) fn silent(what: String) -> Self {
-        Self { what, remedy: NO_TLS.into() }
+        Self { what, fix: NO_TLS.into() }
     }
 }
 
@@ -69,7 +69,7 @@ pub(super) async fn secure(
     let config = client_config(settings)?;
     let name = ServerName::try_from(host.to_owned()).map_err(|error| Insecure {
         what: format!("the host {host} is not a valid server name for TLS: {error}"),
-        remedy: "use a DNS name in the URL".into(),
+        fix: "use a DNS name in the URL".into(),
     })?;
     let session = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
     let session = session.map_err(|error| insecure(&error))?;
@@ -85,9 +85,9 @@ fn client_config(settings: &HttpSinkSettings) -> Result<ClientConfig, Insecure> 
     tls_config(settings).map_err(|error| match error {
         SinkSetupError::NoRoots(_) => Insecure {
             what: error.to_string(),
-            remedy: "apt-get install ca-certificates, or add the certificate of the sink's CA to K_CA_CERTS".into(),
+            fix: "apt-get install ca-certificates, or add the certificate of the sink's CA to K_CA_CERTS".into(),
         },
-        _ => Insecure { what: error.to_string(), remedy: "report this as a bug of the adapter".into() },
+        _ => Insecure { what: error.to_string(), fix: "report this as a bug of the adapter".into() },
     })
 }
 
@@ -96,7 +96,7 @@ fn insecure(error: &io::Error) -> Insecure {
         Some(rustls::Error::InvalidCertificate(problem)) => Some(problem),
         _ => None,
     };
-    let remedy = match certificate {
+    let fix = match certificate {
         Some(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => "renew the sink's certificate",
         Some(CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }) => {
             "set the clocks: the certificate is not valid yet"
@@ -110,7 +110,7 @@ fn insecure(error: &io::Error) -> Insecure {
         Some(problem) => about_certificate(problem).unwrap_or("replace the sink's certificate"),
         None => NO_TLS,
     };
-    Insecure { what: format!("the TLS handshake failed: {}", causes(error)), remedy: remedy.into() }
+    Insecure { what: format!("the TLS handshake failed: {}", causes(error)), fix: fix.into() }
 }
 
 /// The answer's status and headers.

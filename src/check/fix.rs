@@ -1,4 +1,4 @@
-//! What mends a failed check, exactly: IAM statements and commands with this table's names in them. Pure.
+//! The fix of a failed check, exactly: IAM statements and commands with this table's names in them. Pure.
 
 use serde::Serialize;
 
@@ -21,7 +21,7 @@ pub(super) fn statement(action: &str, resource: &str) -> String {
     serde_json::to_string(&Statement { effect: "Allow", action, resource }).expect("three texts are always JSON")
 }
 
-/// A table in the terms of remedies: its name, its region and its ARN.
+/// A table in the terms of fixes: its name, its region and its ARN.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Names {
     /// The table's name.
@@ -82,7 +82,7 @@ impl Names {
         format!("aws dynamodb wait table-exists --table-name {} --region {}", self.name, self.region)
     }
 
-    /// What mends a call that failed.
+    /// The fix of a call that failed.
     pub(super) fn for_call(&self, error: &CallError) -> String {
         match error.kind {
             ErrorKind::Denied if is_unauthorized(&error.code) => self.permission(error),
@@ -211,10 +211,10 @@ mod tests {
     }
 
     #[test]
-    fn an_explicit_deny_is_not_mended_by_a_statement() {
+    fn an_explicit_deny_is_not_fixed_by_a_statement() {
         let message = "User: x is not authorized to perform: dynamodb:GetRecords on resource: y with an explicit deny \
                        in a service control policy";
-        let remedy = names("Orders", None).for_call(&denied("GetRecords", message));
-        assert!(remedy.starts_with("remove the statement that denies dynamodb:GetRecords on arn:aws:"), "{remedy}");
+        let fix = names("Orders", None).for_call(&denied("GetRecords", message));
+        assert!(fix.starts_with("remove the statement that denies dynamodb:GetRecords on arn:aws:"), "{fix}");
     }
 }

@@ -46,14 +46,14 @@ pub struct Check {
     pub result: CheckResult,
     /// What was found, in one line.
     pub detail: String,
-    /// What mends it: an IAM statement as JSON, a command, or a sentence.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub remedy: Option<String>,
+    /// An IAM statement as JSON, a command, or a sentence. The report calls it `remedy`, as `docs/check.md` promises.
+    #[serde(rename = "remedy", skip_serializing_if = "Option::is_none")]
+    pub fix: Option<String>,
 }
 
 impl Check {
     fn new(name: &'static str, result: CheckResult, detail: &str) -> Self {
-        Self { name, table: None, result, detail: one_line(detail), remedy: None }
+        Self { name, table: None, result, detail: one_line(detail), fix: None }
     }
 
     /// It is as it should be.
@@ -76,9 +76,9 @@ impl Check {
         Self::new(name, CheckResult::Skipped, &format!("not tried because {on} failed"))
     }
 
-    /// The same with what mends it.
-    pub fn mended_by(self, remedy: impl AsRef<str>) -> Self {
-        Self { remedy: Some(one_line(remedy.as_ref())), ..self }
+    /// The same with its fix.
+    pub fn with_fix(self, fix: impl AsRef<str>) -> Self {
+        Self { fix: Some(one_line(fix.as_ref())), ..self }
     }
 
     /// The same about one entry of `TABLE`.
@@ -94,8 +94,8 @@ impl Check {
     fn line(&self) -> String {
         let (result, name) = (self.result.as_str(), self.name);
         let table = self.table.as_ref().map(|table| format!(" {table}")).unwrap_or_default();
-        let remedy = self.remedy.as_ref().map(|remedy| format!("; fix: {remedy}")).unwrap_or_default();
-        format!("{result:<7} {name}{table}: {}{remedy}\n", self.detail)
+        let fix = self.fix.as_ref().map(|fix| format!("; fix: {fix}")).unwrap_or_default();
+        format!("{result:<7} {name}{table}: {}{fix}\n", self.detail)
     }
 }
 
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_line_holds_everything_about_its_check() {
-        let check = Check::fail("records", "denied\nby \u{1b}[31mAWS").about("Orders").mended_by("allow it");
+        let check = Check::fail("records", "denied\nby \u{1b}[31mAWS").about("Orders").with_fix("allow it");
         assert_eq!(
             Report::new(vec![check]).text().lines().next(),
             Some("fail    records Orders: denied by  [31mAWS; fix: allow it")

@@ -140,7 +140,7 @@ impl Probe<'_> {
 
     async fn resolve(&self) -> Step<Vec<SocketAddr>> {
         let (host, name) = (self.host(), self.steps.dns);
-        let failed = |why: &str| Check::fail(name, why).mended_by(format!("getent ahosts {host}"));
+        let failed = |why: &str| Check::fail(name, why).with_fix(format!("getent ahosts {host}"));
         let found =
             within(self.limit, tokio::net::lookup_host((host, self.port()))).await.map_err(|late| failed(&late))?;
         let addresses: Vec<SocketAddr> =
@@ -158,7 +158,7 @@ impl Probe<'_> {
         let connected = within(self.limit, connection::connect(addresses)).await.and_then(|connected| connected);
         match connected {
             Ok(stream) => Ok((Check::ok(name, &format!("connected to {host}:{port}")), stream)),
-            Err(why) => Err(Check::fail(name, &why).mended_by(format!(
+            Err(why) => Err(Check::fail(name, &why).with_fix(format!(
                 "start the server on {host}:{port}, or allow connections to it; nc -vz {host} {port} tests the connection"
             ))),
         }
@@ -170,7 +170,7 @@ impl Probe<'_> {
         let secured = secured.unwrap_or_else(|late| Err(Insecure::silent(late)));
         match secured {
             Ok((stream, version)) => Ok((Check::ok(name, &format!("{version}, the certificate is trusted")), stream)),
-            Err(Insecure { what, remedy }) => Err(Check::fail(name, &what).mended_by(remedy)),
+            Err(Insecure { what, fix }) => Err(Check::fail(name, &what).with_fix(fix)),
         }
     }
 
@@ -181,9 +181,9 @@ impl Probe<'_> {
         let answer = within(self.limit, asked).await.and_then(|answer| answer);
         let (status, headers) = answer.map_err(|why| {
             let Steps { http, variable, .. } = self.steps;
-            let remedy = format!("check that {variable} has the host, port and scheme of an HTTP server");
+            let fix = format!("check that {variable} has the host, port and scheme of an HTTP server");
             Check::fail(http, &format!("no answer to OPTIONS: {why}"))
-                .mended_by(about_alert(&why).map_or(remedy, str::to_owned))
+                .with_fix(about_alert(&why).map_or(fix, str::to_owned))
         })?;
         if let Some(date) = headers.get("date").and_then(|date| date.to_str().ok()) {
             self.clocks.note(date, sent);
@@ -209,16 +209,16 @@ fn judge_status(steps: &Steps, status: StatusCode) -> Check {
     let Steps { http, variable, .. } = steps;
     let said = format!("the sink answers OPTIONS with {}", status.as_u16());
     match status.as_u16() {
-        401 | 403 => Check::warn(http, &format!("{said}: POST may require credentials, too")).mended_by(
+        401 | 403 => Check::warn(http, &format!("{said}: POST may require credentials, too")).with_fix(
             format!("give the adapter credentials for {variable}, see docs/sink.md, or allow requests without credentials at the sink"),
         ),
         404 | 410 => Check::warn(http, &format!("{said}: the path may be wrong"))
-            .mended_by(format!("check the path of {variable}")),
+            .with_fix(format!("check the path of {variable}")),
         429 => Check::warn(http, &format!("{said}: the sink is overloaded, the adapter would wait and retry"))
-            .mended_by("check the sink's log"),
+            .with_fix("check the sink's log"),
         501 => Check::ok(http, &said),
         500..=599 => Check::warn(http, &format!("{said}: the sink is reachable but fails, the adapter would retry"))
-            .mended_by("check the sink's log"),
+            .with_fix("check the sink's log"),
         _ => Check::ok(http, &said),
     }
 }
@@ -236,10 +236,10 @@ fn judge_files(name: &'static str, obstacle: Option<String>, unused: &[String], 
     match obstacle {
         Some(why) => Some(
             Check::fail(name, &format!("the adapter would send nothing: {why}"))
-                .mended_by("correct the file; the adapter reads it again automatically"),
+                .with_fix("correct the file; the adapter reads it again automatically"),
         ),
         None if !unused.is_empty() => Some(
-            Check::warn(name, &format!("not used: {}", unused.join("; "))).mended_by("replace that file, or remove it"),
+            Check::warn(name, &format!("not used: {}", unused.join("; "))).with_fix("replace that file, or remove it"),
         ),
         None => are_named.then(|| Check::ok(name, "all files are valid")),
     }
@@ -266,18 +266,18 @@ async fn post_test_event(config: &Config, limit: Duration) -> Check {
 }
 
 fn judge_answer(id: &str, answer: Answer) -> Check {
-    let remedy = "search the sink's log for the event";
+    let fix = "search the sink's log for the event";
     match answer {
         Answer::Accepted { status, .. } => {
             Check::ok(EVENT, &format!("{EVENT_TYPE} with id {id} was accepted with {}", status.as_u16()))
         }
         Answer::Refused { status, .. } => {
             let detail = format!("{EVENT_TYPE} with id {id} was refused with {}", status.as_u16());
-            Check::fail(EVENT, &detail).mended_by(format!("{remedy} {id}"))
+            Check::fail(EVENT, &detail).with_fix(format!("{fix} {id}"))
         }
         Answer::Failed { message, .. } => {
             let detail = format!("{EVENT_TYPE} with id {id} may not have arrived: {message}");
-            Check::fail(EVENT, &detail).mended_by(format!("{remedy} {id}"))
+            Check::fail(EVENT, &detail).with_fix(format!("{fix} {id}"))
         }
     }
 }

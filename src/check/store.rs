@@ -25,7 +25,7 @@ const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 pub(super) async fn check(config: &Config, limit: Duration) -> Check {
     let path = match &config.source.checkpoint {
         CheckpointStore::Memory => {
-            return Check::warn(NAME, POSITIONS_IN_MEMORY).mended_by("export CHECKPOINT_STORE=file:<path on a volume>");
+            return Check::warn(NAME, POSITIONS_IN_MEMORY).with_fix("export CHECKPOINT_STORE=file:<path on a volume>");
         }
         CheckpointStore::File(path) => path.clone(),
     };
@@ -38,9 +38,7 @@ pub(super) async fn check(config: &Config, limit: Duration) -> Check {
     match within(limit, tried).await {
         Ok(Ok(check)) => check,
         Ok(Err(error)) => Check::fail(NAME, &format!("the check was interrupted: {error}")),
-        Err(late) => {
-            Check::fail(NAME, &format!("the volume gives {late}")).mended_by("check the volume and its server")
-        }
+        Err(late) => Check::fail(NAME, &format!("the volume gives {late}")).with_fix("check the volume and its server"),
     }
 }
 
@@ -51,22 +49,22 @@ struct File {
     tables: Vec<String>,
 }
 
-/// What stands in the way, and what mends it.
+/// What stands in the way, and its fix.
 struct Obstacle {
     what: String,
-    remedy: String,
+    fix: String,
 }
 
 impl File {
     async fn check(&self) -> Check {
         match self.usable().await {
-            Err(Obstacle { what, remedy }) => Check::fail(NAME, &what).mended_by(remedy),
+            Err(Obstacle { what, fix }) => Check::fail(NAME, &what).with_fix(fix),
             Ok(true) => {
                 let path = self.path.display();
                 let detail = format!(
                     "{path} is in use by another process, possibly the running adapter: a second process cannot use the same file"
                 );
-                Check::warn(NAME, &detail).mended_by(
+                Check::warn(NAME, &detail).with_fix(
                     "stop the other process, or use a different file; in Kubernetes: replicas: 1 and strategy: Recreate",
                 )
             }
@@ -96,7 +94,7 @@ impl File {
             let saved = store.save(table, state.unwrap_or_default()).await;
             saved.map_err(|error| Obstacle {
                 what: format!("the folder {} cannot be written: {error}", folder.display()),
-                remedy: format!("df -h {}", quoted(folder)),
+                fix: format!("df -h {}", quoted(folder)),
             })?;
         }
         Ok(())
@@ -106,7 +104,7 @@ impl File {
         match error {
             OpenError::Foreign { source, .. } => self.damaged(&source.to_string()),
             OpenError::Io { source, .. } => obstacle(folder, &source),
-            other => Obstacle { what: other.to_string(), remedy: format!("ls -l {}", quoted(folder)) },
+            other => Obstacle { what: other.to_string(), fix: format!("ls -l {}", quoted(folder)) },
         }
     }
 
@@ -114,7 +112,7 @@ impl File {
         let path = quoted(&self.path);
         Obstacle {
             what: format!("{} is damaged or not a file of positions: {why}", self.path.display()),
-            remedy: format!("restore it from a backup, or start again at START_POSITION: mv {path} {path}.damaged"),
+            fix: format!("restore it from a backup, or start again at START_POSITION: mv {path} {path}.damaged"),
         }
     }
 }
@@ -183,7 +181,7 @@ fn is_in_use(file: &Path) -> Result<bool, Obstacle> {
 
 fn obstacle(path: &Path, error: &io::Error) -> Obstacle {
     let (shown, path) = (path.display().to_string(), quoted(path));
-    let remedy = match error.kind() {
+    let fix = match error.kind() {
         ErrorKind::NotFound => format!("mkdir -p {path}"),
         ErrorKind::PermissionDenied => {
             let (user, group) = who();
@@ -193,7 +191,7 @@ fn obstacle(path: &Path, error: &io::Error) -> Obstacle {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => format!("df -h {path}"),
         _ => format!("ls -ld {path}"),
     };
-    Obstacle { what: format!("{shown} cannot be used: {error}"), remedy }
+    Obstacle { what: format!("{shown} cannot be used: {error}"), fix }
 }
 
 /// This process's user and group.
@@ -221,7 +219,7 @@ mod tests {
             (ErrorKind::StorageFull, "df -h /positions"),
         ] {
             let obstacle = obstacle(Path::new("/positions"), &kind.into());
-            assert!(obstacle.remedy.starts_with(command), "{}", obstacle.remedy);
+            assert!(obstacle.fix.starts_with(command), "{}", obstacle.fix);
         }
     }
 

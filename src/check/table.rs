@@ -95,7 +95,7 @@ impl<'s> Probe<'s> {
     /// The current stream, as the adapter looks for it: `DescribeTable`, else `ListStreams`.
     async fn find(&self) -> (Check, Option<String>) {
         let found = match within(self.shared.limit, self.finder().find()).await {
-            Err(late) => return (Check::fail(TABLE, &late).mended_by(self.names.reach()), None),
+            Err(late) => return (Check::fail(TABLE, &late).with_fix(self.names.reach()), None),
             Ok(Err(error)) => return (self.failed(TABLE, &error), None),
             Ok(Ok(found)) => found,
         };
@@ -110,15 +110,14 @@ impl<'s> Probe<'s> {
         let table = self.table.table_arn().unwrap_or(&self.names.name);
         let answer = within(self.shared.limit, self.client.describe_table(table)).await;
         let is_missing = matches!(answer, Ok(Err(error)) if error.kind == ErrorKind::NotFound);
-        let remedy = if is_missing { self.names.list_tables() } else { self.names.enable_stream() };
-        Check::fail(TABLE, &format!("there is nothing to read yet, the adapter would wait for {what}"))
-            .mended_by(remedy)
+        let fix = if is_missing { self.names.list_tables() } else { self.names.enable_stream() };
+        Check::fail(TABLE, &format!("there is nothing to read yet, the adapter would wait for {what}")).with_fix(fix)
     }
 
     async fn describe(&self, stream: String) -> (Check, Option<Listed>) {
         let deadline = Instant::now() + self.shared.limit;
         let first = match within(self.shared.limit, self.client.describe_stream(&stream, ShardQuery::First)).await {
-            Err(late) => return (Check::fail(STREAM, &late).mended_by(self.names.reach()), None),
+            Err(late) => return (Check::fail(STREAM, &late).with_fix(self.names.reach()), None),
             Ok(Err(error)) => return (self.failed(STREAM, &error), None),
             Ok(Ok(description)) => description,
         };
@@ -154,7 +153,7 @@ impl<'s> Probe<'s> {
         };
         let call = self.client.get_shard_iterator(&listed.stream, shard, IteratorStart::Latest);
         match within(self.shared.limit, call).await {
-            Err(late) => (Check::fail(ITERATOR, &late).mended_by(self.names.reach()), None),
+            Err(late) => (Check::fail(ITERATOR, &late).with_fix(self.names.reach()), None),
             Ok(Err(error)) => (self.failed(ITERATOR, &error), None),
             Ok(Ok(iterator)) => (Check::ok(ITERATOR, &format!("for shard {shard}")), Some(Some(iterator))),
         }
@@ -165,7 +164,7 @@ impl<'s> Probe<'s> {
             return Check::warn(RECORDS, "not tried because the stream has no shard yet");
         };
         match within(self.shared.limit, self.client.get_records(&iterator)).await {
-            Err(late) => Check::fail(RECORDS, &late).mended_by(self.names.reach()),
+            Err(late) => Check::fail(RECORDS, &late).with_fix(self.names.reach()),
             Ok(Err(error)) => self.failed(RECORDS, &error),
             Ok(Ok(_)) => Check::ok(RECORDS, "the shard can be read"),
         }
@@ -177,7 +176,7 @@ impl<'s> Probe<'s> {
             ErrorKind::Throttled | ErrorKind::LimitExceeded if name == RECORDS => Check::warn,
             _ => Check::fail,
         };
-        check(name, &error.to_string()).mended_by(self.names.for_call(error))
+        check(name, &error.to_string()).with_fix(self.names.for_call(error))
     }
 
     /// The adapter's own way to look, with nobody behind it.
@@ -235,8 +234,8 @@ fn judge_status(listed: &Listed, table: &TableRef, names: &Names) -> Check {
     let detail = format!("disabled, {shards}: DynamoDB adds no further changes to it");
     match table.stream_arn() {
         Some(_) => Check::fail(STREAM, &format!("{detail}, and TABLE names only this stream"))
-            .mended_by(format!("export TABLE={}", names.arn)),
-        None => Check::fail(STREAM, &detail).mended_by(names.enable_stream()),
+            .with_fix(format!("export TABLE={}", names.arn)),
+        None => Check::fail(STREAM, &detail).with_fix(names.enable_stream()),
     }
 }
 
@@ -249,7 +248,7 @@ fn judge_view_type(view_type: Option<&str>, names: &Names) -> Check {
         Some("KEYS_ONLY") => "KEYS_ONLY: events contain only the key of the item",
         other => return Check::ok(VIEW_TYPE, other.unwrap_or("unknown: AWS did not return it")),
     };
-    Check::warn(VIEW_TYPE, lacking).mended_by(names.replace_stream())
+    Check::warn(VIEW_TYPE, lacking).with_fix(names.replace_stream())
 }
 
 /// A shard that none of the others continues, the last of them.
