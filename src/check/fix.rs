@@ -23,7 +23,7 @@ pub(super) fn statement(action: &str, resource: &str) -> String {
 
 /// A table in the terms of fixes: its name, its region and its ARN.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Names {
+pub(super) struct TableNames {
     /// The table's name.
     pub(super) name: String,
     /// Its region.
@@ -36,7 +36,7 @@ pub(super) struct Names {
     pub(super) has_endpoint: bool,
 }
 
-impl Names {
+impl TableNames {
     /// `region` is where the table is looked for, `account` whose it is unless its ARN says so.
     pub(super) fn of(table: &TableRef, region: &str, account: Option<&str>) -> Self {
         let name = table.table_name().to_owned();
@@ -156,7 +156,7 @@ pub(super) fn is_unauthorized(code: &str) -> bool {
 
 /// The partition of a region, for ARNs.
 ///
-/// Source: "Amazon Resource Names" in the IAM User Guide.
+/// Source: "Amazon Resource TableNames" in the IAM User Guide.
 fn partition(region: &str) -> &'static str {
     match region {
         region if region.starts_with("cn-") => "aws-cn",
@@ -169,8 +169,8 @@ fn partition(region: &str) -> &'static str {
 mod tests {
     use super::*;
 
-    fn names(table: &str, account: Option<&str>) -> Names {
-        Names::of(&table.parse().expect("a table"), "eu-west-1", account)
+    fn names(table: &str, account: Option<&str>) -> TableNames {
+        TableNames::of(&table.parse().expect("a table"), "eu-west-1", account)
     }
 
     fn denied(operation: &'static str, message: &str) -> CallError {
@@ -189,7 +189,7 @@ mod tests {
             let expected = format!(r#"{{"Effect":"Allow","Action":"dynamodb:DescribeTable","Resource":"{arn}"}}"#);
             assert_eq!(names(table, account).for_call(&error), expected);
         }
-        let china = Names::of(&"Orders".parse().expect("a table"), "cn-north-1", Some("1"));
+        let china = TableNames::of(&"Orders".parse().expect("a table"), "cn-north-1", Some("1"));
         assert_eq!(china.arn, "arn:aws-cn:dynamodb:cn-north-1:1:table/Orders");
     }
 

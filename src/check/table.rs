@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::aws::{Access, REGION, watched};
 use super::clock_skew::Clocks;
-use super::fix::Names;
+use super::fix::TableNames;
 use super::report::{Check, within};
 use crate::config::{Config, TableRef};
 use crate::streams::budget::Budget;
@@ -65,7 +65,7 @@ struct Failed(&'static str);
 
 struct Probe<'s> {
     table: &'s TableRef,
-    names: Names,
+    names: TableNames,
     client: Arc<dyn StreamsClient>,
     shared: &'s Shared<'s>,
 }
@@ -75,9 +75,9 @@ impl<'s> Probe<'s> {
         let connections = shared.access.connections.as_ref().map_err(|failed| *failed)?;
         let sdk = connections.config(table.region()).map_err(|_| REGION)?;
         let region = sdk.region().map(ToString::to_string).unwrap_or_default();
-        let names = Names {
+        let names = TableNames {
             has_endpoint: sdk.endpoint_url().is_some(),
-            ..Names::of(table, &region, shared.access.account.as_deref())
+            ..TableNames::of(table, &region, shared.access.account.as_deref())
         };
         let client = Arc::new(AwsClient::new(&watched(sdk, shared.clocks)));
         Ok(Self { table, names, client, shared })
@@ -225,7 +225,7 @@ struct Listed {
 }
 
 /// Whether changes still come.
-fn judge_status(listed: &Listed, table: &TableRef, names: &Names) -> Check {
+fn judge_status(listed: &Listed, table: &TableRef, names: &TableNames) -> Check {
     let at_least = if listed.is_complete { "" } else { "at least " };
     let shards = format!("{at_least}{} shards listed", listed.shards);
     if listed.description.status == StreamStatus::Enabled {
@@ -240,7 +240,7 @@ fn judge_status(listed: &Listed, table: &TableRef, names: &Names) -> Check {
 }
 
 /// What events will lack.
-fn judge_view_type(view_type: Option<&str>, names: &Names) -> Check {
+fn judge_view_type(view_type: Option<&str>, names: &TableNames) -> Check {
     let lacking = match view_type {
         Some("NEW_AND_OLD_IMAGES") => return Check::ok(VIEW_TYPE, "NEW_AND_OLD_IMAGES"),
         Some("NEW_IMAGE") => "NEW_IMAGE: events do not contain the old image of the item",
