@@ -49,8 +49,8 @@ struct File {
     tables: Vec<String>,
 }
 
-/// What stands in the way, and its fix.
-struct Obstacle {
+/// Why positions cannot be kept, and the fix.
+struct StoreProblem {
     what: String,
     fix: String,
 }
@@ -58,7 +58,7 @@ struct Obstacle {
 impl File {
     async fn check(&self) -> Check {
         match self.usable().await {
-            Err(Obstacle { what, fix }) => Check::fail(NAME, &what).with_fix(fix),
+            Err(StoreProblem { what, fix }) => Check::fail(NAME, &what).with_fix(fix),
             Ok(true) => {
                 let path = self.path.display();
                 let detail = format!(
@@ -73,26 +73,26 @@ impl File {
     }
 
     /// Whether another process uses it.
-    async fn usable(&self) -> Result<bool, Obstacle> {
+    async fn usable(&self) -> Result<bool, StoreProblem> {
         let file = resolved(&self.path);
         let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        fs::metadata(folder).map_err(|error| obstacle(folder, &error))?;
-        let scratch = Scratch::beside(folder).map_err(|error| obstacle(folder, &error))?;
+        fs::metadata(folder).map_err(|error| problem(folder, &error))?;
+        let scratch = Scratch::beside(folder).map_err(|error| problem(folder, &error))?;
         let copy = scratch.file("positions.json");
         match fs::copy(&file, &copy) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(obstacle(&file, &error)),
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(problem(&file, &error)),
             _ => self.try_copy(&copy, folder).await?,
         }
         is_in_use(&file)
     }
 
     /// Opens, reads and writes the copy as the adapter does with the original.
-    async fn try_copy(&self, copy: &Path, folder: &Path) -> Result<(), Obstacle> {
+    async fn try_copy(&self, copy: &Path, folder: &Path) -> Result<(), StoreProblem> {
         let store = FileStore::open(copy, &self.group).map_err(|error| self.unreadable(error, folder))?;
         for table in &self.tables {
             let state = store.load(table).await.map_err(|error| self.damaged(&error.to_string()))?;
             let saved = store.save(table, state.unwrap_or_default()).await;
-            saved.map_err(|error| Obstacle {
+            saved.map_err(|error| StoreProblem {
                 what: format!("the folder {} cannot be written: {error}", folder.display()),
                 fix: format!("df -h {}", quoted(folder)),
             })?;
@@ -100,17 +100,17 @@ impl File {
         Ok(())
     }
 
-    fn unreadable(&self, error: OpenError, folder: &Path) -> Obstacle {
+    fn unreadable(&self, error: OpenError, folder: &Path) -> StoreProblem {
         match error {
             OpenError::Foreign { source, .. } => self.damaged(&source.to_string()),
-            OpenError::Io { source, .. } => obstacle(folder, &source),
-            other => Obstacle { what: other.to_string(), fix: format!("ls -l {}", quoted(folder)) },
+            OpenError::Io { source, .. } => problem(folder, &source),
+            other => StoreProblem { what: other.to_string(), fix: format!("ls -l {}", quoted(folder)) },
         }
     }
 
-    fn damaged(&self, why: &str) -> Obstacle {
+    fn damaged(&self, why: &str) -> StoreProblem {
         let path = quoted(&self.path);
-        Obstacle {
+        StoreProblem {
             what: format!("{} is damaged or not a file of positions: {why}", self.path.display()),
             fix: format!("restore it from a backup, or start again at START_POSITION: mv {path} {path}.damaged"),
         }
@@ -162,24 +162,24 @@ fn resolved(path: &Path) -> PathBuf {
 }
 
 /// Whether somebody holds the lock beside the file. A lock file that is not there is not created.
-fn is_in_use(file: &Path) -> Result<bool, Obstacle> {
+fn is_in_use(file: &Path) -> Result<bool, StoreProblem> {
     let mut name = file.as_os_str().to_owned();
     name.push(".lock");
     let name = PathBuf::from(name);
     let lock = match OpenOptions::new().write(true).open(&name) {
         Ok(lock) => lock,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(obstacle(&name, &error)),
+        Err(error) => return Err(problem(&name, &error)),
     };
     match lock.try_lock_shared() {
         // It ends with this function.
         Ok(()) => Ok(false),
         Err(TryLockError::WouldBlock) => Ok(true),
-        Err(TryLockError::Error(error)) => Err(obstacle(&name, &error)),
+        Err(TryLockError::Error(error)) => Err(problem(&name, &error)),
     }
 }
 
-fn obstacle(path: &Path, error: &io::Error) -> Obstacle {
+fn problem(path: &Path, error: &io::Error) -> StoreProblem {
     let (shown, path) = (path.display().to_string(), quoted(path));
     let fix = match error.kind() {
         ErrorKind::NotFound => format!("mkdir -p {path}"),
@@ -191,7 +191,7 @@ fn obstacle(path: &Path, error: &io::Error) -> Obstacle {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => format!("df -h {path}"),
         _ => format!("ls -ld {path}"),
     };
-    Obstacle { what: format!("{shown} cannot be used: {error}"), fix }
+    StoreProblem { what: format!("{shown} cannot be used: {error}"), fix }
 }
 
 /// This process's user and group.
@@ -218,8 +218,8 @@ mod tests {
             (ErrorKind::ReadOnlyFilesystem, "mount -o remount,rw /positions"),
             (ErrorKind::StorageFull, "df -h /positions"),
         ] {
-            let obstacle = obstacle(Path::new("/positions"), &kind.into());
-            assert!(obstacle.fix.starts_with(command), "{}", obstacle.fix);
+            let problem = problem(Path::new("/positions"), &kind.into());
+            assert!(problem.fix.starts_with(command), "{}", problem.fix);
         }
     }
 
