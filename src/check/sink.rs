@@ -28,7 +28,7 @@ const EVENT_SOURCE: &str = "dynamodb-streams-adapter";
 /// So many of a name's addresses are shown.
 const SHOWN_ADDRESSES: usize = 4;
 
-const SINK: Steps = Steps {
+const SINK: SinkSteps = SinkSteps {
     variable: "K_SINK",
     files: "sink-files",
     dns: "sink-dns",
@@ -37,7 +37,7 @@ const SINK: Steps = Steps {
     http: "sink-http",
 };
 
-const DEAD_LETTER_SINK: Steps = Steps {
+const DEAD_LETTER_SINK: SinkSteps = SinkSteps {
     variable: "DEAD_LETTER_SINK",
     files: "dead-letter-sink-files",
     dns: "dead-letter-sink-dns",
@@ -47,7 +47,7 @@ const DEAD_LETTER_SINK: Steps = Steps {
 };
 
 /// The names of one sink's checks, and of the variable that it comes from.
-struct Steps {
+struct SinkSteps {
     variable: &'static str,
     files: &'static str,
     dns: &'static str,
@@ -90,7 +90,7 @@ async fn dead_letters(config: &Config, limit: Duration, clocks: &Clocks) -> Vec<
 struct Probe<'c> {
     sink: &'c Sink,
     settings: HttpSinkSettings,
-    steps: &'static Steps,
+    steps: &'static SinkSteps,
     limit: Duration,
     clocks: &'c Clocks,
 }
@@ -112,7 +112,7 @@ impl Probe<'_> {
         let Err(failed) = self.try_steps(headers, &mut checks).await else { return (checks, None) };
         let name = failed.name;
         checks.push(failed);
-        let Steps { dns, tcp, tls, http, .. } = self.steps;
+        let SinkSteps { dns, tcp, tls, http, .. } = self.steps;
         let names = [Some(dns), Some(tcp), Some(tls).filter(|_| self.is_https()), Some(http)];
         let tried = checks.len();
         checks.extend(names.into_iter().flatten().skip(tried).map(|untried| Check::skipped(untried, name)));
@@ -180,7 +180,7 @@ impl Probe<'_> {
         let asked = connection::options(stream, &self.sink.uri, headers);
         let answer = within(self.limit, asked).await.and_then(|answer| answer);
         let (status, headers) = answer.map_err(|why| {
-            let Steps { http, variable, .. } = self.steps;
+            let SinkSteps { http, variable, .. } = self.steps;
             let fix = format!("check that {variable} has the host, port and scheme of an HTTP server");
             Check::fail(http, &format!("no answer to OPTIONS: {why}"))
                 .with_fix(about_alert(&why).map_or(fix, str::to_owned))
@@ -205,8 +205,8 @@ impl Probe<'_> {
 }
 
 /// What a status says about POSTs to come. Many receivers know only POST: 405 and 501 are as good as 200.
-fn judge_status(steps: &Steps, status: StatusCode) -> Check {
-    let Steps { http, variable, .. } = steps;
+fn judge_status(steps: &SinkSteps, status: StatusCode) -> Check {
+    let SinkSteps { http, variable, .. } = steps;
     let said = format!("the sink answers OPTIONS with {}", status.as_u16());
     match status.as_u16() {
         401 | 403 => Check::warn(http, &format!("{said}: POST may require credentials, too")).with_fix(
