@@ -77,7 +77,7 @@ impl File {
         let file = resolved(&self.path);
         let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         fs::metadata(folder).map_err(|error| problem(folder, &error))?;
-        let scratch = Scratch::beside(folder).map_err(|error| problem(folder, &error))?;
+        let scratch = ScratchFolder::beside(folder).map_err(|error| problem(folder, &error))?;
         let copy = scratch.file("positions.json");
         match fs::copy(&file, &copy) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(problem(&file, &error)),
@@ -118,9 +118,9 @@ impl File {
 }
 
 /// A folder for the time of the check. It is removed with all that is in it.
-struct Scratch(PathBuf);
+struct ScratchFolder(PathBuf);
 
-impl Scratch {
+impl ScratchFolder {
     /// A new one in `folder`.
     fn beside(folder: &Path) -> io::Result<Self> {
         Self::tidy(folder);
@@ -147,7 +147,7 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
+impl Drop for ScratchFolder {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
@@ -238,7 +238,7 @@ mod tests {
         }
         let long_ago = std::time::SystemTime::now() - 2 * ABANDONED;
         fs::File::open(at("old")).and_then(|file| file.set_modified(long_ago)).expect("a time");
-        drop(Scratch::beside(folder.path()).expect("a folder"));
+        drop(ScratchFolder::beside(folder.path()).expect("a folder"));
         let left: Vec<_> = fs::read_dir(folder.path()).expect("a list").flatten().map(|entry| entry.path()).collect();
         assert_eq!(left, [at("new")]);
     }
