@@ -35,12 +35,12 @@ pub(super) enum Stream {
 }
 
 /// Why there is no TLS session.
-pub(super) struct Insecure {
+pub(super) struct TlsProblem {
     pub(super) what: String,
     pub(super) fix: String,
 }
 
-impl Insecure {
+impl TlsProblem {
     /// The other side did not go on.
     pub(super) fn silent(what: String) -> Self {
         Self { what, fix: NO_TLS.into() }
@@ -65,14 +65,14 @@ pub(super) async fn secure(
     stream: TcpStream,
     host: &str,
     settings: &HttpSinkSettings,
-) -> Result<(Stream, &'static str), Insecure> {
+) -> Result<(Stream, &'static str), TlsProblem> {
     let config = client_config(settings)?;
-    let name = ServerName::try_from(host.to_owned()).map_err(|error| Insecure {
+    let name = ServerName::try_from(host.to_owned()).map_err(|error| TlsProblem {
         what: format!("the host {host} is not a valid server name for TLS: {error}"),
         fix: "use a DNS name in the URL".into(),
     })?;
     let session = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
-    let session = session.map_err(|error| insecure(&error))?;
+    let session = session.map_err(|error| tls_problem(&error))?;
     let version = match session.get_ref().1.protocol_version() {
         Some(rustls::ProtocolVersion::TLSv1_2) => "TLS 1.2",
         _ => "TLS 1.3",
@@ -81,17 +81,17 @@ pub(super) async fn secure(
 }
 
 /// The same as the adapter's own.
-fn client_config(settings: &HttpSinkSettings) -> Result<ClientConfig, Insecure> {
+fn client_config(settings: &HttpSinkSettings) -> Result<ClientConfig, TlsProblem> {
     tls_config(settings).map_err(|error| match error {
-        SinkSetupError::NoRoots(_) => Insecure {
+        SinkSetupError::NoRoots(_) => TlsProblem {
             what: error.to_string(),
             fix: "apt-get install ca-certificates, or add the certificate of the sink's CA to K_CA_CERTS".into(),
         },
-        _ => Insecure { what: error.to_string(), fix: "report this as a bug of the adapter".into() },
+        _ => TlsProblem { what: error.to_string(), fix: "report this as a bug of the adapter".into() },
     })
 }
 
-fn insecure(error: &io::Error) -> Insecure {
+fn tls_problem(error: &io::Error) -> TlsProblem {
     let certificate = match error.get_ref().and_then(|inner| inner.downcast_ref()) {
         Some(rustls::Error::InvalidCertificate(problem)) => Some(problem),
         _ => None,
@@ -110,7 +110,7 @@ fn insecure(error: &io::Error) -> Insecure {
         Some(problem) => about_certificate(problem).unwrap_or("replace the sink's certificate"),
         None => NO_TLS,
     };
-    Insecure { what: format!("the TLS handshake failed: {}", causes(error)), fix: fix.into() }
+    TlsProblem { what: format!("the TLS handshake failed: {}", causes(error)), fix: fix.into() }
 }
 
 /// The answer's status and headers.

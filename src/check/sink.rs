@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::net::TcpStream;
 
 use super::clock_skew::Clocks;
-use super::connection::{self, Insecure, Stream};
+use super::connection::{self, Stream, TlsProblem};
 use super::report::{Check, within};
 use crate::config::{Config, EventMode, OnUndeliverable, Sink};
 use crate::delivery::sink::{Answer, HttpSink, HttpSinkSettings, Sink as _, about_alert};
@@ -167,10 +167,10 @@ impl Probe<'_> {
     async fn secure(&self, stream: TcpStream) -> Step<Stream> {
         let name = self.steps.tls;
         let secured = within(self.limit, connection::secure(stream, self.host(), &self.settings)).await;
-        let secured = secured.unwrap_or_else(|late| Err(Insecure::silent(late)));
+        let secured = secured.unwrap_or_else(|late| Err(TlsProblem::silent(late)));
         match secured {
             Ok((stream, version)) => Ok((Check::ok(name, &format!("{version}, the certificate is trusted")), stream)),
-            Err(Insecure { what, fix }) => Err(Check::fail(name, &what).with_fix(fix)),
+            Err(TlsProblem { what, fix }) => Err(Check::fail(name, &what).with_fix(fix)),
         }
     }
 
