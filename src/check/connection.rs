@@ -1,18 +1,22 @@
-//! One connection to the sink, made step by step so that each can be told apart.
+//! One connection to the sink, made in the adapter's way, but step by step, so that a report can say which step fails.
 
+use std::error::Error as _;
 use std::io;
-use std::net::SocketAddr;
+use std::net::IpAddr;
+use std::str::FromStr as _;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::select_ok;
 use http::header::HOST;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
+use hyper::service::Service as _;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::service::TowerToHyperService;
 use rustls::pki_types::ServerName;
 use rustls::{CertificateError, ClientConfig};
 use tokio::net::TcpStream;
@@ -21,9 +25,6 @@ use tokio_rustls::client::TlsStream;
 
 use crate::check::words::causes;
 use crate::delivery::sink::{HttpSinkSettings, SinkSetupError, about_certificate, tls_config};
-
-/// How long an address has before the next one is tried as well.
-const HEAD_START: Duration = Duration::from_millis(300);
 
 /// What to do where nobody answers a handshake rightly.
 const NO_TLS: &str = "check that the port speaks TLS, or use the scheme http in the URL";
@@ -47,17 +48,25 @@ impl TlsProblem {
     }
 }
 
-/// The first of these addresses that takes a connection; like the adapter's own client it does not wait for one that is
-/// silent before it tries the next.
-pub(super) async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, String> {
-    let attempts = (0u32..).zip(addresses).map(|(turn, address)| {
-        Box::pin(async move {
-            tokio::time::sleep(HEAD_START * turn).await;
-            let connected = TcpStream::connect(address).await;
-            connected.map_err(|error| format!("cannot connect to {address}: {error}"))
-        })
-    });
-    select_ok(attempts).await.map(|(stream, _)| stream)
+/// The addresses of a host, found by the resolver that the adapter's client uses.
+pub(super) async fn resolve(host: &str) -> Result<Vec<IpAddr>, String> {
+    let name = Name::from_str(host).map_err(|error| error.to_string())?;
+    let found = TowerToHyperService::new(GaiResolver::new()).call(name).await;
+    Ok(found.map_err(|error| error.to_string())?.map(|address| address.ip()).collect())
+}
+
+/// A connection to the host of a URL, made by the connector of the adapter's client: it tries the addresses of one family in
+/// turn, and 300 ms later those of the other family as well (RFC 8305).
+///
+/// The adapter's client limits no single address, so there is no limit here: a first address that is silent holds up both.
+pub(super) async fn connect(uri: &Uri) -> Result<TcpStream, String> {
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    // Of https, too, this connector makes only the TCP connection.
+    connector.enforce_http(false);
+    let connected = TowerToHyperService::new(connector).call(uri.clone()).await;
+    // The outermost error says only that it is one of TCP or of DNS.
+    connected.map(TokioIo::into_inner).map_err(|error| error.source().map_or_else(|| error.to_string(), causes))
 }
 
 /// The session on a connection, and its version. The certificate is checked as the adapter checks it.

@@ -1,6 +1,5 @@
 //! The sink, one step after the other: name, connection, certificate, an answer. No event, unless one is asked for.
 
-use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use cloudevents::message::BinaryDeserializer as _;
@@ -122,9 +121,8 @@ impl Probe<'_> {
     /// # Errors
     /// The first check that fails; those before it are in `checks`.
     async fn try_steps(&self, headers: &HeaderMap, checks: &mut Vec<Check>) -> Result<(), Check> {
-        let (check, addresses) = self.resolve().await?;
-        checks.push(check);
-        let (check, stream) = self.connect(&addresses).await?;
+        checks.push(self.resolve().await?);
+        let (check, stream) = self.connect().await?;
         checks.push(check);
         let stream = match self.is_https() {
             false => Stream::Plain(stream),
@@ -138,24 +136,23 @@ impl Probe<'_> {
         Ok(())
     }
 
-    async fn resolve(&self) -> Step<Vec<SocketAddr>> {
+    async fn resolve(&self) -> Result<Check, Check> {
         let (host, name) = (self.host(), self.steps.dns);
         let failed = |why: &str| Check::fail(name, why).with_fix(format!("getent ahosts {host}"));
-        let found =
-            within(self.limit, tokio::net::lookup_host((host, self.port()))).await.map_err(|late| failed(&late))?;
-        let addresses: Vec<SocketAddr> =
-            found.map_err(|error| failed(&format!("{host} has no address: {error}")))?.collect();
+        let found = within(self.limit, connection::resolve(host)).await.map_err(|late| failed(&late))?;
+        let addresses = found.map_err(|error| failed(&format!("{host} has no address: {error}")))?;
         if addresses.is_empty() {
             return Err(failed(&format!("{host} has no address")));
         }
-        let shown: Vec<String> =
-            addresses.iter().take(SHOWN_ADDRESSES).map(|address| address.ip().to_string()).collect();
-        Ok((Check::ok(name, &format!("{host} is {}", shown.join(", "))), addresses))
+        let shown: Vec<String> = addresses.iter().take(SHOWN_ADDRESSES).map(ToString::to_string).collect();
+        Ok(Check::ok(name, &format!("{host} is {}", shown.join(", "))))
     }
 
-    async fn connect(&self, addresses: &[SocketAddr]) -> Step<TcpStream> {
+    async fn connect(&self) -> Step<TcpStream> {
         let (host, port, name) = (self.host(), self.port(), self.steps.tcp);
-        let connected = within(self.limit, connection::connect(addresses)).await.and_then(|connected| connected);
+        let connected = within(self.limit, connection::connect(&self.sink.uri)).await;
+        let connected = connected
+            .and_then(|connected| connected.map_err(|error| format!("cannot connect to {host}:{port}: {error}")));
         match connected {
             Ok(stream) => Ok((Check::ok(name, &format!("connected to {host}:{port}")), stream)),
             Err(why) => Err(Check::fail(name, &why).with_fix(format!(
