@@ -11,8 +11,8 @@ use super::clock_skew::Clocks;
 use super::fix;
 use super::report::{Check, within};
 use super::words::causes;
+use crate::aws::{AwsSettings, Connections};
 use crate::config::{Config, TableRef};
-use crate::streams::client::connect::{AwsSettings, Connections};
 
 pub(super) const REGION: &str = "region";
 pub(super) const CREDENTIALS: &str = "credentials";

@@ -15,13 +15,14 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::client::{CallError, ErrorKind, IteratorStart};
+use super::client::IteratorStart;
 use super::lineage::ShardId;
 use super::pace::Fill;
 use super::position::{Position, SequenceNumber};
 use super::reading::{OnDataLoss, RETENTION, Reading, Step, Stopped, Task, pause_after};
 use super::update::{Gap, Item, LossReason, ShardNumber, ShardPage, StreamFacts, Update};
 use super::wire::{Page, Record, Undecodable};
+use crate::aws::errors::{CallError, ErrorKind};
 use crate::telemetry::events;
 
 const PAUSE_MIN: Duration = Duration::from_millis(100);
