@@ -17,6 +17,7 @@
 //! | [`telemetry`] | metrics, logs, health | |
 //! | [`admin`] | probes, `/metrics`, `/status` | |
 //! | [`check`] | the same parts tried without an event, before or beside a running adapter | |
+//! | [`commands`] | the command line: subcommands and their arguments | no I/O |
 //! | [`app`] | puts the parts together and takes them down | |
 
 pub mod admin;
@@ -24,6 +25,8 @@ pub mod app;
 pub mod aws;
 pub mod check;
 pub mod checkpoint;
+pub mod command_output;
+pub mod commands;
 pub mod config;
 pub mod delivery;
 pub mod event;
