@@ -29,5 +29,6 @@ pub mod delivery;
 pub mod event;
 pub mod pipeline;
 pub mod progress;
+pub mod readiness;
 pub mod streams;
 pub mod telemetry;

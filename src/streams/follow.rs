@@ -70,7 +70,7 @@ impl Follower {
                     begun = true;
                     self.wait(&what);
                 }
-                Err(error) => self.reading.telemetry.aws_refused(&error),
+                Err(error) => self.reading.client.refused(&error),
             }
             failures += 1;
             let pause = pause_after(failures, PAUSE_MIN, PAUSE_MAX);
@@ -105,8 +105,7 @@ impl Follower {
 
     fn stop(&self) -> bool {
         self.reading
-            .telemetry
-            .health()
+            .health
             .stopped("data was lost and ON_DATA_LOSS is stop: restart with ON_DATA_LOSS=continue to resume");
         false
     }
@@ -141,7 +140,7 @@ impl Follower {
     }
 
     fn wait(&self, what: &str) {
-        self.reading.telemetry.waiting_for(what);
+        self.reading.client.waits_for(what);
     }
 }
 
