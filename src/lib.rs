@@ -23,6 +23,7 @@ pub mod admin;
 pub mod app;
 pub mod check;
 pub mod checkpoint;
+pub mod clock;
 pub mod config;
 pub mod delivery;
 pub mod event;
@@ -30,3 +31,5 @@ pub mod pipeline;
 pub mod progress;
 pub mod streams;
 pub mod telemetry;
+
+mod error_text;

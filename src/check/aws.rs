@@ -10,8 +10,8 @@ use aws_sdk_sts::operation::get_caller_identity::{GetCallerIdentityError, GetCal
 use super::clock::Clocks;
 use super::remedy;
 use super::report::Check;
-use super::words::{causes, within};
 use crate::config::{Config, TableRef};
+use crate::error_text::{causes, within};
 use crate::streams::client::connect::{AwsSettings, Connections};
 
 pub(super) const REGION: &str = "region";

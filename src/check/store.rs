@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use self::scratch::Scratch;
 use super::report::Check;
-use super::words::within;
 use crate::checkpoint::{CheckpointStore as _, FileStore, OpenError};
+use crate::error_text::within;
 
 use crate::config::{CheckpointStore, Config, POSITIONS_IN_MEMORY};
 

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::time::Duration;
 
 /// An error and its causes, joined; a cause that its effect repeats is left out.
-pub(super) fn causes(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn causes(error: &(dyn Error + 'static)) -> String {
     let mut text = String::new();
     let mut next = Some(error);
     while let Some(cause) = next {
@@ -20,7 +20,7 @@ pub(super) fn causes(error: &(dyn Error + 'static)) -> String {
 }
 
 /// What `work` gives, or what is to be said when it takes longer than `limit`.
-pub(super) async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Result<T, String> {
+pub(crate) async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Result<T, String> {
     let answer = tokio::time::timeout(limit, work).await;
     answer.map_err(|_| format!("no answer within {}", humantime::format_duration(limit)))
 }

@@ -8,12 +8,12 @@ use chrono::{DateTime, Datelike, SecondsFormat, Timelike, Utc};
 const LAST_YEAR: i32 = 9999;
 
 /// A moment in milliseconds since 1970; nothing where RFC 3339 cannot write it.
-pub(super) fn from_millis(millis: i64) -> Option<DateTime<Utc>> {
+pub fn from_millis(millis: i64) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp_millis(millis).filter(|time| (0..=LAST_YEAR).contains(&time.year()))
 }
 
 /// A moment of the system's clock, cut to milliseconds; nothing where RFC 3339 cannot write it.
-pub(super) fn from_system(time: SystemTime) -> Option<DateTime<Utc>> {
+pub fn from_system(time: SystemTime) -> Option<DateTime<Utc>> {
     let millis = match time.duration_since(UNIX_EPOCH) {
         Ok(since) => i64::try_from(since.as_millis()).ok()?,
         Err(before) => -i64::try_from(before.duration().as_millis()).ok()?,
@@ -24,7 +24,7 @@ pub(super) fn from_system(time: SystemTime) -> Option<DateTime<Utc>> {
 /// `2026-01-02T03:04:05Z`, with three, six or nine decimals where the moment has them.
 ///
 /// Every event is written with two of these, and chrono's own formatter costs more than all other headers together.
-pub(super) fn rfc3339(time: DateTime<Utc>) -> String {
+pub fn rfc3339(time: DateTime<Utc>) -> String {
     let millis = time.timestamp_subsec_millis();
     let leap_second = millis >= 1_000;
     let usual = (0..=LAST_YEAR).contains(&time.year()) && time.nanosecond() == millis * 1_000_000 && !leap_second;
