@@ -9,9 +9,9 @@ use aws_sdk_sts::operation::get_caller_identity::{GetCallerIdentityError, GetCal
 
 use super::clock::Clocks;
 use super::remedy;
-use super::report::Check;
+use super::report::{Check, within};
 use crate::config::{Config, TableRef};
-use crate::error_text::{causes, within};
+use crate::error_text::causes;
 use crate::streams::client::connect::{AwsSettings, Connections};
 
 pub(super) const REGION: &str = "region";

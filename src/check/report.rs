@@ -1,8 +1,12 @@
-//! What was found, and how it is told: lines for people, one JSON object for programs. Pure.
+//! What was found, and how it is told: lines for people, one JSON object for programs; and the time limit of a check.
 //!
 //! The JSON object is an interface: `docs/check.md` describes it.
 
+use std::time::Duration;
+
 use serde::Serialize;
+
+use crate::error_text::one_line;
 
 /// At least one check failed: `EX_UNAVAILABLE` of `sysexits.h`.
 pub const EXIT_FAILED: u8 = 69;
@@ -134,9 +138,10 @@ impl Report {
     }
 }
 
-/// Texts from outside must not add lines to the report, nor control the terminal.
-fn one_line(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
+/// What `work` gives, or what is to be said when it takes longer than `limit`.
+pub(super) async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Result<T, String> {
+    let answer = tokio::time::timeout(limit, work).await;
+    answer.map_err(|_| format!("no answer within {}", humantime::format_duration(limit)))
 }
 
 #[cfg(test)]

@@ -12,9 +12,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use self::scratch::Scratch;
-use super::report::Check;
+use super::report::{Check, within};
 use crate::checkpoint::{CheckpointStore as _, FileStore, OpenError};
-use crate::error_text::within;
 
 use crate::config::{CheckpointStore, Config, POSITIONS_IN_MEMORY};
 

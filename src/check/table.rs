@@ -15,9 +15,8 @@ use self::stream::{Listed, leaf};
 use super::aws::{Access, REGION, watched};
 use super::clock::Clocks;
 use super::remedy::Names;
-use super::report::Check;
+use super::report::{Check, within};
 use crate::config::{Config, TableRef};
-use crate::error_text::within;
 use crate::streams::budget::Budget;
 use crate::streams::client::aws::AwsClient;
 use crate::streams::client::{

@@ -9,10 +9,9 @@ use tokio::net::TcpStream;
 use super::connection::{self, Insecure, Stream};
 use super::files;
 use crate::check::clock::Clocks;
-use crate::check::report::Check;
+use crate::check::report::{Check, within};
 use crate::config::Sink;
 use crate::delivery::sink::{HttpSinkSettings, about_alert};
-use crate::error_text::within;
 
 /// So many of a name's addresses are shown.
 const SHOWN_ADDRESSES: usize = 4;
