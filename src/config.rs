@@ -38,7 +38,7 @@ use reader::{Reader, Reported};
 
 pub use access::{Access, Certificates, ClientCertificateFiles, InvalidCertificates, TokenFile};
 pub use aws::{Aws, AwsOverrides, Secret, StaticCredentials};
-pub use delivery::{Backoff, Batch, Delivery, DeliveryOrder, InvalidBackoff, OnUndeliverable, RetryLimits};
+pub use delivery::{Batch, Delivery, DeliveryOrder, OnUndeliverable, RetryLimits};
 pub use event::{Event, EventData, EventMode, EventProfile};
 pub use help::{help, markdown};
 pub use identity::Identity;

@@ -21,6 +21,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod backoff;
 pub mod check;
 pub mod checkpoint;
 pub mod clock;

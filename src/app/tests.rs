@@ -15,9 +15,10 @@ use tokio::time::timeout;
 
 use super::table::Parts;
 use super::*;
+use crate::backoff::Backoff;
 use crate::checkpoint::StoreError;
 use crate::config::{DeliveryOrder, EventData, EventProfile, OnDataLoss, StartPosition};
-use crate::delivery::retry::{Backoff, OnUndeliverable, RetryLimits};
+use crate::delivery::retry::{OnUndeliverable, RetryLimits};
 use crate::delivery::sink::{Answer, Sink};
 use crate::event::Message;
 use crate::streams::client::{

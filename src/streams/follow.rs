@@ -15,11 +15,12 @@ use tokio::time::{Instant, sleep};
 
 use super::find::{Finder, Found};
 use super::position::Position;
-use super::reading::{OnDataLoss, Reading, Step, Stopped, Task, pause_after};
+use super::reading::{OnDataLoss, Reading, Step, Stopped, Task};
 use super::resume::{StreamState, TableState};
 use super::stream_reader::{Beginning, Outcome, StreamReader, report};
 use super::update::Item;
 use super::update::{Gap, LossReason, ShardPage, StreamFacts, Update};
+use crate::backoff::pause_after;
 use crate::telemetry::events;
 
 const PAUSE_MIN: Duration = Duration::from_millis(500);
@@ -73,7 +74,7 @@ impl Follower {
                 Err(error) => self.reading.telemetry.aws_refused(&error),
             }
             failures += 1;
-            let pause = pause_after(failures, PAUSE_MIN, PAUSE_MAX);
+            let pause = pause_after(failures, PAUSE_MIN, PAUSE_MAX, fastrand::f64());
             self.reading.activity.begin(Task::Table, Step::Until(Instant::now() + pause));
             sleep(pause).await;
             self.reading.activity.begin(Task::Table, Step::Others);

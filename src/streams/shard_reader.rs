@@ -19,9 +19,10 @@ use super::client::{CallError, ErrorKind, IteratorStart};
 use super::lineage::ShardId;
 use super::pace::Fill;
 use super::position::{Position, SequenceNumber};
-use super::reading::{OnDataLoss, RETENTION, Reading, Step, Stopped, Task, pause_after};
+use super::reading::{OnDataLoss, RETENTION, Reading, Step, Stopped, Task};
 use super::update::{Gap, Item, LossReason, ShardNumber, ShardPage, StreamFacts, Update};
 use super::wire::{Page, Record, Undecodable};
+use crate::backoff::pause_after;
 use crate::telemetry::events;
 
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -300,8 +301,8 @@ impl ShardReader {
 
     fn failure_pause(&self, kind: ErrorKind) -> Duration {
         match kind {
-            ErrorKind::Denied => pause_after(self.state.failures, DENIED_PAUSE_MIN, DENIED_PAUSE_MAX),
-            _ => pause_after(self.state.failures, PAUSE_MIN, PAUSE_MAX),
+            ErrorKind::Denied => pause_after(self.state.failures, DENIED_PAUSE_MIN, DENIED_PAUSE_MAX, fastrand::f64()),
+            _ => pause_after(self.state.failures, PAUSE_MIN, PAUSE_MAX, fastrand::f64()),
         }
     }
 }

@@ -24,10 +24,11 @@ use super::discovery::{Discovery, Query};
 use super::find::Finder;
 use super::lineage::{Lineage, Ready, ShardId};
 use super::position::Position;
-use super::reading::{Reading, Step, Stopped, Task, pause_after};
+use super::reading::{Reading, Step, Stopped, Task};
 use super::resume::{ShardState, StreamState};
 use super::shard_reader::End;
 use super::update::{Gap, ShardNumber, StreamFacts, Update};
+use crate::backoff::pause_after;
 use crate::telemetry::events;
 
 /// Finished shards are remembered this long: they stay listed for a day.
@@ -337,7 +338,7 @@ impl StreamReader {
     fn unanswered(&mut self, query: &Query, error: &CallError) {
         self.absent = if error.kind == ErrorKind::NotFound { self.absent + 1 } else { 0 };
         self.reading.telemetry.aws_refused(error);
-        let pause = pause_after(self.discovery.failures() + 1, Duration::from_millis(200), Duration::from_secs(15));
+        let pause = failure_pause(self.discovery.failures() + 1);
         self.discovery.failed(query, pause, Instant::now());
     }
 
@@ -389,11 +390,14 @@ async fn first_answer(reading: &Reading, finder: &Finder, stream: &str) -> Optio
                 if absent >= DENIALS_OF_EXISTENCE && finder.is_replaced(stream).await {
                     return None;
                 }
-                let pause = pause_after(failures, Duration::from_millis(200), Duration::from_secs(15));
-                tokio::time::sleep(pause).await;
+                tokio::time::sleep(failure_pause(failures)).await;
             }
         }
     }
+}
+
+fn failure_pause(failures: u32) -> Duration {
+    pause_after(failures, Duration::from_millis(200), Duration::from_secs(15), fastrand::f64())
 }
 
 fn facts_of(stream: &str, description: &StreamDescription) -> StreamFacts {
