@@ -54,9 +54,6 @@ pub use variables::ALL as VARIABLES;
 pub(crate) use warning::POSITIONS_IN_MEMORY;
 pub use warning::Warning;
 
-/// The exit code for a configuration that cannot work: `EX_USAGE` of `sysexits.h`.
-pub const EXIT_CODE: u8 = 64;
-
 /// What defaults and checks depend on besides the variables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Facts {
@@ -101,7 +98,7 @@ impl Config {
     /// Variables that are not ours are ignored whatever they hold.
     ///
     /// # Errors
-    /// All mistakes at once, with the warnings that may explain them; the process should end with [`EXIT_CODE`].
+    /// All mistakes at once, with the warnings that may explain them; the process should end with 64.
     pub fn from_env_vars<I>(variables: I, facts: &Facts) -> Result<Self, Mistakes>
     where
         I: IntoIterator<Item = (OsString, OsString)>,

@@ -25,6 +25,7 @@ pub mod backoff;
 pub mod check;
 pub mod checkpoint;
 pub mod clock;
+pub mod command_output;
 pub mod config;
 pub mod delivery;
 pub mod event;

@@ -14,11 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::heartbeat::{self, Heartbeat};
 use super::{RunError, run};
-use crate::config::{self, Config, Facts};
+use crate::command_output::{EXIT_FAULT, EXIT_OK, EXIT_USAGE};
+use crate::config::{Config, Facts};
 use crate::telemetry::{self, events};
-
-/// A fault of this program: `EX_SOFTWARE` of `sysexits.h`.
-pub const EXIT_FAULT: u8 = 70;
 
 /// Runs the adapter as these environment variables say, until a signal or a fault ends it. It sets up logging and a panic
 /// hook, so a process calls it once.
@@ -76,7 +74,7 @@ async fn stop_on_signals(stop: CancellationToken) {
         }
         match orderly {
             true => stop.cancel(),
-            false => std::process::exit(0),
+            false => std::process::exit(i32::from(EXIT_OK)),
         }
     }
 }
@@ -99,7 +97,7 @@ pub(super) fn exit_when_blocked() {
 
 fn refuse(why: &str) -> ExitCode {
     eprintln!("{why}");
-    ExitCode::from(config::EXIT_CODE)
+    ExitCode::from(EXIT_USAGE)
 }
 
 fn fault(why: &str) -> ExitCode {

@@ -6,10 +6,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::command_output::{EXIT_OK, EXIT_UNAVAILABLE};
 use crate::error_text::one_line;
-
-/// At least one check failed: `EX_UNAVAILABLE` of `sysexits.h`.
-pub const EXIT_FAILED: u8 = 69;
 
 /// How one check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -132,9 +130,9 @@ impl Report {
         format!("{text}\n")
     }
 
-    /// 0, or [`EXIT_FAILED`] when a check failed.
+    /// 0, or 69 when a check failed.
     pub fn exit_code(&self) -> u8 {
-        if self.ok { 0 } else { EXIT_FAILED }
+        if self.ok { EXIT_OK } else { EXIT_UNAVAILABLE }
     }
 }
 
