@@ -1,8 +1,51 @@
-//! Moments as CloudEvents writes them: RFC 3339 in UTC, with a fraction only where there is one.
+//! Wall time, read here alone, and how moments are written: RFC 3339 in UTC, with a fraction only where there is one.
+//!
+//! [`now`] is the machine's clock. In a simulation it follows tokio's time instead, which a test can pause and which then
+//! leaps from one timer to the next. Durations are no business of this file: they are measured with
+//! [`tokio::time::Instant`], which follows the same time and is never set back.
 
+use std::cell::Cell;
+use std::marker::PhantomData;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, Datelike, SecondsFormat, Timelike, Utc};
+use tokio::time::Instant;
+
+thread_local! {
+    /// What the wall clock of a simulation showed, and when.
+    static SIMULATED: Cell<Option<(SystemTime, Instant)>> = const { Cell::new(None) };
+}
+
+/// While it lives, [`now`] follows tokio's time on the thread that made it.
+#[derive(Debug)]
+#[must_use = "wall time is real again as soon as this is dropped"]
+pub struct SimulatedClock {
+    _stays_on_its_thread: PhantomData<*const ()>,
+}
+
+/// Wall time.
+#[allow(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
+pub fn now() -> SystemTime {
+    match SIMULATED.get() {
+        Some((moment, since)) => moment + since.elapsed(),
+        None => SystemTime::now(),
+    }
+}
+
+/// For simulations: lets the wall clock of this thread show `moment` now, and go on with the time of its runtime.
+///
+/// Call it inside a runtime of one thread, after its time was paused. Other threads, those of `spawn_blocking` too, keep
+/// real time.
+pub fn start_at(moment: SystemTime) -> SimulatedClock {
+    SIMULATED.set(Some((moment, Instant::now())));
+    SimulatedClock { _stays_on_its_thread: PhantomData }
+}
+
+impl Drop for SimulatedClock {
+    fn drop(&mut self) {
+        SIMULATED.set(None);
+    }
+}
 
 /// The last year that RFC 3339 can write.
 const LAST_YEAR: i32 = 9999;
@@ -57,8 +100,25 @@ fn push(text: &mut String, number: u32, digits: u32) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use proptest::prelude::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_simulated_clock_follows_the_time_of_its_runtime_until_it_is_dropped() {
+        let start = UNIX_EPOCH + Duration::from_secs(1_000);
+        let clock = start_at(start);
+        assert_eq!(now(), start);
+        let day = Duration::from_hours(24);
+        tokio::time::sleep(day).await;
+        assert_eq!(now(), start + day);
+        assert_eq!(tokio::spawn(async { now() }).await.unwrap(), start + day);
+        let other = std::thread::spawn(now).join().unwrap();
+        assert!(other > start + day, "other threads keep real time");
+        drop(clock);
+        assert!(now() >= other);
+    }
 
     #[test]
     fn writes_a_fraction_only_where_there_is_one() {

@@ -22,6 +22,7 @@ use self::metrics::{Metrics, TableMetrics};
 use self::parked::Parked;
 use self::recent::Recent;
 use self::repeated::Repeated;
+use crate::clock;
 use crate::streams::client::{CallError, ErrorKind};
 use crate::streams::lineage::Counts;
 
@@ -199,7 +200,7 @@ impl TableTelemetry {
     /// One event was delivered; `created` is its record's creation time.
     pub fn delivered(&self, created: Option<SystemTime>) {
         self.metrics.events_delivered.inc();
-        let age = created.and_then(|created| SystemTime::now().duration_since(created).ok());
+        let age = created.and_then(|created| clock::now().duration_since(created).ok());
         if let Some(age) = age {
             self.metrics.end_to_end.observe(age.as_secs_f64());
         }

@@ -6,7 +6,6 @@
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::process::ExitCode;
-use std::time::SystemTime;
 
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -14,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::heartbeat::{self, Heartbeat};
 use super::{RunError, run};
+use crate::clock;
 use crate::command_output::{EXIT_FAULT, EXIT_OK, EXIT_USAGE};
 use crate::config::{Config, Facts};
 use crate::telemetry::{self, events};
@@ -48,7 +48,7 @@ pub fn start(variables: impl Iterator<Item = (OsString, OsString)>) -> ExitCode 
 
 /// What the environment of this process is, apart from its variables.
 pub fn facts() -> Facts {
-    Facts { now: SystemTime::now(), stdout_is_terminal: std::io::stdout().is_terminal() }
+    Facts { now: clock::now(), stdout_is_terminal: std::io::stdout().is_terminal() }
 }
 
 fn supervise(runtime: &Runtime, config: Config) -> Result<(), RunError> {

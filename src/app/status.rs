@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::clock;
 use crate::delivery::dispatch::SinkOutage;
 use crate::delivery::parcel::Account;
 use crate::pipeline::Books;
@@ -57,12 +58,12 @@ impl Status {
         sink: &Uri,
         outage: watch::Receiver<Option<SinkOutage>>,
     ) -> Self {
-        Self { books, health, sink: origin(sink), outage, started: SystemTime::now() }
+        Self { books, health, sink: origin(sink), outage, started: clock::now() }
     }
 
     /// All of it, as of now.
     pub(super) fn show(&self) -> Value {
-        let now = SystemTime::now();
+        let now = clock::now();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "time": text(now),
@@ -86,7 +87,7 @@ impl Status {
 
 /// What is known of records plus, while AWS refuses to answer, the time since it did.
 fn lag(books: &Books, telemetry: &TableTelemetry) -> Duration {
-    let known = books.ledger().lag(SystemTime::now());
+    let known = books.ledger().lag(clock::now());
     known.max(telemetry.health().hindered_for(Obstacle::Aws))
 }
 

@@ -21,6 +21,7 @@ use super::stream_reader::{Beginning, Outcome, StreamReader, report};
 use super::update::Item;
 use super::update::{Gap, LossReason, ShardPage, StreamFacts, Update};
 use crate::backoff::pause_after;
+use crate::clock;
 use crate::telemetry::events;
 
 const PAUSE_MIN: Duration = Duration::from_millis(500);
@@ -130,7 +131,7 @@ impl Follower {
             shard,
             facts: facts.clone(),
             items: vec![Item::Gap(gap)],
-            read_at: std::time::SystemTime::now(),
+            read_at: clock::now(),
             caught_up: true,
         };
         self.reading.budget.charge(page.items.iter().map(Item::cost).sum());

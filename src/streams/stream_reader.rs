@@ -29,6 +29,7 @@ use super::resume::{ShardState, StreamState};
 use super::shard_reader::End;
 use super::update::{Gap, ShardNumber, StreamFacts, Update};
 use crate::backoff::pause_after;
+use crate::clock;
 use crate::telemetry::events;
 
 /// Finished shards are remembered this long: they stay listed for a day.
@@ -126,7 +127,7 @@ impl StreamReader {
             return Ok((Outcome::Missing, None));
         };
         let facts = Arc::new(facts_of(stream, &first));
-        let now = first.answered_at.unwrap_or_else(SystemTime::now);
+        let now = first.answered_at.unwrap_or_else(clock::now);
         let start = stored.map_or_else(|| beginning.start(now), |stored| stored.start);
         events::StreamOpened { stream, start: &start.to_string() }.emit(&reading.telemetry);
         reading.tell(Update::StreamOpened { facts: facts.clone(), start }).await?;
@@ -309,7 +310,7 @@ impl StreamReader {
                 Beginning::Since(moment) => self.lineage.skip_closed_before(moment),
                 Beginning::Everything => Vec::new(),
             };
-            let now = SystemTime::now();
+            let now = clock::now();
             for shard in skipped {
                 self.skip(shard, now).await?;
             }

@@ -6,6 +6,8 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
+use crate::clock;
+
 /// How many are remembered.
 pub const MOST: usize = 20;
 
@@ -34,7 +36,7 @@ impl Recent {
         if troubles.len() >= MOST {
             troubles.pop_front();
         }
-        troubles.push_back(Trouble { at: SystemTime::now(), code, text: shortened(text) });
+        troubles.push_back(Trouble { at: clock::now(), code, text: shortened(text) });
     }
 
     /// All that are remembered, the newest first.
