@@ -8,8 +8,11 @@ use std::cell::Cell;
 use std::marker::PhantomData;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use chrono::{DateTime, Datelike, SecondsFormat, Timelike, Utc};
+use chrono::{DateTime, Datelike, SecondsFormat, Utc};
 use tokio::time::Instant;
+
+/// The last year that RFC 3339 can write.
+const LAST_YEAR: i32 = 9999;
 
 thread_local! {
     /// What the wall clock of a simulation showed, and when.
@@ -47,55 +50,28 @@ impl Drop for SimulatedClock {
     }
 }
 
-/// The last year that RFC 3339 can write.
-const LAST_YEAR: i32 = 9999;
-
 /// A moment in milliseconds since 1970; nothing where RFC 3339 cannot write it.
-pub fn from_millis(millis: i64) -> Option<DateTime<Utc>> {
+pub(crate) fn utc_from_millis(millis: i64) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp_millis(millis).filter(|time| (0..=LAST_YEAR).contains(&time.year()))
 }
 
 /// A moment of the system's clock, cut to milliseconds; nothing where RFC 3339 cannot write it.
-pub fn from_system(time: SystemTime) -> Option<DateTime<Utc>> {
+pub(crate) fn utc_in_millis(time: SystemTime) -> Option<DateTime<Utc>> {
     let millis = match time.duration_since(UNIX_EPOCH) {
         Ok(since) => i64::try_from(since.as_millis()).ok()?,
         Err(before) => -i64::try_from(before.duration().as_millis()).ok()?,
     };
-    from_millis(millis)
+    utc_from_millis(millis)
 }
 
 /// `2026-01-02T03:04:05Z`, with three, six or nine decimals where the moment has them.
-///
-/// Every event is written with two of these, and chrono's own formatter costs more than all other headers together.
-pub fn rfc3339(time: DateTime<Utc>) -> String {
-    let millis = time.timestamp_subsec_millis();
-    let leap_second = millis >= 1_000;
-    let usual = (0..=LAST_YEAR).contains(&time.year()) && time.nanosecond() == millis * 1_000_000 && !leap_second;
-    if !usual {
-        return time.to_rfc3339_opts(SecondsFormat::AutoSi, true);
-    }
-    let mut text = String::with_capacity(if millis == 0 { 20 } else { 24 });
-    push(&mut text, time.year().unsigned_abs(), 4);
-    for (separator, number) in [('-', time.month()), ('-', time.day()), ('T', time.hour()), (':', time.minute())] {
-        text.push(separator);
-        push(&mut text, number, 2);
-    }
-    text.push(':');
-    push(&mut text, time.second(), 2);
-    if millis != 0 {
-        text.push('.');
-        push(&mut text, millis, 3);
-    }
-    text.push('Z');
-    text
+pub(crate) fn rfc3339(time: impl Into<DateTime<Utc>>) -> String {
+    time.into().to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
 
-/// Appends a number's last `digits` decimal digits.
-fn push(text: &mut String, number: u32, digits: u32) {
-    for place in (0..digits).rev() {
-        let digit = number / 10_u32.pow(place) % 10;
-        text.push(char::from_digit(digit, 10).expect("a remainder of ten is a digit"));
-    }
+/// The moment that a text in RFC 3339 names, with whatever offset from UTC.
+pub(crate) fn parse_rfc3339(text: &str) -> Option<SystemTime> {
+    DateTime::parse_from_rfc3339(text).ok().map(SystemTime::from)
 }
 
 #[cfg(test)]
@@ -122,7 +98,7 @@ mod tests {
 
     #[test]
     fn writes_a_fraction_only_where_there_is_one() {
-        let text = |millis| rfc3339(from_millis(millis).expect("within RFC 3339"));
+        let text = |millis| rfc3339(utc_from_millis(millis).expect("within RFC 3339"));
         assert_eq!(text(1_767_323_045_000), "2026-01-02T03:04:05Z");
         assert_eq!(text(1_767_323_051_789), "2026-01-02T03:04:11.789Z");
         assert_eq!(text(-1), "1969-12-31T23:59:59.999Z");
@@ -130,18 +106,30 @@ mod tests {
 
     #[test]
     fn leaves_out_what_rfc_3339_cannot_write() {
-        assert_eq!(from_millis(i64::MAX), None);
-        assert_eq!(from_millis(253_402_300_800_000), None, "year 10000");
-        assert_eq!(from_millis(-62_167_219_200_001), None, "before year 0");
+        assert_eq!(utc_from_millis(i64::MAX), None);
+        assert_eq!(utc_from_millis(253_402_300_800_000), None, "year 10000");
+        assert_eq!(utc_from_millis(-62_167_219_200_001), None, "before year 0");
+    }
+
+    #[test]
+    fn reads_what_it_writes_and_other_offsets() {
+        let moment = UNIX_EPOCH + Duration::new(1_767_323_045, 123_456_789);
+        assert_eq!(rfc3339(moment), "2026-01-02T03:04:05.123456789Z");
+        assert_eq!(parse_rfc3339("2026-01-02T03:04:05.123456789Z"), Some(moment));
+        assert_eq!(parse_rfc3339("2026-01-02T04:04:05.123456789+01:00"), Some(moment));
+        for text in ["", "2026-01-02", "2026-01-02T03:04:05", "yesterday"] {
+            assert_eq!(parse_rfc3339(text), None, "{text}");
+        }
     }
 
     proptest! {
         #[test]
-        fn writes_what_chrono_writes(millis in -62_167_219_200_000_i64..253_402_300_800_000, nanos in 0_i64..1_000_000) {
-            let whole = from_millis(millis).expect("within RFC 3339");
-            prop_assert_eq!(rfc3339(whole), whole.to_rfc3339_opts(SecondsFormat::AutoSi, true));
+        fn reads_back_what_it_writes(millis in -62_167_219_200_000_i64..253_402_300_800_000, nanos in 0_i64..1_000_000) {
+            let whole = utc_from_millis(millis).expect("within RFC 3339");
+            prop_assert_eq!(parse_rfc3339(&rfc3339(whole)), Some(whole.into()));
+            prop_assert_eq!(utc_in_millis(whole.into()), Some(whole));
             let fine = whole + chrono::TimeDelta::nanoseconds(nanos);
-            prop_assert_eq!(rfc3339(fine), fine.to_rfc3339_opts(SecondsFormat::AutoSi, true));
+            prop_assert_eq!(parse_rfc3339(&rfc3339(fine)), Some(fine.into()));
         }
     }
 }

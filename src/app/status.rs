@@ -7,13 +7,12 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use chrono::{DateTime, SecondsFormat, Utc};
 use http::Uri;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::clock;
+use crate::clock::{self, rfc3339};
 use crate::delivery::dispatch::SinkOutage;
 use crate::delivery::parcel::Account;
 use crate::pipeline::Books;
@@ -66,8 +65,8 @@ impl Status {
         let now = clock::now();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
-            "time": text(now),
-            "started": text(self.started),
+            "time": rfc3339(now),
+            "started": rfc3339(self.started),
             "not_ready": self.health.not_ready(Instant::now()),
             "sink": self.sink(),
             "tables": self.books.iter().map(|books| table(books, now)).collect::<Vec<_>>(),
@@ -79,7 +78,7 @@ impl Status {
         json!({
             "url": self.sink,
             "state": if outage.is_some() { "failing" } else { "up" },
-            "failing_since": outage.as_ref().map(|outage| text(outage.since)),
+            "failing_since": outage.as_ref().map(|outage| rfc3339(outage.since)),
             "last_error": outage.as_ref().map(|outage| &outage.why),
         })
     }
@@ -138,8 +137,8 @@ fn parked(telemetry: &TableTelemetry) -> Vec<Value> {
                 "event": parked.event,
                 "failures": parked.failures,
                 "last_error": parked.why,
-                "since": text(parked.since),
-                "last_failure": text(parked.last),
+                "since": rfc3339(parked.since),
+                "last_failure": rfc3339(parked.last),
             })
         })
         .collect()
@@ -147,7 +146,7 @@ fn parked(telemetry: &TableTelemetry) -> Vec<Value> {
 
 fn recent_errors(telemetry: &TableTelemetry) -> Vec<Value> {
     let troubles = telemetry.recent().newest_first().into_iter();
-    troubles.map(|trouble| json!({"time": text(trouble.at), "code": trouble.code, "text": trouble.text})).collect()
+    troubles.map(|trouble| json!({"time": rfc3339(trouble.at), "code": trouble.code, "text": trouble.text})).collect()
 }
 
 fn ancestor(shard: &ShardView) -> Value {
@@ -169,7 +168,7 @@ fn shard(shard: &ShardView, now: SystemTime) -> Value {
         "unsettled_events": shard.unsettled,
         "caught_up": shard.caught_up,
         "lag_seconds": shard.lag(now).as_secs_f64(),
-        "newest_record": shard.newest.map(text),
+        "newest_record": shard.newest.map(rfc3339),
     })
 }
 
@@ -179,10 +178,6 @@ fn state(shard: &ShardView) -> &'static str {
         (false, true) => "caught-up",
         (false, false) => "reading",
     }
-}
-
-fn text(time: SystemTime) -> String {
-    DateTime::<Utc>::from(time).to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
 
 #[cfg(test)]

@@ -54,7 +54,7 @@ impl Gap {
             .subject(place)
             .extension("partitionkey", printable(place))
             .data("application/json", self.data());
-        if let Some(time) = clock::from_system(noticed) {
+        if let Some(time) = clock::utc_in_millis(noticed) {
             event = event.extension("recordedtime", clock::rfc3339(time)).time(time);
         }
         event.build().expect("id, source and type are set, and an ARN is never empty")

@@ -20,7 +20,7 @@ fn core<R, V: BinarySerializer<R>>(event: &RecordEvent<'_>, visitor: V, source: 
         .set_attribute("source", MessageAttributeValue::UriRef(source.to_owned()))?
         .set_attribute("type", text(kind))?
         .set_attribute("datacontenttype", text("application/json"))?;
-    match clock::from_system(event.recorded) {
+    match clock::utc_in_millis(event.recorded) {
         Some(read) => visitor.set_attribute("time", MessageAttributeValue::DateTime(read)),
         None => Ok(visitor),
     }

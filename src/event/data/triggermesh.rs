@@ -39,7 +39,7 @@ pub(in crate::event) fn write(record: &Record) -> Vec<u8> {
 }
 
 fn write_change(change: &mut Object, record: &Record) {
-    let created = record.created_at_millis().and_then(clock::from_millis).map(clock::rfc3339);
+    let created = record.created_at_millis().and_then(clock::utc_from_millis).map(clock::rfc3339);
     text(change, "ApproximateCreationDateTime", created.as_deref().map(without_trailing_zeros).as_deref());
     let mut items = Items::default();
     items.write(change, "Keys", Some(record.keys()));
