@@ -24,6 +24,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod aws;
 pub mod backoff;
 pub mod check;
 pub mod checkpoint;
@@ -35,5 +36,6 @@ mod error_text;
 pub mod event;
 pub mod pipeline;
 pub mod progress;
+pub mod readiness;
 pub mod streams;
 pub mod telemetry;

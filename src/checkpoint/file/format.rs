@@ -31,9 +31,9 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::{ShardState, StreamState, TableState};
 use crate::clock::{parse_rfc3339, rfc3339};
 use crate::streams::position::Position;
-use crate::streams::resume::{ShardState, StreamState, TableState};
 
 const FORMAT: &str = "dynamodb-streams-adapter/checkpoint";
 const VERSION: u32 = 1;
