@@ -15,7 +15,6 @@ mod fix;
 mod sink;
 mod store;
 mod table;
-mod words;
 
 use std::ffi::OsString;
 use std::sync::Arc;

@@ -10,9 +10,9 @@ use aws_sdk_sts::operation::get_caller_identity::{GetCallerIdentityError, GetCal
 use super::clock_skew::Clocks;
 use super::fix;
 use super::report::{Check, within};
-use super::words::causes;
 use crate::aws::{AwsSettings, Connections};
 use crate::config::{Config, TableRef};
+use crate::error_text::causes;
 
 pub(super) const REGION: &str = "region";
 pub(super) const CREDENTIALS: &str = "credentials";

@@ -23,8 +23,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::check::words::causes;
 use crate::delivery::sink::{HttpSinkSettings, SinkSetupError, about_certificate, tls_config};
+use crate::error_text::causes;
 
 /// What to do where nobody answers a handshake rightly.
 const NO_TLS: &str = "check that the port speaks TLS, or use the scheme http in the URL";

@@ -1,6 +1,6 @@
 //! The sink, one step after the other: name, connection, certificate, an answer. No event, unless one is asked for.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use cloudevents::message::BinaryDeserializer as _;
 use cloudevents::{EventBuilder as _, EventBuilderV10};
@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use super::clock_skew::Clocks;
 use super::connection::{self, Stream, TlsProblem};
 use super::report::{Check, within};
+use crate::clock;
 use crate::config::{Config, EventMode, OnUndeliverable, Sink};
 use crate::delivery::sink::{Answer, HttpSink, HttpSinkSettings, Sink as _, about_alert};
 use crate::event::Message;
@@ -173,7 +174,7 @@ impl Probe<'_> {
 
     /// `OPTIONS` makes no event anywhere; whatever the answer, the sink is there.
     async fn ask(&self, stream: Stream, headers: &HeaderMap) -> Result<Check, Check> {
-        let sent = SystemTime::now();
+        let sent = clock::now();
         let asked = connection::options(stream, &self.sink.uri, headers);
         let answer = within(self.limit, asked).await.and_then(|answer| answer);
         let (status, headers) = answer.map_err(|why| {
@@ -286,7 +287,7 @@ fn test_event(config: &Config, id: &str) -> Result<Message, Box<dyn std::error::
         .id(id)
         .ty(EVENT_TYPE)
         .source(source)
-        .time(chrono::DateTime::<chrono::Utc>::from(SystemTime::now()))
+        .time(chrono::DateTime::<chrono::Utc>::from(clock::now()))
         .data("application/json", json!({ "tables": tables }));
     let overrides = config.event.overrides.iter();
     let event = overrides.fold(event, |event, (name, value)| event.extension(name, value.clone())).build()?;

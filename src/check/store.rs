@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::report::{Check, within};
 use crate::checkpoint::{CheckpointStore as _, FileStore, OpenError};
+use crate::clock;
 use crate::config::{CheckpointStore, Config, POSITIONS_IN_MEMORY};
 
 const NAME: &str = "checkpoint-store";
@@ -140,7 +141,7 @@ impl ScratchFolder {
         let Ok(entries) = fs::read_dir(folder) else { return };
         for entry in entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(SCRATCH)) {
             let modified = entry.metadata().and_then(|metadata| metadata.modified());
-            if modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > ABANDONED)) {
+            if modified.is_ok_and(|time| clock::now().duration_since(time).is_ok_and(|age| age > ABANDONED)) {
                 let _ = fs::remove_dir_all(entry.path());
             }
         }

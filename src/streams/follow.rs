@@ -14,12 +14,14 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::position::Position;
-use super::reading::{OnDataLoss, Reading, Step, Stopped, Task, pause_after};
+use super::reading::{OnDataLoss, Reading, Step, Stopped, Task};
 use super::stream_locator::{LocatedStream, StreamLocator};
 use super::stream_reader::{Beginning, Outcome, StreamReader, report};
 use super::update::Item;
 use super::update::{Gap, LossReason, ShardPage, StreamFacts, Update};
+use crate::backoff::pause_after;
 use crate::checkpoint::{StreamState, TableState};
+use crate::clock;
 use crate::telemetry::events;
 
 const PAUSE_MIN: Duration = Duration::from_millis(500);
@@ -70,10 +72,10 @@ impl Follower {
                     begun = true;
                     self.wait(&what);
                 }
-                Err(error) => self.reading.telemetry.aws_refused(&error),
+                Err(error) => self.reading.client.refused(&error),
             }
             failures += 1;
-            let pause = pause_after(failures, PAUSE_MIN, PAUSE_MAX);
+            let pause = pause_after(failures, PAUSE_MIN, PAUSE_MAX, fastrand::f64());
             self.reading.activity.begin(Task::Table, Step::Until(Instant::now() + pause));
             sleep(pause).await;
             self.reading.activity.begin(Task::Table, Step::Others);
@@ -105,8 +107,7 @@ impl Follower {
 
     fn stop(&self) -> bool {
         self.reading
-            .telemetry
-            .health()
+            .health
             .stopped("data was lost and ON_DATA_LOSS is stop: restart with ON_DATA_LOSS=continue to resume");
         false
     }
@@ -129,7 +130,7 @@ impl Follower {
             shard,
             facts: facts.clone(),
             items: vec![Item::Gap(gap)],
-            read_at: std::time::SystemTime::now(),
+            read_at: clock::now(),
             caught_up: true,
         };
         self.reading.budget.charge(page.items.iter().map(Item::cost).sum());
@@ -141,7 +142,7 @@ impl Follower {
     }
 
     fn wait(&self, what: &str) {
-        self.reading.telemetry.waiting_for(what);
+        self.reading.client.waits_for(what);
     }
 }
 
