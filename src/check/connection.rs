@@ -1,6 +1,6 @@
 //! One connection to the sink, made in the adapter's way, but step by step, so that a report can say which step fails.
 
-use std::error::Error as _;
+use std::error::Error;
 use std::io;
 use std::net::IpAddr;
 use std::str::FromStr as _;
@@ -23,8 +23,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::delivery::sink::{HttpSinkSettings, SinkSetupError, about_certificate, tls_config};
-use crate::error_text::causes;
+use crate::delivery::sink::{HttpSinkSettings, SinkSetupError, about_alert, about_certificate, tls_config};
+use crate::error_text::{Cause, causes, chain};
 
 /// What to do where nobody answers a handshake rightly.
 const NO_TLS: &str = "check that the port speaks TLS, or use the scheme http in the URL";
@@ -45,6 +45,19 @@ impl TlsProblem {
     /// The other side did not go on.
     pub(super) fn silent(what: String) -> Self {
         Self { what, fix: NO_TLS.into() }
+    }
+}
+
+/// Why there is no response.
+pub(super) struct NoResponse {
+    pub(super) what: String,
+    /// What to do, where the sink ended the TLS session with an alert.
+    pub(super) advice: Option<&'static str>,
+}
+
+impl<E: Error + 'static> From<E> for NoResponse {
+    fn from(error: E) -> Self {
+        Self { what: causes(&error), advice: alert_advice(&error) }
     }
 }
 
@@ -101,29 +114,45 @@ fn client_config(settings: &HttpSinkSettings) -> Result<ClientConfig, TlsProblem
 }
 
 fn tls_problem(error: &io::Error) -> TlsProblem {
-    let certificate = match error.get_ref().and_then(|inner| inner.downcast_ref()) {
-        Some(rustls::Error::InvalidCertificate(problem)) => Some(problem),
-        _ => None,
-    };
-    let fix = match certificate {
-        Some(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => "renew the sink's certificate",
-        Some(CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }) => {
-            "set the clocks: the certificate is not valid yet"
-        }
-        Some(CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }) => {
-            "use a host in the URL that the certificate contains"
-        }
-        Some(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
-            "add the CA that signed the certificate, as PEM, to K_CA_CERTS or to a file in the folder CA_CERTS_DIR"
-        }
-        Some(problem) => about_certificate(problem).unwrap_or("replace the sink's certificate"),
-        None => NO_TLS,
+    let fix = match chain(error).find_map(|cause| cause.downcast_ref()) {
+        Some(rustls::Error::InvalidCertificate(problem)) => fix_of_certificate(problem),
+        // With TLS 1.2 the sink judges the client certificate within the handshake.
+        _ => alert_advice(error).unwrap_or(NO_TLS),
     };
     TlsProblem { what: format!("the TLS handshake failed: {}", causes(error)), fix: fix.into() }
 }
 
-/// The answer's status and headers.
-pub(super) async fn options(stream: Stream, uri: &Uri, headers: &HeaderMap) -> Result<(StatusCode, HeaderMap), String> {
+fn fix_of_certificate(problem: &CertificateError) -> &'static str {
+    match problem {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "renew the sink's certificate",
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "set the clocks: the certificate is not valid yet"
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "use a host in the URL that the certificate contains"
+        }
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "add the CA that signed the certificate, as PEM, to K_CA_CERTS or to a file in the folder CA_CERTS_DIR"
+        }
+        problem => about_certificate(problem).unwrap_or("replace the sink's certificate"),
+    }
+}
+
+/// What to do about the alert with which the sink ended the session, if that is what happened. The error's type tells it; of an
+/// error of HTTP/2 only the text is left.
+fn alert_advice(error: Cause<'_>) -> Option<&'static str> {
+    let alert = chain(error)
+        .filter_map(|cause| cause.downcast_ref::<rustls::Error>())
+        .find(|error| matches!(error, rustls::Error::AlertReceived(_)));
+    about_alert(&alert.map_or_else(|| causes(error), ToString::to_string))
+}
+
+/// The status and the headers of the response to `OPTIONS`.
+pub(super) async fn options(
+    stream: Stream,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<(StatusCode, HeaderMap), NoResponse> {
     let answer = match stream {
         Stream::Plain(stream) => over_http1(TokioIo::new(stream), request(uri, headers, Version::HTTP_11)?).await,
         Stream::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
@@ -131,13 +160,13 @@ pub(super) async fn options(stream: Stream, uri: &Uri, headers: &HeaderMap) -> R
         }
         Stream::Tls(stream) => over_http1(TokioIo::new(*stream), request(uri, headers, Version::HTTP_11)?).await,
     };
-    let (head, _) = answer.map_err(|error| causes(&error))?.into_parts();
+    let (head, _) = answer?.into_parts();
     Ok((head.status, head.headers))
 }
 
 type Body = Empty<Bytes>;
 
-fn request(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<Request<Body>, String> {
+fn request(uri: &Uri, headers: &HeaderMap, version: Version) -> http::Result<Request<Body>> {
     let mut request = Request::builder().method(Method::OPTIONS).version(version);
     for (name, value) in headers {
         request = request.header(name, value);
@@ -150,7 +179,7 @@ fn request(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<Request<B
             request.uri(path).header(HOST, host)
         }
     };
-    request.body(Empty::new()).map_err(|error| error.to_string())
+    request.body(Empty::new())
 }
 
 async fn over_http1<S>(stream: TokioIo<S>, request: Request<Body>) -> hyper::Result<Response<Incoming>>
@@ -158,13 +187,7 @@ where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
     let (mut sender, connection) = http1::handshake(stream).await?;
-    let mut answer = std::pin::pin!(sender.send_request(request));
-    tokio::select! {
-        biased;
-        answer = &mut answer => answer,
-        // It may end with the answer in hand.
-        _ = connection => answer.await,
-    }
+    answer_on(connection, sender.send_request(request)).await
 }
 
 async fn over_http2<S>(stream: TokioIo<S>, request: Request<Body>) -> hyper::Result<Response<Incoming>>
@@ -172,10 +195,22 @@ where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
     let (mut sender, connection) = http2::handshake(TokioExecutor::new(), stream).await?;
-    let mut answer = std::pin::pin!(sender.send_request(request));
+    answer_on(connection, sender.send_request(request)).await
+}
+
+/// Drives the connection until the answer is there. It may end with the answer in hand; where it ends without, its own error
+/// says why, the answer's only that it does not come.
+async fn answer_on<T>(
+    connection: impl Future<Output = hyper::Result<()>>,
+    answer: impl Future<Output = hyper::Result<T>>,
+) -> hyper::Result<T> {
+    let mut answer = std::pin::pin!(answer);
     tokio::select! {
         biased;
         answer = &mut answer => answer,
-        _ = connection => answer.await,
+        ended = connection => match (answer.await, ended) {
+            (Err(_), Err(error)) => Err(error),
+            (answer, _) => answer,
+        },
     }
 }

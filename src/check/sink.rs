@@ -9,11 +9,11 @@ use serde_json::json;
 use tokio::net::TcpStream;
 
 use super::clock_skew::Clocks;
-use super::connection::{self, Stream, TlsProblem};
+use super::connection::{self, NoResponse, Stream, TlsProblem};
 use super::report::{Check, within};
 use crate::clock;
 use crate::config::{Config, EventMode, OnUndeliverable, Sink};
-use crate::delivery::sink::{Answer, HttpSink, HttpSinkSettings, Sink as _, about_alert};
+use crate::delivery::sink::{Answer, HttpSink, HttpSinkSettings, Sink as _};
 use crate::event::Message;
 use crate::event::http::{BinaryMode, StructuredMode, batch};
 
@@ -176,12 +176,12 @@ impl Probe<'_> {
     async fn ask(&self, stream: Stream, headers: &HeaderMap) -> Result<Check, Check> {
         let sent = clock::now();
         let asked = connection::options(stream, &self.sink.uri, headers);
-        let answer = within(self.limit, asked).await.and_then(|answer| answer);
-        let (status, headers) = answer.map_err(|why| {
+        let answer = within(self.limit, asked).await;
+        let answer = answer.unwrap_or_else(|late| Err(NoResponse { what: late, advice: None }));
+        let (status, headers) = answer.map_err(|NoResponse { what, advice }| {
             let SinkSteps { http, variable, .. } = self.steps;
             let fix = format!("check that {variable} has the host, port and scheme of an HTTP server");
-            Check::fail(http, &format!("no answer to OPTIONS: {why}"))
-                .with_fix(about_alert(&why).map_or(fix, str::to_owned))
+            Check::fail(http, &format!("no answer to OPTIONS: {what}")).with_fix(advice.map_or(fix, str::to_owned))
         })?;
         if let Some(date) = headers.get("date").and_then(|date| date.to_str().ok()) {
             self.clocks.note(date, sent);
