@@ -90,7 +90,7 @@ impl Status {
 /// What is known of records plus, while AWS refuses to answer, the time since it did.
 fn lag(books: &Books) -> Duration {
     let known = books.ledger().lag(clock::now());
-    known.max(books.health().failing_for(Dependency::Aws))
+    known.max(books.health().failing_for(Dependency::Aws, Instant::now()))
 }
 
 fn table(books: &Books, parked_items: &ParkedItems, now: SystemTime) -> Value {
