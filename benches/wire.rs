@@ -16,10 +16,10 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
+use dynamodb_streams_adapter::records::ItemKey;
+use dynamodb_streams_adapter::records::Page;
 use dynamodb_streams_adapter::streams::client::StreamsClient as _;
 use dynamodb_streams_adapter::streams::client::aws::AwsClient;
-use dynamodb_streams_adapter::streams::wire::Page;
-use dynamodb_streams_adapter::streams::wire::item_key::ItemKey;
 
 const RECORDS: usize = 400;
 const ROUNDS: usize = 41;

@@ -20,8 +20,8 @@ use crate::delivery::parcel::{Account, Content, Parcel};
 use crate::event::{Encoder, EncoderSettings, Packaging};
 use crate::progress::ledger::Ledger;
 use crate::progress::{BrokenBooks, Ticket};
+use crate::records::Position;
 use crate::streams::budget::Budget;
-use crate::streams::position::Position;
 use crate::streams::update::{Gap, Item, ShardNumber, ShardPage, StreamFacts, Update};
 use crate::telemetry::{TableTelemetry, events};
 

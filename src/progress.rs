@@ -17,7 +17,7 @@ pub mod ledger;
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use crate::streams::position::Position;
+use crate::records::Position;
 use crate::streams::update::ShardNumber;
 
 /// Names one record that was read and is not settled.

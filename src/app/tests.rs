@@ -20,6 +20,7 @@ use crate::config::{DeliveryOrder, EventData, EventProfile, OnDataLoss, StartPos
 use crate::delivery::retry::{Backoff, OnUndeliverable, RetryLimits};
 use crate::delivery::sink::{Answer, Sink};
 use crate::event::Message;
+use crate::records::Page;
 use crate::streams::client::{
     Call, CallError, ErrorKind, IteratorStart, ListedShard, ShardQuery, StreamDescription, StreamStatus, StreamsClient,
     TableDescription,
@@ -27,7 +28,6 @@ use crate::streams::client::{
 use crate::streams::find::Target;
 use crate::streams::resume::TableState;
 use crate::streams::update::Update;
-use crate::streams::wire::Page;
 use crate::telemetry::TableTelemetry;
 
 const STREAM: &str = "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders/stream/2026-01-02T03:04:05.678";

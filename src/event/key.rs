@@ -10,8 +10,8 @@ use sha2::{Digest, Sha256};
 
 use super::http::wire_len;
 use crate::config::is_forbidden_in_attributes;
-use crate::streams::wire::Record;
-use crate::streams::wire::item_key::{ItemKey, KeyType};
+use crate::records::Record;
+use crate::records::{ItemKey, KeyType};
 
 /// The most characters of a `subject` in a header.
 const MAX_SUBJECT: usize = 512;

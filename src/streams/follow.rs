@@ -14,12 +14,12 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::find::{Finder, Found};
-use super::position::Position;
 use super::reading::{OnDataLoss, Reading, Step, Stopped, Task, pause_after};
 use super::resume::{StreamState, TableState};
 use super::stream_reader::{Beginning, Outcome, StreamReader, report};
 use super::update::Item;
 use super::update::{Gap, LossReason, ShardPage, StreamFacts, Update};
+use crate::records::Position;
 use crate::telemetry::events;
 
 const PAUSE_MIN: Duration = Duration::from_millis(500);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use super::position::Position;
+use crate::records::Position;
 
 /// One table's streams.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

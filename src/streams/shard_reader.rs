@@ -18,10 +18,10 @@ use tokio_util::sync::CancellationToken;
 use super::client::{CallError, ErrorKind, IteratorStart};
 use super::lineage::ShardId;
 use super::pace::Fill;
-use super::position::{Position, SequenceNumber};
 use super::reading::{OnDataLoss, RETENTION, Reading, Step, Stopped, Task, pause_after};
 use super::update::{Gap, Item, LossReason, ShardNumber, ShardPage, StreamFacts, Update};
-use super::wire::{Page, Record, Undecodable};
+use crate::records::{Page, Record, Undecodable};
+use crate::records::{Position, SequenceNumber};
 use crate::telemetry::events;
 
 const PAUSE_MIN: Duration = Duration::from_millis(100);

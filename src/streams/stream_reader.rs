@@ -23,11 +23,11 @@ use super::client::{CallError, ErrorKind, ShardQuery, StreamDescription, StreamS
 use super::discovery::{Discovery, Query};
 use super::find::Finder;
 use super::lineage::{Lineage, Ready, ShardId};
-use super::position::Position;
 use super::reading::{Reading, Step, Stopped, Task, pause_after};
 use super::resume::{ShardState, StreamState};
 use super::shard_reader::End;
 use super::update::{Gap, ShardNumber, StreamFacts, Update};
+use crate::records::Position;
 use crate::telemetry::events;
 
 /// Finished shards are remembered this long: they stay listed for a day.

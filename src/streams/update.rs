@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::lineage::ShardId;
-use super::position::{Position, SequenceNumber};
-use super::wire::Record;
+use crate::records::Record;
+use crate::records::{Position, SequenceNumber};
 
 /// A shard's number within one table; never used twice in a process.
 pub type ShardNumber = u32;

@@ -14,6 +14,7 @@ use dynamodb_streams_adapter::delivery::sink::{Answer, Sink};
 use dynamodb_streams_adapter::event::Message;
 use dynamodb_streams_adapter::pipeline::{Books, Pipeline};
 use dynamodb_streams_adapter::progress::ledger::Ledger;
+use dynamodb_streams_adapter::records::Page;
 use dynamodb_streams_adapter::streams::budget::Budget;
 use dynamodb_streams_adapter::streams::client::{
     Call, IteratorStart, ListedShard, ShardQuery, StreamDescription, StreamStatus, StreamsClient, TableDescription,
@@ -25,7 +26,6 @@ use dynamodb_streams_adapter::streams::rate::Rate;
 use dynamodb_streams_adapter::streams::reading::{OnDataLoss, Reading};
 use dynamodb_streams_adapter::streams::resume::TableState;
 use dynamodb_streams_adapter::streams::stream_reader::Beginning;
-use dynamodb_streams_adapter::streams::wire::Page;
 use dynamodb_streams_adapter::telemetry::TableTelemetry;
 use dynamodb_streams_adapter::telemetry::health::Health;
 use dynamodb_streams_adapter::telemetry::metrics::Metrics;

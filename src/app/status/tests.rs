@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::progress::ledger::Ledger;
+use crate::records::Position;
 use crate::streams::budget::Budget;
-use crate::streams::position::Position;
 use crate::streams::update::StreamFacts;
 use crate::telemetry::metrics::Metrics;
 

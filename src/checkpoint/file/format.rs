@@ -32,7 +32,7 @@ use std::time::SystemTime;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::streams::position::Position;
+use crate::records::Position;
 use crate::streams::resume::{ShardState, StreamState, TableState};
 
 const FORMAT: &str = "dynamodb-streams-adapter/checkpoint";

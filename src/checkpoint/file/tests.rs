@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use proptest::prelude::*;
 
 use super::*;
-use crate::streams::position::Position;
+use crate::records::Position;
 use crate::streams::resume::{ShardState, StreamState};
 
 fn state(sequence: u64) -> TableState {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::event::Mode;
-use crate::streams::position::SequenceNumber;
+use crate::records::SequenceNumber;
 use crate::streams::update::LossReason;
 
 fn position(text: &str) -> Option<SequenceNumber> {

@@ -6,7 +6,7 @@
 use cloudevents::message::{BinarySerializer, MessageAttributeValue, Result};
 
 use crate::event::{RecordEvent, key, timestamp};
-use crate::streams::wire::Operation;
+use crate::records::Operation;
 
 /// Who deletes expired items, as `userIdentity` names it.
 const TTL_PRINCIPAL: &str = "dynamodb.amazonaws.com";

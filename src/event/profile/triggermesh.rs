@@ -8,7 +8,7 @@ use cloudevents::message::{BinarySerializer, Result};
 
 use super::{core, text};
 use crate::event::RecordEvent;
-use crate::streams::wire::item_key::ItemKey;
+use crate::records::ItemKey;
 
 /// Of every event, whatever happened to the item.
 const TYPE: &str = "com.amazon.dynamodb.stream_record";

@@ -22,7 +22,7 @@ use super::{
     Call, CallError, IteratorStart, ListedShard, ShardQuery, StreamDescription, StreamStatus, StreamsClient,
     TableDescription,
 };
-use crate::streams::wire::Page;
+use crate::records::Page;
 
 /// DynamoDB and DynamoDB Streams of one region. Clones share connections and credentials.
 #[derive(Clone)]

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::aws::AwsClient;
 use super::fake::loader_for;
 use super::{IteratorStart, ShardQuery, StreamStatus, StreamsClient as _};
-use crate::streams::wire::Operation;
+use crate::records::Operation;
 
 #[tokio::test]
 async fn a_change_is_read_from_table_to_record() {

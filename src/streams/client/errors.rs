@@ -8,7 +8,7 @@ use aws_sdk_dynamodbstreams::operation::RequestId as _;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use super::{CallError, ErrorKind};
-use crate::streams::wire::MalformedPage;
+use crate::records::MalformedPage;
 
 /// Longer messages are cut: some services repeat the whole request.
 const MESSAGE_MAX_CHARS: usize = 1000;

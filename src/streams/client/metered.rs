@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{Call, CallError, IteratorStart, ShardQuery, StreamDescription, StreamsClient, TableDescription};
-use crate::streams::wire::Page;
+use crate::records::Page;
 use crate::telemetry::TableTelemetry;
 
 /// A client whose calls appear in a table's metrics.

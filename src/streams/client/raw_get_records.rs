@@ -20,7 +20,7 @@ use futures_util::FutureExt as _;
 use http_body_util::BodyExt as _;
 
 use super::interceptors::Slot;
-use crate::streams::wire::Page;
+use crate::records::Page;
 
 /// The operation's own configuration, which holds its deserializer; the SDK gives no other way to it.
 pub(super) fn stock_configuration() -> FrozenLayer {

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::aws::AwsClient;
 use super::fake::{Answer, Fake, timeouts};
 use super::{CallError, ErrorKind, IteratorStart, ListedShard, ShardQuery, StreamStatus, StreamsClient};
-use crate::streams::wire::oracle;
+use crate::records::tests::oracle;
 
 const SAMPLE: &[u8] = include_bytes!("../../../tests/data/aws-record.json");
 const STREAM: &str = "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders/stream/2026-01-02T03:04:05.678";

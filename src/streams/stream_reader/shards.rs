@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Debt, Finished, MARKER_LIFE, Outcome, Running, StreamReader, report};
+use crate::records::Position;
 use crate::streams::lineage::{Ready, ShardId};
-use crate::streams::position::Position;
 use crate::streams::reading::{OnDataLoss, Stopped};
 use crate::streams::shard_reader::{End, ShardReader, State};
 use crate::streams::stream_reader::Beginning;

@@ -15,7 +15,7 @@ use crate::delivery::retry::{Backoff, OnUndeliverable, RetryLimits};
 use crate::delivery::sink::{Fault, RetryAfter};
 use crate::event::{DataForm, Encoder, EncoderSettings, Packaging, Profile};
 use crate::progress::Ticket;
-use crate::streams::wire::Page;
+use crate::records::Page;
 use crate::telemetry::TableTelemetry;
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;

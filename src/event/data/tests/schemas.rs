@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::event::Packaging;
+use crate::records::tests::generator::{self, Choices};
 use crate::streams::update::{Gap, LossReason};
-use crate::streams::wire::generator::{self, Choices};
 
 /// The files in `docs/schemas`, the forms first, in the order of [`FORMS`].
 const FILES: [(&str, &str); 5] = [

@@ -9,9 +9,9 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::members::{Change, Members, object};
+use super::position::SequenceNumber;
 use super::text::{Places, Span, string};
 use super::{Operation, Record, Undecodable, epoch, keys};
-use crate::streams::position::SequenceNumber;
 
 /// Builds the record that lies at `extent` of the page; `raw` is its text.
 pub(super) fn record(

@@ -20,8 +20,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::generator::{self, Choices, page, record};
-use super::item_key::ItemKey;
-use super::{Page, Record};
+use crate::records::{ItemKey, Page, Record};
 
 /// The SDK's client on a wire that answers every request with the same body.
 #[derive(Clone)]

@@ -6,23 +6,14 @@
 //! One record that cannot be decoded never costs its neighbours: it becomes an [`Undecodable`] in its place. Only an
 //! answer that is no `GetRecords` answer at all is [`MalformedPage`], a fault of the transport: fetch it again.
 
-mod assemble;
-mod epoch;
-mod found;
-pub mod item_key;
-mod keys;
-mod members;
-mod record;
-mod text;
-
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
-pub use record::{Identity, Record};
-
-use self::found::{Found, RawPage};
-use self::members::Members;
+use super::found::{Found, RawPage};
+use super::members::Members;
 use super::position::SequenceNumber;
+use super::record::Record;
+use super::{assemble, text};
 
 /// One `GetRecords` answer.
 #[derive(Debug, Clone)]
@@ -93,7 +84,7 @@ impl Operation {
         }
     }
 
-    fn from_name(name: &str) -> Option<Self> {
+    pub(super) fn from_name(name: &str) -> Option<Self> {
         [Self::Insert, Self::Modify, Self::Remove].into_iter().find(|operation| operation.name() == name)
     }
 }
@@ -148,10 +139,3 @@ fn decode_alone(body: &Bytes, text: &str, raw: &str) -> Result<Record, Undecodab
         Err(reason) => Err(Undecodable { reason: reason.into(), sequence_number: None, event_id: None }),
     }
 }
-
-#[cfg(test)]
-pub(crate) mod generator;
-#[cfg(test)]
-pub(crate) mod oracle;
-#[cfg(test)]
-mod tests;

@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 
 use super::Operation;
+use super::position::SequenceNumber;
 use super::text::{Span, text_of};
-use crate::streams::position::SequenceNumber;
 
 /// What a record costs besides its own bytes: this struct, and about as much again for the handle that shares its
 /// page and the allocator's slack.

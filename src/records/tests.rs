@@ -4,10 +4,12 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use super::item_key::ItemKey;
-use super::{Identity, MalformedPage, Operation, Page, Record, Undecodable};
+use super::{Identity, ItemKey, MalformedPage, Operation, Page, Record, Undecodable};
 
-const SAMPLE: &[u8] = include_bytes!("../../../tests/data/aws-record.json");
+pub(crate) mod generator;
+pub(crate) mod oracle;
+
+const SAMPLE: &[u8] = include_bytes!("../../tests/data/aws-record.json");
 
 /// A record that lacks nothing; `change` replaces the text of one member.
 fn record_with(from: &str, to: &str) -> String {
