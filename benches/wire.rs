@@ -16,8 +16,7 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
-use dynamodb_streams_adapter::records::ItemKey;
-use dynamodb_streams_adapter::records::Page;
+use dynamodb_streams_adapter::records::{ItemKey, Page};
 use dynamodb_streams_adapter::streams::client::StreamsClient as _;
 use dynamodb_streams_adapter::streams::client::aws::AwsClient;
 

@@ -20,9 +20,9 @@ use crate::delivery::parcel::{Account, Content, Parcel};
 use crate::event::{Encoder, EncoderSettings, Packaging};
 use crate::progress::ledger::Ledger;
 use crate::progress::{BrokenBooks, Ticket};
-use crate::records::Position;
+use crate::records::{Gap, Item, Position, ShardNumber, StreamFacts};
 use crate::streams::budget::Budget;
-use crate::streams::update::{Gap, Item, ShardNumber, ShardPage, StreamFacts, Update};
+use crate::streams::update::{ShardPage, Update};
 use crate::telemetry::{TableTelemetry, events};
 
 /// One table's books and what hangs on them.

@@ -18,7 +18,7 @@ use crate::delivery::parcel::Account;
 use crate::pipeline::Books;
 use crate::progress::Standing;
 use crate::progress::ledger::ShardView;
-use crate::streams::reading::RETENTION;
+use crate::records::RETENTION;
 use crate::telemetry::TableTelemetry;
 use crate::telemetry::health::{Health, Obstacle};
 

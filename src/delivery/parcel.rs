@@ -7,8 +7,7 @@ use super::dead_letter::DeadLetter;
 use super::lanes::{Cargo, Gate, LaneKey};
 use crate::event::{Encoder, Extension, Message};
 use crate::progress::Ticket;
-use crate::records::Record;
-use crate::streams::update::Gap;
+use crate::records::{Gap, Record};
 use crate::telemetry::TableTelemetry;
 
 /// An event, with all that is needed to send it and to account for it.

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::http::{Message, wire_len};
 use super::{Extension, Packaging, key, timestamp};
-use crate::streams::update::Gap;
+use crate::records::Gap;
 
 /// The events' type.
 const TYPE: &str = "com.amazonaws.dynamodb.gap";

@@ -10,8 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::http::wire_len;
 use crate::config::is_forbidden_in_attributes;
-use crate::records::Record;
-use crate::records::{ItemKey, KeyType};
+use crate::records::{ItemKey, KeyType, Record};
 
 /// The most characters of a `subject` in a header.
 const MAX_SUBJECT: usize = 512;

@@ -9,8 +9,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::config::{EventData, EventMode, EventProfile};
 use crate::progress::Standing;
-use crate::records::Page;
-use crate::streams::update::LossReason;
+use crate::records::{LossReason, Page};
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
 

@@ -11,10 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::{BrokenBooks, Progress, Standing, Ticket};
-use crate::records::Position;
-use crate::streams::lineage::ShardId;
+use crate::records::{Position, ShardId, ShardNumber, StreamFacts};
 use crate::streams::resume::{ShardState, StreamState, TableState};
-use crate::streams::update::{ShardNumber, StreamFacts};
 
 /// The books of one table.
 #[derive(Debug, Default)]

@@ -1,13 +1,17 @@
-//! The key of the item that a record is about.
+//! The key of the item that a record is about: one or two attributes, each with exactly one value of type S, N or B.
 //!
 //! An item keeps its key for life, so records with the same key belong into the same lane. The order in which AWS
 //! sends a key's two attributes means nothing; neither the order of [`ItemKey::attributes`] nor
 //! [`ItemKey::lane_hash`] depends on it.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::hash::{BuildHasher, Hash};
+use std::marker::PhantomData;
 
-use super::keys;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 
 /// A key's attributes, decoded, partition key first.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +80,7 @@ impl<'a> ItemKey<'a> {
     /// # Errors
     /// [`InvalidKey`]; never for the `Keys` of a [`Record`](super::Record), which has been checked.
     pub fn parse<S: AsRef<str>>(keys: &'a str, schema: &[S]) -> Result<Self, InvalidKey> {
-        let (first, second) = keys::parse(keys)?;
+        let (first, second) = parse(keys)?;
         let Some(second) = second else {
             return Ok(Self { first, second: None });
         };
@@ -114,6 +118,87 @@ impl KeyAttribute<'_> {
         (&*self.name, self.kind, &*self.value)
     }
 }
+
+/// The first attribute on the wire, and the second if there is one.
+type Attributes<'a> = (KeyAttribute<'a>, Option<KeyAttribute<'a>>);
+
+/// Reads and checks the text of `Keys`.
+pub(super) fn parse(raw: &str) -> Result<Attributes<'_>, InvalidKey> {
+    let Keys(first, second) = serde_json::from_str(raw).map_err(|_| InvalidKey::Shape)?;
+    if second.as_ref().is_some_and(|second| second.name == first.name) {
+        return Err(InvalidKey::NamedTwice);
+    }
+    let binary = [Some(&first), second.as_ref()].into_iter().flatten().filter(|key| key.kind == KeyType::Binary);
+    for key in binary {
+        BASE64
+            .decode(key.value.as_bytes())
+            .map_err(|_| InvalidKey::NotBase64 { name: key.name.clone().into_owned() })?;
+    }
+    Ok((first, second))
+}
+
+struct Keys<'a>(KeyAttribute<'a>, Option<KeyAttribute<'a>>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Keys<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(KeysVisitor(PhantomData))
+    }
+}
+
+struct KeysVisitor<'a>(PhantomData<&'a ()>);
+
+impl<'de: 'a, 'a> Visitor<'de> for KeysVisitor<'a> {
+    type Value = Keys<'a>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("one or two key attributes")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let first = next(&mut map)?.ok_or_else(|| A::Error::custom("no key attribute"))?;
+        let second = next(&mut map)?;
+        match map.next_key::<Text<'de>>()? {
+            None => Ok(Keys(first, second)),
+            Some(_) => Err(A::Error::custom("more than two key attributes")),
+        }
+    }
+}
+
+fn next<'de: 'a, 'a, A: MapAccess<'de>>(map: &mut A) -> Result<Option<KeyAttribute<'a>>, A::Error> {
+    let entry = map.next_entry::<Text<'de>, Scalar<'de>>()?;
+    Ok(entry.map(|(Text(name), Scalar(kind, value))| KeyAttribute { name, kind, value }))
+}
+
+struct Scalar<'a>(KeyType, Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Scalar<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ScalarVisitor(PhantomData))
+    }
+}
+
+struct ScalarVisitor<'a>(PhantomData<&'a ()>);
+
+impl<'de: 'a, 'a> Visitor<'de> for ScalarVisitor<'a> {
+    type Value = Scalar<'a>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("one value of type S, N or B")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let entry = map.next_entry::<KeyType, Text<'de>>()?;
+        let (kind, Text(value)) = entry.ok_or_else(|| A::Error::custom("no value"))?;
+        match map.next_key::<Text<'de>>()? {
+            None => Ok(Scalar(kind, value)),
+            Some(_) => Err(A::Error::custom("more than one value")),
+        }
+    }
+}
+
+/// A JSON string, borrowed where it can be.
+#[derive(serde::Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[cfg(test)]
 mod tests {

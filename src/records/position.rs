@@ -1,4 +1,4 @@
-//! Where a shard's reader stands.
+//! Places: which stream and shard, and where in the shard a reader stands.
 //!
 //! A sequence number has 21 to 40 digits by AWS's model, which overflows every integer type. It is kept as the text
 //! that was received, because that text is sent back, and compared as the integer that it stands for.
@@ -6,10 +6,16 @@
 use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
-use std::time::SystemTime;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
+
+/// How long DynamoDB Streams keeps a record.
+///
+/// Source: "stream records have a lifetime of 24 hours" in the DynamoDB Developer Guide.
+pub const RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The most digits that a sequence number may have.
 ///
@@ -135,6 +141,27 @@ impl fmt::Display for Position {
         }
     }
 }
+
+/// What is known of a stream besides its shards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamFacts {
+    /// The stream's ARN, opaque.
+    pub arn: String,
+    /// The table's ARN.
+    pub table_arn: String,
+    /// The table's name.
+    pub table: String,
+    /// The names of the key's attributes, partition key first.
+    pub key_schema: Vec<String>,
+    /// `KEYS_ONLY`, `NEW_IMAGE`, `OLD_IMAGE` or `NEW_AND_OLD_IMAGES`.
+    pub view_type: Option<String>,
+}
+
+/// A shard's id: opaque text.
+pub type ShardId = Arc<str>;
+
+/// A shard's number within one table; never used twice in a process.
+pub type ShardNumber = u32;
 
 #[cfg(test)]
 mod tests {

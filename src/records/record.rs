@@ -1,13 +1,13 @@
-//! One change of one item.
+//! What a shard brings, entry by entry: a [`Record`], one change of one item, or a [`Gap`], where changes may be missing.
 
 use std::fmt;
+use std::num::NonZeroU32;
+use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use super::Operation;
-use super::position::SequenceNumber;
-use super::text::{Span, text_of};
+use super::position::{Position, SequenceNumber, StreamFacts};
 
 /// What a record costs besides its own bytes: this struct, and about as much again for the handle that shares its
 /// page and the allocator's slack.
@@ -170,5 +170,161 @@ impl fmt::Debug for Record {
             .field("sequence_number", &self.sequence_number)
             .field("len", &self.len)
             .finish_non_exhaustive()
+    }
+}
+
+/// What happened to the item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// `INSERT`
+    Insert,
+    /// `MODIFY`
+    Modify,
+    /// `REMOVE`
+    Remove,
+}
+
+impl Operation {
+    /// The name on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Insert => "INSERT",
+            Self::Modify => "MODIFY",
+            Self::Remove => "REMOVE",
+        }
+    }
+
+    pub(super) fn from_name(name: &str) -> Option<Self> {
+        [Self::Insert, Self::Modify, Self::Remove].into_iter().find(|operation| operation.name() == name)
+    }
+}
+
+/// Where a piece of text lies in a record's own bytes. It never lies at 0, where the record's brace is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Span {
+    start: NonZeroU32,
+    len: u32,
+}
+
+impl Span {
+    pub(super) fn new(range: Range<usize>) -> Option<Self> {
+        let start = NonZeroU32::new(u32::try_from(range.start).ok()?)?;
+        Some(Self { start, len: u32::try_from(range.len()).ok()? })
+    }
+
+    /// The text at this place.
+    pub(super) fn of(self, bytes: &Bytes) -> &str {
+        let start = self.start.get() as usize;
+        text_of(&bytes[start..start + self.len as usize])
+    }
+}
+
+/// The text that `bytes` are.
+fn text_of(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("a record is cut out of text at the boundaries of JSON values")
+}
+
+/// Why one record of a page could not be decoded; its neighbours could.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Undecodable {
+    /// What is wrong with it; no item data.
+    pub reason: String,
+    /// The record's own place, where that at least could be read.
+    pub sequence_number: Option<SequenceNumber>,
+    /// Its `eventID`, where that could be read.
+    pub event_id: Option<String>,
+}
+
+/// One thing on a page.
+#[derive(Debug)]
+pub enum Item {
+    /// A change.
+    Record(Record),
+    /// Something is missing here.
+    Gap(Gap),
+}
+
+impl Item {
+    /// What it takes of the buffer until it is settled, in bytes.
+    pub fn cost(&self) -> usize {
+        match self {
+            Item::Record(record) => record.cost(),
+            Item::Gap(_) => Gap::COST,
+        }
+    }
+
+    /// Whether reading stops here.
+    pub fn stops(&self) -> bool {
+        matches!(self, Item::Gap(Gap { resume: None, .. }))
+    }
+}
+
+/// A place in a stream where continuity cannot be proved: changes may be missing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// The table's ARN.
+    pub table_arn: String,
+    /// The stream's ARN.
+    pub stream_arn: String,
+    /// The shard; none where the whole stream is gone.
+    pub shard: Option<String>,
+    /// The last record before the gap; none where nothing was read before it.
+    pub after: Option<SequenceNumber>,
+    /// The first record behind the gap, where it is known.
+    pub before: Option<SequenceNumber>,
+    /// The lost record's own place, where a single record is lost and its place is known.
+    pub lost: Option<SequenceNumber>,
+    /// Why.
+    pub reason: LossReason,
+    /// Where reading goes on behind the gap; none where it stops here and the position stays.
+    pub resume: Option<Position>,
+}
+
+impl Gap {
+    /// What a gap takes of the buffer.
+    const COST: usize = 1024;
+
+    /// A gap behind a position, after which reading goes on at that same position.
+    pub fn at(facts: &StreamFacts, shard: Option<&str>, position: Position, reason: LossReason) -> Self {
+        let after = match position {
+            Position::After(sequence) => Some(sequence),
+            Position::Start | Position::Since(_) => None,
+        };
+        Self {
+            table_arn: facts.table_arn.clone(),
+            stream_arn: facts.arn.clone(),
+            shard: shard.map(str::to_owned),
+            after,
+            before: None,
+            lost: None,
+            reason,
+            resume: Some(position),
+        }
+    }
+}
+
+/// Why data was lost, or may have been.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LossReason {
+    /// The position has been trimmed.
+    Trimmed,
+    /// The shard is gone and was not read to its end.
+    ShardMissing,
+    /// The stream is gone and was not read to its end.
+    StreamMissing,
+    /// One record could not be decoded.
+    Undecodable,
+}
+
+impl LossReason {
+    /// The name in metrics, logs and events.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LossReason::Trimmed => "trimmed",
+            LossReason::ShardMissing => "shard-missing",
+            LossReason::StreamMissing => "stream-missing",
+            LossReason::Undecodable => "undecodable",
+        }
     }
 }

@@ -20,8 +20,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::SystemTime;
 
-use crate::records::Page;
-use crate::records::SequenceNumber;
+use crate::records::{Page, SequenceNumber};
 
 /// What a call returns.
 pub type Call<'a, T> = Pin<Box<dyn Future<Output = Result<T, CallError>> + Send + 'a>>;

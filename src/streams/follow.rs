@@ -17,9 +17,8 @@ use super::find::{Finder, Found};
 use super::reading::{OnDataLoss, Reading, Step, Stopped, Task, pause_after};
 use super::resume::{StreamState, TableState};
 use super::stream_reader::{Beginning, Outcome, StreamReader, report};
-use super::update::Item;
-use super::update::{Gap, LossReason, ShardPage, StreamFacts, Update};
-use crate::records::Position;
+use super::update::{ShardPage, Update};
+use crate::records::{Gap, Item, LossReason, Position, StreamFacts};
 use crate::telemetry::events;
 
 const PAUSE_MIN: Duration = Duration::from_millis(500);

@@ -12,15 +12,11 @@ use super::budget::Budget;
 use super::client::StreamsClient;
 use super::pace::Pace;
 use super::rate::Rate;
-use super::update::{ShardNumber, Update};
+use super::update::Update;
+use crate::records::ShardNumber;
 use crate::telemetry::{TableTelemetry, events};
 
 pub use crate::config::OnDataLoss;
-
-/// How long DynamoDB Streams keeps a record.
-///
-/// Source: "stream records have a lifetime of 24 hours" in the DynamoDB Developer Guide.
-pub const RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The parts that reading one table needs.
 pub struct Reading {

@@ -16,12 +16,13 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::client::{CallError, ErrorKind, IteratorStart};
-use super::lineage::ShardId;
 use super::pace::Fill;
-use super::reading::{OnDataLoss, RETENTION, Reading, Step, Stopped, Task, pause_after};
-use super::update::{Gap, Item, LossReason, ShardNumber, ShardPage, StreamFacts, Update};
-use crate::records::{Page, Record, Undecodable};
-use crate::records::{Position, SequenceNumber};
+use super::reading::{OnDataLoss, Reading, Step, Stopped, Task, pause_after};
+use super::update::{ShardPage, Update};
+use crate::records::{
+    Gap, Item, LossReason, Page, Position, RETENTION, Record, SequenceNumber, ShardId, ShardNumber, StreamFacts,
+    Undecodable,
+};
 use crate::telemetry::events;
 
 const PAUSE_MIN: Duration = Duration::from_millis(100);

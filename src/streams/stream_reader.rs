@@ -22,12 +22,12 @@ use tokio_util::sync::CancellationToken;
 use super::client::{CallError, ErrorKind, ShardQuery, StreamDescription, StreamStatus};
 use super::discovery::{Discovery, Query};
 use super::find::Finder;
-use super::lineage::{Lineage, Ready, ShardId};
+use super::lineage::{Lineage, Ready};
 use super::reading::{Reading, Step, Stopped, Task, pause_after};
 use super::resume::{ShardState, StreamState};
 use super::shard_reader::End;
-use super::update::{Gap, ShardNumber, StreamFacts, Update};
-use crate::records::Position;
+use super::update::Update;
+use crate::records::{Gap, Position, ShardId, ShardNumber, StreamFacts};
 use crate::telemetry::events;
 
 /// Finished shards are remembered this long: they stay listed for a day.

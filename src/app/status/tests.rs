@@ -2,9 +2,8 @@
 
 use super::*;
 use crate::progress::ledger::Ledger;
-use crate::records::Position;
+use crate::records::{Position, StreamFacts};
 use crate::streams::budget::Budget;
-use crate::streams::update::StreamFacts;
 use crate::telemetry::metrics::Metrics;
 
 const STREAM: &str = "arn:aws:dynamodb:eu-west-1:111122223333:table/orders/stream/2026-01-01T00:00:00.000";

@@ -7,8 +7,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::event::Mode;
-use crate::records::SequenceNumber;
-use crate::streams::update::LossReason;
+use crate::records::{LossReason, SequenceNumber};
 
 fn position(text: &str) -> Option<SequenceNumber> {
     Some(text.parse().expect("a sequence number"))

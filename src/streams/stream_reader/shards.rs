@@ -8,12 +8,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Debt, Finished, MARKER_LIFE, Outcome, Running, StreamReader, report};
-use crate::records::Position;
-use crate::streams::lineage::{Ready, ShardId};
+use crate::records::{Gap, Item, LossReason, Position, ShardId};
+use crate::streams::lineage::Ready;
 use crate::streams::reading::{OnDataLoss, Stopped};
 use crate::streams::shard_reader::{End, ShardReader, State};
 use crate::streams::stream_reader::Beginning;
-use crate::streams::update::{Gap, Item, LossReason, ShardPage, Update};
+use crate::streams::update::{ShardPage, Update};
 use crate::telemetry::events;
 
 impl StreamReader {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::event::Packaging;
 use crate::records::tests::generator::{self, Choices};
-use crate::streams::update::{Gap, LossReason};
+use crate::records::{Gap, LossReason};
 
 /// The files in `docs/schemas`, the forms first, in the order of [`FORMS`].
 const FILES: [(&str, &str); 5] = [
