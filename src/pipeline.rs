@@ -20,7 +20,7 @@ use crate::delivery::parcel::{Account, Content, Parcel};
 use crate::event::{Encoder, EncoderSettings, Packaging};
 use crate::progress::ledger::Ledger;
 use crate::progress::{BrokenBooks, Ticket};
-use crate::records::{Gap, Item, Position, ShardNumber, StreamFacts};
+use crate::records::{Entry, Gap, Position, ShardNumber, StreamFacts};
 use crate::streams::budget::Budget;
 use crate::streams::update::{ShardPage, Update};
 use crate::telemetry::{TableTelemetry, events};
@@ -271,18 +271,18 @@ impl Pipeline {
         let lane = self.lanes.get(&page.shard).copied().filter(|_| self.order == DeliveryOrder::Shard);
         let books = self.books.clone();
         let mut ledger = books.ledger();
-        let mut parcels = Vec::with_capacity(page.items.len());
-        for item in page.items {
-            let cost = item.cost();
-            let (lane, gate, ticket, content) = match item {
-                Item::Record(record) => {
+        let mut parcels = Vec::with_capacity(page.entries.len());
+        for entry in page.entries {
+            let cost = entry.cost();
+            let (lane, gate, ticket, content) = match entry {
+                Entry::Record(record) => {
                     let position = Position::After(record.sequence_number());
                     let ticket = ledger.read(page.shard, position, record.created_at())?;
                     let gate = self.gates.get(&page.shard).filter(|_| lane.is_none());
                     let gate = gate.map_or(Gate::None, |gate| Gate::Behind(*gate));
                     (lane.unwrap_or_else(|| encoder.lane_key(&record)), gate, Some(ticket), Content::Record(record))
                 }
-                Item::Gap(gap) => {
+                Entry::Gap(gap) => {
                     let ticket = enter_gap(&mut ledger, page.shard, &gap)?;
                     let number = self.gate_of(page.shard, &gap);
                     let gate = lane.map_or(Gate::Barrier(number), |_| Gate::None);

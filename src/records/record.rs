@@ -236,27 +236,27 @@ pub struct Undecodable {
     pub event_id: Option<String>,
 }
 
-/// One thing on a page.
+/// What a shard brings.
 #[derive(Debug)]
-pub enum Item {
+pub enum Entry {
     /// A change.
     Record(Record),
     /// Something is missing here.
     Gap(Gap),
 }
 
-impl Item {
+impl Entry {
     /// What it takes of the buffer until it is settled, in bytes.
     pub fn cost(&self) -> usize {
         match self {
-            Item::Record(record) => record.cost(),
-            Item::Gap(_) => Gap::COST,
+            Entry::Record(record) => record.cost(),
+            Entry::Gap(_) => Gap::COST,
         }
     }
 
     /// Whether reading stops here.
     pub fn stops(&self) -> bool {
-        matches!(self, Item::Gap(Gap { resume: None, .. }))
+        matches!(self, Entry::Gap(Gap { resume: None, .. }))
     }
 }
 

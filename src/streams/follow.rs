@@ -18,7 +18,7 @@ use super::reading::{OnDataLoss, Reading, Step, Stopped, Task, pause_after};
 use super::resume::{StreamState, TableState};
 use super::stream_reader::{Beginning, Outcome, StreamReader, report};
 use super::update::{ShardPage, Update};
-use crate::records::{Gap, Item, LossReason, Position, StreamFacts};
+use crate::records::{Entry, Gap, LossReason, Position, StreamFacts};
 use crate::telemetry::events;
 
 const PAUSE_MIN: Duration = Duration::from_millis(500);
@@ -127,11 +127,11 @@ impl Follower {
         let page = ShardPage {
             shard,
             facts: facts.clone(),
-            items: vec![Item::Gap(gap)],
+            entries: vec![Entry::Gap(gap)],
             read_at: std::time::SystemTime::now(),
             caught_up: true,
         };
-        self.reading.budget.charge(page.items.iter().map(Item::cost).sum());
+        self.reading.budget.charge(page.entries.iter().map(Entry::cost).sum());
         self.reading.tell(Update::Page(page)).await?;
         if goes_on {
             self.reading.tell(Update::StreamEnded { facts }).await?;

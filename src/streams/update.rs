@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::records::{Item, Position, ShardId, ShardNumber, StreamFacts};
+use crate::records::{Entry, Position, ShardId, ShardNumber, StreamFacts};
 
 /// One step of reading a table.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ pub struct ShardPage {
     /// Its stream.
     pub facts: Arc<StreamFacts>,
     /// Records and gaps, in order.
-    pub items: Vec<Item>,
+    pub entries: Vec<Entry>,
     /// When the page was read.
     pub read_at: SystemTime,
     /// Whether the page held all there was, as far as one can know.

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Debt, Finished, MARKER_LIFE, Outcome, Running, StreamReader, report};
-use crate::records::{Gap, Item, LossReason, Position, ShardId};
+use crate::records::{Entry, Gap, LossReason, Position, ShardId};
 use crate::streams::lineage::Ready;
 use crate::streams::reading::{OnDataLoss, Stopped};
 use crate::streams::shard_reader::{End, ShardReader, State};
@@ -144,11 +144,11 @@ impl StreamReader {
             let page = ShardPage {
                 shard: running.number,
                 facts: self.facts.clone(),
-                items: vec![Item::Gap(gap)],
+                entries: vec![Entry::Gap(gap)],
                 read_at: SystemTime::now(),
                 caught_up: true,
             };
-            self.reading.budget.charge(page.items.iter().map(Item::cost).sum());
+            self.reading.budget.charge(page.entries.iter().map(Entry::cost).sum());
             self.reading.tell(Update::Page(page)).await?;
         }
         if self.lost { Ok(()) } else { self.shard_was_read(id).await }
