@@ -10,7 +10,7 @@ pub use self::page::{MalformedPage, Page};
 pub use self::position::{
     InvalidSequenceNumber, MAX_DIGITS, Position, RETENTION, SequenceNumber, ShardId, ShardNumber, StreamFacts,
 };
-pub use self::record::{Entry, Gap, Identity, LossReason, Operation, Record, Undecodable};
+pub use self::record::{Entry, Gap, LossReason, Operation, Record, Undecodable, UserIdentity};
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -81,8 +81,8 @@ impl Page {
     pub fn parse(body: Bytes) -> Result<Self, MalformedPage> {
         u32::try_from(body.len()).map_err(|_| MalformedPage::TooLarge(body.len()))?;
         let text = std::str::from_utf8(&body)?;
-        let (records, next_iterator) = match serde_json::from_str::<RawPage<Found<'_>>>(text) {
-            Ok(page) => (page.records.iter().map(|found| decode_found(&body, text, found)).collect(), page.next),
+        let (records, next_iterator) = match serde_json::from_str::<RawPage<ScannedRecord<'_>>>(text) {
+            Ok(page) => (page.records.iter().map(|found| decode_scanned(&body, text, found)).collect(), page.next),
             Err(_) => {
                 let page: RawPage<&RawValue> = serde_json::from_str(text).map_err(MalformedPage::from_json)?;
                 (page.records.iter().map(|raw| decode_alone(&body, text, raw.get())).collect(), page.next)
@@ -96,7 +96,7 @@ impl Page {
 }
 
 /// The fast path: the one pass over the page has found the record's members already.
-fn decode_found(body: &Bytes, text: &str, found: &Found<'_>) -> Result<Record, Undecodable> {
+fn decode_scanned(body: &Bytes, text: &str, found: &ScannedRecord<'_>) -> Result<Record, Undecodable> {
     match found.extent(text) {
         Some(extent) => decode(body, &text[extent.clone()], extent, &found.members),
         None => Err(Undecodable { reason: "the record is empty".into(), sequence_number: None, event_id: None }),
@@ -125,7 +125,7 @@ struct RawPage<R> {
 ///
 /// The pass refuses whatever is not plain (a record or `dynamodb` that is no object, a member's name with escapes); then
 /// each record of the page is read by itself instead, by [`Members::parse`].
-struct Found<'a> {
+struct ScannedRecord<'a> {
     pub members: Members<'a>,
     /// The first member's name and the last member's value; between them and the record's braces is white space only.
     edges: Option<(&'a str, Last<'a>)>,
@@ -138,7 +138,7 @@ struct Last<'a> {
     braces: usize,
 }
 
-impl Found<'_> {
+impl ScannedRecord<'_> {
     /// Where in the page the record lies, braces included; absent if it has no members.
     fn extent(&self, page: &str) -> Option<Range<usize>> {
         let (first, last) = self.edges?;
@@ -151,7 +151,7 @@ impl Found<'_> {
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Found<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for ScannedRecord<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(RecordVisitor(PhantomData))
     }
@@ -160,7 +160,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Found<'a> {
 struct RecordVisitor<'a>(PhantomData<&'a ()>);
 
 impl<'de: 'a, 'a> Visitor<'de> for RecordVisitor<'a> {
-    type Value = Found<'a>;
+    type Value = ScannedRecord<'a>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a record")
@@ -171,7 +171,7 @@ impl<'de: 'a, 'a> Visitor<'de> for RecordVisitor<'a> {
         let mut edges = None;
         while let Some(name) = map.next_key::<&'de str>()? {
             let last = if name == "dynamodb" {
-                let FoundChange { change, last } = map.next_value()?;
+                let ScannedChange { change, last } = map.next_value()?;
                 members.change = Some(change);
                 Last { braces: last.braces + 1, ..last }
             } else {
@@ -181,16 +181,16 @@ impl<'de: 'a, 'a> Visitor<'de> for RecordVisitor<'a> {
             };
             edges = Some((edges.map_or(name, |(first, _)| first), last));
         }
-        Ok(Found { members, edges })
+        Ok(ScannedRecord { members, edges })
     }
 }
 
-struct FoundChange<'a> {
+struct ScannedChange<'a> {
     change: Change<'a>,
     last: Last<'a>,
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for FoundChange<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for ScannedChange<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(ChangeVisitor(PhantomData))
     }
@@ -199,7 +199,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for FoundChange<'a> {
 struct ChangeVisitor<'a>(PhantomData<&'a ()>);
 
 impl<'de: 'a, 'a> Visitor<'de> for ChangeVisitor<'a> {
-    type Value = FoundChange<'a>;
+    type Value = ScannedChange<'a>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a record's dynamodb")
@@ -214,7 +214,7 @@ impl<'de: 'a, 'a> Visitor<'de> for ChangeVisitor<'a> {
             last = Some(Last { text, braces: 1 });
         }
         let last = last.ok_or_else(|| A::Error::custom("a record's dynamodb is empty"))?;
-        Ok(FoundChange { change, last })
+        Ok(ScannedChange { change, last })
     }
 }
 

@@ -16,8 +16,8 @@ const OVERHEAD: usize = size_of::<Record>() + 64;
 /// Who deletes expired items.
 ///
 /// Source: "Time to Live with DynamoDB Streams" in the DynamoDB developer guide.
-const TTL_IDENTITY: Identity<'static> =
-    Identity { principal_id: Some("dynamodb.amazonaws.com"), kind: Some("Service") };
+const TTL_IDENTITY: UserIdentity<'static> =
+    UserIdentity { principal_id: Some("dynamodb.amazonaws.com"), kind: Some("Service") };
 
 /// One change of one item, as views into the page that brought it.
 ///
@@ -44,7 +44,7 @@ pub struct Record {
 
 /// Who made a change, where that was not the application: `userIdentity` on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Identity<'a> {
+pub struct UserIdentity<'a> {
     /// `PrincipalId` on the wire.
     pub principal_id: Option<&'a str>,
     /// `Type` on the wire.
@@ -125,9 +125,9 @@ impl Record {
     }
 
     /// `userIdentity`; absent on changes that the application made.
-    pub fn identity(&self) -> Option<Identity<'_>> {
+    pub fn identity(&self) -> Option<UserIdentity<'_>> {
         let (principal_id, kind) = self.identity?;
-        Some(Identity { principal_id: self.text(principal_id), kind: self.text(kind) })
+        Some(UserIdentity { principal_id: self.text(principal_id), kind: self.text(kind) })
     }
 
     /// Whether DynamoDB itself removed the item because its time to live had passed.

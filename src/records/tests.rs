@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use super::{Identity, ItemKey, MalformedPage, Operation, Page, Record, Undecodable};
+use super::{ItemKey, MalformedPage, Operation, Page, Record, Undecodable, UserIdentity};
 
 pub(crate) mod generator;
 pub(crate) mod oracle;
@@ -60,7 +60,7 @@ fn every_accessor_says_what_the_sample_holds() {
     assert_eq!(ttl.new_image(), None);
     assert!(ttl.old_image().is_some_and(|image| image.ends_with(r#""status":{"S":"NEW"}}"#)));
     assert_eq!(ttl.size_bytes(), Some(96));
-    let identity = Identity { principal_id: Some("dynamodb.amazonaws.com"), kind: Some("Service") };
+    let identity = UserIdentity { principal_id: Some("dynamodb.amazonaws.com"), kind: Some("Service") };
     assert_eq!(ttl.identity(), Some(identity));
 
     let deleted_by_ttl: Vec<bool> = records.iter().map(Record::is_ttl_delete).collect();
