@@ -20,7 +20,7 @@ use crate::delivery::parcel::{Account, Content, Parcel};
 use crate::event::{Encoder, EncoderSettings, Packaging};
 use crate::progress::ledger::Ledger;
 use crate::progress::{BrokenBooks, Ticket};
-use crate::records::{Entry, Gap, Position, ShardNumber, StreamFacts};
+use crate::records::{Entry, Gap, Position, ShardNumber, StreamDetails};
 use crate::streams::budget::Budget;
 use crate::streams::update::{ShardPage, Update};
 use crate::telemetry::{TableTelemetry, events};
@@ -297,7 +297,7 @@ impl Pipeline {
         Ok(parcels)
     }
 
-    fn encoder(&mut self, facts: &StreamFacts) -> Arc<Encoder> {
+    fn encoder(&mut self, facts: &StreamDetails) -> Arc<Encoder> {
         let encoder = self.encoders.entry(facts.arn.clone()).or_insert_with(|| {
             Arc::new(Encoder::new(EncoderSettings {
                 profile: self.event.profile,

@@ -8,7 +8,7 @@ mod record;
 pub use self::item_key::{InvalidKey, ItemKey, KeyAttribute, KeyType};
 pub use self::page::{MalformedPage, Page};
 pub use self::position::{
-    InvalidSequenceNumber, MAX_DIGITS, Position, RETENTION, SequenceNumber, ShardId, ShardNumber, StreamFacts,
+    InvalidSequenceNumber, MAX_DIGITS, Position, RETENTION, SequenceNumber, ShardId, ShardNumber, StreamDetails,
 };
 pub use self::record::{Entry, Gap, LossReason, Operation, Record, Undecodable, UserIdentity};
 

@@ -20,9 +20,15 @@ struct Line {
     running: JoinHandle<PipelineEnd>,
 }
 
-fn facts(stream: &str) -> Arc<StreamFacts> {
+fn facts(stream: &str) -> Arc<StreamDetails> {
     let (arn, table_arn) = (stream.to_owned(), "arn:table".to_owned());
-    Arc::new(StreamFacts { arn, table_arn, table: "t".to_owned(), key_schema: vec!["id".to_owned()], view_type: None })
+    Arc::new(StreamDetails {
+        arn,
+        table_arn,
+        table: "t".to_owned(),
+        key_schema: vec!["id".to_owned()],
+        view_type: None,
+    })
 }
 
 fn record(number: u64) -> Entry {

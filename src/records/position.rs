@@ -144,7 +144,7 @@ impl fmt::Display for Position {
 
 /// What is known of a stream besides its shards.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StreamFacts {
+pub struct StreamDetails {
     /// The stream's ARN, opaque.
     pub arn: String,
     /// The table's ARN.
@@ -155,6 +155,15 @@ pub struct StreamFacts {
     pub key_schema: Vec<String>,
     /// `KEYS_ONLY`, `NEW_IMAGE`, `OLD_IMAGE` or `NEW_AND_OLD_IMAGES`.
     pub view_type: Option<String>,
+}
+
+impl StreamDetails {
+    /// What a stream's ARN alone tells: the table's ARN lies before `/stream/`, and the table's name ends that.
+    pub fn from_arn(arn: &str) -> Self {
+        let table_arn = arn.split_once("/stream/").map_or(arn, |(table, _)| table).to_owned();
+        let table = table_arn.rsplit('/').next().unwrap_or_default().to_owned();
+        Self { arn: arn.to_owned(), table_arn, table, key_schema: Vec::new(), view_type: None }
+    }
 }
 
 /// A shard's id: opaque text.
@@ -203,6 +212,16 @@ mod tests {
         let read: SequenceNumber = serde_json::from_str(&stored).expect("a number");
         assert_eq!(read.as_str(), sent.as_str());
         assert!(serde_json::from_str::<SequenceNumber>(r#""1x""#).is_err());
+    }
+
+    #[test]
+    fn an_arn_names_the_table_and_nothing_else() {
+        let arn = "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders/stream/2026-01-02T03:04:05.678";
+        let details = StreamDetails::from_arn(arn);
+        let table_arn = "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders";
+        assert_eq!((&*details.arn, &*details.table_arn, &*details.table), (arn, table_arn, "Orders"));
+        assert_eq!((details.key_schema.len(), details.view_type), (0, None));
+        assert_eq!(StreamDetails::from_arn("opaque").table_arn, "opaque");
     }
 
     proptest! {

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use super::position::{Position, SequenceNumber, StreamFacts};
+use super::position::{Position, SequenceNumber, StreamDetails};
 
 /// What a record costs besides its own bytes: this struct, and about as much again for the handle that shares its
 /// page and the allocator's slack.
@@ -286,7 +286,7 @@ impl Gap {
     const COST: usize = 1024;
 
     /// A gap behind a position, after which reading goes on at that same position.
-    pub fn at(facts: &StreamFacts, shard: Option<&str>, position: Position, reason: LossReason) -> Self {
+    pub fn at(facts: &StreamDetails, shard: Option<&str>, position: Position, reason: LossReason) -> Self {
         let after = match position {
             Position::After(sequence) => Some(sequence),
             Position::Start | Position::Since(_) => None,

@@ -18,7 +18,7 @@ use super::reading::{OnDataLoss, Reading, Step, Stopped, Task, pause_after};
 use super::resume::{StreamState, TableState};
 use super::stream_reader::{Beginning, Outcome, StreamReader, report};
 use super::update::{ShardPage, Update};
-use crate::records::{Entry, Gap, LossReason, Position, StreamFacts};
+use crate::records::{Entry, Gap, LossReason, Position, StreamDetails};
 use crate::telemetry::events;
 
 const PAUSE_MIN: Duration = Duration::from_millis(500);
@@ -89,7 +89,7 @@ impl Follower {
             Outcome::Drained => {}
             Outcome::Lost => return Ok(self.stop()),
             Outcome::Missing => {
-                let facts = facts.unwrap_or_else(|| Arc::new(facts_of_missing(stream)));
+                let facts = facts.unwrap_or_else(|| Arc::new(StreamDetails::from_arn(stream)));
                 if !self.stream_is_gone(facts).await? {
                     return Ok(self.stop());
                 }
@@ -111,7 +111,7 @@ impl Follower {
     }
 
     /// A stream vanished before it was read to its end. Says whether to go on.
-    async fn stream_is_gone(&self, facts: Arc<StreamFacts>) -> Result<bool, Stopped> {
+    async fn stream_is_gone(&self, facts: Arc<StreamDetails>) -> Result<bool, Stopped> {
         let mut gap = Gap::at(&facts, None, Position::Start, LossReason::StreamMissing);
         let goes_on = self.reading.on_data_loss == OnDataLoss::Continue;
         if !goes_on {
@@ -142,11 +142,4 @@ impl Follower {
     fn wait(&self, what: &str) {
         self.reading.telemetry.waiting_for(what);
     }
-}
-
-/// What an ARN alone tells of a stream.
-fn facts_of_missing(stream: &str) -> StreamFacts {
-    let table_arn = stream.split_once("/stream/").map_or(stream, |(table, _)| table).to_owned();
-    let table = table_arn.rsplit('/').next().unwrap_or_default().to_owned();
-    StreamFacts { arn: stream.to_owned(), table_arn, table, key_schema: Vec::new(), view_type: None }
 }

@@ -20,7 +20,7 @@ use super::pace::Fill;
 use super::reading::{OnDataLoss, Reading, Step, Stopped, Task, pause_after};
 use super::update::{ShardPage, Update};
 use crate::records::{
-    Entry, Gap, LossReason, Page, Position, RETENTION, Record, SequenceNumber, ShardId, ShardNumber, StreamFacts,
+    Entry, Gap, LossReason, Page, Position, RETENTION, Record, SequenceNumber, ShardId, ShardNumber, StreamDetails,
     Undecodable,
 };
 use crate::telemetry::events;
@@ -38,7 +38,7 @@ pub struct ShardReader {
     /// What it shares with the table's other readers.
     pub reading: Arc<Reading>,
     /// The stream.
-    pub facts: Arc<StreamFacts>,
+    pub facts: Arc<StreamDetails>,
     /// The shard's id.
     pub id: ShardId,
     /// The shard's number.

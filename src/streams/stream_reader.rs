@@ -27,7 +27,7 @@ use super::reading::{Reading, Step, Stopped, Task, pause_after};
 use super::resume::{ShardState, StreamState};
 use super::shard_reader::End;
 use super::update::Update;
-use crate::records::{Gap, Position, ShardId, ShardNumber, StreamFacts};
+use crate::records::{Gap, Position, ShardId, ShardNumber, StreamDetails};
 use crate::telemetry::events;
 
 /// Finished shards are remembered this long: they stay listed for a day.
@@ -75,7 +75,7 @@ type Asking = Pin<Box<dyn Future<Output = (Query, Result<StreamDescription, Call
 pub struct StreamReader {
     reading: Arc<Reading>,
     finder: Arc<Finder>,
-    facts: Arc<StreamFacts>,
+    facts: Arc<StreamDetails>,
     lineage: Lineage,
     discovery: Discovery,
     readers: JoinSet<(ShardId, End)>,
@@ -120,11 +120,16 @@ impl StreamReader {
         stream: &str,
         stored: Option<&StreamState>,
         beginning: Beginning,
-    ) -> Result<(Outcome, Option<Arc<StreamFacts>>), Stopped> {
+    ) -> Result<(Outcome, Option<Arc<StreamDetails>>), Stopped> {
         let Some(first) = first_answer(&reading, &finder, stream).await else {
             return Ok((Outcome::Missing, None));
         };
-        let facts = Arc::new(facts_of(stream, &first));
+        let facts = Arc::new(StreamDetails {
+            table: first.table.clone(),
+            key_schema: first.key_schema.clone(),
+            view_type: first.view_type.clone(),
+            ..StreamDetails::from_arn(stream)
+        });
         let now = first.answered_at.unwrap_or_else(SystemTime::now);
         let start = stored.map_or_else(|| beginning.start(now), |stored| stored.start);
         events::StreamOpened { stream, start: &start.to_string() }.emit(&reading.telemetry);
@@ -141,7 +146,7 @@ impl StreamReader {
     fn new(
         reading: Arc<Reading>,
         finder: Arc<Finder>,
-        facts: Arc<StreamFacts>,
+        facts: Arc<StreamDetails>,
         beginning: Beginning,
         start: Position,
     ) -> Self {
@@ -393,16 +398,6 @@ async fn first_answer(reading: &Reading, finder: &Finder, stream: &str) -> Optio
                 tokio::time::sleep(pause).await;
             }
         }
-    }
-}
-
-fn facts_of(stream: &str, description: &StreamDescription) -> StreamFacts {
-    StreamFacts {
-        arn: stream.to_owned(),
-        table_arn: stream.split_once("/stream/").map_or(stream, |(table, _)| table).to_owned(),
-        table: description.table.clone(),
-        key_schema: description.key_schema.clone(),
-        view_type: description.view_type.clone(),
     }
 }
 

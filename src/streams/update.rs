@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::records::{Entry, Position, ShardId, ShardNumber, StreamFacts};
+use crate::records::{Entry, Position, ShardId, ShardNumber, StreamDetails};
 
 /// One step of reading a table.
 #[derive(Debug)]
@@ -11,7 +11,7 @@ pub enum Update {
     /// A stream is going to be read. Shards that are not known yet are read from `start`.
     StreamOpened {
         /// The stream.
-        facts: Arc<StreamFacts>,
+        facts: Arc<StreamDetails>,
         /// Where shards begin that were never seen.
         start: Position,
     },
@@ -20,7 +20,7 @@ pub enum Update {
     /// The stream was read to its end, or it is gone: another one may follow.
     StreamEnded {
         /// The stream.
-        facts: Arc<StreamFacts>,
+        facts: Arc<StreamDetails>,
     },
     /// A shard is going to be read. Everything of it comes behind everything of its ancestors.
     ShardOpened {
@@ -29,7 +29,7 @@ pub enum Update {
         /// Its id.
         id: ShardId,
         /// Its stream.
-        facts: Arc<StreamFacts>,
+        facts: Arc<StreamDetails>,
         /// Where reading begins.
         from: Position,
         /// The shard that it continues, by id, if it is known.
@@ -42,7 +42,7 @@ pub enum Update {
         /// Its id.
         id: ShardId,
         /// Its stream.
-        facts: Arc<StreamFacts>,
+        facts: Arc<StreamDetails>,
         /// The shard that it continues, by id, if it is known.
         parent: Option<ShardId>,
         /// When it was finished.
@@ -68,7 +68,7 @@ pub struct ShardPage {
     /// The shard.
     pub shard: ShardNumber,
     /// Its stream.
-    pub facts: Arc<StreamFacts>,
+    pub facts: Arc<StreamDetails>,
     /// Records and gaps, in order.
     pub entries: Vec<Entry>,
     /// When the page was read.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::progress::ledger::Ledger;
-use crate::records::{Position, StreamFacts};
+use crate::records::{Position, StreamDetails};
 use crate::streams::budget::Budget;
 use crate::telemetry::metrics::Metrics;
 
@@ -23,7 +23,7 @@ impl House {
         let outage = watch::Sender::default();
         let uri = "https://broker.example:8443/token-4711?key=secret".parse().unwrap();
         let status = Status::new(vec![books.clone()], health.clone(), &uri, outage.subscribe());
-        let facts = StreamFacts {
+        let facts = StreamDetails {
             arn: STREAM.to_owned(),
             table_arn: "arn:table".to_owned(),
             table: "orders".to_owned(),
