@@ -23,6 +23,7 @@ use self::status::Status;
 use self::table::{PrepareError, Shared, Table};
 use self::tasks::{Fault, Tasks};
 use crate::admin::Admin;
+use crate::aws::{AwsSettings, Connections};
 use crate::checkpoint::{CheckpointStore, FileStore, MemoryStore, OpenError};
 use crate::config::{self, Config, EventMode, TableRef};
 use crate::delivery::dispatch::{Dispatcher, Settings, Sinks};
@@ -30,8 +31,7 @@ use crate::delivery::lanes::Limits;
 use crate::delivery::retry::Policy;
 use crate::delivery::sink::{HttpSink, HttpSinkSettings, SinkSetupError};
 use crate::pipeline::Books;
-use crate::streams::client::connect::{AwsSettings, Connections};
-use crate::streams::rate::Rate;
+use crate::streams::RateLimiter;
 use crate::telemetry::events;
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::{InvalidMetrics, Metrics};
@@ -106,7 +106,7 @@ async fn start(config: &Config) -> Result<Tasks, StartError> {
     let health = Arc::new(Health::default());
     let connections = Connections::load(&AwsSettings::from(&config.aws), common_region(config)).await;
     let shared = Shared {
-        describe_rate: Arc::new(Rate::describe_stream()),
+        describe_rate: Arc::new(RateLimiter::describe_stream()),
         store: open_store(config)?,
         budget: config.process.buffer_memory / config.source.tables.len().max(1),
     };

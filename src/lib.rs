@@ -22,6 +22,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod aws;
 pub mod check;
 pub mod checkpoint;
 pub mod config;

@@ -22,7 +22,7 @@ use self::metrics::{Metrics, TableMetrics};
 use self::parked::Parked;
 use self::recent::Recent;
 use self::repeated::Repeated;
-use crate::streams::client::{CallError, ErrorKind};
+use crate::aws::errors::{CallError, ErrorKind};
 use crate::streams::lineage::Counts;
 
 /// What lasts at least so long is worth a line when it ends.

@@ -15,18 +15,18 @@ use tokio::time::timeout;
 
 use super::table::Parts;
 use super::*;
+use crate::aws::errors::{CallError, ErrorKind};
 use crate::checkpoint::StoreError;
+use crate::checkpoint::TableState;
 use crate::config::{DeliveryOrder, EventData, EventProfile, OnDataLoss, StartPosition};
 use crate::delivery::retry::{Backoff, OnUndeliverable, RetryLimits};
 use crate::delivery::sink::{Answer, Sink};
 use crate::event::Message;
 use crate::records::Page;
 use crate::streams::client::{
-    Call, CallError, ErrorKind, IteratorStart, ListedShard, ShardQuery, StreamDescription, StreamStatus, StreamsClient,
-    TableDescription,
+    Call, IteratorStart, ListedShard, ShardQuery, StreamDescription, StreamStatus, StreamsClient, TableDescription,
 };
-use crate::streams::find::Target;
-use crate::streams::resume::TableState;
+use crate::streams::stream_locator::TableTarget;
 use crate::streams::update::Update;
 use crate::telemetry::TableTelemetry;
 
@@ -126,9 +126,9 @@ impl World {
     /// A table of this world, not running yet.
     pub(super) fn table(self: &Arc<Self>, health: &Health) -> Table {
         let telemetry = TableTelemetry::new("Orders", &Metrics::new("t", "t").unwrap(), health.table("Orders"));
-        let rate = Arc::new(Rate::describe_stream());
+        let rate = Arc::new(RateLimiter::describe_stream());
         let shared = Shared { describe_rate: rate, store: self.clone(), budget: BUFFER };
-        let target = Target { table: "Orders".to_owned(), stream: None };
+        let target = TableTarget { table: "Orders".to_owned(), stream: None };
         let (key, stored) = ("Orders".to_owned(), TableState::default());
         Table::assemble(Parts { client: self.clone(), target, key, stored, telemetry }, &source(), &shared)
     }

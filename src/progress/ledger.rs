@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::{BrokenBooks, Progress, Standing, Ticket};
+use crate::checkpoint::{ShardState, StreamState, TableState};
 use crate::records::{Position, ShardId, ShardNumber, StreamDetails};
-use crate::streams::resume::{ShardState, StreamState, TableState};
 
 /// The books of one table.
 #[derive(Debug, Default)]

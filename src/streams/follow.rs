@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::find::{Finder, Found};
 use super::reading::{OnDataLoss, Reading, Step, Stopped, Task, pause_after};
-use super::resume::{StreamState, TableState};
+use super::stream_locator::{LocatedStream, StreamLocator};
 use super::stream_reader::{Beginning, Outcome, StreamReader, report};
 use super::update::{ShardPage, Update};
+use crate::checkpoint::{StreamState, TableState};
 use crate::records::{Entry, Gap, LossReason, Position, StreamDetails};
 use crate::telemetry::events;
 
@@ -29,7 +29,7 @@ pub struct Follower {
     /// What all its readers share.
     pub reading: Arc<Reading>,
     /// Which table.
-    pub finder: Arc<Finder>,
+    pub finder: Arc<StreamLocator>,
     /// What an earlier run has left.
     pub stored: TableState,
     /// Where a first start begins.
@@ -52,7 +52,7 @@ impl Follower {
         let mut failures = 0;
         loop {
             match self.finder.find().await {
-                Ok(Found::Stream(stream)) if last.as_ref() != Some(&stream) => {
+                Ok(LocatedStream::Stream(stream)) if last.as_ref() != Some(&stream) => {
                     failures = 0;
                     let beginning = if begun { Beginning::Everything } else { self.beginning };
                     if !self.read(&stream, None, beginning).await? {
@@ -61,10 +61,10 @@ impl Follower {
                     begun = true;
                     last = Some(stream);
                 }
-                Ok(Found::Stream(stream)) => {
+                Ok(LocatedStream::Stream(stream)) => {
                     self.wait(&format!("a new stream: {stream} is disabled and read to its end"))
                 }
-                Ok(Found::Nothing(what)) => {
+                Ok(LocatedStream::Nothing(what)) => {
                     // Whatever a stream that appears later holds was written since the start.
                     begun = true;
                     self.wait(&what);

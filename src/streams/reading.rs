@@ -8,10 +8,10 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::RateLimiter;
 use super::budget::Budget;
 use super::client::StreamsClient;
 use super::pace::Pace;
-use super::rate::Rate;
 use super::update::Update;
 use crate::records::ShardNumber;
 use crate::telemetry::{TableTelemetry, events};
@@ -27,7 +27,7 @@ pub struct Reading {
     /// This table's share of the buffer.
     pub budget: Arc<Budget>,
     /// Shared by all tables: an account-wide limit.
-    pub describe_rate: Arc<Rate>,
+    pub describe_rate: Arc<RateLimiter>,
     /// The policy.
     pub on_data_loss: OnDataLoss,
     /// Where updates go.

@@ -15,10 +15,11 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::client::{CallError, ErrorKind, IteratorStart};
+use super::client::IteratorStart;
 use super::pace::Fill;
 use super::reading::{OnDataLoss, Reading, Step, Stopped, Task, pause_after};
 use super::update::{ShardPage, Update};
+use crate::aws::errors::{CallError, ErrorKind};
 use crate::records::{
     Entry, Gap, LossReason, Page, Position, RETENTION, Record, SequenceNumber, ShardId, ShardNumber, StreamDetails,
     Undecodable,

@@ -19,14 +19,15 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::client::{CallError, ErrorKind, ShardQuery, StreamDescription, StreamStatus};
+use super::client::{ShardQuery, StreamDescription, StreamStatus};
 use super::discovery::{Discovery, Query};
-use super::find::Finder;
 use super::lineage::{Lineage, Ready};
 use super::reading::{Reading, Step, Stopped, Task, pause_after};
-use super::resume::{ShardState, StreamState};
 use super::shard_reader::End;
+use super::stream_locator::StreamLocator;
 use super::update::Update;
+use crate::aws::errors::{CallError, ErrorKind};
+use crate::checkpoint::{ShardState, StreamState};
 use crate::records::{Gap, Position, ShardId, ShardNumber, StreamDetails};
 use crate::telemetry::events;
 
@@ -74,7 +75,7 @@ type Asking = Pin<Box<dyn Future<Output = (Query, Result<StreamDescription, Call
 /// One stream's reader.
 pub struct StreamReader {
     reading: Arc<Reading>,
-    finder: Arc<Finder>,
+    finder: Arc<StreamLocator>,
     facts: Arc<StreamDetails>,
     lineage: Lineage,
     discovery: Discovery,
@@ -116,7 +117,7 @@ impl StreamReader {
     /// When nobody takes updates any more.
     pub async fn read(
         reading: Arc<Reading>,
-        finder: Arc<Finder>,
+        finder: Arc<StreamLocator>,
         stream: &str,
         stored: Option<&StreamState>,
         beginning: Beginning,
@@ -145,7 +146,7 @@ impl StreamReader {
 
     fn new(
         reading: Arc<Reading>,
-        finder: Arc<Finder>,
+        finder: Arc<StreamLocator>,
         facts: Arc<StreamDetails>,
         beginning: Beginning,
         start: Position,
@@ -256,7 +257,7 @@ impl StreamReader {
     fn ask(&self, query: Query) -> Asking {
         let (reading, stream) = (self.reading.clone(), self.facts.arn.clone());
         async move {
-            reading.describe_rate.turn().await;
+            reading.describe_rate.wait_turn().await;
             let shards = match &query {
                 Query::Page(None) => ShardQuery::First,
                 Query::Page(Some(behind)) | Query::Tail(behind) => ShardQuery::Behind(behind),
@@ -381,10 +382,10 @@ impl Beginning {
 }
 
 /// The first answer for a stream, however long it takes; nothing if the stream is gone and the table has another one.
-async fn first_answer(reading: &Reading, finder: &Finder, stream: &str) -> Option<StreamDescription> {
+async fn first_answer(reading: &Reading, finder: &StreamLocator, stream: &str) -> Option<StreamDescription> {
     let (mut failures, mut absent) = (0, 0);
     loop {
-        reading.describe_rate.turn().await;
+        reading.describe_rate.wait_turn().await;
         match reading.client.describe_stream(stream, ShardQuery::First).await {
             Ok(first) => return Some(first),
             Err(error) => {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tracing::{debug, error, info, warn};
 
-use crate::streams::client::{CallError, ErrorKind};
+use crate::aws::errors::{CallError, ErrorKind};
 use crate::telemetry::TableTelemetry;
 
 /// A stream is going to be read.

@@ -7,10 +7,10 @@ use aws_sdk_dynamodb::types::{
 };
 use tokio::sync::oneshot;
 
-use super::aws::AwsClient;
 use super::fake::loader_for;
-use super::{IteratorStart, ShardQuery, StreamStatus, StreamsClient as _};
 use crate::records::Operation;
+use crate::streams::client::aws::AwsClient;
+use crate::streams::client::{IteratorStart, ShardQuery, StreamStatus, StreamsClient as _};
 
 #[tokio::test]
 async fn a_change_is_read_from_table_to_record() {

@@ -4,17 +4,18 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Call, CallError, IteratorStart, ShardQuery, StreamDescription, StreamsClient, TableDescription};
+use super::{Call, IteratorStart, ShardQuery, StreamDescription, StreamsClient, TableDescription};
+use crate::aws::errors::CallError;
 use crate::records::Page;
 use crate::telemetry::TableTelemetry;
 
 /// A client whose calls appear in a table's metrics.
-pub struct Metered {
+pub struct ObservedClient {
     client: Arc<dyn StreamsClient>,
     telemetry: Arc<TableTelemetry>,
 }
 
-impl Metered {
+impl ObservedClient {
     /// Counts what `client` does for one table.
     pub fn new(client: Arc<dyn StreamsClient>, telemetry: Arc<TableTelemetry>) -> Arc<Self> {
         Arc::new(Self { client, telemetry })
@@ -42,7 +43,7 @@ impl Metered {
     }
 }
 
-impl StreamsClient for Metered {
+impl StreamsClient for ObservedClient {
     fn describe_table<'a>(&'a self, table: &'a str) -> Call<'a, TableDescription> {
         self.count("DescribeTable", self.client.describe_table(table), |_| "ok")
     }
