@@ -5,7 +5,7 @@ mod page;
 mod position;
 mod record;
 
-pub use self::item_key::{InvalidKey, ItemKey, KeyAttribute, KeyType};
+pub(crate) use self::item_key::{ItemKey, KeyType};
 pub use self::page::{MalformedPage, Page};
 pub use self::position::{
     InvalidSequenceNumber, MAX_DIGITS, Position, RETENTION, SequenceNumber, ShardId, ShardNumber, StreamDetails,

@@ -1,34 +1,31 @@
 //! The key of the item that a record is about: one or two attributes, each with exactly one value of type S, N or B.
 //!
-//! An item keeps its key for life, so records with the same key belong into the same lane. The order in which AWS
-//! sends a key's two attributes means nothing; neither the order of [`ItemKey::attributes`] nor
-//! [`ItemKey::lane_hash`] depends on it.
+//! An item keeps its key for life, so records with the same key belong into the same lane. A record's key is parsed
+//! once, with its page: the record keeps where names and values lie. The order in which AWS sends a key's two attributes
+//! means nothing: [`ItemKey::ordered_by`] gives them another.
 
 use std::borrow::Cow;
 use std::fmt;
-use std::hash::{BuildHasher, Hash};
 use std::marker::PhantomData;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 
-/// A key's attributes, decoded, partition key first.
+/// A key's one or two attributes. `T` is a text without escapes, or the place of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ItemKey<'a> {
-    first: KeyAttribute<'a>,
-    second: Option<KeyAttribute<'a>>,
+pub(crate) struct ItemKey<T> {
+    first: KeyAttribute<T>,
+    second: Option<KeyAttribute<T>>,
 }
 
 /// One attribute of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyAttribute<'a> {
-    /// The attribute's name.
-    pub name: Cow<'a, str>,
-    /// The type of its value.
-    pub kind: KeyType,
-    /// Its value: text, the decimal text of a number, or base64.
-    pub value: Cow<'a, str>,
+pub(crate) struct KeyAttribute<T> {
+    pub(crate) name: T,
+    pub(crate) kind: KeyType,
+    /// Text, the decimal text of a number, or base64.
+    pub(crate) value: T,
 }
 
 /// The types that a key attribute can have.
@@ -43,17 +40,6 @@ pub enum KeyType {
     /// `B`
     #[serde(rename = "B")]
     Binary,
-}
-
-impl KeyType {
-    /// The name on the wire.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::String => "S",
-            Self::Number => "N",
-            Self::Binary => "B",
-        }
-    }
 }
 
 /// The text is no item's key. It never repeats the key's values.
@@ -73,71 +59,69 @@ pub enum InvalidKey {
     },
 }
 
-impl<'a> ItemKey<'a> {
-    /// Decodes the text of a record's `Keys`. `schema` names the key's attributes, partition key first; where it does
-    /// not name exactly the attributes at hand, they come in the byte order of their names.
-    ///
-    /// # Errors
-    /// [`InvalidKey`]; never for the `Keys` of a [`Record`](super::Record), which has been checked.
-    pub fn parse<S: AsRef<str>>(keys: &'a str, schema: &[S]) -> Result<Self, InvalidKey> {
-        let (first, second) = parse(keys)?;
-        let Some(second) = second else {
-            return Ok(Self { first, second: None });
-        };
-        let swap = match schema {
-            [partition, sort] if [partition.as_ref(), sort.as_ref()] == [&*first.name, &*second.name] => false,
-            [partition, sort] if [partition.as_ref(), sort.as_ref()] == [&*second.name, &*first.name] => true,
-            _ => second.name < first.name,
-        };
-        let (first, second) = if swap { (second, first) } else { (first, second) };
-        Ok(Self { first, second: Some(second) })
-    }
-
-    /// The key's one or two attributes, in the order of the key schema.
-    pub fn attributes(&self) -> impl Iterator<Item = &KeyAttribute<'a>> + Clone {
+impl<T> ItemKey<T> {
+    /// The key's attributes, in the order that it was given last.
+    pub(crate) fn attributes(&self) -> impl Iterator<Item = &KeyAttribute<T>> + Clone {
         std::iter::once(&self.first).chain(&self.second)
     }
 
-    /// A hash of the key's content: the same for the same item, whatever the order on the wire or in the key schema.
-    pub fn lane_hash(&self, state: &impl BuildHasher) -> u64 {
-        state.hash_one(self.canonical().map(|attribute| attribute.map(KeyAttribute::content)))
-    }
-
-    /// The attributes in the byte order of their names.
-    fn canonical(&self) -> [Option<&KeyAttribute<'a>>; 2] {
-        match &self.second {
-            Some(second) if second.name < self.first.name => [Some(second), Some(&self.first)],
-            second => [Some(&self.first), second.as_ref()],
-        }
+    /// The same key with its names and values held in another way.
+    pub(super) fn map<'k, U>(&'k self, mut convert: impl FnMut(&'k T) -> U) -> ItemKey<U> {
+        let mut attribute = |of: &'k KeyAttribute<T>| KeyAttribute {
+            name: convert(&of.name),
+            kind: of.kind,
+            value: convert(&of.value),
+        };
+        ItemKey { first: attribute(&self.first), second: self.second.as_ref().map(attribute) }
     }
 }
 
-impl KeyAttribute<'_> {
-    /// What makes two attributes the same; borrowed and owned text hash alike.
-    fn content(&self) -> impl Hash + use<'_> {
-        (&*self.name, self.kind, &*self.value)
+impl<T: AsRef<str>> ItemKey<T> {
+    /// Orders the attributes as the key schema does: `schema` names them, partition key first. Where it does not name
+    /// exactly the attributes at hand, they come in the byte order of their names.
+    pub(super) fn ordered_by<S: AsRef<str>>(self, schema: &[S]) -> Self {
+        let Self { first, second: Some(second) } = self else {
+            return self;
+        };
+        let names = [first.name.as_ref(), second.name.as_ref()];
+        let swap = match schema {
+            [partition, sort] if [partition.as_ref(), sort.as_ref()] == names => false,
+            [partition, sort] if [sort.as_ref(), partition.as_ref()] == names => true,
+            _ => names[1] < names[0],
+        };
+        let (first, second) = if swap { (second, first) } else { (first, second) };
+        Self { first, second: Some(second) }
     }
 }
 
-/// The first attribute on the wire, and the second if there is one.
-type Attributes<'a> = (KeyAttribute<'a>, Option<KeyAttribute<'a>>);
+impl<T> ItemKey<Option<T>> {
+    /// The key, if nothing of it is absent.
+    pub(super) fn complete(self) -> Option<ItemKey<T>> {
+        let attribute =
+            |of: KeyAttribute<Option<T>>| Some(KeyAttribute { name: of.name?, kind: of.kind, value: of.value? });
+        let second = match self.second {
+            Some(second) => Some(attribute(second)?),
+            None => None,
+        };
+        Some(ItemKey { first: attribute(self.first)?, second })
+    }
+}
 
-/// Reads and checks the text of `Keys`.
-pub(super) fn parse(raw: &str) -> Result<Attributes<'_>, InvalidKey> {
-    let Keys(first, second) = serde_json::from_str(raw).map_err(|_| InvalidKey::Shape)?;
-    if second.as_ref().is_some_and(|second| second.name == first.name) {
+/// Reads and checks the text of a record's `Keys`; the attributes stay in its order.
+pub(super) fn parse(raw: &str) -> Result<ItemKey<Cow<'_, str>>, InvalidKey> {
+    let Keys(key) = serde_json::from_str(raw).map_err(|_| InvalidKey::Shape)?;
+    if key.second.as_ref().is_some_and(|second| second.name == key.first.name) {
         return Err(InvalidKey::NamedTwice);
     }
-    let binary = [Some(&first), second.as_ref()].into_iter().flatten().filter(|key| key.kind == KeyType::Binary);
-    for key in binary {
+    for attribute in key.attributes().filter(|attribute| attribute.kind == KeyType::Binary) {
         BASE64
-            .decode(key.value.as_bytes())
-            .map_err(|_| InvalidKey::NotBase64 { name: key.name.clone().into_owned() })?;
+            .decode(attribute.value.as_bytes())
+            .map_err(|_| InvalidKey::NotBase64 { name: attribute.name.clone().into_owned() })?;
     }
-    Ok((first, second))
+    Ok(key)
 }
 
-struct Keys<'a>(KeyAttribute<'a>, Option<KeyAttribute<'a>>);
+struct Keys<'a>(ItemKey<Cow<'a, str>>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Keys<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -158,13 +142,13 @@ impl<'de: 'a, 'a> Visitor<'de> for KeysVisitor<'a> {
         let first = next(&mut map)?.ok_or_else(|| A::Error::custom("no key attribute"))?;
         let second = next(&mut map)?;
         match map.next_key::<Text<'de>>()? {
-            None => Ok(Keys(first, second)),
+            None => Ok(Keys(ItemKey { first, second })),
             Some(_) => Err(A::Error::custom("more than two key attributes")),
         }
     }
 }
 
-fn next<'de: 'a, 'a, A: MapAccess<'de>>(map: &mut A) -> Result<Option<KeyAttribute<'a>>, A::Error> {
+fn next<'de: 'a, 'a, A: MapAccess<'de>>(map: &mut A) -> Result<Option<KeyAttribute<Cow<'a, str>>>, A::Error> {
     let entry = map.next_entry::<Text<'de>, Scalar<'de>>()?;
     Ok(entry.map(|(Text(name), Scalar(kind, value))| KeyAttribute { name, kind, value }))
 }
@@ -202,14 +186,12 @@ struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[cfg(test)]
 mod tests {
-    use std::hash::RandomState;
-
-    use super::{InvalidKey, ItemKey, KeyType};
+    use super::{InvalidKey, KeyType, parse};
 
     const UNKNOWN: &[&str] = &[];
 
     fn names(keys: &str, schema: &[&str]) -> Vec<String> {
-        let key = ItemKey::parse(keys, schema).expect("a key");
+        let key = parse(keys).expect("a key").ordered_by(schema);
         key.attributes().map(|attribute| attribute.name.clone().into_owned()).collect()
     }
 
@@ -227,38 +209,20 @@ mod tests {
 
     #[test]
     fn values_are_decoded_and_binary_stays_base64() {
-        let key = ItemKey::parse(r#"{"\u0061\"":{"S":"\u00e9\n"}, "b" : { "B" : "q83\/" }}"#, UNKNOWN).expect("a key");
+        let key =
+            parse(r#"{"\u0061\"":{"S":"\u00e9\n"}, "b" : { "B" : "q83\/" }}"#).expect("a key").ordered_by(UNKNOWN);
         let attributes: Vec<_> = key.attributes().map(|a| (&*a.name, a.kind, &*a.value)).collect();
         assert_eq!(attributes, [("a\"", KeyType::String, "é\n"), ("b", KeyType::Binary, "q83/")]);
     }
 
     #[test]
-    fn the_same_item_has_the_same_lane_whatever_the_order_or_the_escapes() {
-        let state = RandomState::new();
+    fn the_same_item_has_the_same_key_whatever_the_order_or_the_escapes() {
         let spellings = [r#"{"a":{"S":"x"},"b":{"N":"1"}}"#, r#"{"b":{"N":"1"},"a":{"S":"\u0078"}}"#];
         let schemas: [&[&str]; 3] = [UNKNOWN, &["a", "b"], &["b", "a"]];
-        let lanes =
-            spellings.iter().flat_map(|keys| schemas.map(|schema| ItemKey::parse(keys, schema).expect("a key")));
-        let mut lanes: Vec<u64> = lanes.map(|key| key.lane_hash(&state)).collect();
-        lanes.dedup();
-        assert_eq!(lanes.len(), 1);
-    }
-
-    #[test]
-    fn items_that_differ_only_a_little_have_lanes_of_their_own() {
-        let state = RandomState::new();
-        let keys = [
-            r#"{"a":{"S":"1"}}"#,
-            r#"{"a":{"N":"1"}}"#,
-            r#"{"b":{"S":"1"}}"#,
-            r#"{"a":{"S":"1"},"b":{"S":"2"}}"#,
-            r#"{"a":{"S":"2"},"b":{"S":"1"}}"#,
-            r#"{"a":{"S":"12"},"b":{"S":""}}"#,
-            r#"{"a":{"S":""},"b":{"S":"12"}}"#,
-        ];
-        let lanes: std::collections::HashSet<u64> =
-            keys.iter().map(|keys| ItemKey::parse(keys, UNKNOWN).expect("a key").lane_hash(&state)).collect();
-        assert_eq!(lanes.len(), keys.len());
+        for schema in schemas {
+            let [one, other] = spellings.map(|keys| parse(keys).expect("a key").ordered_by(schema));
+            assert_eq!(one, other, "{schema:?}");
+        }
     }
 
     #[test]
@@ -277,13 +241,13 @@ mod tests {
             r#"{"a":{"S":"x"}} "trailing""#,
         ];
         for keys in shapes {
-            assert_eq!(ItemKey::parse(keys, UNKNOWN), Err(InvalidKey::Shape), "{keys}");
+            assert_eq!(parse(keys), Err(InvalidKey::Shape), "{keys}");
         }
         let twice = r#"{"a":{"S":"x"},"\u0061":{"S":"y"}}"#;
-        assert_eq!(ItemKey::parse(twice, UNKNOWN), Err(InvalidKey::NamedTwice));
+        assert_eq!(parse(twice), Err(InvalidKey::NamedTwice));
         for value in ["q83", "q83?", "a===", "*"] {
             let keys = format!(r#"{{"a":{{"B":"{value}"}}}}"#);
-            assert_eq!(ItemKey::parse(&keys, UNKNOWN), Err(InvalidKey::NotBase64 { name: "a".into() }), "{value}");
+            assert_eq!(parse(&keys), Err(InvalidKey::NotBase64 { name: "a".into() }), "{value}");
         }
     }
 }

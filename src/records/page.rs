@@ -21,7 +21,7 @@ use bytes::Bytes;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::item_key;
+use super::item_key::{self, ItemKey};
 use super::position::SequenceNumber;
 use super::record::{Operation, Record, Span, Undecodable};
 
@@ -99,7 +99,7 @@ impl Page {
 fn decode_scanned(body: &Bytes, text: &str, found: &ScannedRecord<'_>) -> Result<Record, Undecodable> {
     match found.extent(text) {
         Some(extent) => decode(body, &text[extent.clone()], extent, &found.members),
-        None => Err(Undecodable { reason: "the record is empty".into(), sequence_number: None, event_id: None }),
+        None => Err(Undecodable { reason: "the record is empty".into(), sequence_number: None }),
     }
 }
 
@@ -108,7 +108,7 @@ fn decode_alone(body: &Bytes, text: &str, raw: &str) -> Result<Record, Undecodab
     let extent = range_in(text, raw);
     match Members::parse(raw) {
         Ok(members) => decode(body, raw, extent, &members),
-        Err(reason) => Err(Undecodable { reason: reason.into(), sequence_number: None, event_id: None }),
+        Err(reason) => Err(Undecodable { reason: reason.into(), sequence_number: None }),
     }
 }
 
@@ -336,11 +336,8 @@ struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// Builds the record that lies at `extent` of the page; `raw` is its text.
 fn decode(page: &Bytes, raw: &str, extent: Range<usize>, members: &Members<'_>) -> Result<Record, Undecodable> {
-    build(page, raw, extent, members).map_err(|reason| Undecodable {
-        reason,
-        sequence_number: members.change.as_ref().and_then(sequence_number),
-        event_id: members.event_id.and_then(string).map(Into::into),
-    })
+    build(page, raw, extent, members)
+        .map_err(|reason| Undecodable { reason, sequence_number: members.change.as_ref().and_then(sequence_number) })
 }
 
 fn build(page: &Bytes, raw: &str, extent: Range<usize>, members: &Members<'_>) -> Result<Record, String> {
@@ -353,6 +350,7 @@ fn build(page: &Bytes, raw: &str, extent: Range<usize>, members: &Members<'_>) -
     let (event_version, event_source) = (text(members.event_version), text(members.event_source));
     let (region, view_type) = (text(members.region), text(change.view_type));
     let identity = members.identity.and_then(|raw| identity(places, raw));
+    let (keys, item_key) = keys(places, change)?;
     Ok(Record {
         len: raw.len(),
         operation,
@@ -360,7 +358,8 @@ fn build(page: &Bytes, raw: &str, extent: Range<usize>, members: &Members<'_>) -
         created_at: change.created_at.and_then(epoch_millis),
         size_bytes: change.size_bytes.and_then(|raw| raw.parse().ok()),
         event_id,
-        keys: checked_keys(places, change)?,
+        keys,
+        item_key,
         new_image: image(places, change.new_image, "NewImage")?,
         old_image: image(places, change.old_image, "OldImage")?,
         event_version,
@@ -380,10 +379,12 @@ fn sequence_number(change: &Change<'_>) -> Option<SequenceNumber> {
     string(change.sequence_number?)?.parse().ok()
 }
 
-fn checked_keys(places: &Places<'_>, change: &Change<'_>) -> Result<Span, String> {
+/// Where the whole `Keys` lies, and where each name and value of it.
+fn keys(places: &mut Places<'_>, change: &Change<'_>) -> Result<(Span, ItemKey<Span>), String> {
     let raw = change.keys.ok_or("Keys is missing")?;
-    item_key::parse(raw).map_err(|invalid| invalid.to_string())?;
-    places.json(raw).ok_or_else(|| "Keys is out of reach".into())
+    let key = item_key::parse(raw).map_err(|invalid| invalid.to_string())?;
+    let key = key.map(|text| places.content(text)).complete();
+    places.json(raw).zip(key).ok_or_else(|| "Keys is out of reach".into())
 }
 
 fn image(places: &Places<'_>, raw: Option<&str>, name: &str) -> Result<Option<Span>, String> {
@@ -433,11 +434,16 @@ impl<'a> Places<'a> {
 
     /// The place of a JSON string's content.
     fn string(&mut self, value: &str) -> Option<Span> {
-        match string(value)? {
+        self.content(&string(value)?)
+    }
+
+    /// The place of a text: where it was borrowed from, or in the tail.
+    fn content(&mut self, content: &Cow<'_, str>) -> Option<Span> {
+        match content {
             Cow::Borrowed(content) => Span::new(range_in(self.raw, content)),
             Cow::Owned(content) => {
                 let start = self.raw.len() + self.tail.len();
-                self.tail.push_str(&content);
+                self.tail.push_str(content);
                 Span::new(start..start + content.len())
             }
         }

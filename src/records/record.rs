@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
+use super::item_key::ItemKey;
 use super::position::{Position, SequenceNumber, StreamDetails};
 
 /// What a record costs besides its own bytes: this struct, and about as much again for the handle that shares its
@@ -33,6 +34,8 @@ pub struct Record {
     pub(super) size_bytes: Option<u64>,
     pub(super) event_id: Span,
     pub(super) keys: Span,
+    /// In the order of `keys`.
+    pub(super) item_key: ItemKey<Span>,
     pub(super) new_image: Option<Span>,
     pub(super) old_image: Option<Span>,
     pub(super) event_version: Option<Span>,
@@ -98,10 +101,15 @@ impl Record {
         self.created_at
     }
 
-    /// The item's key, raw JSON text: known to be one or two attributes with one S, N or B each. See
-    /// [`ItemKey`](super::item_key::ItemKey).
+    /// The item's key, raw JSON text exactly as it was sent.
     pub fn keys(&self) -> &str {
         self.keys.of(&self.bytes)
+    }
+
+    /// The item's key, its attributes in the order in which `schema` names them, partition key first; in the byte order
+    /// of their names where `schema` does not name exactly these.
+    pub(crate) fn item_key<S: AsRef<str>>(&self, schema: &[S]) -> ItemKey<&str> {
+        self.item_key.map(|place| place.of(&self.bytes)).ordered_by(schema)
     }
 
     /// The item after the change, raw JSON text of an object exactly as it was sent.
@@ -232,8 +240,6 @@ pub struct Undecodable {
     pub reason: String,
     /// The record's own place, where that at least could be read.
     pub sequence_number: Option<SequenceNumber>,
-    /// Its `eventID`, where that could be read.
-    pub event_id: Option<String>,
 }
 
 /// What a shard brings.

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use super::{ItemKey, MalformedPage, Operation, Page, Record, Undecodable, UserIdentity};
+use super::{KeyType, MalformedPage, Operation, Page, Record, Undecodable, UserIdentity, item_key};
 
 pub(crate) mod generator;
 pub(crate) mod oracle;
@@ -121,7 +121,6 @@ fn an_undecodable_record_still_tells_its_place() {
     for (from, to, named) in flaws {
         let refused = refused(&record_with(from, to));
         assert!(refused.reason.contains(named), "{}", refused.reason);
-        assert_eq!(refused.event_id.as_deref(), Some("id-1"));
         assert_eq!(refused.sequence_number, Some("100000000000000000001".parse().expect("digits")));
     }
 }
@@ -132,12 +131,12 @@ fn a_record_without_place_or_identity_is_undecodable() {
     {
         let refused = refused(&record_with(r#""100000000000000000001""#, number));
         assert!(refused.reason.contains("SequenceNumber"), "{}", refused.reason);
-        assert_eq!((refused.sequence_number, refused.event_id.as_deref()), (None, Some("id-1")));
+        assert_eq!(refused.sequence_number, None);
     }
     for id in ["null", "7", "{}"] {
         let refused = refused(&record_with(r#""id-1""#, id));
         assert!(refused.reason.contains("eventID"), "{}", refused.reason);
-        assert!(refused.sequence_number.is_some() && refused.event_id.is_none());
+        assert!(refused.sequence_number.is_some());
     }
 }
 
@@ -266,9 +265,24 @@ fn a_page_is_paid_for_by_its_records() {
 }
 
 #[test]
-fn a_records_key_can_always_be_decoded() {
+fn a_records_key_is_what_its_keys_say() {
     let page = Page::parse(Bytes::from_static(SAMPLE)).expect("the sample page");
+    let schema = ["orderId", "line"];
     for record in page.records.iter().flatten() {
-        ItemKey::parse(record.keys(), &["orderId", "line"]).expect("checked when the record was parsed");
+        let parsed = item_key::parse(record.keys()).expect("checked when the record was parsed");
+        assert_eq!(record.item_key(&schema), parsed.map(|text| &**text).ordered_by(&schema));
+    }
+}
+
+#[test]
+fn a_key_with_escapes_is_decoded_and_its_text_kept() {
+    let keys = r#"{"\u0061\"":{"S":"x\n\/"},"b":{"B":"q83\/"}}"#;
+    let mut record = decoded(&record_with(r#"{"k":{"S":"a"}}"#, keys));
+    for _ in 0..2 {
+        let key = record.item_key(&["b", "a\""]);
+        let attributes: Vec<_> = key.attributes().map(|of| (of.name, of.kind, of.value)).collect();
+        assert_eq!(attributes, [("b", KeyType::Binary, "q83/"), ("a\"", KeyType::String, "x\n/")]);
+        assert_eq!(record.keys(), keys);
+        record.detach();
     }
 }
