@@ -17,6 +17,7 @@ use tokio::sync::{Notify, mpsc};
 use crate::config::{self, DeliveryOrder};
 use crate::delivery::lanes::{Gate, LaneKey};
 use crate::delivery::parcel::{Account, Content, Parcel};
+use crate::event::gap::gap_lane_key;
 use crate::event::{Encoder, EncoderSettings, Packaging};
 use crate::progress::ledger::Ledger;
 use crate::progress::{BrokenBooks, Ticket};
@@ -259,7 +260,7 @@ impl Pipeline {
 
     /// A gap goes before whatever was read behind it in its lineage; it shares a lane with the lineage's other gaps.
     fn gate_of(&mut self, shard: ShardNumber, gap: &Gap) -> u64 {
-        let number = *self.gates.entry(shard).or_insert_with(|| gap.lane_key());
+        let number = *self.gates.entry(shard).or_insert_with(|| gap_lane_key(gap));
         if gap.shard.is_none() {
             self.stream_gate = Some(number);
         }

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use super::dead_letter::DeadLetter;
 use super::lanes::{Cargo, Gate, LaneKey};
+use crate::event::gap::{encode_gap, gap_id};
 use crate::event::{Encoder, Extension, Message};
 use crate::progress::Ticket;
 use crate::records::{Gap, Record};
@@ -54,7 +55,7 @@ impl Parcel {
     pub fn message(&self) -> Message {
         match &self.content {
             Content::Record(record) => self.encoder.encode(record, self.recorded),
-            Content::Gap(gap) => gap.encode(self.encoder.packaging(), self.recorded, &[]),
+            Content::Gap(gap) => encode_gap(gap, self.encoder.packaging(), self.recorded, &[]),
         }
     }
 
@@ -62,7 +63,7 @@ impl Parcel {
     pub fn message_with(&self, extensions: &[Extension]) -> Message {
         match &self.content {
             Content::Record(record) => self.encoder.encode_with(record, self.recorded, extensions),
-            Content::Gap(gap) => gap.encode(self.encoder.packaging(), self.recorded, extensions),
+            Content::Gap(gap) => encode_gap(gap, self.encoder.packaging(), self.recorded, extensions),
         }
     }
 
@@ -70,7 +71,7 @@ impl Parcel {
     pub fn id(&self) -> String {
         match &self.content {
             Content::Record(record) => record.event_id().to_owned(),
-            Content::Gap(gap) => gap.id(),
+            Content::Gap(gap) => gap_id(gap),
         }
     }
 
@@ -81,7 +82,7 @@ impl Parcel {
                 let sequence = record.sequence_number();
                 [record.event_id().to_owned(), sequence.to_string(), sequence.padded()]
             }
-            Content::Gap(gap) => [gap.id(), gap.id(), gap.id()],
+            Content::Gap(gap) => [gap_id(gap), gap_id(gap), gap_id(gap)],
         }
     }
 
