@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::telemetry::health::Health;
+use crate::readiness::Health;
 use crate::telemetry::metrics::Metrics;
 
 /// What there is, for those who want no page.

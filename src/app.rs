@@ -31,9 +31,9 @@ use crate::delivery::lanes::Limits;
 use crate::delivery::retry::Policy;
 use crate::delivery::sink::{HttpSink, HttpSinkSettings, SinkSetupError};
 use crate::pipeline::Books;
+use crate::readiness::Health;
 use crate::streams::RateLimiter;
 use crate::telemetry::events;
-use crate::telemetry::health::Health;
 use crate::telemetry::metrics::{InvalidMetrics, Metrics};
 
 /// Why the process ends although nobody asked it to.
@@ -115,7 +115,7 @@ async fn start(config: &Config) -> Result<Tasks, StartError> {
         tables.push(Table::prepare(table, &config.source, &connections, &shared, &metrics, &health).await?);
     }
     let books = tables.iter().map(|table| table.books.clone()).collect();
-    let status = Status::new(books, health.clone(), &config.sink.uri, dispatcher.outage());
+    let status = Status::new(books, health.clone(), &config.sink.uri, dispatcher.outage(), dispatcher.parked_items());
     let admin = watched(&tables, metrics, health, status);
     let addresses = ports.addresses();
     let tasks = Tasks::start(tables, dispatcher, admin, ports, config.delivery.order, &config.event);

@@ -30,6 +30,7 @@ pub mod delivery;
 pub mod event;
 pub mod pipeline;
 pub mod progress;
+pub mod readiness;
 pub mod records;
 pub mod streams;
 pub mod telemetry;

@@ -21,6 +21,7 @@ use crate::event::gap::gap_lane_key;
 use crate::event::{Encoder, EncoderSettings, Packaging};
 use crate::progress::ledger::Ledger;
 use crate::progress::{BrokenBooks, Ticket};
+use crate::readiness::TableHealth;
 use crate::records::{Entry, Gap, Position, ShardNumber, StreamDetails};
 use crate::streams::budget::Budget;
 use crate::streams::update::{ShardPage, Update};
@@ -31,6 +32,7 @@ pub struct Books {
     ledger: Mutex<Ledger>,
     budget: Arc<Budget>,
     telemetry: Arc<TableTelemetry>,
+    health: Arc<TableHealth>,
     /// Something was settled.
     settled: Notify,
     /// Something must be stored without delay.
@@ -74,12 +76,18 @@ pub struct Pipeline {
 
 impl Books {
     /// Books that begin with `ledger`.
-    pub fn new(ledger: Ledger, budget: Arc<Budget>, telemetry: Arc<TableTelemetry>) -> Arc<Self> {
+    pub fn new(
+        ledger: Ledger,
+        budget: Arc<Budget>,
+        telemetry: Arc<TableTelemetry>,
+        health: Arc<TableHealth>,
+    ) -> Arc<Self> {
         let (settled, urgent) = (Notify::new(), Notify::new());
         Arc::new(Self {
             ledger: Mutex::new(ledger),
             budget,
             telemetry,
+            health,
             settled,
             urgent,
             listed: AtomicBool::new(false),
@@ -122,7 +130,7 @@ impl Books {
 
     fn break_down(&self, why: &BrokenBooks) {
         let why = why.to_string();
-        self.telemetry.health().stopped(&format!("{why}, a fault of the adapter itself: restart it to go on"));
+        self.health.stopped(&format!("{why}, a fault of the adapter itself: restart it to go on"));
         if !self.broken.swap(true, Ordering::AcqRel) {
             events::TableFault { what: &why }.emit(&self.telemetry);
         }
@@ -141,6 +149,10 @@ impl Account for Books {
 
     fn telemetry(&self) -> &TableTelemetry {
         &self.telemetry
+    }
+
+    fn health(&self) -> &TableHealth {
+        &self.health
     }
 }
 

@@ -13,6 +13,7 @@ use crate::config::{self, StartPosition, TableRef};
 use crate::pipeline::Books;
 use crate::pipeline::keeper::Keeper;
 use crate::progress::ledger::Ledger;
+use crate::readiness::{Health, TableHealth};
 use crate::streams::RateLimiter;
 use crate::streams::budget::Budget;
 use crate::streams::client::StreamsClient;
@@ -25,7 +26,6 @@ use crate::streams::stream_locator::{StreamLocator, TableTarget};
 use crate::streams::stream_reader::Beginning;
 use crate::streams::update::Update;
 use crate::telemetry::TableTelemetry;
-use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
 
 /// Updates of one table that wait to be entered in its books; the records in them are bounded by the buffer.
@@ -55,6 +55,7 @@ pub(super) struct Parts {
     pub(super) key: String,
     pub(super) stored: TableState,
     pub(super) telemetry: Arc<TableTelemetry>,
+    pub(super) health: Arc<TableHealth>,
 }
 
 /// Why a table cannot be read as configured.
@@ -80,30 +81,31 @@ impl Table {
         // What the user wrote tells two tables of one name apart, in two regions say.
         let name = table.table_name().to_owned();
         let key = table.table_arn().unwrap_or(&name).to_owned();
-        let telemetry = TableTelemetry::new(&name, metrics, health.table(&name));
+        let (telemetry, health) = (TableTelemetry::new(&name, metrics), health.table(&name));
         let loaded = shared.store.load(&key).await;
         let stored = loaded.map_err(|error| PrepareError::Load(name, error))?.unwrap_or_default();
         let client = Arc::new(AwsClient::new(&connections.config(table.region())?));
-        Ok(Self::assemble(Parts { client, target: target(table), key, stored, telemetry }, source, shared))
+        Ok(Self::assemble(Parts { client, target: target(table), key, stored, telemetry, health }, source, shared))
     }
 
     /// Puts one table's parts together.
     pub(super) fn assemble(parts: Parts, source: &config::Source, shared: &Shared) -> Self {
-        let Parts { client, target, key, stored, telemetry } = parts;
+        let Parts { client, target, key, stored, telemetry, health } = parts;
         let budget = Budget::new(shared.budget);
         let (sender, updates) = mpsc::channel(UPDATES_WAITING);
         let reading = Arc::new(Reading {
-            client: ObservedClient::new(client, telemetry.clone()),
+            client: ObservedClient::new(client, telemetry.clone(), health.clone()),
             pace: pace(source.pace),
             budget: budget.clone(),
             describe_rate: shared.describe_rate.clone(),
             on_data_loss: source.on_data_loss,
             updates: sender,
             telemetry: telemetry.clone(),
+            health: health.clone(),
             activity: Arc::default(),
             numbers: AtomicU32::new(0),
         });
-        let books = Books::new(Ledger::with_stored(&stored), budget, telemetry);
+        let books = Books::new(Ledger::with_stored(&stored), budget, telemetry, health);
         let keeper = Keeper { books: books.clone(), store: shared.store.clone(), table: key, activity: Arc::default() };
         let finder = Arc::new(StreamLocator {
             client: reading.client.clone(),

@@ -125,12 +125,13 @@ impl CheckpointStore for World {
 impl World {
     /// A table of this world, not running yet.
     pub(super) fn table(self: &Arc<Self>, health: &Health) -> Table {
-        let telemetry = TableTelemetry::new("Orders", &Metrics::new("t", "t").unwrap(), health.table("Orders"));
+        let telemetry = TableTelemetry::new("Orders", &Metrics::new("t", "t").unwrap());
+        let health = health.table("Orders");
         let rate = Arc::new(RateLimiter::describe_stream());
         let shared = Shared { describe_rate: rate, store: self.clone(), budget: BUFFER };
         let target = TableTarget { table: "Orders".to_owned(), stream: None };
         let (key, stored) = ("Orders".to_owned(), TableState::default());
-        Table::assemble(Parts { client: self.clone(), target, key, stored, telemetry }, &source(), &shared)
+        Table::assemble(Parts { client: self.clone(), target, key, stored, telemetry, health }, &source(), &shared)
     }
 
     /// The dispatcher to its sink.

@@ -8,6 +8,7 @@ use super::lanes::{Cargo, Gate, LaneKey};
 use crate::event::gap::{encode_gap, gap_id};
 use crate::event::{Encoder, Extension, Message};
 use crate::progress::Ticket;
+use crate::readiness::TableHealth;
 use crate::records::{Gap, Record};
 use crate::telemetry::TableTelemetry;
 
@@ -48,6 +49,9 @@ pub trait Account: Send + Sync {
 
     /// What the table says about itself.
     fn telemetry(&self) -> &TableTelemetry;
+
+    /// The table's part in readiness.
+    fn health(&self) -> &TableHealth;
 }
 
 impl Parcel {

@@ -69,7 +69,7 @@ impl Follower {
                     begun = true;
                     self.wait(&what);
                 }
-                Err(error) => self.reading.telemetry.aws_refused(&error),
+                Err(error) => self.reading.client.refused(&error),
             }
             failures += 1;
             let pause = pause_after(failures, PAUSE_MIN, PAUSE_MAX);
@@ -104,8 +104,7 @@ impl Follower {
 
     fn stop(&self) -> bool {
         self.reading
-            .telemetry
-            .health()
+            .health
             .stopped("data was lost and ON_DATA_LOSS is stop: restart with ON_DATA_LOSS=continue to resume");
         false
     }
@@ -140,6 +139,6 @@ impl Follower {
     }
 
     fn wait(&self, what: &str) {
-        self.reading.telemetry.waiting_for(what);
+        self.reading.client.waits_for(what);
     }
 }

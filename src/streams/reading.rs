@@ -10,9 +10,10 @@ use tokio::time::Instant;
 
 use super::RateLimiter;
 use super::budget::Budget;
-use super::client::StreamsClient;
+use super::client::observed::ObservedClient;
 use super::pace::Pace;
 use super::update::Update;
+use crate::readiness::TableHealth;
 use crate::records::ShardNumber;
 use crate::telemetry::{TableTelemetry, events};
 
@@ -21,7 +22,7 @@ pub use crate::config::OnDataLoss;
 /// The parts that reading one table needs.
 pub struct Reading {
     /// AWS.
-    pub client: Arc<dyn StreamsClient>,
+    pub client: Arc<ObservedClient>,
     /// How fast shards are polled.
     pub pace: Pace,
     /// This table's share of the buffer.
@@ -32,8 +33,10 @@ pub struct Reading {
     pub on_data_loss: OnDataLoss,
     /// Where updates go.
     pub updates: mpsc::Sender<Update>,
-    /// Metrics, logs and health of this table.
+    /// Metrics and logs of this table.
     pub telemetry: Arc<TableTelemetry>,
+    /// This table's part in readiness.
+    pub health: Arc<TableHealth>,
     /// What each of the tasks is doing.
     pub activity: Arc<Activity>,
     /// Hands out shard numbers.
@@ -129,7 +132,7 @@ impl Reading {
 
     /// Reading met a state that cannot be: the table stops, and says so.
     pub fn broken(&self, what: &str) -> Stopped {
-        self.telemetry.health().stopped(&format!("{what}, a fault of the adapter itself: restart it to go on"));
+        self.health.stopped(&format!("{what}, a fault of the adapter itself: restart it to go on"));
         events::TableFault { what }.emit(&self.telemetry);
         Stopped
     }

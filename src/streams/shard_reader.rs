@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::client::IteratorStart;
+use super::client::{IteratorStart, StreamsClient as _};
 use super::pace::Fill;
 use super::reading::{OnDataLoss, Reading, Step, Stopped, Task, pause_after};
 use super::update::{ShardPage, Update};
@@ -174,7 +174,7 @@ impl ShardReader {
     fn arrived(&mut self) {
         self.state.failures = 0;
         self.vouched = SystemTime::now();
-        self.reading.telemetry.aws_answered();
+        self.reading.client.answered();
         if let Some(since) = self.handed_over.take() {
             events::ShardHandedOver { stream: &self.facts.arn, shard: &self.id, took: since.elapsed() }
                 .emit(&self.reading.telemetry);
@@ -290,7 +290,7 @@ impl ShardReader {
                     return None;
                 }
             }
-            _ => self.reading.telemetry.aws_refused(error),
+            _ => self.reading.client.refused(error),
         }
         self.state.failures += 1;
         if self.state.failures >= FAILURES_BEFORE_NEW_ITERATOR {

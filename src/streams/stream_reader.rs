@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::client::{ShardQuery, StreamDescription, StreamStatus};
+use super::client::{ShardQuery, StreamDescription, StreamStatus, StreamsClient as _};
 use super::discovery::{Discovery, Query};
 use super::lineage::{Lineage, Ready};
 use super::reading::{Reading, Step, Stopped, Task, pause_after};
@@ -271,7 +271,7 @@ impl StreamReader {
 
     async fn answered(&mut self, query: Query, page: StreamDescription, fresh: bool) -> Result<(), Stopped> {
         self.absent = 0;
-        self.reading.telemetry.aws_answered();
+        self.reading.client.answered();
         for shard in &page.shards {
             self.lineage.learn(&shard.id, shard.parent.as_deref());
         }
@@ -342,7 +342,7 @@ impl StreamReader {
 
     fn unanswered(&mut self, query: &Query, error: &CallError) {
         self.absent = if error.kind == ErrorKind::NotFound { self.absent + 1 } else { 0 };
-        self.reading.telemetry.aws_refused(error);
+        self.reading.client.refused(error);
         let pause = pause_after(self.discovery.failures() + 1, Duration::from_millis(200), Duration::from_secs(15));
         self.discovery.failed(query, pause, Instant::now());
     }
@@ -391,7 +391,7 @@ async fn first_answer(reading: &Reading, finder: &StreamLocator, stream: &str) -
             Err(error) => {
                 failures += 1;
                 absent = if error.kind == ErrorKind::NotFound { absent + 1 } else { 0 };
-                reading.telemetry.aws_refused(&error);
+                reading.client.refused(&error);
                 if absent >= DENIALS_OF_EXISTENCE && finder.is_replaced(stream).await {
                     return None;
                 }
