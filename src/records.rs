@@ -7,10 +7,10 @@ mod record;
 
 pub(crate) use self::item_key::{ItemKey, KeyType};
 pub use self::page::{MalformedPage, Page};
-pub use self::position::{
-    InvalidSequenceNumber, MAX_DIGITS, Position, RETENTION, SequenceNumber, ShardId, ShardNumber, StreamDetails,
-};
-pub use self::record::{Entry, Gap, LossReason, Operation, Record, Undecodable, UserIdentity};
+pub use self::position::{Position, SequenceNumber, StreamDetails};
+pub(crate) use self::position::{RETENTION, ShardId, ShardNumber};
+pub use self::record::{Entry, Gap, Record, Undecodable};
+pub(crate) use self::record::{LossReason, Operation};
 
 #[cfg(test)]
 pub(crate) mod tests;

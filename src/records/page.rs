@@ -116,9 +116,9 @@ fn decode_alone(body: &Bytes, text: &str, raw: &str) -> Result<Record, Undecodab
 #[derive(serde::Deserialize)]
 struct RawPage<R> {
     #[serde(rename = "Records")]
-    pub records: Vec<R>,
+    records: Vec<R>,
     #[serde(rename = "NextShardIterator")]
-    pub next: Option<String>,
+    next: Option<String>,
 }
 
 /// A record met on the one pass over the page.
@@ -126,7 +126,7 @@ struct RawPage<R> {
 /// The pass refuses whatever is not plain (a record or `dynamodb` that is no object, a member's name with escapes); then
 /// each record of the page is read by itself instead, by [`Members::parse`].
 struct ScannedRecord<'a> {
-    pub members: Members<'a>,
+    members: Members<'a>,
     /// The first member's name and the last member's value; between them and the record's braces is white space only.
     edges: Option<(&'a str, Last<'a>)>,
 }
@@ -218,29 +218,29 @@ impl<'de: 'a, 'a> Visitor<'de> for ChangeVisitor<'a> {
     }
 }
 
-/// A record's members as the body holds them: raw JSON texts, not yet judged. Absent: not sent, or sent as null. Of a name that is sent twice the last one counts, as in the
-/// AWS SDK.
+/// A record's members as the body holds them: raw JSON texts, not yet judged. Absent: not sent, or sent as null. Of a name
+/// that is sent twice the last one counts, as in the AWS SDK.
 #[derive(Default)]
 struct Members<'a> {
-    pub event_id: Option<&'a str>,
-    pub event_name: Option<&'a str>,
-    pub event_version: Option<&'a str>,
-    pub event_source: Option<&'a str>,
-    pub region: Option<&'a str>,
-    pub identity: Option<&'a str>,
-    pub change: Option<Change<'a>>,
+    event_id: Option<&'a str>,
+    event_name: Option<&'a str>,
+    event_version: Option<&'a str>,
+    event_source: Option<&'a str>,
+    region: Option<&'a str>,
+    identity: Option<&'a str>,
+    change: Option<Change<'a>>,
 }
 
 /// The members of a record's `dynamodb`.
 #[derive(Default)]
 struct Change<'a> {
-    pub created_at: Option<&'a str>,
-    pub keys: Option<&'a str>,
-    pub new_image: Option<&'a str>,
-    pub old_image: Option<&'a str>,
-    pub sequence_number: Option<&'a str>,
-    pub size_bytes: Option<&'a str>,
-    pub view_type: Option<&'a str>,
+    created_at: Option<&'a str>,
+    keys: Option<&'a str>,
+    new_image: Option<&'a str>,
+    old_image: Option<&'a str>,
+    sequence_number: Option<&'a str>,
+    size_bytes: Option<&'a str>,
+    view_type: Option<&'a str>,
 }
 
 impl<'a> Members<'a> {

@@ -15,12 +15,12 @@ use serde::{Deserialize, Serialize};
 /// How long DynamoDB Streams keeps a record.
 ///
 /// Source: "stream records have a lifetime of 24 hours" in the DynamoDB Developer Guide.
-pub const RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
+pub(crate) const RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The most digits that a sequence number may have.
 ///
 /// Source: `SequenceNumber` in the DynamoDB Streams API model, "minimum length of 21, maximum length of 40".
-pub const MAX_DIGITS: usize = 40;
+pub(crate) const MAX_DIGITS: usize = 40;
 
 /// A record's place in its shard: compared as an integer, kept as the text that AWS sent.
 #[derive(Clone, Copy)]
@@ -41,7 +41,7 @@ impl SequenceNumber {
     }
 
     /// The number left-padded with zeros to 40 digits, so that it orders as text.
-    pub fn padded(&self) -> String {
+    pub(crate) fn padded(&self) -> String {
         format!("{:0>width$}", self.as_str(), width = MAX_DIGITS)
     }
 
@@ -146,20 +146,19 @@ impl fmt::Display for Position {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamDetails {
     /// The stream's ARN, opaque.
-    pub arn: String,
-    /// The table's ARN.
-    pub table_arn: String,
+    pub(crate) arn: String,
+    pub(crate) table_arn: String,
     /// The table's name.
-    pub table: String,
+    pub(crate) table: String,
     /// The names of the key's attributes, partition key first.
-    pub key_schema: Vec<String>,
+    pub(crate) key_schema: Vec<String>,
     /// `KEYS_ONLY`, `NEW_IMAGE`, `OLD_IMAGE` or `NEW_AND_OLD_IMAGES`.
-    pub view_type: Option<String>,
+    pub(crate) view_type: Option<String>,
 }
 
 impl StreamDetails {
     /// What a stream's ARN alone tells: the table's ARN lies before `/stream/`, and the table's name ends that.
-    pub fn from_arn(arn: &str) -> Self {
+    pub(crate) fn from_arn(arn: &str) -> Self {
         let table_arn = arn.split_once("/stream/").map_or(arn, |(table, _)| table).to_owned();
         let table = table_arn.rsplit('/').next().unwrap_or_default().to_owned();
         Self { arn: arn.to_owned(), table_arn, table, key_schema: Vec::new(), view_type: None }
@@ -167,10 +166,10 @@ impl StreamDetails {
 }
 
 /// A shard's id: opaque text.
-pub type ShardId = Arc<str>;
+pub(crate) type ShardId = Arc<str>;
 
 /// A shard's number within one table; never used twice in a process.
-pub type ShardNumber = u32;
+pub(crate) type ShardNumber = u32;
 
 #[cfg(test)]
 mod tests {

@@ -47,62 +47,60 @@ pub struct Record {
 
 /// Who made a change, where that was not the application: `userIdentity` on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UserIdentity<'a> {
-    /// `PrincipalId` on the wire.
-    pub principal_id: Option<&'a str>,
-    /// `Type` on the wire.
-    pub kind: Option<&'a str>,
+pub(crate) struct UserIdentity<'a> {
+    /// `PrincipalId`.
+    pub(crate) principal_id: Option<&'a str>,
+    /// `Type`.
+    pub(crate) kind: Option<&'a str>,
 }
 
 impl Record {
     /// `eventID`: globally unique, and the same at every read.
-    pub fn event_id(&self) -> &str {
+    pub(crate) fn event_id(&self) -> &str {
         self.event_id.of(&self.bytes)
     }
 
-    /// What happened to the item.
-    pub fn operation(&self) -> Operation {
+    pub(crate) fn operation(&self) -> Operation {
         self.operation
     }
 
     /// `eventName`: `INSERT`, `MODIFY` or `REMOVE`.
-    pub fn operation_name(&self) -> &'static str {
+    pub(crate) fn operation_name(&self) -> &'static str {
         self.operation.name()
     }
 
-    /// `eventVersion`.
-    pub fn event_version(&self) -> Option<&str> {
+    pub(crate) fn event_version(&self) -> Option<&str> {
         self.text(self.event_version)
     }
 
     /// `eventSource`: `aws:dynamodb`.
-    pub fn event_source(&self) -> Option<&str> {
+    pub(crate) fn event_source(&self) -> Option<&str> {
         self.text(self.event_source)
     }
 
     /// `awsRegion`.
-    pub fn region(&self) -> Option<&str> {
+    pub(crate) fn region(&self) -> Option<&str> {
         self.text(self.region)
     }
 
     /// The record's place in its shard.
-    pub fn sequence_number(&self) -> SequenceNumber {
+    pub(crate) fn sequence_number(&self) -> SequenceNumber {
         self.sequence_number
     }
 
     /// `ApproximateCreationDateTime`, which AWS rounds down to the second; absent where none was sent.
-    pub fn created_at(&self) -> Option<SystemTime> {
+    pub(crate) fn created_at(&self) -> Option<SystemTime> {
         let since_epoch = Duration::from_millis(u64::try_from(self.created_at?).ok()?);
         SystemTime::UNIX_EPOCH.checked_add(since_epoch)
     }
 
     /// The same in milliseconds since 1970.
-    pub fn created_at_millis(&self) -> Option<i64> {
+    pub(crate) fn created_at_millis(&self) -> Option<i64> {
         self.created_at
     }
 
     /// The item's key, raw JSON text exactly as it was sent.
-    pub fn keys(&self) -> &str {
+    pub(crate) fn keys(&self) -> &str {
         self.keys.of(&self.bytes)
     }
 
@@ -113,42 +111,43 @@ impl Record {
     }
 
     /// The item after the change, raw JSON text of an object exactly as it was sent.
-    pub fn new_image(&self) -> Option<&str> {
+    pub(crate) fn new_image(&self) -> Option<&str> {
         self.text(self.new_image)
     }
 
     /// The item before the change, raw JSON text of an object exactly as it was sent.
-    pub fn old_image(&self) -> Option<&str> {
+    pub(crate) fn old_image(&self) -> Option<&str> {
         self.text(self.old_image)
     }
 
     /// `SizeBytes`, AWS's own measure of the record.
-    pub fn size_bytes(&self) -> Option<u64> {
+    pub(crate) fn size_bytes(&self) -> Option<u64> {
         self.size_bytes
     }
 
     /// `StreamViewType`: `KEYS_ONLY`, `NEW_IMAGE`, `OLD_IMAGE` or `NEW_AND_OLD_IMAGES`.
-    pub fn view_type(&self) -> Option<&str> {
+    pub(crate) fn view_type(&self) -> Option<&str> {
         self.text(self.view_type)
     }
 
     /// `userIdentity`; absent on changes that the application made.
-    pub fn identity(&self) -> Option<UserIdentity<'_>> {
+    pub(crate) fn identity(&self) -> Option<UserIdentity<'_>> {
         let (principal_id, kind) = self.identity?;
         Some(UserIdentity { principal_id: self.text(principal_id), kind: self.text(kind) })
     }
 
     /// Whether DynamoDB itself removed the item because its time to live had passed.
-    pub fn is_ttl_delete(&self) -> bool {
+    pub(crate) fn is_ttl_delete(&self) -> bool {
         self.operation == Operation::Remove && self.identity() == Some(TTL_IDENTITY)
     }
 
     /// The whole record, raw JSON text exactly as it was sent.
-    pub fn raw(&self) -> &str {
+    #[cfg(test)]
+    pub(crate) fn raw(&self) -> &str {
         text_of(&self.bytes[..self.len])
     }
 
-    /// Bytes of [`raw`](Self::raw); never 0.
+    /// Bytes of its own text; never 0.
     #[expect(clippy::len_without_is_empty, reason = "no record is empty")]
     pub fn len(&self) -> usize {
         self.len
@@ -156,12 +155,12 @@ impl Record {
 
     /// Bytes of memory to count for holding this record: its text and a fixed overhead. The sum over a page's records
     /// is at least the page's own memory, as long as that is mostly records.
-    pub fn cost(&self) -> usize {
+    pub(crate) fn cost(&self) -> usize {
         self.bytes.len() + OVERHEAD
     }
 
     /// Copies the record out of its page, so that the page's memory can be freed while this record must be kept.
-    pub fn detach(&mut self) {
+    pub(crate) fn detach(&mut self) {
         self.bytes = Bytes::copy_from_slice(&self.bytes);
     }
 
@@ -183,7 +182,7 @@ impl fmt::Debug for Record {
 
 /// What happened to the item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Operation {
+pub(crate) enum Operation {
     /// `INSERT`
     Insert,
     /// `MODIFY`
@@ -194,7 +193,7 @@ pub enum Operation {
 
 impl Operation {
     /// The name on the wire.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Insert => "INSERT",
             Self::Modify => "MODIFY",
@@ -204,6 +203,106 @@ impl Operation {
 
     pub(super) fn from_name(name: &str) -> Option<Self> {
         [Self::Insert, Self::Modify, Self::Remove].into_iter().find(|operation| operation.name() == name)
+    }
+}
+
+/// Why one record of a page could not be decoded; its neighbours could.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Undecodable {
+    /// What is wrong with it; no item data.
+    pub(crate) reason: String,
+    /// The record's own place, where that at least could be read.
+    pub(crate) sequence_number: Option<SequenceNumber>,
+}
+
+/// What a shard brings.
+#[derive(Debug)]
+pub enum Entry {
+    /// A change.
+    Record(Record),
+    /// Something is missing here.
+    Gap(Gap),
+}
+
+impl Entry {
+    /// What it takes of the buffer until it is settled, in bytes.
+    pub(crate) fn cost(&self) -> usize {
+        match self {
+            Entry::Record(record) => record.cost(),
+            Entry::Gap(_) => Gap::COST,
+        }
+    }
+
+    /// Whether reading stops here.
+    pub(crate) fn stops(&self) -> bool {
+        matches!(self, Entry::Gap(Gap { resume: None, .. }))
+    }
+}
+
+/// A place in a stream where continuity cannot be proved: changes may be missing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    pub(crate) table_arn: String,
+    pub(crate) stream_arn: String,
+    /// The shard; none where the whole stream is gone.
+    pub(crate) shard: Option<String>,
+    /// The last record before the gap; none where nothing was read before it.
+    pub(crate) after: Option<SequenceNumber>,
+    /// The first record behind the gap, where it is known.
+    pub(crate) before: Option<SequenceNumber>,
+    /// The lost record's own place, where a single record is lost and its place is known.
+    pub(crate) lost: Option<SequenceNumber>,
+    pub(crate) reason: LossReason,
+    /// Where reading goes on behind the gap; none where it stops here and the position stays.
+    pub(crate) resume: Option<Position>,
+}
+
+impl Gap {
+    /// What a gap takes of the buffer.
+    const COST: usize = 1024;
+
+    /// A gap behind a position, after which reading goes on at that same position.
+    pub(crate) fn at(stream: &StreamDetails, shard: Option<&str>, position: Position, reason: LossReason) -> Self {
+        let after = match position {
+            Position::After(sequence) => Some(sequence),
+            Position::Start | Position::Since(_) => None,
+        };
+        Self {
+            table_arn: stream.table_arn.clone(),
+            stream_arn: stream.arn.clone(),
+            shard: shard.map(str::to_owned),
+            after,
+            before: None,
+            lost: None,
+            reason,
+            resume: Some(position),
+        }
+    }
+}
+
+/// Why data was lost, or may have been.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum LossReason {
+    /// The position has been trimmed.
+    Trimmed,
+    /// The shard is gone and was not read to its end.
+    ShardMissing,
+    /// The stream is gone and was not read to its end.
+    StreamMissing,
+    /// One record could not be decoded.
+    Undecodable,
+}
+
+impl LossReason {
+    /// The name in metrics, logs and events.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            LossReason::Trimmed => "trimmed",
+            LossReason::ShardMissing => "shard-missing",
+            LossReason::StreamMissing => "stream-missing",
+            LossReason::Undecodable => "undecodable",
+        }
     }
 }
 
@@ -230,107 +329,4 @@ impl Span {
 /// The text that `bytes` are.
 fn text_of(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).expect("a record is cut out of text at the boundaries of JSON values")
-}
-
-/// Why one record of a page could not be decoded; its neighbours could.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{reason}")]
-pub struct Undecodable {
-    /// What is wrong with it; no item data.
-    pub reason: String,
-    /// The record's own place, where that at least could be read.
-    pub sequence_number: Option<SequenceNumber>,
-}
-
-/// What a shard brings.
-#[derive(Debug)]
-pub enum Entry {
-    /// A change.
-    Record(Record),
-    /// Something is missing here.
-    Gap(Gap),
-}
-
-impl Entry {
-    /// What it takes of the buffer until it is settled, in bytes.
-    pub fn cost(&self) -> usize {
-        match self {
-            Entry::Record(record) => record.cost(),
-            Entry::Gap(_) => Gap::COST,
-        }
-    }
-
-    /// Whether reading stops here.
-    pub fn stops(&self) -> bool {
-        matches!(self, Entry::Gap(Gap { resume: None, .. }))
-    }
-}
-
-/// A place in a stream where continuity cannot be proved: changes may be missing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Gap {
-    /// The table's ARN.
-    pub table_arn: String,
-    /// The stream's ARN.
-    pub stream_arn: String,
-    /// The shard; none where the whole stream is gone.
-    pub shard: Option<String>,
-    /// The last record before the gap; none where nothing was read before it.
-    pub after: Option<SequenceNumber>,
-    /// The first record behind the gap, where it is known.
-    pub before: Option<SequenceNumber>,
-    /// The lost record's own place, where a single record is lost and its place is known.
-    pub lost: Option<SequenceNumber>,
-    /// Why.
-    pub reason: LossReason,
-    /// Where reading goes on behind the gap; none where it stops here and the position stays.
-    pub resume: Option<Position>,
-}
-
-impl Gap {
-    /// What a gap takes of the buffer.
-    const COST: usize = 1024;
-
-    /// A gap behind a position, after which reading goes on at that same position.
-    pub fn at(facts: &StreamDetails, shard: Option<&str>, position: Position, reason: LossReason) -> Self {
-        let after = match position {
-            Position::After(sequence) => Some(sequence),
-            Position::Start | Position::Since(_) => None,
-        };
-        Self {
-            table_arn: facts.table_arn.clone(),
-            stream_arn: facts.arn.clone(),
-            shard: shard.map(str::to_owned),
-            after,
-            before: None,
-            lost: None,
-            reason,
-            resume: Some(position),
-        }
-    }
-}
-
-/// Why data was lost, or may have been.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum LossReason {
-    /// The position has been trimmed.
-    Trimmed,
-    /// The shard is gone and was not read to its end.
-    ShardMissing,
-    /// The stream is gone and was not read to its end.
-    StreamMissing,
-    /// One record could not be decoded.
-    Undecodable,
-}
-
-impl LossReason {
-    /// The name in metrics, logs and events.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            LossReason::Trimmed => "trimmed",
-            LossReason::ShardMissing => "shard-missing",
-            LossReason::StreamMissing => "stream-missing",
-            LossReason::Undecodable => "undecodable",
-        }
-    }
 }

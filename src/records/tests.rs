@@ -4,7 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use super::{KeyType, MalformedPage, Operation, Page, Record, Undecodable, UserIdentity, item_key};
+use super::record::UserIdentity;
+use super::{KeyType, MalformedPage, Operation, Page, Record, Undecodable, item_key};
 
 pub(crate) mod generator;
 pub(crate) mod oracle;
