@@ -1,5 +1,7 @@
 //! What the port answers, over HTTP.
 
+mod page;
+
 use std::net::SocketAddr;
 
 use axum::http::{HeaderMap, Method, Request};

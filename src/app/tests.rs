@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::StatusCode;
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -196,7 +197,7 @@ async fn every_task_that_ends_unasked_is_a_fault_and_the_rest_still_ends_in_orde
         assert!(tasks.fault().now_or_never().is_none(), "nothing has ended yet");
         tasks.stop_early(task);
         let fault = timeout(SOON, tasks.fault()).await.unwrap_or_else(|_| panic!("{task} has ended unnoticed"));
-        assert_eq!(fault.to_string(), format!("the task {task} has ended unasked"));
+        assert_eq!(fault.to_string(), format!("the task {task} has ended unexpectedly"));
         timeout(SOON, tasks.stop(Duration::from_secs(1))).await.expect("the rest does not end");
     }
 }

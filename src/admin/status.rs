@@ -27,7 +27,7 @@ use crate::telemetry::TableTelemetry;
 const MOST_FINISHED: usize = 2_000;
 
 /// The whole process's state, for those who look.
-pub(super) struct Status {
+pub(crate) struct Status {
     books: Vec<Arc<Books>>,
     health: Arc<Health>,
     sink: String,
@@ -37,7 +37,7 @@ pub(super) struct Status {
 }
 
 /// Brings a table's gauges up to date.
-pub(super) fn refresh(books: &Books) {
+pub(crate) fn refresh(books: &Books) {
     let telemetry = books.telemetry();
     let lag = lag(books);
     let metrics = telemetry.metrics();
@@ -47,13 +47,13 @@ pub(super) fn refresh(books: &Books) {
 }
 
 /// A URL without what may be secret in it: scheme, host and port.
-pub(super) fn origin(uri: &Uri) -> String {
+pub(crate) fn origin(uri: &Uri) -> String {
     let port = uri.port().map(|port| format!(":{port}")).unwrap_or_default();
     format!("{}://{}{port}", uri.scheme_str().unwrap_or_default(), uri.host().unwrap_or_default())
 }
 
 impl Status {
-    pub(super) fn new(
+    pub(crate) fn new(
         books: Vec<Arc<Books>>,
         health: Arc<Health>,
         sink: &Uri,
@@ -64,7 +64,7 @@ impl Status {
     }
 
     /// All of it, as of now.
-    pub(super) fn show(&self) -> Value {
+    pub(crate) fn show(&self) -> Value {
         let now = SystemTime::now();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
