@@ -24,12 +24,12 @@ use crate::config::{DeliveryOrder, EventData, EventProfile, OnDataLoss, StartPos
 use crate::delivery::retry::{OnUndeliverable, RetryLimits};
 use crate::delivery::sink::{Answer, Sink};
 use crate::event::Message;
+use crate::records::Page;
 use crate::streams::client::{
     Call, IteratorStart, ListedShard, ShardQuery, StreamDescription, StreamStatus, StreamsClient, TableDescription,
 };
 use crate::streams::stream_locator::TableTarget;
 use crate::streams::update::Update;
-use crate::streams::wire::Page;
 use crate::telemetry::TableTelemetry;
 
 const STREAM: &str = "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders/stream/2026-01-02T03:04:05.678";
