@@ -4,14 +4,14 @@
 //! clock or its files. The answer is a [`Config`] in which every value is usable as it stands, or [`Mistakes`]: all of
 //! them at once, each with the variable, what it held (never a secret) and what it takes.
 //!
-//! Blank values count as not set, values are trimmed, and of a name that comes twice the first counts. `variables.rs` is
+//! Blank values count as not set, values are trimmed, and of a name that comes twice the first counts. `catalog.rs` is
 //! the one definition of the variables: parsing, `--help`, the tables in the documents and the spelling check follow it.
 
 mod access;
 mod aws;
+mod catalog;
 mod choice;
 mod delivery;
-mod dialects;
 mod environment;
 mod event;
 mod help;
@@ -26,8 +26,8 @@ mod sink;
 mod source;
 mod spelling;
 mod table_ref;
+mod translator;
 mod variable;
-mod variables;
 mod warning;
 
 use std::ffi::OsString;
@@ -38,6 +38,7 @@ use reader::{Reader, Reported};
 
 pub use access::{Access, Certificates, ClientCertificateFiles, InvalidCertificates, TokenFile};
 pub use aws::{Aws, AwsOverrides, Secret, StaticCredentials};
+pub use catalog::ALL as VARIABLES;
 pub use delivery::{Backoff, Batch, Delivery, DeliveryOrder, InvalidBackoff, OnUndeliverable, RetryLimits};
 pub use event::{Event, EventData, EventMode, EventProfile};
 pub use help::{help, markdown};
@@ -50,7 +51,6 @@ pub use sink::Sink;
 pub use source::{CheckpointStore, OnDataLoss, Pace, Source, StartPosition};
 pub use table_ref::{InvalidTableRef, TableRef};
 pub use variable::{Fallback, Group, Takes, Variable};
-pub use variables::ALL as VARIABLES;
 pub(crate) use warning::POSITIONS_IN_MEMORY;
 pub use warning::Warning;
 

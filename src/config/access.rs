@@ -5,9 +5,9 @@ mod certificates;
 use std::path::{Path, PathBuf};
 
 pub use self::certificates::{Certificates, InvalidCertificates};
+use super::catalog;
 use super::parse::Refusal;
 use super::reader::{Reader, Reported};
-use super::variables;
 
 /// Where a Knative SinkBinding puts the token of a sink that asks for OIDC.
 const PLATFORM_TOKEN: &str = "/oidc/token";
@@ -49,11 +49,11 @@ pub struct TokenFile {
 impl Access {
     /// `sink_has_user`: whether `K_SINK` has a user.
     pub(super) fn read(reader: &mut Reader, sink_has_user: bool) -> Result<Self, Reported> {
-        let ca_certs = reader.optional(&variables::K_CA_CERTS, certificates);
-        let ca_certs_dir = reader.value(&variables::CA_CERTS_DIR, absolute_path);
+        let ca_certs = reader.optional(&catalog::K_CA_CERTS, certificates);
+        let ca_certs_dir = reader.value(&catalog::CA_CERTS_DIR, absolute_path);
         let client_certificate = ClientCertificateFiles::read(reader);
         let token_file = TokenFile::read(reader, sink_has_user);
-        let headers_file = reader.optional(&variables::SINK_HEADERS_FILE, absolute_path);
+        let headers_file = reader.optional(&catalog::SINK_HEADERS_FILE, absolute_path);
         Ok(Self {
             ca_certs: ca_certs?.unwrap_or_default(),
             ca_certs_dir: ca_certs_dir?,
@@ -66,16 +66,16 @@ impl Access {
 
 impl ClientCertificateFiles {
     fn read(reader: &mut Reader) -> Result<Option<Self>, Reported> {
-        let certificate = reader.optional(&variables::SINK_CLIENT_CERT_FILE, absolute_path);
-        let key = reader.optional(&variables::SINK_CLIENT_KEY_FILE, absolute_path);
+        let certificate = reader.optional(&catalog::SINK_CLIENT_CERT_FILE, absolute_path);
+        let key = reader.optional(&catalog::SINK_CLIENT_KEY_FILE, absolute_path);
         match (certificate?, key?) {
             (None, None) => Ok(None),
             (Some(certificate), Some(key)) => Ok(Some(Self { certificate, key })),
             (Some(_), None) => {
-                Err(reader.refused(&variables::SINK_CLIENT_CERT_FILE, "SINK_CLIENT_KEY_FILE is not set".into()))
+                Err(reader.refused(&catalog::SINK_CLIENT_CERT_FILE, "SINK_CLIENT_KEY_FILE is not set".into()))
             }
             (None, Some(_)) => {
-                Err(reader.refused(&variables::SINK_CLIENT_KEY_FILE, "SINK_CLIENT_CERT_FILE is not set".into()))
+                Err(reader.refused(&catalog::SINK_CLIENT_KEY_FILE, "SINK_CLIENT_CERT_FILE is not set".into()))
             }
         }
     }
@@ -83,11 +83,11 @@ impl ClientCertificateFiles {
 
 impl TokenFile {
     fn read(reader: &mut Reader, sink_has_user: bool) -> Result<Self, Reported> {
-        if let Some(path) = reader.optional(&variables::SINK_TOKEN_FILE, absolute_path)? {
+        if let Some(path) = reader.optional(&catalog::SINK_TOKEN_FILE, absolute_path)? {
             return match sink_has_user {
                 true => {
                     let why = "it cannot be combined with the user in K_SINK".into();
-                    Err(reader.refused(&variables::SINK_TOKEN_FILE, why))
+                    Err(reader.refused(&catalog::SINK_TOKEN_FILE, why))
                 }
                 false => Ok(Self { path, is_required: true }),
             };

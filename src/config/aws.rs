@@ -2,9 +2,9 @@
 
 use std::fmt;
 
+use super::catalog;
 use super::parse::Refusal;
 use super::reader::{Reader, Reported};
-use super::variables;
 
 /// What is asked of AWS beyond the SDK's own settings.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -62,12 +62,12 @@ impl fmt::Debug for Secret {
 
 impl Aws {
     pub(super) fn read(reader: &mut Reader) -> Result<Self, Reported> {
-        let role = reader.optional(&variables::AWS_ASSUME_ROLE_ARN, role_arn);
-        let external_id = reader.optional(&variables::AWS_ASSUME_ROLE_EXTERNAL_ID, external_id);
+        let role = reader.optional(&catalog::AWS_ASSUME_ROLE_ARN, role_arn);
+        let external_id = reader.optional(&catalog::AWS_ASSUME_ROLE_EXTERNAL_ID, external_id);
         let (assume_role_arn, assume_role_external_id) = (role?, external_id?);
         if assume_role_arn.is_none() && assume_role_external_id.is_some() {
             let why = "AWS_ASSUME_ROLE_ARN is not set".into();
-            return Err(reader.refused(&variables::AWS_ASSUME_ROLE_EXTERNAL_ID, why));
+            return Err(reader.refused(&catalog::AWS_ASSUME_ROLE_EXTERNAL_ID, why));
         }
         Ok(Self { assume_role_arn, assume_role_external_id, overrides: reader.take_aws() })
     }

@@ -3,11 +3,11 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
+use super::catalog;
 use super::choice::{Choice, choices};
 use super::event::EventMode;
 use super::parse;
 use super::reader::{Reader, Reported};
-use super::variables;
 use super::warning::Warning;
 
 /// How events are delivered.
@@ -106,12 +106,12 @@ impl Backoff {
     }
 
     fn read(reader: &mut Reader) -> Result<Self, Reported> {
-        let min = reader.value(&variables::RETRY_BACKOFF_MIN, parse::duration);
-        let max = reader.value(&variables::RETRY_BACKOFF_MAX, parse::duration);
+        let min = reader.value(&catalog::RETRY_BACKOFF_MIN, parse::duration);
+        let max = reader.value(&catalog::RETRY_BACKOFF_MAX, parse::duration);
         let (min, max) = (min?, max?);
         Self::new(min, max).map_err(|_| {
             let why = parse::reversed("RETRY_BACKOFF_MIN", min, "RETRY_BACKOFF_MAX", max);
-            reader.refused_pair(&variables::RETRY_BACKOFF_MIN, &variables::RETRY_BACKOFF_MAX, why)
+            reader.refused_pair(&catalog::RETRY_BACKOFF_MIN, &catalog::RETRY_BACKOFF_MAX, why)
         })
     }
 }
@@ -119,12 +119,12 @@ impl Backoff {
 impl Delivery {
     /// `mode` is the events' content mode, if it is known.
     pub(super) fn read(reader: &mut Reader, mode: Option<EventMode>) -> Result<Self, Reported> {
-        let order = reader.value(&variables::DELIVERY_ORDER, DeliveryOrder::parse);
-        let concurrency = reader.value(&variables::DELIVERY_CONCURRENCY, parse::concurrency);
+        let order = reader.value(&catalog::DELIVERY_ORDER, DeliveryOrder::parse);
+        let concurrency = reader.value(&catalog::DELIVERY_CONCURRENCY, parse::concurrency);
         let timeout = timeout(reader);
         let backoff = Backoff::read(reader);
         let limits = RetryLimits::read(reader);
-        let on_undeliverable = reader.value(&variables::ON_UNDELIVERABLE, OnUndeliverable::parse);
+        let on_undeliverable = reader.value(&catalog::ON_UNDELIVERABLE, OnUndeliverable::parse);
         let batch = Batch::read(reader, mode);
         Ok(Self {
             order: order?,
@@ -140,32 +140,32 @@ impl Delivery {
 
 impl RetryLimits {
     fn read(reader: &mut Reader) -> Result<Self, Reported> {
-        let attempts = reader.optional(&variables::RETRY_MAX_ATTEMPTS, parse::attempts);
-        let age = reader.optional(&variables::RETRY_MAX_AGE, parse::duration);
+        let attempts = reader.optional(&catalog::RETRY_MAX_ATTEMPTS, parse::attempts);
+        let age = reader.optional(&catalog::RETRY_MAX_AGE, parse::duration);
         Ok(Self { attempts: attempts?, age: age? })
     }
 }
 
 impl Batch {
     fn read(reader: &mut Reader, mode: Option<EventMode>) -> Result<Self, Reported> {
-        for variable in [&variables::BATCH_MAX_EVENTS, &variables::BATCH_MAX_BYTES, &variables::BATCH_MAX_WAIT] {
+        for variable in [&catalog::BATCH_MAX_EVENTS, &catalog::BATCH_MAX_BYTES, &catalog::BATCH_MAX_WAIT] {
             if mode.is_some_and(|mode| mode != EventMode::Batch) && reader.is_changed(variable) {
                 reader.warn(Warning::NoEffect { name: variable.name, unless: "EVENT_MODE=batch" });
             }
         }
-        let events = reader.value(&variables::BATCH_MAX_EVENTS, parse::batch_events);
-        let bytes = reader.value(&variables::BATCH_MAX_BYTES, parse::small_size);
-        let wait = reader.value(&variables::BATCH_MAX_WAIT, parse::wait);
+        let events = reader.value(&catalog::BATCH_MAX_EVENTS, parse::batch_events);
+        let bytes = reader.value(&catalog::BATCH_MAX_BYTES, parse::small_size);
+        let wait = reader.value(&catalog::BATCH_MAX_WAIT, parse::wait);
         Ok(Self { events: events?, bytes: bytes?, wait: wait? })
     }
 }
 
 /// `DELIVERY_TIMEOUT`, else `K_SINK_TIMEOUT`, else the former's default; both are checked in any case.
 fn timeout(reader: &mut Reader) -> Result<Duration, Reported> {
-    let own = reader.optional(&variables::DELIVERY_TIMEOUT, parse::duration);
-    let platform = reader.optional(&variables::K_SINK_TIMEOUT, parse::seconds);
+    let own = reader.optional(&catalog::DELIVERY_TIMEOUT, parse::duration);
+    let platform = reader.optional(&catalog::K_SINK_TIMEOUT, parse::seconds);
     match own?.or(platform?.flatten()) {
         Some(timeout) => Ok(timeout),
-        None => reader.value(&variables::DELIVERY_TIMEOUT, parse::duration),
+        None => reader.value(&catalog::DELIVERY_TIMEOUT, parse::duration),
     }
 }

@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
-use super::dialects::{self, Translation};
+use super::catalog::{ALL, Given};
 use super::mistakes::{Held, Mistake};
 use super::reader::Reader;
 use super::spelling;
-use super::variables::{ALL, Given};
+use super::translator::{self, Translation};
 use super::warning::Warning;
 
 /// What is set: no blanks, no name that is not UTF-8, the first of each name.
@@ -34,7 +34,7 @@ impl Environment {
 
     /// Says in our variables, where they are not set, what those of other adapters say.
     pub(super) fn translate(&mut self) -> Translation {
-        let translation = dialects::translate(self);
+        let translation = translator::translate(self);
         for (name, text) in &translation.values {
             self.0.insert((*name).to_owned(), text.into());
         }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::catalog;
 use super::choice::{Choice, choices};
 use super::overrides;
 use super::reader::{Reader, Reported};
-use super::variables;
 
 /// What events look like.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,20 +56,20 @@ choices! {
 
 impl Event {
     pub(super) fn read(reader: &mut Reader) -> Result<Self, Reported> {
-        let profile = reader.value(&variables::EVENT_PROFILE, EventProfile::parse);
+        let profile = reader.value(&catalog::EVENT_PROFILE, EventProfile::parse);
         let data = data(reader, profile);
-        let mode = reader.value(&variables::EVENT_MODE, EventMode::parse);
-        let overrides = reader.optional(&variables::K_CE_OVERRIDES, overrides::parse);
+        let mode = reader.value(&catalog::EVENT_MODE, EventMode::parse);
+        let overrides = reader.optional(&catalog::K_CE_OVERRIDES, overrides::parse);
         Ok(Self { profile: profile?, data: data?, mode: mode?, overrides: overrides?.unwrap_or_default() })
     }
 }
 
 /// A profile other than ours has one form of data, which is part of it.
 fn data(reader: &mut Reader, profile: Result<EventProfile, Reported>) -> Result<EventData, Reported> {
-    let data = reader.value(&variables::EVENT_DATA, EventData::parse)?;
+    let data = reader.value(&catalog::EVENT_DATA, EventData::parse)?;
     match (data, profile) {
         (EventData::Json, Ok(EventProfile::Triggermesh | EventProfile::IntegrationSource)) => {
-            Err(reader.refused(&variables::EVENT_DATA, "only EVENT_PROFILE=aws supports this format".into()))
+            Err(reader.refused(&catalog::EVENT_DATA, "only EVENT_PROFILE=aws supports this format".into()))
         }
         _ => Ok(data),
     }

@@ -1,7 +1,7 @@
 //! The lists of variables: as text for `--help`, as Markdown for the documents.
 
+use super::catalog::ALL;
 use super::variable::{Fallback, Group, Variable};
-use super::variables::ALL;
 
 /// Width of the help text; terminals have 80 columns or more.
 const WIDTH: usize = 80;

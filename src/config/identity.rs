@@ -1,8 +1,8 @@
 //! Who this process is to the platform.
 
+use super::catalog;
 use super::parse;
 use super::reader::{Reader, Reported};
-use super::variables;
 
 /// Names that the platform gives; any text, absent outside of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -19,10 +19,10 @@ pub struct Identity {
 
 impl Identity {
     pub(super) fn read(reader: &mut Reader) -> Result<Self, Reported> {
-        let namespace = reader.optional(&variables::NAMESPACE, parse::text);
-        let name = reader.optional(&variables::NAME, parse::text);
-        let component = reader.optional(&variables::K_COMPONENT, parse::text);
-        let pod = reader.optional(&variables::POD_NAME, parse::text);
+        let namespace = reader.optional(&catalog::NAMESPACE, parse::text);
+        let name = reader.optional(&catalog::NAME, parse::text);
+        let component = reader.optional(&catalog::K_COMPONENT, parse::text);
+        let pod = reader.optional(&catalog::POD_NAME, parse::text);
         Ok(Self { namespace: namespace?, name: name?, component: component?, pod: pod? })
     }
 }

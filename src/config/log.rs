@@ -3,10 +3,10 @@
 use serde_json::{Map, Value};
 use tracing_subscriber::EnvFilter;
 
+use super::catalog;
 use super::choice::{Choice, choices};
 use super::parse::{self, Refusal};
 use super::reader::{Reader, Reported};
-use super::variables;
 use super::warning::Warning;
 
 /// What is logged, and how.
@@ -34,20 +34,20 @@ impl Log {
         component: Option<&str>,
         stdout_is_terminal: bool,
     ) -> Result<Self, Reported> {
-        let format = reader.optional(&variables::LOG_FORMAT, LogFormat::parse);
+        let format = reader.optional(&catalog::LOG_FORMAT, LogFormat::parse);
         let filter = filter(reader, component);
         let format = match format? {
             Some(format) => format,
             None if stdout_is_terminal => LogFormat::Text,
-            None => reader.value(&variables::LOG_FORMAT, LogFormat::parse)?,
+            None => reader.value(&catalog::LOG_FORMAT, LogFormat::parse)?,
         };
         Ok(Self { format, filter: filter? })
     }
 }
 
 fn filter(reader: &mut Reader, component: Option<&str>) -> Result<String, Reported> {
-    let own = reader.optional(&variables::RUST_LOG, directives);
-    let platform = reader.optional(&variables::K_LOGGING_CONFIG, parse::text)?;
+    let own = reader.optional(&catalog::RUST_LOG, directives);
+    let platform = reader.optional(&catalog::K_LOGGING_CONFIG, parse::text)?;
     let level = platform.map(|text| level(&text, component)).transpose();
     let level = level.unwrap_or_else(|why| {
         reader.warn(Warning::LoggingConfig { why });
@@ -55,7 +55,7 @@ fn filter(reader: &mut Reader, component: Option<&str>) -> Result<String, Report
     });
     match own?.or(level.flatten().map(str::to_owned)) {
         Some(filter) => Ok(filter),
-        None => reader.value(&variables::RUST_LOG, directives),
+        None => reader.value(&catalog::RUST_LOG, directives),
     }
 }
 

@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::catalog;
 use super::choice::{Choice, choices};
 use super::parse;
 use super::reader::{Reader, Reported};
-use super::variables;
 
 /// Memory, shutdown and the port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,11 +35,11 @@ choices! {
 
 impl Process {
     pub(super) fn read(reader: &mut Reader) -> Result<Self, Reported> {
-        let buffer_memory = reader.value(&variables::BUFFER_MEMORY, parse::size);
-        let shutdown_timeout = reader.value(&variables::SHUTDOWN_TIMEOUT, parse::duration);
-        let http_address = reader.value(&variables::HTTP_ADDRESS, parse::address);
-        let metrics_address = reader.optional(&variables::METRICS_ADDRESS, parse::address);
-        let legacy_metrics = reader.value(&variables::LEGACY_METRICS, LegacyMetrics::parse);
+        let buffer_memory = reader.value(&catalog::BUFFER_MEMORY, parse::size);
+        let shutdown_timeout = reader.value(&catalog::SHUTDOWN_TIMEOUT, parse::duration);
+        let http_address = reader.value(&catalog::HTTP_ADDRESS, parse::address);
+        let metrics_address = reader.optional(&catalog::METRICS_ADDRESS, parse::address);
+        let legacy_metrics = reader.value(&catalog::LEGACY_METRICS, LegacyMetrics::parse);
         let (http_address, metrics_address) = (http_address?, metrics_address?);
         let is_served_anyway = |address: &SocketAddr| *address == http_address && address.port() != 0;
         Ok(Self {

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use super::Config;
 use super::aws::AwsOverrides;
-use super::dialects::{Origin, Translation};
+use super::catalog::{self, Given};
 use super::mistakes::{Held, Mistake, Mistakes};
 use super::parse::Refusal;
+use super::translator::{Origin, Translation};
 use super::variable::{Fallback, Group, Variable};
-use super::variables::{self, Given};
 use super::warning::Warning;
 
 /// A mistake was recorded; go on with the next variable.
@@ -137,7 +137,7 @@ impl Reader {
 
     /// Nothing that is asked for may be ignored.
     pub(super) fn refuse_what_comes_later(&mut self) {
-        for variable in variables::ALL.iter().filter(|variable| variable.group == Group::Later) {
+        for variable in catalog::ALL.iter().filter(|variable| variable.group == Group::Later) {
             if self.given.value(variable).is_some() {
                 self.refused(variable, "not in this version".into());
             }

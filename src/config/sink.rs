@@ -5,10 +5,10 @@ use http::uri::{Authority, Parts, PathAndQuery, Scheme};
 use http::{HeaderValue, Uri};
 use percent_encoding::percent_decode_str;
 
+use super::catalog;
 use super::delivery::OnUndeliverable;
 use super::parse::Refusal;
 use super::reader::{Reader, Reported};
-use super::variables;
 use super::warning::Warning;
 
 /// Where events go.
@@ -24,7 +24,7 @@ pub struct Sink {
 
 impl Sink {
     pub(super) fn read(reader: &mut Reader) -> Result<Self, Reported> {
-        reader.value(&variables::K_SINK, parse)
+        reader.value(&catalog::K_SINK, parse)
     }
 
     /// The sink of what cannot be delivered: required where the policy needs it.
@@ -32,15 +32,15 @@ impl Sink {
         reader: &mut Reader,
         policy: Result<OnUndeliverable, Reported>,
     ) -> Result<Option<Self>, Reported> {
-        let sink = reader.optional(&variables::DEAD_LETTER_SINK, parse)?;
+        let sink = reader.optional(&catalog::DEAD_LETTER_SINK, parse)?;
         match (policy, &sink) {
             (Ok(OnUndeliverable::DeadLetter), None) => {
                 let why = "it is required by ON_UNDELIVERABLE=dead-letter".into();
-                return Err(reader.refused(&variables::DEAD_LETTER_SINK, why));
+                return Err(reader.refused(&catalog::DEAD_LETTER_SINK, why));
             }
             (Ok(OnUndeliverable::Block | OnUndeliverable::Drop), Some(_)) => {
                 let unless = "ON_UNDELIVERABLE=dead-letter";
-                reader.warn(Warning::NoEffect { name: variables::DEAD_LETTER_SINK.name, unless });
+                reader.warn(Warning::NoEffect { name: catalog::DEAD_LETTER_SINK.name, unless });
             }
             _ => {}
         }

@@ -5,11 +5,11 @@ use std::time::{Duration, SystemTime};
 
 use chrono::DateTime;
 
+use super::catalog;
 use super::choice::{Choice, choices};
 use super::parse::{self, Refusal};
 use super::reader::{Reader, Reported};
 use super::table_ref::{self, TableRef};
-use super::variables;
 use super::warning::Warning;
 
 /// How long DynamoDB Streams keeps records.
@@ -74,12 +74,12 @@ pub struct Pace {
 
 impl Source {
     pub(super) fn read(reader: &mut Reader, now: SystemTime) -> Result<Self, Reported> {
-        let tables = reader.list(&variables::TABLE, table_ref::parse_another);
-        let start = reader.value(&variables::START_POSITION, |text| start_position(text, now));
-        let checkpoint = reader.value(&variables::CHECKPOINT_STORE, checkpoint_store);
-        let consumer_group = reader.value(&variables::CONSUMER_GROUP, parse::group_name);
+        let tables = reader.list(&catalog::TABLE, table_ref::parse_another);
+        let start = reader.value(&catalog::START_POSITION, |text| start_position(text, now));
+        let checkpoint = reader.value(&catalog::CHECKPOINT_STORE, checkpoint_store);
+        let consumer_group = reader.value(&catalog::CONSUMER_GROUP, parse::group_name);
         let pace = Pace::read(reader);
-        let on_data_loss = reader.value(&variables::ON_DATA_LOSS, OnDataLoss::parse);
+        let on_data_loss = reader.value(&catalog::ON_DATA_LOSS, OnDataLoss::parse);
         if checkpoint == Ok(CheckpointStore::Memory) {
             reader.warn(Warning::PositionsInMemory);
         }
@@ -96,12 +96,12 @@ impl Source {
 
 impl Pace {
     fn read(reader: &mut Reader) -> Result<Self, Reported> {
-        let interval = reader.value(&variables::POLL_INTERVAL, parse::duration);
-        let idle_max = reader.value(&variables::IDLE_POLL_INTERVAL_MAX, parse::duration);
+        let interval = reader.value(&catalog::POLL_INTERVAL, parse::duration);
+        let idle_max = reader.value(&catalog::IDLE_POLL_INTERVAL_MAX, parse::duration);
         let (poll_interval, idle_poll_interval_max) = (interval?, idle_max?);
         if poll_interval > idle_poll_interval_max {
             let why = parse::reversed("POLL_INTERVAL", poll_interval, "IDLE_POLL_INTERVAL_MAX", idle_poll_interval_max);
-            return Err(reader.refused_pair(&variables::POLL_INTERVAL, &variables::IDLE_POLL_INTERVAL_MAX, why));
+            return Err(reader.refused_pair(&catalog::POLL_INTERVAL, &catalog::IDLE_POLL_INTERVAL_MAX, why));
         }
         Ok(Self { poll_interval, idle_poll_interval_max })
     }

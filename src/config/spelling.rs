@@ -5,7 +5,7 @@
 
 use strsim::damerau_levenshtein;
 
-use super::variables::ALL;
+use super::catalog::ALL;
 
 /// Prefixes that are forgotten, or added in the belief that they must be there; the longest first.
 const PREFIXES: [&str; 6] = ["DYNAMODB_STREAMS_ADAPTER_", "DYNAMODB_STREAMS_", "DYNAMODB_", "ADAPTER_", "AWS_", "K_"];

@@ -10,8 +10,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serde_json::{Map, Value};
 
+use super::super::catalog;
 use super::super::environment::Environment;
-use super::super::variables;
 use super::{Foreign, Translator};
 
 /// `K_COMPONENT` of the adapter that this program takes the place of.
@@ -33,7 +33,7 @@ static TRACING: Foreign =
 /// `ARN` alone may be anybody's, so it counts only where nothing else names a table.
 pub(super) fn is_spoken(environment: &Environment) -> bool {
     let is_component = environment.value("K_COMPONENT") == Some(Ok(COMPONENT));
-    is_component || (environment.is_set(ARN.names[0]) && !environment.is_set(variables::TABLE.name))
+    is_component || (environment.is_set(ARN.names[0]) && !environment.is_set(catalog::TABLE.name))
 }
 
 pub(super) fn translate(translator: &mut Translator<'_>) {
@@ -41,15 +41,15 @@ pub(super) fn translate(translator: &mut Translator<'_>) {
         Some(found) => {
             let is_arn = found.text.starts_with("arn:");
             let meant = if is_arn { Ok(found.text.clone()) } else { Err("not an ARN".into()) };
-            translator.set(&variables::TABLE, &found, meant);
+            translator.set(&catalog::TABLE, &found, meant);
         }
-        None => translator.require(&variables::TABLE, &ARN),
+        None => translator.require(&catalog::TABLE, &ARN),
     }
     metrics_address(translator);
     metrics(translator);
     tracing(translator);
-    translator.default(&variables::EVENT_PROFILE, "triggermesh");
-    translator.default(&variables::LEGACY_METRICS, "on");
+    translator.default(&catalog::EVENT_PROFILE, "triggermesh");
+    translator.default(&catalog::LEGACY_METRICS, "on");
 }
 
 fn metrics_address(translator: &mut Translator<'_>) {
@@ -57,13 +57,13 @@ fn metrics_address(translator: &mut Translator<'_>) {
     let host = translator.find(&METRICS_HOST);
     let address = host.as_ref().map_or(Ok(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), |host| host.text.parse());
     match (found.text.parse::<u16>().ok().filter(|port| *port >= LOWEST_PORT), address) {
-        (None, _) => translator.set(&variables::METRICS_ADDRESS, &found, Err("not an allowed port".into())),
+        (None, _) => translator.set(&catalog::METRICS_ADDRESS, &found, Err("not an allowed port".into())),
         (Some(port), Ok(address)) => {
-            translator.set(&variables::METRICS_ADDRESS, &found, Ok(SocketAddr::from((address, port)).to_string()));
+            translator.set(&catalog::METRICS_ADDRESS, &found, Ok(SocketAddr::from((address, port)).to_string()));
         }
         (Some(_), Err(_)) => {
             if let Some(host) = host {
-                translator.set(&variables::METRICS_ADDRESS, &host, Err("not an IP address".into()));
+                translator.set(&catalog::METRICS_ADDRESS, &host, Err("not an IP address".into()));
             }
         }
     }

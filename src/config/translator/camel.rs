@@ -10,9 +10,9 @@
 use http::Uri;
 
 use super::super::aws::{Secret, StaticCredentials};
+use super::super::catalog;
 use super::super::environment::Environment;
 use super::super::parse::Refusal;
-use super::super::variables;
 use super::{Foreign, Translator, knative};
 
 const PREFIX: &str = "CAMEL_KAMELET_AWS_DDB_STREAMS_SOURCE_";
@@ -73,7 +73,7 @@ pub(super) fn translate(translator: &mut Translator<'_>) {
     endpoint(translator);
     credentials(translator);
     knative::client(translator);
-    translator.default(&variables::EVENT_PROFILE, "integration-source");
+    translator.default(&catalog::EVENT_PROFILE, "integration-source");
     let is_known = |name: &str| PROPERTIES.iter().any(|property| property.names.contains(&name));
     let unknown = translator.environment.names().filter(|name| name.starts_with(PREFIX) && !is_known(name));
     for name in unknown.map(str::to_owned).collect::<Vec<_>>() {
@@ -83,8 +83,8 @@ pub(super) fn translate(translator: &mut Translator<'_>) {
 
 fn table(translator: &mut Translator<'_>) {
     match translator.find(&TABLE) {
-        Some(found) => translator.set(&variables::TABLE, &found, Ok(found.text.clone())),
-        None => translator.require(&variables::TABLE, &TABLE),
+        Some(found) => translator.set(&catalog::TABLE, &found, Ok(found.text.clone())),
+        None => translator.require(&catalog::TABLE, &TABLE),
     }
 }
 
@@ -95,7 +95,7 @@ fn start(translator: &mut Translator<'_>) {
             "FROM_START" => Ok("trim-horizon".to_owned()),
             _ => Err("unknown position".into()),
         };
-        translator.set(&variables::START_POSITION, &found, meant);
+        translator.set(&catalog::START_POSITION, &found, meant);
     }
 }
 
@@ -105,18 +105,18 @@ fn pace(translator: &mut Translator<'_>) {
     let millis = match found.text.parse::<u64>() {
         Ok(0) => return,
         Ok(millis) => millis,
-        Err(_) => return translator.set(&variables::POLL_INTERVAL, &found, Err("not whole milliseconds".into())),
+        Err(_) => return translator.set(&catalog::POLL_INTERVAL, &found, Err("not whole milliseconds".into())),
     };
     let text = format!("{millis}ms");
     let idle_max =
-        variables::IDLE_POLL_INTERVAL_MAX.default_value().and_then(|text| humantime::parse_duration(text).ok());
-    if !translator.environment.is_set(variables::POLL_INTERVAL.name)
+        catalog::IDLE_POLL_INTERVAL_MAX.default_value().and_then(|text| humantime::parse_duration(text).ok());
+    if !translator.environment.is_set(catalog::POLL_INTERVAL.name)
         && idle_max.is_some_and(|idle_max| u128::from(millis) > idle_max.as_millis())
     {
-        translator.default(&variables::IDLE_POLL_INTERVAL_MAX, &text);
-        translator.same_origin(&variables::IDLE_POLL_INTERVAL_MAX, &found);
+        translator.default(&catalog::IDLE_POLL_INTERVAL_MAX, &text);
+        translator.same_origin(&catalog::IDLE_POLL_INTERVAL_MAX, &found);
     }
-    translator.set(&variables::POLL_INTERVAL, &found, Ok(text));
+    translator.set(&catalog::POLL_INTERVAL, &found, Ok(text));
 }
 
 fn region(translator: &mut Translator<'_>) {

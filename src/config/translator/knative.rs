@@ -3,7 +3,7 @@
 //! Source: `MakeSSLEnvVar` and `makeEnv` in `knative.dev/eventing/pkg/reconciler/integration`.
 
 use super::{Foreign, Translator};
-use crate::config::variables;
+use crate::config::catalog;
 
 const PREFIX: &str = "CAMEL_KNATIVE_CLIENT_";
 
@@ -33,13 +33,13 @@ pub(super) fn client(translator: &mut Translator<'_>) {
         let path = path(&found.text);
         // The controller names one file of a folder that it may put others into.
         let folder = path.rsplit_once('/').map_or(".", |(folder, _)| if folder.is_empty() { "/" } else { folder });
-        translator.set(&variables::CA_CERTS_DIR, &found, Ok(folder.to_owned()));
+        translator.set(&catalog::CA_CERTS_DIR, &found, Ok(folder.to_owned()));
     }
     let is_wanted = translator.find(&TOKEN_WANTED).is_some_and(|found| found.text.eq_ignore_ascii_case("true"));
     if let Some(found) = translator.find(&TOKEN)
         && is_wanted
     {
-        translator.set(&variables::SINK_TOKEN_FILE, &found, Ok(path(&found.text).to_owned()));
+        translator.set(&catalog::SINK_TOKEN_FILE, &found, Ok(path(&found.text).to_owned()));
     }
     let known = [&CERTIFICATE, &TOKEN, &TOKEN_WANTED].map(|variable| variable.names[0]);
     let is_known = |name: &str| known.contains(&name) || WITHOUT_MEANING.contains(&name);
