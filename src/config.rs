@@ -7,52 +7,36 @@
 //! Blank values count as not set, values are trimmed, and of a name that comes twice the first counts. `catalog.rs` is
 //! the one definition of the variables: parsing, `--help`, the tables in the documents and the spelling check follow it.
 
-mod access;
 mod aws;
 mod catalog;
-mod choice;
 mod delivery;
-mod environment;
+mod dialects;
 mod event;
-mod help;
-mod identity;
-mod log;
-mod mistakes;
-mod overrides;
 mod parse;
 mod process;
 mod reader;
 mod sink;
 mod source;
-mod spelling;
-mod table_ref;
 mod translator;
 mod variable;
-mod warning;
 
 use std::ffi::OsString;
 use std::time::SystemTime;
 
-use environment::Environment;
-use reader::{Reader, Reported};
+use reader::{Environment, Reader, Reported};
+use translator::{Translation, Translator};
 
-pub use access::{Access, Certificates, ClientCertificateFiles, InvalidCertificates, TokenFile};
 pub use aws::{Aws, AwsOverrides, Secret, StaticCredentials};
-pub use catalog::ALL as VARIABLES;
+pub use catalog::{ALL as VARIABLES, help, markdown};
 pub use delivery::{Backoff, Batch, Delivery, DeliveryOrder, InvalidBackoff, OnUndeliverable, RetryLimits};
+pub(crate) use event::is_forbidden_in_attributes;
 pub use event::{Event, EventData, EventMode, EventProfile};
-pub use help::{help, markdown};
-pub use identity::Identity;
-pub use log::{Log, LogFormat};
-pub use mistakes::{Held, Mistake, Mistakes};
-pub(crate) use overrides::is_forbidden_in_attributes;
-pub use process::{LegacyMetrics, Process};
-pub use sink::Sink;
-pub use source::{CheckpointStore, OnDataLoss, Pace, Source, StartPosition};
-pub use table_ref::{InvalidTableRef, TableRef};
+pub use process::{Identity, LegacyMetrics, Log, LogFormat, Process};
+pub(crate) use reader::POSITIONS_IN_MEMORY;
+pub use reader::{Held, Mistake, Mistakes, Warning};
+pub use sink::{Access, Certificates, ClientCertificateFiles, InvalidCertificates, Sink, TokenFile};
+pub use source::{CheckpointStore, InvalidTableRef, OnDataLoss, Pace, Source, StartPosition, TableRef};
 pub use variable::{Fallback, Group, Takes, Variable};
-pub(crate) use warning::POSITIONS_IN_MEMORY;
-pub use warning::Warning;
 
 /// The exit code for a configuration that cannot work: `EX_USAGE` of `sysexits.h`.
 pub const EXIT_CODE: u8 = 64;
@@ -107,16 +91,18 @@ impl Config {
         I: IntoIterator<Item = (OsString, OsString)>,
     {
         let mut environment = Environment::new(variables);
-        let translation = environment.translate();
-        let mut reader = Reader::new(environment.misspelt(), translation);
+        let Translation { values, origins, aws, mistakes, warnings } = translate(&environment);
+        environment.fill(values);
+        let warnings = misspelt(&environment).chain(warnings).collect();
+        let mut reader = Reader::new(origins, mistakes, warnings);
         let given = environment.given(&mut reader);
         reader.take(given);
-        let config = Self::read(&mut reader, facts);
-        reader.finish(config)
+        refuse_what_comes_later(&mut reader);
+        let config = Self::read(&mut reader, facts, aws);
+        Self::finish(config, reader)
     }
 
-    fn read(reader: &mut Reader, facts: &Facts) -> Result<Self, Reported> {
-        reader.refuse_what_comes_later();
+    fn read(reader: &mut Reader, facts: &Facts, aws: AwsOverrides) -> Result<Self, Reported> {
         let source = Source::read(reader, facts.now);
         let event = Event::read(reader);
         let sink = Sink::read(reader);
@@ -127,7 +113,7 @@ impl Config {
         let identity = Identity::read(reader);
         let component = identity.as_ref().ok().and_then(|identity| identity.component.as_deref());
         let log = Log::read(reader, component, facts.stdout_is_terminal);
-        let aws = Aws::read(reader);
+        let aws = Aws::read(reader, aws);
         Ok(Self {
             source: source?,
             event: event?,
@@ -141,5 +127,45 @@ impl Config {
             identity: identity?,
             warnings: Vec::new(),
         })
+    }
+
+    /// The configuration, if nothing was wrong.
+    fn finish(config: Result<Self, Reported>, reader: Reader) -> Result<Self, Mistakes> {
+        let (mistakes, mut warnings) = reader.finish();
+        match config {
+            Ok(config) if mistakes.is_empty() => Ok(Self { warnings, ..config }),
+            _ => {
+                warnings.retain(|warning| matches!(warning, Warning::Misspelt { .. }));
+                Err(Mistakes { mistakes, warnings })
+            }
+        }
+    }
+}
+
+/// What the variables of another adapter mean; nothing where there are none.
+fn translate(environment: &Environment) -> Translation {
+    let mut translator = Translator::new(environment);
+    if dialects::is_integration_source(environment) {
+        dialects::translate_integration_source(&mut translator);
+    } else if dialects::is_triggermesh(environment) {
+        dialects::translate_triggermesh(&mut translator);
+    }
+    translator.translation
+}
+
+/// Names that look like ours and are not.
+fn misspelt(environment: &Environment) -> impl Iterator<Item = Warning> {
+    environment.names().filter_map(|found| {
+        let known = catalog::meant(found, |name| environment.is_set(name))?;
+        Some(Warning::Misspelt { found: found.to_owned(), known })
+    })
+}
+
+/// Nothing that is asked for may be ignored.
+fn refuse_what_comes_later(reader: &mut Reader) {
+    for variable in VARIABLES.iter().filter(|variable| variable.group == Group::Later) {
+        if reader.is_given(variable) {
+            reader.refused(variable, "not in this version".into());
+        }
     }
 }

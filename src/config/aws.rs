@@ -61,7 +61,8 @@ impl fmt::Debug for Secret {
 }
 
 impl Aws {
-    pub(super) fn read(reader: &mut Reader) -> Result<Self, Reported> {
+    /// `overrides` is what the variables of another adapter say.
+    pub(super) fn read(reader: &mut Reader, overrides: AwsOverrides) -> Result<Self, Reported> {
         let role = reader.optional(&catalog::AWS_ASSUME_ROLE_ARN, role_arn);
         let external_id = reader.optional(&catalog::AWS_ASSUME_ROLE_EXTERNAL_ID, external_id);
         let (assume_role_arn, assume_role_external_id) = (role?, external_id?);
@@ -69,7 +70,7 @@ impl Aws {
             let why = "AWS_ASSUME_ROLE_ARN is not set".into();
             return Err(reader.refused(&catalog::AWS_ASSUME_ROLE_EXTERNAL_ID, why));
         }
-        Ok(Self { assume_role_arn, assume_role_external_id, overrides: reader.take_aws() })
+        Ok(Self { assume_role_arn, assume_role_external_id, overrides })
     }
 }
 

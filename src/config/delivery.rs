@@ -4,11 +4,9 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use super::catalog;
-use super::choice::{Choice, choices};
 use super::event::EventMode;
-use super::parse;
-use super::reader::{Reader, Reported};
-use super::warning::Warning;
+use super::parse::{self, Choice, choices};
+use super::reader::{Reader, Reported, Warning};
 
 /// How events are delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

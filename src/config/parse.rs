@@ -1,4 +1,5 @@
-//! Small parsers: a trimmed text that is not empty, to a value or to what is wrong with it.
+//! Small parsers: a trimmed text that is not empty, to a value or to what is wrong with it; and enums whose variants have
+//! one name each.
 
 use std::borrow::Cow;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -147,3 +148,36 @@ pub(super) fn reversed(low: &str, low_value: Duration, high: &str, high_value: D
     let (low_value, high_value) = (humantime::format_duration(low_value), humantime::format_duration(high_value));
     format!("{low} ({low_value}) is longer than {high} ({high_value})").into()
 }
+
+/// A closed set of names.
+pub(super) trait Choice: Copy + 'static {
+    /// Every variant with the name that selects it.
+    const CHOICES: &'static [(&'static str, Self)];
+
+    /// The variant of exactly this name.
+    fn parse(name: &str) -> Result<Self, Refusal> {
+        let choice = Self::CHOICES.iter().find(|(known, _)| *known == name);
+        choice.map(|(_, choice)| *choice).ok_or("unknown value".into())
+    }
+}
+
+/// Defines an enum and the name of each variant; one more variant is one more line.
+macro_rules! choices {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name {
+            $($(#[$variant_doc])* $variant,)+
+        }
+
+        impl $name {
+            pub(super) const NAMES: &'static [&'static str] = &[$($text),+];
+        }
+
+        impl $crate::config::parse::Choice for $name {
+            const CHOICES: &'static [(&'static str, Self)] = &[$(($text, Self::$variant)),+];
+        }
+    };
+}
+
+pub(super) use choices;

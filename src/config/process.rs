@@ -1,12 +1,14 @@
-//! Memory, shutdown and the port of the process.
+//! The process itself: memory, shutdown, ports, its log, and the names that the platform gives it.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use serde_json::{Map, Value};
+use tracing_subscriber::EnvFilter;
+
 use super::catalog;
-use super::choice::{Choice, choices};
-use super::parse;
-use super::reader::{Reader, Reported};
+use super::parse::{self, Choice, Refusal, choices};
+use super::reader::{Reader, Reported, Warning};
 
 /// Memory, shutdown and the port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,5 +51,121 @@ impl Process {
             legacy_metrics: legacy_metrics?,
             metrics_address: metrics_address.filter(|address| !is_served_anyway(address)),
         })
+    }
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// The form of lines.
+    pub format: LogFormat,
+    /// Directives that `tracing_subscriber::EnvFilter` can parse.
+    pub filter: String,
+}
+
+choices! {
+    /// The form of log lines.
+    LogFormat {
+        /// One JSON object a line.
+        Json = "json",
+        /// For people.
+        Text = "text",
+    }
+}
+
+impl Log {
+    pub(super) fn read(
+        reader: &mut Reader,
+        component: Option<&str>,
+        stdout_is_terminal: bool,
+    ) -> Result<Self, Reported> {
+        let format = reader.optional(&catalog::LOG_FORMAT, LogFormat::parse);
+        let filter = filter(reader, component);
+        let format = match format? {
+            Some(format) => format,
+            None if stdout_is_terminal => LogFormat::Text,
+            None => reader.value(&catalog::LOG_FORMAT, LogFormat::parse)?,
+        };
+        Ok(Self { format, filter: filter? })
+    }
+}
+
+fn filter(reader: &mut Reader, component: Option<&str>) -> Result<String, Reported> {
+    let own = reader.optional(&catalog::RUST_LOG, directives);
+    let platform = reader.optional(&catalog::K_LOGGING_CONFIG, parse::text)?;
+    let level = platform.map(|text| level(&text, component)).transpose();
+    let level = level.unwrap_or_else(|why| {
+        reader.warn(Warning::LoggingConfig { why });
+        None
+    });
+    match own?.or(level.flatten().map(str::to_owned)) {
+        Some(filter) => Ok(filter),
+        None => reader.value(&catalog::RUST_LOG, directives),
+    }
+}
+
+fn directives(text: &str) -> Result<String, Refusal> {
+    match EnvFilter::try_new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("not a filter".into()),
+    }
+}
+
+/// The level in Knative's logging configuration: a JSON object of texts, one of which is the JSON of zap's
+/// configuration.
+///
+/// Source: `JSONToConfig` and `NewConfigFromMap` in `knative.dev/pkg/logging`.
+fn level(text: &str, component: Option<&str>) -> Result<Option<&'static str>, &'static str> {
+    let config: Map<String, Value> = serde_json::from_str(text).map_err(|_| "it is not a JSON object")?;
+    let own = component.and_then(|component| config.get(&format!("loglevel.{component}")));
+    if let Some(level) = own.filter(|level| !is_blank(level)) {
+        return filter_of(level).map(Some);
+    }
+    let zap = match config.get("zap-logger-config") {
+        None => return Ok(None),
+        Some(zap) if is_blank(zap) => return Ok(None),
+        Some(zap) => zap.as_str().ok_or("its zap-logger-config is not a string")?,
+    };
+    let zap: Map<String, Value> = serde_json::from_str(zap).map_err(|_| "its zap-logger-config is not JSON")?;
+    zap.get("level").filter(|level| !is_blank(level)).map(filter_of).transpose()
+}
+
+fn is_blank(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| text.trim().is_empty())
+}
+
+/// What a level of zap means here. At `debug` only this program speaks in detail: its libraries have no part in the
+/// loggers that the platform configures.
+fn filter_of(level: &Value) -> Result<&'static str, &'static str> {
+    let level = level.as_str().unwrap_or_default().trim().to_ascii_lowercase();
+    match level.as_str() {
+        "debug" => Ok("info,dynamodb_streams_adapter=debug"),
+        "info" => Ok("info"),
+        "warn" | "warning" => Ok("warn"),
+        "error" | "dpanic" | "panic" | "fatal" => Ok("error"),
+        _ => Err("it has an unknown level"),
+    }
+}
+
+/// Names that the platform gives; any text, absent outside of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Identity {
+    /// `NAMESPACE`
+    pub namespace: Option<String>,
+    /// `NAME`: the object that this process serves.
+    pub name: Option<String>,
+    /// `K_COMPONENT`: what this process is.
+    pub component: Option<String>,
+    /// `POD_NAME`
+    pub pod: Option<String>,
+}
+
+impl Identity {
+    pub(super) fn read(reader: &mut Reader) -> Result<Self, Reported> {
+        let namespace = reader.optional(&catalog::NAMESPACE, parse::text);
+        let name = reader.optional(&catalog::NAME, parse::text);
+        let component = reader.optional(&catalog::K_COMPONENT, parse::text);
+        let pod = reader.optional(&catalog::POD_NAME, parse::text);
+        Ok(Self { namespace: namespace?, name: name?, component: component?, pod: pod? })
     }
 }

@@ -1,15 +1,20 @@
-//! Where events go.
+//! Where events go: the sinks' addresses, the CAs that are trusted there, and the credentials that they receive.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use http::uri::{Authority, Parts, PathAndQuery, Scheme};
 use http::{HeaderValue, Uri};
 use percent_encoding::percent_decode_str;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::{self, PemObject};
 
 use super::catalog;
 use super::delivery::OnUndeliverable;
 use super::parse::Refusal;
-use super::reader::{Reader, Reported};
-use super::warning::Warning;
+use super::reader::{Reader, Reported, Warning};
 
 /// Where events go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +29,7 @@ pub struct Sink {
 
 impl Sink {
     pub(super) fn read(reader: &mut Reader) -> Result<Self, Reported> {
-        reader.value(&catalog::K_SINK, parse)
+        reader.value(&catalog::K_SINK, address)
     }
 
     /// The sink of what cannot be delivered: required where the policy needs it.
@@ -32,7 +37,7 @@ impl Sink {
         reader: &mut Reader,
         policy: Result<OnUndeliverable, Reported>,
     ) -> Result<Option<Self>, Reported> {
-        let sink = reader.optional(&catalog::DEAD_LETTER_SINK, parse)?;
+        let sink = reader.optional(&catalog::DEAD_LETTER_SINK, address)?;
         match (policy, &sink) {
             (Ok(OnUndeliverable::DeadLetter), None) => {
                 let why = "it is required by ON_UNDELIVERABLE=dead-letter".into();
@@ -48,7 +53,7 @@ impl Sink {
     }
 }
 
-fn parse(text: &str) -> Result<Sink, Refusal> {
+fn address(text: &str) -> Result<Sink, Refusal> {
     let uri: Uri = text.parse().map_err(|_| "not a URL")?;
     let Parts { scheme, authority, path_and_query, .. } = uri.into_parts();
     let scheme = scheme.filter(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS);
@@ -90,4 +95,197 @@ fn basic(user_info: &str) -> Result<HeaderValue, Refusal> {
     let mut value = HeaderValue::from_str(&value).map_err(|_| "its user or password cannot be sent")?;
     value.set_sensitive(true);
     Ok(value)
+}
+
+/// Where a Knative SinkBinding puts the token of a sink that asks for OIDC.
+const PLATFORM_TOKEN: &str = "/oidc/token";
+
+/// TLS trust and client credentials for sinks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Access {
+    /// Authorities that are trusted besides the system's, for every sink.
+    pub ca_certs: Certificates,
+    /// A folder of more of them; it need not be there.
+    pub ca_certs_dir: PathBuf,
+    /// As whom every sink is spoken to that asks for a certificate.
+    pub client_certificate: Option<ClientCertificateFiles>,
+    /// Where the bearer token for `K_SINK` is, and for nobody else. Not required where `K_SINK` has a user.
+    pub token_file: TokenFile,
+    /// Where headers for every request to `K_SINK` are, and to nobody else.
+    pub headers_file: Option<PathBuf>,
+}
+
+/// The files of a client certificate, PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificateFiles {
+    /// The certificate, and after it those between it and an authority that the sink knows.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// The file of a bearer token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Whether nothing may be sent without it: it was named by the user, and is not just looked for where the platform
+    /// puts it.
+    pub is_required: bool,
+}
+
+impl Access {
+    /// `sink_has_user`: whether `K_SINK` has a user.
+    pub(super) fn read(reader: &mut Reader, sink_has_user: bool) -> Result<Self, Reported> {
+        let ca_certs = reader.optional(&catalog::K_CA_CERTS, certificates);
+        let ca_certs_dir = reader.value(&catalog::CA_CERTS_DIR, absolute_path);
+        let client_certificate = ClientCertificateFiles::read(reader);
+        let token_file = TokenFile::read(reader, sink_has_user);
+        let headers_file = reader.optional(&catalog::SINK_HEADERS_FILE, absolute_path);
+        Ok(Self {
+            ca_certs: ca_certs?.unwrap_or_default(),
+            ca_certs_dir: ca_certs_dir?,
+            client_certificate: client_certificate?,
+            token_file: token_file?,
+            headers_file: headers_file?,
+        })
+    }
+}
+
+impl ClientCertificateFiles {
+    fn read(reader: &mut Reader) -> Result<Option<Self>, Reported> {
+        let certificate = reader.optional(&catalog::SINK_CLIENT_CERT_FILE, absolute_path);
+        let key = reader.optional(&catalog::SINK_CLIENT_KEY_FILE, absolute_path);
+        match (certificate?, key?) {
+            (None, None) => Ok(None),
+            (Some(certificate), Some(key)) => Ok(Some(Self { certificate, key })),
+            (Some(_), None) => {
+                Err(reader.refused(&catalog::SINK_CLIENT_CERT_FILE, "SINK_CLIENT_KEY_FILE is not set".into()))
+            }
+            (None, Some(_)) => {
+                Err(reader.refused(&catalog::SINK_CLIENT_KEY_FILE, "SINK_CLIENT_CERT_FILE is not set".into()))
+            }
+        }
+    }
+}
+
+impl TokenFile {
+    fn read(reader: &mut Reader, sink_has_user: bool) -> Result<Self, Reported> {
+        if let Some(path) = reader.optional(&catalog::SINK_TOKEN_FILE, absolute_path)? {
+            return match sink_has_user {
+                true => {
+                    let why = "it cannot be combined with the user in K_SINK".into();
+                    Err(reader.refused(&catalog::SINK_TOKEN_FILE, why))
+                }
+                false => Ok(Self { path, is_required: true }),
+            };
+        }
+        Ok(Self { path: PathBuf::from(PLATFORM_TOKEN), is_required: false })
+    }
+}
+
+fn certificates(text: &str) -> Result<Certificates, Refusal> {
+    Certificates::all_usable(text.as_bytes()).map_err(|invalid| invalid.to_string().into())
+}
+
+/// Files are given by absolute paths: what the process's working directory is, nobody should have to know.
+fn absolute_path(text: &str) -> Result<PathBuf, Refusal> {
+    match Path::new(text).is_absolute() {
+        true => Ok(PathBuf::from(text)),
+        false => Err("not an absolute path".into()),
+    }
+}
+
+/// Certificates of authorities, in the order of their text.
+///
+/// Its `Debug` form shows how many there are.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Certificates(Vec<CertificateDer<'static>>);
+
+/// A text that holds no usable certificates. Nothing of the text is repeated: it may be a key that went astray.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidCertificates {
+    /// No section of the right kind.
+    #[error("it contains no certificate: expected PEM with -----BEGIN CERTIFICATE-----")]
+    None,
+    /// The frame or the base64 of a section is broken.
+    #[error("its certificate number {number} is not valid PEM: {why}")]
+    Pem {
+        /// Which section, from 1.
+        number: usize,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// Well-formed PEM of something that is no certificate.
+    #[error("its certificate number {number} is not an X.509 certificate that can be a trusted CA")]
+    Content {
+        /// Which certificate, from 1.
+        number: usize,
+    },
+}
+
+impl Certificates {
+    /// The certificates of a PEM text, whatever stands between them.
+    ///
+    /// # Errors
+    /// When there is none, or one is not valid PEM. What they hold is not looked at.
+    pub fn from_pem(text: &[u8]) -> Result<Self, InvalidCertificates> {
+        let mut found = Vec::new();
+        for section in CertificateDer::pem_slice_iter(text) {
+            let number = found.len() + 1;
+            found.push(section.map_err(|error| InvalidCertificates::Pem { number, why: reason(&error) })?);
+        }
+        if found.is_empty() {
+            return Err(InvalidCertificates::None);
+        }
+        Ok(Self(found))
+    }
+
+    /// The same, where every one of them can be an authority.
+    ///
+    /// # Errors
+    /// Those of [`Certificates::from_pem`], and the first certificate that cannot be one.
+    pub fn all_usable(text: &[u8]) -> Result<Self, InvalidCertificates> {
+        let certificates = Self::from_pem(text)?;
+        let unusable = certificates.0.iter().position(|one| RootCertStore::empty().add(one.clone()).is_err());
+        match unusable {
+            Some(place) => Err(InvalidCertificates::Content { number: place + 1 }),
+            None => Ok(certificates),
+        }
+    }
+
+    /// Adds them to what is trusted; returns how many could not be.
+    pub fn add_to(&self, roots: &mut RootCertStore) -> usize {
+        roots.add_parsable_certificates(self.0.iter().cloned()).1
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The certificates in DER, in their order.
+    pub fn into_der(self) -> Vec<CertificateDer<'static>> {
+        self.0
+    }
+}
+
+impl fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Certificates({})", self.0.len())
+    }
+}
+
+fn reason(error: &pem::Error) -> &'static str {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => "its END line is missing",
+        pem::Error::IllegalSectionStart { .. } => "its BEGIN line is broken",
+        pem::Error::Base64Decode(_) => "its base64 is broken",
+        _ => "it cannot be read",
+    }
 }

@@ -1,49 +1,39 @@
-//! The variables of other adapters, translated into ours, so that this program takes their place without new settings.
+//! Reads the variables of other adapters and writes ours, so that this program takes their place without new settings.
 //!
-//! Contract: pure. A dialect speaks where its own variables are set. What it says stands in for our variables that are not
-//! set; ours win. A mistake in a translated value is reported under the name that was set. What has no meaning here is
-//! accepted in silence where a controller sets it, and is a warning where a user must have.
-
-mod camel;
-mod knative;
-mod triggermesh;
+//! Contract: pure. What a foreign variable says stands in for our variables that are not set; ours win. A mistake in a
+//! translated value is reported under the name that was set. What has no meaning here is accepted in silence where a
+//! controller sets it, and causes a warning where a user must have set it.
+//!
+//! The variables of Knative's Camel client stand here too: every Kamelet may come with them.
 
 use std::collections::BTreeMap;
 
 use super::aws::AwsOverrides;
-use super::environment::Environment;
-use super::mistakes::{Held, Mistake};
+use super::catalog;
 use super::parse::Refusal;
+use super::reader::{Environment, Held, Mistake, Origin, Warning};
 use super::variable::Variable;
-use super::warning::Warning;
 
 /// A variable of somebody else.
 pub(super) struct Foreign {
     /// Its spellings; the first that is set counts.
-    names: &'static [&'static str],
-    /// Which values it takes; completes "it takes ...".
-    takes: &'static str,
-    /// Whether it is never shown.
-    secret: bool,
+    pub(super) names: &'static [&'static str],
+    /// Which values it accepts; completes "expected ...".
+    pub(super) takes: &'static str,
+    /// Whether its value is never shown.
+    pub(super) secret: bool,
 }
 
 /// A foreign variable that is set.
-struct Found {
+pub(super) struct Found {
     variable: &'static Foreign,
-    name: &'static str,
-    text: String,
-}
-
-/// Under which foreign name a value of ours was set.
-#[derive(Debug, Clone)]
-pub(super) struct Origin {
-    /// The foreign variable's name.
+    /// The spelling that is set.
     pub(super) name: &'static str,
-    held: Held,
-    takes: &'static str,
+    /// Its value.
+    pub(super) text: String,
 }
 
-/// What a dialect says.
+/// What foreign variables say.
 #[derive(Default)]
 pub(super) struct Translation {
     /// Values of our variables.
@@ -58,26 +48,19 @@ pub(super) struct Translation {
     pub(super) warnings: Vec<Warning>,
 }
 
-/// What the foreign variables mean; nothing where there are none.
-pub(super) fn translate(environment: &Environment) -> Translation {
-    let mut translator = Translator { environment, translation: Translation::default() };
-    if camel::is_spoken(environment) {
-        camel::translate(&mut translator);
-    } else if triggermesh::is_spoken(environment) {
-        triggermesh::translate(&mut translator);
-    }
-    translator.translation
-}
-
 /// Reads foreign variables and writes ours.
-struct Translator<'a> {
-    environment: &'a Environment,
-    translation: Translation,
+pub(super) struct Translator<'a> {
+    pub(super) environment: &'a Environment,
+    pub(super) translation: Translation,
 }
 
-impl Translator<'_> {
+impl<'a> Translator<'a> {
+    pub(super) fn new(environment: &'a Environment) -> Self {
+        Self { environment, translation: Translation::default() }
+    }
+
     /// What the variable holds; what is not UTF-8 is a mistake, two spellings with two values a warning.
-    fn find(&mut self, variable: &'static Foreign) -> Option<Found> {
+    pub(super) fn find(&mut self, variable: &'static Foreign) -> Option<Found> {
         let mut found: Option<Found> = None;
         for name in variable.names {
             match (self.environment.value(name), &found) {
@@ -95,7 +78,7 @@ impl Translator<'_> {
     }
 
     /// Sets one of our variables, unless the environment does, to what the foreign value means.
-    fn set(&mut self, ours: &'static Variable, found: &Found, meant: Result<String, Refusal>) {
+    pub(super) fn set(&mut self, ours: &'static Variable, found: &Found, meant: Result<String, Refusal>) {
         if self.environment.is_set(ours.name) {
             return;
         }
@@ -107,26 +90,26 @@ impl Translator<'_> {
     }
 
     /// What holds in this dialect when nobody says otherwise.
-    fn default(&mut self, ours: &'static Variable, text: &str) {
+    pub(super) fn default(&mut self, ours: &'static Variable, text: &str) {
         if !self.environment.is_set(ours.name) {
             self.translation.values.entry(ours.name).or_insert_with(|| text.to_owned());
         }
     }
 
     /// A mistake in this variable of ours is one in the foreign value too.
-    fn same_origin(&mut self, ours: &'static Variable, found: &Found) {
+    pub(super) fn same_origin(&mut self, ours: &'static Variable, found: &Found) {
         if !self.environment.is_set(ours.name) {
             self.translation.origins.insert(ours.name, found.origin());
         }
     }
 
     /// Which foreign name stands for a variable of ours that is required.
-    fn require(&mut self, ours: &'static Variable, variable: &'static Foreign) {
+    pub(super) fn require(&mut self, ours: &'static Variable, variable: &'static Foreign) {
         let origin = Origin { name: variable.names[0], held: Held::Nothing, takes: variable.takes };
         self.translation.origins.entry(ours.name).or_insert(origin);
     }
 
-    fn refuse(&mut self, found: &Found, why: Refusal) {
+    pub(super) fn refuse(&mut self, found: &Found, why: Refusal) {
         self.refuse_held(found.variable, found.name, found.held(), why);
     }
 
@@ -134,8 +117,15 @@ impl Translator<'_> {
         self.translation.mistakes.push(Mistake { variable: name, held, why, takes: variable.takes.to_owned() });
     }
 
-    fn ignore(&mut self, name: &str, why: Refusal) {
+    pub(super) fn ignore(&mut self, name: &str, why: Refusal) {
         self.translation.warnings.push(Warning::Ignored { name: name.to_owned(), why });
+    }
+
+    /// Warns of the names with this prefix that are not known.
+    pub(super) fn ignore_unknown(&mut self, prefix: &str, is_known: impl Fn(&str) -> bool) {
+        for name in self.environment.names().filter(|name| name.starts_with(prefix) && !is_known(name)) {
+            self.ignore(name, "the adapter has no equivalent setting".into());
+        }
     }
 }
 
@@ -149,10 +139,53 @@ impl Found {
     }
 }
 
-impl Origin {
-    /// The mistake as whoever set the foreign variable can read it.
-    pub(super) fn retell(&self, mistake: Mistake) -> Mistake {
-        let held = if mistake.held == Held::Nothing { Held::Nothing } else { self.held.clone() };
-        Mistake { variable: self.name, held, why: mistake.why, takes: self.takes.to_owned() }
+/// What tells Camel's Knative client whom to trust and how to identify itself.
+///
+/// Source: `MakeSSLEnvVar` and `makeEnv` in `knative.dev/eventing/pkg/reconciler/integration`.
+const KNATIVE_CLIENT: &str = "CAMEL_KNATIVE_CLIENT_";
+
+static CERTIFICATE: Foreign = Foreign {
+    names: &["CAMEL_KNATIVE_CLIENT_SSL_CERT_PATH"],
+    takes: "the path of a PEM file in the folder of trusted certificates",
+    secret: false,
+};
+static TOKEN: Foreign = Foreign {
+    names: &["CAMEL_KNATIVE_CLIENT_OIDC_TOKEN_PATH"],
+    takes: "the path of the file that holds the token",
+    secret: false,
+};
+static TOKEN_WANTED: Foreign =
+    Foreign { names: &["CAMEL_KNATIVE_CLIENT_OIDC_ENABLED"], takes: "true or false", secret: false };
+
+/// Set by the controller, or true here in any case: TLS is used where the sink's URL says so, and a token is read again
+/// when it changes and when the sink refuses it.
+const WITHOUT_MEANING: [&str; 3] = [
+    "CAMEL_KNATIVE_CLIENT_SSL_ENABLED",
+    "CAMEL_KNATIVE_CLIENT_OIDC_RENEW_TOKENS_ON_FORBIDDEN",
+    "CAMEL_KNATIVE_CLIENT_OIDC_CACHE_TOKENS",
+];
+
+/// What the variables of Camel's Knative client say: a folder of certificates, the file of a token.
+pub(super) fn knative_client(translator: &mut Translator<'_>) {
+    if let Some(found) = translator.find(&CERTIFICATE) {
+        let path = path(&found.text);
+        // The controller names one file of a folder that it may put others into.
+        let folder = path.rsplit_once('/').map_or(".", |(folder, _)| if folder.is_empty() { "/" } else { folder });
+        translator.set(&catalog::CA_CERTS_DIR, &found, Ok(folder.to_owned()));
     }
+    let is_wanted = translator.find(&TOKEN_WANTED).is_some_and(|found| found.text.eq_ignore_ascii_case("true"));
+    if let Some(found) = translator.find(&TOKEN)
+        && is_wanted
+    {
+        translator.set(&catalog::SINK_TOKEN_FILE, &found, Ok(path(&found.text).to_owned()));
+    }
+    let known = [&CERTIFICATE, &TOKEN, &TOKEN_WANTED].map(|variable| variable.names[0]);
+    let is_known = |name: &str| known.contains(&name) || WITHOUT_MEANING.contains(&name);
+    translator.ignore_unknown(KNATIVE_CLIENT, is_known);
+}
+
+/// `file:///oidc/token` is `/oidc/token`.
+fn path(text: &str) -> &str {
+    let path = text.strip_prefix("file:").unwrap_or(text);
+    path.strip_prefix("//").unwrap_or(path)
 }
