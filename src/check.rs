@@ -27,7 +27,7 @@ pub use self::arguments::{Asked, Options, Output, USAGE};
 use self::clock::Clocks;
 pub use self::report::{Check, Report};
 use self::table::Shared;
-use crate::config::{self, Config, Facts, Mistakes, Warning};
+use crate::config::{self, Config, EnvironmentFacts, Mistakes, Warning};
 use crate::streams::rate::Rate;
 use crate::telemetry::metrics::{InvalidMetrics, Metrics};
 
@@ -57,7 +57,7 @@ impl Finished {
 }
 
 /// The whole command: the arguments behind `check`, and the environment. It starts a runtime of its own.
-pub fn command<A, V>(arguments: A, variables: V, facts: &Facts) -> Finished
+pub fn command<A, V>(arguments: A, variables: V, facts: &EnvironmentFacts) -> Finished
 where
     A: IntoIterator<Item = OsString>,
     V: IntoIterator<Item = (OsString, OsString)>,

@@ -1,6 +1,6 @@
 //! Environment to [`Config`]: pure, no I/O.
 //!
-//! The caller passes in the variables and the [`Facts`] that defaults depend on; nothing here looks at the process, its
+//! The caller passes in the variables and the [`EnvironmentFacts`] that defaults depend on; nothing here looks at the process, its
 //! clock or its files. The answer is a [`Config`] in which every value is usable as it stands, or [`Mistakes`]: all of
 //! them at once, each with the variable, what it held (never a secret) and what it takes.
 //!
@@ -43,7 +43,7 @@ pub const EXIT_CODE: u8 = 64;
 
 /// What defaults and checks depend on besides the variables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Facts {
+pub struct EnvironmentFacts {
     /// The current time; a start position may not lie behind it.
     pub now: SystemTime,
     /// Whether a person is likely to read the log: it is text by default then.
@@ -86,7 +86,7 @@ impl Config {
     ///
     /// # Errors
     /// All mistakes at once, with the warnings that may explain them; the process should end with [`EXIT_CODE`].
-    pub fn from_env_vars<I>(variables: I, facts: &Facts) -> Result<Self, Mistakes>
+    pub fn from_env_vars<I>(variables: I, facts: &EnvironmentFacts) -> Result<Self, Mistakes>
     where
         I: IntoIterator<Item = (OsString, OsString)>,
     {
@@ -102,7 +102,7 @@ impl Config {
         Self::finish(config, reader)
     }
 
-    fn read(reader: &mut Reader, facts: &Facts, aws: AwsOverrides) -> Result<Self, Reported> {
+    fn read(reader: &mut Reader, facts: &EnvironmentFacts, aws: AwsOverrides) -> Result<Self, Reported> {
         let source = Source::read(reader, facts.now);
         let event = Event::read(reader);
         let sink = Sink::read(reader);

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::heartbeat::{self, Heartbeat};
 use super::{RunError, run};
-use crate::config::{self, Config, Facts};
+use crate::config::{self, Config, EnvironmentFacts};
 use crate::telemetry::{self, events};
 
 /// A fault of this program: `EX_SOFTWARE` of `sysexits.h`.
@@ -49,8 +49,8 @@ pub fn start(variables: impl Iterator<Item = (OsString, OsString)>) -> ExitCode 
 }
 
 /// What the environment of this process is, apart from its variables.
-pub fn facts() -> Facts {
-    Facts { now: SystemTime::now(), stdout_is_terminal: std::io::stdout().is_terminal() }
+pub fn facts() -> EnvironmentFacts {
+    EnvironmentFacts { now: SystemTime::now(), stdout_is_terminal: std::io::stdout().is_terminal() }
 }
 
 fn supervise(runtime: &Runtime, config: Config) -> Result<(), RunError> {

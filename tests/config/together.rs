@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use dynamodb_streams_adapter::config::{
-    Backoff, CheckpointStore, Config, DeliveryOrder, EventData, Facts, Fallback, LogFormat, StartPosition, VARIABLES,
-    Warning,
+    Backoff, CheckpointStore, Config, DeliveryOrder, EnvironmentFacts, EventData, Fallback, LogFormat, StartPosition,
+    VARIABLES, Warning,
 };
 
 use crate::support::{NEEDED, accepted, exactly, facts, now, os, refused};
@@ -80,7 +80,7 @@ fn names_in_lower_case_are_not_ours() {
 
 #[test]
 fn on_a_terminal_logs_are_text_unless_the_variable_says_otherwise() {
-    let on_terminal = Facts { stdout_is_terminal: true, ..facts() };
+    let on_terminal = EnvironmentFacts { stdout_is_terminal: true, ..facts() };
     let format = |more: &[(&str, &str)]| {
         let variables = NEEDED.iter().chain(more).copied().map(os);
         Config::from_env_vars(variables, &on_terminal).expect("a good configuration").log.format
