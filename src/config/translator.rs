@@ -25,7 +25,7 @@ pub(super) struct Foreign {
 }
 
 /// A foreign variable that is set.
-pub(super) struct Found {
+pub(super) struct ForeignValue {
     variable: &'static Foreign,
     /// The spelling that is set.
     pub(super) name: &'static str,
@@ -60,13 +60,13 @@ impl<'a> Translator<'a> {
     }
 
     /// What the variable holds; what is not UTF-8 is a mistake, two spellings with two values a warning.
-    pub(super) fn find(&mut self, variable: &'static Foreign) -> Option<Found> {
-        let mut found: Option<Found> = None;
+    pub(super) fn find(&mut self, variable: &'static Foreign) -> Option<ForeignValue> {
+        let mut found: Option<ForeignValue> = None;
         for name in variable.names {
             match (self.environment.value(name), &found) {
                 (None, _) => {}
                 (Some(Err(_)), _) => self.refuse_held(variable, name, Held::NotUtf8, "only UTF-8 is supported".into()),
-                (Some(Ok(text)), None) => found = Some(Found { variable, name, text: text.to_owned() }),
+                (Some(Ok(text)), None) => found = Some(ForeignValue { variable, name, text: text.to_owned() }),
                 (Some(Ok(text)), Some(first)) if text == first.text => {}
                 (Some(Ok(_)), Some(first)) => {
                     let why = format!("{} has a different value", first.name);
@@ -78,7 +78,7 @@ impl<'a> Translator<'a> {
     }
 
     /// Sets one of our variables, unless the environment does, to what the foreign value means.
-    pub(super) fn set(&mut self, ours: &'static Variable, found: &Found, meant: Result<String, Refusal>) {
+    pub(super) fn set(&mut self, ours: &'static Variable, found: &ForeignValue, meant: Result<String, Refusal>) {
         if self.environment.is_set(ours.name) {
             return;
         }
@@ -97,7 +97,7 @@ impl<'a> Translator<'a> {
     }
 
     /// A mistake in this variable of ours is one in the foreign value too.
-    pub(super) fn same_origin(&mut self, ours: &'static Variable, found: &Found) {
+    pub(super) fn same_origin(&mut self, ours: &'static Variable, found: &ForeignValue) {
         if !self.environment.is_set(ours.name) {
             self.translation.origins.insert(ours.name, found.origin());
         }
@@ -109,7 +109,7 @@ impl<'a> Translator<'a> {
         self.translation.origins.entry(ours.name).or_insert(origin);
     }
 
-    pub(super) fn refuse(&mut self, found: &Found, why: Refusal) {
+    pub(super) fn refuse(&mut self, found: &ForeignValue, why: Refusal) {
         self.refuse_held(found.variable, found.name, found.held(), why);
     }
 
@@ -129,7 +129,7 @@ impl<'a> Translator<'a> {
     }
 }
 
-impl Found {
+impl ForeignValue {
     fn held(&self) -> Held {
         Held::shown(self.variable.secret, &self.text)
     }
