@@ -31,7 +31,7 @@ pub use catalog::{ALL as VARIABLES, help, markdown};
 pub use delivery::{Backoff, Batch, Delivery, DeliveryOrder, InvalidBackoff, OnUndeliverable, RetryLimits};
 pub(crate) use event::is_forbidden_in_attributes;
 pub use event::{Event, EventData, EventMode, EventProfile};
-pub use process::{Identity, LegacyMetrics, Log, LogFormat, Process};
+pub use process::{LegacyMetrics, Log, LogFormat, PlatformNames, Process};
 pub(crate) use reader::POSITIONS_IN_MEMORY;
 pub use reader::{Held, Mistake, Mistakes, Warning};
 pub use sink::{Access, Certificates, ClientCertificateFiles, InvalidCertificates, Sink, TokenFile};
@@ -74,7 +74,7 @@ pub struct Config {
     /// What is asked of AWS beyond the SDK's own settings.
     pub aws: Aws,
     /// Who this process is to the platform.
-    pub identity: Identity,
+    pub platform_names: PlatformNames,
     /// What the operator should hear although it prevents nothing.
     pub warnings: Vec<Warning>,
 }
@@ -110,8 +110,8 @@ impl Config {
         let delivery = Delivery::read(reader, event.as_ref().ok().map(|event| event.mode));
         let dead_letter_sink = Sink::read_dead_letter(reader, delivery.map(|delivery| delivery.on_undeliverable));
         let process = Process::read(reader);
-        let identity = Identity::read(reader);
-        let component = identity.as_ref().ok().and_then(|identity| identity.component.as_deref());
+        let platform_names = PlatformNames::read(reader);
+        let component = platform_names.as_ref().ok().and_then(|names| names.component.as_deref());
         let log = Log::read(reader, component, facts.stdout_is_terminal);
         let aws = Aws::read(reader, aws);
         Ok(Self {
@@ -124,7 +124,7 @@ impl Config {
             process: process?,
             log: log?,
             aws: aws?,
-            identity: identity?,
+            platform_names: platform_names?,
             warnings: Vec::new(),
         })
     }

@@ -291,22 +291,22 @@ variables! {
     }
 
     NAMESPACE as namespace {
-        group: Group::Identity,
+        group: Group::PlatformNames,
         takes: Takes::Text,
         meaning: "Namespace, for metrics and logs.",
     }
     NAME as name {
-        group: Group::Identity,
+        group: Group::PlatformNames,
         takes: Takes::Text,
         meaning: "Name of the Kubernetes object that this process belongs to.",
     }
     K_COMPONENT as k_component {
-        group: Group::Identity,
+        group: Group::PlatformNames,
         takes: Takes::Text,
         meaning: "Component name, set by the platform; selects the level in `K_LOGGING_CONFIG`.",
     }
     POD_NAME as pod_name {
-        group: Group::Identity,
+        group: Group::PlatformNames,
         takes: Takes::Text,
         meaning: "Name of the pod.",
     }

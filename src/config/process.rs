@@ -149,7 +149,7 @@ fn filter_of(level: &Value) -> Result<&'static str, &'static str> {
 
 /// Names that the platform gives; any text, absent outside of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Identity {
+pub struct PlatformNames {
     /// `NAMESPACE`
     pub namespace: Option<String>,
     /// `NAME`: the object that this process serves.
@@ -160,7 +160,7 @@ pub struct Identity {
     pub pod: Option<String>,
 }
 
-impl Identity {
+impl PlatformNames {
     pub(super) fn read(reader: &mut Reader) -> Result<Self, Reported> {
         let namespace = reader.optional(&catalog::NAMESPACE, parse::text);
         let name = reader.optional(&catalog::NAME, parse::text);

@@ -70,7 +70,7 @@ pub enum Group {
     /// Credentials beyond the SDK's own settings.
     Aws,
     /// Names from the platform.
-    Identity,
+    PlatformNames,
     /// Names that are taken already, for a later version: setting one is a mistake, and no list shows them.
     Later,
 }
@@ -78,7 +78,7 @@ pub enum Group {
 impl Group {
     /// The groups that lists show, in their order.
     pub const LISTED: [Self; 7] =
-        [Self::Source, Self::Event, Self::Delivery, Self::Process, Self::Log, Self::Aws, Self::Identity];
+        [Self::Source, Self::Event, Self::Delivery, Self::Process, Self::Log, Self::Aws, Self::PlatformNames];
 
     /// The heading.
     pub fn title(self) -> &'static str {
@@ -89,7 +89,7 @@ impl Group {
             Self::Process => "Memory, shutdown, ports",
             Self::Log => "Logs",
             Self::Aws => "AWS, in addition to the SDK's own variables",
-            Self::Identity => "Names, usually set by the platform",
+            Self::PlatformNames => "Names, usually set by the platform",
             Self::Later => "Not in this version",
         }
     }

@@ -29,7 +29,7 @@ fn two_variables_are_enough() {
     assert_eq!(config.log.format, LogFormat::Json);
     assert_eq!(config.log.filter, "info");
     assert_eq!(config.aws.assume_role_arn, None);
-    assert_eq!(config.identity.pod, None);
+    assert_eq!(config.platform_names.pod, None);
 }
 
 #[test]

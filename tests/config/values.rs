@@ -314,17 +314,17 @@ fn rust_log_takes_what_tracing_takes() {
 
 #[test]
 fn names_are_taken_as_they_are() {
-    let identity = accepted(&[
+    let names = accepted(&[
         ("NAMESPACE", "shop"),
         ("NAME", "orders source"),
         ("K_COMPONENT", "awsdynamodbsource"),
         ("POD_NAME", "orders-0"),
     ])
-    .identity;
-    assert_eq!(identity.namespace.as_deref(), Some("shop"));
-    assert_eq!(identity.name.as_deref(), Some("orders source"));
-    assert_eq!(identity.component.as_deref(), Some("awsdynamodbsource"));
-    assert_eq!(identity.pod.as_deref(), Some("orders-0"));
+    .platform_names;
+    assert_eq!(names.namespace.as_deref(), Some("shop"));
+    assert_eq!(names.name.as_deref(), Some("orders source"));
+    assert_eq!(names.component.as_deref(), Some("awsdynamodbsource"));
+    assert_eq!(names.pod.as_deref(), Some("orders-0"));
 }
 
 #[test]
