@@ -160,8 +160,8 @@ async fn open_port(variable: &'static str, address: SocketAddr) -> Result<TcpLis
 
 fn open_store(config: &Config) -> Result<Arc<dyn CheckpointStore>, StartError> {
     Ok(match &config.source.checkpoint {
-        config::CheckpointStore::Memory => Arc::new(MemoryStore::default()),
-        config::CheckpointStore::File(path) => Arc::new(FileStore::open(path, &config.source.consumer_group)?),
+        config::CheckpointLocation::Memory => Arc::new(MemoryStore::default()),
+        config::CheckpointLocation::File(path) => Arc::new(FileStore::open(path, &config.source.consumer_group)?),
     })
 }
 

@@ -23,7 +23,7 @@ pub struct Source {
     /// Where to begin, only where nothing is checkpointed.
     pub start: StartPosition,
     /// Where positions are kept.
-    pub checkpoint: CheckpointStore,
+    pub checkpoint: CheckpointLocation,
     /// Separates the positions of two adapters in one store: 1 to 255 of `a-z A-Z 0-9 _ . -`.
     pub consumer_group: String,
     /// How often to ask.
@@ -46,7 +46,7 @@ pub enum StartPosition {
 
 /// Where positions are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CheckpointStore {
+pub enum CheckpointLocation {
     /// In the process: lost with it.
     Memory,
     /// In this file.
@@ -76,11 +76,11 @@ impl Source {
     pub(super) fn read(reader: &mut Reader, now: SystemTime) -> Result<Self, Reported> {
         let tables = reader.list(&catalog::TABLE, another_table);
         let start = reader.value(&catalog::START_POSITION, |text| start_position(text, now));
-        let checkpoint = reader.value(&catalog::CHECKPOINT_STORE, checkpoint_store);
+        let checkpoint = reader.value(&catalog::CHECKPOINT_STORE, checkpoint_location);
         let consumer_group = reader.value(&catalog::CONSUMER_GROUP, parse::group_name);
         let pace = Pace::read(reader);
         let on_data_loss = reader.value(&catalog::ON_DATA_LOSS, OnDataLoss::parse);
-        if checkpoint == Ok(CheckpointStore::Memory) {
+        if checkpoint == Ok(CheckpointLocation::Memory) {
             reader.warn(Warning::PositionsInMemory);
         }
         Ok(Self {
@@ -132,9 +132,9 @@ fn time_back(text: &str) -> Result<Duration, Refusal> {
     }
 }
 
-fn checkpoint_store(text: &str) -> Result<CheckpointStore, Refusal> {
+fn checkpoint_location(text: &str) -> Result<CheckpointLocation, Refusal> {
     if text == "memory" {
-        return Ok(CheckpointStore::Memory);
+        return Ok(CheckpointLocation::Memory);
     }
     let path = text.strip_prefix("file:").ok_or("unknown store")?;
     let path = match path.strip_prefix("//") {
@@ -145,7 +145,7 @@ fn checkpoint_store(text: &str) -> Result<CheckpointStore, Refusal> {
     let is_directory = path.ends_with("/.") || path.ends_with('/') || Path::new(path).file_name().is_none();
     match is_directory {
         true => Err("not the path of a file".into()),
-        false => Ok(CheckpointStore::File(PathBuf::from(path))),
+        false => Ok(CheckpointLocation::File(PathBuf::from(path))),
     }
 }
 

@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use dynamodb_streams_adapter::config::{
-    Backoff, CheckpointStore, Config, DeliveryOrder, EnvironmentFacts, EventData, Fallback, LogFormat, StartPosition,
-    VARIABLES, Warning,
+    Backoff, CheckpointLocation, Config, DeliveryOrder, EnvironmentFacts, EventData, Fallback, LogFormat,
+    StartPosition, VARIABLES, Warning,
 };
 
 use crate::support::{NEEDED, accepted, exactly, facts, now, os, refused};
@@ -14,7 +14,7 @@ use crate::support::{NEEDED, accepted, exactly, facts, now, os, refused};
 fn two_variables_are_enough() {
     let config = exactly(&NEEDED).expect("these are required, and no others");
     assert_eq!(config.source.start, StartPosition::Latest);
-    assert_eq!(config.source.checkpoint, CheckpointStore::Memory);
+    assert_eq!(config.source.checkpoint, CheckpointLocation::Memory);
     assert_eq!(config.source.consumer_group, "default");
     assert_eq!(config.source.pace.poll_interval, Duration::from_millis(250));
     assert_eq!(config.source.pace.idle_poll_interval_max, Duration::from_secs(5));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use dynamodb_streams_adapter::config::{
-    CheckpointStore, DeliveryOrder, EventData, EventMode, EventProfile, LogFormat, OnDataLoss, OnUndeliverable,
+    CheckpointLocation, DeliveryOrder, EventData, EventMode, EventProfile, LogFormat, OnDataLoss, OnUndeliverable,
     RetryLimits, StartPosition, Warning,
 };
 
@@ -64,14 +64,14 @@ fn a_start_position_that_is_refused_says_what_would_do() {
 #[test]
 fn checkpoint_store_takes_memory_or_the_path_of_a_file() {
     let store = |value| accepted(&[("CHECKPOINT_STORE", value)]).source.checkpoint;
-    assert_eq!(store("memory"), CheckpointStore::Memory);
+    assert_eq!(store("memory"), CheckpointLocation::Memory);
     for (value, path) in [
         ("file:/data/positions.json", "/data/positions.json"),
         ("file:positions.json", "positions.json"),
         ("file:../with blank.json", "../with blank.json"),
         ("file:///data/positions.json", "/data/positions.json"),
     ] {
-        assert_eq!(store(value), CheckpointStore::File(PathBuf::from(path)), "{value}");
+        assert_eq!(store(value), CheckpointLocation::File(PathBuf::from(path)), "{value}");
     }
     let not_files = ["file:", "file:/", "file:/data/", "file:.", "file:..", "file:/data/.", "file:/data/.."];
     all_refused("CHECKPOINT_STORE", &not_files);
