@@ -34,7 +34,7 @@ pub use event::{Event, EventData, EventMode, EventProfile};
 pub use process::{LegacyMetrics, Log, LogFormat, PlatformNames, Process};
 pub(crate) use reader::POSITIONS_IN_MEMORY;
 pub use reader::{Held, Mistake, Mistakes, Warning};
-pub use sink::{Access, Certificates, ClientCertificateFiles, InvalidCertificates, Sink, TokenFile};
+pub use sink::{Certificates, ClientCertificateFiles, InvalidCertificates, SinkAddress, SinkCredentials, TokenFile};
 pub use source::{CheckpointLocation, InvalidTableRef, OnDataLoss, Pace, Source, StartPosition, TableRef};
 pub use variable::{Fallback, Group, Takes, Variable};
 
@@ -60,11 +60,11 @@ pub struct Config {
     /// What events look like.
     pub event: Event,
     /// Where events go.
-    pub sink: Sink,
+    pub sink: SinkAddress,
     /// Where events go that cannot be delivered there; set whenever `delivery.on_undeliverable` asks for it.
-    pub dead_letter_sink: Option<Sink>,
+    pub dead_letter_sink: Option<SinkAddress>,
     /// TLS trust and client credentials for sinks.
-    pub access: Access,
+    pub sink_credentials: SinkCredentials,
     /// How events are delivered there.
     pub delivery: Delivery,
     /// Memory, shutdown and the port.
@@ -105,10 +105,12 @@ impl Config {
     fn read(reader: &mut Reader, facts: &EnvironmentFacts, aws: AwsOverrides) -> Result<Self, Reported> {
         let source = Source::read(reader, facts.now);
         let event = Event::read(reader);
-        let sink = Sink::read(reader);
-        let access = Access::read(reader, sink.as_ref().is_ok_and(|sink| sink.authorization.is_some()));
+        let sink = SinkAddress::read(reader);
+        let sink_credentials =
+            SinkCredentials::read(reader, sink.as_ref().is_ok_and(|sink| sink.authorization.is_some()));
         let delivery = Delivery::read(reader, event.as_ref().ok().map(|event| event.mode));
-        let dead_letter_sink = Sink::read_dead_letter(reader, delivery.map(|delivery| delivery.on_undeliverable));
+        let dead_letter_sink =
+            SinkAddress::read_dead_letter(reader, delivery.map(|delivery| delivery.on_undeliverable));
         let process = Process::read(reader);
         let platform_names = PlatformNames::read(reader);
         let component = platform_names.as_ref().ok().and_then(|names| names.component.as_deref());
@@ -118,7 +120,7 @@ impl Config {
             source: source?,
             event: event?,
             sink: sink?,
-            access: access?,
+            sink_credentials: sink_credentials?,
             dead_letter_sink: dead_letter_sink?,
             delivery: delivery?,
             process: process?,

@@ -18,7 +18,7 @@ use super::reader::{Reader, Reported, Warning};
 
 /// Where events go.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sink {
+pub struct SinkAddress {
     /// Scheme http or https, a host that is not empty, at least `/` as path, no user and no password. Some sinks are
     /// addressed by a token in the path or the query: a log should show scheme and authority only.
     pub uri: Uri,
@@ -27,7 +27,7 @@ pub struct Sink {
     pub authorization: Option<HeaderValue>,
 }
 
-impl Sink {
+impl SinkAddress {
     pub(super) fn read(reader: &mut Reader) -> Result<Self, Reported> {
         reader.value(&catalog::K_SINK, address)
     }
@@ -53,7 +53,7 @@ impl Sink {
     }
 }
 
-fn address(text: &str) -> Result<Sink, Refusal> {
+fn address(text: &str) -> Result<SinkAddress, Refusal> {
     let uri: Uri = text.parse().map_err(|_| "not a URL")?;
     let Parts { scheme, authority, path_and_query, .. } = uri.into_parts();
     let scheme = scheme.filter(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS);
@@ -68,7 +68,7 @@ fn address(text: &str) -> Result<Sink, Refusal> {
     let authorization = user_info.map(basic).transpose()?;
     let path_and_query = path_and_query.unwrap_or(PathAndQuery::from_static("/"));
     let uri = Uri::builder().scheme(scheme).authority(host).path_and_query(path_and_query).build();
-    Ok(Sink { uri: uri.map_err(|_| "not a URL")?, authorization })
+    Ok(SinkAddress { uri: uri.map_err(|_| "not a URL")?, authorization })
 }
 
 fn check_host(host: &Authority) -> Result<(), Refusal> {
@@ -102,7 +102,7 @@ const PLATFORM_TOKEN: &str = "/oidc/token";
 
 /// TLS trust and client credentials for sinks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Access {
+pub struct SinkCredentials {
     /// Authorities that are trusted besides the system's, for every sink.
     pub ca_certs: Certificates,
     /// A folder of more of them; it need not be there.
@@ -134,7 +134,7 @@ pub struct TokenFile {
     pub is_required: bool,
 }
 
-impl Access {
+impl SinkCredentials {
     /// `sink_has_user`: whether `K_SINK` has a user.
     pub(super) fn read(reader: &mut Reader, sink_has_user: bool) -> Result<Self, Reported> {
         let ca_certs = reader.optional(&catalog::K_CA_CERTS, certificates);
