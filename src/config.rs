@@ -35,7 +35,7 @@ pub use process::{LegacyMetrics, Log, LogFormat, PlatformNames, Process};
 pub(crate) use reader::POSITIONS_IN_MEMORY;
 pub use reader::{Held, Mistake, Mistakes, Warning};
 pub use sink::{Certificates, ClientCertificateFiles, InvalidCertificates, SinkAddress, SinkCredentials, TokenFile};
-pub use source::{CheckpointLocation, InvalidTableRef, OnDataLoss, Pace, Source, StartPosition, TableRef};
+pub use source::{CheckpointLocation, InvalidTableRef, OnDataLoss, PollIntervals, Source, StartPosition, TableRef};
 pub use variable::{Fallback, Group, Takes, Variable};
 
 /// The exit code for a configuration that cannot work: `EX_USAGE` of `sysexits.h`.

@@ -190,7 +190,10 @@ impl<'s> Probe<'s> {
         let source = &self.shared.config.source;
         let reading = Reading {
             client: self.client.clone(),
-            pace: Pace { poll_interval: source.pace.poll_interval, idle_max: source.pace.idle_poll_interval_max },
+            pace: Pace {
+                poll_interval: source.poll_intervals.poll_interval,
+                idle_max: source.poll_intervals.idle_poll_interval_max,
+            },
             budget: Budget::new(0),
             describe_rate: self.shared.describe_rate.clone(),
             on_data_loss: source.on_data_loss,

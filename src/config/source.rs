@@ -27,7 +27,7 @@ pub struct Source {
     /// Separates the positions of two adapters in one store: 1 to 255 of `a-z A-Z 0-9 _ . -`.
     pub consumer_group: String,
     /// How often to ask.
-    pub pace: Pace,
+    pub poll_intervals: PollIntervals,
     /// What follows when records are gone before they were read.
     pub on_data_loss: OnDataLoss,
 }
@@ -65,7 +65,7 @@ choices! {
 
 /// How often to ask for records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pace {
+pub struct PollIntervals {
     /// The pause after a page that was not full, on an active shard.
     pub poll_interval: Duration,
     /// The longest pause on a quiet shard; at least `poll_interval`.
@@ -78,7 +78,7 @@ impl Source {
         let start = reader.value(&catalog::START_POSITION, |text| start_position(text, now));
         let checkpoint = reader.value(&catalog::CHECKPOINT_STORE, checkpoint_location);
         let consumer_group = reader.value(&catalog::CONSUMER_GROUP, parse::group_name);
-        let pace = Pace::read(reader);
+        let poll_intervals = PollIntervals::read(reader);
         let on_data_loss = reader.value(&catalog::ON_DATA_LOSS, OnDataLoss::parse);
         if checkpoint == Ok(CheckpointLocation::Memory) {
             reader.warn(Warning::PositionsInMemory);
@@ -88,13 +88,13 @@ impl Source {
             start: start?,
             checkpoint: checkpoint?,
             consumer_group: consumer_group?,
-            pace: pace?,
+            poll_intervals: poll_intervals?,
             on_data_loss: on_data_loss?,
         })
     }
 }
 
-impl Pace {
+impl PollIntervals {
     fn read(reader: &mut Reader) -> Result<Self, Reported> {
         let interval = reader.value(&catalog::POLL_INTERVAL, parse::duration);
         let idle_max = reader.value(&catalog::IDLE_POLL_INTERVAL_MAX, parse::duration);

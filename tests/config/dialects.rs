@@ -94,7 +94,7 @@ fn what_the_controllers_set_is_enough_and_without_a_warning() {
     let config = read(&camel(&[]));
     assert_eq!(config.source.tables[0].as_str(), "orders");
     assert_eq!(config.source.start, StartPosition::Latest);
-    assert_eq!(config.source.pace.poll_interval, Duration::from_millis(250), "DELAY=0 says nothing");
+    assert_eq!(config.source.poll_intervals.poll_interval, Duration::from_millis(250), "DELAY=0 says nothing");
     assert_eq!(config.event.profile, EventProfile::IntegrationSource);
     assert_eq!(config.aws.overrides.region.as_deref(), Some("eu-west-1"));
     assert_eq!((&config.aws.overrides.endpoint_url, &config.aws.overrides.credentials), (&None, &None));
@@ -148,7 +148,7 @@ fn the_start_is_the_one_that_was_asked_for() {
 
 #[test]
 fn the_delay_is_in_milliseconds_and_a_long_one_holds_for_quiet_shards_too() {
-    let pace = |delay| read(&camel(&[("DELAY", delay)])).source.pace;
+    let pace = |delay| read(&camel(&[("DELAY", delay)])).source.poll_intervals;
     assert_eq!(pace("500").poll_interval, Duration::from_millis(500));
     assert_eq!(pace("500").idle_poll_interval_max, Duration::from_secs(5));
     assert_eq!(pace("60000").poll_interval, Duration::from_secs(60));
@@ -229,8 +229,8 @@ fn our_own_variables_win() {
         ("EVENT_PROFILE", "aws"),
     ]));
     assert_eq!(config.source.start, StartPosition::Latest);
-    assert_eq!(config.source.pace.poll_interval, Duration::from_secs(1));
-    assert_eq!(config.source.pace.idle_poll_interval_max, Duration::from_secs(5));
+    assert_eq!(config.source.poll_intervals.poll_interval, Duration::from_secs(1));
+    assert_eq!(config.source.poll_intervals.idle_poll_interval_max, Duration::from_secs(5));
     assert_eq!(config.event.profile, EventProfile::Aws);
 
     let other = ARN.replace("orders", "invoices");

@@ -16,8 +16,8 @@ fn two_variables_are_enough() {
     assert_eq!(config.source.start, StartPosition::Latest);
     assert_eq!(config.source.checkpoint, CheckpointLocation::Memory);
     assert_eq!(config.source.consumer_group, "default");
-    assert_eq!(config.source.pace.poll_interval, Duration::from_millis(250));
-    assert_eq!(config.source.pace.idle_poll_interval_max, Duration::from_secs(5));
+    assert_eq!(config.source.poll_intervals.poll_interval, Duration::from_millis(250));
+    assert_eq!(config.source.poll_intervals.idle_poll_interval_max, Duration::from_secs(5));
     assert_eq!(config.delivery.order, DeliveryOrder::Item);
     assert_eq!(config.delivery.concurrency.get(), 64);
     assert_eq!(config.delivery.timeout, Duration::from_secs(30));
@@ -95,7 +95,7 @@ fn a_poll_interval_above_its_ceiling_is_refused_at_the_one_that_was_set() {
     let mistake = refused(&[("IDLE_POLL_INTERVAL_MAX", "100ms")]);
     assert_eq!(mistake.variable, "IDLE_POLL_INTERVAL_MAX");
     assert!(mistake.why.contains("250ms") && mistake.why.contains("100ms"), "{mistake}");
-    let pace = accepted(&[("POLL_INTERVAL", "5s"), ("IDLE_POLL_INTERVAL_MAX", "5s")]).source.pace;
+    let pace = accepted(&[("POLL_INTERVAL", "5s"), ("IDLE_POLL_INTERVAL_MAX", "5s")]).source.poll_intervals;
     assert_eq!(pace.poll_interval, pace.idle_poll_interval_max);
 }
 

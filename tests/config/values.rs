@@ -97,7 +97,7 @@ fn consumer_group_takes_what_fits_into_a_path_or_a_key() {
 
 #[test]
 fn paces_take_durations() {
-    let pace = accepted(&[("POLL_INTERVAL", "1s500ms"), ("IDLE_POLL_INTERVAL_MAX", "1m30s")]).source.pace;
+    let pace = accepted(&[("POLL_INTERVAL", "1s500ms"), ("IDLE_POLL_INTERVAL_MAX", "1m30s")]).source.poll_intervals;
     assert_eq!((pace.poll_interval, pace.idle_poll_interval_max), (millis(1_500), millis(90_000)));
     all_refused("POLL_INTERVAL", &BAD_DURATIONS);
     all_refused("IDLE_POLL_INTERVAL_MAX", &BAD_DURATIONS);
