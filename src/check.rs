@@ -131,7 +131,7 @@ fn misconfigured(mistakes: &Mistakes, output: Output) -> Finished {
     }
     let failed = mistakes.mistakes.iter().map(|mistake| {
         Check::fail(CONFIGURATION, &mistake.to_string())
-            .mended_by(format!("set {} to {}", mistake.variable, mistake.takes))
+            .mended_by(format!("set {} to {}", mistake.variable, mistake.accepts))
     });
     let noted = mistakes.warnings.iter().map(|warning| Check::warn(CONFIGURATION, &warning.to_string()));
     Finished { out: Report::new(failed.chain(noted).collect()).json(), ..refused }

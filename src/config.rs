@@ -23,7 +23,7 @@ mod variable;
 use std::ffi::OsString;
 use std::time::SystemTime;
 
-use reader::{Environment, Reader, Reported};
+use reader::{AlreadyReported, Environment, Reader};
 use translator::{Translation, Translator};
 
 pub use aws::{Aws, AwsOverrides, Secret, StaticCredentials};
@@ -33,10 +33,10 @@ pub(crate) use event::is_forbidden_in_attributes;
 pub use event::{Event, EventData, EventMode, EventProfile};
 pub use process::{LegacyMetrics, Log, LogFormat, PlatformNames, Process};
 pub(crate) use reader::POSITIONS_IN_MEMORY;
-pub use reader::{Held, Mistake, Mistakes, Warning};
+pub use reader::{GivenValue, Mistake, Mistakes, Warning};
 pub use sink::{Certificates, ClientCertificateFiles, InvalidCertificates, SinkAddress, SinkCredentials, TokenFile};
 pub use source::{CheckpointLocation, InvalidTableRef, OnDataLoss, PollIntervals, Source, StartPosition, TableRef};
-pub use variable::{Fallback, Group, Takes, Variable};
+pub use variable::{Accepts, Default, Group, Variable};
 
 /// The exit code for a configuration that cannot work: `EX_USAGE` of `sysexits.h`.
 pub const EXIT_CODE: u8 = 64;
@@ -102,7 +102,7 @@ impl Config {
         Self::finish(config, reader)
     }
 
-    fn read(reader: &mut Reader, facts: &EnvironmentFacts, aws: AwsOverrides) -> Result<Self, Reported> {
+    fn read(reader: &mut Reader, facts: &EnvironmentFacts, aws: AwsOverrides) -> Result<Self, AlreadyReported> {
         let source = Source::read(reader, facts.now);
         let event = Event::read(reader);
         let sink = SinkAddress::read(reader);
@@ -132,7 +132,7 @@ impl Config {
     }
 
     /// The configuration, if nothing was wrong.
-    fn finish(config: Result<Self, Reported>, reader: Reader) -> Result<Self, Mistakes> {
+    fn finish(config: Result<Self, AlreadyReported>, reader: Reader) -> Result<Self, Mistakes> {
         let (mistakes, mut warnings) = reader.finish();
         match config {
             Ok(config) if mistakes.is_empty() => Ok(Self { warnings, ..config }),

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::catalog;
-use super::parse::Refusal;
-use super::reader::{Reader, Reported};
+use super::parse::InvalidValue;
+use super::reader::{AlreadyReported, Reader};
 
 /// What is asked of AWS beyond the SDK's own settings.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -62,7 +62,7 @@ impl fmt::Debug for Secret {
 
 impl Aws {
     /// `overrides` is what the variables of another adapter say.
-    pub(super) fn read(reader: &mut Reader, overrides: AwsOverrides) -> Result<Self, Reported> {
+    pub(super) fn read(reader: &mut Reader, overrides: AwsOverrides) -> Result<Self, AlreadyReported> {
         let role = reader.optional(&catalog::AWS_ASSUME_ROLE_ARN, role_arn);
         let external_id = reader.optional(&catalog::AWS_ASSUME_ROLE_EXTERNAL_ID, external_id);
         let (assume_role_arn, assume_role_external_id) = (role?, external_id?);
@@ -75,7 +75,7 @@ impl Aws {
 }
 
 /// `arn:<partition>:iam::<account>:role/<path and name>`
-fn role_arn(text: &str) -> Result<String, Refusal> {
+fn role_arn(text: &str) -> Result<String, InvalidValue> {
     let parts: Vec<&str> = text.splitn(6, ':').collect();
     let is_role = match parts[..] {
         ["arn", partition, "iam", "", account, resource] => {
@@ -91,7 +91,7 @@ fn role_arn(text: &str) -> Result<String, Refusal> {
 }
 
 /// Source: `ExternalId` of `AssumeRole` in the STS API model.
-fn external_id(text: &str) -> Result<Secret, Refusal> {
+fn external_id(text: &str) -> Result<Secret, InvalidValue> {
     if !(2..=1224).contains(&text.len()) {
         return Err("too short or too long".into());
     }

@@ -9,14 +9,14 @@ use super::delivery::{DeliveryOrder, OnUndeliverable};
 use super::event::{EventData, EventMode, EventProfile};
 use super::process::{LegacyMetrics, LogFormat};
 use super::source::OnDataLoss;
-use super::variable::{Fallback, Group, Takes, Variable, variables};
+use super::variable::{Accepts, Default, Group, Variable, variables};
 
 /// What a definition below does not say.
 const UNLISTED: Variable = Variable {
     name: "",
     group: Group::Later,
-    fallback: Fallback::Nothing,
-    takes: Takes::Phrase("nothing yet: leave it unset"),
+    default: Default::Nothing,
+    accepts: Accepts::Phrase("nothing yet: leave it unset"),
     meaning: "",
     secret: false,
 };
@@ -24,15 +24,15 @@ const UNLISTED: Variable = Variable {
 variables! {
     TABLE as table {
         group: Group::Source,
-        fallback: Fallback::Required,
-        takes: Takes::Phrase("table names, table ARNs or stream ARNs, separated by commas"),
+        default: Default::Required,
+        accepts: Accepts::Phrase("table names, table ARNs or stream ARNs, separated by commas"),
         meaning: "The tables to read. A name or a table ARN follows the table when its stream is re-created; \
             a stream ARN reads only that stream.",
     }
     START_POSITION as start_position {
         group: Group::Source,
-        fallback: Fallback::Value("latest"),
-        takes: Takes::Phrase(
+        default: Default::Value("latest"),
+        accepts: Accepts::Phrase(
             "`latest`, `trim-horizon`, a past RFC 3339 time such as `2026-01-31T12:00:00Z`, or a duration up to `24h` \
             such as `15m`",
         ),
@@ -41,188 +41,188 @@ variables! {
     }
     CHECKPOINT_STORE as checkpoint_store {
         group: Group::Source,
-        fallback: Fallback::Value("memory"),
-        takes: Takes::Phrase("`memory` or `file:<path>`"),
+        default: Default::Value("memory"),
+        accepts: Accepts::Phrase("`memory` or `file:<path>`"),
         meaning: "Where positions are stored. `memory`: a restart loses them, and the adapter warns at the start. A \
             file belongs on a volume.",
     }
     CONSUMER_GROUP as consumer_group {
         group: Group::Source,
-        fallback: Fallback::Value("default"),
-        takes: Takes::Phrase("1 to 255 of the characters `a-z A-Z 0-9 _ . -`"),
+        default: Default::Value("default"),
+        accepts: Accepts::Phrase("1 to 255 of the characters `a-z A-Z 0-9 _ . -`"),
         meaning: "Separates the positions of adapters that read the same table and use the same store.",
     }
     POLL_INTERVAL as poll_interval {
         group: Group::Source,
-        fallback: Fallback::Value("250ms"),
-        takes: Takes::Duration,
+        default: Default::Value("250ms"),
+        accepts: Accepts::Duration,
         meaning: "Pause between two reads of an active shard, after a page that was not full; at most \
             `IDLE_POLL_INTERVAL_MAX`.",
     }
     IDLE_POLL_INTERVAL_MAX as idle_poll_interval_max {
         group: Group::Source,
-        fallback: Fallback::Value("5s"),
-        takes: Takes::Duration,
+        default: Default::Value("5s"),
+        accepts: Accepts::Duration,
         meaning: "Maximum pause between two reads of an idle shard; the pause is a tenth of the idle time up to this \
             value.",
     }
     ON_DATA_LOSS as on_data_loss {
         group: Group::Source,
-        fallback: Fallback::Value("continue"),
-        takes: Takes::OneOf(OnDataLoss::NAMES),
+        default: Default::Value("continue"),
+        accepts: Accepts::OneOf(OnDataLoss::NAMES),
         meaning: "Reaction to records that were trimmed before they were read. `continue`: reading continues after the \
             gap. `stop`: the adapter stops reading the table and is not ready until a restart with `continue`.",
     }
 
     EVENT_PROFILE as event_profile {
         group: Group::Event,
-        fallback: Fallback::Value("aws"),
-        takes: Takes::OneOf(EventProfile::NAMES),
+        default: Default::Value("aws"),
+        accepts: Accepts::OneOf(EventProfile::NAMES),
         meaning: "Attributes and data of the events. `aws`: the adapter's own profile. The other profiles reproduce \
             TriggerMesh's AWSDynamoDBSource and Knative's IntegrationSource; each is the default when the variables of \
             that source are set.",
     }
     EVENT_DATA as event_data {
         group: Group::Event,
-        fallback: Fallback::Value("dynamodb-json"),
-        takes: Takes::OneOf(EventData::NAMES),
+        default: Default::Value("dynamodb-json"),
+        accepts: Accepts::OneOf(EventData::NAMES),
         meaning: "Format of the data with `EVENT_PROFILE=aws`. `dynamodb-json`: the record as an AWS Lambda function \
             receives it. `json`: the item in plain JSON. The other profiles have one format each.",
     }
     EVENT_MODE as event_mode {
         group: Group::Event,
-        fallback: Fallback::Value("binary"),
-        takes: Takes::OneOf(EventMode::NAMES),
+        default: Default::Value("binary"),
+        accepts: Accepts::OneOf(EventMode::NAMES),
         meaning: "The CloudEvents content mode. `binary`: attributes as headers, data as the body. `structured`: both \
             as JSON in the body. `batch`: several events per request.",
     }
     BATCH_MAX_EVENTS as batch_max_events {
         group: Group::Event,
-        fallback: Fallback::Value("100"),
-        takes: Takes::Phrase("a whole number from `1` to `1000`"),
+        default: Default::Value("100"),
+        accepts: Accepts::Phrase("a whole number from `1` to `1000`"),
         meaning: "Maximum number of events per request in batch mode.",
     }
     BATCH_MAX_BYTES as batch_max_bytes {
         group: Group::Event,
-        fallback: Fallback::Value("1MiB"),
-        takes: Takes::Phrase("a size such as `256KiB` or `1MiB`, from `1KiB` to `1GiB`"),
+        default: Default::Value("1MiB"),
+        accepts: Accepts::Phrase("a size such as `256KiB` or `1MiB`, from `1KiB` to `1GiB`"),
         meaning: "Maximum size of a request body in batch mode; a single larger event is sent alone.",
     }
     BATCH_MAX_WAIT as batch_max_wait {
         group: Group::Event,
-        fallback: Fallback::Value("100ms"),
-        takes: Takes::Phrase("a duration, or `0` to send without waiting"),
+        default: Default::Value("100ms"),
+        accepts: Accepts::Phrase("a duration, or `0` to send without waiting"),
         meaning: "Maximum time to wait for a batch to fill.",
     }
     K_CE_OVERRIDES as k_ce_overrides {
         group: Group::Event,
-        takes: Takes::Phrase("an empty value, `{}` or an object such as `{\"extensions\":{\"cluster\":\"blue\"}}`"),
+        accepts: Accepts::Phrase("an empty value, `{}` or an object such as `{\"extensions\":{\"cluster\":\"blue\"}}`"),
         meaning: "CloudEvents extensions for every event; they replace extensions of the same name. SinkBinding and \
             ContainerSource set this variable.",
     }
 
     K_SINK as k_sink {
         group: Group::Delivery,
-        fallback: Fallback::Required,
-        takes: Takes::Phrase("an http or https URL, such as `http://broker.example/default`"),
+        default: Default::Required,
+        accepts: Accepts::Phrase("an http or https URL, such as `http://broker.example/default`"),
         meaning: "URL of the sink. A user and password in it are sent as basic authentication.",
         secret: true,
     }
     K_CA_CERTS as k_ca_certs {
         group: Group::Delivery,
-        takes: Takes::Phrase("certificates in PEM"),
+        accepts: Accepts::Phrase("certificates in PEM"),
         meaning: "Trusted CA certificates for https sinks, in addition to those of the system.",
         secret: true,
     }
     CA_CERTS_DIR as ca_certs_dir {
         group: Group::Delivery,
-        fallback: Fallback::Value("/knative-custom-certs"),
-        takes: Takes::Phrase("an absolute path"),
+        default: Default::Value("/knative-custom-certs"),
+        accepts: Accepts::Phrase("an absolute path"),
         meaning: "Folder of files with more trusted CA certificates, read again when they change. The folder may be \
             missing.",
     }
     SINK_CLIENT_CERT_FILE as sink_client_cert_file {
         group: Group::Delivery,
-        takes: Takes::Phrase("an absolute path"),
+        accepts: Accepts::Phrase("an absolute path"),
         meaning: "Client certificate and its chain, for sinks that request one: PEM, read again when it changes. \
             Requires `SINK_CLIENT_KEY_FILE`.",
     }
     SINK_CLIENT_KEY_FILE as sink_client_key_file {
         group: Group::Delivery,
-        takes: Takes::Phrase("an absolute path"),
+        accepts: Accepts::Phrase("an absolute path"),
         meaning: "Private key of the client certificate: PEM without a password.",
     }
     SINK_TOKEN_FILE as sink_token_file {
         group: Group::Delivery,
-        takes: Takes::Phrase("an absolute path"),
+        accepts: Accepts::Phrase("an absolute path"),
         meaning: "File with a bearer token for `K_SINK`, read again when it changes and after a 401; without a valid \
             token nothing is sent. Not set: `/oidc/token` is used if it exists. Cannot be combined with a user in \
             `K_SINK`.",
     }
     SINK_HEADERS_FILE as sink_headers_file {
         group: Group::Delivery,
-        takes: Takes::Phrase("an absolute path"),
+        accepts: Accepts::Phrase("an absolute path"),
         meaning: "File with headers for every request to `K_SINK`, one line `Name: value` per header, read again when \
             it changes.",
     }
     K_SINK_TIMEOUT as k_sink_timeout {
         group: Group::Delivery,
-        takes: Takes::Phrase("whole seconds up to `86400`; 0 and negative values count as not set"),
+        accepts: Accepts::Phrase("whole seconds up to `86400`; 0 and negative values count as not set"),
         meaning: "Fallback for `DELIVERY_TIMEOUT`, set by the platform, in seconds.",
     }
     DELIVERY_TIMEOUT as delivery_timeout {
         group: Group::Delivery,
-        fallback: Fallback::Else { value: "30s", rule: "`K_SINK_TIMEOUT`, else `30s`" },
-        takes: Takes::Duration,
+        default: Default::Else { value: "30s", rule: "`K_SINK_TIMEOUT`, else `30s`" },
+        accepts: Accepts::Duration,
         meaning: "Timeout of one delivery attempt.",
     }
     DELIVERY_ORDER as delivery_order {
         group: Group::Delivery,
-        fallback: Fallback::Value("item"),
-        takes: Takes::OneOf(DeliveryOrder::NAMES),
+        default: Default::Value("item"),
+        accepts: Accepts::OneOf(DeliveryOrder::NAMES),
         meaning: "Scope of the order. `item`: the changes of each item stay in order. `shard`: all changes of a shard \
             stay in order.",
     }
     DELIVERY_CONCURRENCY as delivery_concurrency {
         group: Group::Delivery,
-        fallback: Fallback::Value("64"),
-        takes: Takes::Phrase("a whole number from `1` to `10000`"),
+        default: Default::Value("64"),
+        accepts: Accepts::Phrase("a whole number from `1` to `10000`"),
         meaning: "Maximum number of requests in flight, for the whole process.",
     }
     RETRY_BACKOFF_MIN as retry_backoff_min {
         group: Group::Delivery,
-        fallback: Fallback::Value("100ms"),
-        takes: Takes::Duration,
+        default: Default::Value("100ms"),
+        accepts: Accepts::Duration,
         meaning: "First pause before a retry; the pause doubles with every retry and is jittered.",
     }
     RETRY_BACKOFF_MAX as retry_backoff_max {
         group: Group::Delivery,
-        fallback: Fallback::Value("30s"),
-        takes: Takes::Duration,
+        default: Default::Value("30s"),
+        accepts: Accepts::Duration,
         meaning: "Maximum pause before a retry, `Retry-After` included; at least `RETRY_BACKOFF_MIN`.",
     }
     RETRY_MAX_ATTEMPTS as retry_max_attempts {
         group: Group::Delivery,
-        takes: Takes::Phrase("a whole number from `1` to `1000000`"),
+        accepts: Accepts::Phrase("a whole number from `1` to `1000000`"),
         meaning: "Maximum number of attempts; after that an event is undeliverable. Not set: no limit.",
     }
     RETRY_MAX_AGE as retry_max_age {
         group: Group::Delivery,
-        takes: Takes::Duration,
+        accepts: Accepts::Duration,
         meaning: "Maximum age of an event, from its first attempt; when an attempt fails after that, the event is \
             undeliverable. Not set: no limit.",
     }
     ON_UNDELIVERABLE as on_undeliverable {
         group: Group::Delivery,
-        fallback: Fallback::Value("block"),
-        takes: Takes::OneOf(OnUndeliverable::NAMES),
+        default: Default::Value("block"),
+        accepts: Accepts::OneOf(OnUndeliverable::NAMES),
         meaning: "Reaction to an event that the sink rejects permanently or that exceeds a retry limit. `block`: the \
             item waits, and the event is retried at `RETRY_BACKOFF_MAX`; other items continue. `dead-letter`: the event \
             goes to `DEAD_LETTER_SINK`. `drop`: the event is lost.",
     }
     DEAD_LETTER_SINK as dead_letter_sink {
         group: Group::Delivery,
-        takes: Takes::Phrase("an http or https URL"),
+        accepts: Accepts::Phrase("an http or https URL"),
         meaning: "URL of the sink for undeliverable events; required by `ON_UNDELIVERABLE=dead-letter`. A user and \
             password in it are sent as basic authentication.",
         secret: true,
@@ -230,84 +230,84 @@ variables! {
 
     BUFFER_MEMORY as buffer_memory {
         group: Group::Process,
-        fallback: Fallback::Value("64MiB"),
-        takes: Takes::Size,
+        default: Default::Value("64MiB"),
+        accepts: Accepts::Size,
         meaning: "Memory for records that are read and not yet settled, for the whole process.",
     }
     SHUTDOWN_TIMEOUT as shutdown_timeout {
         group: Group::Process,
-        fallback: Fallback::Value("25s"),
-        takes: Takes::Duration,
+        default: Default::Value("25s"),
+        accepts: Accepts::Duration,
         meaning: "Maximum time from SIGTERM to exit, drain included; keep it below the pod's grace period.",
     }
     HTTP_ADDRESS as http_address {
         group: Group::Process,
-        fallback: Fallback::Value("0.0.0.0:8080"),
-        takes: Takes::Phrase("an IP address and port, such as `0.0.0.0:8080`, `[::]:8080` or `:8080`"),
+        default: Default::Value("0.0.0.0:8080"),
+        accepts: Accepts::Phrase("an IP address and port, such as `0.0.0.0:8080`, `[::]:8080` or `:8080`"),
         meaning: "Listen address for probes, metrics and status. `:8080` means every IPv4 address.",
     }
     METRICS_ADDRESS as metrics_address {
         group: Group::Process,
-        takes: Takes::Phrase("an IP address and port, such as `0.0.0.0:9090` or `:9090`"),
+        accepts: Accepts::Phrase("an IP address and port, such as `0.0.0.0:9090` or `:9090`"),
         meaning: "Additional listen address for metrics alone.",
     }
     LEGACY_METRICS as legacy_metrics {
         group: Group::Process,
-        fallback: Fallback::Else { value: "off", rule: "`on` with the variables of TriggerMesh, else `off`" },
-        takes: Takes::OneOf(LegacyMetrics::NAMES),
+        default: Default::Else { value: "off", rule: "`on` with the variables of TriggerMesh, else `off`" },
+        accepts: Accepts::OneOf(LegacyMetrics::NAMES),
         meaning: "Exports `<K_COMPONENT>_event_count` and `<K_COMPONENT>_retry_event_count` like Knative's adapters.",
     }
 
     LOG_FORMAT as log_format {
         group: Group::Log,
-        fallback: Fallback::Else { value: "json", rule: "`json`; `text` on a terminal" },
-        takes: Takes::OneOf(LogFormat::NAMES),
+        default: Default::Else { value: "json", rule: "`json`; `text` on a terminal" },
+        accepts: Accepts::OneOf(LogFormat::NAMES),
         meaning: "Format of log lines.",
     }
     RUST_LOG as rust_log {
         group: Group::Log,
-        fallback: Fallback::Else { value: "info", rule: "the level in `K_LOGGING_CONFIG`, else `info`" },
-        takes: Takes::Phrase("a level or a filter, such as `debug` or `info,dynamodb_streams_adapter=debug`"),
+        default: Default::Else { value: "info", rule: "the level in `K_LOGGING_CONFIG`, else `info`" },
+        accepts: Accepts::Phrase("a level or a filter, such as `debug` or `info,dynamodb_streams_adapter=debug`"),
         meaning: "Log level or filter, in the syntax of the crate `tracing-subscriber`.",
     }
     K_LOGGING_CONFIG as k_logging_config {
         group: Group::Log,
-        takes: Takes::Phrase("Knative's logging configuration as JSON"),
+        accepts: Accepts::Phrase("Knative's logging configuration as JSON"),
         meaning: "Sets the log level: `loglevel.<K_COMPONENT>`, else the level in `zap-logger-config`. An invalid \
             value causes a warning.",
     }
 
     AWS_ASSUME_ROLE_ARN as aws_assume_role_arn {
         group: Group::Aws,
-        takes: Takes::Phrase("the ARN of an IAM role, such as `arn:aws:iam::123456789012:role/reader`"),
+        accepts: Accepts::Phrase("the ARN of an IAM role, such as `arn:aws:iam::123456789012:role/reader`"),
         meaning: "IAM role to assume, with the credentials that the SDK finds. Region, credentials and endpoints use \
             the SDK's own variables: `AWS_REGION`, `AWS_ENDPOINT_URL` and so on.",
     }
     AWS_ASSUME_ROLE_EXTERNAL_ID as aws_assume_role_external_id {
         group: Group::Aws,
-        takes: Takes::Phrase("2 to 1224 of the characters `a-z A-Z 0-9 _ + = , . @ : / -`"),
+        accepts: Accepts::Phrase("2 to 1224 of the characters `a-z A-Z 0-9 _ + = , . @ : / -`"),
         meaning: "External id that the role's trust policy requires; only with `AWS_ASSUME_ROLE_ARN`.",
         secret: true,
     }
 
     NAMESPACE as namespace {
         group: Group::PlatformNames,
-        takes: Takes::Text,
+        accepts: Accepts::Text,
         meaning: "Namespace, for metrics and logs.",
     }
     NAME as name {
         group: Group::PlatformNames,
-        takes: Takes::Text,
+        accepts: Accepts::Text,
         meaning: "Name of the Kubernetes object that this process belongs to.",
     }
     K_COMPONENT as k_component {
         group: Group::PlatformNames,
-        takes: Takes::Text,
+        accepts: Accepts::Text,
         meaning: "Component name, set by the platform; selects the level in `K_LOGGING_CONFIG`.",
     }
     POD_NAME as pod_name {
         group: Group::PlatformNames,
-        takes: Takes::Text,
+        accepts: Accepts::Text,
         meaning: "Name of the pod.",
     }
 
@@ -350,9 +350,9 @@ pub fn markdown() -> String {
         text.push_str(&format!("**{}**\n\n", group.title()));
         text.push_str("| variable | default | takes | meaning |\n|---|---|---|---|\n");
         for variable in listed(group) {
-            let Variable { name, takes, meaning, .. } = variable;
-            let fallback = variable.shown_fallback();
-            text.push_str(&format!("| `{name}` | {fallback} | {takes} | {meaning} |\n"));
+            let Variable { name, accepts, meaning, .. } = variable;
+            let default = variable.shown_default();
+            text.push_str(&format!("| `{name}` | {default} | {accepts} | {meaning} |\n"));
         }
         text.push('\n');
     }
@@ -367,15 +367,15 @@ fn listed(group: Group) -> impl Iterator<Item = &'static Variable> {
 
 fn entry(variable: &Variable) -> String {
     let mut sentences = variable.meaning.to_owned();
-    let takes = variable.takes.listed();
-    if !takes.is_empty() {
-        sentences.push_str(&format!(" Takes {takes}."));
+    let accepts = variable.accepts.listed();
+    if !accepts.is_empty() {
+        sentences.push_str(&format!(" Takes {accepts}."));
     }
-    match variable.fallback {
-        Fallback::Nothing => {}
-        Fallback::Required => sentences.push_str(" [required]"),
-        Fallback::Value(_) | Fallback::Else { .. } => {
-            sentences.push_str(&format!(" [default: {}]", variable.shown_fallback()));
+    match variable.default {
+        Default::Nothing => {}
+        Default::Required => sentences.push_str(" [required]"),
+        Default::Value(_) | Default::Else { .. } => {
+            sentences.push_str(&format!(" [default: {}]", variable.shown_default()));
         }
     }
     let mut entry = String::new();

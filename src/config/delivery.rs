@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::catalog;
 use super::event::EventMode;
 use super::parse::{self, Choice, choices};
-use super::reader::{Reader, Reported, Warning};
+use super::reader::{AlreadyReported, Reader, Warning};
 
 /// How events are delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,7 +103,7 @@ impl Backoff {
         self.max
     }
 
-    fn read(reader: &mut Reader) -> Result<Self, Reported> {
+    fn read(reader: &mut Reader) -> Result<Self, AlreadyReported> {
         let min = reader.value(&catalog::RETRY_BACKOFF_MIN, parse::duration);
         let max = reader.value(&catalog::RETRY_BACKOFF_MAX, parse::duration);
         let (min, max) = (min?, max?);
@@ -116,7 +116,7 @@ impl Backoff {
 
 impl Delivery {
     /// `mode` is the events' content mode, if it is known.
-    pub(super) fn read(reader: &mut Reader, mode: Option<EventMode>) -> Result<Self, Reported> {
+    pub(super) fn read(reader: &mut Reader, mode: Option<EventMode>) -> Result<Self, AlreadyReported> {
         let order = reader.value(&catalog::DELIVERY_ORDER, DeliveryOrder::parse);
         let concurrency = reader.value(&catalog::DELIVERY_CONCURRENCY, parse::concurrency);
         let timeout = timeout(reader);
@@ -137,7 +137,7 @@ impl Delivery {
 }
 
 impl RetryLimits {
-    fn read(reader: &mut Reader) -> Result<Self, Reported> {
+    fn read(reader: &mut Reader) -> Result<Self, AlreadyReported> {
         let attempts = reader.optional(&catalog::RETRY_MAX_ATTEMPTS, parse::attempts);
         let age = reader.optional(&catalog::RETRY_MAX_AGE, parse::duration);
         Ok(Self { attempts: attempts?, age: age? })
@@ -145,7 +145,7 @@ impl RetryLimits {
 }
 
 impl Batch {
-    fn read(reader: &mut Reader, mode: Option<EventMode>) -> Result<Self, Reported> {
+    fn read(reader: &mut Reader, mode: Option<EventMode>) -> Result<Self, AlreadyReported> {
         for variable in [&catalog::BATCH_MAX_EVENTS, &catalog::BATCH_MAX_BYTES, &catalog::BATCH_MAX_WAIT] {
             if mode.is_some_and(|mode| mode != EventMode::Batch) && reader.is_changed(variable) {
                 reader.warn(Warning::NoEffect { name: variable.name, unless: "EVENT_MODE=batch" });
@@ -159,7 +159,7 @@ impl Batch {
 }
 
 /// `DELIVERY_TIMEOUT`, else `K_SINK_TIMEOUT`, else the former's default; both are checked in any case.
-fn timeout(reader: &mut Reader) -> Result<Duration, Reported> {
+fn timeout(reader: &mut Reader) -> Result<Duration, AlreadyReported> {
     let own = reader.optional(&catalog::DELIVERY_TIMEOUT, parse::duration);
     let platform = reader.optional(&catalog::K_SINK_TIMEOUT, parse::seconds);
     match own?.or(platform?.flatten()) {

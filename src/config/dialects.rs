@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 
 use super::aws::{Secret, StaticCredentials};
 use super::catalog;
-use super::parse::Refusal;
+use super::parse::InvalidValue;
 use super::reader::Environment;
 use super::translator::{Foreign, Translator, knative_client};
 
@@ -27,10 +27,10 @@ const KAMELET: &str = "CAMEL_KAMELET_AWS_DDB_STREAMS_SOURCE_";
 
 /// A property of the Kamelet, in each of its spellings.
 macro_rules! property {
-    ($($spelling:literal)|+, $takes:literal, $secret:literal) => {
+    ($($spelling:literal)|+, $accepts:literal, $secret:literal) => {
         Foreign {
             names: &[$(concat!("CAMEL_KAMELET_AWS_DDB_STREAMS_SOURCE_", $spelling)),+],
-            takes: $takes,
+            accepts: $accepts,
             secret: $secret,
         }
     };
@@ -153,7 +153,7 @@ fn endpoint(translator: &mut Translator<'_>) {
     }
 }
 
-fn endpoint_url(text: &str) -> Result<String, Refusal> {
+fn endpoint_url(text: &str) -> Result<String, InvalidValue> {
     let url: Uri = text.parse().map_err(|_| "not a URL")?;
     let is_http = matches!(url.scheme_str(), Some("http" | "https"));
     match is_http && url.host().is_some_and(|host| !host.is_empty()) {
@@ -207,15 +207,15 @@ const COMPONENT: &str = "awsdynamodbsource";
 /// Source: `minPrometheusPort` in `knative.dev/pkg/metrics`.
 const LOWEST_PORT: u16 = 1024;
 
-static ARN: Foreign = Foreign { names: &["ARN"], takes: "the ARN of a DynamoDB table", secret: false };
+static ARN: Foreign = Foreign { names: &["ARN"], accepts: "the ARN of a DynamoDB table", secret: false };
 static METRICS_PORT: Foreign =
-    Foreign { names: &["METRICS_PROMETHEUS_PORT"], takes: "a port from 1024 to 65535", secret: false };
+    Foreign { names: &["METRICS_PROMETHEUS_PORT"], accepts: "a port from 1024 to 65535", secret: false };
 static METRICS_HOST: Foreign =
-    Foreign { names: &["METRICS_PROMETHEUS_HOST"], takes: "an IP address, such as 0.0.0.0", secret: false };
+    Foreign { names: &["METRICS_PROMETHEUS_HOST"], accepts: "an IP address, such as 0.0.0.0", secret: false };
 static METRICS: Foreign =
-    Foreign { names: &["K_METRICS_CONFIG"], takes: "Knative's metrics configuration as JSON", secret: false };
+    Foreign { names: &["K_METRICS_CONFIG"], accepts: "Knative's metrics configuration as JSON", secret: false };
 static TRACING: Foreign =
-    Foreign { names: &["K_TRACING_CONFIG"], takes: "Knative's tracing configuration as JSON", secret: false };
+    Foreign { names: &["K_TRACING_CONFIG"], accepts: "Knative's tracing configuration as JSON", secret: false };
 
 /// Whether the environment is that of an `AWSDynamoDBSource`. `ARN` alone may be anybody's, so it counts only where nothing else names a table.
 pub(super) fn is_triggermesh(environment: &Environment) -> bool {

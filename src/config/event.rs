@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::catalog;
-use super::parse::{Choice, Refusal, choices};
-use super::reader::{Reader, Reported};
+use super::parse::{Choice, InvalidValue, choices};
+use super::reader::{AlreadyReported, Reader};
 
 /// What events look like.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +57,7 @@ choices! {
 }
 
 impl Event {
-    pub(super) fn read(reader: &mut Reader) -> Result<Self, Reported> {
+    pub(super) fn read(reader: &mut Reader) -> Result<Self, AlreadyReported> {
         let profile = reader.value(&catalog::EVENT_PROFILE, EventProfile::parse);
         let data = data(reader, profile);
         let mode = reader.value(&catalog::EVENT_MODE, EventMode::parse);
@@ -67,7 +67,7 @@ impl Event {
 }
 
 /// A profile other than ours has one form of data, which is part of it.
-fn data(reader: &mut Reader, profile: Result<EventProfile, Reported>) -> Result<EventData, Reported> {
+fn data(reader: &mut Reader, profile: Result<EventProfile, AlreadyReported>) -> Result<EventData, AlreadyReported> {
     let data = reader.value(&catalog::EVENT_DATA, EventData::parse)?;
     match (data, profile) {
         (EventData::Json, Ok(EventProfile::Triggermesh | EventProfile::IntegrationSource)) => {
@@ -87,7 +87,7 @@ const RESERVED: [&str; 1] = ["data"];
 const MAX_NAME: usize = 100;
 
 /// Names and values, none twice.
-fn overrides(text: &str) -> Result<BTreeMap<String, String>, Refusal> {
+fn overrides(text: &str) -> Result<BTreeMap<String, String>, InvalidValue> {
     let overrides: Map<String, Value> = serde_json::from_str(text).map_err(|_| "not a JSON object")?;
     let extensions = match overrides.get("extensions") {
         None | Some(Value::Null) => return Ok(BTreeMap::new()),
@@ -97,7 +97,7 @@ fn overrides(text: &str) -> Result<BTreeMap<String, String>, Refusal> {
     extensions.iter().map(|(name, value)| Ok((checked_name(name)?, checked_value(name, value)?))).collect()
 }
 
-fn checked_name(name: &str) -> Result<String, Refusal> {
+fn checked_name(name: &str) -> Result<String, InvalidValue> {
     let shown: String = name.escape_debug().take(40).collect();
     if UNTOUCHABLE.contains(&name) {
         return Err(format!("{shown} is set by the adapter and cannot be overridden").into());
@@ -117,7 +117,7 @@ fn checked_name(name: &str) -> Result<String, Refusal> {
     }
 }
 
-fn checked_value(name: &str, value: &Value) -> Result<String, Refusal> {
+fn checked_value(name: &str, value: &Value) -> Result<String, InvalidValue> {
     let Value::String(value) = value else {
         return Err(format!("the value of {name} is not a string").into());
     };

@@ -7,8 +7,8 @@ use serde_json::{Map, Value};
 use tracing_subscriber::EnvFilter;
 
 use super::catalog;
-use super::parse::{self, Choice, Refusal, choices};
-use super::reader::{Reader, Reported, Warning};
+use super::parse::{self, Choice, InvalidValue, choices};
+use super::reader::{AlreadyReported, Reader, Warning};
 
 /// Memory, shutdown and the port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,7 @@ choices! {
 }
 
 impl Process {
-    pub(super) fn read(reader: &mut Reader) -> Result<Self, Reported> {
+    pub(super) fn read(reader: &mut Reader) -> Result<Self, AlreadyReported> {
         let buffer_memory = reader.value(&catalog::BUFFER_MEMORY, parse::size);
         let shutdown_timeout = reader.value(&catalog::SHUTDOWN_TIMEOUT, parse::duration);
         let http_address = reader.value(&catalog::HTTP_ADDRESS, parse::address);
@@ -78,7 +78,7 @@ impl Log {
         reader: &mut Reader,
         component: Option<&str>,
         stdout_is_terminal: bool,
-    ) -> Result<Self, Reported> {
+    ) -> Result<Self, AlreadyReported> {
         let format = reader.optional(&catalog::LOG_FORMAT, LogFormat::parse);
         let filter = filter(reader, component);
         let format = match format? {
@@ -90,7 +90,7 @@ impl Log {
     }
 }
 
-fn filter(reader: &mut Reader, component: Option<&str>) -> Result<String, Reported> {
+fn filter(reader: &mut Reader, component: Option<&str>) -> Result<String, AlreadyReported> {
     let own = reader.optional(&catalog::RUST_LOG, directives);
     let platform = reader.optional(&catalog::K_LOGGING_CONFIG, parse::text)?;
     let level = platform.map(|text| level(&text, component)).transpose();
@@ -104,7 +104,7 @@ fn filter(reader: &mut Reader, component: Option<&str>) -> Result<String, Report
     }
 }
 
-fn directives(text: &str) -> Result<String, Refusal> {
+fn directives(text: &str) -> Result<String, InvalidValue> {
     match EnvFilter::try_new(text) {
         Ok(_) => Ok(text.to_owned()),
         Err(_) => Err("not a filter".into()),
@@ -161,7 +161,7 @@ pub struct PlatformNames {
 }
 
 impl PlatformNames {
-    pub(super) fn read(reader: &mut Reader) -> Result<Self, Reported> {
+    pub(super) fn read(reader: &mut Reader) -> Result<Self, AlreadyReported> {
         let namespace = reader.optional(&catalog::NAMESPACE, parse::text);
         let name = reader.optional(&catalog::NAME, parse::text);
         let component = reader.optional(&catalog::K_COMPONENT, parse::text);

@@ -9,8 +9,8 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 
 use super::catalog::{ALL, Given};
-use super::parse::Refusal;
-use super::variable::{Fallback, Variable};
+use super::parse::InvalidValue;
+use super::variable::{Default, Variable};
 
 /// What is set: no blanks, no name that is not UTF-8, the first of each name.
 pub(super) struct Environment(BTreeMap<String, OsString>);
@@ -61,7 +61,7 @@ impl Environment {
                 None => {}
                 Some(Ok(text)) => values.push((variable.name.to_owned(), text.to_owned())),
                 Some(Err(NotUtf8)) => {
-                    reader.report(Mistake::new(variable, Held::NotUtf8, "only UTF-8 is supported"));
+                    reader.report(Mistake::new(variable, GivenValue::NotUtf8, "only UTF-8 is supported"));
                 }
             }
         }
@@ -75,7 +75,7 @@ fn is_blank(value: &OsStr) -> bool {
 
 /// A mistake was recorded; go on with the next variable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Reported;
+pub(super) struct AlreadyReported;
 
 /// The values given, and what was wrong with them so far.
 ///
@@ -102,13 +102,13 @@ impl Reader {
     pub(super) fn value<T>(
         &mut self,
         variable: &'static Variable,
-        parse: impl FnOnce(&str) -> Result<T, Refusal>,
-    ) -> Result<T, Reported> {
+        parse: impl FnOnce(&str) -> Result<T, InvalidValue>,
+    ) -> Result<T, AlreadyReported> {
         if self.is_reported(variable) {
-            return Err(Reported);
+            return Err(AlreadyReported);
         }
         match self.given.value(variable).or(variable.default_value()) {
-            Some(text) => parse(text).map_err(|refusal| self.refused(variable, refusal)),
+            Some(text) => parse(text).map_err(|why| self.refused(variable, why)),
             None => Err(self.missing(variable)),
         }
     }
@@ -117,21 +117,21 @@ impl Reader {
     pub(super) fn optional<T>(
         &mut self,
         variable: &'static Variable,
-        parse: impl FnOnce(&str) -> Result<T, Refusal>,
-    ) -> Result<Option<T>, Reported> {
+        parse: impl FnOnce(&str) -> Result<T, InvalidValue>,
+    ) -> Result<Option<T>, AlreadyReported> {
         if self.is_reported(variable) {
-            return Err(Reported);
+            return Err(AlreadyReported);
         }
         let parsed = self.given.value(variable).map(parse).transpose();
-        parsed.map_err(|refusal| self.refused(variable, refusal))
+        parsed.map_err(|why| self.refused(variable, why))
     }
 
     /// A variable with several values, separated by commas; every bad one is a mistake.
     pub(super) fn list<T>(
         &mut self,
         variable: &'static Variable,
-        parse: impl Fn(&str, &[T]) -> Result<T, Refusal>,
-    ) -> Result<Vec<T>, Reported> {
+        parse: impl Fn(&str, &[T]) -> Result<T, InvalidValue>,
+    ) -> Result<Vec<T>, AlreadyReported> {
         let Some(text) = self.given.value(variable).map(str::to_owned) else {
             return Err(self.missing(variable));
         };
@@ -140,11 +140,11 @@ impl Reader {
         for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
             match parse(entry, &values) {
                 Ok(value) => values.push(value),
-                Err(refusal) => self.report(Mistake::new(variable, Held::of(variable, entry), refusal)),
+                Err(why) => self.report(Mistake::new(variable, GivenValue::of(variable, entry), why)),
             }
         }
         if self.mistakes.len() > known_mistakes {
-            return Err(Reported);
+            return Err(AlreadyReported);
         }
         if values.is_empty() {
             return Err(self.refused(variable, "an empty entry between commas".into()));
@@ -153,17 +153,22 @@ impl Reader {
     }
 
     /// Records that a value cannot be used, because of itself or of another variable.
-    pub(super) fn refused(&mut self, variable: &'static Variable, refusal: Refusal) -> Reported {
-        let held = match self.given.value(variable) {
-            Some(text) => Held::of(variable, text),
-            None => Held::Nothing,
+    pub(super) fn refused(&mut self, variable: &'static Variable, why: InvalidValue) -> AlreadyReported {
+        let given = match self.given.value(variable) {
+            Some(text) => GivenValue::of(variable, text),
+            None => GivenValue::Nothing,
         };
-        self.report(Mistake::new(variable, held, refusal));
-        Reported
+        self.report(Mistake::new(variable, given, why));
+        AlreadyReported
     }
 
     /// Records that two values do not go together, at the one that was set.
-    pub(super) fn refused_pair(&mut self, low: &'static Variable, high: &'static Variable, why: Refusal) -> Reported {
+    pub(super) fn refused_pair(
+        &mut self,
+        low: &'static Variable,
+        high: &'static Variable,
+        why: InvalidValue,
+    ) -> AlreadyReported {
         let at = if self.is_given(high) { high } else { low };
         self.refused(at, why)
     }
@@ -174,9 +179,9 @@ impl Reader {
 
     /// Whether a variable is set to something other than its default.
     pub(super) fn is_changed(&self, variable: &'static Variable) -> bool {
-        let default = match variable.fallback {
-            Fallback::Value(value) | Fallback::Else { value, .. } => Some(value),
-            Fallback::Required | Fallback::Nothing => None,
+        let default = match variable.default {
+            Default::Value(value) | Default::Else { value, .. } => Some(value),
+            Default::Required | Default::Nothing => None,
         };
         self.given.value(variable).is_some_and(|value| Some(value) != default)
     }
@@ -199,12 +204,12 @@ impl Reader {
         (self.mistakes, self.warnings)
     }
 
-    fn missing(&mut self, variable: &'static Variable) -> Reported {
-        debug_assert_eq!(variable.fallback, Fallback::Required);
+    fn missing(&mut self, variable: &'static Variable) -> AlreadyReported {
+        debug_assert_eq!(variable.default, Default::Required);
         if !self.is_reported(variable) {
-            self.report(Mistake::new(variable, Held::Nothing, "it is required"));
+            self.report(Mistake::new(variable, GivenValue::Nothing, "it is required"));
         }
-        Reported
+        AlreadyReported
     }
 
     fn is_reported(&self, variable: &Variable) -> bool {
@@ -219,16 +224,16 @@ pub(super) struct Origin {
     /// The foreign variable's name.
     pub(super) name: &'static str,
     /// What it held.
-    pub(super) held: Held,
+    pub(super) given: GivenValue,
     /// What it takes.
-    pub(super) takes: &'static str,
+    pub(super) accepts: &'static str,
 }
 
 impl Origin {
     /// The mistake as whoever set the foreign variable can read it.
     pub(super) fn retell(&self, mistake: Mistake) -> Mistake {
-        let held = if mistake.held == Held::Nothing { Held::Nothing } else { self.held.clone() };
-        Mistake { variable: self.name, held, why: mistake.why, takes: self.takes.to_owned() }
+        let given = if mistake.given == GivenValue::Nothing { GivenValue::Nothing } else { self.given.clone() };
+        Mistake { variable: self.name, given, why: mistake.why, accepts: self.accepts.to_owned() }
     }
 }
 
@@ -250,16 +255,16 @@ pub struct Mistake {
     /// The variable's name.
     pub variable: &'static str,
     /// What it held.
-    pub held: Held,
+    pub given: GivenValue,
     /// What is wrong with that; shows no secret.
     pub why: Cow<'static, str>,
     /// What it takes instead.
-    pub takes: String,
+    pub accepts: String,
 }
 
 /// What a variable held, as far as it may be shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Held {
+pub enum GivenValue {
     /// It was not set, or blank.
     Nothing,
     /// This, possibly cut; control characters are still in it.
@@ -270,7 +275,7 @@ pub enum Held {
     NotUtf8,
 }
 
-impl Held {
+impl GivenValue {
     /// What may be shown of a variable's value.
     pub(super) fn of(variable: &Variable, value: &str) -> Self {
         Self::shown(variable.secret, value)
@@ -288,13 +293,13 @@ impl Held {
 }
 
 impl Mistake {
-    pub(super) fn new(variable: &Variable, held: Held, why: impl Into<Cow<'static, str>>) -> Self {
-        let takes = variable.takes.to_string().replace('`', "");
-        Self { variable: variable.name, held, why: why.into(), takes }
+    pub(super) fn new(variable: &Variable, given: GivenValue, why: impl Into<Cow<'static, str>>) -> Self {
+        let accepts = variable.accepts.to_string().replace('`', "");
+        Self { variable: variable.name, given, why: why.into(), accepts }
     }
 }
 
-impl fmt::Display for Held {
+impl fmt::Display for GivenValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nothing => f.write_str("is not set"),
@@ -307,7 +312,7 @@ impl fmt::Display for Held {
 
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}: {}; expected {}", self.variable, self.held, self.why, self.takes)
+        write!(f, "{} {}: {}; expected {}", self.variable, self.given, self.why, self.accepts)
     }
 }
 

@@ -13,8 +13,8 @@ use rustls::pki_types::pem::{self, PemObject};
 
 use super::catalog;
 use super::delivery::OnUndeliverable;
-use super::parse::Refusal;
-use super::reader::{Reader, Reported, Warning};
+use super::parse::InvalidValue;
+use super::reader::{AlreadyReported, Reader, Warning};
 
 /// Where events go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,15 +28,15 @@ pub struct SinkAddress {
 }
 
 impl SinkAddress {
-    pub(super) fn read(reader: &mut Reader) -> Result<Self, Reported> {
+    pub(super) fn read(reader: &mut Reader) -> Result<Self, AlreadyReported> {
         reader.value(&catalog::K_SINK, address)
     }
 
     /// The sink of what cannot be delivered: required where the policy needs it.
     pub(super) fn read_dead_letter(
         reader: &mut Reader,
-        policy: Result<OnUndeliverable, Reported>,
-    ) -> Result<Option<Self>, Reported> {
+        policy: Result<OnUndeliverable, AlreadyReported>,
+    ) -> Result<Option<Self>, AlreadyReported> {
         let sink = reader.optional(&catalog::DEAD_LETTER_SINK, address)?;
         match (policy, &sink) {
             (Ok(OnUndeliverable::DeadLetter), None) => {
@@ -53,7 +53,7 @@ impl SinkAddress {
     }
 }
 
-fn address(text: &str) -> Result<SinkAddress, Refusal> {
+fn address(text: &str) -> Result<SinkAddress, InvalidValue> {
     let uri: Uri = text.parse().map_err(|_| "not a URL")?;
     let Parts { scheme, authority, path_and_query, .. } = uri.into_parts();
     let scheme = scheme.filter(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS);
@@ -71,7 +71,7 @@ fn address(text: &str) -> Result<SinkAddress, Refusal> {
     Ok(SinkAddress { uri: uri.map_err(|_| "not a URL")?, authorization })
 }
 
-fn check_host(host: &Authority) -> Result<(), Refusal> {
+fn check_host(host: &Authority) -> Result<(), InvalidValue> {
     if matches!(host.host(), "" | "[]") {
         return Err("it has no host".into());
     }
@@ -83,7 +83,7 @@ fn check_host(host: &Authority) -> Result<(), Refusal> {
 }
 
 /// Basic authentication, RFC 7617, from the user information of a URL.
-fn basic(user_info: &str) -> Result<HeaderValue, Refusal> {
+fn basic(user_info: &str) -> Result<HeaderValue, InvalidValue> {
     let (user, password) = user_info.split_once(':').unwrap_or((user_info, ""));
     let mut credentials: Vec<u8> = percent_decode_str(user).collect();
     if credentials.contains(&b':') {
@@ -136,7 +136,7 @@ pub struct TokenFile {
 
 impl SinkCredentials {
     /// `sink_has_user`: whether `K_SINK` has a user.
-    pub(super) fn read(reader: &mut Reader, sink_has_user: bool) -> Result<Self, Reported> {
+    pub(super) fn read(reader: &mut Reader, sink_has_user: bool) -> Result<Self, AlreadyReported> {
         let ca_certs = reader.optional(&catalog::K_CA_CERTS, certificates);
         let ca_certs_dir = reader.value(&catalog::CA_CERTS_DIR, absolute_path);
         let client_certificate = ClientCertificateFiles::read(reader);
@@ -153,7 +153,7 @@ impl SinkCredentials {
 }
 
 impl ClientCertificateFiles {
-    fn read(reader: &mut Reader) -> Result<Option<Self>, Reported> {
+    fn read(reader: &mut Reader) -> Result<Option<Self>, AlreadyReported> {
         let certificate = reader.optional(&catalog::SINK_CLIENT_CERT_FILE, absolute_path);
         let key = reader.optional(&catalog::SINK_CLIENT_KEY_FILE, absolute_path);
         match (certificate?, key?) {
@@ -170,7 +170,7 @@ impl ClientCertificateFiles {
 }
 
 impl TokenFile {
-    fn read(reader: &mut Reader, sink_has_user: bool) -> Result<Self, Reported> {
+    fn read(reader: &mut Reader, sink_has_user: bool) -> Result<Self, AlreadyReported> {
         if let Some(path) = reader.optional(&catalog::SINK_TOKEN_FILE, absolute_path)? {
             return match sink_has_user {
                 true => {
@@ -184,12 +184,12 @@ impl TokenFile {
     }
 }
 
-fn certificates(text: &str) -> Result<Certificates, Refusal> {
+fn certificates(text: &str) -> Result<Certificates, InvalidValue> {
     Certificates::all_usable(text.as_bytes()).map_err(|invalid| invalid.to_string().into())
 }
 
 /// Files are given by absolute paths: what the process's working directory is, nobody should have to know.
-fn absolute_path(text: &str) -> Result<PathBuf, Refusal> {
+fn absolute_path(text: &str) -> Result<PathBuf, InvalidValue> {
     match Path::new(text).is_absolute() {
         true => Ok(PathBuf::from(text)),
         false => Err("not an absolute path".into()),

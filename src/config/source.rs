@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 use chrono::DateTime;
 
 use super::catalog;
-use super::parse::{self, Choice, Refusal, choices};
-use super::reader::{Reader, Reported, Warning};
+use super::parse::{self, Choice, InvalidValue, choices};
+use super::reader::{AlreadyReported, Reader, Warning};
 
 /// How long DynamoDB Streams keeps records.
 const RETENTION: Duration = Duration::from_hours(24);
@@ -73,7 +73,7 @@ pub struct PollIntervals {
 }
 
 impl Source {
-    pub(super) fn read(reader: &mut Reader, now: SystemTime) -> Result<Self, Reported> {
+    pub(super) fn read(reader: &mut Reader, now: SystemTime) -> Result<Self, AlreadyReported> {
         let tables = reader.list(&catalog::TABLE, another_table);
         let start = reader.value(&catalog::START_POSITION, |text| start_position(text, now));
         let checkpoint = reader.value(&catalog::CHECKPOINT_STORE, checkpoint_location);
@@ -95,7 +95,7 @@ impl Source {
 }
 
 impl PollIntervals {
-    fn read(reader: &mut Reader) -> Result<Self, Reported> {
+    fn read(reader: &mut Reader) -> Result<Self, AlreadyReported> {
         let interval = reader.value(&catalog::POLL_INTERVAL, parse::duration);
         let idle_max = reader.value(&catalog::IDLE_POLL_INTERVAL_MAX, parse::duration);
         let (poll_interval, idle_poll_interval_max) = (interval?, idle_max?);
@@ -107,7 +107,7 @@ impl PollIntervals {
     }
 }
 
-fn start_position(text: &str, now: SystemTime) -> Result<StartPosition, Refusal> {
+fn start_position(text: &str, now: SystemTime) -> Result<StartPosition, InvalidValue> {
     match text {
         "latest" => return Ok(StartPosition::Latest),
         "trim-horizon" => return Ok(StartPosition::TrimHorizon),
@@ -121,7 +121,7 @@ fn start_position(text: &str, now: SystemTime) -> Result<StartPosition, Refusal>
 }
 
 /// How long before the start of the process to begin.
-fn time_back(text: &str) -> Result<Duration, Refusal> {
+fn time_back(text: &str) -> Result<Duration, InvalidValue> {
     let is_short_number = text.len() < 10 && text.bytes().all(|byte| byte.is_ascii_digit());
     match humantime::parse_duration(text) {
         Ok(back) if back > RETENTION => {
@@ -132,7 +132,7 @@ fn time_back(text: &str) -> Result<Duration, Refusal> {
     }
 }
 
-fn checkpoint_location(text: &str) -> Result<CheckpointLocation, Refusal> {
+fn checkpoint_location(text: &str) -> Result<CheckpointLocation, InvalidValue> {
     if text == "memory" {
         return Ok(CheckpointLocation::Memory);
     }
@@ -229,7 +229,7 @@ impl fmt::Display for TableRef {
 }
 
 /// One more entry of a list: it may not name what an earlier one names.
-fn another_table(text: &str, earlier: &[TableRef]) -> Result<TableRef, Refusal> {
+fn another_table(text: &str, earlier: &[TableRef]) -> Result<TableRef, InvalidValue> {
     let table: TableRef = text.parse().map_err(|error: InvalidTableRef| error.to_string())?;
     match earlier.iter().any(|other| is_same(other, &table)) {
         true => Err("named twice".into()),

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 
 use super::aws::AwsOverrides;
 use super::catalog;
-use super::parse::Refusal;
-use super::reader::{Environment, Held, Mistake, Origin, Warning};
+use super::parse::InvalidValue;
+use super::reader::{Environment, GivenValue, Mistake, Origin, Warning};
 use super::variable::Variable;
 
 /// A variable of somebody else.
@@ -19,7 +19,7 @@ pub(super) struct Foreign {
     /// Its spellings; the first that is set counts.
     pub(super) names: &'static [&'static str],
     /// Which values it accepts; completes "expected ...".
-    pub(super) takes: &'static str,
+    pub(super) accepts: &'static str,
     /// Whether its value is never shown.
     pub(super) secret: bool,
 }
@@ -65,7 +65,9 @@ impl<'a> Translator<'a> {
         for name in variable.names {
             match (self.environment.value(name), &found) {
                 (None, _) => {}
-                (Some(Err(_)), _) => self.refuse_held(variable, name, Held::NotUtf8, "only UTF-8 is supported".into()),
+                (Some(Err(_)), _) => {
+                    self.refuse_given(variable, name, GivenValue::NotUtf8, "only UTF-8 is supported".into())
+                }
                 (Some(Ok(text)), None) => found = Some(ForeignValue { variable, name, text: text.to_owned() }),
                 (Some(Ok(text)), Some(first)) if text == first.text => {}
                 (Some(Ok(_)), Some(first)) => {
@@ -78,7 +80,7 @@ impl<'a> Translator<'a> {
     }
 
     /// Sets one of our variables, unless the environment does, to what the foreign value means.
-    pub(super) fn set(&mut self, ours: &'static Variable, found: &ForeignValue, meant: Result<String, Refusal>) {
+    pub(super) fn set(&mut self, ours: &'static Variable, found: &ForeignValue, meant: Result<String, InvalidValue>) {
         if self.environment.is_set(ours.name) {
             return;
         }
@@ -105,19 +107,19 @@ impl<'a> Translator<'a> {
 
     /// Which foreign name stands for a variable of ours that is required.
     pub(super) fn require(&mut self, ours: &'static Variable, variable: &'static Foreign) {
-        let origin = Origin { name: variable.names[0], held: Held::Nothing, takes: variable.takes };
+        let origin = Origin { name: variable.names[0], given: GivenValue::Nothing, accepts: variable.accepts };
         self.translation.origins.entry(ours.name).or_insert(origin);
     }
 
-    pub(super) fn refuse(&mut self, found: &ForeignValue, why: Refusal) {
-        self.refuse_held(found.variable, found.name, found.held(), why);
+    pub(super) fn refuse(&mut self, found: &ForeignValue, why: InvalidValue) {
+        self.refuse_given(found.variable, found.name, found.given(), why);
     }
 
-    fn refuse_held(&mut self, variable: &Foreign, name: &'static str, held: Held, why: Refusal) {
-        self.translation.mistakes.push(Mistake { variable: name, held, why, takes: variable.takes.to_owned() });
+    fn refuse_given(&mut self, variable: &Foreign, name: &'static str, given: GivenValue, why: InvalidValue) {
+        self.translation.mistakes.push(Mistake { variable: name, given, why, accepts: variable.accepts.to_owned() });
     }
 
-    pub(super) fn ignore(&mut self, name: &str, why: Refusal) {
+    pub(super) fn ignore(&mut self, name: &str, why: InvalidValue) {
         self.translation.warnings.push(Warning::Ignored { name: name.to_owned(), why });
     }
 
@@ -130,12 +132,12 @@ impl<'a> Translator<'a> {
 }
 
 impl ForeignValue {
-    fn held(&self) -> Held {
-        Held::shown(self.variable.secret, &self.text)
+    fn given(&self) -> GivenValue {
+        GivenValue::shown(self.variable.secret, &self.text)
     }
 
     fn origin(&self) -> Origin {
-        Origin { name: self.name, held: self.held(), takes: self.variable.takes }
+        Origin { name: self.name, given: self.given(), accepts: self.variable.accepts }
     }
 }
 
@@ -146,16 +148,16 @@ const KNATIVE_CLIENT: &str = "CAMEL_KNATIVE_CLIENT_";
 
 static CERTIFICATE: Foreign = Foreign {
     names: &["CAMEL_KNATIVE_CLIENT_SSL_CERT_PATH"],
-    takes: "the path of a PEM file in the folder of trusted certificates",
+    accepts: "the path of a PEM file in the folder of trusted certificates",
     secret: false,
 };
 static TOKEN: Foreign = Foreign {
     names: &["CAMEL_KNATIVE_CLIENT_OIDC_TOKEN_PATH"],
-    takes: "the path of the file that holds the token",
+    accepts: "the path of the file that holds the token",
     secret: false,
 };
 static TOKEN_WANTED: Foreign =
-    Foreign { names: &["CAMEL_KNATIVE_CLIENT_OIDC_ENABLED"], takes: "true or false", secret: false };
+    Foreign { names: &["CAMEL_KNATIVE_CLIENT_OIDC_ENABLED"], accepts: "true or false", secret: false };
 
 /// Set by the controller, or true here in any case: TLS is used where the sink's URL says so, and a token is read again
 /// when it changes and when the sink refuses it.

@@ -12,9 +12,9 @@ pub struct Variable {
     /// Under which heading it is listed.
     pub group: Group,
     /// What holds when it is not set.
-    pub fallback: Fallback,
+    pub default: Default,
     /// Which values it takes.
-    pub takes: Takes,
+    pub accepts: Accepts,
     /// What it does, in sentences.
     pub meaning: &'static str,
     /// Whether its value may carry a secret and is therefore never shown.
@@ -23,7 +23,7 @@ pub struct Variable {
 
 /// What holds when a variable is not set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fallback {
+pub enum Default {
     /// Nothing: it must be set.
     Required,
     /// The program does without.
@@ -41,7 +41,7 @@ pub enum Fallback {
 
 /// Which values a variable takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Takes {
+pub enum Accepts {
     /// Exactly one of these.
     OneOf(&'static [&'static str]),
     /// What the phrase says; it completes "expected ...".
@@ -101,7 +101,7 @@ pub(super) const DURATION: &str = "a duration from `1ms` to `24h`, such as `500m
 /// How sizes are written.
 pub(super) const SIZE: &str = "a size from `1MiB` to `1024GiB`, such as `2048KiB`, `64MiB` or `1GiB`";
 
-impl Takes {
+impl Accepts {
     /// The same for lists that explain durations and sizes once; empty for any text.
     pub(super) fn listed(&self) -> String {
         match self {
@@ -115,25 +115,25 @@ impl Takes {
 
 impl Variable {
     /// What holds when it is not set, for readers.
-    pub fn shown_fallback(&self) -> String {
-        match self.fallback {
-            Fallback::Required => "required".to_owned(),
-            Fallback::Nothing => String::new(),
-            Fallback::Value(value) => format!("`{value}`"),
-            Fallback::Else { rule, .. } => rule.to_owned(),
+    pub fn shown_default(&self) -> String {
+        match self.default {
+            Default::Required => "required".to_owned(),
+            Default::Nothing => String::new(),
+            Default::Value(value) => format!("`{value}`"),
+            Default::Else { rule, .. } => rule.to_owned(),
         }
     }
 
     /// The value that counts as set when there is none.
     pub(super) fn default_value(&self) -> Option<&'static str> {
-        match self.fallback {
-            Fallback::Required | Fallback::Nothing => None,
-            Fallback::Value(value) | Fallback::Else { value, .. } => Some(value),
+        match self.default {
+            Default::Required | Default::Nothing => None,
+            Default::Value(value) | Default::Else { value, .. } => Some(value),
         }
     }
 }
 
-impl fmt::Display for Takes {
+impl fmt::Display for Accepts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = match self {
             Self::Phrase(phrase) => return f.write_str(phrase),

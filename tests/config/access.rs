@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use dynamodb_streams_adapter::config::Held;
+use dynamodb_streams_adapter::config::GivenValue;
 
 use crate::support::{accepted, all_refused, refused};
 
@@ -39,7 +39,7 @@ fn certificates_are_checked_at_once_and_the_broken_one_is_named() {
         (one.replace("CERTIFICATE", "PRIVATE KEY"), "it contains no certificate"),
     ] {
         let mistake = refused(&[("K_CA_CERTS", &text)]);
-        assert_eq!((mistake.variable, &mistake.held), ("K_CA_CERTS", &Held::Secret));
+        assert_eq!((mistake.variable, &mistake.given), ("K_CA_CERTS", &GivenValue::Secret));
         assert!(mistake.why.contains(why) && !mistake.why.contains("secret"), "{mistake}");
     }
 }

@@ -4,7 +4,9 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
-use dynamodb_streams_adapter::config::{Config, EventProfile, Held, LegacyMetrics, StartPosition, VARIABLES, Warning};
+use dynamodb_streams_adapter::config::{
+    Config, EventProfile, GivenValue, LegacyMetrics, StartPosition, VARIABLES, Warning,
+};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -294,8 +296,8 @@ fn bytes_that_are_no_text_are_a_mistake_of_their_own_variable() {
         let bytes = (OsString::from(&name), OsString::from_vec(vec![b'a', 0xff]));
         let parsed = Config::from_env_vars(rest.map(os).chain([bytes]), &facts());
         let mistakes = parsed.expect_err("no text").mistakes;
-        let told: Vec<_> = mistakes.iter().map(|mistake| (mistake.variable, &mistake.held)).collect();
-        assert_eq!(told[0], (name.as_str(), &Held::NotUtf8));
+        let told: Vec<_> = mistakes.iter().map(|mistake| (mistake.variable, &mistake.given)).collect();
+        assert_eq!(told[0], (name.as_str(), &GivenValue::NotUtf8));
         assert!(told.iter().all(|(variable, _)| *variable == name), "{told:?}");
     }
 }
@@ -381,7 +383,7 @@ proptest! {
                 prop_assert!(!mistakes.to_string().contains("hunter2"), "{}", mistakes);
                 for mistake in &mistakes.mistakes {
                     let is_set = variables.iter().any(|(name, _)| *name == mistake.variable);
-                    prop_assert!(is_set || mistake.held == Held::Nothing, "{}", mistakes);
+                    prop_assert!(is_set || mistake.given == GivenValue::Nothing, "{}", mistakes);
                 }
             }
         }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use dynamodb_streams_adapter::config::{Config, EXIT_CODE, Held, VARIABLES};
+use dynamodb_streams_adapter::config::{Config, EXIT_CODE, GivenValue, VARIABLES};
 
 use crate::support::{NEEDED, accepted, exactly, facts, os, refused, with};
 
@@ -69,7 +69,7 @@ fn a_value_of_ours_that_is_not_utf8_is_a_mistake_and_a_foreign_one_is_not() {
         let mistakes = Config::from_env_vars(others.chain([(variable.name.into(), bytes())]), &facts());
         let mistakes = mistakes.expect_err(variable.name).mistakes;
         assert_eq!(mistakes.len(), 1, "{mistakes:?}");
-        assert_eq!((mistakes[0].variable, &mistakes[0].held), (variable.name, &Held::NotUtf8));
+        assert_eq!((mistakes[0].variable, &mistakes[0].given), (variable.name, &GivenValue::NotUtf8));
     }
 }
 

@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use dynamodb_streams_adapter::config::{
-    Backoff, CheckpointLocation, Config, DeliveryOrder, EnvironmentFacts, EventData, Fallback, LogFormat,
-    StartPosition, VARIABLES, Warning,
+    Backoff, CheckpointLocation, Config, Default, DeliveryOrder, EnvironmentFacts, EventData, LogFormat, StartPosition,
+    VARIABLES, Warning,
 };
 
 use crate::support::{NEEDED, accepted, exactly, facts, now, os, refused};
@@ -37,7 +37,7 @@ fn each_documented_default_means_what_leaving_it_out_means() {
     let without = accepted(&[]);
     let mut all = Vec::new();
     for variable in VARIABLES {
-        if let Fallback::Value(value) | Fallback::Else { value, .. } = variable.fallback {
+        if let Default::Value(value) | Default::Else { value, .. } = variable.default {
             assert_eq!(accepted(&[(variable.name, value)]), without, "{}={value}", variable.name);
             all.push((variable.name, value));
         }
@@ -48,7 +48,7 @@ fn each_documented_default_means_what_leaving_it_out_means() {
 
 #[test]
 fn blank_means_not_set_for_every_variable() {
-    let optional = VARIABLES.iter().filter(|variable| variable.fallback != Fallback::Required);
+    let optional = VARIABLES.iter().filter(|variable| variable.default != Default::Required);
     let blanks: Vec<_> = optional.enumerate().map(|(i, variable)| (variable.name, [" ", "", "\t\n"][i % 3])).collect();
     assert_eq!(accepted(&blanks), accepted(&[]));
     for (required, _) in NEEDED {

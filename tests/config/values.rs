@@ -127,7 +127,7 @@ fn enumerated_variables_take_their_values_and_name_them_when_they_refuse() {
     all_refused("ON_DATA_LOSS", &["ignore", "true"]);
     all_refused("EVENT_PROFILE", &["AWS", "knative", "integrationsource", "triggermesh,aws"]);
     all_refused("EVENT_DATA", &["JSON", "plain", "dynamodb"]);
-    assert_eq!(refused(&[("DELIVERY_ORDER", "table")]).takes, "item or shard");
+    assert_eq!(refused(&[("DELIVERY_ORDER", "table")]).accepts, "item or shard");
 }
 
 #[test]
