@@ -4,8 +4,9 @@
 //! clock or its files. The answer is a [`Config`] in which every value is usable as it stands, or [`Mistakes`]: all of
 //! them at once, each with the variable, what it held (never a secret) and what it takes.
 //!
-//! Blank values count as not set, values are trimmed, and of a name that comes twice the first counts. `catalog.rs` is
-//! the one definition of the variables: parsing, `--help`, the tables in the documents and the spelling check follow it.
+//! Blank values count as not set, values are trimmed, and of a name that comes twice the first counts. A
+//! variable is declared in the section that reads it: parsing, `--help`, the tables in the documents and the spelling check
+//! follow the declaration.
 
 mod aws;
 mod catalog;
@@ -27,7 +28,7 @@ use reader::{AlreadyReported, Environment, Reader};
 use translator::{Translation, Translator};
 
 pub use aws::{Aws, AwsOverrides, Secret, StaticCredentials};
-pub use catalog::{ALL as VARIABLES, help, markdown};
+pub use catalog::{help, markdown, variables};
 pub use delivery::{Backoff, Batch, Delivery, DeliveryOrder, InvalidBackoff, OnUndeliverable, RetryLimits};
 pub(crate) use event::is_forbidden_in_attributes;
 pub use event::{Event, EventData, EventMode, EventProfile};
@@ -95,8 +96,7 @@ impl Config {
         environment.fill(values);
         let warnings = misspelt(&environment).chain(warnings).collect();
         let mut reader = Reader::new(origins, mistakes, warnings);
-        let given = environment.given(&mut reader);
-        reader.take(given);
+        reader.take(&environment, catalog::variables());
         refuse_what_comes_later(&mut reader);
         let config = Self::read(&mut reader, facts, aws);
         Self::finish(config, reader)
@@ -165,7 +165,7 @@ fn misspelt(environment: &Environment) -> impl Iterator<Item = Warning> {
 
 /// Nothing that is asked for may be ignored.
 fn refuse_what_comes_later(reader: &mut Reader) {
-    for variable in VARIABLES.iter().filter(|variable| variable.group == Group::Later) {
+    for variable in variables().filter(|variable| variable.group == Group::Later) {
         if reader.is_given(variable) {
             reader.refused(variable, "not in this version".into());
         }

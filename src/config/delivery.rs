@@ -3,10 +3,86 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
-use super::catalog;
 use super::event::EventMode;
 use super::parse::{self, Choice, choices};
 use super::reader::{AlreadyReported, Reader, Warning};
+use super::variable::{Accepts, Default, Group, Variable, variables};
+
+variables! {
+    BATCH_MAX_EVENTS {
+        group: Group::Event,
+        default: Default::Value("100"),
+        accepts: Accepts::Phrase("a whole number from `1` to `1000`"),
+        meaning: "Maximum number of events per request in batch mode.",
+    }
+    BATCH_MAX_BYTES {
+        group: Group::Event,
+        default: Default::Value("1MiB"),
+        accepts: Accepts::Phrase("a size such as `256KiB` or `1MiB`, from `1KiB` to `1GiB`"),
+        meaning: "Maximum size of a request body in batch mode; a single larger event is sent alone.",
+    }
+    BATCH_MAX_WAIT {
+        group: Group::Event,
+        default: Default::Value("100ms"),
+        accepts: Accepts::Phrase("a duration, or `0` to send without waiting"),
+        meaning: "Maximum time to wait for a batch to fill.",
+    }
+    K_SINK_TIMEOUT {
+        group: Group::Delivery,
+        accepts: Accepts::Phrase("whole seconds up to `86400`; 0 and negative values count as not set"),
+        meaning: "Fallback for `DELIVERY_TIMEOUT`, set by the platform, in seconds.",
+    }
+    DELIVERY_TIMEOUT {
+        group: Group::Delivery,
+        default: Default::Else { value: "30s", rule: "`K_SINK_TIMEOUT`, else `30s`" },
+        accepts: Accepts::Duration,
+        meaning: "Timeout of one delivery attempt.",
+    }
+    DELIVERY_ORDER {
+        group: Group::Delivery,
+        default: Default::Value("item"),
+        accepts: Accepts::OneOf(DeliveryOrder::NAMES),
+        meaning: "Scope of the order. `item`: the changes of each item stay in order. `shard`: all changes of a shard \
+            stay in order.",
+    }
+    DELIVERY_CONCURRENCY {
+        group: Group::Delivery,
+        default: Default::Value("64"),
+        accepts: Accepts::Phrase("a whole number from `1` to `10000`"),
+        meaning: "Maximum number of requests in flight, for the whole process.",
+    }
+    RETRY_BACKOFF_MIN {
+        group: Group::Delivery,
+        default: Default::Value("100ms"),
+        accepts: Accepts::Duration,
+        meaning: "First pause before a retry; the pause doubles with every retry and is jittered.",
+    }
+    RETRY_BACKOFF_MAX {
+        group: Group::Delivery,
+        default: Default::Value("30s"),
+        accepts: Accepts::Duration,
+        meaning: "Maximum pause before a retry, `Retry-After` included; at least `RETRY_BACKOFF_MIN`.",
+    }
+    RETRY_MAX_ATTEMPTS {
+        group: Group::Delivery,
+        accepts: Accepts::Phrase("a whole number from `1` to `1000000`"),
+        meaning: "Maximum number of attempts; after that an event is undeliverable. Not set: no limit.",
+    }
+    RETRY_MAX_AGE {
+        group: Group::Delivery,
+        accepts: Accepts::Duration,
+        meaning: "Maximum age of an event, from its first attempt; when an attempt fails after that, the event is \
+            undeliverable. Not set: no limit.",
+    }
+    ON_UNDELIVERABLE {
+        group: Group::Delivery,
+        default: Default::Value("block"),
+        accepts: Accepts::OneOf(OnUndeliverable::NAMES),
+        meaning: "Reaction to an event that the sink rejects permanently or that exceeds a retry limit. `block`: the \
+            item waits, and the event is retried at `RETRY_BACKOFF_MAX`; other items continue. `dead-letter`: the event \
+            goes to `DEAD_LETTER_SINK`. `drop`: the event is lost.",
+    }
+}
 
 /// How events are delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,12 +180,12 @@ impl Backoff {
     }
 
     fn read(reader: &mut Reader) -> Result<Self, AlreadyReported> {
-        let min = reader.value(&catalog::RETRY_BACKOFF_MIN, parse::duration);
-        let max = reader.value(&catalog::RETRY_BACKOFF_MAX, parse::duration);
+        let min = reader.value(&RETRY_BACKOFF_MIN, parse::duration);
+        let max = reader.value(&RETRY_BACKOFF_MAX, parse::duration);
         let (min, max) = (min?, max?);
         Self::new(min, max).map_err(|_| {
             let why = parse::reversed("RETRY_BACKOFF_MIN", min, "RETRY_BACKOFF_MAX", max);
-            reader.refused_pair(&catalog::RETRY_BACKOFF_MIN, &catalog::RETRY_BACKOFF_MAX, why)
+            reader.refused_pair(&RETRY_BACKOFF_MIN, &RETRY_BACKOFF_MAX, why)
         })
     }
 }
@@ -117,12 +193,12 @@ impl Backoff {
 impl Delivery {
     /// `mode` is the events' content mode, if it is known.
     pub(super) fn read(reader: &mut Reader, mode: Option<EventMode>) -> Result<Self, AlreadyReported> {
-        let order = reader.value(&catalog::DELIVERY_ORDER, DeliveryOrder::parse);
-        let concurrency = reader.value(&catalog::DELIVERY_CONCURRENCY, parse::concurrency);
+        let order = reader.value(&DELIVERY_ORDER, DeliveryOrder::parse);
+        let concurrency = reader.value(&DELIVERY_CONCURRENCY, parse::concurrency);
         let timeout = timeout(reader);
         let backoff = Backoff::read(reader);
         let limits = RetryLimits::read(reader);
-        let on_undeliverable = reader.value(&catalog::ON_UNDELIVERABLE, OnUndeliverable::parse);
+        let on_undeliverable = reader.value(&ON_UNDELIVERABLE, OnUndeliverable::parse);
         let batch = Batch::read(reader, mode);
         Ok(Self {
             order: order?,
@@ -138,32 +214,32 @@ impl Delivery {
 
 impl RetryLimits {
     fn read(reader: &mut Reader) -> Result<Self, AlreadyReported> {
-        let attempts = reader.optional(&catalog::RETRY_MAX_ATTEMPTS, parse::attempts);
-        let age = reader.optional(&catalog::RETRY_MAX_AGE, parse::duration);
+        let attempts = reader.optional(&RETRY_MAX_ATTEMPTS, parse::attempts);
+        let age = reader.optional(&RETRY_MAX_AGE, parse::duration);
         Ok(Self { attempts: attempts?, age: age? })
     }
 }
 
 impl Batch {
     fn read(reader: &mut Reader, mode: Option<EventMode>) -> Result<Self, AlreadyReported> {
-        for variable in [&catalog::BATCH_MAX_EVENTS, &catalog::BATCH_MAX_BYTES, &catalog::BATCH_MAX_WAIT] {
+        for variable in [&BATCH_MAX_EVENTS, &BATCH_MAX_BYTES, &BATCH_MAX_WAIT] {
             if mode.is_some_and(|mode| mode != EventMode::Batch) && reader.is_changed(variable) {
                 reader.warn(Warning::NoEffect { name: variable.name, unless: "EVENT_MODE=batch" });
             }
         }
-        let events = reader.value(&catalog::BATCH_MAX_EVENTS, parse::batch_events);
-        let bytes = reader.value(&catalog::BATCH_MAX_BYTES, parse::small_size);
-        let wait = reader.value(&catalog::BATCH_MAX_WAIT, parse::wait);
+        let events = reader.value(&BATCH_MAX_EVENTS, parse::batch_events);
+        let bytes = reader.value(&BATCH_MAX_BYTES, parse::small_size);
+        let wait = reader.value(&BATCH_MAX_WAIT, parse::wait);
         Ok(Self { events: events?, bytes: bytes?, wait: wait? })
     }
 }
 
 /// `DELIVERY_TIMEOUT`, else `K_SINK_TIMEOUT`, else the former's default; both are checked in any case.
 fn timeout(reader: &mut Reader) -> Result<Duration, AlreadyReported> {
-    let own = reader.optional(&catalog::DELIVERY_TIMEOUT, parse::duration);
-    let platform = reader.optional(&catalog::K_SINK_TIMEOUT, parse::seconds);
+    let own = reader.optional(&DELIVERY_TIMEOUT, parse::duration);
+    let platform = reader.optional(&K_SINK_TIMEOUT, parse::seconds);
     match own?.or(platform?.flatten()) {
         Some(timeout) => Ok(timeout),
-        None => reader.value(&catalog::DELIVERY_TIMEOUT, parse::duration),
+        None => reader.value(&DELIVERY_TIMEOUT, parse::duration),
     }
 }

@@ -17,9 +17,11 @@ use http::Uri;
 use serde_json::{Map, Value};
 
 use super::aws::{Secret, StaticCredentials};
-use super::catalog;
+use super::event;
 use super::parse::InvalidValue;
+use super::process;
 use super::reader::Environment;
+use super::source;
 use super::translator::{Foreign, Translator, knative_client};
 
 /// What the properties of the Kamelet begin with.
@@ -82,15 +84,15 @@ pub(super) fn translate_integration_source(translator: &mut Translator<'_>) {
     endpoint(translator);
     credentials(translator);
     knative_client(translator);
-    translator.default(&catalog::EVENT_PROFILE, "integration-source");
+    translator.default(&event::EVENT_PROFILE, "integration-source");
     let is_known = |name: &str| PROPERTIES.iter().any(|property| property.names.contains(&name));
     translator.ignore_unknown(KAMELET, is_known);
 }
 
 fn table(translator: &mut Translator<'_>) {
     match translator.find(&TABLE) {
-        Some(found) => translator.set(&catalog::TABLE, &found, Ok(found.text.clone())),
-        None => translator.require(&catalog::TABLE, &TABLE),
+        Some(found) => translator.set(&source::TABLE, &found, Ok(found.text.clone())),
+        None => translator.require(&source::TABLE, &TABLE),
     }
 }
 
@@ -101,7 +103,7 @@ fn start(translator: &mut Translator<'_>) {
             "FROM_START" => Ok("trim-horizon".to_owned()),
             _ => Err("unknown position".into()),
         };
-        translator.set(&catalog::START_POSITION, &found, meant);
+        translator.set(&source::START_POSITION, &found, meant);
     }
 }
 
@@ -111,18 +113,17 @@ fn pace(translator: &mut Translator<'_>) {
     let millis = match found.text.parse::<u64>() {
         Ok(0) => return,
         Ok(millis) => millis,
-        Err(_) => return translator.set(&catalog::POLL_INTERVAL, &found, Err("not whole milliseconds".into())),
+        Err(_) => return translator.set(&source::POLL_INTERVAL, &found, Err("not whole milliseconds".into())),
     };
     let text = format!("{millis}ms");
-    let idle_max =
-        catalog::IDLE_POLL_INTERVAL_MAX.default_value().and_then(|text| humantime::parse_duration(text).ok());
-    if !translator.environment.is_set(catalog::POLL_INTERVAL.name)
+    let idle_max = source::IDLE_POLL_INTERVAL_MAX.default_value().and_then(|text| humantime::parse_duration(text).ok());
+    if !translator.environment.is_set(source::POLL_INTERVAL.name)
         && idle_max.is_some_and(|idle_max| u128::from(millis) > idle_max.as_millis())
     {
-        translator.default(&catalog::IDLE_POLL_INTERVAL_MAX, &text);
-        translator.same_origin(&catalog::IDLE_POLL_INTERVAL_MAX, &found);
+        translator.default(&source::IDLE_POLL_INTERVAL_MAX, &text);
+        translator.same_origin(&source::IDLE_POLL_INTERVAL_MAX, &found);
     }
-    translator.set(&catalog::POLL_INTERVAL, &found, Ok(text));
+    translator.set(&source::POLL_INTERVAL, &found, Ok(text));
 }
 
 fn region(translator: &mut Translator<'_>) {
@@ -220,7 +221,7 @@ static TRACING: Foreign =
 /// Whether the environment is that of an `AWSDynamoDBSource`. `ARN` alone may be anybody's, so it counts only where nothing else names a table.
 pub(super) fn is_triggermesh(environment: &Environment) -> bool {
     let is_component = environment.value("K_COMPONENT") == Some(Ok(COMPONENT));
-    is_component || (environment.is_set(ARN.names[0]) && !environment.is_set(catalog::TABLE.name))
+    is_component || (environment.is_set(ARN.names[0]) && !environment.is_set(source::TABLE.name))
 }
 
 pub(super) fn translate_triggermesh(translator: &mut Translator<'_>) {
@@ -228,15 +229,15 @@ pub(super) fn translate_triggermesh(translator: &mut Translator<'_>) {
         Some(found) => {
             let is_arn = found.text.starts_with("arn:");
             let meant = if is_arn { Ok(found.text.clone()) } else { Err("not an ARN".into()) };
-            translator.set(&catalog::TABLE, &found, meant);
+            translator.set(&source::TABLE, &found, meant);
         }
-        None => translator.require(&catalog::TABLE, &ARN),
+        None => translator.require(&source::TABLE, &ARN),
     }
     metrics_address(translator);
     metrics(translator);
     tracing(translator);
-    translator.default(&catalog::EVENT_PROFILE, "triggermesh");
-    translator.default(&catalog::LEGACY_METRICS, "on");
+    translator.default(&event::EVENT_PROFILE, "triggermesh");
+    translator.default(&process::LEGACY_METRICS, "on");
 }
 
 fn metrics_address(translator: &mut Translator<'_>) {
@@ -244,13 +245,13 @@ fn metrics_address(translator: &mut Translator<'_>) {
     let host = translator.find(&METRICS_HOST);
     let address = host.as_ref().map_or(Ok(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), |host| host.text.parse());
     match (found.text.parse::<u16>().ok().filter(|port| *port >= LOWEST_PORT), address) {
-        (None, _) => translator.set(&catalog::METRICS_ADDRESS, &found, Err("not an allowed port".into())),
+        (None, _) => translator.set(&process::METRICS_ADDRESS, &found, Err("not an allowed port".into())),
         (Some(port), Ok(address)) => {
-            translator.set(&catalog::METRICS_ADDRESS, &found, Ok(SocketAddr::from((address, port)).to_string()));
+            translator.set(&process::METRICS_ADDRESS, &found, Ok(SocketAddr::from((address, port)).to_string()));
         }
         (Some(_), Err(_)) => {
             if let Some(host) = host {
-                translator.set(&catalog::METRICS_ADDRESS, &host, Err("not an IP address".into()));
+                translator.set(&process::METRICS_ADDRESS, &host, Err("not an IP address".into()));
             }
         }
     }

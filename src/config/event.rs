@@ -5,9 +5,40 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::catalog;
 use super::parse::{Choice, InvalidValue, choices};
 use super::reader::{AlreadyReported, Reader};
+use super::variable::{Accepts, Default, Group, Variable, variables};
+
+variables! {
+    EVENT_PROFILE {
+        group: Group::Event,
+        default: Default::Value("aws"),
+        accepts: Accepts::OneOf(EventProfile::NAMES),
+        meaning: "Attributes and data of the events. `aws`: the adapter's own profile. The other profiles reproduce \
+            TriggerMesh's AWSDynamoDBSource and Knative's IntegrationSource; each is the default when the variables of \
+            that source are set.",
+    }
+    EVENT_DATA {
+        group: Group::Event,
+        default: Default::Value("dynamodb-json"),
+        accepts: Accepts::OneOf(EventData::NAMES),
+        meaning: "Format of the data with `EVENT_PROFILE=aws`. `dynamodb-json`: the record as an AWS Lambda function \
+            receives it. `json`: the item in plain JSON. The other profiles have one format each.",
+    }
+    EVENT_MODE {
+        group: Group::Event,
+        default: Default::Value("binary"),
+        accepts: Accepts::OneOf(EventMode::NAMES),
+        meaning: "The CloudEvents content mode. `binary`: attributes as headers, data as the body. `structured`: both \
+            as JSON in the body. `batch`: several events per request.",
+    }
+    K_CE_OVERRIDES {
+        group: Group::Event,
+        accepts: Accepts::Phrase("an empty value, `{}` or an object such as `{\"extensions\":{\"cluster\":\"blue\"}}`"),
+        meaning: "CloudEvents extensions for every event; they replace extensions of the same name. SinkBinding and \
+            ContainerSource set this variable.",
+    }
+}
 
 /// What events look like.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,20 +89,20 @@ choices! {
 
 impl Event {
     pub(super) fn read(reader: &mut Reader) -> Result<Self, AlreadyReported> {
-        let profile = reader.value(&catalog::EVENT_PROFILE, EventProfile::parse);
+        let profile = reader.value(&EVENT_PROFILE, EventProfile::parse);
         let data = data(reader, profile);
-        let mode = reader.value(&catalog::EVENT_MODE, EventMode::parse);
-        let overrides = reader.optional(&catalog::K_CE_OVERRIDES, overrides);
+        let mode = reader.value(&EVENT_MODE, EventMode::parse);
+        let overrides = reader.optional(&K_CE_OVERRIDES, overrides);
         Ok(Self { profile: profile?, data: data?, mode: mode?, overrides: overrides?.unwrap_or_default() })
     }
 }
 
 /// A profile other than ours has one form of data, which is part of it.
 fn data(reader: &mut Reader, profile: Result<EventProfile, AlreadyReported>) -> Result<EventData, AlreadyReported> {
-    let data = reader.value(&catalog::EVENT_DATA, EventData::parse)?;
+    let data = reader.value(&EVENT_DATA, EventData::parse)?;
     match (data, profile) {
         (EventData::Json, Ok(EventProfile::Triggermesh | EventProfile::IntegrationSource)) => {
-            Err(reader.refused(&catalog::EVENT_DATA, "only EVENT_PROFILE=aws supports this format".into()))
+            Err(reader.refused(&EVENT_DATA, "only EVENT_PROFILE=aws supports this format".into()))
         }
         _ => Ok(data),
     }

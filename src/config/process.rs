@@ -6,9 +6,79 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use tracing_subscriber::EnvFilter;
 
-use super::catalog;
 use super::parse::{self, Choice, InvalidValue, choices};
 use super::reader::{AlreadyReported, Reader, Warning};
+use super::variable::{Accepts, Default, Group, Variable, variables};
+
+variables! {
+    BUFFER_MEMORY {
+        group: Group::Process,
+        default: Default::Value("64MiB"),
+        accepts: Accepts::Size,
+        meaning: "Memory for records that are read and not yet settled, for the whole process.",
+    }
+    SHUTDOWN_TIMEOUT {
+        group: Group::Process,
+        default: Default::Value("25s"),
+        accepts: Accepts::Duration,
+        meaning: "Maximum time from SIGTERM to exit, drain included; keep it below the pod's grace period.",
+    }
+    HTTP_ADDRESS {
+        group: Group::Process,
+        default: Default::Value("0.0.0.0:8080"),
+        accepts: Accepts::Phrase("an IP address and port, such as `0.0.0.0:8080`, `[::]:8080` or `:8080`"),
+        meaning: "Listen address for probes, metrics and status. `:8080` means every IPv4 address.",
+    }
+    METRICS_ADDRESS {
+        group: Group::Process,
+        accepts: Accepts::Phrase("an IP address and port, such as `0.0.0.0:9090` or `:9090`"),
+        meaning: "Additional listen address for metrics alone.",
+    }
+    LEGACY_METRICS {
+        group: Group::Process,
+        default: Default::Else { value: "off", rule: "`on` with the variables of TriggerMesh, else `off`" },
+        accepts: Accepts::OneOf(LegacyMetrics::NAMES),
+        meaning: "Exports `<K_COMPONENT>_event_count` and `<K_COMPONENT>_retry_event_count` like Knative's adapters.",
+    }
+    LOG_FORMAT {
+        group: Group::Log,
+        default: Default::Else { value: "json", rule: "`json`; `text` on a terminal" },
+        accepts: Accepts::OneOf(LogFormat::NAMES),
+        meaning: "Format of log lines.",
+    }
+    RUST_LOG {
+        group: Group::Log,
+        default: Default::Else { value: "info", rule: "the level in `K_LOGGING_CONFIG`, else `info`" },
+        accepts: Accepts::Phrase("a level or a filter, such as `debug` or `info,dynamodb_streams_adapter=debug`"),
+        meaning: "Log level or filter, in the syntax of the crate `tracing-subscriber`.",
+    }
+    K_LOGGING_CONFIG {
+        group: Group::Log,
+        accepts: Accepts::Phrase("Knative's logging configuration as JSON"),
+        meaning: "Sets the log level: `loglevel.<K_COMPONENT>`, else the level in `zap-logger-config`. An invalid \
+            value causes a warning.",
+    }
+    NAMESPACE {
+        group: Group::PlatformNames,
+        accepts: Accepts::Text,
+        meaning: "Namespace, for metrics and logs.",
+    }
+    NAME {
+        group: Group::PlatformNames,
+        accepts: Accepts::Text,
+        meaning: "Name of the Kubernetes object that this process belongs to.",
+    }
+    K_COMPONENT {
+        group: Group::PlatformNames,
+        accepts: Accepts::Text,
+        meaning: "Component name, set by the platform; selects the level in `K_LOGGING_CONFIG`.",
+    }
+    POD_NAME {
+        group: Group::PlatformNames,
+        accepts: Accepts::Text,
+        meaning: "Name of the pod.",
+    }
+}
 
 /// Memory, shutdown and the port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,11 +107,11 @@ choices! {
 
 impl Process {
     pub(super) fn read(reader: &mut Reader) -> Result<Self, AlreadyReported> {
-        let buffer_memory = reader.value(&catalog::BUFFER_MEMORY, parse::size);
-        let shutdown_timeout = reader.value(&catalog::SHUTDOWN_TIMEOUT, parse::duration);
-        let http_address = reader.value(&catalog::HTTP_ADDRESS, parse::address);
-        let metrics_address = reader.optional(&catalog::METRICS_ADDRESS, parse::address);
-        let legacy_metrics = reader.value(&catalog::LEGACY_METRICS, LegacyMetrics::parse);
+        let buffer_memory = reader.value(&BUFFER_MEMORY, parse::size);
+        let shutdown_timeout = reader.value(&SHUTDOWN_TIMEOUT, parse::duration);
+        let http_address = reader.value(&HTTP_ADDRESS, parse::address);
+        let metrics_address = reader.optional(&METRICS_ADDRESS, parse::address);
+        let legacy_metrics = reader.value(&LEGACY_METRICS, LegacyMetrics::parse);
         let (http_address, metrics_address) = (http_address?, metrics_address?);
         let is_served_anyway = |address: &SocketAddr| *address == http_address && address.port() != 0;
         Ok(Self {
@@ -79,20 +149,20 @@ impl Log {
         component: Option<&str>,
         stdout_is_terminal: bool,
     ) -> Result<Self, AlreadyReported> {
-        let format = reader.optional(&catalog::LOG_FORMAT, LogFormat::parse);
+        let format = reader.optional(&LOG_FORMAT, LogFormat::parse);
         let filter = filter(reader, component);
         let format = match format? {
             Some(format) => format,
             None if stdout_is_terminal => LogFormat::Text,
-            None => reader.value(&catalog::LOG_FORMAT, LogFormat::parse)?,
+            None => reader.value(&LOG_FORMAT, LogFormat::parse)?,
         };
         Ok(Self { format, filter: filter? })
     }
 }
 
 fn filter(reader: &mut Reader, component: Option<&str>) -> Result<String, AlreadyReported> {
-    let own = reader.optional(&catalog::RUST_LOG, directives);
-    let platform = reader.optional(&catalog::K_LOGGING_CONFIG, parse::text)?;
+    let own = reader.optional(&RUST_LOG, directives);
+    let platform = reader.optional(&K_LOGGING_CONFIG, parse::text)?;
     let level = platform.map(|text| level(&text, component)).transpose();
     let level = level.unwrap_or_else(|why| {
         reader.warn(Warning::LoggingConfig { why });
@@ -100,7 +170,7 @@ fn filter(reader: &mut Reader, component: Option<&str>) -> Result<String, Alread
     });
     match own?.or(level.flatten().map(str::to_owned)) {
         Some(filter) => Ok(filter),
-        None => reader.value(&catalog::RUST_LOG, directives),
+        None => reader.value(&RUST_LOG, directives),
     }
 }
 
@@ -162,10 +232,10 @@ pub struct PlatformNames {
 
 impl PlatformNames {
     pub(super) fn read(reader: &mut Reader) -> Result<Self, AlreadyReported> {
-        let namespace = reader.optional(&catalog::NAMESPACE, parse::text);
-        let name = reader.optional(&catalog::NAME, parse::text);
-        let component = reader.optional(&catalog::K_COMPONENT, parse::text);
-        let pod = reader.optional(&catalog::POD_NAME, parse::text);
+        let namespace = reader.optional(&NAMESPACE, parse::text);
+        let name = reader.optional(&NAME, parse::text);
+        let component = reader.optional(&K_COMPONENT, parse::text);
+        let pod = reader.optional(&POD_NAME, parse::text);
         Ok(Self { namespace: namespace?, name: name?, component: component?, pod: pod? })
     }
 }

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 
-use super::catalog::{ALL, Given};
 use super::parse::InvalidValue;
 use super::variable::{Default, Variable};
 
@@ -52,21 +51,6 @@ impl Environment {
         let value = self.0.get(name)?;
         Some(value.to_str().map(str::trim).ok_or(NotUtf8))
     }
-
-    /// The values of our variables; one that is not UTF-8 is a mistake.
-    pub(super) fn given(&self, reader: &mut Reader) -> Given {
-        let mut values = Vec::new();
-        for variable in ALL {
-            match self.value(variable.name) {
-                None => {}
-                Some(Ok(text)) => values.push((variable.name.to_owned(), text.to_owned())),
-                Some(Err(NotUtf8)) => {
-                    reader.report(Mistake::new(variable, GivenValue::NotUtf8, "only UTF-8 is supported"));
-                }
-            }
-        }
-        envy::from_iter(values).expect("every field is an optional text, and each name comes once")
-    }
 }
 
 fn is_blank(value: &OsStr) -> bool {
@@ -82,7 +66,7 @@ pub(super) struct AlreadyReported;
 /// Sections read all of their variables before they give up on one, so that every mistake is found.
 #[derive(Debug)]
 pub(super) struct Reader {
-    given: Given,
+    given: BTreeMap<&'static str, String>,
     origins: BTreeMap<&'static str, Origin>,
     mistakes: Vec<Mistake>,
     warnings: Vec<Warning>,
@@ -91,11 +75,24 @@ pub(super) struct Reader {
 impl Reader {
     /// What is wrong with the environment before a section is read.
     pub(super) fn new(origins: BTreeMap<&'static str, Origin>, mistakes: Vec<Mistake>, warnings: Vec<Warning>) -> Self {
-        Self { given: Given::default(), origins, mistakes, warnings }
+        Self { given: BTreeMap::new(), origins, mistakes, warnings }
     }
 
-    pub(super) fn take(&mut self, given: Given) {
-        self.given = given;
+    /// Takes what these variables hold; what is not UTF-8 is a mistake.
+    pub(super) fn take(&mut self, environment: &Environment, variables: impl Iterator<Item = &'static Variable>) {
+        for variable in variables {
+            match environment.value(variable.name) {
+                None => {}
+                Some(Ok(text)) => drop(self.given.insert(variable.name, text.to_owned())),
+                Some(Err(NotUtf8)) => {
+                    self.report(Mistake::new(variable, GivenValue::NotUtf8, "only UTF-8 is supported"));
+                }
+            }
+        }
+    }
+
+    fn given(&self, variable: &Variable) -> Option<&str> {
+        self.given.get(variable.name).map(String::as_str)
     }
 
     /// A variable that is required or has a default.
@@ -107,7 +104,7 @@ impl Reader {
         if self.is_reported(variable) {
             return Err(AlreadyReported);
         }
-        match self.given.value(variable).or(variable.default_value()) {
+        match self.given(variable).or(variable.default_value()) {
             Some(text) => parse(text).map_err(|why| self.refused(variable, why)),
             None => Err(self.missing(variable)),
         }
@@ -122,7 +119,7 @@ impl Reader {
         if self.is_reported(variable) {
             return Err(AlreadyReported);
         }
-        let parsed = self.given.value(variable).map(parse).transpose();
+        let parsed = self.given(variable).map(parse).transpose();
         parsed.map_err(|why| self.refused(variable, why))
     }
 
@@ -132,7 +129,7 @@ impl Reader {
         variable: &'static Variable,
         parse: impl Fn(&str, &[T]) -> Result<T, InvalidValue>,
     ) -> Result<Vec<T>, AlreadyReported> {
-        let Some(text) = self.given.value(variable).map(str::to_owned) else {
+        let Some(text) = self.given(variable).map(str::to_owned) else {
             return Err(self.missing(variable));
         };
         let known_mistakes = self.mistakes.len();
@@ -154,7 +151,7 @@ impl Reader {
 
     /// Records that a value cannot be used, because of itself or of another variable.
     pub(super) fn refused(&mut self, variable: &'static Variable, why: InvalidValue) -> AlreadyReported {
-        let given = match self.given.value(variable) {
+        let given = match self.given(variable) {
             Some(text) => GivenValue::of(variable, text),
             None => GivenValue::Nothing,
         };
@@ -174,16 +171,12 @@ impl Reader {
     }
 
     pub(super) fn is_given(&self, variable: &Variable) -> bool {
-        self.given.value(variable).is_some()
+        self.given(variable).is_some()
     }
 
     /// Whether a variable is set to something other than its default.
     pub(super) fn is_changed(&self, variable: &'static Variable) -> bool {
-        let default = match variable.default {
-            Default::Value(value) | Default::Else { value, .. } => Some(value),
-            Default::Required | Default::Nothing => None,
-        };
-        self.given.value(variable).is_some_and(|value| Some(value) != default)
+        self.given(variable).is_some_and(|value| Some(value) != variable.default_value())
     }
 
     /// Records a mistake, under the name that was set.

@@ -11,10 +11,64 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject};
 
-use super::catalog;
 use super::delivery::OnUndeliverable;
 use super::parse::InvalidValue;
 use super::reader::{AlreadyReported, Reader, Warning};
+use super::variable::{Accepts, Default, Group, Variable, variables};
+
+variables! {
+    K_SINK {
+        group: Group::Delivery,
+        default: Default::Required,
+        accepts: Accepts::Phrase("an http or https URL, such as `http://broker.example/default`"),
+        meaning: "URL of the sink. A user and password in it are sent as basic authentication.",
+        secret: true,
+    }
+    K_CA_CERTS {
+        group: Group::Delivery,
+        accepts: Accepts::Phrase("certificates in PEM"),
+        meaning: "Trusted CA certificates for https sinks, in addition to those of the system.",
+        secret: true,
+    }
+    CA_CERTS_DIR {
+        group: Group::Delivery,
+        default: Default::Value("/knative-custom-certs"),
+        accepts: Accepts::Phrase("an absolute path"),
+        meaning: "Folder of files with more trusted CA certificates, read again when they change. The folder may be \
+            missing.",
+    }
+    SINK_CLIENT_CERT_FILE {
+        group: Group::Delivery,
+        accepts: Accepts::Phrase("an absolute path"),
+        meaning: "Client certificate and its chain, for sinks that request one: PEM, read again when it changes. \
+            Requires `SINK_CLIENT_KEY_FILE`.",
+    }
+    SINK_CLIENT_KEY_FILE {
+        group: Group::Delivery,
+        accepts: Accepts::Phrase("an absolute path"),
+        meaning: "Private key of the client certificate: PEM without a password.",
+    }
+    SINK_TOKEN_FILE {
+        group: Group::Delivery,
+        accepts: Accepts::Phrase("an absolute path"),
+        meaning: "File with a bearer token for `K_SINK`, read again when it changes and after a 401; without a valid \
+            token nothing is sent. Not set: `/oidc/token` is used if it exists. Cannot be combined with a user in \
+            `K_SINK`.",
+    }
+    SINK_HEADERS_FILE {
+        group: Group::Delivery,
+        accepts: Accepts::Phrase("an absolute path"),
+        meaning: "File with headers for every request to `K_SINK`, one line `Name: value` per header, read again when \
+            it changes.",
+    }
+    DEAD_LETTER_SINK {
+        group: Group::Delivery,
+        accepts: Accepts::Phrase("an http or https URL"),
+        meaning: "URL of the sink for undeliverable events; required by `ON_UNDELIVERABLE=dead-letter`. A user and \
+            password in it are sent as basic authentication.",
+        secret: true,
+    }
+}
 
 /// Where events go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +83,7 @@ pub struct SinkAddress {
 
 impl SinkAddress {
     pub(super) fn read(reader: &mut Reader) -> Result<Self, AlreadyReported> {
-        reader.value(&catalog::K_SINK, address)
+        reader.value(&K_SINK, address)
     }
 
     /// The sink of what cannot be delivered: required where the policy needs it.
@@ -37,15 +91,15 @@ impl SinkAddress {
         reader: &mut Reader,
         policy: Result<OnUndeliverable, AlreadyReported>,
     ) -> Result<Option<Self>, AlreadyReported> {
-        let sink = reader.optional(&catalog::DEAD_LETTER_SINK, address)?;
+        let sink = reader.optional(&DEAD_LETTER_SINK, address)?;
         match (policy, &sink) {
             (Ok(OnUndeliverable::DeadLetter), None) => {
                 let why = "it is required by ON_UNDELIVERABLE=dead-letter".into();
-                return Err(reader.refused(&catalog::DEAD_LETTER_SINK, why));
+                return Err(reader.refused(&DEAD_LETTER_SINK, why));
             }
             (Ok(OnUndeliverable::Block | OnUndeliverable::Drop), Some(_)) => {
                 let unless = "ON_UNDELIVERABLE=dead-letter";
-                reader.warn(Warning::NoEffect { name: catalog::DEAD_LETTER_SINK.name, unless });
+                reader.warn(Warning::NoEffect { name: DEAD_LETTER_SINK.name, unless });
             }
             _ => {}
         }
@@ -137,11 +191,11 @@ pub struct TokenFile {
 impl SinkCredentials {
     /// `sink_has_user`: whether `K_SINK` has a user.
     pub(super) fn read(reader: &mut Reader, sink_has_user: bool) -> Result<Self, AlreadyReported> {
-        let ca_certs = reader.optional(&catalog::K_CA_CERTS, certificates);
-        let ca_certs_dir = reader.value(&catalog::CA_CERTS_DIR, absolute_path);
+        let ca_certs = reader.optional(&K_CA_CERTS, certificates);
+        let ca_certs_dir = reader.value(&CA_CERTS_DIR, absolute_path);
         let client_certificate = ClientCertificateFiles::read(reader);
         let token_file = TokenFile::read(reader, sink_has_user);
-        let headers_file = reader.optional(&catalog::SINK_HEADERS_FILE, absolute_path);
+        let headers_file = reader.optional(&SINK_HEADERS_FILE, absolute_path);
         Ok(Self {
             ca_certs: ca_certs?.unwrap_or_default(),
             ca_certs_dir: ca_certs_dir?,
@@ -154,28 +208,24 @@ impl SinkCredentials {
 
 impl ClientCertificateFiles {
     fn read(reader: &mut Reader) -> Result<Option<Self>, AlreadyReported> {
-        let certificate = reader.optional(&catalog::SINK_CLIENT_CERT_FILE, absolute_path);
-        let key = reader.optional(&catalog::SINK_CLIENT_KEY_FILE, absolute_path);
+        let certificate = reader.optional(&SINK_CLIENT_CERT_FILE, absolute_path);
+        let key = reader.optional(&SINK_CLIENT_KEY_FILE, absolute_path);
         match (certificate?, key?) {
             (None, None) => Ok(None),
             (Some(certificate), Some(key)) => Ok(Some(Self { certificate, key })),
-            (Some(_), None) => {
-                Err(reader.refused(&catalog::SINK_CLIENT_CERT_FILE, "SINK_CLIENT_KEY_FILE is not set".into()))
-            }
-            (None, Some(_)) => {
-                Err(reader.refused(&catalog::SINK_CLIENT_KEY_FILE, "SINK_CLIENT_CERT_FILE is not set".into()))
-            }
+            (Some(_), None) => Err(reader.refused(&SINK_CLIENT_CERT_FILE, "SINK_CLIENT_KEY_FILE is not set".into())),
+            (None, Some(_)) => Err(reader.refused(&SINK_CLIENT_KEY_FILE, "SINK_CLIENT_CERT_FILE is not set".into())),
         }
     }
 }
 
 impl TokenFile {
     fn read(reader: &mut Reader, sink_has_user: bool) -> Result<Self, AlreadyReported> {
-        if let Some(path) = reader.optional(&catalog::SINK_TOKEN_FILE, absolute_path)? {
+        if let Some(path) = reader.optional(&SINK_TOKEN_FILE, absolute_path)? {
             return match sink_has_user {
                 true => {
                     let why = "it cannot be combined with the user in K_SINK".into();
-                    Err(reader.refused(&catalog::SINK_TOKEN_FILE, why))
+                    Err(reader.refused(&SINK_TOKEN_FILE, why))
                 }
                 false => Ok(Self { path, is_required: true }),
             };

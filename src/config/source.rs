@@ -8,9 +8,63 @@ use std::time::{Duration, SystemTime};
 
 use chrono::DateTime;
 
-use super::catalog;
 use super::parse::{self, Choice, InvalidValue, choices};
 use super::reader::{AlreadyReported, Reader, Warning};
+use super::variable::{Accepts, Default, Group, Variable, variables};
+
+variables! {
+    TABLE {
+        group: Group::Source,
+        default: Default::Required,
+        accepts: Accepts::Phrase("table names, table ARNs or stream ARNs, separated by commas"),
+        meaning: "The tables to read. A name or a table ARN follows the table when its stream is re-created; \
+            a stream ARN reads only that stream.",
+    }
+    START_POSITION {
+        group: Group::Source,
+        default: Default::Value("latest"),
+        accepts: Accepts::Phrase(
+            "`latest`, `trim-horizon`, a past RFC 3339 time such as `2026-01-31T12:00:00Z`, or a duration up to `24h` \
+            such as `15m`",
+        ),
+        meaning: "Where to begin, only where nothing is checkpointed yet. A duration means so long before the start of \
+            the process.",
+    }
+    CHECKPOINT_STORE {
+        group: Group::Source,
+        default: Default::Value("memory"),
+        accepts: Accepts::Phrase("`memory` or `file:<path>`"),
+        meaning: "Where positions are stored. `memory`: a restart loses them, and the adapter warns at the start. A \
+            file belongs on a volume.",
+    }
+    CONSUMER_GROUP {
+        group: Group::Source,
+        default: Default::Value("default"),
+        accepts: Accepts::Phrase("1 to 255 of the characters `a-z A-Z 0-9 _ . -`"),
+        meaning: "Separates the positions of adapters that read the same table and use the same store.",
+    }
+    POLL_INTERVAL {
+        group: Group::Source,
+        default: Default::Value("250ms"),
+        accepts: Accepts::Duration,
+        meaning: "Pause between two reads of an active shard, after a page that was not full; at most \
+            `IDLE_POLL_INTERVAL_MAX`.",
+    }
+    IDLE_POLL_INTERVAL_MAX {
+        group: Group::Source,
+        default: Default::Value("5s"),
+        accepts: Accepts::Duration,
+        meaning: "Maximum pause between two reads of an idle shard; the pause is a tenth of the idle time up to this \
+            value.",
+    }
+    ON_DATA_LOSS {
+        group: Group::Source,
+        default: Default::Value("continue"),
+        accepts: Accepts::OneOf(OnDataLoss::NAMES),
+        meaning: "Reaction to records that were trimmed before they were read. `continue`: reading continues after the \
+            gap. `stop`: the adapter stops reading the table and is not ready until a restart with `continue`.",
+    }
+}
 
 /// How long DynamoDB Streams keeps records.
 const RETENTION: Duration = Duration::from_hours(24);
@@ -74,12 +128,12 @@ pub struct PollIntervals {
 
 impl Source {
     pub(super) fn read(reader: &mut Reader, now: SystemTime) -> Result<Self, AlreadyReported> {
-        let tables = reader.list(&catalog::TABLE, another_table);
-        let start = reader.value(&catalog::START_POSITION, |text| start_position(text, now));
-        let checkpoint = reader.value(&catalog::CHECKPOINT_STORE, checkpoint_location);
-        let consumer_group = reader.value(&catalog::CONSUMER_GROUP, parse::group_name);
+        let tables = reader.list(&TABLE, another_table);
+        let start = reader.value(&START_POSITION, |text| start_position(text, now));
+        let checkpoint = reader.value(&CHECKPOINT_STORE, checkpoint_location);
+        let consumer_group = reader.value(&CONSUMER_GROUP, parse::group_name);
         let poll_intervals = PollIntervals::read(reader);
-        let on_data_loss = reader.value(&catalog::ON_DATA_LOSS, OnDataLoss::parse);
+        let on_data_loss = reader.value(&ON_DATA_LOSS, OnDataLoss::parse);
         if checkpoint == Ok(CheckpointLocation::Memory) {
             reader.warn(Warning::PositionsInMemory);
         }
@@ -96,12 +150,12 @@ impl Source {
 
 impl PollIntervals {
     fn read(reader: &mut Reader) -> Result<Self, AlreadyReported> {
-        let interval = reader.value(&catalog::POLL_INTERVAL, parse::duration);
-        let idle_max = reader.value(&catalog::IDLE_POLL_INTERVAL_MAX, parse::duration);
+        let interval = reader.value(&POLL_INTERVAL, parse::duration);
+        let idle_max = reader.value(&IDLE_POLL_INTERVAL_MAX, parse::duration);
         let (poll_interval, idle_poll_interval_max) = (interval?, idle_max?);
         if poll_interval > idle_poll_interval_max {
             let why = parse::reversed("POLL_INTERVAL", poll_interval, "IDLE_POLL_INTERVAL_MAX", idle_poll_interval_max);
-            return Err(reader.refused_pair(&catalog::POLL_INTERVAL, &catalog::IDLE_POLL_INTERVAL_MAX, why));
+            return Err(reader.refused_pair(&POLL_INTERVAL, &IDLE_POLL_INTERVAL_MAX, why));
         }
         Ok(Self { poll_interval, idle_poll_interval_max })
     }

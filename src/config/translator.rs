@@ -9,9 +9,9 @@
 use std::collections::BTreeMap;
 
 use super::aws::AwsOverrides;
-use super::catalog;
 use super::parse::InvalidValue;
 use super::reader::{Environment, GivenValue, Mistake, Origin, Warning};
+use super::sink;
 use super::variable::Variable;
 
 /// A variable of somebody else.
@@ -173,13 +173,13 @@ pub(super) fn knative_client(translator: &mut Translator<'_>) {
         let path = path(&found.text);
         // The controller names one file of a folder that it may put others into.
         let folder = path.rsplit_once('/').map_or(".", |(folder, _)| if folder.is_empty() { "/" } else { folder });
-        translator.set(&catalog::CA_CERTS_DIR, &found, Ok(folder.to_owned()));
+        translator.set(&sink::CA_CERTS_DIR, &found, Ok(folder.to_owned()));
     }
     let is_wanted = translator.find(&TOKEN_WANTED).is_some_and(|found| found.text.eq_ignore_ascii_case("true"));
     if let Some(found) = translator.find(&TOKEN)
         && is_wanted
     {
-        translator.set(&catalog::SINK_TOKEN_FILE, &found, Ok(path(&found.text).to_owned()));
+        translator.set(&sink::SINK_TOKEN_FILE, &found, Ok(path(&found.text).to_owned()));
     }
     let known = [&CERTIFICATE, &TOKEN, &TOKEN_WANTED].map(|variable| variable.names[0]);
     let is_known = |name: &str| known.contains(&name) || WITHOUT_MEANING.contains(&name);

@@ -154,36 +154,29 @@ impl fmt::Display for Accepts {
     }
 }
 
-/// Defines all variables once: a constant for each, the list of them, and what `envy` fills.
+/// What a declaration need not say.
+pub(super) const UNDECLARED: Variable = Variable {
+    name: "",
+    group: Group::Later,
+    default: Default::Nothing,
+    accepts: Accepts::Text,
+    meaning: "",
+    secret: false,
+};
+
+/// Declares the variables of a section: a constant for each, and the list of them.
 macro_rules! variables {
-    ($($name:ident as $field:ident { $($member:ident: $value:expr),* $(,)? })*) => {
+    ($($name:ident { $($member:ident: $value:expr),* $(,)? })*) => {
         $(
-            #[allow(clippy::needless_update, reason = "some definitions say everything")]
             pub(super) const $name: Variable = Variable {
                 name: stringify!($name),
                 $($member: $value,)*
-                ..UNLISTED
+                ..$crate::config::variable::UNDECLARED
             };
         )*
 
-        /// All variables, in the order of the lists; those for a later version at the end.
-        pub const ALL: &[&Variable] = &[$(&$name),*];
-
-        /// The values that were set. `envy` wants names in lower case.
-        #[derive(Debug, Default, serde::Deserialize)]
-        pub(super) struct Given {
-            $($field: Option<String>,)*
-        }
-
-        impl Given {
-            /// What a variable holds, trimmed; never blank.
-            pub(super) fn value(&self, variable: &Variable) -> Option<&str> {
-                match variable.name {
-                    $(stringify!($name) => self.$field.as_deref(),)*
-                    _ => None,
-                }
-            }
-        }
+        /// The variables of this section, in the order of the lists.
+        pub(super) const VARIABLES: &[&Variable] = &[$(&$name),*];
     };
 }
 

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
 use dynamodb_streams_adapter::config::{
-    Config, EventProfile, GivenValue, LegacyMetrics, StartPosition, VARIABLES, Warning,
+    Config, EventProfile, GivenValue, LegacyMetrics, StartPosition, Warning, variables,
 };
 
 use proptest::collection::vec;
@@ -51,11 +51,10 @@ const TRIGGERMESH: [(&str, &str); 10] = [
 /// The controller's variables with some replaced or added; names without a prefix are properties of the Kamelet. Positions
 /// are in a file, so that no warning speaks of them.
 fn camel(changes: &[(&str, &str)]) -> Vec<(String, String)> {
-    let full =
-        |name: &str| match name.contains("CAMEL_") || VARIABLES.iter().any(|it| it.name == name && name != "TABLE") {
-            true => name.to_owned(),
-            false => format!("{KAMELET}{name}"),
-        };
+    let full = |name: &str| match name.contains("CAMEL_") || variables().any(|it| it.name == name && name != "TABLE") {
+        true => name.to_owned(),
+        false => format!("{KAMELET}{name}"),
+    };
     changed(&CONTROLLER, changes.iter().map(|(name, value)| (full(name), (*value).to_owned())).collect())
 }
 
@@ -311,7 +310,7 @@ fn certificates_and_tokens_are_looked_for_where_the_controller_puts_them() {
         ("CAMEL_KNATIVE_CLIENT_OIDC_TOKEN_PATH", "file:///other-oidc/token"),
     ];
     let translated = read(&camel(&oidc));
-    let known = |name: &str| VARIABLES.iter().any(|variable| variable.name == name);
+    let known = |name: &str| variables().any(|variable| variable.name == name);
     let ours = [("CA_CERTS_DIR", "/other-certs"), ("SINK_TOKEN_FILE", "/other-oidc/token")];
     let ours: Vec<_> = ours.into_iter().filter(|(name, _)| known(name)).collect();
     assert_eq!(translated, read(&camel(&ours)));

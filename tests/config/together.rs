@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dynamodb_streams_adapter::config::{
     Backoff, CheckpointLocation, Config, Default, DeliveryOrder, EnvironmentFacts, EventData, LogFormat, StartPosition,
-    VARIABLES, Warning,
+    Warning, variables,
 };
 
 use crate::support::{NEEDED, accepted, exactly, facts, now, os, refused};
@@ -36,7 +36,7 @@ fn two_variables_are_enough() {
 fn each_documented_default_means_what_leaving_it_out_means() {
     let without = accepted(&[]);
     let mut all = Vec::new();
-    for variable in VARIABLES {
+    for variable in variables() {
         if let Default::Value(value) | Default::Else { value, .. } = variable.default {
             assert_eq!(accepted(&[(variable.name, value)]), without, "{}={value}", variable.name);
             all.push((variable.name, value));
@@ -48,7 +48,7 @@ fn each_documented_default_means_what_leaving_it_out_means() {
 
 #[test]
 fn blank_means_not_set_for_every_variable() {
-    let optional = VARIABLES.iter().filter(|variable| variable.default != Default::Required);
+    let optional = variables().filter(|variable| variable.default != Default::Required);
     let blanks: Vec<_> = optional.enumerate().map(|(i, variable)| (variable.name, [" ", "", "\t\n"][i % 3])).collect();
     assert_eq!(accepted(&blanks), accepted(&[]));
     for (required, _) in NEEDED {
