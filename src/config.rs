@@ -97,7 +97,7 @@ impl Config {
         let warnings = misspelt(&environment).chain(warnings).collect();
         let mut reader = Reader::new(origins, mistakes, warnings);
         reader.take(&environment, catalog::variables());
-        refuse_what_comes_later(&mut reader);
+        reader.refuse_later(&environment, catalog::LATER);
         let config = Self::read(&mut reader, facts, aws);
         Self::finish(config, reader)
     }
@@ -161,13 +161,4 @@ fn misspelt(environment: &Environment) -> impl Iterator<Item = Warning> {
         let known = catalog::meant(found, |name| environment.is_set(name))?;
         Some(Warning::Misspelt { found: found.to_owned(), known })
     })
-}
-
-/// Nothing that is asked for may be ignored.
-fn refuse_what_comes_later(reader: &mut Reader) {
-    for variable in variables().filter(|variable| variable.group == Group::Later) {
-        if reader.is_given(variable) {
-            reader.refused(variable, "not in this version".into());
-        }
-    }
 }

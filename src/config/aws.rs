@@ -7,13 +7,13 @@ use super::reader::{AlreadyReported, Reader};
 use super::variable::{Accepts, Group, Variable, variables};
 
 variables! {
-    AWS_ASSUME_ROLE_ARN {
+    AWS_ASSUME_ROLE_ARN as aws_assume_role_arn: String = role_arn {
         group: Group::Aws,
         accepts: Accepts::Phrase("the ARN of an IAM role, such as `arn:aws:iam::123456789012:role/reader`"),
         meaning: "IAM role to assume, with the credentials that the SDK finds. Region, credentials and endpoints use \
             the SDK's own variables: `AWS_REGION`, `AWS_ENDPOINT_URL` and so on.",
     }
-    AWS_ASSUME_ROLE_EXTERNAL_ID {
+    AWS_ASSUME_ROLE_EXTERNAL_ID as aws_assume_role_external_id: Secret = external_id {
         group: Group::Aws,
         accepts: Accepts::Phrase("2 to 1224 of the characters `a-z A-Z 0-9 _ + = , . @ : / -`"),
         meaning: "External id that the role's trust policy requires; only with `AWS_ASSUME_ROLE_ARN`.",
@@ -78,12 +78,13 @@ impl fmt::Debug for Secret {
 impl Aws {
     /// `overrides` is what the variables of another adapter say.
     pub(super) fn read(reader: &mut Reader, overrides: AwsOverrides) -> Result<Self, AlreadyReported> {
-        let role = reader.optional(&AWS_ASSUME_ROLE_ARN, role_arn);
-        let external_id = reader.optional(&AWS_ASSUME_ROLE_EXTERNAL_ID, external_id);
+        let given: Given = reader.section();
+        let role = reader.optional(&given.aws_assume_role_arn);
+        let external_id = reader.optional(&given.aws_assume_role_external_id);
         let (assume_role_arn, assume_role_external_id) = (role?, external_id?);
         if assume_role_arn.is_none() && assume_role_external_id.is_some() {
             let why = "AWS_ASSUME_ROLE_ARN is not set".into();
-            return Err(reader.refused(&AWS_ASSUME_ROLE_EXTERNAL_ID, why));
+            return Err(reader.refused(&given.aws_assume_role_external_id, why));
         }
         Ok(Self { assume_role_arn, assume_role_external_id, overrides })
     }

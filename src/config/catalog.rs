@@ -20,7 +20,7 @@ const SECTIONS: [&[&Variable]; 7] = [
 ];
 
 /// Names that are taken for a later version.
-const LATER: &[&Variable] = &[&later("LEASE_DURATION")];
+pub(super) const LATER: &[&Variable] = &[&later("LEASE_DURATION")];
 
 const fn later(name: &'static str) -> Variable {
     let accepts = Accepts::Phrase("nothing yet: leave it unset");

@@ -5,76 +5,76 @@ use std::time::Duration;
 
 use super::event::EventMode;
 use super::parse::{self, Choice, choices};
-use super::reader::{AlreadyReported, Reader, Warning};
+use super::reader::{AlreadyReported, Reader};
 use super::variable::{Accepts, Default, Group, Variable, variables};
 
 variables! {
-    BATCH_MAX_EVENTS {
+    BATCH_MAX_EVENTS as batch_max_events: NonZeroUsize = parse::batch_events {
         group: Group::Event,
         default: Default::Value("100"),
         accepts: Accepts::Phrase("a whole number from `1` to `1000`"),
         meaning: "Maximum number of events per request in batch mode.",
     }
-    BATCH_MAX_BYTES {
+    BATCH_MAX_BYTES as batch_max_bytes: usize = parse::small_size {
         group: Group::Event,
         default: Default::Value("1MiB"),
         accepts: Accepts::Phrase("a size such as `256KiB` or `1MiB`, from `1KiB` to `1GiB`"),
         meaning: "Maximum size of a request body in batch mode; a single larger event is sent alone.",
     }
-    BATCH_MAX_WAIT {
+    BATCH_MAX_WAIT as batch_max_wait: Duration = parse::wait {
         group: Group::Event,
         default: Default::Value("100ms"),
         accepts: Accepts::Phrase("a duration, or `0` to send without waiting"),
         meaning: "Maximum time to wait for a batch to fill.",
     }
-    K_SINK_TIMEOUT {
+    K_SINK_TIMEOUT as k_sink_timeout: Option<Duration> = parse::seconds {
         group: Group::Delivery,
         accepts: Accepts::Phrase("whole seconds up to `86400`; 0 and negative values count as not set"),
         meaning: "Fallback for `DELIVERY_TIMEOUT`, set by the platform, in seconds.",
     }
-    DELIVERY_TIMEOUT {
+    DELIVERY_TIMEOUT as delivery_timeout: Duration = parse::duration {
         group: Group::Delivery,
         default: Default::Else { value: "30s", rule: "`K_SINK_TIMEOUT`, else `30s`" },
         accepts: Accepts::Duration,
         meaning: "Timeout of one delivery attempt.",
     }
-    DELIVERY_ORDER {
+    DELIVERY_ORDER as delivery_order: DeliveryOrder = DeliveryOrder::parse {
         group: Group::Delivery,
         default: Default::Value("item"),
         accepts: Accepts::OneOf(DeliveryOrder::NAMES),
         meaning: "Scope of the order. `item`: the changes of each item stay in order. `shard`: all changes of a shard \
             stay in order.",
     }
-    DELIVERY_CONCURRENCY {
+    DELIVERY_CONCURRENCY as delivery_concurrency: NonZeroUsize = parse::concurrency {
         group: Group::Delivery,
         default: Default::Value("64"),
         accepts: Accepts::Phrase("a whole number from `1` to `10000`"),
         meaning: "Maximum number of requests in flight, for the whole process.",
     }
-    RETRY_BACKOFF_MIN {
+    RETRY_BACKOFF_MIN as retry_backoff_min: Duration = parse::duration {
         group: Group::Delivery,
         default: Default::Value("100ms"),
         accepts: Accepts::Duration,
         meaning: "First pause before a retry; the pause doubles with every retry and is jittered.",
     }
-    RETRY_BACKOFF_MAX {
+    RETRY_BACKOFF_MAX as retry_backoff_max: Duration = parse::duration {
         group: Group::Delivery,
         default: Default::Value("30s"),
         accepts: Accepts::Duration,
         meaning: "Maximum pause before a retry, `Retry-After` included; at least `RETRY_BACKOFF_MIN`.",
     }
-    RETRY_MAX_ATTEMPTS {
+    RETRY_MAX_ATTEMPTS as retry_max_attempts: NonZeroU32 = parse::attempts {
         group: Group::Delivery,
         accepts: Accepts::Phrase("a whole number from `1` to `1000000`"),
         meaning: "Maximum number of attempts; after that an event is undeliverable. Not set: no limit.",
     }
-    RETRY_MAX_AGE {
+    RETRY_MAX_AGE as retry_max_age: Duration = parse::duration {
         group: Group::Delivery,
         accepts: Accepts::Duration,
         meaning: "Maximum age of an event, from its first attempt; when an attempt fails after that, the event is \
             undeliverable. Not set: no limit.",
     }
-    ON_UNDELIVERABLE {
+    ON_UNDELIVERABLE as on_undeliverable: OnUndeliverable = OnUndeliverable::parse {
         group: Group::Delivery,
         default: Default::Value("block"),
         accepts: Accepts::OneOf(OnUndeliverable::NAMES),
@@ -179,13 +179,13 @@ impl Backoff {
         self.max
     }
 
-    fn read(reader: &mut Reader) -> Result<Self, AlreadyReported> {
-        let min = reader.value(&RETRY_BACKOFF_MIN, parse::duration);
-        let max = reader.value(&RETRY_BACKOFF_MAX, parse::duration);
+    fn read(reader: &mut Reader, given: &Given) -> Result<Self, AlreadyReported> {
+        let min = reader.value(&given.retry_backoff_min);
+        let max = reader.value(&given.retry_backoff_max);
         let (min, max) = (min?, max?);
         Self::new(min, max).map_err(|_| {
             let why = parse::reversed("RETRY_BACKOFF_MIN", min, "RETRY_BACKOFF_MAX", max);
-            reader.refused_pair(&RETRY_BACKOFF_MIN, &RETRY_BACKOFF_MAX, why)
+            reader.refused_pair(&given.retry_backoff_min, &given.retry_backoff_max, why)
         })
     }
 }
@@ -193,13 +193,14 @@ impl Backoff {
 impl Delivery {
     /// `mode` is the events' content mode, if it is known.
     pub(super) fn read(reader: &mut Reader, mode: Option<EventMode>) -> Result<Self, AlreadyReported> {
-        let order = reader.value(&DELIVERY_ORDER, DeliveryOrder::parse);
-        let concurrency = reader.value(&DELIVERY_CONCURRENCY, parse::concurrency);
-        let timeout = timeout(reader);
-        let backoff = Backoff::read(reader);
-        let limits = RetryLimits::read(reader);
-        let on_undeliverable = reader.value(&ON_UNDELIVERABLE, OnUndeliverable::parse);
-        let batch = Batch::read(reader, mode);
+        let given: Given = reader.section();
+        let order = reader.value(&given.delivery_order);
+        let concurrency = reader.value(&given.delivery_concurrency);
+        let timeout = timeout(reader, &given);
+        let backoff = Backoff::read(reader, &given);
+        let limits = RetryLimits::read(reader, &given);
+        let on_undeliverable = reader.value(&given.on_undeliverable);
+        let batch = Batch::read(reader, &given, mode);
         Ok(Self {
             order: order?,
             concurrency: concurrency?,
@@ -213,33 +214,34 @@ impl Delivery {
 }
 
 impl RetryLimits {
-    fn read(reader: &mut Reader) -> Result<Self, AlreadyReported> {
-        let attempts = reader.optional(&RETRY_MAX_ATTEMPTS, parse::attempts);
-        let age = reader.optional(&RETRY_MAX_AGE, parse::duration);
+    fn read(reader: &mut Reader, given: &Given) -> Result<Self, AlreadyReported> {
+        let attempts = reader.optional(&given.retry_max_attempts);
+        let age = reader.optional(&given.retry_max_age);
         Ok(Self { attempts: attempts?, age: age? })
     }
 }
 
 impl Batch {
-    fn read(reader: &mut Reader, mode: Option<EventMode>) -> Result<Self, AlreadyReported> {
-        for variable in [&BATCH_MAX_EVENTS, &BATCH_MAX_BYTES, &BATCH_MAX_WAIT] {
-            if mode.is_some_and(|mode| mode != EventMode::Batch) && reader.is_changed(variable) {
-                reader.warn(Warning::NoEffect { name: variable.name, unless: "EVENT_MODE=batch" });
-            }
+    fn read(reader: &mut Reader, given: &Given, mode: Option<EventMode>) -> Result<Self, AlreadyReported> {
+        if mode.is_some_and(|mode| mode != EventMode::Batch) {
+            let unless = "EVENT_MODE=batch";
+            reader.warn_no_effect(&given.batch_max_events, unless);
+            reader.warn_no_effect(&given.batch_max_bytes, unless);
+            reader.warn_no_effect(&given.batch_max_wait, unless);
         }
-        let events = reader.value(&BATCH_MAX_EVENTS, parse::batch_events);
-        let bytes = reader.value(&BATCH_MAX_BYTES, parse::small_size);
-        let wait = reader.value(&BATCH_MAX_WAIT, parse::wait);
+        let events = reader.value(&given.batch_max_events);
+        let bytes = reader.value(&given.batch_max_bytes);
+        let wait = reader.value(&given.batch_max_wait);
         Ok(Self { events: events?, bytes: bytes?, wait: wait? })
     }
 }
 
 /// `DELIVERY_TIMEOUT`, else `K_SINK_TIMEOUT`, else the former's default; both are checked in any case.
-fn timeout(reader: &mut Reader) -> Result<Duration, AlreadyReported> {
-    let own = reader.optional(&DELIVERY_TIMEOUT, parse::duration);
-    let platform = reader.optional(&K_SINK_TIMEOUT, parse::seconds);
+fn timeout(reader: &mut Reader, given: &Given) -> Result<Duration, AlreadyReported> {
+    let own = reader.optional(&given.delivery_timeout);
+    let platform = reader.optional(&given.k_sink_timeout);
     match own?.or(platform?.flatten()) {
         Some(timeout) => Ok(timeout),
-        None => reader.value(&DELIVERY_TIMEOUT, parse::duration),
+        None => reader.value(&given.delivery_timeout),
     }
 }

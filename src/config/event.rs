@@ -10,7 +10,7 @@ use super::reader::{AlreadyReported, Reader};
 use super::variable::{Accepts, Default, Group, Variable, variables};
 
 variables! {
-    EVENT_PROFILE {
+    EVENT_PROFILE as event_profile: EventProfile = EventProfile::parse {
         group: Group::Event,
         default: Default::Value("aws"),
         accepts: Accepts::OneOf(EventProfile::NAMES),
@@ -18,21 +18,21 @@ variables! {
             TriggerMesh's AWSDynamoDBSource and Knative's IntegrationSource; each is the default when the variables of \
             that source are set.",
     }
-    EVENT_DATA {
+    EVENT_DATA as event_data: EventData = EventData::parse {
         group: Group::Event,
         default: Default::Value("dynamodb-json"),
         accepts: Accepts::OneOf(EventData::NAMES),
         meaning: "Format of the data with `EVENT_PROFILE=aws`. `dynamodb-json`: the record as an AWS Lambda function \
             receives it. `json`: the item in plain JSON. The other profiles have one format each.",
     }
-    EVENT_MODE {
+    EVENT_MODE as event_mode: EventMode = EventMode::parse {
         group: Group::Event,
         default: Default::Value("binary"),
         accepts: Accepts::OneOf(EventMode::NAMES),
         meaning: "The CloudEvents content mode. `binary`: attributes as headers, data as the body. `structured`: both \
             as JSON in the body. `batch`: several events per request.",
     }
-    K_CE_OVERRIDES {
+    K_CE_OVERRIDES as k_ce_overrides: BTreeMap<String, String> = overrides {
         group: Group::Event,
         accepts: Accepts::Phrase("an empty value, `{}` or an object such as `{\"extensions\":{\"cluster\":\"blue\"}}`"),
         meaning: "CloudEvents extensions for every event; they replace extensions of the same name. SinkBinding and \
@@ -89,20 +89,25 @@ choices! {
 
 impl Event {
     pub(super) fn read(reader: &mut Reader) -> Result<Self, AlreadyReported> {
-        let profile = reader.value(&EVENT_PROFILE, EventProfile::parse);
-        let data = data(reader, profile);
-        let mode = reader.value(&EVENT_MODE, EventMode::parse);
-        let overrides = reader.optional(&K_CE_OVERRIDES, overrides);
+        let given: Given = reader.section();
+        let profile = reader.value(&given.event_profile);
+        let data = data(reader, &given, profile);
+        let mode = reader.value(&given.event_mode);
+        let overrides = reader.optional(&given.k_ce_overrides);
         Ok(Self { profile: profile?, data: data?, mode: mode?, overrides: overrides?.unwrap_or_default() })
     }
 }
 
 /// A profile other than ours has one form of data, which is part of it.
-fn data(reader: &mut Reader, profile: Result<EventProfile, AlreadyReported>) -> Result<EventData, AlreadyReported> {
-    let data = reader.value(&EVENT_DATA, EventData::parse)?;
+fn data(
+    reader: &mut Reader,
+    given: &Given,
+    profile: Result<EventProfile, AlreadyReported>,
+) -> Result<EventData, AlreadyReported> {
+    let data = reader.value(&given.event_data)?;
     match (data, profile) {
         (EventData::Json, Ok(EventProfile::Triggermesh | EventProfile::IntegrationSource)) => {
-            Err(reader.refused(&EVENT_DATA, "only EVENT_PROFILE=aws supports this format".into()))
+            Err(reader.refused(&given.event_data, "only EVENT_PROFILE=aws supports this format".into()))
         }
         _ => Ok(data),
     }

@@ -11,69 +11,69 @@ use super::reader::{AlreadyReported, Reader, Warning};
 use super::variable::{Accepts, Default, Group, Variable, variables};
 
 variables! {
-    BUFFER_MEMORY {
+    BUFFER_MEMORY as buffer_memory: usize = parse::size {
         group: Group::Process,
         default: Default::Value("64MiB"),
         accepts: Accepts::Size,
         meaning: "Memory for records that are read and not yet settled, for the whole process.",
     }
-    SHUTDOWN_TIMEOUT {
+    SHUTDOWN_TIMEOUT as shutdown_timeout: Duration = parse::duration {
         group: Group::Process,
         default: Default::Value("25s"),
         accepts: Accepts::Duration,
         meaning: "Maximum time from SIGTERM to exit, drain included; keep it below the pod's grace period.",
     }
-    HTTP_ADDRESS {
+    HTTP_ADDRESS as http_address: SocketAddr = parse::address {
         group: Group::Process,
         default: Default::Value("0.0.0.0:8080"),
         accepts: Accepts::Phrase("an IP address and port, such as `0.0.0.0:8080`, `[::]:8080` or `:8080`"),
         meaning: "Listen address for probes, metrics and status. `:8080` means every IPv4 address.",
     }
-    METRICS_ADDRESS {
+    METRICS_ADDRESS as metrics_address: SocketAddr = parse::address {
         group: Group::Process,
         accepts: Accepts::Phrase("an IP address and port, such as `0.0.0.0:9090` or `:9090`"),
         meaning: "Additional listen address for metrics alone.",
     }
-    LEGACY_METRICS {
+    LEGACY_METRICS as legacy_metrics: LegacyMetrics = LegacyMetrics::parse {
         group: Group::Process,
         default: Default::Else { value: "off", rule: "`on` with the variables of TriggerMesh, else `off`" },
         accepts: Accepts::OneOf(LegacyMetrics::NAMES),
         meaning: "Exports `<K_COMPONENT>_event_count` and `<K_COMPONENT>_retry_event_count` like Knative's adapters.",
     }
-    LOG_FORMAT {
+    LOG_FORMAT as log_format: LogFormat = LogFormat::parse {
         group: Group::Log,
         default: Default::Else { value: "json", rule: "`json`; `text` on a terminal" },
         accepts: Accepts::OneOf(LogFormat::NAMES),
         meaning: "Format of log lines.",
     }
-    RUST_LOG {
+    RUST_LOG as rust_log: String = directives {
         group: Group::Log,
         default: Default::Else { value: "info", rule: "the level in `K_LOGGING_CONFIG`, else `info`" },
         accepts: Accepts::Phrase("a level or a filter, such as `debug` or `info,dynamodb_streams_adapter=debug`"),
         meaning: "Log level or filter, in the syntax of the crate `tracing-subscriber`.",
     }
-    K_LOGGING_CONFIG {
+    K_LOGGING_CONFIG as k_logging_config: String = parse::text {
         group: Group::Log,
         accepts: Accepts::Phrase("Knative's logging configuration as JSON"),
         meaning: "Sets the log level: `loglevel.<K_COMPONENT>`, else the level in `zap-logger-config`. An invalid \
             value causes a warning.",
     }
-    NAMESPACE {
+    NAMESPACE as namespace: String = parse::text {
         group: Group::PlatformNames,
         accepts: Accepts::Text,
         meaning: "Namespace, for metrics and logs.",
     }
-    NAME {
+    NAME as name: String = parse::text {
         group: Group::PlatformNames,
         accepts: Accepts::Text,
         meaning: "Name of the Kubernetes object that this process belongs to.",
     }
-    K_COMPONENT {
+    K_COMPONENT as k_component: String = parse::text {
         group: Group::PlatformNames,
         accepts: Accepts::Text,
         meaning: "Component name, set by the platform; selects the level in `K_LOGGING_CONFIG`.",
     }
-    POD_NAME {
+    POD_NAME as pod_name: String = parse::text {
         group: Group::PlatformNames,
         accepts: Accepts::Text,
         meaning: "Name of the pod.",
@@ -107,11 +107,12 @@ choices! {
 
 impl Process {
     pub(super) fn read(reader: &mut Reader) -> Result<Self, AlreadyReported> {
-        let buffer_memory = reader.value(&BUFFER_MEMORY, parse::size);
-        let shutdown_timeout = reader.value(&SHUTDOWN_TIMEOUT, parse::duration);
-        let http_address = reader.value(&HTTP_ADDRESS, parse::address);
-        let metrics_address = reader.optional(&METRICS_ADDRESS, parse::address);
-        let legacy_metrics = reader.value(&LEGACY_METRICS, LegacyMetrics::parse);
+        let given: Given = reader.section();
+        let buffer_memory = reader.value(&given.buffer_memory);
+        let shutdown_timeout = reader.value(&given.shutdown_timeout);
+        let http_address = reader.value(&given.http_address);
+        let metrics_address = reader.optional(&given.metrics_address);
+        let legacy_metrics = reader.value(&given.legacy_metrics);
         let (http_address, metrics_address) = (http_address?, metrics_address?);
         let is_served_anyway = |address: &SocketAddr| *address == http_address && address.port() != 0;
         Ok(Self {
@@ -149,20 +150,21 @@ impl Log {
         component: Option<&str>,
         stdout_is_terminal: bool,
     ) -> Result<Self, AlreadyReported> {
-        let format = reader.optional(&LOG_FORMAT, LogFormat::parse);
-        let filter = filter(reader, component);
+        let given: Given = reader.section();
+        let format = reader.optional(&given.log_format);
+        let filter = filter(reader, &given, component);
         let format = match format? {
             Some(format) => format,
             None if stdout_is_terminal => LogFormat::Text,
-            None => reader.value(&LOG_FORMAT, LogFormat::parse)?,
+            None => reader.value(&given.log_format)?,
         };
         Ok(Self { format, filter: filter? })
     }
 }
 
-fn filter(reader: &mut Reader, component: Option<&str>) -> Result<String, AlreadyReported> {
-    let own = reader.optional(&RUST_LOG, directives);
-    let platform = reader.optional(&K_LOGGING_CONFIG, parse::text)?;
+fn filter(reader: &mut Reader, given: &Given, component: Option<&str>) -> Result<String, AlreadyReported> {
+    let own = reader.optional(&given.rust_log);
+    let platform = reader.optional(&given.k_logging_config)?;
     let level = platform.map(|text| level(&text, component)).transpose();
     let level = level.unwrap_or_else(|why| {
         reader.warn(Warning::LoggingConfig { why });
@@ -170,7 +172,7 @@ fn filter(reader: &mut Reader, component: Option<&str>) -> Result<String, Alread
     });
     match own?.or(level.flatten().map(str::to_owned)) {
         Some(filter) => Ok(filter),
-        None => reader.value(&RUST_LOG, directives),
+        None => reader.value(&given.rust_log),
     }
 }
 
@@ -232,10 +234,11 @@ pub struct PlatformNames {
 
 impl PlatformNames {
     pub(super) fn read(reader: &mut Reader) -> Result<Self, AlreadyReported> {
-        let namespace = reader.optional(&NAMESPACE, parse::text);
-        let name = reader.optional(&NAME, parse::text);
-        let component = reader.optional(&K_COMPONENT, parse::text);
-        let pod = reader.optional(&POD_NAME, parse::text);
+        let given: Given = reader.section();
+        let namespace = reader.optional(&given.namespace);
+        let name = reader.optional(&given.name);
+        let component = reader.optional(&given.k_component);
+        let pod = reader.optional(&given.pod_name);
         Ok(Self { namespace: namespace?, name: name?, component: component?, pod: pod? })
     }
 }

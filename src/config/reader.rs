@@ -1,15 +1,20 @@
-//! Reads variables one by one and remembers every mistake.
+//! What is set and what is wrong with it: the environment, the reader that the sections use, mistakes and warnings.
+//!
+//! A section gets all of its variables from [`Reader::section`] and reads each of them before it gives up on one, so that all
+//! mistakes are reported at once, none twice, and under the name that was set.
 //!
 //! `envy` panics on what is not UTF-8, stops at the first error, takes a blank for a value and refuses a name that comes
-//! twice. It is given only what survives here: known names, once each, not blank, UTF-8.
+//! twice. It is given only what [`Environment`] and [`Reader::take`] let through: known names, once each, not blank, UTF-8.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 
+use serde::de::DeserializeOwned;
+
 use super::parse::InvalidValue;
-use super::variable::{Default, Variable};
+use super::variable::{Declared, Default, Setting, Variable};
 
 /// What is set: no blanks, no name that is not UTF-8, the first of each name.
 pub(super) struct Environment(BTreeMap<String, OsString>);
@@ -61,29 +66,28 @@ fn is_blank(value: &OsStr) -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct AlreadyReported;
 
-/// The values given, and what was wrong with them so far.
-///
-/// Sections read all of their variables before they give up on one, so that every mistake is found.
+/// The values of our variables, and what was wrong with them so far.
 #[derive(Debug)]
 pub(super) struct Reader {
-    given: BTreeMap<&'static str, String>,
+    /// Names and values, trimmed.
+    texts: Vec<(String, String)>,
     origins: BTreeMap<&'static str, Origin>,
     mistakes: Vec<Mistake>,
     warnings: Vec<Warning>,
 }
 
 impl Reader {
-    /// What is wrong with the environment before a section is read.
+    /// Begins with what the translation of other adapters' variables has found.
     pub(super) fn new(origins: BTreeMap<&'static str, Origin>, mistakes: Vec<Mistake>, warnings: Vec<Warning>) -> Self {
-        Self { given: BTreeMap::new(), origins, mistakes, warnings }
+        Self { texts: Vec::new(), origins, mistakes, warnings }
     }
 
-    /// Takes what these variables hold; what is not UTF-8 is a mistake.
+    /// Takes the values of these variables; a value that is not UTF-8 is a mistake.
     pub(super) fn take(&mut self, environment: &Environment, variables: impl Iterator<Item = &'static Variable>) {
         for variable in variables {
             match environment.value(variable.name) {
                 None => {}
-                Some(Ok(text)) => drop(self.given.insert(variable.name, text.to_owned())),
+                Some(Ok(text)) => self.texts.push((variable.name.to_owned(), text.to_owned())),
                 Some(Err(NotUtf8)) => {
                     self.report(Mistake::new(variable, GivenValue::NotUtf8, "only UTF-8 is supported"));
                 }
@@ -91,92 +95,95 @@ impl Reader {
         }
     }
 
-    fn given(&self, variable: &Variable) -> Option<&str> {
-        self.given.get(variable.name).map(String::as_str)
+    /// The settings of one section: the struct that `variables!` declares there.
+    pub(super) fn section<S: DeserializeOwned>(&self) -> S {
+        envy::from_iter(self.texts.iter().cloned()).expect("a section takes any text, and each name comes once")
     }
 
     /// A variable that is required or has a default.
-    pub(super) fn value<T>(
+    pub(super) fn value<V: Declared>(&mut self, setting: &Setting<V>) -> Result<V::Value, AlreadyReported> {
+        self.value_by(setting, V::parse)
+    }
+
+    /// The same, where what a text means depends on more than the text.
+    pub(super) fn value_by<V: Declared, T>(
         &mut self,
-        variable: &'static Variable,
+        setting: &Setting<V>,
         parse: impl FnOnce(&str) -> Result<T, InvalidValue>,
     ) -> Result<T, AlreadyReported> {
-        if self.is_reported(variable) {
+        if self.is_reported(V::VARIABLE) {
             return Err(AlreadyReported);
         }
-        match self.given(variable).or(variable.default_value()) {
-            Some(text) => parse(text).map_err(|why| self.refused(variable, why)),
-            None => Err(self.missing(variable)),
+        match setting.text().or(V::VARIABLE.default_value()) {
+            Some(text) => parse(text).map_err(|why| self.refused(setting, why)),
+            None => Err(self.missing(V::VARIABLE)),
         }
     }
 
     /// A variable that the program does without; its default, if it has one, is left to the caller.
-    pub(super) fn optional<T>(
-        &mut self,
-        variable: &'static Variable,
-        parse: impl FnOnce(&str) -> Result<T, InvalidValue>,
-    ) -> Result<Option<T>, AlreadyReported> {
-        if self.is_reported(variable) {
+    pub(super) fn optional<V: Declared>(&mut self, setting: &Setting<V>) -> Result<Option<V::Value>, AlreadyReported> {
+        if self.is_reported(V::VARIABLE) {
             return Err(AlreadyReported);
         }
-        let parsed = self.given(variable).map(parse).transpose();
-        parsed.map_err(|why| self.refused(variable, why))
+        setting.text().map(V::parse).transpose().map_err(|why| self.refused(setting, why))
     }
 
     /// A variable with several values, separated by commas; every bad one is a mistake.
-    pub(super) fn list<T>(
+    pub(super) fn list<V: Declared, T>(
         &mut self,
-        variable: &'static Variable,
+        setting: &Setting<V>,
         parse: impl Fn(&str, &[T]) -> Result<T, InvalidValue>,
     ) -> Result<Vec<T>, AlreadyReported> {
-        let Some(text) = self.given(variable).map(str::to_owned) else {
-            return Err(self.missing(variable));
+        let Some(text) = setting.text() else {
+            return Err(self.missing(V::VARIABLE));
         };
         let known_mistakes = self.mistakes.len();
         let mut values = Vec::new();
         for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
             match parse(entry, &values) {
                 Ok(value) => values.push(value),
-                Err(why) => self.report(Mistake::new(variable, GivenValue::of(variable, entry), why)),
+                Err(why) => self.report(Mistake::new(V::VARIABLE, GivenValue::of(V::VARIABLE, entry), why)),
             }
         }
         if self.mistakes.len() > known_mistakes {
             return Err(AlreadyReported);
         }
         if values.is_empty() {
-            return Err(self.refused(variable, "an empty entry between commas".into()));
+            return Err(self.refused(setting, "an empty entry between commas".into()));
         }
         Ok(values)
     }
 
     /// Records that a value cannot be used, because of itself or of another variable.
-    pub(super) fn refused(&mut self, variable: &'static Variable, why: InvalidValue) -> AlreadyReported {
-        let given = match self.given(variable) {
-            Some(text) => GivenValue::of(variable, text),
+    pub(super) fn refused<V: Declared>(&mut self, setting: &Setting<V>, why: InvalidValue) -> AlreadyReported {
+        let given = match setting.text() {
+            Some(text) => GivenValue::of(V::VARIABLE, text),
             None => GivenValue::Nothing,
         };
-        self.report(Mistake::new(variable, given, why));
+        self.report(Mistake::new(V::VARIABLE, given, why));
         AlreadyReported
     }
 
     /// Records that two values do not go together, at the one that was set.
-    pub(super) fn refused_pair(
+    pub(super) fn refused_pair<L: Declared, H: Declared>(
         &mut self,
-        low: &'static Variable,
-        high: &'static Variable,
+        low: &Setting<L>,
+        high: &Setting<H>,
         why: InvalidValue,
     ) -> AlreadyReported {
-        let at = if self.is_given(high) { high } else { low };
-        self.refused(at, why)
+        match high.text() {
+            Some(_) => self.refused(high, why),
+            None => self.refused(low, why),
+        }
     }
 
-    pub(super) fn is_given(&self, variable: &Variable) -> bool {
-        self.given(variable).is_some()
-    }
-
-    /// Whether a variable is set to something other than its default.
-    pub(super) fn is_changed(&self, variable: &'static Variable) -> bool {
-        self.given(variable).is_some_and(|value| Some(value) != variable.default_value())
+    /// Refuses variables that only a later version reads: nothing that is asked for may be ignored.
+    pub(super) fn refuse_later(&mut self, environment: &Environment, variables: &[&'static Variable]) {
+        for variable in variables {
+            if let Some(Ok(text)) = environment.value(variable.name) {
+                self.report(Mistake::new(variable, GivenValue::of(variable, text), "not in this version"));
+            }
+        }
     }
 
     /// Records a mistake, under the name that was set.
@@ -186,6 +193,13 @@ impl Reader {
             Some(origin) => origin.retell(mistake),
             None => mistake,
         });
+    }
+
+    /// Warns that a setting other than the default has no effect.
+    pub(super) fn warn_no_effect<V: Declared>(&mut self, setting: &Setting<V>, unless: &'static str) {
+        if setting.text().is_some_and(|text| Some(text) != V::VARIABLE.default_value()) {
+            self.warn(Warning::NoEffect { name: V::VARIABLE.name, unless });
+        }
     }
 
     pub(super) fn warn(&mut self, warning: Warning) {
@@ -216,21 +230,21 @@ impl Reader {
 pub(super) struct Origin {
     /// The foreign variable's name.
     pub(super) name: &'static str,
-    /// What it held.
+    /// Its value.
     pub(super) given: GivenValue,
-    /// What it takes.
+    /// Which values it accepts.
     pub(super) accepts: &'static str,
 }
 
 impl Origin {
-    /// The mistake as whoever set the foreign variable can read it.
+    /// The mistake in terms of the foreign variable: its name, its value, which values it accepts.
     pub(super) fn retell(&self, mistake: Mistake) -> Mistake {
         let given = if mistake.given == GivenValue::Nothing { GivenValue::Nothing } else { self.given.clone() };
         Mistake { variable: self.name, given, why: mistake.why, accepts: self.accepts.to_owned() }
     }
 }
 
-/// Of a long value so many characters are shown.
+/// How many characters of a long value are shown.
 const SHOWN_CHARACTERS: usize = 80;
 
 /// All that is wrong; its `Display` is one message for people, a line for each mistake.
@@ -247,15 +261,15 @@ pub struct Mistakes {
 pub struct Mistake {
     /// The variable's name.
     pub variable: &'static str,
-    /// What it held.
+    /// Its value.
     pub given: GivenValue,
-    /// What is wrong with that; shows no secret.
+    /// What is wrong with the value; shows no secret.
     pub why: Cow<'static, str>,
-    /// What it takes instead.
+    /// Which values the variable accepts.
     pub accepts: String,
 }
 
-/// What a variable held, as far as it may be shown.
+/// A value, as far as it may be shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GivenValue {
     /// It was not set, or blank.

@@ -13,55 +13,55 @@ use rustls::pki_types::pem::{self, PemObject};
 
 use super::delivery::OnUndeliverable;
 use super::parse::InvalidValue;
-use super::reader::{AlreadyReported, Reader, Warning};
+use super::reader::{AlreadyReported, Reader};
 use super::variable::{Accepts, Default, Group, Variable, variables};
 
 variables! {
-    K_SINK {
+    K_SINK as k_sink: SinkAddress = address {
         group: Group::Delivery,
         default: Default::Required,
         accepts: Accepts::Phrase("an http or https URL, such as `http://broker.example/default`"),
         meaning: "URL of the sink. A user and password in it are sent as basic authentication.",
         secret: true,
     }
-    K_CA_CERTS {
+    K_CA_CERTS as k_ca_certs: Certificates = certificates {
         group: Group::Delivery,
         accepts: Accepts::Phrase("certificates in PEM"),
         meaning: "Trusted CA certificates for https sinks, in addition to those of the system.",
         secret: true,
     }
-    CA_CERTS_DIR {
+    CA_CERTS_DIR as ca_certs_dir: PathBuf = absolute_path {
         group: Group::Delivery,
         default: Default::Value("/knative-custom-certs"),
         accepts: Accepts::Phrase("an absolute path"),
         meaning: "Folder of files with more trusted CA certificates, read again when they change. The folder may be \
             missing.",
     }
-    SINK_CLIENT_CERT_FILE {
+    SINK_CLIENT_CERT_FILE as sink_client_cert_file: PathBuf = absolute_path {
         group: Group::Delivery,
         accepts: Accepts::Phrase("an absolute path"),
         meaning: "Client certificate and its chain, for sinks that request one: PEM, read again when it changes. \
             Requires `SINK_CLIENT_KEY_FILE`.",
     }
-    SINK_CLIENT_KEY_FILE {
+    SINK_CLIENT_KEY_FILE as sink_client_key_file: PathBuf = absolute_path {
         group: Group::Delivery,
         accepts: Accepts::Phrase("an absolute path"),
         meaning: "Private key of the client certificate: PEM without a password.",
     }
-    SINK_TOKEN_FILE {
+    SINK_TOKEN_FILE as sink_token_file: PathBuf = absolute_path {
         group: Group::Delivery,
         accepts: Accepts::Phrase("an absolute path"),
         meaning: "File with a bearer token for `K_SINK`, read again when it changes and after a 401; without a valid \
             token nothing is sent. Not set: `/oidc/token` is used if it exists. Cannot be combined with a user in \
             `K_SINK`.",
     }
-    SINK_HEADERS_FILE {
+    SINK_HEADERS_FILE as sink_headers_file: PathBuf = absolute_path {
         group: Group::Delivery,
         accepts: Accepts::Phrase("an absolute path"),
         meaning: "File with headers for every request to `K_SINK`, one line `Name: value` per header, read again when \
             it changes.",
     }
-    DEAD_LETTER_SINK {
+    DEAD_LETTER_SINK as dead_letter_sink: SinkAddress = address {
         group: Group::Delivery,
         accepts: Accepts::Phrase("an http or https URL"),
         meaning: "URL of the sink for undeliverable events; required by `ON_UNDELIVERABLE=dead-letter`. A user and \
@@ -83,7 +83,8 @@ pub struct SinkAddress {
 
 impl SinkAddress {
     pub(super) fn read(reader: &mut Reader) -> Result<Self, AlreadyReported> {
-        reader.value(&K_SINK, address)
+        let given: Given = reader.section();
+        reader.value(&given.k_sink)
     }
 
     /// The sink of what cannot be delivered: required where the policy needs it.
@@ -91,15 +92,15 @@ impl SinkAddress {
         reader: &mut Reader,
         policy: Result<OnUndeliverable, AlreadyReported>,
     ) -> Result<Option<Self>, AlreadyReported> {
-        let sink = reader.optional(&DEAD_LETTER_SINK, address)?;
+        let given: Given = reader.section();
+        let sink = reader.optional(&given.dead_letter_sink)?;
         match (policy, &sink) {
             (Ok(OnUndeliverable::DeadLetter), None) => {
                 let why = "it is required by ON_UNDELIVERABLE=dead-letter".into();
-                return Err(reader.refused(&DEAD_LETTER_SINK, why));
+                return Err(reader.refused(&given.dead_letter_sink, why));
             }
             (Ok(OnUndeliverable::Block | OnUndeliverable::Drop), Some(_)) => {
-                let unless = "ON_UNDELIVERABLE=dead-letter";
-                reader.warn(Warning::NoEffect { name: DEAD_LETTER_SINK.name, unless });
+                reader.warn_no_effect(&given.dead_letter_sink, "ON_UNDELIVERABLE=dead-letter");
             }
             _ => {}
         }
@@ -191,11 +192,12 @@ pub struct TokenFile {
 impl SinkCredentials {
     /// `sink_has_user`: whether `K_SINK` has a user.
     pub(super) fn read(reader: &mut Reader, sink_has_user: bool) -> Result<Self, AlreadyReported> {
-        let ca_certs = reader.optional(&K_CA_CERTS, certificates);
-        let ca_certs_dir = reader.value(&CA_CERTS_DIR, absolute_path);
-        let client_certificate = ClientCertificateFiles::read(reader);
-        let token_file = TokenFile::read(reader, sink_has_user);
-        let headers_file = reader.optional(&SINK_HEADERS_FILE, absolute_path);
+        let given: Given = reader.section();
+        let ca_certs = reader.optional(&given.k_ca_certs);
+        let ca_certs_dir = reader.value(&given.ca_certs_dir);
+        let client_certificate = ClientCertificateFiles::read(reader, &given);
+        let token_file = TokenFile::read(reader, &given, sink_has_user);
+        let headers_file = reader.optional(&given.sink_headers_file);
         Ok(Self {
             ca_certs: ca_certs?.unwrap_or_default(),
             ca_certs_dir: ca_certs_dir?,
@@ -207,25 +209,29 @@ impl SinkCredentials {
 }
 
 impl ClientCertificateFiles {
-    fn read(reader: &mut Reader) -> Result<Option<Self>, AlreadyReported> {
-        let certificate = reader.optional(&SINK_CLIENT_CERT_FILE, absolute_path);
-        let key = reader.optional(&SINK_CLIENT_KEY_FILE, absolute_path);
+    fn read(reader: &mut Reader, given: &Given) -> Result<Option<Self>, AlreadyReported> {
+        let certificate = reader.optional(&given.sink_client_cert_file);
+        let key = reader.optional(&given.sink_client_key_file);
         match (certificate?, key?) {
             (None, None) => Ok(None),
             (Some(certificate), Some(key)) => Ok(Some(Self { certificate, key })),
-            (Some(_), None) => Err(reader.refused(&SINK_CLIENT_CERT_FILE, "SINK_CLIENT_KEY_FILE is not set".into())),
-            (None, Some(_)) => Err(reader.refused(&SINK_CLIENT_KEY_FILE, "SINK_CLIENT_CERT_FILE is not set".into())),
+            (Some(_), None) => {
+                Err(reader.refused(&given.sink_client_cert_file, "SINK_CLIENT_KEY_FILE is not set".into()))
+            }
+            (None, Some(_)) => {
+                Err(reader.refused(&given.sink_client_key_file, "SINK_CLIENT_CERT_FILE is not set".into()))
+            }
         }
     }
 }
 
 impl TokenFile {
-    fn read(reader: &mut Reader, sink_has_user: bool) -> Result<Self, AlreadyReported> {
-        if let Some(path) = reader.optional(&SINK_TOKEN_FILE, absolute_path)? {
+    fn read(reader: &mut Reader, given: &Given, sink_has_user: bool) -> Result<Self, AlreadyReported> {
+        if let Some(path) = reader.optional(&given.sink_token_file)? {
             return match sink_has_user {
                 true => {
                     let why = "it cannot be combined with the user in K_SINK".into();
-                    Err(reader.refused(&SINK_TOKEN_FILE, why))
+                    Err(reader.refused(&given.sink_token_file, why))
                 }
                 false => Ok(Self { path, is_required: true }),
             };

@@ -13,14 +13,14 @@ use super::reader::{AlreadyReported, Reader, Warning};
 use super::variable::{Accepts, Default, Group, Variable, variables};
 
 variables! {
-    TABLE {
+    TABLE as table: String = parse::text {
         group: Group::Source,
         default: Default::Required,
         accepts: Accepts::Phrase("table names, table ARNs or stream ARNs, separated by commas"),
         meaning: "The tables to read. A name or a table ARN follows the table when its stream is re-created; \
             a stream ARN reads only that stream.",
     }
-    START_POSITION {
+    START_POSITION as start_position: String = parse::text {
         group: Group::Source,
         default: Default::Value("latest"),
         accepts: Accepts::Phrase(
@@ -30,34 +30,34 @@ variables! {
         meaning: "Where to begin, only where nothing is checkpointed yet. A duration means so long before the start of \
             the process.",
     }
-    CHECKPOINT_STORE {
+    CHECKPOINT_STORE as checkpoint_store: CheckpointLocation = checkpoint_location {
         group: Group::Source,
         default: Default::Value("memory"),
         accepts: Accepts::Phrase("`memory` or `file:<path>`"),
         meaning: "Where positions are stored. `memory`: a restart loses them, and the adapter warns at the start. A \
             file belongs on a volume.",
     }
-    CONSUMER_GROUP {
+    CONSUMER_GROUP as consumer_group: String = parse::group_name {
         group: Group::Source,
         default: Default::Value("default"),
         accepts: Accepts::Phrase("1 to 255 of the characters `a-z A-Z 0-9 _ . -`"),
         meaning: "Separates the positions of adapters that read the same table and use the same store.",
     }
-    POLL_INTERVAL {
+    POLL_INTERVAL as poll_interval: Duration = parse::duration {
         group: Group::Source,
         default: Default::Value("250ms"),
         accepts: Accepts::Duration,
         meaning: "Pause between two reads of an active shard, after a page that was not full; at most \
             `IDLE_POLL_INTERVAL_MAX`.",
     }
-    IDLE_POLL_INTERVAL_MAX {
+    IDLE_POLL_INTERVAL_MAX as idle_poll_interval_max: Duration = parse::duration {
         group: Group::Source,
         default: Default::Value("5s"),
         accepts: Accepts::Duration,
         meaning: "Maximum pause between two reads of an idle shard; the pause is a tenth of the idle time up to this \
             value.",
     }
-    ON_DATA_LOSS {
+    ON_DATA_LOSS as on_data_loss: OnDataLoss = OnDataLoss::parse {
         group: Group::Source,
         default: Default::Value("continue"),
         accepts: Accepts::OneOf(OnDataLoss::NAMES),
@@ -128,12 +128,13 @@ pub struct PollIntervals {
 
 impl Source {
     pub(super) fn read(reader: &mut Reader, now: SystemTime) -> Result<Self, AlreadyReported> {
-        let tables = reader.list(&TABLE, another_table);
-        let start = reader.value(&START_POSITION, |text| start_position(text, now));
-        let checkpoint = reader.value(&CHECKPOINT_STORE, checkpoint_location);
-        let consumer_group = reader.value(&CONSUMER_GROUP, parse::group_name);
-        let poll_intervals = PollIntervals::read(reader);
-        let on_data_loss = reader.value(&ON_DATA_LOSS, OnDataLoss::parse);
+        let given: Given = reader.section();
+        let tables = reader.list(&given.table, another_table);
+        let start = reader.value_by(&given.start_position, |text| start_position(text, now));
+        let checkpoint = reader.value(&given.checkpoint_store);
+        let consumer_group = reader.value(&given.consumer_group);
+        let poll_intervals = PollIntervals::read(reader, &given);
+        let on_data_loss = reader.value(&given.on_data_loss);
         if checkpoint == Ok(CheckpointLocation::Memory) {
             reader.warn(Warning::PositionsInMemory);
         }
@@ -149,13 +150,13 @@ impl Source {
 }
 
 impl PollIntervals {
-    fn read(reader: &mut Reader) -> Result<Self, AlreadyReported> {
-        let interval = reader.value(&POLL_INTERVAL, parse::duration);
-        let idle_max = reader.value(&IDLE_POLL_INTERVAL_MAX, parse::duration);
+    fn read(reader: &mut Reader, given: &Given) -> Result<Self, AlreadyReported> {
+        let interval = reader.value(&given.poll_interval);
+        let idle_max = reader.value(&given.idle_poll_interval_max);
         let (poll_interval, idle_poll_interval_max) = (interval?, idle_max?);
         if poll_interval > idle_poll_interval_max {
             let why = parse::reversed("POLL_INTERVAL", poll_interval, "IDLE_POLL_INTERVAL_MAX", idle_poll_interval_max);
-            return Err(reader.refused_pair(&POLL_INTERVAL, &IDLE_POLL_INTERVAL_MAX, why));
+            return Err(reader.refused_pair(&given.poll_interval, &given.idle_poll_interval_max, why));
         }
         Ok(Self { poll_interval, idle_poll_interval_max })
     }

@@ -1,8 +1,13 @@
-//! What is known about one variable.
+//! A variable: its declaration for people (name, default, accepted values, meaning) and for the program (type and parser), both
+//! in one entry of [`variables!`].
 
 use std::fmt;
+use std::marker::PhantomData;
 
-/// A variable: the source of its parsing default, its line in `--help` and its row in the documents.
+use super::parse::InvalidValue;
+
+/// What people are told of a variable: its line in `--help`, its row in the documents. The default is parsed like a value
+/// that is set.
 ///
 /// Texts are Markdown with backticks around what is typed literally; they hold no line feed and no `|`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,7 +18,7 @@ pub struct Variable {
     pub group: Group,
     /// What holds when it is not set.
     pub default: Default,
-    /// Which values it takes.
+    /// Which values it accepts.
     pub accepts: Accepts,
     /// What it does, in sentences.
     pub meaning: &'static str,
@@ -39,7 +44,7 @@ pub enum Default {
     },
 }
 
-/// Which values a variable takes.
+/// Which values a variable accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accepts {
     /// Exactly one of these.
@@ -154,6 +159,31 @@ impl fmt::Display for Accepts {
     }
 }
 
+/// A declared variable as a type, so that what was set knows how it is parsed.
+pub(super) trait Declared {
+    type Value;
+    const VARIABLE: &'static Variable;
+
+    fn parse(text: &str) -> Result<Self::Value, InvalidValue>;
+}
+
+/// What one variable holds, if it is set. Any text will do here: it is parsed when its section reads it, so that a mistake
+/// is reported beside all others.
+#[derive(serde::Deserialize)]
+#[serde(transparent, bound = "")]
+pub(super) struct Setting<V> {
+    text: Option<String>,
+    #[serde(skip)]
+    variable: PhantomData<V>,
+}
+
+impl<V> Setting<V> {
+    /// Trimmed, never blank.
+    pub(super) fn text(&self) -> Option<&str> {
+        self.text.as_deref()
+    }
+}
+
 /// What a declaration need not say.
 pub(super) const UNDECLARED: Variable = Variable {
     name: "",
@@ -164,19 +194,38 @@ pub(super) const UNDECLARED: Variable = Variable {
     secret: false,
 };
 
-/// Declares the variables of a section: a constant for each, and the list of them.
+/// Declares the variables of a section, each as `NAME as name: Type = parser { members of Variable }`: a constant and a type of
+/// that name, the list of them, and the struct that `envy` fills with what is set.
 macro_rules! variables {
-    ($($name:ident { $($member:ident: $value:expr),* $(,)? })*) => {
+    ($($name:ident as $field:ident: $value:ty = $parse:path { $($member:ident: $text:expr),* $(,)? })*) => {
         $(
             pub(super) const $name: Variable = Variable {
                 name: stringify!($name),
-                $($member: $value,)*
+                $($member: $text,)*
                 ..$crate::config::variable::UNDECLARED
             };
+
+            #[allow(non_camel_case_types, reason = "called like the variable")]
+            enum $name {}
+
+            impl $crate::config::variable::Declared for $name {
+                type Value = $value;
+                const VARIABLE: &'static Variable = &$name;
+
+                fn parse(text: &str) -> Result<$value, $crate::config::parse::InvalidValue> {
+                    $parse(text)
+                }
+            }
         )*
 
         /// The variables of this section, in the order of the lists.
         pub(super) const VARIABLES: &[&Variable] = &[$(&$name),*];
+
+        /// What is set of this section.
+        #[derive(serde::Deserialize)]
+        struct Given {
+            $($field: $crate::config::variable::Setting<$name>,)*
+        }
     };
 }
 
