@@ -21,6 +21,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod aws;
 pub mod check;
 pub mod checkpoint;
 pub mod config;
@@ -28,5 +29,6 @@ pub mod delivery;
 pub mod event;
 pub mod pipeline;
 pub mod progress;
+pub mod readiness;
 pub mod streams;
 pub mod telemetry;
