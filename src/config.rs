@@ -29,7 +29,7 @@ use translator::{Translation, Translator};
 
 pub use aws::{Aws, AwsOverrides, Secret, StaticCredentials};
 pub use catalog::{help, markdown, variables};
-pub use delivery::{Backoff, Batch, Delivery, DeliveryOrder, InvalidBackoff, OnUndeliverable, RetryLimits};
+pub use delivery::{Batch, Delivery, DeliveryOrder, OnUndeliverable, RetryLimits};
 pub(crate) use event::is_forbidden_in_attributes;
 pub use event::{Event, EventData, EventMode, EventProfile};
 pub use process::{LegacyMetrics, Log, LogFormat, PlatformNames, Process};
@@ -38,9 +38,6 @@ pub use reader::{GivenValue, Mistake, Mistakes, Warning};
 pub use sink::{Certificates, ClientCertificateFiles, InvalidCertificates, SinkAddress, SinkCredentials, TokenFile};
 pub use source::{CheckpointLocation, InvalidTableRef, OnDataLoss, PollIntervals, Source, StartPosition, TableRef};
 pub use variable::{Accepts, Default, Group, Variable};
-
-/// The exit code for a configuration that cannot work: `EX_USAGE` of `sysexits.h`.
-pub const EXIT_CODE: u8 = 64;
 
 /// What defaults and checks depend on besides the variables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +83,7 @@ impl Config {
     /// Variables that are not ours are ignored whatever they hold.
     ///
     /// # Errors
-    /// All mistakes at once, with the warnings that may explain them; the process should end with [`EXIT_CODE`].
+    /// All mistakes at once, with the warnings that may explain them; the process should end with 64.
     pub fn from_env_vars<I>(variables: I, facts: &EnvironmentFacts) -> Result<Self, Mistakes>
     where
         I: IntoIterator<Item = (OsString, OsString)>,

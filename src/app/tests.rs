@@ -17,10 +17,11 @@ use tokio::time::timeout;
 use super::table::Parts;
 use super::*;
 use crate::aws::errors::{CallError, ErrorKind};
+use crate::backoff::Backoff;
 use crate::checkpoint::StoreError;
 use crate::checkpoint::TableState;
 use crate::config::{DeliveryOrder, EventData, EventProfile, OnDataLoss, StartPosition};
-use crate::delivery::retry::{Backoff, OnUndeliverable, RetryLimits};
+use crate::delivery::retry::{OnUndeliverable, RetryLimits};
 use crate::delivery::sink::{Answer, Sink};
 use crate::event::Message;
 use crate::streams::client::{

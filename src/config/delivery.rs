@@ -7,6 +7,7 @@ use super::event::EventMode;
 use super::parse::{self, Choice, choices};
 use super::reader::{AlreadyReported, Reader};
 use super::variable::{Accepts, Default, Group, Variable, variables};
+use crate::backoff::Backoff;
 
 variables! {
     BATCH_MAX_EVENTS as batch_max_events: NonZeroUsize = parse::batch_events {
@@ -145,51 +146,6 @@ choices! {
     }
 }
 
-/// The bounds of the pauses between attempts: the first is positive and no longer than the second.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Backoff {
-    min: Duration,
-    max: Duration,
-}
-
-/// The bounds do not make a backoff.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a backoff needs a positive shortest pause that is no longer than its longest")]
-pub struct InvalidBackoff;
-
-impl Backoff {
-    /// Pauses from `min` to `max`.
-    ///
-    /// # Errors
-    /// When `min` is zero or longer than `max`.
-    pub fn new(min: Duration, max: Duration) -> Result<Self, InvalidBackoff> {
-        match min.is_zero() || min > max {
-            true => Err(InvalidBackoff),
-            false => Ok(Self { min, max }),
-        }
-    }
-
-    /// The shortest pause before jitter.
-    pub fn min(&self) -> Duration {
-        self.min
-    }
-
-    /// The longest pause, `Retry-After` included.
-    pub fn max(&self) -> Duration {
-        self.max
-    }
-
-    fn read(reader: &mut Reader, given: &Given) -> Result<Self, AlreadyReported> {
-        let min = reader.value(&given.retry_backoff_min);
-        let max = reader.value(&given.retry_backoff_max);
-        let (min, max) = (min?, max?);
-        Self::new(min, max).map_err(|_| {
-            let why = parse::reversed("RETRY_BACKOFF_MIN", min, "RETRY_BACKOFF_MAX", max);
-            reader.refused_pair(&given.retry_backoff_min, &given.retry_backoff_max, why)
-        })
-    }
-}
-
 impl Delivery {
     /// `mode` is the events' content mode, if it is known.
     pub(super) fn read(reader: &mut Reader, mode: Option<EventMode>) -> Result<Self, AlreadyReported> {
@@ -197,7 +153,7 @@ impl Delivery {
         let order = reader.value(&given.delivery_order);
         let concurrency = reader.value(&given.delivery_concurrency);
         let timeout = timeout(reader, &given);
-        let backoff = Backoff::read(reader, &given);
+        let backoff = backoff(reader, &given);
         let limits = RetryLimits::read(reader, &given);
         let on_undeliverable = reader.value(&given.on_undeliverable);
         let batch = Batch::read(reader, &given, mode);
@@ -234,6 +190,16 @@ impl Batch {
         let wait = reader.value(&given.batch_max_wait);
         Ok(Self { events: events?, bytes: bytes?, wait: wait? })
     }
+}
+
+fn backoff(reader: &mut Reader, given: &Given) -> Result<Backoff, AlreadyReported> {
+    let min = reader.value(&given.retry_backoff_min);
+    let max = reader.value(&given.retry_backoff_max);
+    let (min, max) = (min?, max?);
+    Backoff::new(min, max).map_err(|_| {
+        let why = parse::reversed("RETRY_BACKOFF_MIN", min, "RETRY_BACKOFF_MAX", max);
+        reader.refused_pair(&given.retry_backoff_min, &given.retry_backoff_max, why)
+    })
 }
 
 /// `DELIVERY_TIMEOUT`, else `K_SINK_TIMEOUT`, else the former's default; both are checked in any case.

@@ -6,11 +6,10 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
-use chrono::DateTime;
-
 use super::parse::{self, Choice, InvalidValue, choices};
 use super::reader::{AlreadyReported, Reader, Warning};
 use super::variable::{Accepts, Default, Group, Variable, variables};
+use crate::clock::parse_rfc3339;
 
 variables! {
     TABLE as table: String = parse::text {
@@ -168,10 +167,10 @@ fn start_position(text: &str, now: SystemTime) -> Result<StartPosition, InvalidV
         "trim-horizon" => return Ok(StartPosition::TrimHorizon),
         _ => {}
     }
-    match DateTime::parse_from_rfc3339(text).map(SystemTime::from) {
-        Ok(time) if time > now => Err("in the future".into()),
-        Ok(time) => Ok(StartPosition::At(time)),
-        Err(_) => Ok(StartPosition::At(now - time_back(text)?)),
+    match parse_rfc3339(text) {
+        Some(time) if time > now => Err("in the future".into()),
+        Some(time) => Ok(StartPosition::At(time)),
+        None => Ok(StartPosition::At(now - time_back(text)?)),
     }
 }
 
