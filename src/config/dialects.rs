@@ -3,26 +3,24 @@
 //! Knative's controller for `IntegrationSource` sets the Kamelet `aws-ddb-streams-source` as environment variables. It
 //! writes property names without separators (`STREAMITERATORTYPE`), the Kamelet's own documentation with
 //! (`STREAM_ITERATOR_TYPE`); both are read. It sets `DELAY=0` and `OVERRIDEENDPOINT=false` where its user said nothing.
-//! Sources: `makeEnv` in `knative.dev/eventing/pkg/reconciler/integration/source/resources`; the properties of the Kamelet
-//! `aws-ddb-streams-source`.
+//! Sources: `makeEnv` in `knative.dev/eventing/pkg/reconciler/integration/source/resources`; the properties of the
+//! Kamelet `aws-ddb-streams-source`.
 //!
 //! TriggerMesh's controller for `AWSDynamoDBSource` sets, most of all, what Knative's adapters share: `K_SINK`,
 //! `K_SINK_TIMEOUT`, `K_LOGGING_CONFIG`, `NAMESPACE`, `NAME`, `K_COMPONENT` and `AWS_*` mean here what they mean there.
-//! Sources: `pkg/sources/reconciler/common/env.go` of TriggerMesh; `EnvConfig` in `knative.dev/eventing/pkg/adapter/v2`;
-//! the configurations of metrics and tracing in `knative.dev/pkg`.
+//! Sources: `pkg/sources/reconciler/common/env.go` of TriggerMesh; `EnvConfig` in
+//! `knative.dev/eventing/pkg/adapter/v2`; the configurations of metrics and tracing in `knative.dev/pkg`.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use http::Uri;
 use serde_json::{Map, Value};
 
 use super::aws::{Secret, StaticCredentials};
-use super::event;
 use super::parse::InvalidValue;
-use super::process;
 use super::reader::Environment;
-use super::source;
-use super::translator::{Foreign, Translator, knative_client};
+use super::translator::{Foreign, Translator};
+use super::{event, process, sink, source};
 
 /// What the properties of the Kamelet begin with.
 const KAMELET: &str = "CAMEL_KAMELET_AWS_DDB_STREAMS_SOURCE_";
@@ -107,7 +105,7 @@ fn start(translator: &mut Translator<'_>) {
     }
 }
 
-/// A pause that is longer than our longest for quiet shards is meant for these too.
+/// A pause that is longer than the default maximum for idle shards applies to these too.
 fn pace(translator: &mut Translator<'_>) {
     let Some(found) = translator.find(&DELAY) else { return };
     let millis = match found.text.parse::<u64>() {
@@ -202,6 +200,56 @@ fn flag(translator: &mut Translator<'_>, variable: &'static Foreign) -> Option<b
     Some(false)
 }
 
+/// Variables of Camel's Knative client: which CAs it trusts and where its token is.
+///
+/// Source: `MakeSSLEnvVar` and `makeEnv` in `knative.dev/eventing/pkg/reconciler/integration`.
+const KNATIVE_CLIENT: &str = "CAMEL_KNATIVE_CLIENT_";
+
+static CERTIFICATE: Foreign = Foreign {
+    names: &["CAMEL_KNATIVE_CLIENT_SSL_CERT_PATH"],
+    accepts: "the path of a PEM file in the folder of trusted certificates",
+    secret: false,
+};
+static TOKEN: Foreign = Foreign {
+    names: &["CAMEL_KNATIVE_CLIENT_OIDC_TOKEN_PATH"],
+    accepts: "the path of the file that holds the token",
+    secret: false,
+};
+static TOKEN_WANTED: Foreign =
+    Foreign { names: &["CAMEL_KNATIVE_CLIENT_OIDC_ENABLED"], accepts: "true or false", secret: false };
+
+/// Set by the controller, or true here in any case: TLS is used where the sink's URL says so, and a token is read again
+/// when it changes and when the sink refuses it.
+const WITHOUT_MEANING: [&str; 3] = [
+    "CAMEL_KNATIVE_CLIENT_SSL_ENABLED",
+    "CAMEL_KNATIVE_CLIENT_OIDC_RENEW_TOKENS_ON_FORBIDDEN",
+    "CAMEL_KNATIVE_CLIENT_OIDC_CACHE_TOKENS",
+];
+
+fn knative_client(translator: &mut Translator<'_>) {
+    if let Some(found) = translator.find(&CERTIFICATE) {
+        let path = path(&found.text);
+        // The controller names one file of a folder that it may put others into.
+        let folder = path.rsplit_once('/').map_or(".", |(folder, _)| if folder.is_empty() { "/" } else { folder });
+        translator.set(&sink::CA_CERTS_DIR, &found, Ok(folder.to_owned()));
+    }
+    let is_wanted = translator.find(&TOKEN_WANTED).is_some_and(|found| found.text.eq_ignore_ascii_case("true"));
+    if let Some(found) = translator.find(&TOKEN)
+        && is_wanted
+    {
+        translator.set(&sink::SINK_TOKEN_FILE, &found, Ok(path(&found.text).to_owned()));
+    }
+    let known = [&CERTIFICATE, &TOKEN, &TOKEN_WANTED].map(|variable| variable.names[0]);
+    let is_known = |name: &str| known.contains(&name) || WITHOUT_MEANING.contains(&name);
+    translator.ignore_unknown(KNATIVE_CLIENT, is_known);
+}
+
+/// `file:///oidc/token` is `/oidc/token`.
+fn path(text: &str) -> &str {
+    let path = text.strip_prefix("file:").unwrap_or(text);
+    path.strip_prefix("//").unwrap_or(path)
+}
+
 /// `K_COMPONENT` of the adapter that this program takes the place of.
 const COMPONENT: &str = "awsdynamodbsource";
 
@@ -218,7 +266,8 @@ static METRICS: Foreign =
 static TRACING: Foreign =
     Foreign { names: &["K_TRACING_CONFIG"], accepts: "Knative's tracing configuration as JSON", secret: false };
 
-/// Whether the environment is that of an `AWSDynamoDBSource`. `ARN` alone may be anybody's, so it counts only where nothing else names a table.
+/// Whether the environment is that of an `AWSDynamoDBSource`. Others may set `ARN` too: alone, it counts only where
+/// nothing else names a table.
 pub(super) fn is_triggermesh(environment: &Environment) -> bool {
     let is_component = environment.value("K_COMPONENT") == Some(Ok(COMPONENT));
     is_component || (environment.is_set(ARN.names[0]) && !environment.is_set(source::TABLE.name))
@@ -257,7 +306,7 @@ fn metrics_address(translator: &mut Translator<'_>) {
     }
 }
 
-/// The controller always sets it; only an exporter that this program does not have is worth a word.
+/// The controller always sets it; a warning is due only for an exporter that this program does not have.
 fn metrics(translator: &mut Translator<'_>) {
     let Some(found) = translator.find(&METRICS) else { return };
     let configured = object(&found.text);

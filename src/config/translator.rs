@@ -3,15 +3,12 @@
 //! Contract: pure. What a foreign variable says stands in for our variables that are not set; ours win. A mistake in a
 //! translated value is reported under the name that was set. What has no meaning here is accepted in silence where a
 //! controller sets it, and causes a warning where a user must have set it.
-//!
-//! The variables of Knative's Camel client stand here too: every Kamelet may come with them.
 
 use std::collections::BTreeMap;
 
 use super::aws::AwsOverrides;
 use super::parse::InvalidValue;
 use super::reader::{Environment, GivenValue, Mistake, Origin, Warning};
-use super::sink;
 use super::variable::Variable;
 
 /// A variable of somebody else.
@@ -139,55 +136,4 @@ impl ForeignValue {
     fn origin(&self) -> Origin {
         Origin { name: self.name, given: self.given(), accepts: self.variable.accepts }
     }
-}
-
-/// What tells Camel's Knative client whom to trust and how to identify itself.
-///
-/// Source: `MakeSSLEnvVar` and `makeEnv` in `knative.dev/eventing/pkg/reconciler/integration`.
-const KNATIVE_CLIENT: &str = "CAMEL_KNATIVE_CLIENT_";
-
-static CERTIFICATE: Foreign = Foreign {
-    names: &["CAMEL_KNATIVE_CLIENT_SSL_CERT_PATH"],
-    accepts: "the path of a PEM file in the folder of trusted certificates",
-    secret: false,
-};
-static TOKEN: Foreign = Foreign {
-    names: &["CAMEL_KNATIVE_CLIENT_OIDC_TOKEN_PATH"],
-    accepts: "the path of the file that holds the token",
-    secret: false,
-};
-static TOKEN_WANTED: Foreign =
-    Foreign { names: &["CAMEL_KNATIVE_CLIENT_OIDC_ENABLED"], accepts: "true or false", secret: false };
-
-/// Set by the controller, or true here in any case: TLS is used where the sink's URL says so, and a token is read again
-/// when it changes and when the sink refuses it.
-const WITHOUT_MEANING: [&str; 3] = [
-    "CAMEL_KNATIVE_CLIENT_SSL_ENABLED",
-    "CAMEL_KNATIVE_CLIENT_OIDC_RENEW_TOKENS_ON_FORBIDDEN",
-    "CAMEL_KNATIVE_CLIENT_OIDC_CACHE_TOKENS",
-];
-
-/// What the variables of Camel's Knative client say: a folder of certificates, the file of a token.
-pub(super) fn knative_client(translator: &mut Translator<'_>) {
-    if let Some(found) = translator.find(&CERTIFICATE) {
-        let path = path(&found.text);
-        // The controller names one file of a folder that it may put others into.
-        let folder = path.rsplit_once('/').map_or(".", |(folder, _)| if folder.is_empty() { "/" } else { folder });
-        translator.set(&sink::CA_CERTS_DIR, &found, Ok(folder.to_owned()));
-    }
-    let is_wanted = translator.find(&TOKEN_WANTED).is_some_and(|found| found.text.eq_ignore_ascii_case("true"));
-    if let Some(found) = translator.find(&TOKEN)
-        && is_wanted
-    {
-        translator.set(&sink::SINK_TOKEN_FILE, &found, Ok(path(&found.text).to_owned()));
-    }
-    let known = [&CERTIFICATE, &TOKEN, &TOKEN_WANTED].map(|variable| variable.names[0]);
-    let is_known = |name: &str| known.contains(&name) || WITHOUT_MEANING.contains(&name);
-    translator.ignore_unknown(KNATIVE_CLIENT, is_known);
-}
-
-/// `file:///oidc/token` is `/oidc/token`.
-fn path(text: &str) -> &str {
-    let path = text.strip_prefix("file:").unwrap_or(text);
-    path.strip_prefix("//").unwrap_or(path)
 }
