@@ -1,12 +1,13 @@
 //! Environment to [`Config`]: pure, no I/O.
 //!
-//! The caller passes in the variables and the [`EnvironmentFacts`] that defaults depend on; nothing here looks at the process, its
-//! clock or its files. The answer is a [`Config`] in which every value is usable as it stands, or [`Mistakes`]: all of
-//! them at once, each with the variable, what it held (never a secret) and what it takes.
+//! The caller passes the variables and the [`EnvironmentFacts`] that defaults depend on; nothing here reads the
+//! process, its clock or its files. The result is a [`Config`] in which every value is usable as it stands, or
+//! [`Mistakes`]: all of them at once, each with the variable, its value (never a secret) and the values that it
+//! accepts.
 //!
-//! Blank values count as not set, values are trimmed, and of a name that comes twice the first counts. A
-//! variable is declared in the section that reads it: parsing, `--help`, the tables in the documents and the spelling check
-//! follow the declaration.
+//! Blank values count as not set, values are trimmed, and of a name that comes twice the first counts. A variable is
+//! declared and read in its section (`source.rs` to `aws.rs`): parsing, `--help`, the tables in the documents and the
+//! spelling check follow the declaration.
 
 mod aws;
 mod catalog;

@@ -46,15 +46,15 @@ pub struct AwsOverrides {
 /// Credentials that were set as they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StaticCredentials {
-    /// Whose they are.
+    /// The id of the access key.
     pub access_key_id: Secret,
-    /// What signs requests.
+    /// The key that signs requests.
     pub secret_access_key: Secret,
     /// Only with temporary credentials.
     pub session_token: Option<Secret>,
 }
 
-/// A text that no log shows.
+/// A text that its `Debug` form does not show.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -63,7 +63,7 @@ impl Secret {
         Self(text)
     }
 
-    /// The text itself: for whom it is meant, and nobody else.
+    /// The text itself, for the request that needs it.
     pub fn reveal(&self) -> &str {
         &self.0
     }

@@ -1,5 +1,5 @@
-//! All variables, section by section, and what follows from them: the lists for `--help` and the documents, the spelling
-//! check.
+//! All variables, section by section, and what follows from them: the lists for `--help` and the documents, the
+//! spelling check.
 //!
 //! A variable is declared in the section that reads it; the defaults that lists show are the texts that are parsed.
 

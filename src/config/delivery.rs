@@ -109,7 +109,7 @@ pub struct Delivery {
 pub struct RetryLimits {
     /// After so many attempts.
     pub attempts: Option<NonZeroU32>,
-    /// When its first attempt was begun so long ago.
+    /// When its first attempt began so long ago.
     pub age: Option<Duration>,
 }
 
@@ -118,9 +118,9 @@ pub struct RetryLimits {
 pub struct Batch {
     /// The most events.
     pub events: NonZeroUsize,
-    /// The most bytes of the body; a single event that is longer goes by itself.
+    /// The most bytes of the body; a single longer event is sent alone.
     pub bytes: usize,
-    /// How long an event waits for company.
+    /// How long an event waits for others.
     pub wait: Duration,
 }
 

@@ -1,8 +1,8 @@
-//! Small parsers: a trimmed text that is not empty, to a value or to what is wrong with it; and enums whose variants have
-//! one name each.
+//! Small parsers: a trimmed text that is not empty, to a value or to what is wrong with it; and enums whose variants
+//! have one name each.
 
+use core::net::{Ipv4Addr, SocketAddr};
 use std::borrow::Cow;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -12,11 +12,11 @@ pub(super) type InvalidValue = Cow<'static, str>;
 
 const DURATIONS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(24);
 const SIZES: RangeInclusive<u64> = MIB..=1024 * GIB;
-/// Bodies of requests.
+/// Sizes of request bodies.
 const SMALL_SIZES: RangeInclusive<u64> = KIB..=GIB;
 const CONCURRENCIES: RangeInclusive<usize> = 1..=10_000;
 const ATTEMPTS: RangeInclusive<u32> = 1..=1_000_000;
-/// A sink names events that failed one by one: its answer stays of a size.
+/// A sink may name every failed event in its response: this bounds the response.
 const BATCH_EVENTS: RangeInclusive<usize> = 1..=1_000;
 
 const KIB: u64 = 1024;
@@ -27,7 +27,7 @@ const GIB: u64 = 1024 * MIB;
 const SIZE_UNITS: [(&str, u64); 7] =
     [("B", 1), ("KiB", KIB), ("MiB", MIB), ("GiB", GIB), ("KB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000)];
 
-/// Any text.
+/// Any text, as it is.
 pub(super) fn text(text: &str) -> Result<String, InvalidValue> {
     Ok(text.to_owned())
 }
@@ -68,7 +68,7 @@ pub(super) fn size(text: &str) -> Result<usize, InvalidValue> {
     size_in(text, &SIZES)
 }
 
-/// The same for what one request carries.
+/// A size for the body of one request.
 pub(super) fn small_size(text: &str) -> Result<usize, InvalidValue> {
     size_in(text, &SMALL_SIZES)
 }
@@ -86,12 +86,12 @@ fn size_in(text: &str, range: &RangeInclusive<u64>) -> Result<usize, InvalidValu
     usize::try_from(bytes).map_err(|_| "too large for this machine".into())
 }
 
-/// How many at a time.
+/// A number of requests in flight.
 pub(super) fn concurrency(text: &str) -> Result<NonZeroUsize, InvalidValue> {
     count(text, &CONCURRENCIES)
 }
 
-/// How many together.
+/// A number of events in one request.
 pub(super) fn batch_events(text: &str) -> Result<NonZeroUsize, InvalidValue> {
     count(text, &BATCH_EVENTS)
 }
@@ -101,7 +101,7 @@ fn count(text: &str, range: &RangeInclusive<usize>) -> Result<NonZeroUsize, Inva
     NonZeroUsize::new(in_range(number, range)?).ok_or("too small".into())
 }
 
-/// How often.
+/// A number of attempts.
 pub(super) fn attempts(text: &str) -> Result<NonZeroU32, InvalidValue> {
     let number = text.parse().map_err(|_| "not a whole number in range")?;
     NonZeroU32::new(in_range(number, &ATTEMPTS)?).ok_or("too small".into())
@@ -138,7 +138,7 @@ fn in_range<T: PartialOrd>(value: T, range: &RangeInclusive<T>) -> Result<T, Inv
     Ok(value)
 }
 
-/// A number for a hint: long ones are not worth repeating.
+/// A number for a hint; long ones are not repeated.
 fn clipped(digits: &str) -> &str {
     if digits.len() <= 9 { digits } else { "30" }
 }

@@ -1,6 +1,6 @@
 //! The process itself: memory, shutdown, ports, its log, and the names that the platform gives it.
 
-use std::net::SocketAddr;
+use core::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -89,18 +89,18 @@ pub struct Process {
     pub shutdown_timeout: Duration,
     /// Where probes, metrics and status are served; port 0 lets the system choose.
     pub http_address: SocketAddr,
-    /// Where metrics are served besides, and nothing else; not where `http_address` is.
+    /// Where metrics alone are served too; never equal to `http_address`.
     pub metrics_address: Option<SocketAddr>,
-    /// Whether the counters of Knative's adapters are there besides.
+    /// Whether the counters of Knative's adapters are exported too.
     pub legacy_metrics: LegacyMetrics,
 }
 
 choices! {
-    /// Whether the counters of Knative's adapters are there besides.
+    /// Whether the counters of Knative's adapters are exported too.
     LegacyMetrics {
-        /// They are not.
+        /// The adapter's own metrics only.
         Off = "off",
-        /// They are.
+        /// These counters too.
         On = "on",
     }
 }
@@ -206,7 +206,7 @@ fn is_blank(value: &Value) -> bool {
     value.as_str().is_some_and(|text| text.trim().is_empty())
 }
 
-/// What a level of zap means here. At `debug` only this program speaks in detail: its libraries have no part in the
+/// What a level of zap means here. At `debug` only this program logs in detail: its libraries have no part in the
 /// loggers that the platform configures.
 fn filter_of(level: &Value) -> Result<&'static str, &'static str> {
     let level = level.as_str().unwrap_or_default().trim().to_ascii_lowercase();

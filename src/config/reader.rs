@@ -1,10 +1,11 @@
 //! What is set and what is wrong with it: the environment, the reader that the sections use, mistakes and warnings.
 //!
-//! A section gets all of its variables from [`Reader::section`] and reads each of them before it gives up on one, so that all
-//! mistakes are reported at once, none twice, and under the name that was set.
+//! A section gets all of its variables from [`Reader::section`] and reads each of them before it gives up on one, so
+//! that all mistakes are reported at once, none twice, and under the name that was set.
 //!
-//! `envy` panics on what is not UTF-8, stops at the first error, takes a blank for a value and refuses a name that comes
-//! twice. It is given only what [`Environment`] and [`Reader::take`] let through: known names, once each, not blank, UTF-8.
+//! `envy` panics on what is not UTF-8, stops at the first error, takes a blank for a value and refuses a name that
+//! comes twice. It is given only what [`Environment`] and [`Reader::take`] let through: known names, once each, not
+//! blank, UTF-8.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

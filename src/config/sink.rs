@@ -70,7 +70,7 @@ variables! {
     }
 }
 
-/// Where events go.
+/// The address of a sink.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SinkAddress {
     /// Scheme http or https, a host that is not empty, at least `/` as path, no user and no password. Some sinks are
@@ -162,11 +162,11 @@ pub struct SinkCredentials {
     pub ca_certs: Certificates,
     /// A folder of more of them; it need not be there.
     pub ca_certs_dir: PathBuf,
-    /// As whom every sink is spoken to that asks for a certificate.
+    /// The client certificate for sinks that request one.
     pub client_certificate: Option<ClientCertificateFiles>,
-    /// Where the bearer token for `K_SINK` is, and for nobody else. Not required where `K_SINK` has a user.
+    /// The file of the bearer token for `K_SINK`; no other sink gets it. Not required where `K_SINK` has a user.
     pub token_file: TokenFile,
-    /// Where headers for every request to `K_SINK` are, and to nobody else.
+    /// The file of headers for every request to `K_SINK`; no other sink gets them.
     pub headers_file: Option<PathBuf>,
 }
 
@@ -182,10 +182,10 @@ pub struct ClientCertificateFiles {
 /// The file of a bearer token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenFile {
-    /// Where it is.
+    /// Its absolute path.
     pub path: PathBuf,
-    /// Whether nothing may be sent without it: it was named by the user, and is not just looked for where the platform
-    /// puts it.
+    /// Whether nothing may be sent without it: the user named it. Otherwise it is looked for where the platform puts
+    /// it.
     pub is_required: bool,
 }
 
@@ -244,7 +244,7 @@ fn certificates(text: &str) -> Result<Certificates, InvalidValue> {
     Certificates::all_usable(text.as_bytes()).map_err(|invalid| invalid.to_string().into())
 }
 
-/// Files are given by absolute paths: what the process's working directory is, nobody should have to know.
+/// Paths are absolute, so that they do not depend on the process's working directory.
 fn absolute_path(text: &str) -> Result<PathBuf, InvalidValue> {
     match Path::new(text).is_absolute() {
         true => Ok(PathBuf::from(text)),
@@ -285,7 +285,7 @@ impl Certificates {
     ///
     /// # Errors
     /// When there is none, or one is not valid PEM. What they hold is not looked at.
-    pub fn from_pem(text: &[u8]) -> Result<Self, InvalidCertificates> {
+    pub(crate) fn from_pem(text: &[u8]) -> Result<Self, InvalidCertificates> {
         let mut found = Vec::new();
         for section in CertificateDer::pem_slice_iter(text) {
             let number = found.len() + 1;
@@ -301,7 +301,7 @@ impl Certificates {
     ///
     /// # Errors
     /// Those of [`Certificates::from_pem`], and the first certificate that cannot be one.
-    pub fn all_usable(text: &[u8]) -> Result<Self, InvalidCertificates> {
+    pub(crate) fn all_usable(text: &[u8]) -> Result<Self, InvalidCertificates> {
         let certificates = Self::from_pem(text)?;
         let unusable = certificates.0.iter().position(|one| RootCertStore::empty().add(one.clone()).is_err());
         match unusable {
@@ -311,7 +311,7 @@ impl Certificates {
     }
 
     /// Adds them to what is trusted; returns how many could not be.
-    pub fn add_to(&self, roots: &mut RootCertStore) -> usize {
+    pub(crate) fn add_to(&self, roots: &mut RootCertStore) -> usize {
         roots.add_parsable_certificates(self.0.iter().cloned()).1
     }
 
@@ -326,7 +326,7 @@ impl Certificates {
     }
 
     /// The certificates in DER, in their order.
-    pub fn into_der(self) -> Vec<CertificateDer<'static>> {
+    pub(crate) fn into_der(self) -> Vec<CertificateDer<'static>> {
         self.0
     }
 }

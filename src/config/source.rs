@@ -81,7 +81,7 @@ pub struct Source {
     pub consumer_group: String,
     /// How often to ask.
     pub poll_intervals: PollIntervals,
-    /// What follows when records are gone before they were read.
+    /// What follows when records were trimmed before they were read.
     pub on_data_loss: OnDataLoss,
 }
 
@@ -92,8 +92,8 @@ pub enum StartPosition {
     Latest,
     /// With the oldest record that the stream still holds.
     TrimHorizon,
-    /// With what was written at this moment or later; it was not in the future when it was read. A duration back from the
-    /// start of the process has become the moment.
+    /// With what was written at this moment or later; it was not in the future when it was read. A duration back from
+    /// the start of the process has become the moment.
     At(SystemTime),
 }
 
@@ -107,11 +107,11 @@ pub enum CheckpointLocation {
 }
 
 choices! {
-    /// What follows when records are gone before they were read.
+    /// What follows when records were trimmed before they were read.
     OnDataLoss {
-        /// Say so, and go on with what is there.
+        /// Report it, and continue after the gap.
         Continue = "continue",
-        /// Say so, and read that table no further.
+        /// Report it, and read that table no further.
         Stop = "stop",
     }
 }

@@ -1,13 +1,13 @@
-//! A variable: its declaration for people (name, default, accepted values, meaning) and for the program (type and parser), both
-//! in one entry of [`variables!`].
+//! A variable: its declaration for people (name, default, accepted values, meaning) and for the program (type and
+//! parser), both in one entry of `variables!`.
 
 use std::fmt;
 use std::marker::PhantomData;
 
 use super::parse::InvalidValue;
 
-/// What people are told of a variable: its line in `--help`, its row in the documents. The default is parsed like a value
-/// that is set.
+/// What people are told of a variable: its line in `--help`, its row in the documents. The default is parsed like a
+/// value that is set.
 ///
 /// Texts are Markdown with backticks around what is typed literally; they hold no line feed and no `|`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,11 +82,11 @@ pub enum Group {
 
 impl Group {
     /// The groups that lists show, in their order.
-    pub const LISTED: [Self; 7] =
+    pub(super) const LISTED: [Self; 7] =
         [Self::Source, Self::Event, Self::Delivery, Self::Process, Self::Log, Self::Aws, Self::PlatformNames];
 
     /// The heading.
-    pub fn title(self) -> &'static str {
+    pub(super) fn title(self) -> &'static str {
         match self {
             Self::Source => "Tables and positions",
             Self::Event => "Event format",
@@ -107,7 +107,7 @@ pub(super) const DURATION: &str = "a duration from `1ms` to `24h`, such as `500m
 pub(super) const SIZE: &str = "a size from `1MiB` to `1024GiB`, such as `2048KiB`, `64MiB` or `1GiB`";
 
 impl Accepts {
-    /// The same for lists that explain durations and sizes once; empty for any text.
+    /// For lists that explain durations and sizes once; empty for any text.
     pub(super) fn listed(&self) -> String {
         match self {
             Self::Duration => "a duration".to_owned(),
@@ -167,8 +167,8 @@ pub(super) trait Declared {
     fn parse(text: &str) -> Result<Self::Value, InvalidValue>;
 }
 
-/// What one variable holds, if it is set. Any text will do here: it is parsed when its section reads it, so that a mistake
-/// is reported beside all others.
+/// What one variable holds, if it is set. Any text will do here: it is parsed when its section reads it, so that a
+/// mistake is reported beside all others.
 #[derive(serde::Deserialize)]
 #[serde(transparent, bound = "")]
 pub(super) struct Setting<V> {
@@ -194,18 +194,19 @@ pub(super) const UNDECLARED: Variable = Variable {
     secret: false,
 };
 
-/// Declares the variables of a section, each as `NAME as name: Type = parser { members of Variable }`: a constant and a type of
-/// that name, the list of them, and the struct that `envy` fills with what is set.
+/// Declares the variables of a section, each as `NAME as name: Type = parser { members of Variable }`: a constant and a
+/// type of that name, the list of them, and the struct that `envy` fills with what is set.
 macro_rules! variables {
     ($($name:ident as $field:ident: $value:ty = $parse:path { $($member:ident: $text:expr),* $(,)? })*) => {
         $(
+            #[allow(clippy::needless_update, reason = "some declarations have all members")]
             pub(super) const $name: Variable = Variable {
                 name: stringify!($name),
                 $($member: $text,)*
                 ..$crate::config::variable::UNDECLARED
             };
 
-            #[allow(non_camel_case_types, reason = "called like the variable")]
+            #[allow(non_camel_case_types, clippy::upper_case_acronyms, reason = "called like the variable")]
             enum $name {}
 
             impl $crate::config::variable::Declared for $name {
