@@ -146,9 +146,12 @@ pub(super) fn source() -> config::Source {
     config::Source {
         tables: Vec::new(),
         start: StartPosition::TrimHorizon,
-        checkpoint: config::CheckpointStore::Memory,
+        checkpoint: config::CheckpointLocation::Memory,
         consumer_group: "default".to_owned(),
-        pace: config::Pace { poll_interval: Duration::from_millis(250), idle_poll_interval_max: IDLE_MAX },
+        poll_intervals: config::PollIntervals {
+            poll_interval: Duration::from_millis(250),
+            idle_poll_interval_max: IDLE_MAX,
+        },
         on_data_loss: OnDataLoss::Continue,
     }
 }
