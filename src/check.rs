@@ -27,7 +27,7 @@ use self::clock_skew::Clocks;
 pub use self::report::{Check, Report};
 use self::table::Shared;
 use crate::command_output::{CommandOutput, EXIT_FAULT, EXIT_USAGE};
-use crate::config::{Config, Facts, Mistakes, Warning};
+use crate::config::{Config, EnvironmentFacts, Mistakes, Warning};
 use crate::streams::RateLimiter;
 
 const CONFIGURATION: &str = "configuration";
@@ -75,7 +75,11 @@ pub enum Output {
 
 impl CheckCommand {
     /// Checks what an adapter with these environment variables would need. It starts a runtime of its own.
-    pub fn run(&self, variables: impl IntoIterator<Item = (OsString, OsString)>, facts: &Facts) -> CommandOutput {
+    pub fn run(
+        &self,
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+        facts: &EnvironmentFacts,
+    ) -> CommandOutput {
         let config = match Config::from_env_vars(variables, facts) {
             Ok(config) => config,
             Err(mistakes) => return misconfigured(&mistakes, self.output),
@@ -135,7 +139,7 @@ fn misconfigured(mistakes: &Mistakes, output: Output) -> CommandOutput {
     }
     let failed = mistakes.mistakes.iter().map(|mistake| {
         Check::fail(CONFIGURATION, &mistake.to_string())
-            .with_fix(format!("set {} to {}", mistake.variable, mistake.takes))
+            .with_fix(format!("set {} to {}", mistake.variable, mistake.accepts))
     });
     let noted = mistakes.warnings.iter().map(|warning| Check::warn(CONFIGURATION, &warning.to_string()));
     CommandOutput { stdout: Report::new(failed.chain(noted).collect()).json(), ..refused }

@@ -12,7 +12,7 @@ use super::clock_skew::Clocks;
 use super::connection::{self, NoResponse, Stream, TlsProblem};
 use super::report::{Check, within};
 use crate::clock;
-use crate::config::{Config, EventMode, OnUndeliverable, Sink};
+use crate::config::{Config, EventMode, OnUndeliverable, SinkAddress};
 use crate::delivery::sink::{Answer, HttpSink, HttpSinkSettings, Sink as _};
 use crate::event::Message;
 use crate::event::http::{BinaryMode, StructuredMode, batch};
@@ -88,7 +88,7 @@ async fn dead_letters(config: &Config, limit: Duration, clocks: &Clocks) -> Vec<
 
 /// One sink to be tried.
 struct Probe<'c> {
-    sink: &'c Sink,
+    sink: &'c SinkAddress,
     settings: HttpSinkSettings,
     steps: &'static SinkSteps,
     limit: Duration,

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::report::{Check, within};
 use crate::checkpoint::{CheckpointStore as _, FileStore, OpenError};
 use crate::clock;
-use crate::config::{CheckpointStore, Config, POSITIONS_IN_MEMORY};
+use crate::config::{CheckpointLocation, Config, POSITIONS_IN_MEMORY};
 
 const NAME: &str = "checkpoint-store";
 
@@ -25,10 +25,10 @@ const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 /// Tries the configured store.
 pub(super) async fn check(config: &Config, limit: Duration) -> Check {
     let path = match &config.source.checkpoint {
-        CheckpointStore::Memory => {
+        CheckpointLocation::Memory => {
             return Check::warn(NAME, POSITIONS_IN_MEMORY).with_fix("export CHECKPOINT_STORE=file:<path on a volume>");
         }
-        CheckpointStore::File(path) => path.clone(),
+        CheckpointLocation::File(path) => path.clone(),
     };
     let group = config.source.consumer_group.clone();
     let tables = config.source.tables.iter();
