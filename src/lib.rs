@@ -8,7 +8,8 @@
 //! | module | subject | |
 //! |---|---|---|
 //! | [`config`] | environment to [`config::Config`] | no I/O |
-//! | [`streams`] | table, stream, shards, pages of records | |
+//! | [`records`] | what is read, as AWS sent it: pages, records, keys, places in a shard | no I/O |
+//! | [`streams`] | table, stream, shards | |
 //! | [`event`] | record to CloudEvent | no I/O |
 //! | [`delivery`] | CloudEvent to sink: lanes, retries, the HTTP client | |
 //! | [`progress`] | settled events to the positions that are safe to store | no I/O |
@@ -37,5 +38,6 @@ pub mod event;
 pub mod pipeline;
 pub mod progress;
 pub mod readiness;
+pub mod records;
 pub mod streams;
 pub mod telemetry;

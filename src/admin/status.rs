@@ -20,7 +20,7 @@ use crate::pipeline::Books;
 use crate::progress::Standing;
 use crate::progress::ledger::ShardView;
 use crate::readiness::{Dependency, Health};
-use crate::streams::reading::RETENTION;
+use crate::records::RETENTION;
 use crate::telemetry::TableTelemetry;
 
 /// Finished shards that are listed; a busy table has a few thousand of them a day.

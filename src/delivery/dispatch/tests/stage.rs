@@ -17,7 +17,7 @@ use crate::delivery::sink::{Fault, RetryAfter};
 use crate::event::{DataForm, Encoder, EncoderSettings, Packaging, Profile};
 use crate::progress::Ticket;
 use crate::readiness::{Health, TableHealth};
-use crate::streams::wire::Page;
+use crate::records::Page;
 use crate::telemetry::TableTelemetry;
 use crate::telemetry::metrics::Metrics;
 
