@@ -205,8 +205,7 @@ async fn answer_on<T>(
     answer: impl Future<Output = hyper::Result<T>>,
 ) -> hyper::Result<T> {
     let mut answer = std::pin::pin!(answer);
-    tokio::select! {
-        biased;
+    select! {
         answer = &mut answer => answer,
         ended = connection => match (answer.await, ended) {
             (Err(_), Err(error)) => Err(error),

@@ -2,7 +2,7 @@
 //!
 //! Nothing is consumed: an iterator at `LATEST` reads what is being written just now, and reading removes nothing.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -228,7 +228,7 @@ fn judge_view_type(view_type: Option<&str>, names: &TableNames) -> Check {
 
 /// A shard that none of the others continues, the last of them.
 fn leaf(shards: &[ListedShard]) -> Option<String> {
-    let parents: HashSet<&str> = shards.iter().filter_map(|shard| shard.parent.as_deref()).collect();
+    let parents: BTreeSet<&str> = shards.iter().filter_map(|shard| shard.parent.as_deref()).collect();
     shards.iter().rev().find(|shard| !parents.contains(&*shard.id)).map(|shard| shard.id.clone())
 }
 
