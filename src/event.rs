@@ -118,7 +118,7 @@ impl BinaryDeserializer for RecordEvent<'_> {
             Profile::IntegrationSource => profile::integration_source::visit(&self, visitor)?,
         };
         visitor.end_with_data(match (self.stream.profile, self.stream.data) {
-            (Profile::Aws, DataForm::DynamodbJson) => data::dynamodb_json::write(self.stream, self.record),
+            (Profile::Aws, DataForm::DynamodbJson) => data::write_dynamodb_json(self.stream, self.record),
             (Profile::Aws, DataForm::Json) => data::json::write(self.record),
             (Profile::Triggermesh, _) => data::triggermesh::write(self.record),
             (Profile::IntegrationSource, _) => data::integration_source::write(self.record),
