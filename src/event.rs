@@ -10,7 +10,6 @@ pub mod http;
 
 mod data;
 mod key;
-mod packaging;
 mod profile;
 mod timestamp;
 
@@ -24,8 +23,7 @@ use crate::records::Record;
 
 pub use crate::config::{EventData as DataForm, EventMode as Mode, EventProfile as Profile};
 
-pub use self::http::Message;
-pub use self::packaging::{Extension, Packaging};
+pub use self::http::{Extension, Message, Packaging};
 
 /// What the events of one stream have in common.
 #[derive(Debug, Clone)]
