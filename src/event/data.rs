@@ -9,7 +9,7 @@ pub(super) mod triggermesh;
 
 mod attribute;
 
-use super::Stream;
+use super::EventContext;
 use crate::records::Record;
 
 /// More than all names and fixed members of a record need.
@@ -20,15 +20,15 @@ const FRAME: usize = 512;
 /// Members are the Lambda event's, absent ones left out; keys and images are copied byte for byte. `eventID`,
 /// `eventName`, `awsRegion` and `dynamodb.SizeBytes` are always there, because `aws_lambda_events` refuses a record
 /// without them, and the time is in whole seconds, because it misreads a fraction.
-pub(super) fn write_dynamodb_json(stream: &Stream, record: &Record) -> Vec<u8> {
+pub(super) fn write_dynamodb_json(context: &EventContext, record: &Record) -> Vec<u8> {
     let images = record.new_image().map_or(0, str::len) + record.old_image().map_or(0, str::len);
-    let expected = FRAME + stream.stream_arn.len() + record.keys().len() + images;
+    let expected = FRAME + context.stream_arn.len() + record.keys().len() + images;
     let mut data = Object::open(Vec::with_capacity(expected));
     data.text("eventID", record.event_id());
     data.text("eventName", record.operation_name());
     data.optional_text("eventVersion", record.event_version());
     data.optional_text("eventSource", record.event_source());
-    data.text("awsRegion", record.region().unwrap_or(&stream.region));
+    data.text("awsRegion", record.region().unwrap_or(&context.region));
     data.nested("dynamodb", |change| write_change(change, record));
     if let Some(identity) = record.identity() {
         data.nested("userIdentity", |user| {
@@ -36,7 +36,7 @@ pub(super) fn write_dynamodb_json(stream: &Stream, record: &Record) -> Vec<u8> {
             user.optional_text("type", identity.kind);
         });
     }
-    data.text("eventSourceARN", &stream.stream_arn);
+    data.text("eventSourceARN", &context.stream_arn);
     data.close()
 }
 

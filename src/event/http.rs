@@ -44,7 +44,7 @@ pub struct Message {
 }
 
 /// An extension and its value.
-pub type Extension = (String, MessageAttributeValue);
+pub(crate) type Extension = (String, MessageAttributeValue);
 
 /// Turns whatever describes itself as an event into a message.
 #[derive(Debug, Clone)]
@@ -61,11 +61,6 @@ impl Packaging {
     pub fn new(mode: Mode, overrides: &BTreeMap<String, String>) -> Self {
         let text = |(name, value): (&String, &String)| (name.clone(), MessageAttributeValue::String(value.clone()));
         Self { mode, overrides: overrides.iter().map(text).collect() }
-    }
-
-    /// The mode of the requests.
-    pub fn mode(&self) -> Mode {
-        self.mode
     }
 
     /// The message that carries one event. In batch mode it is one element of the batch.

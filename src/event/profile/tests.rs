@@ -8,6 +8,8 @@ use bytes::Bytes;
 use crate::event::{DataForm, Encoder, EncoderSettings, Mode, Packaging, Profile};
 use crate::records::{Page, Record};
 
+mod keys;
+
 const TABLE: &str = "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders";
 const READ: &str = "2026-01-02T03:04:20.042Z";
 

@@ -8,8 +8,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::event::Packaging;
-use crate::event::gap::encode_gap;
+use crate::event::{Packaging, encode_gap};
 use crate::records::tests::generator::{self, Choices};
 use crate::records::{Gap, LossReason};
 
