@@ -12,8 +12,6 @@ mod encoder;
 mod profile;
 mod timestamp;
 
-pub use crate::config::{EventData as DataForm, EventMode as Mode, EventProfile as Profile};
-
 pub use self::encoder::{Encoder, EncoderSettings};
 pub(crate) use self::encoder::{encode_gap, gap_id, gap_lane_key};
 pub(crate) use self::http::Extension;

@@ -14,16 +14,17 @@ use serde_json::json;
 
 use super::http::{Extension, Message, Packaging, wire_len};
 use super::profile::hash_text;
-use super::{DataForm, EventContext, Profile, data, profile, timestamp};
+use super::{EventContext, data, profile, timestamp};
+use crate::config::{EventData, EventProfile};
 use crate::records::{Gap, Record};
 
 /// What the events of one stream have in common.
 #[derive(Debug, Clone)]
 pub struct EncoderSettings {
     /// Which attributes the events have.
-    pub profile: Profile,
+    pub profile: EventProfile,
     /// What their data looks like, where the profile leaves a choice.
-    pub data: DataForm,
+    pub data: EventData,
     /// How they travel.
     pub packaging: Packaging,
     /// The table's ARN: the events' `source`.
@@ -37,8 +38,8 @@ pub struct EncoderSettings {
 /// Makes messages of one stream's records.
 #[derive(Debug, Clone)]
 pub struct Encoder {
-    profile: Profile,
-    data: DataForm,
+    profile: EventProfile,
+    data: EventData,
     packaging: Packaging,
     context: EventContext,
     lanes: DefaultHasher,
@@ -93,15 +94,15 @@ impl BinaryDeserializer for RecordEvent<'_> {
         let Self { encoder: Encoder { profile, data, context, .. }, record, recorded } = self;
         let visitor = visitor.set_spec_version(SpecVersion::V10)?;
         let visitor = match profile {
-            Profile::Aws => profile::visit_aws(context, record, recorded, visitor)?,
-            Profile::Triggermesh => profile::visit_triggermesh(context, record, recorded, visitor)?,
-            Profile::IntegrationSource => profile::visit_integration_source(record, recorded, visitor)?,
+            EventProfile::Aws => profile::visit_aws(context, record, recorded, visitor)?,
+            EventProfile::Triggermesh => profile::visit_triggermesh(context, record, recorded, visitor)?,
+            EventProfile::IntegrationSource => profile::visit_integration_source(record, recorded, visitor)?,
         };
         visitor.end_with_data(match (profile, data) {
-            (Profile::Aws, DataForm::DynamodbJson) => data::write_dynamodb_json(context, record),
-            (Profile::Aws, DataForm::Json) => data::json::write(record),
-            (Profile::Triggermesh, _) => data::triggermesh::write(record),
-            (Profile::IntegrationSource, _) => data::integration_source::write(record),
+            (EventProfile::Aws, EventData::DynamodbJson) => data::write_dynamodb_json(context, record),
+            (EventProfile::Aws, EventData::Json) => data::json::write(record),
+            (EventProfile::Triggermesh, _) => data::triggermesh::write(record),
+            (EventProfile::IntegrationSource, _) => data::integration_source::write(record),
         })
     }
 }

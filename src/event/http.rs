@@ -18,7 +18,8 @@ use cloudevents::event::SpecVersion;
 use cloudevents::message::{BinaryDeserializer, BinarySerializer, Error, MessageAttributeValue, Result};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
-use super::{Mode, timestamp};
+use super::timestamp;
+use crate::config::EventMode;
 
 /// How many headers an event of this program has at most, so that the map is allocated once.
 const USUAL_HEADERS: usize = 16;
@@ -49,7 +50,7 @@ pub(crate) type Extension = (String, MessageAttributeValue);
 /// Turns whatever describes itself as an event into a message.
 #[derive(Debug, Clone)]
 pub struct Packaging {
-    mode: Mode,
+    mode: EventMode,
     /// Set on every event, replacing one of that name.
     overrides: Arc<[Extension]>,
 }
@@ -58,7 +59,7 @@ impl Packaging {
     /// Messages in this mode, with these extensions on every event: they replace one of that name.
     ///
     /// The names must be what CloudEvents allows.
-    pub fn new(mode: Mode, overrides: &BTreeMap<String, String>) -> Self {
+    pub fn new(mode: EventMode, overrides: &BTreeMap<String, String>) -> Self {
         let text = |(name, value): (&String, &String)| (name.clone(), MessageAttributeValue::String(value.clone()));
         Self { mode, overrides: overrides.iter().map(text).collect() }
     }
@@ -75,8 +76,8 @@ impl Packaging {
 
     fn plain(&self, event: impl BinaryDeserializer) -> Message {
         match self.mode {
-            Mode::Binary => event.deserialize_binary(BinaryMode::new()),
-            Mode::Structured | Mode::Batch => event.deserialize_binary(StructuredMode::new()),
+            EventMode::Binary => event.deserialize_binary(BinaryMode::new()),
+            EventMode::Structured | EventMode::Batch => event.deserialize_binary(StructuredMode::new()),
         }
         .expect("attribute names and media types are legal, and every other text is encoded")
     }

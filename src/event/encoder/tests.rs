@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::*;
-use crate::event::Mode;
+use crate::config::EventMode;
 use crate::records::Page;
 
 mod gaps;
@@ -21,9 +21,9 @@ fn encoder() -> Encoder {
 
 fn settings() -> EncoderSettings {
     EncoderSettings {
-        profile: Profile::Aws,
-        data: DataForm::DynamodbJson,
-        packaging: Packaging::new(Mode::Binary, &BTreeMap::new()),
+        profile: EventProfile::Aws,
+        data: EventData::DynamodbJson,
+        packaging: Packaging::new(EventMode::Binary, &BTreeMap::new()),
         table_arn: TABLE.to_owned(),
         stream_arn: STREAM.to_owned(),
         key_schema: vec!["orderId".to_owned(), "line".to_owned()],

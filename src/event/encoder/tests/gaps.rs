@@ -26,7 +26,7 @@ fn trimmed() -> Gap {
 }
 
 fn binary() -> Packaging {
-    Packaging::new(Mode::Binary, &BTreeMap::new())
+    Packaging::new(EventMode::Binary, &BTreeMap::new())
 }
 
 fn noticed() -> SystemTime {
