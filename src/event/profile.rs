@@ -246,13 +246,8 @@ fn push_escaped(text: &mut String, value: &str) {
 /// The first 128 bits of a text's SHA-256, as 32 lower-case hexadecimal digits.
 pub(super) fn hash_text(text: &str) -> String {
     let digest = Sha256::digest(text.as_bytes());
-    let mut digits = String::with_capacity(HASH_DIGITS);
-    for byte in &digest[..HASH_DIGITS / 2] {
-        for nibble in [byte >> 4, byte & 0xf] {
-            digits.push(char::from_digit(u32::from(nibble), 16).expect("four bits are a hexadecimal digit"));
-        }
-    }
-    digits
+    let bits = digest.first_chunk().expect("a SHA-256 has 256 bits");
+    format!("{:0HASH_DIGITS$x}", u128::from_be_bytes(*bits))
 }
 
 #[cfg(test)]

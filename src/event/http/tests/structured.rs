@@ -1,7 +1,7 @@
 //! One event as JSON, and several as a batch.
 
 use cloudevents::message::BinaryDeserializer;
-use cloudevents::{Data, EventBuilder, EventBuilderV10};
+use cloudevents::{EventBuilder, EventBuilderV10};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -37,14 +37,6 @@ fn an_events_json_has_its_attributes_by_their_types_and_its_data() {
 fn an_event_without_data_has_no_such_member() {
     let (_, value) = structured(EventBuilderV10::new());
     assert_eq!(value, json!({"specversion": "1.0", "id": "1", "source": "/s", "type": "t"}));
-}
-
-#[test]
-fn data_that_are_no_json_are_base64() {
-    let (_, value) = structured(EventBuilderV10::new().data("text/plain", Data::Binary(vec![0xff])));
-    assert_eq!(value["data_base64"], "/w==");
-    let (_, value) = structured(EventBuilderV10::new().data("application/x+JSON; a=b", Data::Binary(b"[]".into())));
-    assert_eq!(value["data"], json!([]));
 }
 
 #[test]
