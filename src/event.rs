@@ -10,7 +10,6 @@ pub(crate) mod http;
 mod data;
 mod encoder;
 mod profile;
-mod timestamp;
 
 pub use self::encoder::{Encoder, EncoderSettings};
 pub(crate) use self::encoder::{encode_gap, gap_id, gap_lane_key};

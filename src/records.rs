@@ -1,4 +1,4 @@
-//! What is read, as AWS sent it: pages of records, the parts of a record, and places in a shard. No I/O, no clock.
+//! What is read, as AWS sent it: pages of records, the parts of a record, and places in a shard. No I/O, no look at the clock.
 
 mod item_key;
 mod page;

@@ -17,10 +17,11 @@ use tokio::time::timeout;
 use super::table::Parts;
 use super::*;
 use crate::aws::errors::{CallError, ErrorKind};
+use crate::backoff::Backoff;
 use crate::checkpoint::StoreError;
 use crate::checkpoint::TableState;
 use crate::config::{DeliveryOrder, EventData, EventProfile, OnDataLoss, StartPosition};
-use crate::delivery::retry::{Backoff, OnUndeliverable, RetryLimits};
+use crate::delivery::retry::{OnUndeliverable, RetryLimits};
 use crate::delivery::sink::{Answer, Sink};
 use crate::event::Message;
 use crate::records::Page;
@@ -145,9 +146,12 @@ pub(super) fn source() -> config::Source {
     config::Source {
         tables: Vec::new(),
         start: StartPosition::TrimHorizon,
-        checkpoint: config::CheckpointStore::Memory,
+        checkpoint: config::CheckpointLocation::Memory,
         consumer_group: "default".to_owned(),
-        pace: config::Pace { poll_interval: Duration::from_millis(250), idle_poll_interval_max: IDLE_MAX },
+        poll_intervals: config::PollIntervals {
+            poll_interval: Duration::from_millis(250),
+            idle_poll_interval_max: IDLE_MAX,
+        },
         on_data_loss: OnDataLoss::Continue,
     }
 }

@@ -14,7 +14,8 @@ use serde_json::json;
 
 use super::http::{Extension, Message, Packaging, wire_len};
 use super::profile::hash_text;
-use super::{EventContext, data, profile, timestamp};
+use super::{EventContext, data, profile};
+use crate::clock;
 use crate::config::{EventData, EventProfile};
 use crate::records::{Gap, Record};
 
@@ -147,8 +148,8 @@ fn gap_event(gap: &Gap, noticed: SystemTime) -> Event {
         .subject(place)
         .extension("partitionkey", printable(place))
         .data("application/json", gap_data(gap));
-    if let Some(time) = timestamp::from_system(noticed) {
-        event = event.extension("recordedtime", timestamp::rfc3339(time)).time(time);
+    if let Some(time) = clock::utc_in_millis(noticed) {
+        event = event.extension("recordedtime", clock::rfc3339(time)).time(time);
     }
     event.build().expect("id, source and type are set, and an ARN is never empty")
 }

@@ -19,7 +19,7 @@ use cloudevents::message::{BinaryDeserializer, BinarySerializer, Error, MessageA
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-use super::timestamp;
+use crate::clock;
 use crate::config::EventMode;
 
 /// How many headers an event of this program has at most, so that the map is allocated once.
@@ -348,7 +348,7 @@ pub(crate) fn batch<'m>(messages: impl Iterator<Item = &'m Message> + Clone) -> 
 fn attribute_text(value: MessageAttributeValue) -> String {
     match value {
         MessageAttributeValue::String(text) | MessageAttributeValue::UriRef(text) => text,
-        MessageAttributeValue::DateTime(time) => timestamp::rfc3339(time),
+        MessageAttributeValue::DateTime(time) => clock::rfc3339(time),
         MessageAttributeValue::Boolean(flag) => flag.to_string(),
         MessageAttributeValue::Integer(number) => number.to_string(),
         MessageAttributeValue::Binary(bytes) => BASE64_STANDARD.encode(bytes),

@@ -9,8 +9,9 @@ use std::time::SystemTime;
 use cloudevents::message::{BinarySerializer, MessageAttributeValue, Result};
 use sha2::{Digest, Sha256};
 
+use super::EventContext;
 use super::http::wire_len;
-use super::{EventContext, timestamp};
+use crate::clock;
 use crate::config::is_forbidden_in_attributes;
 use crate::records::{ItemKey, KeyType, Operation, Record};
 
@@ -46,7 +47,7 @@ pub(super) fn visit_aws<R, V: BinarySerializer<R>>(
     let key = KeyTexts::of(&record.item_key(&context.key_schema));
     let visitor = visit_core(&context.table_arn, record, event_type(record.operation()), visitor)?;
     // CloudEvents asks for one rule for all events of a source: never a substitute for a creation time.
-    let created = record.created_at_millis().and_then(timestamp::from_millis);
+    let created = record.created_at_millis().and_then(clock::utc_from_millis);
     let visitor = match created {
         Some(created) => visitor.set_attribute("time", MessageAttributeValue::DateTime(created))?,
         None => visitor,
@@ -61,7 +62,7 @@ fn visit_extensions<R, V: BinarySerializer<R>>(record: &Record, recorded: System
     let mut visitor = visitor
         .set_extension("sequence", MessageAttributeValue::String(record.sequence_number().padded()))?
         .set_extension("dynamodboperation", text(record.operation_name()))?;
-    if let Some(recorded) = timestamp::from_system(recorded) {
+    if let Some(recorded) = clock::utc_in_millis(recorded) {
         visitor = visitor.set_extension("recordedtime", MessageAttributeValue::DateTime(recorded))?;
     }
     if record.is_ttl_delete() {
@@ -123,7 +124,7 @@ fn visit_core<R, V: BinarySerializer<R>>(source: &str, record: &Record, kind: &s
 
 /// The `time` of the foreign profiles.
 fn visit_time_of_reading<R, V: BinarySerializer<R>>(recorded: SystemTime, visitor: V) -> Result<V> {
-    match timestamp::from_system(recorded) {
+    match clock::utc_in_millis(recorded) {
         Some(read) => visitor.set_attribute("time", MessageAttributeValue::DateTime(read)),
         None => Ok(visitor),
     }

@@ -12,15 +12,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 
-/// A key's one or two attributes. `T` is a text without escapes, or the place of one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A key's one or two attributes. `T` is a decoded text, or the place of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ItemKey<T> {
     first: KeyAttribute<T>,
     second: Option<KeyAttribute<T>>,
 }
 
 /// One attribute of a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct KeyAttribute<T> {
     pub(crate) name: T,
     pub(crate) kind: KeyType,
@@ -30,7 +30,7 @@ pub(crate) struct KeyAttribute<T> {
 
 /// The types that a key attribute can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize)]
-pub enum KeyType {
+pub(crate) enum KeyType {
     /// `S`
     #[serde(rename = "S")]
     String,
@@ -44,7 +44,7 @@ pub enum KeyType {
 
 /// The text is no item's key. It never repeats the key's values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidKey {
+pub(crate) enum InvalidKey {
     /// Not one or two attributes with one value each.
     #[error("Keys is not an object of one or two attributes, each with exactly one text as S, N or B")]
     Shape,
@@ -66,13 +66,10 @@ impl<T> ItemKey<T> {
     }
 
     /// The same key with its names and values held in another way.
-    pub(super) fn map<'k, U>(&'k self, mut convert: impl FnMut(&'k T) -> U) -> ItemKey<U> {
-        let mut attribute = |of: &'k KeyAttribute<T>| KeyAttribute {
-            name: convert(&of.name),
-            kind: of.kind,
-            value: convert(&of.value),
-        };
-        ItemKey { first: attribute(&self.first), second: self.second.as_ref().map(attribute) }
+    pub(super) fn map<U>(self, mut convert: impl FnMut(T) -> U) -> ItemKey<U> {
+        let mut attribute =
+            |of: KeyAttribute<T>| KeyAttribute { name: convert(of.name), kind: of.kind, value: convert(of.value) };
+        ItemKey { first: attribute(self.first), second: self.second.map(attribute) }
     }
 }
 

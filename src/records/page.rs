@@ -434,16 +434,16 @@ impl<'a> Places<'a> {
 
     /// The place of a JSON string's content.
     fn string(&mut self, value: &str) -> Option<Span> {
-        self.content(&string(value)?)
+        self.content(string(value)?)
     }
 
     /// The place of a text: where it was borrowed from, or in the tail.
-    fn content(&mut self, content: &Cow<'_, str>) -> Option<Span> {
+    fn content(&mut self, content: Cow<'_, str>) -> Option<Span> {
         match content {
             Cow::Borrowed(content) => Span::new(range_in(self.raw, content)),
             Cow::Owned(content) => {
                 let start = self.raw.len() + self.tail.len();
-                self.tail.push_str(content);
+                self.tail.push_str(&content);
                 Span::new(start..start + content.len())
             }
         }

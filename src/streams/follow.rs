@@ -13,11 +13,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::reading::{OnDataLoss, Reading, Step, Stopped, Task, pause_after};
+use super::reading::{OnDataLoss, Reading, Step, Stopped, Task};
 use super::stream_locator::{LocatedStream, StreamLocator};
 use super::stream_reader::{Beginning, Outcome, StreamReader, report};
 use super::update::{ShardPage, Update};
+use crate::backoff::pause_after;
 use crate::checkpoint::{StreamState, TableState};
+use crate::clock;
 use crate::records::{Entry, Gap, LossReason, Position, StreamDetails};
 use crate::telemetry::events;
 
@@ -72,7 +74,7 @@ impl Follower {
                 Err(error) => self.reading.client.refused(&error),
             }
             failures += 1;
-            let pause = pause_after(failures, PAUSE_MIN, PAUSE_MAX);
+            let pause = pause_after(failures, PAUSE_MIN, PAUSE_MAX, fastrand::f64());
             self.reading.activity.begin(Task::Table, Step::Until(Instant::now() + pause));
             sleep(pause).await;
             self.reading.activity.begin(Task::Table, Step::Others);
@@ -127,7 +129,7 @@ impl Follower {
             shard,
             facts: facts.clone(),
             entries: vec![Entry::Gap(gap)],
-            read_at: std::time::SystemTime::now(),
+            read_at: clock::now(),
             caught_up: true,
         };
         self.reading.budget.charge(page.entries.iter().map(Entry::cost).sum());

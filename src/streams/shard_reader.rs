@@ -17,9 +17,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::client::{IteratorStart, StreamsClient as _};
 use super::pace::Fill;
-use super::reading::{OnDataLoss, Reading, Step, Stopped, Task, pause_after};
+use super::reading::{OnDataLoss, Reading, Step, Stopped, Task};
 use super::update::{ShardPage, Update};
 use crate::aws::errors::{CallError, ErrorKind};
+use crate::backoff::pause_after;
+use crate::clock;
 use crate::records::{
     Entry, Gap, LossReason, Page, Position, RETENTION, Record, SequenceNumber, ShardId, ShardNumber, StreamDetails,
     Undecodable,
@@ -163,7 +165,7 @@ impl ShardReader {
 
     /// The oldest record is the first one owed only if nothing can have been trimmed in between.
     fn oldest(&mut self) -> IteratorStart {
-        let age = SystemTime::now().duration_since(self.vouched).unwrap_or_default();
+        let age = clock::now().duration_since(self.vouched).unwrap_or_default();
         if self.owed && age > RETENTION && self.state.loss.is_none() {
             self.lose(LossReason::Trimmed, "nothing was read for longer than DynamoDB keeps records");
         }
@@ -173,7 +175,7 @@ impl ShardReader {
     /// Bookkeeping after an answer.
     fn arrived(&mut self) {
         self.state.failures = 0;
-        self.vouched = SystemTime::now();
+        self.vouched = clock::now();
         self.reading.client.answered();
         if let Some(since) = self.handed_over.take() {
             events::ShardHandedOver { stream: &self.facts.arn, shard: &self.id, took: since.elapsed() }
@@ -261,7 +263,7 @@ impl ShardReader {
             self.state.quiet_since = Some(Instant::now());
         }
         self.state.told_caught_up = entries.is_empty() && caught_up;
-        let (shard, facts, read_at) = (self.number, self.facts.clone(), SystemTime::now());
+        let (shard, facts, read_at) = (self.number, self.facts.clone(), clock::now());
         self.reading.tell(Update::Page(ShardPage { shard, facts, entries, read_at, caught_up })).await
     }
 
@@ -306,8 +308,8 @@ impl ShardReader {
 
     fn failure_pause(&self, kind: ErrorKind) -> Duration {
         match kind {
-            ErrorKind::Denied => pause_after(self.state.failures, DENIED_PAUSE_MIN, DENIED_PAUSE_MAX),
-            _ => pause_after(self.state.failures, PAUSE_MIN, PAUSE_MAX),
+            ErrorKind::Denied => pause_after(self.state.failures, DENIED_PAUSE_MIN, DENIED_PAUSE_MAX, fastrand::f64()),
+            _ => pause_after(self.state.failures, PAUSE_MIN, PAUSE_MAX, fastrand::f64()),
         }
     }
 }

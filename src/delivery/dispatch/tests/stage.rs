@@ -9,10 +9,11 @@ use http::StatusCode;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::backoff::Backoff;
 use crate::config::{EventData, EventProfile};
 use crate::delivery::lanes::Gate;
 use crate::delivery::parcel::{Account, Content};
-use crate::delivery::retry::{Backoff, OnUndeliverable, RetryLimits};
+use crate::delivery::retry::{OnUndeliverable, RetryLimits};
 use crate::delivery::sink::{Fault, RetryAfter};
 use crate::event::{Encoder, EncoderSettings, Packaging};
 use crate::progress::Ticket;
