@@ -18,7 +18,8 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
-use dynamodb_streams_adapter::event::{DataForm, Encoder, EncoderSettings, Mode, Packaging, Profile};
+use dynamodb_streams_adapter::config::{EventData, EventMode, EventProfile};
+use dynamodb_streams_adapter::event::{Encoder, EncoderSettings, Packaging};
 use dynamodb_streams_adapter::records::Page;
 use dynamodb_streams_adapter::streams::client::StreamsClient as _;
 use dynamodb_streams_adapter::streams::client::aws::AwsClient;
@@ -73,9 +74,9 @@ fn lanes(encoder: &Encoder, page: &Page) -> u64 {
 fn encoder() -> Encoder {
     let table_arn = "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders".to_owned();
     Encoder::new(EncoderSettings {
-        profile: Profile::Aws,
-        data: DataForm::DynamodbJson,
-        packaging: Packaging::new(Mode::Binary, &BTreeMap::new()),
+        profile: EventProfile::Aws,
+        data: EventData::DynamodbJson,
+        packaging: Packaging::new(EventMode::Binary, &BTreeMap::new()),
         stream_arn: format!("{table_arn}/stream/2026-01-02T03:04:05.678"),
         table_arn,
         key_schema: vec!["orderId".to_owned(), "line".to_owned()],

@@ -1,6 +1,6 @@
 //! Puts the parts together, runs them, and takes them down in order.
 //!
-//! Contract: every task is owned by [`tasks::Tasks`] and awaited; one that ends unasked ends the process. The orderly end
+//! Contract: every task is owned by `Tasks` and awaited; one that ends unasked ends the process. The orderly end
 //! begins at the top and goes down: reading stops, requests under way get their answers, positions are stored once more, the
 //! port closes. It never takes longer than the configured time.
 

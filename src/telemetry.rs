@@ -17,8 +17,6 @@ use tokio::time::Instant;
 use self::metrics::{Metrics, TableMetrics};
 use crate::clock;
 
-const CHECKPOINT: &str = "checkpoint";
-
 /// All that one table says about itself.
 pub struct TableTelemetry {
     table: String,
@@ -58,6 +56,11 @@ impl TableTelemetry {
     /// happened since.
     pub fn report_due(&self, kind: &str) -> Option<u64> {
         self.reports.report_due(kind, Instant::now())
+    }
+
+    /// A problem is over: its next report is due at once. Returns how often it happened, if it did.
+    pub fn report_over(&self, kind: &str) -> Option<u64> {
+        self.reports.forget_kind(kind)
     }
 
     /// The same for a warning that is also shown among the recent problems.
@@ -120,24 +123,6 @@ impl TableTelemetry {
         let age = created.and_then(|created| clock::now().duration_since(created).ok());
         if let Some(age) = age {
             self.metrics.end_to_end.observe(age.as_secs_f64());
-        }
-    }
-
-    /// Positions were stored, or could not be. The first failure is logged, then one a minute, and the end of it.
-    pub fn checkpoint_written(&self, result: Result<(), &str>) {
-        match result {
-            Ok(()) => {
-                self.metrics.checkpoint_writes.with_label_values(&[&*self.table, "ok"]).inc();
-                if let Some(failed) = self.reports.forget_kind(CHECKPOINT) {
-                    events::CheckpointRecovered { failed }.emit(self);
-                }
-            }
-            Err(error) => {
-                self.metrics.checkpoint_writes.with_label_values(&[&*self.table, "error"]).inc();
-                if self.report_due(CHECKPOINT).is_some() {
-                    events::CheckpointFailed { error }.emit(self);
-                }
-            }
         }
     }
 }

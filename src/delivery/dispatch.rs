@@ -25,8 +25,9 @@ use super::parcel::Parcel;
 use super::parked_items::ParkedItems;
 use super::retry::Policy;
 use super::sink::{Answer, Sink};
+use crate::config::EventMode;
+use crate::event::Message;
 use crate::event::http::batch;
-use crate::event::{Message, Mode};
 use crate::telemetry::events;
 
 /// How events are delivered.
@@ -35,7 +36,7 @@ pub struct Settings {
     /// Requests under way at once, whole process, and what goes into one.
     pub limits: Limits,
     /// How events travel.
-    pub mode: Mode,
+    pub mode: EventMode,
     /// Time for one attempt.
     pub timeout: Duration,
     /// Pauses between attempts, and when to give up.
@@ -241,8 +242,8 @@ impl Dispatcher {
                     single = Some(parcel.message_with(&letter.extensions(&self.settings.destination)));
                     true
                 }
-                (None, Mode::Batch) => load.messages.len() < room && load.take(parcel.message()),
-                (None, Mode::Binary | Mode::Structured) => {
+                (None, EventMode::Batch) => load.messages.len() < room && load.take(parcel.message()),
+                (None, EventMode::Binary | EventMode::Structured) => {
                     single = Some(parcel.message());
                     true
                 }

@@ -5,8 +5,7 @@ use std::time::SystemTime;
 
 use super::dead_letter::DeadLetter;
 use super::lanes::{Cargo, Gate, LaneKey};
-use crate::event::gap::{encode_gap, gap_id};
-use crate::event::{Encoder, Extension, Message};
+use crate::event::{Encoder, Extension, Message, encode_gap, gap_id};
 use crate::progress::Ticket;
 use crate::readiness::TableHealth;
 use crate::records::{Gap, Record};

@@ -106,7 +106,7 @@ impl Offence {
 
 /// All offences, each once.
 pub fn offences(tree: &Tree) -> Vec<Offence> {
-    let rules = [imports(tree), circles(tree), spread_impls(tree), impure(tree), libraries(tree)];
+    let rules = [imports(tree), circles(tree), spread_impls(tree), impure(tree), libraries(tree), selects(tree)];
     let mut all: BTreeMap<String, Offence> = BTreeMap::new();
     for offence in rules.into_iter().flatten() {
         all.entry(offence.what.clone()).or_insert(offence);
@@ -248,6 +248,20 @@ fn libraries(tree: &Tree) -> Vec<Offence> {
             let rule = format!("{name} is used in these files and no others: {places}");
             found.push(Offence::new(file, import.line, format!("{file} uses {name}"), rule));
         }
+    }
+    found
+}
+
+/// `tokio::select!` draws the order of its branches by chance; the macro of `lib.rs` takes them as they come.
+fn selects(tree: &Tree) -> Vec<Offence> {
+    let rule =
+        "the macro `select!` of lib.rs is used instead of `tokio::select!`, whose order a simulation cannot repeat";
+    let mut found = Vec::new();
+    for (file, source) in tree.files.iter().filter(|(file, _)| *file != "lib.rs") {
+        let uses = source.tokens.windows(3).filter(|three| {
+            [three[0].text.as_str(), three[1].text.as_str(), three[2].text.as_str()] == ["tokio", "::", "select"]
+        });
+        found.extend(uses.map(|three| Offence::new(file, three[0].line, format!("{file} uses tokio::select"), rule)));
     }
     found
 }

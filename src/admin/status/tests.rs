@@ -113,7 +113,7 @@ async fn parked_items_and_troubles_are_listed_for_the_one_on_call() {
     let telemetry = house.books.telemetry();
     house.parked_items.failed("orders", 0x1234_5678_0000_0000, "e1", 5, "it answered 400", SystemTime::now());
     telemetry.recent().add("DSA-DATA-LOSS", "trimmed");
-    telemetry.checkpoint_written(Err("no space left on device"));
+    crate::telemetry::events::CheckpointFailed { error: "no space left on device" }.emit(telemetry);
     house.books.health().record_store_error(Some("no space left on device"));
     let table = house.table();
     assert_eq!(table["parked"][0]["item"], "12345678");

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::{Dispatcher, DispatcherFault, Done, SinkOutage};
 use crate::clock;
+use crate::config::EventMode;
 use crate::delivery::dead_letter::DeadLetter;
 use crate::delivery::health::Change;
 use crate::delivery::lanes::{Class, LaneKey, Passengers};
@@ -14,7 +15,6 @@ use crate::delivery::parked_items::item_hash;
 use crate::delivery::partial::Reply;
 use crate::delivery::retry::{FailedAttempt, Fate, Verdict, honours_retry_after, judge};
 use crate::delivery::sink::{Answer, RetryAfter};
-use crate::event::Mode;
 use crate::readiness::FailingCall;
 use crate::telemetry::{TableTelemetry, events};
 
@@ -107,7 +107,7 @@ impl Dispatcher {
     /// The sink took the request; of a batch it may not have taken everything.
     fn accepted(&mut self, done: &Done, now: Instant) {
         let reply = match &done.answer {
-            Answer::Accepted { body, complete, .. } if self.settings.mode == Mode::Batch => {
+            Answer::Accepted { body, complete, .. } if self.settings.mode == EventMode::Batch => {
                 Reply::read(body, *complete)
             }
             _ => Reply::AllTaken,

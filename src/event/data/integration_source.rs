@@ -8,10 +8,8 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
-use super::attribute::{Attribute, Content, MAX_DEPTH, Map, Texts};
-use super::escapes::GSON;
-use super::json_text::Text;
-use super::writer::{Object, push_parts};
+use super::attribute::{Attribute, Content, GSON, MAX_DEPTH, Map, Text, Texts};
+use super::{Object, push_parts};
 use crate::records::Record;
 
 /// Writes a record's data.

@@ -7,9 +7,8 @@
 
 use std::borrow::Cow;
 
-use super::attribute::{Attribute, Content, MAX_DEPTH, Map, Texts};
-use super::escapes::GO;
-use super::writer::{Object, push_parts};
+use super::attribute::{Attribute, Content, GO, MAX_DEPTH, Map, Texts};
+use super::{Object, push_parts};
 use crate::clock;
 use crate::records::Record;
 

@@ -8,6 +8,9 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod packaging;
+mod structured;
+
 fn send(event: cloudevents::Event) -> Result<Message> {
     event.deserialize_binary(BinaryMode::new())
 }

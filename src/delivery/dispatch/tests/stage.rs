@@ -10,11 +10,12 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::backoff::Backoff;
+use crate::config::{EventData, EventProfile};
 use crate::delivery::lanes::Gate;
 use crate::delivery::parcel::{Account, Content};
 use crate::delivery::retry::{OnUndeliverable, RetryLimits};
 use crate::delivery::sink::{Fault, RetryAfter};
-use crate::event::{DataForm, Encoder, EncoderSettings, Packaging, Profile};
+use crate::event::{Encoder, EncoderSettings, Packaging};
 use crate::progress::Ticket;
 use crate::readiness::{Health, TableHealth};
 use crate::records::Page;
@@ -175,11 +176,11 @@ pub(super) struct Stage {
 }
 
 /// Eight requests at once; batches of up to ten.
-pub(super) fn settings(mode: Mode) -> Settings {
+pub(super) fn settings(mode: EventMode) -> Settings {
     let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(30)).unwrap();
     let limits = match mode {
-        Mode::Batch => Limits { concurrency: 8, events: 10, bytes: usize::MAX, wait: Duration::from_millis(50) },
-        Mode::Binary | Mode::Structured => Limits::singly(8),
+        EventMode::Batch => Limits { concurrency: 8, events: 10, bytes: usize::MAX, wait: Duration::from_millis(50) },
+        EventMode::Binary | EventMode::Structured => Limits::singly(8),
     };
     let policy = Policy { backoff, limits: RetryLimits::default(), on_undeliverable: OnUndeliverable::Block };
     let destination = Uri::from_static("http://sink.example/");
@@ -190,8 +191,8 @@ impl Stage {
     pub(super) fn new(settings: Settings) -> Self {
         let (sink, letters) = (Scripted::new(), Scripted::new());
         let encoder = Arc::new(Encoder::new(EncoderSettings {
-            profile: Profile::Aws,
-            data: DataForm::DynamodbJson,
+            profile: EventProfile::Aws,
+            data: EventData::DynamodbJson,
             packaging: Packaging::new(settings.mode, &BTreeMap::new()),
             table_arn: "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders".to_owned(),
             stream_arn: "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders/stream/2026".to_owned(),

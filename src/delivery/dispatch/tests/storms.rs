@@ -29,10 +29,10 @@ fn change(id: &str) -> Change {
 }
 
 fn weather(rng: &mut Rng) -> Settings {
-    let mode = [Mode::Binary, Mode::Structured, Mode::Batch][rng.usize(..3)];
+    let mode = [EventMode::Binary, EventMode::Structured, EventMode::Batch][rng.usize(..3)];
     let mut settings = settings(mode);
     settings.limits.concurrency = rng.usize(1..10);
-    if mode == Mode::Batch {
+    if mode == EventMode::Batch {
         settings.limits.events = rng.usize(1..13);
         settings.limits.wait = Duration::from_millis(rng.u64(0..200));
     }
@@ -77,7 +77,7 @@ async fn storm(seed: u64) {
     let mut rng = Rng::with_seed(seed);
     fastrand::seed(seed);
     let settings = weather(&mut rng);
-    let (limits, policy, batch) = (settings.limits, settings.policy, settings.mode == Mode::Batch);
+    let (limits, policy, batch) = (settings.limits, settings.policy, settings.mode == EventMode::Batch);
     let stage = Stage::new(settings);
     let seen = Arc::new(Mutex::new(Seen::default()));
     let calm = stage.begun + STORM;

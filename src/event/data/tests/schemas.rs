@@ -8,8 +8,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::event::Packaging;
-use crate::event::gap::encode_gap;
+use crate::event::{Packaging, encode_gap};
 use crate::records::tests::generator::{self, Choices};
 use crate::records::{Gap, LossReason};
 
@@ -104,7 +103,8 @@ fn the_data_of_every_gap_is_as_its_schema_says() {
                 resume: None,
             };
             let data =
-                encode_gap(&gap, &Packaging::new(Mode::Binary, &Default::default()), std::time::UNIX_EPOCH, &[]).body;
+                encode_gap(&gap, &Packaging::new(EventMode::Binary, &Default::default()), std::time::UNIX_EPOCH, &[])
+                    .body;
             let data: Value = serde_json::from_slice(&data).expect("JSON");
             assert_eq!(objection("gap", &data), None, "{data}");
         }
@@ -132,7 +132,7 @@ fn assert_refused(name: &str, good: &Value, changes: &[(&str, Option<Value>)]) {
     }
 }
 
-fn first_data(form: (Profile, DataForm)) -> Value {
+fn first_data(form: (EventProfile, EventData)) -> Value {
     naive::parsed(&data_of(&hard_records()[0], form))
 }
 

@@ -6,7 +6,6 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde_json::Value;
 
 use super::*;
-use crate::event::Mode;
 use crate::records::{LossReason, SequenceNumber};
 
 fn position(text: &str) -> Option<SequenceNumber> {
@@ -27,7 +26,7 @@ fn trimmed() -> Gap {
 }
 
 fn binary() -> Packaging {
-    Packaging::new(Mode::Binary, &BTreeMap::new())
+    Packaging::new(EventMode::Binary, &BTreeMap::new())
 }
 
 fn noticed() -> SystemTime {

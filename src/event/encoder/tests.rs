@@ -7,7 +7,10 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::*;
+use crate::config::EventMode;
 use crate::records::Page;
+
+mod gaps;
 
 const TABLE: &str = "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders";
 const STREAM: &str = "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders/stream/2026-01-02T03:04:05.678";
@@ -18,9 +21,9 @@ fn encoder() -> Encoder {
 
 fn settings() -> EncoderSettings {
     EncoderSettings {
-        profile: Profile::Aws,
-        data: DataForm::DynamodbJson,
-        packaging: Packaging::new(Mode::Binary, &BTreeMap::new()),
+        profile: EventProfile::Aws,
+        data: EventData::DynamodbJson,
+        packaging: Packaging::new(EventMode::Binary, &BTreeMap::new()),
         table_arn: TABLE.to_owned(),
         stream_arn: STREAM.to_owned(),
         key_schema: vec!["orderId".to_owned(), "line".to_owned()],
@@ -32,7 +35,7 @@ fn recorded() -> SystemTime {
 }
 
 fn hard_records() -> Vec<Record> {
-    let page = Page::parse(Bytes::from_static(include_bytes!("../../tests/data/aws-record.json"))).expect("a page");
+    let page = Page::parse(Bytes::from_static(include_bytes!("../../../tests/data/aws-record.json"))).expect("a page");
     page.records.into_iter().map(|record| record.expect("a record")).collect()
 }
 
@@ -71,7 +74,7 @@ fn sample_lines(file: &'static str) -> Vec<&'static str> {
 
 #[test]
 fn a_lambda_function_reads_the_data_of_every_hard_record() {
-    let samples = sample_lines(include_str!("../../tests/data/lambda-record.json"));
+    let samples = sample_lines(include_str!("../../../tests/data/lambda-record.json"));
     let records = hard_records();
     assert_eq!(samples.len(), records.len());
     for (record, sample) in records.iter().zip(samples) {
@@ -86,7 +89,7 @@ fn a_lambda_function_reads_the_data_of_every_hard_record() {
 
 #[test]
 fn the_data_is_the_lambda_sample_byte_for_byte_where_that_has_whole_seconds() {
-    let samples = sample_lines(include_str!("../../tests/data/lambda-record.json"));
+    let samples = sample_lines(include_str!("../../../tests/data/lambda-record.json"));
     let mut compared = 0;
     for (record, sample) in hard_records().iter().zip(samples) {
         if sample.contains("E9,") || sample.contains(".789,") {
