@@ -1,17 +1,16 @@
-//! A look ahead: everything that the adapter will need, tried with its own environment variables.
+//! The subcommand `check`: it tries everything that the adapter needs, with the adapter's own environment variables.
 //!
 //! Contract: a check changes nothing. No record is consumed, no file stays, a running adapter is not disturbed, and no
 //! event reaches the sink unless one is asked for. Every check ends by itself: each has a limit of time, and what depends
 //! on a failed one is not tried. Each problem comes with its fix. No secret is ever printed.
 //!
-//! The parts below `check/` return [`Check`]s; [`report`] makes text or JSON of them.
-
-pub mod report;
+//! The parts below `check/` return `Check`s; `report` makes text or JSON of them.
 
 mod aws;
 mod clock_skew;
 mod connection;
 mod fix;
+mod report;
 mod sink;
 mod store;
 mod table;
@@ -24,7 +23,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 
 use self::clock_skew::Clocks;
-pub use self::report::{Check, Report};
+use self::report::{Check, Report};
 use self::table::Shared;
 use crate::command_output::{CommandOutput, EXIT_FAULT, EXIT_USAGE};
 use crate::config::{Config, EnvironmentFacts, Mistakes, Warning};
@@ -55,18 +54,18 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(3600);
 pub struct CheckCommand {
     /// One line per check, or a JSON object
     #[arg(long, value_name = "text|json", value_enum, default_value = "text", hide_possible_values = true)]
-    pub output: Output,
+    pub(crate) output: Output,
     /// Also post an event com.amazonaws.dynamodb.check
     #[arg(long)]
-    pub send_test_event: bool,
+    pub(crate) send_test_event: bool,
     /// Limit per check, such as 500ms or 30s
     #[arg(long, value_name = "duration", value_parser = timeout, default_value = "10s")]
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
 }
 
 /// The form of the report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Output {
+pub(crate) enum Output {
     /// One line a check.
     Text,
     /// One JSON object.

@@ -12,7 +12,7 @@ use crate::error_text::one_line;
 /// How one check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum CheckResult {
+pub(super) enum CheckResult {
     /// As it should be.
     Ok,
     /// The adapter works with it, but the operator should know.
@@ -36,19 +36,19 @@ impl CheckResult {
 
 /// One check and its outcome. No secret is in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Check {
+pub(super) struct Check {
     /// What was checked; the same in every run.
-    pub name: &'static str,
+    pub(super) name: &'static str,
     /// For which entry of `TABLE`, as the user wrote it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub table: Option<String>,
+    pub(super) table: Option<String>,
     /// How it ended.
-    pub result: CheckResult,
+    pub(super) result: CheckResult,
     /// What was found, in one line.
-    pub detail: String,
+    pub(super) detail: String,
     /// An IAM statement as JSON, a command, or a sentence. The report calls it `remedy`, as `docs/check.md` promises.
     #[serde(rename = "remedy", skip_serializing_if = "Option::is_none")]
-    pub fix: Option<String>,
+    pub(super) fix: Option<String>,
 }
 
 impl Check {
@@ -56,38 +56,34 @@ impl Check {
         Self { name, table: None, result, detail: one_line(detail), fix: None }
     }
 
-    /// It is as it should be.
-    pub fn ok(name: &'static str, detail: &str) -> Self {
+    pub(super) fn ok(name: &'static str, detail: &str) -> Self {
         Self::new(name, CheckResult::Ok, detail)
     }
 
-    /// It works, with a reservation.
-    pub fn warn(name: &'static str, detail: &str) -> Self {
+    pub(super) fn warn(name: &'static str, detail: &str) -> Self {
         Self::new(name, CheckResult::Warn, detail)
     }
 
-    /// It does not work.
-    pub fn fail(name: &'static str, detail: &str) -> Self {
+    pub(super) fn fail(name: &'static str, detail: &str) -> Self {
         Self::new(name, CheckResult::Fail, detail)
     }
 
     /// It was not tried because the check `on` failed.
-    pub fn skipped(name: &'static str, on: &str) -> Self {
+    pub(super) fn skipped(name: &'static str, on: &str) -> Self {
         Self::new(name, CheckResult::Skipped, &format!("not tried because {on} failed"))
     }
 
     /// The same with its fix.
-    pub fn with_fix(self, fix: impl AsRef<str>) -> Self {
+    pub(super) fn with_fix(self, fix: impl AsRef<str>) -> Self {
         Self { fix: Some(one_line(fix.as_ref())), ..self }
     }
 
     /// The same about one entry of `TABLE`.
-    pub fn about(self, table: &str) -> Self {
+    pub(super) fn about(self, table: &str) -> Self {
         Self { table: Some(table.to_owned()), ..self }
     }
 
-    /// Whether it failed.
-    pub fn has_failed(&self) -> bool {
+    pub(super) fn has_failed(&self) -> bool {
         self.result == CheckResult::Fail
     }
 
@@ -99,23 +95,23 @@ impl Check {
     }
 }
 
-/// All checks of one run, in the order of the events' way: configuration, AWS, tables, positions, sink, clock.
+/// All checks of one run, in the order in which an event passes what they check: configuration, AWS, tables, positions, sink, clock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Report {
+pub(super) struct Report {
     /// Whether none failed.
-    pub ok: bool,
+    pub(super) ok: bool,
     /// Every check, also those that were skipped.
-    pub checks: Vec<Check>,
+    pub(super) checks: Vec<Check>,
 }
 
 impl Report {
     /// The report of these checks.
-    pub fn new(checks: Vec<Check>) -> Self {
+    pub(super) fn new(checks: Vec<Check>) -> Self {
         Self { ok: !checks.iter().any(Check::has_failed), checks }
     }
 
     /// One line a check, and one that counts them.
-    pub fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let mut text: String = self.checks.iter().map(Check::line).collect();
         let count = |result| self.checks.iter().filter(|check| check.result == result).count();
         let counts = [CheckResult::Ok, CheckResult::Warn, CheckResult::Fail, CheckResult::Skipped]
@@ -125,13 +121,13 @@ impl Report {
     }
 
     /// One JSON object in one line.
-    pub fn json(&self) -> String {
+    pub(super) fn json(&self) -> String {
         let text = serde_json::to_string(self).expect("texts and flags are always JSON");
         format!("{text}\n")
     }
 
     /// 0, or 69 when a check failed.
-    pub fn exit_code(&self) -> u8 {
+    pub(super) fn exit_code(&self) -> u8 {
         if self.ok { EXIT_OK } else { EXIT_UNAVAILABLE }
     }
 }
