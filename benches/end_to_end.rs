@@ -12,8 +12,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use dynamodb_streams_adapter::delivery::sink::{HttpSink, HttpSinkSettings, Sink};
 use dynamodb_streams_adapter::event::Message;
+use dynamodb_streams_adapter::sink::{HttpSink, HttpSinkSettings, Sink};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use http::HeaderMap;
 use support::adapter::{Adapter, Plan};

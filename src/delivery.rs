@@ -7,4 +7,3 @@ pub mod lanes;
 pub mod parcel;
 pub mod partial;
 pub mod retry;
-pub mod sink;

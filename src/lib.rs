@@ -10,7 +10,8 @@
 //! | [`config`] | environment to [`config::Config`] | no I/O |
 //! | [`streams`] | table, stream, shards, pages of records | |
 //! | [`event`] | record to CloudEvent | no I/O |
-//! | [`delivery`] | CloudEvent to sink: lanes, retries, the HTTP client | |
+//! | [`delivery`] | CloudEvent to sink: lanes, retries | |
+//! | [`sink`] | one attempt over HTTP: connections, TLS, credentials | |
 //! | [`progress`] | settled events to the positions that are safe to store | no I/O |
 //! | [`pipeline`] | one table's way through all of these | |
 //! | [`checkpoint`] | where positions live | |
@@ -28,5 +29,6 @@ pub mod delivery;
 pub mod event;
 pub mod pipeline;
 pub mod progress;
+pub mod sink;
 pub mod streams;
 pub mod telemetry;

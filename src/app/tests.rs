@@ -18,8 +18,8 @@ use super::*;
 use crate::checkpoint::StoreError;
 use crate::config::{DeliveryOrder, EventData, EventProfile, OnDataLoss, StartPosition};
 use crate::delivery::retry::{Backoff, OnUndeliverable, RetryLimits};
-use crate::delivery::sink::{Answer, Sink};
 use crate::event::Message;
+use crate::sink::{Answer, Sink};
 use crate::streams::client::{
     Call, CallError, ErrorKind, IteratorStart, ListedShard, ShardQuery, StreamDescription, StreamStatus, StreamsClient,
     TableDescription,

@@ -11,7 +11,7 @@ use self::probe::{Probe, Steps};
 use super::clock::Clocks;
 use super::report::Check;
 use crate::config::{Config, OnUndeliverable};
-use crate::delivery::sink::HttpSinkSettings;
+use crate::sink::HttpSinkSettings;
 
 const EVENT: &str = "sink-event";
 

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use cloudevents::message::MessageAttributeValue;
 use http::Uri;
 
-use super::sink::{Answer, BODY_START};
 use crate::event::Extension;
+use crate::sink::{Answer, BODY_START};
 
 /// Stands for a failure without a status.
 const NO_STATUS: u16 = 500;
@@ -51,7 +51,7 @@ mod tests {
     use http::StatusCode;
 
     use super::*;
-    use crate::delivery::sink::Fault;
+    use crate::sink::Fault;
 
     #[test]
     fn a_dead_letter_keeps_the_beginning_of_a_long_answer_and_lets_go_of_the_rest() {

@@ -23,9 +23,9 @@ use super::health::{Attempt, SinkHealth};
 use super::lanes::{Class, Classes, Departure, Lanes, Limits};
 use super::parcel::Parcel;
 use super::retry::Policy;
-use super::sink::{Answer, Sink};
 use crate::event::http::batch;
 use crate::event::{Message, Mode};
+use crate::sink::{Answer, Sink};
 use crate::telemetry::events;
 
 /// How events are delivered.

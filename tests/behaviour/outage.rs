@@ -10,10 +10,10 @@ use dynamodb_streams_adapter::config::{self, DeliveryOrder};
 use dynamodb_streams_adapter::delivery::dispatch::{Dispatcher, Settings, Sinks};
 use dynamodb_streams_adapter::delivery::lanes::Limits;
 use dynamodb_streams_adapter::delivery::retry::{Backoff, OnUndeliverable, Policy, RetryLimits};
-use dynamodb_streams_adapter::delivery::sink::{Answer, Sink};
 use dynamodb_streams_adapter::event::Message;
 use dynamodb_streams_adapter::pipeline::{Books, Pipeline};
 use dynamodb_streams_adapter::progress::ledger::Ledger;
+use dynamodb_streams_adapter::sink::{Answer, Sink};
 use dynamodb_streams_adapter::streams::budget::Budget;
 use dynamodb_streams_adapter::streams::client::{
     Call, IteratorStart, ListedShard, ShardQuery, StreamDescription, StreamStatus, StreamsClient, TableDescription,

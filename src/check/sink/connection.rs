@@ -20,7 +20,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::check::words::causes;
-use crate::delivery::sink::{HttpSinkSettings, SinkSetupError, about_certificate, tls_config};
+use crate::sink::{HttpSinkSettings, SinkSetupError, about_certificate, tls_config};
 
 /// How long an address has before the next one is tried as well.
 const HEAD_START: Duration = Duration::from_millis(300);

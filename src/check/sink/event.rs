@@ -9,9 +9,9 @@ use serde_json::json;
 use super::EVENT;
 use crate::check::report::Check;
 use crate::config::{Config, EventMode};
-use crate::delivery::sink::{Answer, HttpSink, HttpSinkSettings, Sink as _};
 use crate::event::Message;
 use crate::event::http::{BinaryMode, StructuredMode, batch};
+use crate::sink::{Answer, HttpSink, HttpSinkSettings, Sink as _};
 
 /// The event's type.
 const TYPE: &str = "com.amazonaws.dynamodb.check";

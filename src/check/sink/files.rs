@@ -3,7 +3,7 @@
 use http::HeaderMap;
 
 use crate::check::report::Check;
-use crate::delivery::sink::{HttpSink, HttpSinkSettings};
+use crate::sink::{HttpSink, HttpSinkSettings};
 
 /// The check of the files, where there are any or one is broken, and the headers of every request.
 pub(super) fn check(name: &'static str, settings: &HttpSinkSettings) -> (Option<Check>, HeaderMap) {

@@ -12,7 +12,7 @@ use crate::check::clock::Clocks;
 use crate::check::report::Check;
 use crate::check::words::within;
 use crate::config::Sink;
-use crate::delivery::sink::{HttpSinkSettings, about_alert};
+use crate::sink::{HttpSinkSettings, about_alert};
 
 /// So many of a name's addresses are shown.
 const SHOWN_ADDRESSES: usize = 4;

@@ -11,8 +11,8 @@ use crate::delivery::lanes::{Class, LaneKey, Passengers};
 use crate::delivery::parcel::Parcel;
 use crate::delivery::partial::Reply;
 use crate::delivery::retry::{FailedAttempt, Fate, Verdict, honours_retry_after, judge};
-use crate::delivery::sink::{Answer, RetryAfter};
 use crate::event::Mode;
+use crate::sink::{Answer, RetryAfter};
 use crate::telemetry::{TableTelemetry, events};
 
 /// Why an attempt failed.

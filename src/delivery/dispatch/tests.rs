@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 use self::stage::{Reaction, Stage, settings};
 use super::*;
 use crate::delivery::retry::{Backoff, OnUndeliverable};
-use crate::delivery::sink::{Fault, RetryAfter};
+use crate::sink::{Fault, RetryAfter};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);

@@ -9,7 +9,7 @@ use super::stage::{Change, Reaction, Stage, settings};
 use super::*;
 use crate::delivery::lanes::Gate;
 use crate::delivery::retry::RetryLimits;
-use crate::delivery::sink::Fault;
+use crate::sink::Fault;
 
 /// How long the sinks do what they like; then they behave for as long again.
 const STORM: Duration = Duration::from_secs(10 * 60);

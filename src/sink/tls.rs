@@ -1,5 +1,8 @@
 //! Whom the sink's certificate is checked against, as whom it is spoken to, and which protocols are offered.
 
+pub(super) mod roots;
+pub(super) mod session;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,6 +13,9 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, Error, RootCertStore, SignatureScheme};
 
+use self::session::Tls;
+use super::http::SinkSetupError;
+use super::settings::HttpSinkSettings;
 use crate::config::Certificates;
 
 /// The most bytes of a file with a certificate or a key.
@@ -25,6 +31,16 @@ pub(super) fn system_roots() -> (RootCertStore, Option<String>) {
     let causes: Vec<String> = found.errors.iter().map(ToString::to_string).collect();
     let why_none = roots.is_empty() && !causes.is_empty();
     (roots, why_none.then(|| causes.join("; ")))
+}
+
+/// The TLS side of a connection to an https sink with these settings, as [`super::HttpSink`] would make it now.
+///
+/// # Errors
+/// Those of [`super::HttpSink::new`]. A client certificate that cannot be read is left out.
+pub fn tls_config(settings: &HttpSinkSettings) -> Result<ClientConfig, SinkSetupError> {
+    let mut tls = Tls::new(settings, None)?;
+    tls.look();
+    Ok(tls.config()?.0)
 }
 
 /// TLS 1.2 and 1.3 with these roots; HTTP/2 where the sink chooses it, else HTTP/1.1.

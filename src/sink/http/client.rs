@@ -13,12 +13,12 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::ClientConfig;
 
 use super::Body;
-use super::fault::Failure;
-use super::tls::Identity;
+use crate::sink::tls::Identity;
+use crate::sink::transport_error::Failure;
 
 /// How long an idle connection is kept. The Knative broker closes its own after 10 s: be first, so that a request
 /// does not meet a connection that is just being closed.
-pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(8);
+pub(in crate::sink) const IDLE_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// The most bytes of an answer's status line and headers.
 const MAX_HEAD: usize = 64 * 1024;
@@ -32,7 +32,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// A pool of connections, shared by its clones. A plain one carries no TLS at all: no roots are loaded, nothing waits
 /// for them.
 #[derive(Debug, Clone)]
-pub(super) enum Client {
+pub(in crate::sink) enum Client {
     /// For http.
     Plain(legacy::Client<HttpConnector, Body>),
     /// For https.
@@ -47,12 +47,12 @@ pub(super) enum Client {
 }
 
 impl Client {
-    pub(super) fn plain(concurrency: usize, idle_timeout: Duration) -> Self {
+    pub(in crate::sink) fn plain(concurrency: usize, idle_timeout: Duration) -> Self {
         Self::Plain(builder(concurrency, idle_timeout).build(tcp()))
     }
 
     /// The configuration says which protocols are offered, see `tls::client_config`; `identity` belongs to it.
-    pub(super) fn tls(
+    pub(in crate::sink) fn tls(
         concurrency: usize,
         idle_timeout: Duration,
         config: ClientConfig,
@@ -64,7 +64,7 @@ impl Client {
         Self::Tls { client, identity, has_answered: Arc::default() }
     }
 
-    pub(super) async fn request(&self, request: Request<Body>) -> Result<Response<Incoming>, Failure> {
+    pub(in crate::sink) async fn request(&self, request: Request<Body>) -> Result<Response<Incoming>, Failure> {
         match self {
             Self::Plain(client) => client.request(request).await.map_err(|error| Failure::of(&error)),
             Self::Tls { client, identity, has_answered } => match client.request(request).await {

@@ -7,12 +7,9 @@
 //! - New roots or a new client certificate make a new pool of connections. Attempts under way keep theirs to their end.
 //! - No content of a file is ever told, in no message and no log.
 
-mod credentials;
+mod headers;
 mod parts;
-mod roots;
 mod said;
-mod session;
-mod watched;
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -21,10 +18,9 @@ use ::http::HeaderMap;
 use tokio::time::{Instant, timeout_at};
 
 use self::parts::Parts;
-pub(super) use self::session::tls_config;
-use super::client::Client;
+use super::http::client::Client;
+use super::http::{SinkSetupError, Tuning};
 use super::settings::HttpSinkSettings;
-use super::{SinkSetupError, Tuning};
 
 /// How long an attempt waits for files at most; then it goes on with what was known before.
 const PATIENCE: Duration = Duration::from_secs(1);

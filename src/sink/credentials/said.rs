@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::parts::Parts;
-use super::watched::Watched;
+use crate::sink::reloading_file::Watched;
 use crate::telemetry::events;
 
 /// What was said about files, by their path: the same is said once.

@@ -4,13 +4,14 @@ use ::http::header::{AUTHORIZATION, USER_AGENT};
 use ::http::{HeaderMap, HeaderValue};
 
 use super::Current;
-use super::credentials::{self, FILE_LIMIT};
+use super::headers::{self, FILE_LIMIT};
 use super::said::Said;
-use super::session::Tls;
-use super::watched::{Problem, Watched};
 use crate::config::TokenFile;
-use crate::delivery::sink::http::client::Client;
-use crate::delivery::sink::http::{HttpSinkSettings, SinkSetupError, Tuning, with_ours};
+use crate::sink::http::client::Client;
+use crate::sink::http::{SinkSetupError, Tuning, with_ours};
+use crate::sink::reloading_file::{Problem, Watched};
+use crate::sink::settings::HttpSinkSettings;
+use crate::sink::tls::session::Tls;
 use crate::telemetry::events;
 
 /// All that a sink is made from: what is fixed, and what comes from files.
@@ -41,9 +42,9 @@ impl Parts {
         };
         let is_free = !settings.headers.contains_key(AUTHORIZATION)
             && !settings.token_file.as_ref().is_some_and(|token| token.is_required);
-        let headers = settings.headers_file.map(|path| {
-            Watched::new(vec![path], FILE_LIMIT, move |contents| credentials::headers(&contents[0], is_free))
-        });
+        let headers = settings
+            .headers_file
+            .map(|path| Watched::new(vec![path], FILE_LIMIT, move |contents| headers::headers(&contents[0], is_free)));
         let token = settings.token_file.and_then(|token| Token::new(token, &settings.headers));
         let mut parts = Self {
             tls,
@@ -130,7 +131,7 @@ impl Token {
     /// None where the sink's URL has a user.
     fn new(token: TokenFile, fixed: &HeaderMap) -> Option<Self> {
         if !fixed.contains_key(AUTHORIZATION) {
-            let file = Watched::new(vec![token.path], FILE_LIMIT, |contents| credentials::bearer(&contents[0]));
+            let file = Watched::new(vec![token.path], FILE_LIMIT, |contents| headers::bearer(&contents[0]));
             return Some(Self { file, is_required: token.is_required });
         }
         if token.path.exists() {

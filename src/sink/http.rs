@@ -6,12 +6,8 @@
 
 mod answer;
 mod body;
-mod client;
-mod fault;
-mod files;
+pub(super) mod client;
 mod redirect;
-mod settings;
-mod tls;
 
 use std::time::Duration;
 
@@ -20,14 +16,13 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::RootCertStore;
 use tokio::time::{Instant, timeout_at};
 
 use self::client::IDLE_TIMEOUT;
-use self::fault::Failure;
-pub use self::fault::{about_alert, about_certificate};
-use self::files::{Current, Files};
-pub use self::settings::{ANSWER_LIMIT, HttpSinkSettings, Trust};
+use super::credentials::{Current, Files};
+use super::settings::HttpSinkSettings;
+use super::transport_error::Failure;
 use super::{Answer, Sink};
 use crate::event::Message;
 
@@ -57,21 +52,13 @@ pub enum SinkSetupError {
     Tls(#[from] rustls::Error),
 }
 
-/// The TLS side of a connection to an https sink with these settings, as [`HttpSink`] would make it now.
-///
-/// # Errors
-/// Those of [`HttpSink::new`]. A client certificate that cannot be read is left out.
-pub fn tls_config(settings: &HttpSinkSettings) -> Result<ClientConfig, SinkSetupError> {
-    files::tls_config(settings)
-}
-
 /// What only tests change.
 #[derive(Debug)]
-struct Tuning {
-    idle_timeout: Duration,
-    recheck: Duration,
+pub(super) struct Tuning {
+    pub(super) idle_timeout: Duration,
+    pub(super) recheck: Duration,
     /// Instead of the system's.
-    system_roots: Option<RootCertStore>,
+    pub(super) system_roots: Option<RootCertStore>,
 }
 
 impl Default for Tuning {
@@ -170,7 +157,7 @@ async fn send(
 }
 
 /// The message's headers, each replaced where `ours` has it too.
-fn with_ours(mut headers: HeaderMap, ours: &HeaderMap) -> HeaderMap {
+pub(super) fn with_ours(mut headers: HeaderMap, ours: &HeaderMap) -> HeaderMap {
     for name in ours.keys() {
         headers.remove(name);
     }
@@ -190,7 +177,7 @@ impl Sink for HttpSink {
 }
 
 /// A request's body: shared, so that no attempt copies it.
-type Body = Full<Bytes>;
+pub(super) type Body = Full<Bytes>;
 
 #[cfg(test)]
 mod tests;

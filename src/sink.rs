@@ -3,7 +3,12 @@
 //! A [`Sink`] tries once and reports; it judges nothing. What an answer means for the event, whether and when to try
 //! again, is decided elsewhere. Tests put a scripted sink in the HTTP client's place.
 
+mod credentials;
 mod http;
+mod reloading_file;
+mod settings;
+mod tls;
+mod transport_error;
 
 use std::time::{Duration, SystemTime};
 
@@ -11,9 +16,10 @@ use ::http::StatusCode;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
-pub use self::http::{
-    ANSWER_LIMIT, HttpSink, HttpSinkSettings, SinkSetupError, Trust, about_alert, about_certificate, tls_config,
-};
+pub use self::http::{HttpSink, SinkSetupError};
+pub use self::settings::{ANSWER_LIMIT, HttpSinkSettings, Trust};
+pub use self::tls::tls_config;
+pub use self::transport_error::{about_alert, about_certificate};
 use crate::event::Message;
 
 /// The most bytes of a refusal's body that are kept: what a `knativeerrordata` attribute may hold.

@@ -76,7 +76,7 @@ impl Load {
 }
 
 /// Waits until a look at the files has changed what attempts are made with.
-async fn renewed(sink: &HttpSink, before: Arc<files::Current>) {
+async fn renewed(sink: &HttpSink, before: Arc<Current>) {
     let deadline = Instant::now() + PATIENCE;
     while Arc::ptr_eq(&before, &sink.files.current(deadline).await) {
         assert!(Instant::now() < deadline, "the files were not read again");
@@ -84,7 +84,7 @@ async fn renewed(sink: &HttpSink, before: Arc<files::Current>) {
     }
 }
 
-async fn current(sink: &HttpSink) -> Arc<files::Current> {
+async fn current(sink: &HttpSink) -> Arc<Current> {
     sink.files.current(Instant::now() + PATIENCE).await
 }
 

@@ -21,7 +21,8 @@ use bytes::Bytes;
 
 use self::server::Server;
 use super::*;
-use crate::delivery::sink::{Fault, RetryAfter};
+use crate::sink::settings::Trust;
+use crate::sink::{Fault, RetryAfter};
 
 /// Long enough for every answer that comes at all.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -6,26 +6,21 @@ use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore};
 
 use super::roots::Roots;
-use super::watched::Watched;
-use crate::delivery::sink::http::{HttpSinkSettings, SinkSetupError, tls};
+use crate::sink::http::SinkSetupError;
+use crate::sink::reloading_file::Watched;
+use crate::sink::settings::HttpSinkSettings;
+use crate::sink::tls;
 
 /// Roots, and the client certificate if there is to be one.
 #[derive(Debug)]
-pub(super) struct Tls {
-    pub(super) roots: Roots,
-    pub(super) identity: Option<Watched<Arc<CertifiedKey>>>,
-}
-
-/// What connections of an https sink with these settings would be made with now.
-pub(in super::super) fn tls_config(settings: &HttpSinkSettings) -> Result<ClientConfig, SinkSetupError> {
-    let mut tls = Tls::new(settings, None)?;
-    tls.look();
-    Ok(tls.config()?.0)
+pub(in crate::sink) struct Tls {
+    pub(in crate::sink) roots: Roots,
+    pub(in crate::sink) identity: Option<Watched<Arc<CertifiedKey>>>,
 }
 
 impl Tls {
     /// Reads the roots for the first time; `system_roots` stand in for the system's.
-    pub(super) fn new(
+    pub(in crate::sink) fn new(
         settings: &HttpSinkSettings,
         system_roots: Option<RootCertStore>,
     ) -> Result<Self, SinkSetupError> {
@@ -48,14 +43,14 @@ impl Tls {
     }
 
     /// What connections are to be made with now, and the part of it that knows who was asked for.
-    pub(super) fn config(&self) -> Result<(ClientConfig, Arc<tls::Identity>), rustls::Error> {
+    pub(in crate::sink) fn config(&self) -> Result<(ClientConfig, Arc<tls::Identity>), rustls::Error> {
         let certificate = self.identity.as_ref().and_then(|identity| identity.value().cloned());
         let identity = Arc::new(tls::Identity::new(certificate));
         Ok((tls::client_config(self.roots.store(), identity.clone())?, identity))
     }
 
     /// Reads what changed; says whether anything did.
-    pub(super) fn look(&mut self) -> bool {
+    pub(in crate::sink) fn look(&mut self) -> bool {
         let roots = self.roots.look();
         let identity = self.identity.as_mut().is_some_and(Watched::look);
         roots || identity

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use rustls::RootCertStore;
 
-use super::watched::{Problem, Watched};
 use crate::config::Certificates;
+use crate::sink::reloading_file::{Problem, Watched};
 
 /// The most bytes of one file: a ConfigMap holds 1 MiB.
 const FILE_LIMIT: u64 = 4 << 20;
@@ -22,7 +22,7 @@ const MAX_DEPTH: usize = 8;
 
 /// Roots, and the folder from which some of them come.
 #[derive(Debug)]
-pub(super) struct Roots {
+pub(in crate::sink) struct Roots {
     /// The system's and those of the configuration.
     fixed: RootCertStore,
     folder: Option<PathBuf>,
@@ -32,12 +32,12 @@ pub(super) struct Roots {
 
 impl Roots {
     /// Nothing of the folder is read before the first look.
-    pub(super) fn new(fixed: RootCertStore, folder: Option<PathBuf>) -> Self {
+    pub(in crate::sink) fn new(fixed: RootCertStore, folder: Option<PathBuf>) -> Self {
         Self { fixed, folder, files: BTreeMap::new(), folder_problem: None }
     }
 
     /// Reads what changed in the folder; says whether anything did.
-    pub(super) fn look(&mut self) -> bool {
+    pub(in crate::sink) fn look(&mut self) -> bool {
         let Some(folder) = &self.folder else {
             return false;
         };
@@ -62,7 +62,7 @@ impl Roots {
     }
 
     /// All of them.
-    pub(super) fn store(&self) -> RootCertStore {
+    pub(in crate::sink) fn store(&self) -> RootCertStore {
         let mut roots = self.fixed.clone();
         for certificates in self.files.values().filter_map(Watched::value) {
             certificates.add_to(&mut roots);
@@ -71,12 +71,12 @@ impl Roots {
     }
 
     /// Whether there is none, and no folder from which one could come.
-    pub(super) fn is_hopeless(&self) -> bool {
+    pub(in crate::sink) fn is_hopeless(&self) -> bool {
         self.fixed.is_empty() && !self.folder.as_deref().is_some_and(Path::is_dir)
     }
 
     /// What cannot be read, by its path.
-    pub(super) fn problems(&self) -> impl Iterator<Item = (&Path, String)> {
+    pub(in crate::sink) fn problems(&self) -> impl Iterator<Item = (&Path, String)> {
         let files = self.files.values().filter_map(|file| Some((file.path(), file.problem()?.to_string())));
         let folder = self.folder.as_deref().zip(self.folder_problem.as_ref().map(Problem::to_string));
         folder.into_iter().chain(files)

@@ -7,7 +7,7 @@ use ::http::{HeaderMap, response};
 use bytes::Bytes;
 
 use super::body::Body;
-use crate::delivery::sink::{Answer, BODY_START, RetryAfter};
+use crate::sink::{Answer, BODY_START, RetryAfter};
 
 /// The answer that a response is.
 pub(super) fn from_parts(head: &response::Parts, body: Body) -> Answer {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use hyper_util::client::legacy;
 use rustls::CertificateError;
 
-use crate::delivery::sink::{Answer, Fault};
+use super::{Answer, Fault};
 
 type Cause<'e> = &'e (dyn Error + 'static);
 
