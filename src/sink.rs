@@ -16,8 +16,8 @@ use ::http::StatusCode;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
-pub use self::http::{HttpSink, SinkSetupError};
-pub use self::settings::{ANSWER_LIMIT, HttpSinkSettings, Trust};
+pub use self::http::HttpSink;
+pub use self::settings::{ANSWER_LIMIT, HttpSinkSettings, SinkSetupError, Trust};
 pub use self::tls::tls_config;
 pub use self::transport_error::{about_alert, about_certificate};
 use crate::event::Message;

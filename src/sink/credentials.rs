@@ -7,23 +7,47 @@
 //! - New roots or a new client certificate make a new pool of connections. Attempts under way keep theirs to their end.
 //! - No content of a file is ever told, in no message and no log.
 
-mod headers;
-mod parts;
-mod said;
-
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use ::http::HeaderMap;
+use ::http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
+};
+use ::http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::{Instant, timeout_at};
 
-use self::parts::Parts;
-use super::http::client::Client;
-use super::http::{SinkSetupError, Tuning};
-use super::settings::HttpSinkSettings;
+use super::http::Client;
+use super::reloading_file::{Problem, Watched};
+use super::settings::{HttpSinkSettings, SinkSetupError, Tuning};
+use super::tls::Tls;
+use crate::config::TokenFile;
+use crate::telemetry::events;
 
 /// How long an attempt waits for files at most; then it goes on with what was known before.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The most bytes of a file with a token or with headers.
+const FILE_LIMIT: u64 = 64 * 1024;
+
+/// What the client itself says about a request and its connection.
+const OURS: [HeaderName; 11] = [
+    CONNECTION,
+    CONTENT_LENGTH,
+    CONTENT_TYPE,
+    EXPECT,
+    HOST,
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// The same, where there is no constant for the name.
+const OURS_TOO: [&str; 2] = ["keep-alive", "proxy-connection"];
 
 /// What an attempt is made with.
 #[derive(Debug, Clone)]
@@ -125,3 +149,260 @@ impl Inner {
         }
     }
 }
+
+/// All that a sink is made from: what is fixed, and what comes from files.
+#[derive(Debug)]
+struct Parts {
+    tls: Option<Tls>,
+    fixed: HeaderMap,
+    headers: Option<Watched<HeaderMap>>,
+    token: Option<Token>,
+    said: Said,
+    tuning: Tuning,
+    concurrency: usize,
+}
+
+#[derive(Debug)]
+struct Token {
+    file: Watched<HeaderValue>,
+    is_required: bool,
+}
+
+impl Parts {
+    /// Reads everything for the first time.
+    fn read(settings: HttpSinkSettings, mut tuning: Tuning) -> Result<(Self, Current), SinkSetupError> {
+        let tls = match settings.url.scheme_str() {
+            Some("http") => None,
+            Some("https") => Some(Tls::new(&settings, tuning.system_roots.take())?),
+            _ => return Err(SinkSetupError::Url),
+        };
+        let is_free = !settings.headers.contains_key(AUTHORIZATION)
+            && !settings.token_file.as_ref().is_some_and(|token| token.is_required);
+        let headers = settings
+            .headers_file
+            .map(|path| Watched::new(vec![path], FILE_LIMIT, move |contents| headers(&contents[0], is_free)));
+        let token = settings.token_file.and_then(|token| Token::new(token, &settings.headers));
+        let mut parts = Self {
+            tls,
+            fixed: settings.headers,
+            headers,
+            token,
+            said: Said::new(),
+            tuning,
+            concurrency: settings.concurrency,
+        };
+        parts.read_changes();
+        let client = parts.client()?;
+        let current = parts.compose(client);
+        Ok((parts, current))
+    }
+
+    /// Reads what changed; none where nothing did.
+    fn look(&mut self, current: &Current) -> Option<Current> {
+        let changes = self.read_changes();
+        if !changes.connections && !changes.requests {
+            return None;
+        }
+        let client = match changes.connections {
+            // Everything in it was checked when it was read.
+            true => self.client().unwrap_or_else(|_| current.client.clone()),
+            false => current.client.clone(),
+        };
+        Some(self.compose(client))
+    }
+
+    fn read_changes(&mut self) -> Changes {
+        let connections = self.tls.as_mut().is_some_and(Tls::look);
+        // Both are to be looked at.
+        let headers = self.headers.as_mut().is_some_and(Watched::look);
+        let token = self.token.as_mut().is_some_and(|token| token.file.look());
+        let changes = Changes { connections, requests: headers || token };
+        self.say();
+        changes
+    }
+
+    fn client(&self) -> Result<Client, SinkSetupError> {
+        let Some(tls) = &self.tls else {
+            return Ok(Client::plain(self.concurrency, self.tuning.idle_timeout));
+        };
+        let (config, identity) = tls.config()?;
+        Ok(Client::tls(self.concurrency, self.tuning.idle_timeout, config, identity))
+    }
+
+    fn compose(&self, client: Client) -> Current {
+        let from_file = self.headers.as_ref().and_then(Watched::value);
+        let mut headers = from_file.map_or_else(|| self.fixed.clone(), |more| with_ours(self.fixed.clone(), more));
+        let token = self.token.as_ref().and_then(|token| token.file.value());
+        let token = token.filter(|_| !headers.contains_key(AUTHORIZATION)).cloned();
+        let has_token = token.is_some();
+        headers.extend(token.map(|token| (AUTHORIZATION, token)));
+        let agent = HeaderValue::from_static(concat!("dynamodb-streams-adapter/", env!("CARGO_PKG_VERSION")));
+        headers.entry(USER_AGENT).or_insert(agent);
+        Current { client, headers, has_token, missing: self.missing() }
+    }
+
+    /// Says what is wrong with files, and what is right again.
+    fn say(&mut self) {
+        let problems = self.problems();
+        for (path, (text, severity)) in &problems {
+            if self.said.get(path) != Some(text) {
+                events::SinkFileUnusable { text, stops_delivery: *severity == Severity::StopsDelivery }.emit();
+            }
+        }
+        for path in self.said.keys().filter(|path| !problems.contains_key(*path)) {
+            events::SinkFileUsable { path }.emit();
+        }
+        self.said = problems.into_iter().map(|(path, (text, _))| (path, text)).collect();
+    }
+
+    /// In words, what is wrong with files that nothing waits for.
+    fn survivable_problems(&self) -> Vec<String> {
+        let problems = self.problems().into_values();
+        problems.filter(|(_, severity)| *severity == Severity::Survivable).map(|(text, _)| text).collect()
+    }
+
+    fn problems(&self) -> BTreeMap<String, (String, Severity)> {
+        let mut problems = BTreeMap::new();
+        if let Some(tls) = &self.tls {
+            for (path, why) in tls.authority_problems() {
+                problems.insert(path.display().to_string(), (why, Severity::Survivable));
+            }
+        }
+        let identity = self.tls.as_ref().and_then(|tls| tls.identity.as_ref()).and_then(problem_of);
+        let headers = self.headers.as_ref().and_then(problem_of);
+        let token = self.token.as_ref().filter(|token| token.problem().is_some());
+        let token = token.and_then(|token| problem_of(&token.file));
+        problems.extend([identity, headers, token].into_iter().flatten());
+        problems
+    }
+
+    /// Why nothing can be sent: a file without which nothing may be sent has never been good.
+    fn missing(&self) -> Option<String> {
+        let headers = self.headers.as_ref().and_then(unread).map(|why| format!("SINK_HEADERS_FILE {why}"));
+        let identity = self.tls.as_ref().and_then(|tls| tls.identity.as_ref()).and_then(unread);
+        let identity = identity.map(|why| format!("SINK_CLIENT_CERT_FILE and SINK_CLIENT_KEY_FILE: {why}"));
+        let token = self.token.as_ref().and_then(Token::missing).map(|why| format!("SINK_TOKEN_FILE {why}"));
+        let reasons: Vec<String> = [token, headers, identity].into_iter().flatten().collect();
+        (!reasons.is_empty()).then(|| reasons.join("; "))
+    }
+}
+
+/// What changed.
+struct Changes {
+    connections: bool,
+    requests: bool,
+}
+
+/// Why a file has no value.
+fn unread<T>(file: &Watched<T>) -> Option<String> {
+    file.problem().filter(|_| file.value().is_none()).map(Problem::to_string)
+}
+
+impl Token {
+    /// None where the sink's URL has a user.
+    fn new(token: TokenFile, fixed: &HeaderMap) -> Option<Self> {
+        if !fixed.contains_key(AUTHORIZATION) {
+            let file = Watched::new(vec![token.path], FILE_LIMIT, |contents| bearer(&contents[0]));
+            return Some(Self { file, is_required: token.is_required });
+        }
+        if token.path.exists() {
+            let path = token.path.display();
+            let text = format!("{path} exists and is not used: the user in K_SINK has priority, remove one of the two");
+            events::ConfigWarning { text: &text }.emit();
+        }
+        None
+    }
+
+    fn missing(&self) -> Option<String> {
+        self.problem().filter(|_| self.file.value().is_none()).map(Problem::to_string)
+    }
+
+    /// What is wrong with it. Where the platform has put none, nothing is.
+    fn problem(&self) -> Option<&Problem> {
+        self.file.problem().filter(|problem| {
+            let was_never_there = matches!(problem, Problem::Missing(_)) && self.file.value().is_none();
+            self.is_required || !was_never_there
+        })
+    }
+}
+
+/// The message's headers, each replaced where `ours` has it too.
+pub(super) fn with_ours(mut headers: HeaderMap, ours: &HeaderMap) -> HeaderMap {
+    for name in ours.keys() {
+        headers.remove(name);
+    }
+    for (name, value) in ours {
+        headers.append(name, value.clone());
+    }
+    headers
+}
+
+/// What was said about files, by their path: the same is said once.
+type Said = BTreeMap<String, String>;
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Severity {
+    /// Nothing can be sent.
+    StopsDelivery,
+    /// The others, or what was there before, are used.
+    Survivable,
+}
+
+fn problem_of<T>(file: &Watched<T>) -> Option<(String, (String, Severity))> {
+    let severity = if file.value().is_some() { Severity::Survivable } else { Severity::StopsDelivery };
+    Some((file.path().display().to_string(), (file.problem()?.to_string(), severity)))
+}
+
+/// The header `Authorization` for a file that holds a bearer token, RFC 6750. One line end behind it is allowed.
+fn bearer(content: &[u8]) -> Result<HeaderValue, String> {
+    let token = content.strip_suffix(b"\n").unwrap_or(content);
+    let token = token.strip_suffix(b"\r").unwrap_or(token);
+    if token.is_empty() {
+        return Err("it is empty: expected a token".to_owned());
+    }
+    if token.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
+        return Err("it has several lines: expected one token and nothing else".to_owned());
+    }
+    if !token.iter().all(u8::is_ascii_graphic) {
+        return Err("it has blanks or characters that are not allowed in a token".to_owned());
+    }
+    let mut value = HeaderValue::from_bytes(&[b"Bearer ", token].concat()).map_err(|_| "it cannot be sent")?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// The headers of a file, a line `Name: value` for each; blank lines and lines that begin with `#` say nothing.
+fn headers(content: &[u8], authorization_is_free: bool) -> Result<HeaderMap, String> {
+    let text = str::from_utf8(content).map_err(|_| "it is not UTF-8")?;
+    let mut headers = HeaderMap::new();
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let (name, value) = header(line, authorization_is_free).map_err(|why| format!("line {}: {why}", index + 1))?;
+        headers.append(name, value);
+    }
+    Ok(headers)
+}
+
+fn header(line: &str, authorization_is_free: bool) -> Result<(HeaderName, HeaderValue), String> {
+    let (name, value) = line.split_once(':').ok_or("expected `Name: value`")?;
+    let name: HeaderName = name.parse().map_err(|_| "the text before the colon is not a header name")?;
+    if name.as_str().starts_with("ce-") || OURS.contains(&name) || OURS_TOO.contains(&name.as_str()) {
+        return Err(format!("{name} is set by the adapter itself"));
+    }
+    if name == AUTHORIZATION && !authorization_is_free {
+        return Err("authorization is set already, by SINK_TOKEN_FILE or by the user in K_SINK".to_owned());
+    }
+    let mut value: HeaderValue = value
+        .trim()
+        .parse()
+        .map_err(|_| format!("the value of {name} has characters that are not allowed in a header"))?;
+    value.set_sensitive(true);
+    Ok((name, value))
+}
+
+#[cfg(test)]
+mod tests;

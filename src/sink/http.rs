@@ -4,68 +4,45 @@
 //! scheme, host and port. Connections are kept for less time than the Knative broker keeps them. A request that met
 //! a connection which the sink had just closed, and of which nothing was sent, is sent again by the client itself.
 
-mod answer;
-mod body;
-pub(super) mod client;
-mod redirect;
-
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ::http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
-use bytes::Bytes;
+use ::http::header::{LOCATION, RETRY_AFTER};
+use ::http::{HeaderMap, Method, Request, Response, StatusCode, Uri, response};
+use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
-use http_body_util::Full;
-use hyper::body::Incoming;
-use rustls::RootCertStore;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body as _, Incoming};
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{self, Builder};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::ClientConfig;
 use tokio::time::{Instant, timeout_at};
+use url::Url;
 
-use self::client::IDLE_TIMEOUT;
-use super::credentials::{Current, Files};
-use super::settings::HttpSinkSettings;
+use super::credentials::{Current, Files, with_ours};
+use super::settings::{HttpSinkSettings, SinkSetupError, Tuning};
+use super::tls::Identity;
 use super::transport_error::Failure;
-use super::{Answer, Sink};
+use super::{Answer, BODY_START, RetryAfter, Sink};
 use crate::event::Message;
 
 /// How often one attempt follows a redirect.
 const MAX_REDIRECTS: usize = 5;
 
+/// The most bytes of an answer's status line and headers.
+const MAX_HEAD: usize = 64 * 1024;
+
+/// An HTTP/2 connection is shared by all attempts, so its death has to be noticed, or all would time out on it.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long the answer to a ping may take.
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Stands for "for ever" where a timeout is too long for the clock.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(86_400);
-
-/// How often files are looked at, at most.
-const RECHECK: Duration = Duration::from_secs(1);
-
-/// A sink that cannot work as configured.
-#[derive(Debug, thiserror::Error)]
-pub enum SinkSetupError {
-    /// Not a URL that can be posted to.
-    #[error("the sink's URL must be absolute and begin with http:// or https://")]
-    Url,
-    /// Nothing to check the sink's certificate against.
-    #[error(
-        "no trusted root certificate was found for the https sink: set K_CA_CERTS, put a PEM file into the folder of \
-         CA_CERTS_DIR, or install the system's ca-certificates ({0})"
-    )]
-    NoRoots(String),
-    /// TLS cannot be set up at all.
-    #[error("TLS cannot be set up for the sink: {0}")]
-    Tls(#[from] rustls::Error),
-}
-
-/// What only tests change.
-#[derive(Debug)]
-pub(super) struct Tuning {
-    pub(super) idle_timeout: Duration,
-    pub(super) recheck: Duration,
-    /// Instead of the system's.
-    pub(super) system_roots: Option<RootCertStore>,
-}
-
-impl Default for Tuning {
-    fn default() -> Self {
-        Self { idle_timeout: IDLE_TIMEOUT, recheck: RECHECK, system_roots: None }
-    }
-}
 
 /// Posts messages to one URL.
 #[derive(Debug)]
@@ -129,10 +106,10 @@ impl HttpSink {
         let mut redirects_left = MAX_REDIRECTS;
         loop {
             let (head, body) = send(current, url.clone(), message, deadline).await?.into_parts();
-            let body = body::read(body, self.answer_limit, deadline).await;
-            match redirect::target(&url, head.status, &head.headers) {
+            let body = read_body(body, self.answer_limit, deadline).await;
+            match redirect_target(&url, head.status, &head.headers) {
                 Some(next) if redirects_left > 0 => url = next,
-                _ => return Ok(answer::from_parts(&head, body)),
+                _ => return Ok(answer_of(&head, body)),
             }
             redirects_left -= 1;
         }
@@ -156,17 +133,6 @@ async fn send(
     timeout_at(deadline, current.client.request(request)).await.unwrap_or_else(|_| Err(Failure::timeout()))
 }
 
-/// The message's headers, each replaced where `ours` has it too.
-pub(super) fn with_ours(mut headers: HeaderMap, ours: &HeaderMap) -> HeaderMap {
-    for name in ours.keys() {
-        headers.remove(name);
-    }
-    for (name, value) in ours {
-        headers.append(name, value.clone());
-    }
-    headers
-}
-
 impl Sink for HttpSink {
     fn post(&self, message: Message, timeout: Duration) -> BoxFuture<'_, Answer> {
         let deadline = Instant::now() + timeout.min(LONGEST_TIMEOUT);
@@ -178,6 +144,151 @@ impl Sink for HttpSink {
 
 /// A request's body: shared, so that no attempt copies it.
 pub(super) type Body = Full<Bytes>;
+
+/// A pool of connections, shared by its clones. A plain one carries no TLS at all: no roots are loaded, nothing waits
+/// for them.
+#[derive(Debug, Clone)]
+pub(super) enum Client {
+    /// For http.
+    Plain(legacy::Client<HttpConnector, Body>),
+    /// For https.
+    Tls {
+        /// The connections.
+        client: legacy::Client<HttpsConnector<HttpConnector>, Body>,
+        /// Who they say that they are.
+        identity: Arc<Identity>,
+        /// Whether anything was ever answered on any of them.
+        has_answered: Arc<AtomicBool>,
+    },
+}
+
+impl Client {
+    pub(super) fn plain(concurrency: usize, idle_timeout: Duration) -> Self {
+        Self::Plain(builder(concurrency, idle_timeout).build(tcp()))
+    }
+
+    /// The configuration says which protocols are offered, see `tls::client_config`; `identity` belongs to it.
+    pub(super) fn tls(
+        concurrency: usize,
+        idle_timeout: Duration,
+        config: ClientConfig,
+        identity: Arc<Identity>,
+    ) -> Self {
+        let mut tcp = tcp();
+        tcp.enforce_http(false);
+        let client = builder(concurrency, idle_timeout).build(HttpsConnector::from((tcp, config)));
+        Self::Tls { client, identity, has_answered: Arc::default() }
+    }
+
+    pub(super) async fn request(&self, request: Request<Body>) -> Result<Response<Incoming>, Failure> {
+        match self {
+            Self::Plain(client) => client.request(request).await.map_err(|error| Failure::of(&error)),
+            Self::Tls { client, identity, has_answered } => match client.request(request).await {
+                Ok(response) => {
+                    has_answered.store(true, Ordering::Relaxed);
+                    Ok(response)
+                }
+                // With TLS 1.3 a sink that misses a certificate says so late, or just cuts the connection.
+                Err(error) if identity.was_missed() && !has_answered.load(Ordering::Relaxed) => {
+                    Err(Failure::of(&error).without_certificate())
+                }
+                Err(error) => Err(Failure::of(&error)),
+            },
+        }
+    }
+}
+
+fn tcp() -> HttpConnector {
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    connector
+}
+
+fn builder(concurrency: usize, idle_timeout: Duration) -> Builder {
+    let mut builder = legacy::Client::builder(TokioExecutor::new());
+    builder
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(idle_timeout)
+        .pool_max_idle_per_host(concurrency)
+        .timer(TokioTimer::new())
+        .http1_max_buf_size(MAX_HEAD)
+        .http2_max_header_list_size(MAX_HEAD as u32)
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .http2_keep_alive_timeout(PING_TIMEOUT);
+    builder
+}
+
+/// What arrived of a body.
+#[derive(Debug, Default)]
+struct ReceivedBody {
+    bytes: Bytes,
+    /// Whether that is all of it.
+    complete: bool,
+}
+
+/// What arrives of a body until its end, `limit` bytes of it, a fault or the deadline. In the last three cases the connection
+/// is given up, and nothing else: the status has been told already.
+async fn read_body(mut body: Incoming, limit: usize, deadline: Instant) -> ReceivedBody {
+    let mut read = BytesMut::new();
+    let complete = loop {
+        if body.is_end_stream() {
+            break true;
+        }
+        if read.len() >= limit {
+            break false;
+        }
+        match timeout_at(deadline, body.frame()).await {
+            Ok(Some(Ok(frame))) => {
+                if let Ok(data) = frame.into_data() {
+                    let room = limit - read.len();
+                    read.extend_from_slice(&data[..data.len().min(room)]);
+                    if data.len() > room {
+                        break false;
+                    }
+                }
+            }
+            Ok(end) => break end.is_none(),
+            Err(_) => break false,
+        }
+    };
+    ReceivedBody { bytes: read.freeze(), complete }
+}
+
+/// The answer that a response is.
+fn answer_of(head: &response::Parts, body: ReceivedBody) -> Answer {
+    let ReceivedBody { bytes: body, complete } = body;
+    let status = head.status;
+    if status.is_success() {
+        return Answer::Accepted { status, body, complete };
+    }
+    // Copied, because a refusal can be kept for long and would keep the whole body.
+    let body_start = Bytes::copy_from_slice(&body[..body.len().min(BODY_START)]);
+    Answer::Refused { status, retry_after: retry_after(&head.headers), body_start }
+}
+
+/// RFC 9110, section 10.2.3: a number of seconds, or a date in any of HTTP's three forms.
+fn retry_after(headers: &HeaderMap) -> Option<RetryAfter> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        let seconds = text.parse().unwrap_or(u64::MAX);
+        return Some(RetryAfter::Delay(Duration::from_secs(seconds)));
+    }
+    httpdate::parse_http_date(text).ok().map(RetryAfter::At)
+}
+
+/// Where to send the message instead; nothing where the answer stands as it is.
+fn redirect_target(from: &Uri, status: StatusCode, headers: &HeaderMap) -> Option<Uri> {
+    if !matches!(status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT) {
+        return None;
+    }
+    let base = Url::parse(&from.to_string()).ok()?;
+    let mut target = base.join(headers.get(LOCATION)?.to_str().ok()?).ok()?;
+    if target.origin() != base.origin() {
+        return None;
+    }
+    target.set_fragment(None);
+    target.as_str().parse().ok()
+}
 
 #[cfg(test)]
 mod tests;

@@ -1,14 +1,23 @@
 //! What a sink behind a URL needs to be told.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ::http::header::AUTHORIZATION;
 use ::http::{HeaderMap, Uri};
+use rustls::RootCertStore;
 
 use crate::config::{self, Certificates, ClientCertificateFiles, Config, TokenFile};
 
 /// How much of an answer's body is read unless somebody wants more.
 pub const ANSWER_LIMIT: usize = 128 * 1024;
+
+/// How long an idle connection is kept. The Knative broker closes its own after 10 s: be first, so that a request
+/// does not meet a connection that is just being closed.
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// How often files are looked at, at most.
+const RECHECK: Duration = Duration::from_secs(1);
 
 /// What a sink behind a URL needs to be told.
 #[derive(Debug, Clone)]
@@ -78,5 +87,37 @@ impl HttpSinkSettings {
             client_certificate: access.client_certificate.clone(),
             ..Self::new(sink.uri.clone(), config.delivery.concurrency.get())
         }
+    }
+}
+
+/// A sink that cannot work as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkSetupError {
+    /// Not a URL that can be posted to.
+    #[error("the sink's URL must be absolute and begin with http:// or https://")]
+    Url,
+    /// Nothing to check the sink's certificate against.
+    #[error(
+        "no trusted root certificate was found for the https sink: set K_CA_CERTS, put a PEM file into the folder of \
+         CA_CERTS_DIR, or install the system's ca-certificates ({0})"
+    )]
+    NoRoots(String),
+    /// TLS cannot be set up at all.
+    #[error("TLS cannot be set up for the sink: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+/// What only tests change.
+#[derive(Debug)]
+pub(super) struct Tuning {
+    pub(super) idle_timeout: Duration,
+    pub(super) recheck: Duration,
+    /// Instead of the system's.
+    pub(super) system_roots: Option<RootCertStore>,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self { idle_timeout: IDLE_TIMEOUT, recheck: RECHECK, system_roots: None }
     }
 }

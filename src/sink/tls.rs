@@ -1,8 +1,10 @@
 //! Whom the sink's certificate is checked against, as whom it is spoken to, and which protocols are offered.
 
-pub(super) mod roots;
-pub(super) mod session;
-
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,25 +15,21 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, Error, RootCertStore, SignatureScheme};
 
-use self::session::Tls;
-use super::http::SinkSetupError;
-use super::settings::HttpSinkSettings;
+use super::reloading_file::{Problem, Watched};
+use super::settings::{HttpSinkSettings, SinkSetupError};
 use crate::config::Certificates;
 
 /// The most bytes of a file with a certificate or a key.
-pub(super) const FILE_LIMIT: u64 = 1 << 20;
+const CLIENT_CERTIFICATE_LIMIT: u64 = 1 << 20;
 
-/// The system's root certificates, `SSL_CERT_FILE` and `SSL_CERT_DIR` replace them; and why there are none, if so.
-///
-/// A file that cannot be read is passed over, as long as any root is found.
-pub(super) fn system_roots() -> (RootCertStore, Option<String>) {
-    let found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(found.certs);
-    let causes: Vec<String> = found.errors.iter().map(ToString::to_string).collect();
-    let why_none = roots.is_empty() && !causes.is_empty();
-    (roots, why_none.then(|| causes.join("; ")))
-}
+/// The most bytes of one file: a ConfigMap holds 1 MiB.
+const AUTHORITIES_LIMIT: u64 = 4 << 20;
+
+/// The most files that are looked at, so that a folder which was named by mistake costs little.
+const MAX_FILES: usize = 1000;
+
+/// How deep folders are followed.
+const MAX_DEPTH: usize = 8;
 
 /// The TLS side of a connection to an https sink with these settings, as [`super::HttpSink`] would make it now.
 ///
@@ -43,10 +41,61 @@ pub fn tls_config(settings: &HttpSinkSettings) -> Result<ClientConfig, SinkSetup
     Ok(tls.config()?.0)
 }
 
+/// Roots, and the client certificate if there is to be one.
+#[derive(Debug)]
+pub(super) struct Tls {
+    roots: Roots,
+    pub(super) identity: Option<Watched<Arc<CertifiedKey>>>,
+}
+
+impl Tls {
+    /// Reads the roots for the first time; `system_roots` stand in for the system's.
+    pub(super) fn new(
+        settings: &HttpSinkSettings,
+        system_roots: Option<RootCertStore>,
+    ) -> Result<Self, SinkSetupError> {
+        let (mut fixed, why_none) = match system_roots {
+            Some(roots) => (roots, None),
+            None => self::system_roots(),
+        };
+        settings.trust.certificates.add_to(&mut fixed);
+        let mut roots = Roots::new(fixed, settings.trust.folder.clone());
+        roots.look();
+        if roots.is_hopeless() {
+            return Err(SinkSetupError::NoRoots(why_none.unwrap_or_else(|| "none is installed".to_owned())));
+        }
+        let identity = settings.client_certificate.clone().map(|files| {
+            Watched::new(vec![files.certificate, files.key], CLIENT_CERTIFICATE_LIMIT, |contents| {
+                client_certificate(&contents[0], &contents[1]).map(Arc::new)
+            })
+        });
+        Ok(Self { roots, identity })
+    }
+
+    /// What cannot be read of the authorities, by its path.
+    pub(super) fn authority_problems(&self) -> impl Iterator<Item = (&Path, String)> {
+        self.roots.problems()
+    }
+
+    /// What connections are to be made with now, and the part of it that knows who was asked for.
+    pub(super) fn config(&self) -> Result<(ClientConfig, Arc<Identity>), Error> {
+        let certificate = self.identity.as_ref().and_then(|identity| identity.value().cloned());
+        let identity = Arc::new(Identity::new(certificate));
+        Ok((client_config(self.roots.store(), identity.clone())?, identity))
+    }
+
+    /// Reads what changed; says whether anything did.
+    pub(super) fn look(&mut self) -> bool {
+        let roots = self.roots.look();
+        let identity = self.identity.as_mut().is_some_and(Watched::look);
+        roots || identity
+    }
+}
+
 /// TLS 1.2 and 1.3 with these roots; HTTP/2 where the sink chooses it, else HTTP/1.1.
 ///
 /// The cryptography is named here and not left to the process's default, which another library could change.
-pub(super) fn client_config(roots: RootCertStore, identity: Arc<Identity>) -> Result<ClientConfig, Error> {
+fn client_config(roots: RootCertStore, identity: Arc<Identity>) -> Result<ClientConfig, Error> {
     let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
@@ -85,7 +134,7 @@ impl ResolvesClientCert for Identity {
 }
 
 /// A client certificate from the PEM texts of its chain and of its key. Says what is wrong without repeating any of it.
-pub(super) fn client_certificate(chain: &[u8], key: &[u8]) -> Result<CertifiedKey, String> {
+fn client_certificate(chain: &[u8], key: &[u8]) -> Result<CertifiedKey, String> {
     let chain = Certificates::from_pem(chain).map_err(|invalid| invalid.to_string())?.into_der();
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| match error {
         pem::Error::NoItemsFound => {
@@ -98,4 +147,131 @@ pub(super) fn client_certificate(chain: &[u8], key: &[u8]) -> Result<CertifiedKe
         Error::InvalidCertificate(_) => "its first certificate is not an X.509 certificate of version 3".to_owned(),
         _ => "SINK_CLIENT_KEY_FILE contains an unsupported kind of key".to_owned(),
     })
+}
+
+/// Roots, and the folder from which some of them come.
+#[derive(Debug)]
+struct Roots {
+    /// The system's and those of the configuration.
+    fixed: RootCertStore,
+    folder: Option<PathBuf>,
+    files: BTreeMap<PathBuf, Watched<Certificates>>,
+    folder_problem: Option<Problem>,
+}
+
+impl Roots {
+    /// Nothing of the folder is read before the first look.
+    fn new(fixed: RootCertStore, folder: Option<PathBuf>) -> Self {
+        Self { fixed, folder, files: BTreeMap::new(), folder_problem: None }
+    }
+
+    /// Reads what changed in the folder; says whether anything did.
+    fn look(&mut self) -> bool {
+        let Some(folder) = &self.folder else {
+            return false;
+        };
+        let found = match files_under(folder) {
+            Ok(found) => found,
+            Err(problem) => {
+                let is_new = self.folder_problem.as_ref() != Some(&problem);
+                self.folder_problem = Some(problem);
+                return is_new;
+            }
+        };
+        let was_unreadable = self.folder_problem.take().is_some();
+        let known = self.files.len();
+        self.files.retain(|path, _| found.contains(path));
+        let mut changed = was_unreadable || self.files.len() < known;
+        for path in found {
+            let file = self
+                .files
+                .entry(path)
+                .or_insert_with_key(|path| Watched::new(vec![path.clone()], AUTHORITIES_LIMIT, parse));
+            changed |= file.look();
+        }
+        changed
+    }
+
+    /// All of them.
+    fn store(&self) -> RootCertStore {
+        let mut roots = self.fixed.clone();
+        for certificates in self.files.values().filter_map(Watched::value) {
+            certificates.add_to(&mut roots);
+        }
+        roots
+    }
+
+    /// Whether there is none, and no folder from which one could come.
+    fn is_hopeless(&self) -> bool {
+        self.fixed.is_empty() && !self.folder.as_deref().is_some_and(Path::is_dir)
+    }
+
+    /// What cannot be read, by its path.
+    fn problems(&self) -> impl Iterator<Item = (&Path, String)> {
+        let files = self.files.values().filter_map(|file| Some((file.path(), file.problem()?.to_string())));
+        let folder = self.folder.as_deref().zip(self.folder_problem.as_ref().map(Problem::to_string));
+        folder.into_iter().chain(files)
+    }
+}
+
+fn parse(contents: &[Vec<u8>]) -> Result<Certificates, String> {
+    let certificates = Certificates::from_pem(&contents[0]).map_err(|invalid| invalid.to_string())?;
+    // A bundle of all the world's authorities may hold some that are too odd for the verifier; the others are of use.
+    match certificates.add_to(&mut RootCertStore::empty()) == certificates.len() {
+        true => Err("none of its certificates can be a trusted CA".to_owned()),
+        false => Ok(certificates),
+    }
+}
+
+/// Every file under a folder, by the name under which it is seen first; nothing that begins with a dot. Kubernetes keeps
+/// the files of a volume in such a folder and shows each by a link.
+fn files_under(folder: &Path) -> Result<BTreeSet<PathBuf>, Problem> {
+    let mut found = Found::default();
+    match found.collect(folder, 0) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Problem::of(folder, &error)),
+        _ => Ok(found.files),
+    }
+}
+
+#[derive(Default)]
+struct Found {
+    files: BTreeSet<PathBuf>,
+    /// Device and inode: what a file is, whatever it is called.
+    seen: BTreeSet<(u64, u64)>,
+}
+
+impl Found {
+    fn collect(&mut self, folder: &Path, depth: usize) -> io::Result<()> {
+        let mut entries: Vec<_> = fs::read_dir(folder)?.collect::<Result<_, _>>()?;
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            let is_hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+            // What is gone meanwhile, or a link to nowhere, is no file.
+            let Ok(metadata) = fs::metadata(entry.path()) else { continue };
+            if !is_hidden && self.files.len() < MAX_FILES && self.is_new(&metadata) {
+                match metadata.is_dir() {
+                    true if depth < MAX_DEPTH => self.collect(&entry.path(), depth + 1)?,
+                    true => {}
+                    false => drop(self.files.insert(entry.path())),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_new(&mut self, metadata: &Metadata) -> bool {
+        self.seen.insert((metadata.dev(), metadata.ino()))
+    }
+}
+
+/// The system's root certificates, `SSL_CERT_FILE` and `SSL_CERT_DIR` replace them; and why there are none, if so.
+///
+/// A file that cannot be read is passed over, as long as any root is found.
+fn system_roots() -> (RootCertStore, Option<String>) {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(found.certs);
+    let causes: Vec<String> = found.errors.iter().map(ToString::to_string).collect();
+    let why_none = roots.is_empty() && !causes.is_empty();
+    (roots, why_none.then(|| causes.join("; ")))
 }

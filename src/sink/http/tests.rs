@@ -21,7 +21,7 @@ use bytes::Bytes;
 
 use self::server::Server;
 use super::*;
-use crate::sink::settings::Trust;
+use crate::sink::settings::{IDLE_TIMEOUT, Trust};
 use crate::sink::{Fault, RetryAfter};
 
 /// Long enough for every answer that comes at all.

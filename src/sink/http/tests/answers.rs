@@ -109,3 +109,25 @@ async fn a_sink_may_refuse_a_large_message_without_reading_it() {
     let large = Message { body: Bytes::from(vec![b' '; 16 << 20]), ..message() };
     assert_eq!(sink_of(&server).post(large, PATIENCE).await, refused(413, ""));
 }
+
+fn parse(text: &'static str) -> Option<RetryAfter> {
+    retry_after(&HeaderMap::from_iter([(RETRY_AFTER, text.parse().expect("a header value"))]))
+}
+
+#[test]
+fn seconds_and_all_three_kinds_of_date_are_understood() {
+    assert_eq!(parse("120"), Some(RetryAfter::Delay(Duration::from_secs(120))));
+    assert_eq!(parse("0"), Some(RetryAfter::Delay(Duration::ZERO)));
+    let date = Some(RetryAfter::At(UNIX_EPOCH + Duration::from_secs(784_111_777)));
+    assert_eq!(parse("Sun, 06 Nov 1994 08:49:37 GMT"), date);
+    assert_eq!(parse("Sunday, 06-Nov-94 08:49:37 GMT"), date);
+    assert_eq!(parse("Sun Nov  6 08:49:37 1994"), date);
+}
+
+#[test]
+fn nonsense_is_no_request_to_wait_and_no_number_is_too_long() {
+    for text in ["", "soon", "-1", "1.5", "+3"] {
+        assert_eq!(parse(text), None, "{text:?}");
+    }
+    assert_eq!(parse("99999999999999999999999"), Some(RetryAfter::Delay(Duration::from_secs(u64::MAX))));
+}

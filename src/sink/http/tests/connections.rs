@@ -95,5 +95,5 @@ async fn an_attempt_that_is_given_up_gives_up_its_connection() {
 async fn an_http_sink_carries_no_tls() {
     let sink = HttpSink::new(settings("http://sink.example/")).expect("a sink");
     let current = sink.files.current(Instant::now()).await;
-    assert!(matches!(current.client, client::Client::Plain(_)));
+    assert!(matches!(current.client, Client::Plain(_)));
 }

@@ -110,7 +110,7 @@ async fn an_authority_is_replaced_under_load() {
         load.more(15).await;
         // Those of the older pools are gone: idle ones would stay for seconds. A pool may hold more than the four that
         // are at work, because a connection that was begun is kept when another became free in the meantime.
-        let deadline = Instant::now() + client::IDLE_TIMEOUT / 2;
+        let deadline = Instant::now() + IDLE_TIMEOUT / 2;
         while server.open() >= 8 {
             assert!(Instant::now() < deadline, "{} connections are open", server.open());
             load.more(1).await;
