@@ -17,7 +17,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 pub use self::http::HttpSink;
-pub use self::settings::{ANSWER_LIMIT, HttpSinkSettings, SinkSetupError, Trust};
+pub use self::settings::{HttpSinkSettings, RESPONSE_LIMIT, SinkSetupError, Trust};
 pub use self::tls::tls_config;
 pub use self::transport_error::{about_alert, about_certificate};
 use crate::event::Message;
@@ -30,17 +30,17 @@ pub trait Sink: Send + Sync {
     /// Tries once to hand a message over. It ends within `timeout`, connecting and reading the answer included.
     ///
     /// Dropping the future gives the attempt up; the sink may have got the message all the same.
-    fn post(&self, message: Message, timeout: Duration) -> BoxFuture<'_, Answer>;
+    fn post(&self, message: Message, timeout: Duration) -> BoxFuture<'_, SinkResponse>;
 }
 
 /// What came of one attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
+pub enum SinkResponse {
     /// A 2xx. It counts from its status line on: whatever happens to its body afterwards, the sink has the message.
     Accepted {
         /// The status.
         status: StatusCode,
-        /// What arrived of the body within the attempt, at most [`HttpSinkSettings::answer_limit`] of it.
+        /// What arrived of the body within the attempt, at most [`HttpSinkSettings::response_limit`] of it.
         body: Bytes,
         /// Whether that is all of it.
         complete: bool,
@@ -56,8 +56,8 @@ pub enum Answer {
     },
     /// No status.
     Failed {
-        /// What kind of failure.
-        fault: Fault,
+        /// What kind of error.
+        error: TransportError,
         /// What happened, with its causes, in one line; nothing of the message.
         message: String,
     },
@@ -74,7 +74,7 @@ pub enum RetryAfter {
 
 /// Why an attempt brought no status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Fault {
+pub enum TransportError {
     /// It took longer than it may.
     Timeout,
     /// No connection: the name does not resolve, nobody listens, no route.
@@ -91,8 +91,8 @@ pub enum Fault {
     Other,
 }
 
-impl Fault {
-    /// The fault in one word: the label `code` of the metric `delivery_attempts_total`.
+impl TransportError {
+    /// The error in one word: the label `code` of the metric `delivery_attempts_total`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Timeout => "timeout",

@@ -19,7 +19,7 @@ use crate::checkpoint::StoreError;
 use crate::config::{DeliveryOrder, EventData, EventProfile, OnDataLoss, StartPosition};
 use crate::delivery::retry::{Backoff, OnUndeliverable, RetryLimits};
 use crate::event::Message;
-use crate::sink::{Answer, Sink};
+use crate::sink::{Sink, SinkResponse};
 use crate::streams::client::{
     Call, CallError, ErrorKind, IteratorStart, ListedShard, ShardQuery, StreamDescription, StreamStatus, StreamsClient,
     TableDescription,
@@ -99,14 +99,14 @@ fn record(number: u64) -> String {
 }
 
 impl Sink for World {
-    fn post(&self, _message: Message, _timeout: Duration) -> BoxFuture<'_, Answer> {
+    fn post(&self, _message: Message, _timeout: Duration) -> BoxFuture<'_, SinkResponse> {
         let status = match self.status.load(Ordering::Relaxed) {
             0 => StatusCode::OK,
             status => StatusCode::from_u16(status).unwrap(),
         };
         Box::pin(ready(match status.is_success() {
-            true => Answer::Accepted { status, body: Bytes::new(), complete: true },
-            false => Answer::Refused { status, retry_after: None, body_start: Bytes::new() },
+            true => SinkResponse::Accepted { status, body: Bytes::new(), complete: true },
+            false => SinkResponse::Refused { status, retry_after: None, body_start: Bytes::new() },
         }))
     }
 }

@@ -25,7 +25,7 @@ use super::parcel::Parcel;
 use super::retry::Policy;
 use crate::event::http::batch;
 use crate::event::{Message, Mode};
-use crate::sink::{Answer, Sink};
+use crate::sink::{Sink, SinkResponse};
 use crate::telemetry::events;
 
 /// How events are delivered.
@@ -119,7 +119,7 @@ pub struct SinkOutage {
 struct Done {
     departure: Departure,
     attempt: Attempt,
-    answer: Answer,
+    answer: SinkResponse,
     took: Duration,
 }
 

@@ -25,8 +25,8 @@ use url::Url;
 use super::credentials::{Current, Files, with_ours};
 use super::settings::{HttpSinkSettings, SinkSetupError, Tuning};
 use super::tls::Identity;
-use super::transport_error::Failure;
-use super::{Answer, BODY_START, RetryAfter, Sink};
+use super::transport_error::TransportFailure;
+use super::{BODY_START, RetryAfter, Sink, SinkResponse};
 use crate::event::Message;
 
 /// How often one attempt follows a redirect.
@@ -49,7 +49,7 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(86_400);
 pub struct HttpSink {
     files: Files,
     url: Uri,
-    answer_limit: usize,
+    response_limit: usize,
 }
 
 impl HttpSink {
@@ -80,14 +80,14 @@ impl HttpSink {
     }
 
     fn tuned(settings: HttpSinkSettings, tuning: Tuning) -> Result<Self, SinkSetupError> {
-        let (url, answer_limit) = (settings.url.clone(), settings.answer_limit);
+        let (url, response_limit) = (settings.url.clone(), settings.response_limit);
         if url.host().is_none_or(str::is_empty) {
             return Err(SinkSetupError::Url);
         }
-        Ok(Self { files: Files::read(settings, tuning)?, url, answer_limit })
+        Ok(Self { files: Files::read(settings, tuning)?, url, response_limit })
     }
 
-    async fn attempt(&self, message: Message, deadline: Instant) -> Result<Answer, Failure> {
+    async fn attempt(&self, message: Message, deadline: Instant) -> Result<SinkResponse, TransportFailure> {
         let current = self.files.current(deadline).await;
         let answer = self.follow(&current, &message, deadline).await?;
         if !current.has_token || !is_unauthorized(&answer) {
@@ -98,26 +98,31 @@ impl HttpSink {
         self.follow(&newer, &message, deadline).await
     }
 
-    async fn follow(&self, current: &Current, message: &Message, deadline: Instant) -> Result<Answer, Failure> {
+    async fn follow(
+        &self,
+        current: &Current,
+        message: &Message,
+        deadline: Instant,
+    ) -> Result<SinkResponse, TransportFailure> {
         if let Some(missing) = &current.missing {
-            return Err(Failure::unsent(missing));
+            return Err(TransportFailure::unsent(missing));
         }
         let mut url = self.url.clone();
         let mut redirects_left = MAX_REDIRECTS;
         loop {
             let (head, body) = send(current, url.clone(), message, deadline).await?.into_parts();
-            let body = read_body(body, self.answer_limit, deadline).await;
+            let body = read_body(body, self.response_limit, deadline).await;
             match redirect_target(&url, head.status, &head.headers) {
                 Some(next) if redirects_left > 0 => url = next,
-                _ => return Ok(answer_of(&head, body)),
+                _ => return Ok(response_of(&head, body)),
             }
             redirects_left -= 1;
         }
     }
 }
 
-fn is_unauthorized(answer: &Answer) -> bool {
-    matches!(answer, Answer::Refused { status, .. } if *status == StatusCode::UNAUTHORIZED)
+fn is_unauthorized(answer: &SinkResponse) -> bool {
+    matches!(answer, SinkResponse::Refused { status, .. } if *status == StatusCode::UNAUTHORIZED)
 }
 
 async fn send(
@@ -125,20 +130,20 @@ async fn send(
     url: Uri,
     message: &Message,
     deadline: Instant,
-) -> Result<Response<Incoming>, Failure> {
+) -> Result<Response<Incoming>, TransportFailure> {
     let mut request = Request::new(Full::new(message.body.clone()));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = url;
     *request.headers_mut() = with_ours(message.headers.clone(), &current.headers);
-    timeout_at(deadline, current.client.request(request)).await.unwrap_or_else(|_| Err(Failure::timeout()))
+    timeout_at(deadline, current.client.request(request)).await.unwrap_or_else(|_| Err(TransportFailure::timeout()))
 }
 
 impl Sink for HttpSink {
-    fn post(&self, message: Message, timeout: Duration) -> BoxFuture<'_, Answer> {
+    fn post(&self, message: Message, timeout: Duration) -> BoxFuture<'_, SinkResponse> {
         let deadline = Instant::now() + timeout.min(LONGEST_TIMEOUT);
-        Box::pin(
-            async move { self.attempt(message, deadline).await.unwrap_or_else(|failure| failure.into_answer(timeout)) },
-        )
+        Box::pin(async move {
+            self.attempt(message, deadline).await.unwrap_or_else(|failure| failure.into_response(timeout))
+        })
     }
 }
 
@@ -180,9 +185,9 @@ impl Client {
         Self::Tls { client, identity, has_answered: Arc::default() }
     }
 
-    pub(super) async fn request(&self, request: Request<Body>) -> Result<Response<Incoming>, Failure> {
+    pub(super) async fn request(&self, request: Request<Body>) -> Result<Response<Incoming>, TransportFailure> {
         match self {
-            Self::Plain(client) => client.request(request).await.map_err(|error| Failure::of(&error)),
+            Self::Plain(client) => client.request(request).await.map_err(|error| TransportFailure::of(&error)),
             Self::Tls { client, identity, has_answered } => match client.request(request).await {
                 Ok(response) => {
                     has_answered.store(true, Ordering::Relaxed);
@@ -190,9 +195,9 @@ impl Client {
                 }
                 // With TLS 1.3 a sink that misses a certificate says so late, or just cuts the connection.
                 Err(error) if identity.was_missed() && !has_answered.load(Ordering::Relaxed) => {
-                    Err(Failure::of(&error).without_certificate())
+                    Err(TransportFailure::of(&error).without_certificate())
                 }
-                Err(error) => Err(Failure::of(&error)),
+                Err(error) => Err(TransportFailure::of(&error)),
             },
         }
     }
@@ -255,15 +260,15 @@ async fn read_body(mut body: Incoming, limit: usize, deadline: Instant) -> Recei
 }
 
 /// The answer that a response is.
-fn answer_of(head: &response::Parts, body: ReceivedBody) -> Answer {
+fn response_of(head: &response::Parts, body: ReceivedBody) -> SinkResponse {
     let ReceivedBody { bytes: body, complete } = body;
     let status = head.status;
     if status.is_success() {
-        return Answer::Accepted { status, body, complete };
+        return SinkResponse::Accepted { status, body, complete };
     }
     // Copied, because a refusal can be kept for long and would keep the whole body.
     let body_start = Bytes::copy_from_slice(&body[..body.len().min(BODY_START)]);
-    Answer::Refused { status, retry_after: retry_after(&head.headers), body_start }
+    SinkResponse::Refused { status, retry_after: retry_after(&head.headers), body_start }
 }
 
 /// RFC 9110, section 10.2.3: a number of seconds, or a date in any of HTTP's three forms.

@@ -10,7 +10,7 @@ use rustls::RootCertStore;
 use crate::config::{self, Certificates, ClientCertificateFiles, Config, TokenFile};
 
 /// How much of an answer's body is read unless somebody wants more.
-pub const ANSWER_LIMIT: usize = 128 * 1024;
+pub const RESPONSE_LIMIT: usize = 128 * 1024;
 
 /// How long an idle connection is kept. The Knative broker closes its own after 10 s: be first, so that a request
 /// does not meet a connection that is just being closed.
@@ -29,7 +29,7 @@ pub struct HttpSinkSettings {
     /// Headers for every request, besides the message's own; they win over those.
     pub headers: HeaderMap,
     /// The most bytes of an answer's body that are read; a longer one costs the connection.
-    pub answer_limit: usize,
+    pub response_limit: usize,
     /// Whom an https sink's certificate may come from, besides the system's roots.
     pub trust: Trust,
     /// As whom an https sink is spoken to that asks for a certificate.
@@ -56,7 +56,7 @@ impl HttpSinkSettings {
             url,
             concurrency,
             headers: HeaderMap::new(),
-            answer_limit: ANSWER_LIMIT,
+            response_limit: RESPONSE_LIMIT,
             trust: Trust::default(),
             client_certificate: None,
             token_file: None,

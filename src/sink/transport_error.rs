@@ -8,7 +8,7 @@ use std::time::Duration;
 use hyper_util::client::legacy;
 use rustls::CertificateError;
 
-use super::{Answer, Fault};
+use super::{SinkResponse, TransportError};
 
 type Cause<'e> = &'e (dyn Error + 'static);
 
@@ -17,19 +17,19 @@ const CERTIFICATE_WANTED: &str =
 
 /// An attempt without a status.
 #[derive(Debug)]
-pub(super) struct Failure {
-    fault: Fault,
+pub(super) struct TransportFailure {
+    error: TransportError,
     message: Option<String>,
 }
 
-impl Failure {
+impl TransportFailure {
     pub(super) fn timeout() -> Self {
-        Self { fault: Fault::Timeout, message: None }
+        Self { error: TransportError::Timeout, message: None }
     }
 
     /// Nothing was sent, because of files.
     pub(super) fn unsent(why: &str) -> Self {
-        Self { fault: Fault::Credentials, message: Some(format!("nothing is sent: {why}")) }
+        Self { error: TransportError::Credentials, message: Some(format!("nothing is sent: {why}")) }
     }
 
     /// The sink had asked for a certificate, and got none.
@@ -39,56 +39,56 @@ impl Failure {
             true => message,
             false => format!("{CERTIFICATE_WANTED} ({message})"),
         };
-        Self { fault: Fault::Tls, message: Some(message) }
+        Self { error: TransportError::Tls, message: Some(message) }
     }
 
     pub(super) fn of(error: &legacy::Error) -> Self {
         let what = describe(error);
         let alert = alert_in(&what);
-        let fault = if alert.is_some() { Fault::Tls } else { fault_of(error) };
+        let kind = if alert.is_some() { TransportError::Tls } else { error_of(error) };
         let advice = causes(error).find_map(|cause| cause.downcast_ref()).and_then(advice);
         let message = match advice.or(alert.and_then(about)) {
             Some(advice) => format!("{advice} ({what})"),
             None => what,
         };
-        Self { fault, message: Some(message) }
+        Self { error: kind, message: Some(message) }
     }
 
-    pub(super) fn into_answer(self, timeout: Duration) -> Answer {
+    pub(super) fn into_response(self, timeout: Duration) -> SinkResponse {
         let message =
             self.message.unwrap_or_else(|| format!("no answer within {}", humantime::format_duration(timeout)));
-        Answer::Failed { fault: self.fault, message }
+        SinkResponse::Failed { error: self.error, message }
     }
 }
 
-fn fault_of(error: &legacy::Error) -> Fault {
+fn error_of(error: &legacy::Error) -> TransportError {
     if causes(error).any(|cause| cause.is::<rustls::Error>()) {
-        return Fault::Tls;
+        return TransportError::Tls;
     }
     if error.is_connect() {
         // The TCP connector wraps its errors in a type of its own, the TLS connector does not.
         let in_handshake = error.source().is_some_and(|cause| cause.is::<io::Error>());
-        return if in_handshake { Fault::Tls } else { Fault::Connect };
+        return if in_handshake { TransportError::Tls } else { TransportError::Connect };
     }
-    causes(error).find_map(fault_of_cause).unwrap_or(Fault::Other)
+    causes(error).find_map(error_of_cause).unwrap_or(TransportError::Other)
 }
 
-fn fault_of_cause(cause: Cause<'_>) -> Option<Fault> {
+fn error_of_cause(cause: Cause<'_>) -> Option<TransportError> {
     if let Some(error) = cause.downcast_ref::<hyper::Error>() {
         return match error {
-            e if e.is_timeout() => Some(Fault::Timeout),
-            e if e.is_parse() || e.is_parse_too_large() => Some(Fault::Malformed),
-            e if e.is_incomplete_message() || e.is_canceled() || e.is_closed() => Some(Fault::Reset),
+            e if e.is_timeout() => Some(TransportError::Timeout),
+            e if e.is_parse() || e.is_parse_too_large() => Some(TransportError::Malformed),
+            e if e.is_incomplete_message() || e.is_canceled() || e.is_closed() => Some(TransportError::Reset),
             _ => None,
         };
     }
     match cause.downcast_ref::<io::Error>()?.kind() {
-        ErrorKind::TimedOut => Some(Fault::Timeout),
+        ErrorKind::TimedOut => Some(TransportError::Timeout),
         ErrorKind::ConnectionReset
         | ErrorKind::ConnectionAborted
         | ErrorKind::BrokenPipe
         | ErrorKind::NotConnected
-        | ErrorKind::UnexpectedEof => Some(Fault::Reset),
+        | ErrorKind::UnexpectedEof => Some(TransportError::Reset),
         _ => None,
     }
 }

@@ -13,7 +13,7 @@ use dynamodb_streams_adapter::delivery::retry::{Backoff, OnUndeliverable, Policy
 use dynamodb_streams_adapter::event::Message;
 use dynamodb_streams_adapter::pipeline::{Books, Pipeline};
 use dynamodb_streams_adapter::progress::ledger::Ledger;
-use dynamodb_streams_adapter::sink::{Answer, Sink};
+use dynamodb_streams_adapter::sink::{Sink, SinkResponse};
 use dynamodb_streams_adapter::streams::budget::Budget;
 use dynamodb_streams_adapter::streams::client::{
     Call, IteratorStart, ListedShard, ShardQuery, StreamDescription, StreamStatus, StreamsClient, TableDescription,
@@ -101,16 +101,16 @@ struct DownForADay {
 }
 
 impl Sink for DownForADay {
-    fn post(&self, message: Message, _timeout: Duration) -> BoxFuture<'_, Answer> {
+    fn post(&self, message: Message, _timeout: Duration) -> BoxFuture<'_, SinkResponse> {
         Box::pin(async move {
             tokio::time::sleep(Duration::from_millis(5)).await;
             if self.begun.elapsed() < DAY {
                 self.refused.fetch_add(1, Ordering::Relaxed);
                 let status = http::StatusCode::SERVICE_UNAVAILABLE;
-                return Answer::Refused { status, retry_after: None, body_start: Bytes::new() };
+                return SinkResponse::Refused { status, retry_after: None, body_start: Bytes::new() };
             }
             self.taken.lock().unwrap().push(message.headers["ce-id"].to_str().unwrap().parse().unwrap());
-            Answer::Accepted { status: http::StatusCode::OK, body: Bytes::new(), complete: true }
+            SinkResponse::Accepted { status: http::StatusCode::OK, body: Bytes::new(), complete: true }
         })
     }
 }

@@ -11,7 +11,7 @@ use crate::check::report::Check;
 use crate::config::{Config, EventMode};
 use crate::event::Message;
 use crate::event::http::{BinaryMode, StructuredMode, batch};
-use crate::sink::{Answer, HttpSink, HttpSinkSettings, Sink as _};
+use crate::sink::{HttpSink, HttpSinkSettings, Sink as _, SinkResponse};
 
 /// The event's type.
 const TYPE: &str = "com.amazonaws.dynamodb.check";
@@ -33,17 +33,17 @@ pub(super) async fn send(config: &Config, limit: Duration) -> Check {
     judge(&id, sink.post(message, limit).await)
 }
 
-fn judge(id: &str, answer: Answer) -> Check {
+fn judge(id: &str, answer: SinkResponse) -> Check {
     let remedy = "search the sink's log for the event";
     match answer {
-        Answer::Accepted { status, .. } => {
+        SinkResponse::Accepted { status, .. } => {
             Check::ok(EVENT, &format!("{TYPE} with id {id} was accepted with {}", status.as_u16()))
         }
-        Answer::Refused { status, .. } => {
+        SinkResponse::Refused { status, .. } => {
             let detail = format!("{TYPE} with id {id} was refused with {}", status.as_u16());
             Check::fail(EVENT, &detail).mended_by(format!("{remedy} {id}"))
         }
-        Answer::Failed { message, .. } => {
+        SinkResponse::Failed { message, .. } => {
             let detail = format!("{TYPE} with id {id} may not have arrived: {message}");
             Check::fail(EVENT, &detail).mended_by(format!("{remedy} {id}"))
         }

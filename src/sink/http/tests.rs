@@ -22,7 +22,7 @@ use bytes::Bytes;
 use self::server::Server;
 use super::*;
 use crate::sink::settings::{IDLE_TIMEOUT, Trust};
-use crate::sink::{Fault, RetryAfter};
+use crate::sink::{RetryAfter, TransportError};
 
 /// Long enough for every answer that comes at all.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -43,28 +43,28 @@ fn message() -> Message {
     Message { headers, body: Bytes::from_static(b"{\"a\":1}") }
 }
 
-fn accepted(code: u16, body: &'static str) -> Answer {
-    Answer::Accepted { status: status(code), body: Bytes::from_static(body.as_bytes()), complete: true }
+fn accepted(code: u16, body: &'static str) -> SinkResponse {
+    SinkResponse::Accepted { status: status(code), body: Bytes::from_static(body.as_bytes()), complete: true }
 }
 
 /// Accepted, but the end of the answer's body never came.
-fn cut(code: u16, body: &'static str) -> Answer {
-    Answer::Accepted { status: status(code), body: Bytes::from_static(body.as_bytes()), complete: false }
+fn cut(code: u16, body: &'static str) -> SinkResponse {
+    SinkResponse::Accepted { status: status(code), body: Bytes::from_static(body.as_bytes()), complete: false }
 }
 
-fn refused(code: u16, body_start: &'static str) -> Answer {
+fn refused(code: u16, body_start: &'static str) -> SinkResponse {
     let body_start = Bytes::from_static(body_start.as_bytes());
-    Answer::Refused { status: status(code), retry_after: None, body_start }
+    SinkResponse::Refused { status: status(code), retry_after: None, body_start }
 }
 
 fn status(code: u16) -> StatusCode {
     StatusCode::from_u16(code).expect("a status")
 }
 
-/// The fault of a failed attempt, and its message.
-fn failed(answer: Answer) -> (Fault, String) {
+/// The error of a failed attempt, and its message.
+fn failed(answer: SinkResponse) -> (TransportError, String) {
     match answer {
-        Answer::Failed { fault, message } => (fault, message),
+        SinkResponse::Failed { error, message } => (error, message),
         other => panic!("expected a failure, got {other:?}"),
     }
 }

@@ -14,7 +14,7 @@ use crate::delivery::parcel::{Account, Content};
 use crate::delivery::retry::{Backoff, OnUndeliverable, RetryLimits};
 use crate::event::{DataForm, Encoder, EncoderSettings, Packaging, Profile};
 use crate::progress::Ticket;
-use crate::sink::{Fault, RetryAfter};
+use crate::sink::{RetryAfter, TransportError};
 use crate::streams::wire::Page;
 use crate::telemetry::TableTelemetry;
 use crate::telemetry::health::Health;
@@ -27,7 +27,7 @@ pub(super) type Change = (u64, u64);
 #[derive(Debug, Clone)]
 pub(super) struct Reaction {
     pub(super) after: Duration,
-    pub(super) answer: Answer,
+    pub(super) answer: SinkResponse,
 }
 
 impl Reaction {
@@ -38,8 +38,8 @@ impl Reaction {
     pub(super) fn body(status: u16, body: &str) -> Self {
         let (status, body) = (StatusCode::from_u16(status).unwrap(), Bytes::copy_from_slice(body.as_bytes()));
         let answer = match status.is_success() {
-            true => Answer::Accepted { status, body, complete: true },
-            false => Answer::Refused { status, retry_after: None, body_start: body },
+            true => SinkResponse::Accepted { status, body, complete: true },
+            false => SinkResponse::Refused { status, retry_after: None, body_start: body },
         };
         Self { after: Duration::from_millis(1), answer }
     }
@@ -47,7 +47,7 @@ impl Reaction {
     /// A refusal that asks for a pause.
     pub(super) fn pause(status: u16, pause: RetryAfter) -> Self {
         let (status, body_start) = (StatusCode::from_u16(status).unwrap(), Bytes::new());
-        Self { after: Duration::ZERO, answer: Answer::Refused { status, retry_after: Some(pause), body_start } }
+        Self { after: Duration::ZERO, answer: SinkResponse::Refused { status, retry_after: Some(pause), body_start } }
     }
 
     /// A success that names these events as failed.
@@ -57,8 +57,8 @@ impl Reaction {
     }
 
     /// No answer, after so long.
-    pub(super) fn fault(fault: Fault, after: Duration) -> Self {
-        Self { after, answer: Answer::Failed { fault, message: fault.as_str().to_owned() } }
+    pub(super) fn fault(fault: TransportError, after: Duration) -> Self {
+        Self { after, answer: SinkResponse::Failed { error: fault, message: fault.as_str().to_owned() } }
     }
 }
 
@@ -107,7 +107,7 @@ impl Scripted {
 }
 
 impl Sink for Scripted {
-    fn post(&self, message: Message, _timeout: Duration) -> BoxFuture<'_, Answer> {
+    fn post(&self, message: Message, _timeout: Duration) -> BoxFuture<'_, SinkResponse> {
         Box::pin(async move {
             let ids = ids(&message);
             let bytes = message.body.len();

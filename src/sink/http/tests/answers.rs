@@ -5,7 +5,7 @@ use std::time::{Instant, UNIX_EPOCH};
 use super::server::{Step, answer};
 use super::*;
 
-async fn answer_to(script: Vec<Step>, timeout: Duration) -> Answer {
+async fn answer_to(script: Vec<Step>, timeout: Duration) -> SinkResponse {
     let server = Server::start([script]).await;
     sink_of(&server).post(message(), timeout).await
 }
@@ -53,7 +53,7 @@ async fn every_other_status_is_told_with_the_start_of_its_body() {
     }
     let long = "x".repeat(10_000);
     let answer = answer_to(answer(format!("HTTP/1.1 400 No\r\ncontent-length: 10000\r\n\r\n{long}")), PATIENCE).await;
-    assert!(matches!(answer, Answer::Refused { body_start, .. } if body_start == long[..768]));
+    assert!(matches!(answer, SinkResponse::Refused { body_start, .. } if body_start == long[..768]));
 }
 
 #[tokio::test]
@@ -66,7 +66,10 @@ async fn retry_after_is_told_as_seconds_or_as_a_date() {
     for (status, value, expected) in cases {
         let script = answer(format!("HTTP/1.1 {status}\r\nretry-after: {value}\r\ncontent-length: 0\r\n\r\n"));
         let answer = answer_to(script, PATIENCE).await;
-        assert!(matches!(answer, Answer::Refused { retry_after, .. } if retry_after == Some(expected)), "{answer:?}");
+        assert!(
+            matches!(answer, SinkResponse::Refused { retry_after, .. } if retry_after == Some(expected)),
+            "{answer:?}"
+        );
     }
 }
 
@@ -88,7 +91,7 @@ async fn an_accepted_message_stays_accepted_when_the_body_of_the_answer_breaks()
     let mut script = answer("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\npart\r\nnonsense");
     script.push(Step::Reset);
     let answer = answer_to(script, PATIENCE).await;
-    assert!(matches!(answer, Answer::Accepted { .. }), "{answer:?}");
+    assert!(matches!(answer, SinkResponse::Accepted { .. }), "{answer:?}");
 }
 
 #[tokio::test]

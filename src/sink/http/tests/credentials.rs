@@ -75,7 +75,7 @@ async fn a_token_that_must_be_there_is_waited_for_and_nothing_is_sent_meanwhile(
             folder.write("token", content);
         }
         let (fault, message) = failed(sink.post(message(), PATIENCE).await);
-        assert_eq!(fault, Fault::Credentials);
+        assert_eq!(fault, TransportError::Credentials);
         assert!(message.starts_with(&format!("nothing is sent: SINK_TOKEN_FILE {path} ")), "{message}");
         assert!(message.contains(why) && !message.contains("hunter2"), "{message}");
     }
@@ -107,7 +107,7 @@ async fn a_token_of_the_platform_that_cannot_be_used_stops_delivery_instead_of_b
     let (folder, server) = (Folder::new(), answering(&[]).await);
     folder.write("token", "\n");
     let (fault, message) = failed(attentive(folder.with_token(&server, false)).post(message(), PATIENCE).await);
-    assert_eq!(fault, Fault::Credentials, "{message}");
+    assert_eq!(fault, TransportError::Credentials, "{message}");
 }
 
 #[tokio::test]
@@ -140,7 +140,7 @@ async fn both_tries_of_an_attempt_share_its_timeout() {
     folder.write("token", "t1");
     let sink = inattentive(folder.with_token(&server, true));
     let begun = Instant::now();
-    assert_eq!(failed(sink.post(message(), Duration::from_millis(300)).await).0, Fault::Timeout);
+    assert_eq!(failed(sink.post(message(), Duration::from_millis(300)).await).0, TransportError::Timeout);
     assert!(begun.elapsed() < PATIENCE / 2);
 }
 
@@ -199,7 +199,7 @@ async fn headers_that_cannot_be_read_are_not_left_out() {
     for content in ["content-type: text/plain", "authorization", "x: hunter2\nno header"] {
         folder.write("headers", content);
         let (fault, message) = failed(sink.post(message(), PATIENCE).await);
-        assert_eq!(fault, Fault::Credentials);
+        assert_eq!(fault, TransportError::Credentials);
         assert!(message.contains("SINK_HEADERS_FILE") && message.contains(": line "), "{message}");
         assert!(!message.contains("hunter2"), "{message}");
     }

@@ -55,7 +55,7 @@ async fn all_of_a_redirected_attempt_shares_one_timeout() {
     script.extend(answer("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"));
     let server = Server::start([script]).await;
     let (fault, _) = failed(sink_of(&server).post(message(), Duration::from_millis(400)).await);
-    assert_eq!(fault, Fault::Timeout, "no hop takes 400 ms, but all together do");
+    assert_eq!(fault, TransportError::Timeout, "no hop takes 400 ms, but all together do");
 }
 
 fn target_of(from: &'static str, location: &'static str) -> Option<String> {

@@ -42,7 +42,7 @@ impl Load {
             load.tasks.spawn(async move {
                 while !ended.load(Ordering::Relaxed) {
                     let answer = sink.post(message(), PATIENCE).await;
-                    assert!(matches!(answer, Answer::Accepted { .. }), "{answer:?}");
+                    assert!(matches!(answer, SinkResponse::Accepted { .. }), "{answer:?}");
                     accepted.fetch_add(1, Ordering::Relaxed);
                 }
             });
@@ -123,7 +123,7 @@ async fn an_authority_is_replaced_under_load() {
         volume.replace(&[("new.pem", new.pem()), ("other.pem", Authority::new().pem())]);
         renewed(&sink, before).await;
         let (fault, message) = failed(sink.post(message(), PATIENCE).await);
-        assert_eq!(fault, Fault::Tls, "{message}");
+        assert_eq!(fault, TransportError::Tls, "{message}");
     }
 }
 

@@ -25,7 +25,7 @@ fn sink_at(port: u16, roots: RootCertStore) -> HttpSink {
 async fn failure(acceptor: TlsAcceptor, roots: RootCertStore) -> String {
     let server = Server::start_tls(acceptor, [answer(OK)]).await;
     let (fault, message) = failed(sink(&server, roots).post(message(), PATIENCE).await);
-    assert_eq!(fault, Fault::Tls, "{message}");
+    assert_eq!(fault, TransportError::Tls, "{message}");
     message
 }
 
@@ -137,7 +137,7 @@ async fn a_client_certificate_that_is_missing_or_refused_is_told_with_what_to_do
                 let files = client.as_ref().map(Files::of);
                 let sink = sink_as(&server, &authority, files.as_ref());
                 let (fault, message) = failed(sink.post(message(), PATIENCE).await);
-                assert_eq!(fault, Fault::Tls, "{version:?} {protocols:?} {message}");
+                assert_eq!(fault, TransportError::Tls, "{version:?} {protocols:?} {message}");
                 assert!(message.starts_with(expected), "{version:?} {protocols:?} {message}");
             }
             assert!(server.taken().is_empty());
@@ -164,7 +164,7 @@ async fn a_client_certificate_that_cannot_be_read_stops_delivery_until_it_can() 
     for (certificate, key, why) in cases {
         files.0.replace(&[("tls.crt", certificate), ("tls.key", &key)]);
         let (fault, message) = failed(sink.post(super::message(), PATIENCE).await);
-        assert_eq!(fault, Fault::Credentials);
+        assert_eq!(fault, TransportError::Credentials);
         assert!(message.contains(why) && message.contains("/tls.crt cannot be used"), "{message}");
     }
     files.0.replace(&[("tls.crt", &leaf.pem), ("tls.key", &key)]);
@@ -180,7 +180,7 @@ async fn a_connection_that_is_cut_after_a_certificate_was_asked_for_is_told_as_t
     let asking = || acceptor(&authority.leaf("localhost"), &side);
     let server = Server::start_tls(asking(), [cut()]).await;
     let (fault, message) = failed(sink(&server, authority.roots()).post(message(), PATIENCE).await);
-    assert_eq!(fault, Fault::Tls);
+    assert_eq!(fault, TransportError::Tls);
     assert!(message.starts_with("the sink asks for a client certificate: set "), "{message}");
 
     // It asks but does not insist: it has answered without one.
@@ -189,7 +189,7 @@ async fn a_connection_that_is_cut_after_a_certificate_was_asked_for_is_told_as_t
     let sink = sink(&server, authority.roots());
     assert_eq!(sink.post(super::message(), PATIENCE).await, accepted(200, ""));
     let (fault, message) = failed(sink.post(super::message(), PATIENCE).await);
-    assert_eq!(fault, Fault::Reset, "{message}");
+    assert_eq!(fault, TransportError::Reset, "{message}");
 }
 
 #[tokio::test]
@@ -197,7 +197,7 @@ async fn a_cut_connection_is_a_reset_where_no_certificate_was_asked_for() {
     let authority = Authority::new();
     let server = Server::start_tls(authority.server("localhost", false, &[]), [vec![Step::Read, Step::Close]]).await;
     let (fault, message) = failed(sink(&server, authority.roots()).post(message(), PATIENCE).await);
-    assert_eq!(fault, Fault::Reset, "{message}");
+    assert_eq!(fault, TransportError::Reset, "{message}");
 }
 
 #[tokio::test]
@@ -207,7 +207,7 @@ async fn a_sink_that_speaks_no_tls_or_cuts_the_handshake_is_a_tls_fault() {
         let speaks = matches!(script[0], Step::Write(_));
         let server = Server::start([script]).await;
         let (fault, message) = failed(sink(&server, Authority::new().roots()).post(message(), PATIENCE).await);
-        assert_eq!(fault, Fault::Tls, "{message}");
+        assert_eq!(fault, TransportError::Tls, "{message}");
         assert_eq!(message.starts_with("the sink speaks no TLS on this port: "), speaks, "{message}");
     }
 }
@@ -217,7 +217,7 @@ async fn nobody_listening_is_a_connect_fault_with_https_too() {
     let unused = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
     let sink = sink_at(unused.expect("a port").port(), Authority::new().roots());
     let (fault, message) = failed(sink.post(message(), PATIENCE).await);
-    assert_eq!(fault, Fault::Connect, "{message}");
+    assert_eq!(fault, TransportError::Connect, "{message}");
     assert!(message.to_lowercase().contains("connection refused"), "{message}");
 }
 
@@ -225,5 +225,5 @@ async fn nobody_listening_is_a_connect_fault_with_https_too() {
 async fn a_handshake_that_never_ends_is_a_timeout() {
     let server = Server::start([vec![Step::Hang]]).await;
     let sink = sink(&server, Authority::new().roots());
-    assert_eq!(failed(sink.post(message(), Duration::from_millis(100)).await).0, Fault::Timeout);
+    assert_eq!(failed(sink.post(message(), Duration::from_millis(100)).await).0, TransportError::Timeout);
 }

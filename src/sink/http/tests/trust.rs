@@ -32,10 +32,10 @@ async fn server(authority: &Authority) -> Https {
 
 async fn is_trusted(sink: &HttpSink) -> bool {
     match sink.post(message(), PATIENCE).await {
-        Answer::Accepted { .. } => true,
+        SinkResponse::Accepted { .. } => true,
         other => {
             let (fault, message) = failed(other);
-            assert_eq!(fault, Fault::Tls, "{message}");
+            assert_eq!(fault, TransportError::Tls, "{message}");
             assert!(message.contains("not trusted here: add it to K_CA_CERTS"), "{message}");
             false
         }
