@@ -19,9 +19,9 @@ use ::http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::{Instant, timeout_at};
 
 use super::http::Client;
-use super::reloading_file::{Problem, Watched};
+use super::reloading_file::{Problem, ReloadingFile};
 use super::settings::{HttpSinkSettings, SinkSetupError, Tuning};
-use super::tls::Tls;
+use super::tls::TlsFiles;
 use crate::config::TokenFile;
 use crate::telemetry::events;
 
@@ -51,7 +51,7 @@ const OURS_TOO: [&str; 2] = ["keep-alive", "proxy-connection"];
 
 /// What an attempt is made with.
 #[derive(Debug, Clone)]
-pub(super) struct Current {
+pub(super) struct CredentialSnapshot {
     /// The connections.
     pub(super) client: Client,
     /// Headers for every request.
@@ -64,7 +64,7 @@ pub(super) struct Current {
 
 /// The files of one sink.
 #[derive(Debug)]
-pub(super) struct Files {
+pub(super) struct Credentials {
     inner: Arc<Inner>,
     next_look: Mutex<Instant>,
     recheck: Duration,
@@ -73,26 +73,26 @@ pub(super) struct Files {
 #[derive(Debug)]
 struct Inner {
     /// Locked while files are read, and never by an asynchronous thread.
-    parts: Mutex<Parts>,
-    current: RwLock<Arc<Current>>,
+    sources: Mutex<CredentialSources>,
+    current: RwLock<Arc<CredentialSnapshot>>,
 }
 
-impl Files {
+impl Credentials {
     /// Reads everything for the first time.
     pub(super) fn read(settings: HttpSinkSettings, tuning: Tuning) -> Result<Self, SinkSetupError> {
         let recheck = tuning.recheck;
-        let (parts, current) = Parts::read(settings, tuning)?;
-        let inner = Arc::new(Inner { parts: Mutex::new(parts), current: RwLock::new(Arc::new(current)) });
+        let (sources, current) = CredentialSources::read(settings, tuning)?;
+        let inner = Arc::new(Inner { sources: Mutex::new(sources), current: RwLock::new(Arc::new(current)) });
         Ok(Self { inner, next_look: Mutex::new(Instant::now() + recheck), recheck })
     }
 
     /// What an attempt is to be made with that begins now.
-    pub(super) async fn current(&self, deadline: Instant) -> Arc<Current> {
+    pub(super) async fn current(&self, deadline: Instant) -> Arc<CredentialSnapshot> {
         if self.is_due() {
             self.look(deadline, |inner| {
                 // Whoever is still reading does it for all.
-                if let Ok(mut parts) = inner.parts.try_lock() {
-                    inner.look(&mut parts);
+                if let Ok(mut sources) = inner.sources.try_lock() {
+                    inner.look(&mut sources);
                 }
             })
             .await;
@@ -101,23 +101,23 @@ impl Files {
     }
 
     /// The same after a refusal: everything is looked at, however recently that was done.
-    pub(super) async fn read_again(&self, deadline: Instant) -> Arc<Current> {
+    pub(super) async fn read_again(&self, deadline: Instant) -> Arc<CredentialSnapshot> {
         self.look(deadline, |inner| {
-            let mut parts = inner.parts.lock().unwrap_or_else(PoisonError::into_inner);
-            inner.look(&mut parts);
+            let mut sources = inner.sources.lock().unwrap_or_else(PoisonError::into_inner);
+            inner.look(&mut sources);
         })
         .await;
         self.inner.current()
     }
 
     /// What was found at the last look.
-    pub(super) fn newest(&self) -> Arc<Current> {
+    pub(super) fn newest(&self) -> Arc<CredentialSnapshot> {
         self.inner.current()
     }
 
     /// What is wrong with files that are not needed.
     pub(super) fn unused(&self) -> Vec<String> {
-        self.inner.parts.lock().unwrap_or_else(PoisonError::into_inner).survivable_problems()
+        self.inner.sources.lock().unwrap_or_else(PoisonError::into_inner).survivable_problems()
     }
 
     fn is_due(&self) -> bool {
@@ -139,12 +139,12 @@ impl Files {
 }
 
 impl Inner {
-    fn current(&self) -> Arc<Current> {
+    fn current(&self) -> Arc<CredentialSnapshot> {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn look(&self, parts: &mut Parts) {
-        if let Some(newer) = parts.look(&self.current()) {
+    fn look(&self, sources: &mut CredentialSources) {
+        if let Some(newer) = sources.look(&self.current()) {
             *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(newer);
         }
     }
@@ -152,53 +152,53 @@ impl Inner {
 
 /// All that a sink is made from: what is fixed, and what comes from files.
 #[derive(Debug)]
-struct Parts {
-    tls: Option<Tls>,
+struct CredentialSources {
+    tls: Option<TlsFiles>,
     fixed: HeaderMap,
-    headers: Option<Watched<HeaderMap>>,
+    headers: Option<ReloadingFile<HeaderMap>>,
     token: Option<Token>,
-    said: Said,
+    reported: ReportedProblems,
     tuning: Tuning,
     concurrency: usize,
 }
 
 #[derive(Debug)]
 struct Token {
-    file: Watched<HeaderValue>,
+    file: ReloadingFile<HeaderValue>,
     is_required: bool,
 }
 
-impl Parts {
+impl CredentialSources {
     /// Reads everything for the first time.
-    fn read(settings: HttpSinkSettings, mut tuning: Tuning) -> Result<(Self, Current), SinkSetupError> {
+    fn read(settings: HttpSinkSettings, mut tuning: Tuning) -> Result<(Self, CredentialSnapshot), SinkSetupError> {
         let tls = match settings.url.scheme_str() {
             Some("http") => None,
-            Some("https") => Some(Tls::new(&settings, tuning.system_roots.take())?),
+            Some("https") => Some(TlsFiles::new(&settings, tuning.system_roots.take())?),
             _ => return Err(SinkSetupError::Url),
         };
         let is_free = !settings.headers.contains_key(AUTHORIZATION)
             && !settings.token_file.as_ref().is_some_and(|token| token.is_required);
         let headers = settings
             .headers_file
-            .map(|path| Watched::new(vec![path], FILE_LIMIT, move |contents| headers(&contents[0], is_free)));
+            .map(|path| ReloadingFile::new(vec![path], FILE_LIMIT, move |contents| headers(&contents[0], is_free)));
         let token = settings.token_file.and_then(|token| Token::new(token, &settings.headers));
-        let mut parts = Self {
+        let mut sources = Self {
             tls,
             fixed: settings.headers,
             headers,
             token,
-            said: Said::new(),
+            reported: ReportedProblems::new(),
             tuning,
             concurrency: settings.concurrency,
         };
-        parts.read_changes();
-        let client = parts.client()?;
-        let current = parts.compose(client);
-        Ok((parts, current))
+        sources.read_changes();
+        let client = sources.client()?;
+        let current = sources.compose(client);
+        Ok((sources, current))
     }
 
     /// Reads what changed; none where nothing did.
-    fn look(&mut self, current: &Current) -> Option<Current> {
+    fn look(&mut self, current: &CredentialSnapshot) -> Option<CredentialSnapshot> {
         let changes = self.read_changes();
         if !changes.connections && !changes.requests {
             return None;
@@ -212,12 +212,12 @@ impl Parts {
     }
 
     fn read_changes(&mut self) -> Changes {
-        let connections = self.tls.as_mut().is_some_and(Tls::look);
+        let connections = self.tls.as_mut().is_some_and(TlsFiles::look);
         // Both are to be looked at.
-        let headers = self.headers.as_mut().is_some_and(Watched::look);
+        let headers = self.headers.as_mut().is_some_and(ReloadingFile::look);
         let token = self.token.as_mut().is_some_and(|token| token.file.look());
         let changes = Changes { connections, requests: headers || token };
-        self.say();
+        self.report_problems();
         changes
     }
 
@@ -229,8 +229,8 @@ impl Parts {
         Ok(Client::tls(self.concurrency, self.tuning.idle_timeout, config, identity))
     }
 
-    fn compose(&self, client: Client) -> Current {
-        let from_file = self.headers.as_ref().and_then(Watched::value);
+    fn compose(&self, client: Client) -> CredentialSnapshot {
+        let from_file = self.headers.as_ref().and_then(ReloadingFile::value);
         let mut headers = from_file.map_or_else(|| self.fixed.clone(), |more| with_ours(self.fixed.clone(), more));
         let token = self.token.as_ref().and_then(|token| token.file.value());
         let token = token.filter(|_| !headers.contains_key(AUTHORIZATION)).cloned();
@@ -238,21 +238,21 @@ impl Parts {
         headers.extend(token.map(|token| (AUTHORIZATION, token)));
         let agent = HeaderValue::from_static(concat!("dynamodb-streams-adapter/", env!("CARGO_PKG_VERSION")));
         headers.entry(USER_AGENT).or_insert(agent);
-        Current { client, headers, has_token, missing: self.missing() }
+        CredentialSnapshot { client, headers, has_token, missing: self.missing() }
     }
 
     /// Says what is wrong with files, and what is right again.
-    fn say(&mut self) {
+    fn report_problems(&mut self) {
         let problems = self.problems();
         for (path, (text, severity)) in &problems {
-            if self.said.get(path) != Some(text) {
+            if self.reported.get(path) != Some(text) {
                 events::SinkFileUnusable { text, stops_delivery: *severity == Severity::StopsDelivery }.emit();
             }
         }
-        for path in self.said.keys().filter(|path| !problems.contains_key(*path)) {
+        for path in self.reported.keys().filter(|path| !problems.contains_key(*path)) {
             events::SinkFileUsable { path }.emit();
         }
-        self.said = problems.into_iter().map(|(path, (text, _))| (path, text)).collect();
+        self.reported = problems.into_iter().map(|(path, (text, _))| (path, text)).collect();
     }
 
     /// In words, what is wrong with files that nothing waits for.
@@ -294,7 +294,7 @@ struct Changes {
 }
 
 /// Why a file has no value.
-fn unread<T>(file: &Watched<T>) -> Option<String> {
+fn unread<T>(file: &ReloadingFile<T>) -> Option<String> {
     file.problem().filter(|_| file.value().is_none()).map(Problem::to_string)
 }
 
@@ -302,7 +302,7 @@ impl Token {
     /// None where the sink's URL has a user.
     fn new(token: TokenFile, fixed: &HeaderMap) -> Option<Self> {
         if !fixed.contains_key(AUTHORIZATION) {
-            let file = Watched::new(vec![token.path], FILE_LIMIT, |contents| bearer(&contents[0]));
+            let file = ReloadingFile::new(vec![token.path], FILE_LIMIT, |contents| bearer(&contents[0]));
             return Some(Self { file, is_required: token.is_required });
         }
         if token.path.exists() {
@@ -338,7 +338,7 @@ pub(super) fn with_ours(mut headers: HeaderMap, ours: &HeaderMap) -> HeaderMap {
 }
 
 /// What was said about files, by their path: the same is said once.
-type Said = BTreeMap<String, String>;
+type ReportedProblems = BTreeMap<String, String>;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -349,7 +349,7 @@ enum Severity {
     Survivable,
 }
 
-fn problem_of<T>(file: &Watched<T>) -> Option<(String, (String, Severity))> {
+fn problem_of<T>(file: &ReloadingFile<T>) -> Option<(String, (String, Severity))> {
     let severity = if file.value().is_some() { Severity::Survivable } else { Severity::StopsDelivery };
     Some((file.path().display().to_string(), (file.problem()?.to_string(), severity)))
 }

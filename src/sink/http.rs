@@ -22,7 +22,7 @@ use rustls::ClientConfig;
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
-use super::credentials::{Current, Files, with_ours};
+use super::credentials::{CredentialSnapshot, Credentials, with_ours};
 use super::settings::{HttpSinkSettings, SinkSetupError, Tuning};
 use super::tls::Identity;
 use super::transport_error::TransportFailure;
@@ -47,7 +47,7 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(86_400);
 /// Posts messages to one URL.
 #[derive(Debug)]
 pub struct HttpSink {
-    files: Files,
+    credentials: Credentials,
     url: Uri,
     response_limit: usize,
 }
@@ -66,17 +66,17 @@ impl HttpSink {
 
     /// Why nothing can be sent now: a file that the settings name is missing or broken, and never was good.
     pub fn obstacle(&self) -> Option<String> {
-        self.files.newest().missing.clone()
+        self.credentials.newest().missing.clone()
     }
 
     /// What is wrong with files that are not used because of it, while others are; one text a file, nothing of its content.
     pub fn unused_files(&self) -> Vec<String> {
-        self.files.unused()
+        self.credentials.unused()
     }
 
     /// The headers of every request besides the message's own. Credentials are among them.
     pub fn headers(&self) -> HeaderMap {
-        self.files.newest().headers.clone()
+        self.credentials.newest().headers.clone()
     }
 
     fn tuned(settings: HttpSinkSettings, tuning: Tuning) -> Result<Self, SinkSetupError> {
@@ -84,23 +84,23 @@ impl HttpSink {
         if url.host().is_none_or(str::is_empty) {
             return Err(SinkSetupError::Url);
         }
-        Ok(Self { files: Files::read(settings, tuning)?, url, response_limit })
+        Ok(Self { credentials: Credentials::read(settings, tuning)?, url, response_limit })
     }
 
     async fn attempt(&self, message: Message, deadline: Instant) -> Result<SinkResponse, TransportFailure> {
-        let current = self.files.current(deadline).await;
+        let current = self.credentials.current(deadline).await;
         let answer = self.follow(&current, &message, deadline).await?;
         if !current.has_token || !is_unauthorized(&answer) {
             return Ok(answer);
         }
         // The token may have been replaced since it was read.
-        let newer = self.files.read_again(deadline).await;
+        let newer = self.credentials.read_again(deadline).await;
         self.follow(&newer, &message, deadline).await
     }
 
     async fn follow(
         &self,
-        current: &Current,
+        current: &CredentialSnapshot,
         message: &Message,
         deadline: Instant,
     ) -> Result<SinkResponse, TransportFailure> {
@@ -126,7 +126,7 @@ fn is_unauthorized(answer: &SinkResponse) -> bool {
 }
 
 async fn send(
-    current: &Current,
+    current: &CredentialSnapshot,
     url: Uri,
     message: &Message,
     deadline: Instant,

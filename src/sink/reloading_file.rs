@@ -19,7 +19,7 @@ const READINGS: usize = 3;
 type Parse<T> = Box<dyn Fn(&[Vec<u8>]) -> Result<T, String> + Send>;
 
 /// A value and the files that hold it.
-pub(super) struct Watched<T> {
+pub(super) struct ReloadingFile<T> {
     files: Vec<PathBuf>,
     /// In bytes, for each file.
     limit: u64,
@@ -66,7 +66,7 @@ struct Stamp {
     changed: (i64, i64),
 }
 
-impl<T> Watched<T> {
+impl<T> ReloadingFile<T> {
     /// Nothing is read before the first look.
     pub(super) fn new(
         files: Vec<PathBuf>,
@@ -149,9 +149,9 @@ impl<T> Watched<T> {
     }
 }
 
-impl<T> fmt::Debug for Watched<T> {
+impl<T> fmt::Debug for ReloadingFile<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watched").field("files", &self.files).field("problem", &self.problem).finish_non_exhaustive()
+        f.debug_struct("ReloadingFile").field("files", &self.files).field("problem", &self.problem).finish_non_exhaustive()
     }
 }
 

@@ -15,7 +15,7 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, Error, RootCertStore, SignatureScheme};
 
-use super::reloading_file::{Problem, Watched};
+use super::reloading_file::{Problem, ReloadingFile};
 use super::settings::{HttpSinkSettings, SinkSetupError};
 use crate::config::Certificates;
 
@@ -36,19 +36,19 @@ const MAX_DEPTH: usize = 8;
 /// # Errors
 /// Those of [`super::HttpSink::new`]. A client certificate that cannot be read is left out.
 pub fn tls_config(settings: &HttpSinkSettings) -> Result<ClientConfig, SinkSetupError> {
-    let mut tls = Tls::new(settings, None)?;
+    let mut tls = TlsFiles::new(settings, None)?;
     tls.look();
     Ok(tls.config()?.0)
 }
 
 /// Roots, and the client certificate if there is to be one.
 #[derive(Debug)]
-pub(super) struct Tls {
+pub(super) struct TlsFiles {
     roots: Roots,
-    pub(super) identity: Option<Watched<Arc<CertifiedKey>>>,
+    pub(super) identity: Option<ReloadingFile<Arc<CertifiedKey>>>,
 }
 
-impl Tls {
+impl TlsFiles {
     /// Reads the roots for the first time; `system_roots` stand in for the system's.
     pub(super) fn new(
         settings: &HttpSinkSettings,
@@ -65,7 +65,7 @@ impl Tls {
             return Err(SinkSetupError::NoRoots(why_none.unwrap_or_else(|| "none is installed".to_owned())));
         }
         let identity = settings.client_certificate.clone().map(|files| {
-            Watched::new(vec![files.certificate, files.key], CLIENT_CERTIFICATE_LIMIT, |contents| {
+            ReloadingFile::new(vec![files.certificate, files.key], CLIENT_CERTIFICATE_LIMIT, |contents| {
                 client_certificate(&contents[0], &contents[1]).map(Arc::new)
             })
         });
@@ -87,7 +87,7 @@ impl Tls {
     /// Reads what changed; says whether anything did.
     pub(super) fn look(&mut self) -> bool {
         let roots = self.roots.look();
-        let identity = self.identity.as_mut().is_some_and(Watched::look);
+        let identity = self.identity.as_mut().is_some_and(ReloadingFile::look);
         roots || identity
     }
 }
@@ -155,7 +155,7 @@ struct Roots {
     /// The system's and those of the configuration.
     fixed: RootCertStore,
     folder: Option<PathBuf>,
-    files: BTreeMap<PathBuf, Watched<Certificates>>,
+    files: BTreeMap<PathBuf, ReloadingFile<Certificates>>,
     folder_problem: Option<Problem>,
 }
 
@@ -186,7 +186,7 @@ impl Roots {
             let file = self
                 .files
                 .entry(path)
-                .or_insert_with_key(|path| Watched::new(vec![path.clone()], AUTHORITIES_LIMIT, parse));
+                .or_insert_with_key(|path| ReloadingFile::new(vec![path.clone()], AUTHORITIES_LIMIT, parse));
             changed |= file.look();
         }
         changed
@@ -195,7 +195,7 @@ impl Roots {
     /// All of them.
     fn store(&self) -> RootCertStore {
         let mut roots = self.fixed.clone();
-        for certificates in self.files.values().filter_map(Watched::value) {
+        for certificates in self.files.values().filter_map(ReloadingFile::value) {
             certificates.add_to(&mut roots);
         }
         roots

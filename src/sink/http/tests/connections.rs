@@ -94,6 +94,6 @@ async fn an_attempt_that_is_given_up_gives_up_its_connection() {
 #[tokio::test]
 async fn an_http_sink_carries_no_tls() {
     let sink = HttpSink::new(settings("http://sink.example/")).expect("a sink");
-    let current = sink.files.current(Instant::now()).await;
+    let current = sink.credentials.current(Instant::now()).await;
     assert!(matches!(current.client, Client::Plain(_)));
 }

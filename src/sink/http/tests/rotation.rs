@@ -1,4 +1,4 @@
-//! Files that are replaced while events are sent: not one attempt fails for it.
+//! Credentials that are replaced while events are sent: not one attempt fails for it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -76,16 +76,16 @@ impl Load {
 }
 
 /// Waits until a look at the files has changed what attempts are made with.
-async fn renewed(sink: &HttpSink, before: Arc<Current>) {
+async fn renewed(sink: &HttpSink, before: Arc<CredentialSnapshot>) {
     let deadline = Instant::now() + PATIENCE;
-    while Arc::ptr_eq(&before, &sink.files.current(deadline).await) {
+    while Arc::ptr_eq(&before, &sink.credentials.current(deadline).await) {
         assert!(Instant::now() < deadline, "the files were not read again");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 
-async fn current(sink: &HttpSink) -> Arc<Current> {
-    sink.files.current(Instant::now() + PATIENCE).await
+async fn current(sink: &HttpSink) -> Arc<CredentialSnapshot> {
+    sink.credentials.current(Instant::now() + PATIENCE).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
