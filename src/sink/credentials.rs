@@ -19,7 +19,7 @@ use ::http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::{Instant, timeout_at};
 
 use super::http::Client;
-use super::reloading_file::{Problem, ReloadingFile};
+use super::reloading_file::{FileProblem, ReloadingFile};
 use super::settings::{HttpSinkSettings, SinkSetupError, Tuning};
 use super::tls::TlsFiles;
 use crate::config::TokenFile;
@@ -212,10 +212,10 @@ impl CredentialSources {
     }
 
     fn read_changes(&mut self) -> Changes {
-        let connections = self.tls.as_mut().is_some_and(TlsFiles::look);
+        let connections = self.tls.as_mut().is_some_and(TlsFiles::reload);
         // Both are to be looked at.
-        let headers = self.headers.as_mut().is_some_and(ReloadingFile::look);
-        let token = self.token.as_mut().is_some_and(|token| token.file.look());
+        let headers = self.headers.as_mut().is_some_and(ReloadingFile::reload);
+        let token = self.token.as_mut().is_some_and(|token| token.file.reload());
         let changes = Changes { connections, requests: headers || token };
         self.report_problems();
         changes
@@ -295,7 +295,7 @@ struct Changes {
 
 /// Why a file has no value.
 fn unread<T>(file: &ReloadingFile<T>) -> Option<String> {
-    file.problem().filter(|_| file.value().is_none()).map(Problem::to_string)
+    file.problem().filter(|_| file.value().is_none()).map(FileProblem::to_string)
 }
 
 impl Token {
@@ -314,13 +314,13 @@ impl Token {
     }
 
     fn missing(&self) -> Option<String> {
-        self.problem().filter(|_| self.file.value().is_none()).map(Problem::to_string)
+        self.problem().filter(|_| self.file.value().is_none()).map(FileProblem::to_string)
     }
 
     /// What is wrong with it. Where the platform has put none, nothing is.
-    fn problem(&self) -> Option<&Problem> {
+    fn problem(&self) -> Option<&FileProblem> {
         self.file.problem().filter(|problem| {
-            let was_never_there = matches!(problem, Problem::Missing(_)) && self.file.value().is_none();
+            let was_never_there = matches!(problem, FileProblem::Missing(_)) && self.file.value().is_none();
             self.is_required || !was_never_there
         })
     }

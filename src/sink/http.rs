@@ -24,7 +24,7 @@ use url::Url;
 
 use super::credentials::{CredentialSnapshot, Credentials, with_ours};
 use super::settings::{HttpSinkSettings, SinkSetupError, Tuning};
-use super::tls::Identity;
+use super::tls::ClientIdentity;
 use super::transport_error::TransportFailure;
 use super::{BODY_START, RetryAfter, Sink, SinkResponse};
 use crate::event::Message;
@@ -161,7 +161,7 @@ pub(super) enum Client {
         /// The connections.
         client: legacy::Client<HttpsConnector<HttpConnector>, Body>,
         /// Who they say that they are.
-        identity: Arc<Identity>,
+        identity: Arc<ClientIdentity>,
         /// Whether anything was ever answered on any of them.
         has_answered: Arc<AtomicBool>,
     },
@@ -177,7 +177,7 @@ impl Client {
         concurrency: usize,
         idle_timeout: Duration,
         config: ClientConfig,
-        identity: Arc<Identity>,
+        identity: Arc<ClientIdentity>,
     ) -> Self {
         let mut tcp = tcp();
         tcp.enforce_http(false);

@@ -29,12 +29,12 @@ pub(super) struct ReloadingFile<T> {
     /// Of the contents that were parsed last.
     digest: Option<[u8; 32]>,
     value: Option<T>,
-    problem: Option<Problem>,
+    problem: Option<FileProblem>,
 }
 
 /// Why there is no value, or none as new as the files.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Problem {
+pub(super) enum FileProblem {
     /// A file is missing.
     #[error("{0} does not exist")]
     Missing(String),
@@ -78,7 +78,7 @@ impl<T> ReloadingFile<T> {
     }
 
     /// Reads the files if they changed; says whether the value or the problem did. A value stays until there is another.
-    pub(super) fn look(&mut self) -> bool {
+    pub(super) fn reload(&mut self) -> bool {
         match stamps(&self.files) {
             Ok(stamps) if self.stamps.as_ref() == Some(&stamps) => false,
             Ok(stamps) => self.read(stamps),
@@ -92,7 +92,7 @@ impl<T> ReloadingFile<T> {
     }
 
     /// What is wrong with the files as they are now.
-    pub(super) fn problem(&self) -> Option<&Problem> {
+    pub(super) fn problem(&self) -> Option<&FileProblem> {
         self.problem.as_ref()
     }
 
@@ -132,11 +132,11 @@ impl<T> ReloadingFile<T> {
                 self.digest = Some(digest);
                 true
             }
-            Err(why) => self.failed(Problem::Content { path: shown(self.path()), why }),
+            Err(why) => self.failed(FileProblem::Content { path: shown(self.path()), why }),
         }
     }
 
-    fn failed(&mut self, problem: Problem) -> bool {
+    fn failed(&mut self, problem: FileProblem) -> bool {
         self.stamps = None;
         self.digest = None;
         let is_new = self.problem.as_ref() != Some(&problem);
@@ -144,7 +144,7 @@ impl<T> ReloadingFile<T> {
         is_new
     }
 
-    fn contents(&self) -> Result<Vec<Vec<u8>>, Problem> {
+    fn contents(&self) -> Result<Vec<Vec<u8>>, FileProblem> {
         self.files.iter().map(|path| content(path, self.limit)).collect()
     }
 }
@@ -155,7 +155,7 @@ impl<T> fmt::Debug for ReloadingFile<T> {
     }
 }
 
-impl Problem {
+impl FileProblem {
     pub(super) fn of(path: &Path, error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::NotFound => Self::Missing(shown(path)),
@@ -182,14 +182,14 @@ impl Stamp {
     }
 }
 
-fn stamps(files: &[PathBuf]) -> Result<Vec<Stamp>, Problem> {
-    let stamp = |path: &PathBuf| fs::metadata(path).map(|found| Stamp::of(&found)).map_err(|e| Problem::of(path, &e));
+fn stamps(files: &[PathBuf]) -> Result<Vec<Stamp>, FileProblem> {
+    let stamp = |path: &PathBuf| fs::metadata(path).map(|found| Stamp::of(&found)).map_err(|e| FileProblem::of(path, &e));
     files.iter().map(stamp).collect()
 }
 
-fn content(path: &Path, limit: u64) -> Result<Vec<u8>, Problem> {
-    let unusable = |why: String| Problem::Content { path: shown(path), why };
-    let failed = |error| Problem::of(path, &error);
+fn content(path: &Path, limit: u64) -> Result<Vec<u8>, FileProblem> {
+    let unusable = |why: String| FileProblem::Content { path: shown(path), why };
+    let failed = |error| FileProblem::of(path, &error);
     // Opening a pipe would wait for somebody to write.
     if !fs::metadata(path).map_err(failed)?.is_file() {
         return Err(unusable("it is not a file".to_owned()));

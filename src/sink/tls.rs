@@ -15,7 +15,7 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, Error, RootCertStore, SignatureScheme};
 
-use super::reloading_file::{Problem, ReloadingFile};
+use super::reloading_file::{FileProblem, ReloadingFile};
 use super::settings::{HttpSinkSettings, SinkSetupError};
 use crate::config::Certificates;
 
@@ -37,7 +37,7 @@ const MAX_DEPTH: usize = 8;
 /// Those of [`super::HttpSink::new`]. A client certificate that cannot be read is left out.
 pub fn tls_config(settings: &HttpSinkSettings) -> Result<ClientConfig, SinkSetupError> {
     let mut tls = TlsFiles::new(settings, None)?;
-    tls.look();
+    tls.reload();
     Ok(tls.config()?.0)
 }
 
@@ -60,7 +60,7 @@ impl TlsFiles {
         };
         settings.trust.certificates.add_to(&mut fixed);
         let mut roots = Roots::new(fixed, settings.trust.folder.clone());
-        roots.look();
+        roots.reload();
         if roots.is_hopeless() {
             return Err(SinkSetupError::NoRoots(why_none.unwrap_or_else(|| "none is installed".to_owned())));
         }
@@ -78,16 +78,16 @@ impl TlsFiles {
     }
 
     /// What connections are to be made with now, and the part of it that knows who was asked for.
-    pub(super) fn config(&self) -> Result<(ClientConfig, Arc<Identity>), Error> {
+    pub(super) fn config(&self) -> Result<(ClientConfig, Arc<ClientIdentity>), Error> {
         let certificate = self.identity.as_ref().and_then(|identity| identity.value().cloned());
-        let identity = Arc::new(Identity::new(certificate));
+        let identity = Arc::new(ClientIdentity::new(certificate));
         Ok((client_config(self.roots.store(), identity.clone())?, identity))
     }
 
     /// Reads what changed; says whether anything did.
-    pub(super) fn look(&mut self) -> bool {
-        let roots = self.roots.look();
-        let identity = self.identity.as_mut().is_some_and(ReloadingFile::look);
+    pub(super) fn reload(&mut self) -> bool {
+        let roots = self.roots.reload();
+        let identity = self.identity.as_mut().is_some_and(ReloadingFile::reload);
         roots || identity
     }
 }
@@ -95,7 +95,7 @@ impl TlsFiles {
 /// TLS 1.2 and 1.3 with these roots; HTTP/2 where the sink chooses it, else HTTP/1.1.
 ///
 /// The cryptography is named here and not left to the process's default, which another library could change.
-fn client_config(roots: RootCertStore, identity: Arc<Identity>) -> Result<ClientConfig, Error> {
+fn client_config(roots: RootCertStore, identity: Arc<ClientIdentity>) -> Result<ClientConfig, Error> {
     let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
@@ -106,12 +106,12 @@ fn client_config(roots: RootCertStore, identity: Arc<Identity>) -> Result<Client
 
 /// The certificate that a sink gets to see if it asks for one. Remembers whether any did.
 #[derive(Debug)]
-pub(super) struct Identity {
+pub(super) struct ClientIdentity {
     certificate: Option<Arc<CertifiedKey>>,
     was_asked: AtomicBool,
 }
 
-impl Identity {
+impl ClientIdentity {
     pub(super) fn new(certificate: Option<Arc<CertifiedKey>>) -> Self {
         Self { certificate, was_asked: AtomicBool::new(false) }
     }
@@ -122,7 +122,7 @@ impl Identity {
     }
 }
 
-impl ResolvesClientCert for Identity {
+impl ResolvesClientCert for ClientIdentity {
     fn resolve(&self, _authorities: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         self.was_asked.store(true, Ordering::Relaxed);
         self.certificate.clone().filter(|certificate| certificate.key.choose_scheme(schemes).is_some())
@@ -156,7 +156,7 @@ struct Roots {
     fixed: RootCertStore,
     folder: Option<PathBuf>,
     files: BTreeMap<PathBuf, ReloadingFile<Certificates>>,
-    folder_problem: Option<Problem>,
+    folder_problem: Option<FileProblem>,
 }
 
 impl Roots {
@@ -166,7 +166,7 @@ impl Roots {
     }
 
     /// Reads what changed in the folder; says whether anything did.
-    fn look(&mut self) -> bool {
+    fn reload(&mut self) -> bool {
         let Some(folder) = &self.folder else {
             return false;
         };
@@ -187,7 +187,7 @@ impl Roots {
                 .files
                 .entry(path)
                 .or_insert_with_key(|path| ReloadingFile::new(vec![path.clone()], AUTHORITIES_LIMIT, parse));
-            changed |= file.look();
+            changed |= file.reload();
         }
         changed
     }
@@ -209,7 +209,7 @@ impl Roots {
     /// What cannot be read, by its path.
     fn problems(&self) -> impl Iterator<Item = (&Path, String)> {
         let files = self.files.values().filter_map(|file| Some((file.path(), file.problem()?.to_string())));
-        let folder = self.folder.as_deref().zip(self.folder_problem.as_ref().map(Problem::to_string));
+        let folder = self.folder.as_deref().zip(self.folder_problem.as_ref().map(FileProblem::to_string));
         folder.into_iter().chain(files)
     }
 }
@@ -225,22 +225,22 @@ fn parse(contents: &[Vec<u8>]) -> Result<Certificates, String> {
 
 /// Every file under a folder, by the name under which it is seen first; nothing that begins with a dot. Kubernetes keeps
 /// the files of a volume in such a folder and shows each by a link.
-fn files_under(folder: &Path) -> Result<BTreeSet<PathBuf>, Problem> {
-    let mut found = Found::default();
+fn files_under(folder: &Path) -> Result<BTreeSet<PathBuf>, FileProblem> {
+    let mut found = FoundFiles::default();
     match found.collect(folder, 0) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Problem::of(folder, &error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FileProblem::of(folder, &error)),
         _ => Ok(found.files),
     }
 }
 
 #[derive(Default)]
-struct Found {
+struct FoundFiles {
     files: BTreeSet<PathBuf>,
     /// Device and inode: what a file is, whatever it is called.
     seen: BTreeSet<(u64, u64)>,
 }
 
-impl Found {
+impl FoundFiles {
     fn collect(&mut self, folder: &Path, depth: usize) -> io::Result<()> {
         let mut entries: Vec<_> = fs::read_dir(folder)?.collect::<Result<_, _>>()?;
         entries.sort_by_key(fs::DirEntry::file_name);

@@ -24,7 +24,7 @@ fn changes_within_one_tick_of_the_file_systems_clock_are_seen() {
     for round in 0..200 {
         let content = format!("{round:04}");
         fs::write(&path, &content).expect("written");
-        reloading.look();
+        reloading.reload();
         assert_eq!(reloading.value(), Some(&content));
         assert_eq!(reloading.stamps, None, "the next look must not believe a time that is so recent");
     }
@@ -52,11 +52,11 @@ fn files_that_belong_together_are_taken_from_one_version() {
     });
     let publisher = std::thread::spawn(move || (1..=1000).for_each(publish));
     while !publisher.is_finished() {
-        reloading.look();
+        reloading.reload();
         assert_eq!(reloading.problem(), None);
     }
     publisher.join().expect("everything was published");
-    reloading.look();
+    reloading.reload();
     assert_eq!(reloading.value().map(Vec::as_slice), Some(&b"1000"[..]));
 }
 
@@ -71,10 +71,10 @@ fn what_did_not_change_is_not_parsed_again() {
         count.fetch_add(1, Ordering::Relaxed);
         text(contents)
     });
-    assert!(reloading.look());
+    assert!(reloading.reload());
     for _ in 0..10 {
         fs::write(&path, "same").expect("written");
-        assert!(!reloading.look(), "a change was told where nothing changed");
+        assert!(!reloading.reload(), "a change was told where nothing changed");
     }
     assert_eq!(parsed.load(Ordering::Relaxed), 1);
 }
@@ -85,19 +85,19 @@ fn a_problem_is_told_once_and_its_end_too_and_the_value_stays() {
     let (one, two) = (folder.path().join("one"), folder.path().join("two"));
     let mut reloading = ReloadingFile::new(vec![one.clone(), two.clone()], 100, text);
     fs::write(&one, "1").expect("written");
-    assert!(reloading.look());
-    assert!(!reloading.look());
-    assert_eq!(reloading.problem(), Some(&Problem::Missing(two.display().to_string())));
+    assert!(reloading.reload());
+    assert!(!reloading.reload());
+    assert_eq!(reloading.problem(), Some(&FileProblem::Missing(two.display().to_string())));
     fs::write(&two, "2").expect("written");
-    assert!(reloading.look());
+    assert!(reloading.reload());
     assert_eq!((reloading.value().map(String::as_str), reloading.problem()), (Some("1+2"), None));
     fs::write(&two, "bad").expect("written");
-    assert!(reloading.look());
-    assert!(!reloading.look());
+    assert!(reloading.reload());
+    assert!(!reloading.reload());
     assert_eq!(reloading.value().map(String::as_str), Some("1+2"));
-    assert_eq!(reloading.problem().map(Problem::to_string), Some(format!("{} cannot be used: it is bad", one.display())));
+    assert_eq!(reloading.problem().map(FileProblem::to_string), Some(format!("{} cannot be used: it is bad", one.display())));
     fs::write(&two, "2").expect("written");
-    assert!(reloading.look());
+    assert!(reloading.reload());
     assert_eq!((reloading.value().map(String::as_str), reloading.problem()), (Some("1+2"), None));
 }
 
@@ -107,10 +107,10 @@ fn a_file_as_large_as_it_may_be_is_read_and_a_larger_one_is_not() {
     let path = folder.path().join("file");
     let mut reloading = ReloadingFile::new(vec![path.clone()], 2048, text);
     fs::write(&path, "x".repeat(2048)).expect("written");
-    reloading.look();
+    reloading.reload();
     assert_eq!(reloading.value().map(String::len), Some(2048));
     fs::write(&path, "y".repeat(2049)).expect("written");
-    reloading.look();
+    reloading.reload();
     assert!(reloading.problem().is_some_and(|problem| problem.to_string().ends_with("it is larger than 2 KiB")));
     assert!(reloading.value().is_some_and(|value| value.starts_with('x')));
 }
