@@ -29,7 +29,7 @@ use crate::delivery::dispatch::{Dispatcher, Settings, Sinks};
 use crate::delivery::lanes::Limits;
 use crate::delivery::retry::Policy;
 use crate::pipeline::Books;
-use crate::sink::{HttpSink, HttpSinkSettings, SinkSetupError};
+use crate::sink::{HttpSink, SinkSettings, SinkSetupError};
 use crate::streams::client::connect::{AwsSettings, Connections};
 use crate::streams::rate::Rate;
 use crate::telemetry::events;
@@ -166,9 +166,9 @@ fn open_store(config: &Config) -> Result<Arc<dyn CheckpointStore>, StartError> {
 }
 
 fn open_sinks(config: &Config) -> Result<Sinks, StartError> {
-    let dead_letters = HttpSinkSettings::for_dead_letters(config).map(HttpSink::new).transpose();
+    let dead_letters = SinkSettings::for_dead_letters(config).map(HttpSink::new).transpose();
     let dead_letters = dead_letters.map_err(StartError::DeadLetterSink)?;
-    let sink = Arc::new(HttpSink::new(HttpSinkSettings::for_sink(config))?);
+    let sink = Arc::new(HttpSink::new(SinkSettings::for_sink(config))?);
     Ok(Sinks { sink, dead_letters: dead_letters.map(|sink| Arc::new(sink) as _) })
 }
 

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 pub use self::http::HttpSink;
-pub use self::settings::{HttpSinkSettings, RESPONSE_LIMIT, SinkSetupError, Trust};
+pub use self::settings::{SinkSettings, RESPONSE_LIMIT, SinkSetupError, TlsTrust};
 pub use self::tls::tls_config;
 pub use self::transport_error::{about_alert, about_certificate};
 use crate::event::Message;
@@ -40,7 +40,7 @@ pub enum SinkResponse {
     Accepted {
         /// The status.
         status: StatusCode,
-        /// What arrived of the body within the attempt, at most [`HttpSinkSettings::response_limit`] of it.
+        /// What arrived of the body within the attempt, at most [`SinkSettings::response_limit`] of it.
         body: Bytes,
         /// Whether that is all of it.
         complete: bool,

@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::http::Client;
 use super::reloading_file::{FileProblem, ReloadingFile};
-use super::settings::{HttpSinkSettings, SinkSetupError, Tuning};
+use super::settings::{SinkSettings, SinkSetupError, Tuning};
 use super::tls::TlsFiles;
 use crate::config::TokenFile;
 use crate::telemetry::events;
@@ -79,7 +79,7 @@ struct Inner {
 
 impl Credentials {
     /// Reads everything for the first time.
-    pub(super) fn read(settings: HttpSinkSettings, tuning: Tuning) -> Result<Self, SinkSetupError> {
+    pub(super) fn read(settings: SinkSettings, tuning: Tuning) -> Result<Self, SinkSetupError> {
         let recheck = tuning.recheck;
         let (sources, current) = CredentialSources::read(settings, tuning)?;
         let inner = Arc::new(Inner { sources: Mutex::new(sources), current: RwLock::new(Arc::new(current)) });
@@ -170,7 +170,7 @@ struct Token {
 
 impl CredentialSources {
     /// Reads everything for the first time.
-    fn read(settings: HttpSinkSettings, mut tuning: Tuning) -> Result<(Self, CredentialSnapshot), SinkSetupError> {
+    fn read(settings: SinkSettings, mut tuning: Tuning) -> Result<(Self, CredentialSnapshot), SinkSetupError> {
         let tls = match settings.url.scheme_str() {
             Some("http") => None,
             Some("https") => Some(TlsFiles::new(&settings, tuning.system_roots.take())?),

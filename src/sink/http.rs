@@ -23,7 +23,7 @@ use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use super::credentials::{CredentialSnapshot, Credentials, with_ours};
-use super::settings::{HttpSinkSettings, SinkSetupError, Tuning};
+use super::settings::{SinkSettings, SinkSetupError, Tuning};
 use super::tls::ClientIdentity;
 use super::transport_error::TransportFailure;
 use super::{BODY_START, RetryAfter, Sink, SinkResponse};
@@ -60,7 +60,7 @@ impl HttpSink {
     ///
     /// # Errors
     /// Where no attempt could ever succeed: see [`SinkSetupError`].
-    pub fn new(settings: HttpSinkSettings) -> Result<Self, SinkSetupError> {
+    pub fn new(settings: SinkSettings) -> Result<Self, SinkSetupError> {
         Self::tuned(settings, Tuning::default())
     }
 
@@ -79,7 +79,7 @@ impl HttpSink {
         self.credentials.newest().headers.clone()
     }
 
-    fn tuned(settings: HttpSinkSettings, tuning: Tuning) -> Result<Self, SinkSetupError> {
+    fn tuned(settings: SinkSettings, tuning: Tuning) -> Result<Self, SinkSetupError> {
         let (url, response_limit) = (settings.url.clone(), settings.response_limit);
         if url.host().is_none_or(str::is_empty) {
             return Err(SinkSetupError::Url);

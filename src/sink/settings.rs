@@ -21,7 +21,7 @@ const RECHECK: Duration = Duration::from_secs(1);
 
 /// What a sink behind a URL needs to be told.
 #[derive(Debug, Clone)]
-pub struct HttpSinkSettings {
+pub struct SinkSettings {
     /// Where to post to; http or https.
     pub url: Uri,
     /// How many attempts run at once: so many idle connections are kept.
@@ -31,7 +31,7 @@ pub struct HttpSinkSettings {
     /// The most bytes of an answer's body that are read; a longer one costs the connection.
     pub response_limit: usize,
     /// Whom an https sink's certificate may come from, besides the system's roots.
-    pub trust: Trust,
+    pub trust: TlsTrust,
     /// As whom an https sink is spoken to that asks for a certificate.
     pub client_certificate: Option<ClientCertificateFiles>,
     /// Where a bearer token is. It is for this URL alone. A header `Authorization` in `headers` wins over it.
@@ -42,14 +42,14 @@ pub struct HttpSinkSettings {
 
 /// Authorities that are trusted besides the system's.
 #[derive(Debug, Clone, Default)]
-pub struct Trust {
+pub struct TlsTrust {
     /// These.
     pub certificates: Certificates,
     /// And those in every file of this folder, which need not be there and is looked at again.
     pub folder: Option<PathBuf>,
 }
 
-impl HttpSinkSettings {
+impl SinkSettings {
     /// Posts to `url` with no more than the message's own headers, and trusts the system's roots.
     pub fn new(url: Uri, concurrency: usize) -> Self {
         Self {
@@ -57,7 +57,7 @@ impl HttpSinkSettings {
             concurrency,
             headers: HeaderMap::new(),
             response_limit: RESPONSE_LIMIT,
-            trust: Trust::default(),
+            trust: TlsTrust::default(),
             client_certificate: None,
             token_file: None,
             headers_file: None,
@@ -83,7 +83,7 @@ impl HttpSinkSettings {
         let access = &config.access;
         Self {
             headers: sink.authorization.iter().map(|value| (AUTHORIZATION, value.clone())).collect(),
-            trust: Trust { certificates: access.ca_certs.clone(), folder: Some(access.ca_certs_dir.clone()) },
+            trust: TlsTrust { certificates: access.ca_certs.clone(), folder: Some(access.ca_certs_dir.clone()) },
             client_certificate: access.client_certificate.clone(),
             ..Self::new(sink.uri.clone(), config.delivery.concurrency.get())
         }

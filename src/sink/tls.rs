@@ -16,7 +16,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, Error, RootCertStore, SignatureScheme};
 
 use super::reloading_file::{FileProblem, ReloadingFile};
-use super::settings::{HttpSinkSettings, SinkSetupError};
+use super::settings::{SinkSettings, SinkSetupError};
 use crate::config::Certificates;
 
 /// The most bytes of a file with a certificate or a key.
@@ -35,7 +35,7 @@ const MAX_DEPTH: usize = 8;
 ///
 /// # Errors
 /// Those of [`super::HttpSink::new`]. A client certificate that cannot be read is left out.
-pub fn tls_config(settings: &HttpSinkSettings) -> Result<ClientConfig, SinkSetupError> {
+pub fn tls_config(settings: &SinkSettings) -> Result<ClientConfig, SinkSetupError> {
     let mut tls = TlsFiles::new(settings, None)?;
     tls.reload();
     Ok(tls.config()?.0)
@@ -51,7 +51,7 @@ pub(super) struct TlsFiles {
 impl TlsFiles {
     /// Reads the roots for the first time; `system_roots` stand in for the system's.
     pub(super) fn new(
-        settings: &HttpSinkSettings,
+        settings: &SinkSettings,
         system_roots: Option<RootCertStore>,
     ) -> Result<Self, SinkSetupError> {
         let (mut fixed, why_none) = match system_roots {

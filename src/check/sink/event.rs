@@ -11,7 +11,7 @@ use crate::check::report::Check;
 use crate::config::{Config, EventMode};
 use crate::event::Message;
 use crate::event::http::{BinaryMode, StructuredMode, batch};
-use crate::sink::{HttpSink, HttpSinkSettings, Sink as _, SinkResponse};
+use crate::sink::{HttpSink, SinkSettings, Sink as _, SinkResponse};
 
 /// The event's type.
 const TYPE: &str = "com.amazonaws.dynamodb.check";
@@ -21,7 +21,7 @@ const SOURCE: &str = "dynamodb-streams-adapter";
 
 /// Posts it, once.
 pub(super) async fn send(config: &Config, limit: Duration) -> Check {
-    let sink = match HttpSink::new(HttpSinkSettings { concurrency: 1, ..HttpSinkSettings::for_sink(config) }) {
+    let sink = match HttpSink::new(SinkSettings { concurrency: 1, ..SinkSettings::for_sink(config) }) {
         Ok(sink) => sink,
         Err(error) => return Check::fail(EVENT, &error.to_string()),
     };

@@ -21,14 +21,14 @@ use bytes::Bytes;
 
 use self::server::Server;
 use super::*;
-use crate::sink::settings::{IDLE_TIMEOUT, Trust};
+use crate::sink::settings::{IDLE_TIMEOUT, TlsTrust};
 use crate::sink::{RetryAfter, TransportError};
 
 /// Long enough for every answer that comes at all.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn settings(url: &str) -> HttpSinkSettings {
-    HttpSinkSettings::new(url.parse().expect("a URL"), 4)
+fn settings(url: &str) -> SinkSettings {
+    SinkSettings::new(url.parse().expect("a URL"), 4)
 }
 
 fn sink_of(server: &Server) -> HttpSink {

@@ -28,24 +28,24 @@ impl Folder {
     }
 
     /// A sink with a token of the file `token`.
-    fn with_token(&self, server: &Server, is_required: bool) -> HttpSinkSettings {
+    fn with_token(&self, server: &Server, is_required: bool) -> SinkSettings {
         let token_file = Some(TokenFile { path: self.file("token"), is_required });
-        HttpSinkSettings { token_file, ..settings(&server.url("/")) }
+        SinkSettings { token_file, ..settings(&server.url("/")) }
     }
 
     /// A sink with headers of the file `headers`.
-    fn with_headers(&self, server: &Server) -> HttpSinkSettings {
-        HttpSinkSettings { headers_file: Some(self.file("headers")), ..settings(&server.url("/")) }
+    fn with_headers(&self, server: &Server) -> SinkSettings {
+        SinkSettings { headers_file: Some(self.file("headers")), ..settings(&server.url("/")) }
     }
 }
 
 /// One that looks at its files before every attempt.
-fn attentive(settings: HttpSinkSettings) -> HttpSink {
+fn attentive(settings: SinkSettings) -> HttpSink {
     HttpSink::tuned(settings, Tuning { recheck: Duration::ZERO, ..Tuning::default() }).expect("a sink")
 }
 
 /// One that looks at them at the start and never again by itself.
-fn inattentive(settings: HttpSinkSettings) -> HttpSink {
+fn inattentive(settings: SinkSettings) -> HttpSink {
     let recheck = Duration::from_secs(3600);
     HttpSink::tuned(settings, Tuning { recheck, ..Tuning::default() }).expect("a sink")
 }
@@ -163,7 +163,7 @@ async fn a_token_goes_along_within_the_host_and_never_to_another() {
     let folder = Folder::new();
     folder.write("token", "t1");
     folder.write("headers", "x-api-key: k1");
-    let settings = HttpSinkSettings { headers_file: Some(folder.file("headers")), ..folder.with_token(&server, true) };
+    let settings = SinkSettings { headers_file: Some(folder.file("headers")), ..folder.with_token(&server, true) };
     let sink = inattentive(settings);
     assert_eq!(sink.post(message(), PATIENCE).await, accepted(200, ""));
     assert_eq!(authorizations(&server), ["Bearer t1", "Bearer t1"]);
@@ -212,11 +212,11 @@ async fn authorization_may_come_from_the_file_of_headers_alone() {
     let (folder, server) = (Folder::new(), answering(&[OK]).await);
     folder.write("headers", "Authorization: ApiKey k1");
     let headers_file = Some(folder.file("headers"));
-    let required = HttpSinkSettings { headers_file: headers_file.clone(), ..folder.with_token(&server, true) };
+    let required = SinkSettings { headers_file: headers_file.clone(), ..folder.with_token(&server, true) };
     folder.write("token", "t1");
     let (_, message) = failed(attentive(required).post(super::message(), PATIENCE).await);
     assert!(message.contains("authorization is set already"), "{message}");
-    let looked_for = HttpSinkSettings { headers_file, ..folder.with_token(&server, false) };
+    let looked_for = SinkSettings { headers_file, ..folder.with_token(&server, false) };
     assert_eq!(attentive(looked_for).post(super::message(), PATIENCE).await, accepted(200, ""));
     assert_eq!(authorizations(&server), ["ApiKey k1"]);
 }
@@ -226,7 +226,7 @@ async fn no_secret_shows_in_the_debug_form() {
     let (folder, server) = (Folder::new(), answering(&[]).await);
     folder.write("token", "hunter2");
     folder.write("headers", "x-api-key: hunter2");
-    let settings = HttpSinkSettings { headers_file: Some(folder.file("headers")), ..folder.with_token(&server, true) };
+    let settings = SinkSettings { headers_file: Some(folder.file("headers")), ..folder.with_token(&server, true) };
     let shown = format!("{:?} {:#?}", settings.clone(), attentive(settings));
     assert!(shown.contains("x-api-key") && !shown.contains("hunter2"), "{shown}");
 }

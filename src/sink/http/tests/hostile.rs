@@ -110,7 +110,7 @@ async fn an_answers_body_is_read_as_far_as_is_asked_for() {
     let response = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
     for (limit, complete) in [(256 << 10, true), ((256 << 10) - 1, false), (0, false)] {
         let server = Server::start([answer(response.clone())]).await;
-        let settings = HttpSinkSettings { response_limit: limit, ..settings(&server.url("/")) };
+        let settings = SinkSettings { response_limit: limit, ..settings(&server.url("/")) };
         let answer = HttpSink::new(settings).expect("a sink").post(message(), PATIENCE).await;
         match answer {
             SinkResponse::Accepted { body, complete: told, .. } => assert_eq!((body.len(), told), (limit, complete)),

@@ -14,15 +14,15 @@ use super::*;
 use crate::config::{ClientCertificateFiles, TokenFile};
 
 /// Looks at its files all the time, and trusts nobody by itself.
-fn sink(settings: HttpSinkSettings) -> Arc<HttpSink> {
+fn sink(settings: SinkSettings) -> Arc<HttpSink> {
     let tuning =
         Tuning { recheck: Duration::from_millis(5), system_roots: Some(RootCertStore::empty()), ..Tuning::default() };
     Arc::new(HttpSink::tuned(settings, tuning).expect("a sink"))
 }
 
-fn trusting(server: &Https, volume: &Volume) -> HttpSinkSettings {
-    let trust = Trust { folder: Some(volume.path().to_owned()), ..Trust::default() };
-    HttpSinkSettings { trust, ..settings(&server.url()) }
+fn trusting(server: &Https, volume: &Volume) -> SinkSettings {
+    let trust = TlsTrust { folder: Some(volume.path().to_owned()), ..TlsTrust::default() };
+    SinkSettings { trust, ..settings(&server.url()) }
 }
 
 /// Posts from several tasks at once until it is ended.
@@ -137,7 +137,7 @@ async fn a_client_certificate_is_replaced_under_load() {
     let side = Side { clients: Some(authority.roots()), ..Side::default() };
     let server = Https::start(acceptor(&authority.leaf("localhost"), &side)).await;
     let names = ClientCertificateFiles { certificate: volume.file("tls.crt"), key: volume.file("tls.key") };
-    let sink = sink(HttpSinkSettings { client_certificate: Some(names), ..trusting(&server, &roots) });
+    let sink = sink(SinkSettings { client_certificate: Some(names), ..trusting(&server, &roots) });
     let mut load = Load::on(&sink);
     load.more(15).await;
 
@@ -176,7 +176,7 @@ async fn a_token_is_replaced_under_load() {
     };
     server.judge(valid("token-0".to_owned()));
     let token_file = Some(TokenFile { path: volume.file("token"), is_required: true });
-    let settings = HttpSinkSettings { token_file, ..trusting(&server, &roots) };
+    let settings = SinkSettings { token_file, ..trusting(&server, &roots) };
     // It never looks by itself: only the 401 tells it.
     let tuning =
         Tuning { recheck: Duration::from_secs(3600), system_roots: Some(RootCertStore::empty()), ..Tuning::default() };
@@ -201,7 +201,7 @@ async fn a_token_that_changes_is_used_without_a_401() {
     let mut volume = Volume::new(&[("token", "old")]);
     let server = server::Server::start([(0..1000).flat_map(|_| server::answer(OK)).collect()]).await;
     let token_file = Some(TokenFile { path: volume.file("token"), is_required: false });
-    let sink = sink(HttpSinkSettings { token_file, ..settings(&server.url("/")) });
+    let sink = sink(SinkSettings { token_file, ..settings(&server.url("/")) });
     assert_eq!(sink.post(message(), PATIENCE).await, accepted(200, ""));
     assert_eq!(server.seen()[0].header("authorization"), ["Bearer old"]);
     let before = current(&sink).await;

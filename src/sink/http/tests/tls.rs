@@ -113,7 +113,7 @@ impl Files {
 
 fn sink_as(server: &Https, authority: &Authority, files: Option<&Files>) -> HttpSink {
     let tuning = Tuning { system_roots: Some(authority.roots()), recheck: Duration::ZERO, ..Tuning::default() };
-    let settings = HttpSinkSettings { client_certificate: files.map(Files::names), ..settings(&server.url()) };
+    let settings = SinkSettings { client_certificate: files.map(Files::names), ..settings(&server.url()) };
     HttpSink::tuned(settings, tuning).expect("a sink")
 }
 
