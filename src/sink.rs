@@ -16,14 +16,15 @@ use ::http::StatusCode;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
+pub use self::credentials::CredentialReloader;
 pub use self::http::HttpSink;
-pub use self::settings::{SinkSettings, RESPONSE_LIMIT, SinkSetupError, TlsTrust};
-pub use self::tls::tls_config;
-pub use self::transport_error::{about_alert, about_certificate};
+pub use self::settings::{SinkSettings, SinkSetupError};
+pub(crate) use self::tls::tls_config;
+pub(crate) use self::transport_error::{about_alert, about_certificate};
 use crate::event::Message;
 
 /// The most bytes of a refusal's body that are kept: what a `knativeerrordata` attribute may hold.
-pub const BODY_START: usize = 768;
+pub(crate) const BODY_START: usize = 768;
 
 /// Takes messages.
 pub trait Sink: Send + Sync {

@@ -182,7 +182,7 @@ async fn tasks() -> (Tasks, Arc<World>, mpsc::WeakSender<Update>, Arc<Health>) {
         status: Box::new(|| serde_json::Value::Null),
     });
     let ports = Ports { all: TcpListener::bind("127.0.0.1:0").await.unwrap(), metrics: None };
-    let tasks = Tasks::start(vec![table], world.dispatcher(), admin, ports, DeliveryOrder::Item, &event());
+    let tasks = Tasks::start(vec![table], world.dispatcher(), Vec::new(), admin, ports, DeliveryOrder::Item, &event());
     (tasks, world, updates, health)
 }
 

@@ -1,14 +1,15 @@
-//! The files that a sink's connections and requests are made with: read at the start, and again when they change.
+//! What requests to a sink carry, and what its TLS connections are made with: read from files at the start, and again when
+//! they change.
 //!
 //! Contract:
-//! - They are looked at when an attempt begins, at most once a second, outside the asynchronous threads. After a 401 they
-//!   are looked at once more.
-//! - What was good is used until there is something better: a file that breaks or disappears is said and changes nothing.
-//! - New roots or a new client certificate make a new pool of connections. Attempts under way keep theirs to their end.
+//! - One task, [`CredentialReloader::run`], reads the files once a second and whenever an attempt asks for it. An attempt takes
+//!   the newest [`CredentialSnapshot`] and waits for no volume; only after a 401 does it wait for one reading, and not for long.
+//! - What was good is used until there is something better: a file that breaks or disappears is reported and changes nothing.
+//! - New authorities or a new client certificate make a new generation. Connections are none of this file's business.
 //! - No content of a file is ever told, in no message and no log.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::http::header::{
@@ -16,17 +17,17 @@ use ::http::header::{
     TRAILER, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
 };
 use ::http::{HeaderMap, HeaderName, HeaderValue};
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, timeout, timeout_at};
 
-use super::http::Client;
 use super::reloading_file::{FileProblem, ReloadingFile};
 use super::settings::{SinkSettings, SinkSetupError, Tuning};
-use super::tls::TlsFiles;
+use super::tls::{ClientTls, TlsFiles};
 use crate::config::TokenFile;
 use crate::telemetry::events;
 
-/// How long an attempt waits for files at most; then it goes on with what was known before.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How many attempts may ask for a reading at once without waiting for their turn to ask.
+const REQUESTS: usize = 64;
 
 /// The most bytes of a file with a token or with headers.
 const FILE_LIMIT: u64 = 64 * 1024;
@@ -50,259 +51,230 @@ const OURS: [HeaderName; 11] = [
 const OURS_TOO: [&str; 2] = ["keep-alive", "proxy-connection"];
 
 /// What an attempt is made with.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct CredentialSnapshot {
-    /// The connections.
-    pub(super) client: Client,
     /// Headers for every request.
     pub(super) headers: HeaderMap,
     /// Whether the header `Authorization` is the token of the file.
     pub(super) has_token: bool,
     /// Why no attempt can be made.
     pub(super) missing: Option<String>,
+    /// What is wrong with files that no attempt waits for; one text a file.
+    pub(super) unused: Vec<String>,
+    /// What connections are made with; none for an http sink.
+    pub(super) tls: Option<ClientTls>,
+    /// Grows with each change of `tls`: connections of an older generation are not used for new attempts.
+    pub(super) generation: u64,
 }
 
-/// The files of one sink.
+/// The newest snapshot, for attempts.
 #[derive(Debug)]
 pub(super) struct Credentials {
-    inner: Arc<Inner>,
-    next_look: Mutex<Instant>,
-    recheck: Duration,
-}
-
-#[derive(Debug)]
-struct Inner {
-    /// Locked while files are read, and never by an asynchronous thread.
-    sources: Mutex<CredentialSources>,
-    current: RwLock<Arc<CredentialSnapshot>>,
+    snapshot: watch::Receiver<Arc<CredentialSnapshot>>,
+    requests: mpsc::Sender<oneshot::Sender<()>>,
 }
 
 impl Credentials {
     /// Reads everything for the first time.
-    pub(super) fn read(settings: SinkSettings, tuning: Tuning) -> Result<Self, SinkSetupError> {
-        let recheck = tuning.recheck;
-        let (sources, current) = CredentialSources::read(settings, tuning)?;
-        let inner = Arc::new(Inner { sources: Mutex::new(sources), current: RwLock::new(Arc::new(current)) });
-        Ok(Self { inner, next_look: Mutex::new(Instant::now() + recheck), recheck })
+    pub(super) fn read(settings: SinkSettings, tuning: Tuning) -> Result<(Self, CredentialReloader), SinkSetupError> {
+        let interval = tuning.reload_interval;
+        let sources = CredentialSources::read(settings, tuning)?;
+        let (sender, snapshot) = watch::channel(Arc::new(sources.snapshot()));
+        let (asking, requests) = mpsc::channel(REQUESTS);
+        let reloader = CredentialReloader { sources, snapshot: sender, requests, interval };
+        Ok((Self { snapshot, requests: asking }, reloader))
     }
 
     /// What an attempt is to be made with that begins now.
-    pub(super) async fn current(&self, deadline: Instant) -> Arc<CredentialSnapshot> {
-        if self.is_due() {
-            self.look(deadline, |inner| {
-                // Whoever is still reading does it for all.
-                if let Ok(mut sources) = inner.sources.try_lock() {
-                    inner.look(&mut sources);
-                }
-            })
-            .await;
-        }
-        self.inner.current()
-    }
-
-    /// The same after a refusal: everything is looked at, however recently that was done.
-    pub(super) async fn read_again(&self, deadline: Instant) -> Arc<CredentialSnapshot> {
-        self.look(deadline, |inner| {
-            let mut sources = inner.sources.lock().unwrap_or_else(PoisonError::into_inner);
-            inner.look(&mut sources);
-        })
-        .await;
-        self.inner.current()
-    }
-
-    /// What was found at the last look.
     pub(super) fn newest(&self) -> Arc<CredentialSnapshot> {
-        self.inner.current()
+        self.snapshot.borrow().clone()
     }
 
-    /// What is wrong with files that are not needed.
-    pub(super) fn unused(&self) -> Vec<String> {
-        self.inner.sources.lock().unwrap_or_else(PoisonError::into_inner).survivable_problems()
-    }
-
-    fn is_due(&self) -> bool {
-        let now = Instant::now();
-        let mut next = self.next_look.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = *next <= now;
-        if is_due {
-            *next = now + self.recheck;
-        }
-        is_due
-    }
-
-    /// A file system that does not answer keeps a thread, but no attempt.
-    async fn look(&self, deadline: Instant, look: impl FnOnce(&Inner) + Send + 'static) {
-        let inner = self.inner.clone();
-        let looked = tokio::task::spawn_blocking(move || look(&inner));
-        drop(timeout_at(deadline.min(Instant::now() + PATIENCE), looked).await);
+    /// The same after a refusal: everything is read again, however recently that was done. From `until` on, or without a
+    /// reloader, it is what was known before.
+    pub(super) async fn read_again(&self, until: Instant) -> Arc<CredentialSnapshot> {
+        let (asking, read) = oneshot::channel();
+        let reading = async {
+            if self.requests.send(asking).await.is_ok() {
+                drop(read.await);
+            }
+        };
+        drop(timeout_at(until, reading).await);
+        self.newest()
     }
 }
 
-impl Inner {
-    fn current(&self) -> Arc<CredentialSnapshot> {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+/// The task that reads the files of one sink again.
+#[derive(Debug)]
+#[must_use = "credentials are not read again unless it runs"]
+pub struct CredentialReloader {
+    sources: CredentialSources,
+    snapshot: watch::Sender<Arc<CredentialSnapshot>>,
+    /// From attempts that wait for a reading which begins after they ask.
+    requests: mpsc::Receiver<oneshot::Sender<()>>,
+    interval: Duration,
+}
+
+impl CredentialReloader {
+    /// Reads the files until the sink is gone.
+    pub async fn run(mut self) {
+        let mut waiting = Vec::new();
+        loop {
+            let woken = timeout(self.interval, self.requests.recv_many(&mut waiting, REQUESTS)).await;
+            if matches!(woken, Ok(0)) {
+                return;
+            }
+            self = self.reload().await;
+            for attempt in waiting.drain(..) {
+                // It may have stopped waiting.
+                let _ = attempt.send(());
+            }
+        }
     }
 
-    fn look(&self, sources: &mut CredentialSources) {
-        if let Some(newer) = sources.look(&self.current()) {
-            *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(newer);
+    /// A file system that does not answer keeps a thread and this task, but no attempt.
+    async fn reload(mut self) -> Self {
+        let reading = tokio::task::spawn_blocking(move || {
+            if let Some(newer) = self.sources.reload() {
+                self.snapshot.send_replace(Arc::new(newer));
+            }
+            self
+        });
+        match reading.await {
+            Ok(reloader) => reloader,
+            Err(failed) if failed.is_panic() => std::panic::resume_unwind(failed.into_panic()),
+            // The runtime is ending.
+            Err(_) => std::future::pending().await,
         }
     }
 }
 
-/// All that a sink is made from: what is fixed, and what comes from files.
+/// All that snapshots are made from: what is fixed, and what comes from files.
 #[derive(Debug)]
 struct CredentialSources {
-    tls: Option<TlsFiles>,
     fixed: HeaderMap,
     headers: Option<ReloadingFile<HeaderMap>>,
     token: Option<Token>,
+    tls_files: Option<TlsFiles>,
+    /// What the files of TLS made when they were read last.
+    tls: Option<ClientTls>,
+    generation: u64,
     reported: ReportedProblems,
-    tuning: Tuning,
-    concurrency: usize,
-}
-
-#[derive(Debug)]
-struct Token {
-    file: ReloadingFile<HeaderValue>,
-    is_required: bool,
 }
 
 impl CredentialSources {
     /// Reads everything for the first time.
-    fn read(settings: SinkSettings, mut tuning: Tuning) -> Result<(Self, CredentialSnapshot), SinkSetupError> {
-        let tls = match settings.url.scheme_str() {
+    fn read(settings: SinkSettings, tuning: Tuning) -> Result<Self, SinkSetupError> {
+        let tls_files = match settings.url.scheme_str() {
             Some("http") => None,
-            Some("https") => Some(TlsFiles::new(&settings, tuning.system_roots.take())?),
+            Some("https") => Some(TlsFiles::new(&settings, tuning.system_roots)?),
             _ => return Err(SinkSetupError::Url),
         };
         let is_free = !settings.headers.contains_key(AUTHORIZATION)
             && !settings.token_file.as_ref().is_some_and(|token| token.is_required);
-        let headers = settings
-            .headers_file
-            .map(|path| ReloadingFile::new(vec![path], FILE_LIMIT, move |contents| headers(&contents[0], is_free)));
+        let headers = settings.headers_file.map(|path| {
+            ReloadingFile::new(vec![path], FILE_LIMIT, move |contents| parse_headers(&contents[0], is_free))
+        });
         let token = settings.token_file.and_then(|token| Token::new(token, &settings.headers));
-        let mut sources = Self {
-            tls,
-            fixed: settings.headers,
-            headers,
-            token,
-            reported: ReportedProblems::new(),
-            tuning,
-            concurrency: settings.concurrency,
-        };
-        sources.read_changes();
-        let client = sources.client()?;
-        let current = sources.compose(client);
-        Ok((sources, current))
+        let reported = ReportedProblems::default();
+        let mut sources =
+            Self { fixed: settings.headers, headers, token, tls_files, tls: None, generation: 0, reported };
+        sources.read_files();
+        sources.tls = sources.tls_files.as_ref().map(TlsFiles::client_tls).transpose()?;
+        Ok(sources)
     }
 
     /// Reads what changed; none where nothing did.
-    fn look(&mut self, current: &CredentialSnapshot) -> Option<CredentialSnapshot> {
-        let changes = self.read_changes();
-        if !changes.connections && !changes.requests {
-            return None;
+    fn reload(&mut self) -> Option<CredentialSnapshot> {
+        let changes = self.read_files();
+        if changes.tls {
+            self.renew_tls();
         }
-        let client = match changes.connections {
-            // Everything in it was checked when it was read.
-            true => self.client().unwrap_or_else(|_| current.client.clone()),
-            false => current.client.clone(),
-        };
-        Some(self.compose(client))
+        (changes.tls || changes.headers).then(|| self.snapshot())
     }
 
-    fn read_changes(&mut self) -> Changes {
-        let connections = self.tls.as_mut().is_some_and(TlsFiles::reload);
-        // Both are to be looked at.
+    fn read_files(&mut self) -> Changes {
+        let tls = self.tls_files.as_mut().is_some_and(TlsFiles::reload);
+        // Both are to be read.
         let headers = self.headers.as_mut().is_some_and(ReloadingFile::reload);
         let token = self.token.as_mut().is_some_and(|token| token.file.reload());
-        let changes = Changes { connections, requests: headers || token };
-        self.report_problems();
-        changes
+        self.reported.report(self.problems());
+        Changes { tls, headers: headers || token }
     }
 
-    fn client(&self) -> Result<Client, SinkSetupError> {
-        let Some(tls) = &self.tls else {
-            return Ok(Client::plain(self.concurrency, self.tuning.idle_timeout));
-        };
-        let (config, identity) = tls.config()?;
-        Ok(Client::tls(self.concurrency, self.tuning.idle_timeout, config, identity))
+    fn renew_tls(&mut self) {
+        // Everything in it was checked when it was read.
+        if let Some(Ok(newer)) = self.tls_files.as_ref().map(TlsFiles::client_tls) {
+            self.tls = Some(newer);
+            self.generation += 1;
+        }
     }
 
-    fn compose(&self, client: Client) -> CredentialSnapshot {
+    fn snapshot(&self) -> CredentialSnapshot {
         let from_file = self.headers.as_ref().and_then(ReloadingFile::value);
-        let mut headers = from_file.map_or_else(|| self.fixed.clone(), |more| with_ours(self.fixed.clone(), more));
+        let mut headers = from_file.map_or_else(|| self.fixed.clone(), |more| replaced(self.fixed.clone(), more));
         let token = self.token.as_ref().and_then(|token| token.file.value());
         let token = token.filter(|_| !headers.contains_key(AUTHORIZATION)).cloned();
         let has_token = token.is_some();
         headers.extend(token.map(|token| (AUTHORIZATION, token)));
         let agent = HeaderValue::from_static(concat!("dynamodb-streams-adapter/", env!("CARGO_PKG_VERSION")));
         headers.entry(USER_AGENT).or_insert(agent);
-        CredentialSnapshot { client, headers, has_token, missing: self.missing() }
-    }
-
-    /// Says what is wrong with files, and what is right again.
-    fn report_problems(&mut self) {
-        let problems = self.problems();
-        for (path, (text, severity)) in &problems {
-            if self.reported.get(path) != Some(text) {
-                events::SinkFileUnusable { text, stops_delivery: *severity == Severity::StopsDelivery }.emit();
-            }
+        let survivable = self.problems().into_values().filter(|problem| !problem.stops_delivery);
+        CredentialSnapshot {
+            headers,
+            has_token,
+            missing: self.missing(),
+            unused: survivable.map(|problem| problem.text).collect(),
+            tls: self.tls.clone(),
+            generation: self.generation,
         }
-        for path in self.reported.keys().filter(|path| !problems.contains_key(*path)) {
-            events::SinkFileUsable { path }.emit();
-        }
-        self.reported = problems.into_iter().map(|(path, (text, _))| (path, text)).collect();
-    }
-
-    /// In words, what is wrong with files that nothing waits for.
-    fn survivable_problems(&self) -> Vec<String> {
-        let problems = self.problems().into_values();
-        problems.filter(|(_, severity)| *severity == Severity::Survivable).map(|(text, _)| text).collect()
-    }
-
-    fn problems(&self) -> BTreeMap<String, (String, Severity)> {
-        let mut problems = BTreeMap::new();
-        if let Some(tls) = &self.tls {
-            for (path, why) in tls.authority_problems() {
-                problems.insert(path.display().to_string(), (why, Severity::Survivable));
-            }
-        }
-        let identity = self.tls.as_ref().and_then(|tls| tls.identity.as_ref()).and_then(problem_of);
-        let headers = self.headers.as_ref().and_then(problem_of);
-        let token = self.token.as_ref().filter(|token| token.problem().is_some());
-        let token = token.and_then(|token| problem_of(&token.file));
-        problems.extend([identity, headers, token].into_iter().flatten());
-        problems
     }
 
     /// Why nothing can be sent: a file without which nothing may be sent has never been good.
     fn missing(&self) -> Option<String> {
         let headers = self.headers.as_ref().and_then(unread).map(|why| format!("SINK_HEADERS_FILE {why}"));
-        let identity = self.tls.as_ref().and_then(|tls| tls.identity.as_ref()).and_then(unread);
+        let identity = self.tls_files.as_ref().and_then(|tls| tls.identity.as_ref()).and_then(unread);
         let identity = identity.map(|why| format!("SINK_CLIENT_CERT_FILE and SINK_CLIENT_KEY_FILE: {why}"));
         let token = self.token.as_ref().and_then(Token::missing).map(|why| format!("SINK_TOKEN_FILE {why}"));
         let reasons: Vec<String> = [token, headers, identity].into_iter().flatten().collect();
         (!reasons.is_empty()).then(|| reasons.join("; "))
     }
+
+    /// What is wrong with files, by their path.
+    fn problems(&self) -> BTreeMap<String, Problem> {
+        let mut problems = BTreeMap::new();
+        if let Some(tls) = &self.tls_files {
+            for (path, text) in tls.authority_problems() {
+                problems.insert(path.display().to_string(), Problem { text, stops_delivery: false });
+            }
+        }
+        let identity = self.tls_files.as_ref().and_then(|tls| tls.identity.as_ref()).and_then(Problem::of);
+        let headers = self.headers.as_ref().and_then(Problem::of);
+        let token = self.token.as_ref().filter(|token| token.problem().is_some());
+        let token = token.and_then(|token| Problem::of(&token.file));
+        problems.extend([identity, headers, token].into_iter().flatten());
+        problems
+    }
 }
 
-/// What changed.
+/// What a reading has changed.
 struct Changes {
-    connections: bool,
-    requests: bool,
+    tls: bool,
+    headers: bool,
 }
 
-/// Why a file has no value.
-fn unread<T>(file: &ReloadingFile<T>) -> Option<String> {
-    file.problem().filter(|_| file.value().is_none()).map(FileProblem::to_string)
+/// The file of a bearer token.
+#[derive(Debug)]
+struct Token {
+    file: ReloadingFile<HeaderValue>,
+    is_required: bool,
 }
 
 impl Token {
     /// None where the sink's URL has a user.
     fn new(token: TokenFile, fixed: &HeaderMap) -> Option<Self> {
         if !fixed.contains_key(AUTHORIZATION) {
-            let file = ReloadingFile::new(vec![token.path], FILE_LIMIT, |contents| bearer(&contents[0]));
+            let file = ReloadingFile::new(vec![token.path], FILE_LIMIT, |contents| parse_bearer(&contents[0]));
             return Some(Self { file, is_required: token.is_required });
         }
         if token.path.exists() {
@@ -326,36 +298,58 @@ impl Token {
     }
 }
 
-/// The message's headers, each replaced where `ours` has it too.
-pub(super) fn with_ours(mut headers: HeaderMap, ours: &HeaderMap) -> HeaderMap {
-    for name in ours.keys() {
+/// What is wrong with a file.
+#[derive(Debug)]
+struct Problem {
+    text: String,
+    /// Nothing can be sent. Otherwise the other files, or what this one held before, are used.
+    stops_delivery: bool,
+}
+
+impl Problem {
+    /// With the path of the file.
+    fn of<T>(file: &ReloadingFile<T>) -> Option<(String, Self)> {
+        let problem = Self { text: file.problem()?.to_string(), stops_delivery: file.value().is_none() };
+        Some((file.path().display().to_string(), problem))
+    }
+}
+
+/// Why a file has no value.
+fn unread<T>(file: &ReloadingFile<T>) -> Option<String> {
+    file.problem().filter(|_| file.value().is_none()).map(FileProblem::to_string)
+}
+
+/// The texts of problems that were reported, by the file's path: each is reported once, and so is its end.
+#[derive(Debug, Default)]
+struct ReportedProblems(BTreeMap<String, String>);
+
+impl ReportedProblems {
+    fn report(&mut self, problems: BTreeMap<String, Problem>) {
+        for (path, Problem { text, stops_delivery }) in &problems {
+            if self.0.get(path) != Some(text) {
+                events::SinkFileUnusable { text, stops_delivery: *stops_delivery }.emit();
+            }
+        }
+        for path in self.0.keys().filter(|path| !problems.contains_key(*path)) {
+            events::SinkFileUsable { path }.emit();
+        }
+        self.0 = problems.into_iter().map(|(path, problem)| (path, problem.text)).collect();
+    }
+}
+
+/// The headers, each replaced where `by` has it too, and the others of `by`.
+pub(super) fn replaced(mut headers: HeaderMap, by: &HeaderMap) -> HeaderMap {
+    for name in by.keys() {
         headers.remove(name);
     }
-    for (name, value) in ours {
+    for (name, value) in by {
         headers.append(name, value.clone());
     }
     headers
 }
 
-/// What was said about files, by their path: the same is said once.
-type ReportedProblems = BTreeMap<String, String>;
-
-/// How bad it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Severity {
-    /// Nothing can be sent.
-    StopsDelivery,
-    /// The others, or what was there before, are used.
-    Survivable,
-}
-
-fn problem_of<T>(file: &ReloadingFile<T>) -> Option<(String, (String, Severity))> {
-    let severity = if file.value().is_some() { Severity::Survivable } else { Severity::StopsDelivery };
-    Some((file.path().display().to_string(), (file.problem()?.to_string(), severity)))
-}
-
 /// The header `Authorization` for a file that holds a bearer token, RFC 6750. One line end behind it is allowed.
-fn bearer(content: &[u8]) -> Result<HeaderValue, String> {
+fn parse_bearer(content: &[u8]) -> Result<HeaderValue, String> {
     let token = content.strip_suffix(b"\n").unwrap_or(content);
     let token = token.strip_suffix(b"\r").unwrap_or(token);
     if token.is_empty() {
@@ -373,7 +367,7 @@ fn bearer(content: &[u8]) -> Result<HeaderValue, String> {
 }
 
 /// The headers of a file, a line `Name: value` for each; blank lines and lines that begin with `#` say nothing.
-fn headers(content: &[u8], authorization_is_free: bool) -> Result<HeaderMap, String> {
+fn parse_headers(content: &[u8], authorization_is_free: bool) -> Result<HeaderMap, String> {
     let text = str::from_utf8(content).map_err(|_| "it is not UTF-8")?;
     let mut headers = HeaderMap::new();
     for (index, line) in text.lines().enumerate() {
@@ -381,13 +375,14 @@ fn headers(content: &[u8], authorization_is_free: bool) -> Result<HeaderMap, Str
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let (name, value) = header(line, authorization_is_free).map_err(|why| format!("line {}: {why}", index + 1))?;
+        let (name, value) =
+            parse_header(line, authorization_is_free).map_err(|why| format!("line {}: {why}", index + 1))?;
         headers.append(name, value);
     }
     Ok(headers)
 }
 
-fn header(line: &str, authorization_is_free: bool) -> Result<(HeaderName, HeaderValue), String> {
+fn parse_header(line: &str, authorization_is_free: bool) -> Result<(HeaderName, HeaderValue), String> {
     let (name, value) = line.split_once(':').ok_or("expected `Name: value`")?;
     let name: HeaderName = name.parse().map_err(|_| "the text before the colon is not a header name")?;
     if name.as_str().starts_with("ce-") || OURS.contains(&name) || OURS_TOO.contains(&name.as_str()) {

@@ -4,8 +4,8 @@
 //! scheme, host and port. Connections are kept for less time than the Knative broker keeps them. A request that met
 //! a connection which the sink had just closed, and of which nothing was sent, is sent again by the client itself.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ::http::header::{LOCATION, RETRY_AFTER};
@@ -18,13 +18,12 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{self, Builder};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::ClientConfig;
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
-use super::credentials::{CredentialSnapshot, Credentials, with_ours};
+use super::credentials::{CredentialReloader, CredentialSnapshot, Credentials, replaced};
 use super::settings::{SinkSettings, SinkSetupError, Tuning};
-use super::tls::ClientIdentity;
+use super::tls::{ClientIdentity, ClientTls};
 use super::transport_error::TransportFailure;
 use super::{BODY_START, RetryAfter, Sink, SinkResponse};
 use crate::event::Message;
@@ -41,6 +40,9 @@ const PING_INTERVAL: Duration = Duration::from_secs(10);
 /// How long the answer to a ping may take.
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long an attempt waits for credentials to be read again after a 401; then it goes on with what was known before.
+const READ_AGAIN_LIMIT: Duration = Duration::from_secs(1);
+
 /// Stands for "for ever" where a timeout is too long for the clock.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(86_400);
 
@@ -48,69 +50,79 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(86_400);
 #[derive(Debug)]
 pub struct HttpSink {
     credentials: Credentials,
+    pool: Mutex<Arc<Pool>>,
+    settings: PoolSettings,
     url: Uri,
     response_limit: usize,
 }
 
 impl HttpSink {
-    /// A client for one URL. It connects when there is something to post.
+    /// A client for one URL, which connects when there is something to post, and the task that keeps its credentials fresh.
     ///
     /// This reads the files that the settings name, and for an https sink the system's root certificates. A file that
     /// cannot be read is logged and read again later; where nothing may be sent without it, attempts fail and say so.
     ///
     /// # Errors
     /// Where no attempt could ever succeed: see [`SinkSetupError`].
-    pub fn new(settings: SinkSettings) -> Result<Self, SinkSetupError> {
+    pub fn new(settings: SinkSettings) -> Result<(Self, CredentialReloader), SinkSetupError> {
         Self::tuned(settings, Tuning::default())
     }
 
     /// Why nothing can be sent now: a file that the settings name is missing or broken, and never was good.
-    pub fn obstacle(&self) -> Option<String> {
+    pub(crate) fn obstacle(&self) -> Option<String> {
         self.credentials.newest().missing.clone()
     }
 
     /// What is wrong with files that are not used because of it, while others are; one text a file, nothing of its content.
-    pub fn unused_files(&self) -> Vec<String> {
-        self.credentials.unused()
+    pub(crate) fn unused_files(&self) -> Vec<String> {
+        self.credentials.newest().unused.clone()
     }
 
     /// The headers of every request besides the message's own. Credentials are among them.
-    pub fn headers(&self) -> HeaderMap {
+    pub(crate) fn headers(&self) -> HeaderMap {
         self.credentials.newest().headers.clone()
     }
 
-    fn tuned(settings: SinkSettings, tuning: Tuning) -> Result<Self, SinkSetupError> {
+    fn tuned(settings: SinkSettings, tuning: Tuning) -> Result<(Self, CredentialReloader), SinkSetupError> {
         let (url, response_limit) = (settings.url.clone(), settings.response_limit);
         if url.host().is_none_or(str::is_empty) {
             return Err(SinkSetupError::Url);
         }
-        Ok(Self { credentials: Credentials::read(settings, tuning)?, url, response_limit })
+        let pool_settings = PoolSettings { concurrency: settings.concurrency, idle_timeout: tuning.idle_timeout };
+        let (credentials, reloader) = Credentials::read(settings, tuning)?;
+        let pool = Mutex::new(Arc::new(Pool::new(pool_settings, &credentials.newest())));
+        Ok((Self { credentials, pool, settings: pool_settings, url, response_limit }, reloader))
     }
 
     async fn attempt(&self, message: Message, deadline: Instant) -> Result<SinkResponse, TransportFailure> {
-        let current = self.credentials.current(deadline).await;
-        let answer = self.follow(&current, &message, deadline).await?;
-        if !current.has_token || !is_unauthorized(&answer) {
-            return Ok(answer);
+        let credentials = self.credentials.newest();
+        let response = self.follow(&credentials, &message, deadline).await?;
+        if !credentials.has_token || !is_unauthorized(&response) {
+            return Ok(response);
         }
         // The token may have been replaced since it was read.
-        let newer = self.credentials.read_again(deadline).await;
+        let newer = self.credentials.read_again(deadline.min(Instant::now() + READ_AGAIN_LIMIT)).await;
         self.follow(&newer, &message, deadline).await
     }
 
+    /// Posts it with these credentials, where redirects lead to.
     async fn follow(
         &self,
-        current: &CredentialSnapshot,
+        credentials: &CredentialSnapshot,
         message: &Message,
         deadline: Instant,
     ) -> Result<SinkResponse, TransportFailure> {
-        if let Some(missing) = &current.missing {
+        if let Some(missing) = &credentials.missing {
             return Err(TransportFailure::unsent(missing));
         }
+        let pool = self.pool(credentials);
         let mut url = self.url.clone();
         let mut redirects_left = MAX_REDIRECTS;
         loop {
-            let (head, body) = send(current, url.clone(), message, deadline).await?.into_parts();
+            let headers = replaced(message.headers.clone(), &credentials.headers);
+            let request = request(url.clone(), headers, message.body.clone());
+            let sent = timeout_at(deadline, pool.send(request)).await;
+            let (head, body) = sent.unwrap_or_else(|_| Err(TransportFailure::timeout()))?.into_parts();
             let body = read_body(body, self.response_limit, deadline).await;
             match redirect_target(&url, head.status, &head.headers) {
                 Some(next) if redirects_left > 0 => url = next,
@@ -119,23 +131,15 @@ impl HttpSink {
             redirects_left -= 1;
         }
     }
-}
 
-fn is_unauthorized(answer: &SinkResponse) -> bool {
-    matches!(answer, SinkResponse::Refused { status, .. } if *status == StatusCode::UNAUTHORIZED)
-}
-
-async fn send(
-    current: &CredentialSnapshot,
-    url: Uri,
-    message: &Message,
-    deadline: Instant,
-) -> Result<Response<Incoming>, TransportFailure> {
-    let mut request = Request::new(Full::new(message.body.clone()));
-    *request.method_mut() = Method::POST;
-    *request.uri_mut() = url;
-    *request.headers_mut() = with_ours(message.headers.clone(), &current.headers);
-    timeout_at(deadline, current.client.request(request)).await.unwrap_or_else(|_| Err(TransportFailure::timeout()))
+    /// The connections of the newest generation. Attempts under way keep those that they have.
+    fn pool(&self, credentials: &CredentialSnapshot) -> Arc<Pool> {
+        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        if pool.generation < credentials.generation {
+            *pool = Arc::new(Pool::new(self.settings, credentials));
+        }
+        pool.clone()
+    }
 }
 
 impl Sink for HttpSink {
@@ -147,48 +151,68 @@ impl Sink for HttpSink {
     }
 }
 
-/// A request's body: shared, so that no attempt copies it.
-pub(super) type Body = Full<Bytes>;
+fn is_unauthorized(response: &SinkResponse) -> bool {
+    matches!(response, SinkResponse::Refused { status, .. } if *status == StatusCode::UNAUTHORIZED)
+}
 
-/// A pool of connections, shared by its clones. A plain one carries no TLS at all: no roots are loaded, nothing waits
-/// for them.
-#[derive(Debug, Clone)]
-pub(super) enum Client {
-    /// For http.
+/// A request's body: shared, so that no attempt copies it.
+type Body = Full<Bytes>;
+
+fn request(url: Uri, headers: HeaderMap, body: Bytes) -> Request<Body> {
+    let mut request = Request::new(Full::new(body));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = url;
+    *request.headers_mut() = headers;
+    request
+}
+
+/// How connections are kept.
+#[derive(Debug, Clone, Copy)]
+struct PoolSettings {
+    /// So many idle ones at most.
+    concurrency: usize,
+    idle_timeout: Duration,
+}
+
+/// The connections that are made with one generation of credentials.
+#[derive(Debug)]
+struct Pool {
+    generation: u64,
+    client: Client,
+}
+
+/// A plain client carries no TLS at all: no roots are loaded, nothing waits for them.
+#[derive(Debug)]
+enum Client {
     Plain(legacy::Client<HttpConnector, Body>),
-    /// For https.
     Tls {
-        /// The connections.
         client: legacy::Client<HttpsConnector<HttpConnector>, Body>,
-        /// Who they say that they are.
+        /// Who this client says that it is.
         identity: Arc<ClientIdentity>,
-        /// Whether anything was ever answered on any of them.
-        has_answered: Arc<AtomicBool>,
+        /// Whether anything was ever answered on any of its connections.
+        has_answered: AtomicBool,
     },
 }
 
-impl Client {
-    pub(super) fn plain(concurrency: usize, idle_timeout: Duration) -> Self {
-        Self::Plain(builder(concurrency, idle_timeout).build(tcp()))
+impl Pool {
+    fn new(settings: PoolSettings, credentials: &CredentialSnapshot) -> Self {
+        let mut tcp = HttpConnector::new();
+        tcp.set_nodelay(true);
+        let client = match credentials.tls.clone() {
+            None => Client::Plain(builder(settings).build(tcp)),
+            Some(ClientTls { config, identity }) => {
+                tcp.enforce_http(false);
+                let client = builder(settings).build(HttpsConnector::from((tcp, config)));
+                Client::Tls { client, identity, has_answered: AtomicBool::new(false) }
+            }
+        };
+        Self { generation: credentials.generation, client }
     }
 
-    /// The configuration says which protocols are offered, see `tls::client_config`; `identity` belongs to it.
-    pub(super) fn tls(
-        concurrency: usize,
-        idle_timeout: Duration,
-        config: ClientConfig,
-        identity: Arc<ClientIdentity>,
-    ) -> Self {
-        let mut tcp = tcp();
-        tcp.enforce_http(false);
-        let client = builder(concurrency, idle_timeout).build(HttpsConnector::from((tcp, config)));
-        Self::Tls { client, identity, has_answered: Arc::default() }
-    }
-
-    pub(super) async fn request(&self, request: Request<Body>) -> Result<Response<Incoming>, TransportFailure> {
-        match self {
-            Self::Plain(client) => client.request(request).await.map_err(|error| TransportFailure::of(&error)),
-            Self::Tls { client, identity, has_answered } => match client.request(request).await {
+    async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, TransportFailure> {
+        match &self.client {
+            Client::Plain(client) => client.request(request).await.map_err(|error| TransportFailure::of(&error)),
+            Client::Tls { client, identity, has_answered } => match client.request(request).await {
                 Ok(response) => {
                     has_answered.store(true, Ordering::Relaxed);
                     Ok(response)
@@ -203,18 +227,12 @@ impl Client {
     }
 }
 
-fn tcp() -> HttpConnector {
-    let mut connector = HttpConnector::new();
-    connector.set_nodelay(true);
-    connector
-}
-
-fn builder(concurrency: usize, idle_timeout: Duration) -> Builder {
+fn builder(settings: PoolSettings) -> Builder {
     let mut builder = legacy::Client::builder(TokioExecutor::new());
     builder
         .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(idle_timeout)
-        .pool_max_idle_per_host(concurrency)
+        .pool_idle_timeout(settings.idle_timeout)
+        .pool_max_idle_per_host(settings.concurrency)
         .timer(TokioTimer::new())
         .http1_max_buf_size(MAX_HEAD)
         .http2_max_header_list_size(MAX_HEAD as u32)

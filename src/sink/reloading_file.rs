@@ -151,7 +151,10 @@ impl<T> ReloadingFile<T> {
 
 impl<T> fmt::Debug for ReloadingFile<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReloadingFile").field("files", &self.files).field("problem", &self.problem).finish_non_exhaustive()
+        f.debug_struct("ReloadingFile")
+            .field("files", &self.files)
+            .field("problem", &self.problem)
+            .finish_non_exhaustive()
     }
 }
 
@@ -183,7 +186,8 @@ impl Stamp {
 }
 
 fn stamps(files: &[PathBuf]) -> Result<Vec<Stamp>, FileProblem> {
-    let stamp = |path: &PathBuf| fs::metadata(path).map(|found| Stamp::of(&found)).map_err(|e| FileProblem::of(path, &e));
+    let stamp =
+        |path: &PathBuf| fs::metadata(path).map(|found| Stamp::of(&found)).map_err(|e| FileProblem::of(path, &e));
     files.iter().map(stamp).collect()
 }
 

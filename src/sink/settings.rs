@@ -5,19 +5,18 @@ use std::time::Duration;
 
 use ::http::header::AUTHORIZATION;
 use ::http::{HeaderMap, Uri};
-use rustls::RootCertStore;
 
 use crate::config::{self, Certificates, ClientCertificateFiles, Config, TokenFile};
 
 /// How much of an answer's body is read unless somebody wants more.
-pub const RESPONSE_LIMIT: usize = 128 * 1024;
+const RESPONSE_LIMIT: usize = 128 * 1024;
 
 /// How long an idle connection is kept. The Knative broker closes its own after 10 s: be first, so that a request
 /// does not meet a connection that is just being closed.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// How often files are looked at, at most.
-const RECHECK: Duration = Duration::from_secs(1);
+/// How often the files of credentials are read again.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a sink behind a URL needs to be told.
 #[derive(Debug, Clone)]
@@ -104,20 +103,20 @@ pub enum SinkSetupError {
     NoRoots(String),
     /// TLS cannot be set up at all.
     #[error("TLS cannot be set up for the sink: {0}")]
-    Tls(#[from] rustls::Error),
+    Tls(String),
 }
 
 /// What only tests change.
 #[derive(Debug)]
 pub(super) struct Tuning {
     pub(super) idle_timeout: Duration,
-    pub(super) recheck: Duration,
+    pub(super) reload_interval: Duration,
     /// Instead of the system's.
-    pub(super) system_roots: Option<RootCertStore>,
+    pub(super) system_roots: Option<Certificates>,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { idle_timeout: IDLE_TIMEOUT, recheck: RECHECK, system_roots: None }
+        Self { idle_timeout: IDLE_TIMEOUT, reload_interval: RELOAD_INTERVAL, system_roots: None }
     }
 }

@@ -35,10 +35,10 @@ const MAX_DEPTH: usize = 8;
 ///
 /// # Errors
 /// Those of [`super::HttpSink::new`]. A client certificate that cannot be read is left out.
-pub fn tls_config(settings: &SinkSettings) -> Result<ClientConfig, SinkSetupError> {
+pub(crate) fn tls_config(settings: &SinkSettings) -> Result<ClientConfig, SinkSetupError> {
     let mut tls = TlsFiles::new(settings, None)?;
     tls.reload();
-    Ok(tls.config()?.0)
+    Ok(Arc::unwrap_or_clone(tls.client_tls()?.config))
 }
 
 /// Roots, and the client certificate if there is to be one.
@@ -49,14 +49,11 @@ pub(super) struct TlsFiles {
 }
 
 impl TlsFiles {
-    /// Reads the roots for the first time; `system_roots` stand in for the system's.
-    pub(super) fn new(
-        settings: &SinkSettings,
-        system_roots: Option<RootCertStore>,
-    ) -> Result<Self, SinkSetupError> {
-        let (mut fixed, why_none) = match system_roots {
-            Some(roots) => (roots, None),
-            None => self::system_roots(),
+    /// Reads the roots for the first time; `instead` stand in for the system's.
+    pub(super) fn new(settings: &SinkSettings, instead: Option<Certificates>) -> Result<Self, SinkSetupError> {
+        let (mut fixed, why_none) = match instead {
+            Some(certificates) => (store_of(&certificates), None),
+            None => system_roots(),
         };
         settings.trust.certificates.add_to(&mut fixed);
         let mut roots = Roots::new(fixed, settings.trust.folder.clone());
@@ -77,11 +74,20 @@ impl TlsFiles {
         self.roots.problems()
     }
 
-    /// What connections are to be made with now, and the part of it that knows who was asked for.
-    pub(super) fn config(&self) -> Result<(ClientConfig, Arc<ClientIdentity>), Error> {
+    /// What connections are to be made with now.
+    ///
+    /// TLS 1.2 and 1.3; HTTP/2 where the sink chooses it, else HTTP/1.1. The cryptography is named here and not left to
+    /// the process's default, which another library could change.
+    pub(super) fn client_tls(&self) -> Result<ClientTls, SinkSetupError> {
         let certificate = self.identity.as_ref().and_then(|identity| identity.value().cloned());
-        let identity = Arc::new(ClientIdentity::new(certificate));
-        Ok((client_config(self.roots.store(), identity.clone())?, identity))
+        let identity = Arc::new(ClientIdentity { certificate, was_asked: AtomicBool::new(false) });
+        let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| SinkSetupError::Tls(error.to_string()))?
+            .with_root_certificates(self.roots.store())
+            .with_client_cert_resolver(identity.clone());
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(ClientTls { config: Arc::new(config), identity })
     }
 
     /// Reads what changed; says whether anything did.
@@ -92,16 +98,12 @@ impl TlsFiles {
     }
 }
 
-/// TLS 1.2 and 1.3 with these roots; HTTP/2 where the sink chooses it, else HTTP/1.1.
-///
-/// The cryptography is named here and not left to the process's default, which another library could change.
-fn client_config(roots: RootCertStore, identity: Arc<ClientIdentity>) -> Result<ClientConfig, Error> {
-    let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_client_cert_resolver(identity);
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
+/// What connections of one generation are made with.
+#[derive(Debug, Clone)]
+pub(super) struct ClientTls {
+    pub(super) config: Arc<ClientConfig>,
+    /// Belongs to `config`.
+    pub(super) identity: Arc<ClientIdentity>,
 }
 
 /// The certificate that a sink gets to see if it asks for one. Remembers whether any did.
@@ -112,10 +114,6 @@ pub(super) struct ClientIdentity {
 }
 
 impl ClientIdentity {
-    pub(super) fn new(certificate: Option<Arc<CertifiedKey>>) -> Self {
-        Self { certificate, was_asked: AtomicBool::new(false) }
-    }
-
     /// Whether a sink asked for a certificate and got none.
     pub(super) fn was_missed(&self) -> bool {
         self.certificate.is_none() && self.was_asked.load(Ordering::Relaxed)
@@ -262,6 +260,12 @@ impl FoundFiles {
     fn is_new(&mut self, metadata: &Metadata) -> bool {
         self.seen.insert((metadata.dev(), metadata.ino()))
     }
+}
+
+fn store_of(certificates: &Certificates) -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    certificates.add_to(&mut roots);
+    roots
 }
 
 /// The system's root certificates, `SSL_CERT_FILE` and `SSL_CERT_DIR` replace them; and why there are none, if so.

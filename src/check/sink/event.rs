@@ -5,13 +5,14 @@ use std::time::{Duration, SystemTime};
 use cloudevents::message::BinaryDeserializer as _;
 use cloudevents::{EventBuilder as _, EventBuilderV10};
 use serde_json::json;
+use tokio::task::JoinSet;
 
 use super::EVENT;
 use crate::check::report::Check;
 use crate::config::{Config, EventMode};
 use crate::event::Message;
 use crate::event::http::{BinaryMode, StructuredMode, batch};
-use crate::sink::{HttpSink, SinkSettings, Sink as _, SinkResponse};
+use crate::sink::{HttpSink, Sink as _, SinkResponse, SinkSettings};
 
 /// The event's type.
 const TYPE: &str = "com.amazonaws.dynamodb.check";
@@ -21,8 +22,8 @@ const SOURCE: &str = "dynamodb-streams-adapter";
 
 /// Posts it, once.
 pub(super) async fn send(config: &Config, limit: Duration) -> Check {
-    let sink = match HttpSink::new(SinkSettings { concurrency: 1, ..SinkSettings::for_sink(config) }) {
-        Ok(sink) => sink,
+    let (sink, reloader) = match HttpSink::new(SinkSettings { concurrency: 1, ..SinkSettings::for_sink(config) }) {
+        Ok(made) => made,
         Err(error) => return Check::fail(EVENT, &error.to_string()),
     };
     let id = format!("check-{:032x}", fastrand::u128(..));
@@ -30,7 +31,11 @@ pub(super) async fn send(config: &Config, limit: Duration) -> Check {
         Ok(message) => message,
         Err(error) => return Check::fail(EVENT, &format!("the test event cannot be created: {error}")),
     };
-    judge(&id, sink.post(message, limit).await)
+    let mut reloading = JoinSet::new();
+    reloading.spawn(reloader.run());
+    let response = sink.post(message, limit).await;
+    reloading.shutdown().await;
+    judge(&id, response)
 }
 
 fn judge(id: &str, answer: SinkResponse) -> Check {

@@ -7,7 +7,7 @@ use crate::sink::{HttpSink, SinkSettings};
 
 /// The check of the files, where there are any or one is broken, and the headers of every request.
 pub(super) fn check(name: &'static str, settings: &SinkSettings) -> (Option<Check>, HeaderMap) {
-    let Ok(sink) = HttpSink::new(settings.clone()) else {
+    let Ok((sink, _)) = HttpSink::new(settings.clone()) else {
         // A sink that cannot be made for want of roots is told by the check of its certificate.
         return (None, settings.headers.clone());
     };

@@ -32,7 +32,28 @@ fn settings(url: &str) -> SinkSettings {
 }
 
 fn sink_of(server: &Server) -> HttpSink {
-    HttpSink::new(settings(&server.url("/events?to=all"))).expect("an http sink")
+    sink(settings(&server.url("/events?to=all")), Tuning::default())
+}
+
+fn sink(settings: SinkSettings, tuning: Tuning) -> HttpSink {
+    made(settings, tuning).expect("a sink")
+}
+
+/// A sink and, as long as the test runs, the task that keeps its credentials fresh.
+fn made(settings: SinkSettings, tuning: Tuning) -> Result<HttpSink, SinkSetupError> {
+    let (sink, reloader) = HttpSink::tuned(settings, tuning)?;
+    tokio::spawn(reloader.run());
+    Ok(sink)
+}
+
+/// Has its files read before every attempt.
+struct Attentive(HttpSink);
+
+impl Attentive {
+    async fn post(&self, message: Message, timeout: Duration) -> SinkResponse {
+        self.0.credentials.read_again(Instant::now() + PATIENCE).await;
+        self.0.post(message, timeout).await
+    }
 }
 
 fn message() -> Message {

@@ -95,7 +95,10 @@ fn a_problem_is_told_once_and_its_end_too_and_the_value_stays() {
     assert!(reloading.reload());
     assert!(!reloading.reload());
     assert_eq!(reloading.value().map(String::as_str), Some("1+2"));
-    assert_eq!(reloading.problem().map(FileProblem::to_string), Some(format!("{} cannot be used: it is bad", one.display())));
+    assert_eq!(
+        reloading.problem().map(FileProblem::to_string),
+        Some(format!("{} cannot be used: it is bad", one.display()))
+    );
     fs::write(&two, "2").expect("written");
     assert!(reloading.reload());
     assert_eq!((reloading.value().map(String::as_str), reloading.problem()), (Some("1+2"), None));

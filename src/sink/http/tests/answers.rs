@@ -29,7 +29,7 @@ async fn configured_headers_go_with_every_message_and_win() {
     let mut settings = settings(&server.url(""));
     settings.headers.insert("ce-id", HeaderValue::from_static("overridden"));
     settings.headers.insert("x-tenant", HeaderValue::from_static("t1"));
-    HttpSink::new(settings).expect("a sink").post(message(), PATIENCE).await;
+    sink(settings, Tuning::default()).post(message(), PATIENCE).await;
     let seen = &server.seen()[0];
     assert_eq!(seen.request_line(), "POST / HTTP/1.1");
     assert_eq!((seen.header("ce-id"), seen.header("x-tenant")), (vec!["overridden"], vec!["t1"]));

@@ -76,7 +76,7 @@ async fn a_sink_that_closes_idle_connections_costs_no_message_and_repeats_none()
 async fn an_idle_connection_is_closed_before_the_sink_does_it() {
     let server = Server::start([answer(OK)]).await;
     let tuning = Tuning { idle_timeout: Duration::from_millis(50), ..Tuning::default() };
-    let sink = HttpSink::tuned(settings(&server.url("/")), tuning).expect("a sink");
+    let sink = super::sink(settings(&server.url("/")), tuning);
     assert_eq!(sink.post(message(), PATIENCE).await, accepted(200, ""));
     server.ended(1).await;
 }
@@ -93,7 +93,8 @@ async fn an_attempt_that_is_given_up_gives_up_its_connection() {
 
 #[tokio::test]
 async fn an_http_sink_carries_no_tls() {
-    let sink = HttpSink::new(settings("http://sink.example/")).expect("a sink");
-    let current = sink.credentials.current(Instant::now()).await;
-    assert!(matches!(current.client, Client::Plain(_)));
+    let sink = sink(settings("http://sink.example/"), Tuning::default());
+    let credentials = sink.credentials.newest();
+    assert!(credentials.tls.is_none());
+    assert!(matches!(sink.pool(&credentials).client, Client::Plain(_)));
 }

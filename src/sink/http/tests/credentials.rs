@@ -39,15 +39,14 @@ impl Folder {
     }
 }
 
-/// One that looks at its files before every attempt.
-fn attentive(settings: SinkSettings) -> HttpSink {
-    HttpSink::tuned(settings, Tuning { recheck: Duration::ZERO, ..Tuning::default() }).expect("a sink")
+fn attentive(settings: SinkSettings) -> Attentive {
+    Attentive(inattentive(settings))
 }
 
-/// One that looks at them at the start and never again by itself.
+/// One that reads its files at the start and never again by itself.
 fn inattentive(settings: SinkSettings) -> HttpSink {
-    let recheck = Duration::from_secs(3600);
-    HttpSink::tuned(settings, Tuning { recheck, ..Tuning::default() }).expect("a sink")
+    let reload_interval = Duration::from_secs(3600);
+    sink(settings, Tuning { reload_interval, ..Tuning::default() })
 }
 
 async fn answering(answers: &[&str]) -> Server {
@@ -123,6 +122,23 @@ async fn a_401_has_the_token_read_again_and_the_message_sent_once_more_at_once()
     assert_eq!(server.seen().len(), 4);
     assert_eq!(sink.post(message(), PATIENCE).await, accepted(200, ""));
     assert!(server.seen().iter().all(|seen| seen.body == b"{\"a\":1}"), "the whole message, each time");
+}
+
+/// A reader that never runs does as one does whose volume never answers.
+#[tokio::test]
+async fn no_attempt_waits_for_a_volume_that_does_not_answer_and_a_401_waits_for_it_a_second() {
+    let (folder, server) = (Folder::new(), answering(&[OK, UNAUTHORIZED, OK]).await);
+    folder.write("token", "t1");
+    let tuning = Tuning { reload_interval: Duration::ZERO, ..Tuning::default() };
+    let (sink, stuck) = HttpSink::tuned(folder.with_token(&server, true), tuning).expect("a sink");
+    folder.write("token", "t2");
+    let begun = Instant::now();
+    assert_eq!(sink.post(message(), PATIENCE).await, accepted(200, ""));
+    assert!(begun.elapsed() < READ_AGAIN_LIMIT, "the attempt waited");
+    assert_eq!(sink.post(message(), PATIENCE).await, accepted(200, ""));
+    assert!(begun.elapsed() >= READ_AGAIN_LIMIT, "the token was not asked for");
+    assert_eq!(authorizations(&server), ["Bearer t1"; 3]);
+    drop(stuck);
 }
 
 #[tokio::test]
@@ -227,7 +243,7 @@ async fn no_secret_shows_in_the_debug_form() {
     folder.write("token", "hunter2");
     folder.write("headers", "x-api-key: hunter2");
     let settings = SinkSettings { headers_file: Some(folder.file("headers")), ..folder.with_token(&server, true) };
-    let shown = format!("{:?} {:#?}", settings.clone(), attentive(settings));
+    let shown = format!("{:?} {:#?}", settings.clone(), HttpSink::new(settings));
     assert!(shown.contains("x-api-key") && !shown.contains("hunter2"), "{shown}");
 }
 

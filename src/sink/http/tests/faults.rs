@@ -12,7 +12,7 @@ async fn fault_of(script: Script) -> (TransportError, String) {
 async fn nobody_listening_is_a_connect_fault() {
     let address =
         std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
-    let sink = HttpSink::new(settings(&format!("http://{address}/"))).expect("a sink");
+    let sink = sink(settings(&format!("http://{address}/")), Tuning::default());
     let (fault, message) = failed(sink.post(message(), PATIENCE).await);
     assert_eq!(fault, TransportError::Connect);
     assert!(message.to_lowercase().contains("connection refused"), "{message}");
@@ -20,7 +20,7 @@ async fn nobody_listening_is_a_connect_fault() {
 
 #[tokio::test]
 async fn a_name_that_does_not_resolve_is_a_connect_fault() {
-    let sink = HttpSink::new(settings("http://sink.invalid/")).expect("a sink");
+    let sink = sink(settings("http://sink.invalid/"), Tuning::default());
     let (fault, message) = failed(sink.post(message(), PATIENCE).await);
     assert_eq!(fault, TransportError::Connect);
     assert!(message.contains("dns error"), "{message}");

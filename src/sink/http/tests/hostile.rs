@@ -58,8 +58,8 @@ async fn megabytes_of_headers_are_refused_over_http_2_too() {
             drop(http.serve_connection(stream, service).await);
         }
     });
-    let tuning = Tuning { system_roots: Some(authority.roots()), ..Tuning::default() };
-    let sink = HttpSink::tuned(settings(&format!("https://localhost:{port}/")), tuning).expect("a sink");
+    let tuning = Tuning { system_roots: Some(authority.certificates()), ..Tuning::default() };
+    let sink = sink(settings(&format!("https://localhost:{port}/")), tuning);
     let begun = Instant::now();
     let answer = sink.post(message(), PATIENCE).await;
     assert!(begun.elapsed() < PATIENCE / 2, "it was waited for the timeout");
@@ -111,7 +111,7 @@ async fn an_answers_body_is_read_as_far_as_is_asked_for() {
     for (limit, complete) in [(256 << 10, true), ((256 << 10) - 1, false), (0, false)] {
         let server = Server::start([answer(response.clone())]).await;
         let settings = SinkSettings { response_limit: limit, ..settings(&server.url("/")) };
-        let answer = HttpSink::new(settings).expect("a sink").post(message(), PATIENCE).await;
+        let answer = sink(settings, Tuning::default()).post(message(), PATIENCE).await;
         match answer {
             SinkResponse::Accepted { body, complete: told, .. } => assert_eq!((body.len(), told), (limit, complete)),
             other => panic!("{other:?}"),

@@ -4,22 +4,20 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use rustls::RootCertStore;
-
 use super::authority::Authority;
 use super::https::Https;
 use super::volume::Volume;
 use super::*;
 use crate::config::Certificates;
 
-/// One that looks at its files before every attempt, and trusts nobody by itself.
-fn sink(server: &Https, trust: TlsTrust) -> HttpSink {
-    made(server, trust).expect("a sink")
+/// One that trusts nobody by itself.
+fn sink(server: &Https, trust: TlsTrust) -> Attentive {
+    Attentive(made(server, trust).expect("a sink"))
 }
 
 fn made(server: &Https, trust: TlsTrust) -> Result<HttpSink, SinkSetupError> {
-    let tuning = Tuning { recheck: Duration::ZERO, system_roots: Some(RootCertStore::empty()), ..Tuning::default() };
-    HttpSink::tuned(SinkSettings { trust, ..settings(&server.url()) }, tuning)
+    let tuning = Tuning { system_roots: Some(Certificates::default()), ..Tuning::default() };
+    super::made(SinkSettings { trust, ..settings(&server.url()) }, tuning)
 }
 
 fn folder(path: &Path) -> TlsTrust {
@@ -30,7 +28,7 @@ async fn server(authority: &Authority) -> Https {
     Https::start(authority.server("localhost", false, &[])).await
 }
 
-async fn is_trusted(sink: &HttpSink) -> bool {
+async fn is_trusted(sink: &Attentive) -> bool {
     match sink.post(message(), PATIENCE).await {
         SinkResponse::Accepted { .. } => true,
         other => {
