@@ -28,8 +28,7 @@ use self::clock::Clocks;
 pub use self::report::{Check, Report};
 use self::table::Shared;
 use crate::config::{self, Config, Facts, Mistakes, Warning};
-use crate::streams::rate::Rate;
-use crate::telemetry::metrics::{InvalidMetrics, Metrics};
+use crate::streams::RateLimiter;
 
 const CONFIGURATION: &str = "configuration";
 
@@ -80,16 +79,12 @@ where
 }
 
 /// Tries everything. It ends within a few times the limit of one check, however many tables there are up to eight.
-///
-/// # Errors
-/// For a fault of this program.
-pub async fn run(config: &Config, options: &Options) -> Result<Report, InvalidMetrics> {
-    let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), "")?;
+pub async fn run(config: &Config, options: &Options) -> Report {
     let (limit, aws_clock, sink_clock) = (options.timeout, Clocks::default(), Clocks::default());
     let tables = async {
         let access = aws::check(config, limit, &aws_clock).await;
-        let describe_rate = Arc::new(Rate::describe_stream());
-        let shared = Shared { config, access: &access, clocks: &aws_clock, describe_rate, metrics: &metrics, limit };
+        let describe_rate = Arc::new(RateLimiter::describe_stream());
+        let shared = Shared { access: &access, clocks: &aws_clock, describe_rate, limit };
         let tables = stream::iter(&config.source.tables).map(|table| table::check(table, &shared));
         let tables: Vec<Vec<Check>> = tables.buffered(TABLES_AT_ONCE).collect().await;
         [access.checks, tables.concat()].concat()
@@ -100,13 +95,13 @@ pub async fn run(config: &Config, options: &Options) -> Result<Report, InvalidMe
         sink::check(config, options.send_test_event, limit, &sink_clock)
     );
     let clock = clock::check(&aws_clock, &sink_clock);
-    Ok(Report::new([configured(config), aws, vec![store], sink, vec![clock]].concat()))
+    Report::new([configured(config), aws, vec![store], sink, vec![clock]].concat())
 }
 
 fn run_to_the_end(config: &Config, options: &Options) -> Result<Report, String> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("the runtime cannot start: {error}"))?;
-    let report = runtime.block_on(run(config, options)).map_err(|error| error.to_string());
+    let report = Ok(runtime.block_on(run(config, options)));
     // A volume or a resolver that hangs must not hold up the end.
     runtime.shutdown_background();
     report

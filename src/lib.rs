@@ -22,6 +22,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod aws;
 pub mod check;
 pub mod checkpoint;
 pub mod config;
@@ -29,6 +30,7 @@ pub mod delivery;
 pub mod event;
 pub mod pipeline;
 pub mod progress;
+pub mod readiness;
 pub mod sink;
 pub mod streams;
 pub mod telemetry;

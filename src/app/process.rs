@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::heartbeat::{self, Heartbeat};
 use super::{RunError, run};
 use crate::config::{self, Config, Facts};
+use crate::telemetry::logs::LogFormat;
 use crate::telemetry::{self, events};
 
 /// A fault of this program: `EX_SOFTWARE` of `sysexits.h`.
@@ -27,7 +28,7 @@ pub fn start(variables: impl Iterator<Item = (OsString, OsString)>) -> ExitCode 
         Ok(config) => config,
         Err(mistakes) => return refuse(&mistakes.to_string()),
     };
-    if let Err(error) = telemetry::logs::init(config.log.format, &config.log.filter) {
+    if let Err(error) = telemetry::logs::init(log_format(config.log.format), &config.log.filter) {
         return refuse(&error.to_string());
     }
     exit_on_panic();
@@ -95,6 +96,13 @@ pub(super) fn exit_when_blocked() {
     let patience = heartbeat::PATIENCE.as_secs();
     events::Fault { what: &format!("the runtime has run no task for {patience} s") }.emit();
     std::process::exit(i32::from(EXIT_FAULT));
+}
+
+fn log_format(format: config::LogFormat) -> LogFormat {
+    match format {
+        config::LogFormat::Json => LogFormat::Json,
+        config::LogFormat::Text => LogFormat::Text,
+    }
 }
 
 fn refuse(why: &str) -> ExitCode {

@@ -18,10 +18,10 @@ use crate::delivery::dispatch::DispatcherActivity;
 use crate::delivery::parcel::{Account, Parcel};
 use crate::pipeline::Books;
 use crate::pipeline::keeper::KeeperActivity;
+use crate::readiness::Health;
 use crate::streams::reading::{Activity, Reading};
 use crate::streams::update::Update;
 use crate::telemetry::events;
-use crate::telemetry::health::Health;
 
 /// How long a part may stand still.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -108,7 +108,7 @@ impl WatchedTable {
 
     fn suspects(&self, now: Instant) -> Vec<Suspect> {
         let telemetry = self.books.telemetry();
-        if telemetry.health().has_stopped() {
+        if self.books.health().has_stopped() {
             return Vec::new();
         }
         let (unsettled, changes) = {

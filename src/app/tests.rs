@@ -10,22 +10,23 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::StatusCode;
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::table::Parts;
 use super::*;
+use crate::aws::errors::{CallError, ErrorKind};
 use crate::checkpoint::StoreError;
+use crate::checkpoint::TableState;
 use crate::config::{DeliveryOrder, EventData, EventProfile, OnDataLoss, StartPosition};
 use crate::delivery::retry::{Backoff, OnUndeliverable, RetryLimits};
 use crate::event::Message;
 use crate::sink::{Sink, SinkResponse};
 use crate::streams::client::{
-    Call, CallError, ErrorKind, IteratorStart, ListedShard, ShardQuery, StreamDescription, StreamStatus, StreamsClient,
-    TableDescription,
+    Call, IteratorStart, ListedShard, ShardQuery, StreamDescription, StreamStatus, StreamsClient, TableDescription,
 };
-use crate::streams::find::Target;
-use crate::streams::resume::TableState;
+use crate::streams::stream_locator::TableTarget;
 use crate::streams::update::Update;
 use crate::streams::wire::Page;
 use crate::telemetry::TableTelemetry;
@@ -125,12 +126,13 @@ impl CheckpointStore for World {
 impl World {
     /// A table of this world, not running yet.
     pub(super) fn table(self: &Arc<Self>, health: &Health) -> Table {
-        let telemetry = TableTelemetry::new("Orders", &Metrics::new("t", "t").unwrap(), health.table("Orders"));
-        let rate = Arc::new(Rate::describe_stream());
+        let telemetry = TableTelemetry::new("Orders", &Metrics::new("t", "t").unwrap());
+        let health = health.table("Orders");
+        let rate = Arc::new(RateLimiter::describe_stream());
         let shared = Shared { describe_rate: rate, store: self.clone(), budget: BUFFER };
-        let target = Target { table: "Orders".to_owned(), stream: None };
+        let target = TableTarget { table: "Orders".to_owned(), stream: None };
         let (key, stored) = ("Orders".to_owned(), TableState::default());
-        Table::assemble(Parts { client: self.clone(), target, key, stored, telemetry }, &source(), &shared)
+        Table::assemble(Parts { client: self.clone(), target, key, stored, telemetry, health }, &source(), &shared)
     }
 
     /// The dispatcher to its sink.

@@ -11,8 +11,8 @@ use super::clock::Clocks;
 use super::remedy;
 use super::report::Check;
 use super::words::{causes, within};
+use crate::aws::{AwsSettings, Connections};
 use crate::config::{Config, TableRef};
-use crate::streams::client::connect::{AwsSettings, Connections};
 
 pub(super) const REGION: &str = "region";
 pub(super) const CREDENTIALS: &str = "credentials";

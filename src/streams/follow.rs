@@ -13,13 +13,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::find::{Finder, Found};
 use super::position::Position;
 use super::reading::{OnDataLoss, Reading, Step, Stopped, Task, pause_after};
-use super::resume::{StreamState, TableState};
+use super::stream_locator::{LocatedStream, StreamLocator};
 use super::stream_reader::{Beginning, Outcome, StreamReader, report};
 use super::update::Item;
 use super::update::{Gap, LossReason, ShardPage, StreamFacts, Update};
+use crate::checkpoint::{StreamState, TableState};
 use crate::telemetry::events;
 
 const PAUSE_MIN: Duration = Duration::from_millis(500);
@@ -30,7 +30,7 @@ pub struct Follower {
     /// What all its readers share.
     pub reading: Arc<Reading>,
     /// Which table.
-    pub finder: Arc<Finder>,
+    pub finder: Arc<StreamLocator>,
     /// What an earlier run has left.
     pub stored: TableState,
     /// Where a first start begins.
@@ -53,7 +53,7 @@ impl Follower {
         let mut failures = 0;
         loop {
             match self.finder.find().await {
-                Ok(Found::Stream(stream)) if last.as_ref() != Some(&stream) => {
+                Ok(LocatedStream::Stream(stream)) if last.as_ref() != Some(&stream) => {
                     failures = 0;
                     let beginning = if begun { Beginning::Everything } else { self.beginning };
                     if !self.read(&stream, None, beginning).await? {
@@ -62,15 +62,15 @@ impl Follower {
                     begun = true;
                     last = Some(stream);
                 }
-                Ok(Found::Stream(stream)) => {
+                Ok(LocatedStream::Stream(stream)) => {
                     self.wait(&format!("a new stream: {stream} is disabled and read to its end"))
                 }
-                Ok(Found::Nothing(what)) => {
+                Ok(LocatedStream::Nothing(what)) => {
                     // Whatever a stream that appears later holds was written since the start.
                     begun = true;
                     self.wait(&what);
                 }
-                Err(error) => self.reading.telemetry.aws_refused(&error),
+                Err(error) => self.reading.client.refused(&error),
             }
             failures += 1;
             let pause = pause_after(failures, PAUSE_MIN, PAUSE_MAX);
@@ -105,8 +105,7 @@ impl Follower {
 
     fn stop(&self) -> bool {
         self.reading
-            .telemetry
-            .health()
+            .health
             .stopped("data was lost and ON_DATA_LOSS is stop: restart with ON_DATA_LOSS=continue to resume");
         false
     }
@@ -141,7 +140,7 @@ impl Follower {
     }
 
     fn wait(&self, what: &str) {
-        self.reading.telemetry.waiting_for(what);
+        self.reading.client.waits_for(what);
     }
 }
 

@@ -15,13 +15,14 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::client::{CallError, ErrorKind, IteratorStart};
+use super::client::{IteratorStart, StreamsClient as _};
 use super::lineage::ShardId;
 use super::pace::Fill;
 use super::position::{Position, SequenceNumber};
 use super::reading::{OnDataLoss, RETENTION, Reading, Step, Stopped, Task, pause_after};
 use super::update::{Gap, Item, LossReason, ShardNumber, ShardPage, StreamFacts, Update};
 use super::wire::{Page, Record, Undecodable};
+use crate::aws::errors::{CallError, ErrorKind};
 use crate::telemetry::events;
 
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -172,7 +173,7 @@ impl ShardReader {
     fn arrived(&mut self) {
         self.state.failures = 0;
         self.vouched = SystemTime::now();
-        self.reading.telemetry.aws_answered();
+        self.reading.client.answered();
         if let Some(since) = self.handed_over.take() {
             events::ShardHandedOver { stream: &self.facts.arn, shard: &self.id, took: since.elapsed() }
                 .emit(&self.reading.telemetry);
@@ -284,7 +285,7 @@ impl ShardReader {
                     return None;
                 }
             }
-            _ => self.reading.telemetry.aws_refused(error),
+            _ => self.reading.client.refused(error),
         }
         self.state.failures += 1;
         if self.state.failures >= FAILURES_BEFORE_NEW_ITERATOR {

@@ -72,9 +72,9 @@ async fn run(options: Options) -> Result<bool, Failure> {
     adapter.stop().await;
     screen.clear_line();
     let verdict = story.verdict();
-    println!("{verdict}");
+    screen.line(&verdict.to_string());
     if !complete || !verdict.is_good() {
-        println!("The adapter's last words:\n{}", adapter.last_words());
+        screen.line(&format!("The end of the adapter's log:\n{}", adapter.end_of_log()));
     }
     sink.abort();
     let _ = stop_database.send(());

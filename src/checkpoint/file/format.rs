@@ -32,8 +32,8 @@ use std::time::SystemTime;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::{ShardState, StreamState, TableState};
 use crate::streams::position::Position;
-use crate::streams::resume::{ShardState, StreamState, TableState};
 
 const FORMAT: &str = "dynamodb-streams-adapter/checkpoint";
 const VERSION: u32 = 1;

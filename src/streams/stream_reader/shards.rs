@@ -33,7 +33,8 @@ impl StreamReader {
                 running.closed.cancel();
             }
         }
-        self.reading.telemetry.shards(self.lineage.counts());
+        let counts = self.lineage.counts();
+        self.reading.telemetry.shards(counts.reading, counts.waiting, counts.finished);
         Ok(())
     }
 
