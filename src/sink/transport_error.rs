@@ -6,7 +6,7 @@ use std::iter;
 use std::time::Duration;
 
 use hyper_util::client::legacy;
-use rustls::CertificateError;
+use rustls::{AlertDescription, CertificateError, OtherError};
 
 use super::{SinkResponse, TransportError};
 
@@ -14,6 +14,9 @@ type Cause<'e> = &'e (dyn Error + 'static);
 
 const CERTIFICATE_WANTED: &str =
     "the sink asks for a client certificate: set SINK_CLIENT_CERT_FILE and SINK_CLIENT_KEY_FILE";
+
+/// How rustls writes an alert, before its name.
+const ALERT_TEXT: &str = "received fatal alert: ";
 
 /// An attempt without a status.
 #[derive(Debug)]
@@ -44,14 +47,13 @@ impl TransportFailure {
 
     pub(super) fn of(error: &legacy::Error) -> Self {
         let what = describe(error);
-        let alert = alert_in(&what);
-        let kind = if alert.is_some() { TransportError::Tls } else { error_of(error) };
-        let advice = causes(error).find_map(|cause| cause.downcast_ref()).and_then(advice);
-        let message = match advice.or(alert.and_then(about)) {
+        let tls = chain(error).find_map(|cause| cause.downcast_ref::<rustls::Error>());
+        let is_tls = tls.is_some() || what.contains(ALERT_TEXT);
+        let message = match tls.and_then(advice).or_else(|| about_alert(&what)) {
             Some(advice) => format!("{advice} ({what})"),
             None => what,
         };
-        Self { error: kind, message: Some(message) }
+        Self { error: if is_tls { TransportError::Tls } else { error_of(error) }, message: Some(message) }
     }
 
     pub(super) fn into_response(self, timeout: Duration) -> SinkResponse {
@@ -61,16 +63,14 @@ impl TransportFailure {
     }
 }
 
+/// What an error is in which no TLS library had a part.
 fn error_of(error: &legacy::Error) -> TransportError {
-    if causes(error).any(|cause| cause.is::<rustls::Error>()) {
-        return TransportError::Tls;
-    }
     if error.is_connect() {
         // The TCP connector wraps its errors in a type of its own, the TLS connector does not.
         let in_handshake = error.source().is_some_and(|cause| cause.is::<io::Error>());
         return if in_handshake { TransportError::Tls } else { TransportError::Connect };
     }
-    causes(error).find_map(error_of_cause).unwrap_or(TransportError::Other)
+    chain(error).find_map(error_of_cause).unwrap_or(TransportError::Other)
 }
 
 fn error_of_cause(cause: Cause<'_>) -> Option<TransportError> {
@@ -96,6 +96,7 @@ fn error_of_cause(cause: Cause<'_>) -> Option<TransportError> {
 /// What to do about a session that does not come about.
 fn advice(error: &rustls::Error) -> Option<&'static str> {
     match error {
+        rustls::Error::AlertReceived(alert) => advice_on_alert(*alert),
         rustls::Error::InvalidCertificate(problem) => about_certificate(problem),
         rustls::Error::PeerIncompatible(_) => {
             Some("the sink offers no supported version of TLS (1.2 or 1.3): update the sink")
@@ -108,7 +109,7 @@ fn advice(error: &rustls::Error) -> Option<&'static str> {
 }
 
 /// What is wrong with the sink's certificate, and what to do about it.
-pub fn about_certificate(problem: &CertificateError) -> Option<&'static str> {
+pub(crate) fn about_certificate(problem: &CertificateError) -> Option<&'static str> {
     match problem {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             Some("the sink's certificate has expired: renew it")
@@ -124,8 +125,8 @@ pub fn about_certificate(problem: &CertificateError) -> Option<&'static str> {
             "the sink's certificate comes from an authority that is not trusted here: add it to K_CA_CERTS or to the \
              folder CA_CERTS_DIR",
         ),
-        // What `openssl req -x509` makes unless it is told otherwise. The verifier has no variant of its own for it.
-        other if other.to_string().contains("CaUsedAsEndEntity") => Some(
+        // What `openssl req -x509` makes unless it is told otherwise.
+        CertificateError::Other(other) if is_authority_as_end_entity(other) => Some(
             "the sink shows the certificate of an authority as its own: give it a certificate with basicConstraints \
              CA:FALSE",
         ),
@@ -133,30 +134,40 @@ pub fn about_certificate(problem: &CertificateError) -> Option<&'static str> {
     }
 }
 
-/// What the sink ended the session with. HTTP/2 keeps no more of an error than its text, so it is looked for there.
-fn alert_in(what: &str) -> Option<&str> {
-    let (_, alert) = what.split_once("received fatal alert: ")?;
-    alert.split(|c: char| !c.is_ascii_alphanumeric()).next()
+/// The verifier's own error: rustls has no variant for it.
+fn is_authority_as_end_entity(error: &OtherError) -> bool {
+    matches!(error.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
 }
 
-/// What to do about the alert that an error's text tells of, with which the sink ended the session.
-pub fn about_alert(what: &str) -> Option<&'static str> {
-    alert_in(what).and_then(about)
+/// What to do about the alert with which the sink ended the session, where no more than an error's text tells of it: HTTP/2
+/// keeps nothing else.
+pub(crate) fn about_alert(text: &str) -> Option<&'static str> {
+    alert_in(text).and_then(advice_on_alert)
+}
+
+fn alert_in(text: &str) -> Option<AlertDescription> {
+    let (_, alert) = text.split_once(ALERT_TEXT)?;
+    let name = alert.split(|c: char| !c.is_ascii_alphanumeric()).next()?;
+    (0..=u8::MAX).map(AlertDescription::from).find(|known| format!("{known:?}") == name)
 }
 
 /// What a sink says about the certificate that it got, or did not get: the alerts of RFC 8446, section 6.2.
-fn about(alert: &str) -> Option<&'static str> {
+fn advice_on_alert(alert: AlertDescription) -> Option<&'static str> {
     match alert {
-        "CertificateRequired" => Some(CERTIFICATE_WANTED),
-        "CertificateExpired" => Some("the sink refuses the client certificate as expired: renew it"),
-        "UnknownCA" => {
+        AlertDescription::CertificateRequired => Some(CERTIFICATE_WANTED),
+        AlertDescription::CertificateExpired => Some("the sink refuses the client certificate as expired: renew it"),
+        AlertDescription::UnknownCA => {
             Some("the sink does not trust the authority of the client certificate: check SINK_CLIENT_CERT_FILE")
         }
-        "BadCertificate" | "UnsupportedCertificate" | "CertificateRevoked" | "CertificateUnknown" | "AccessDenied" => {
+        AlertDescription::BadCertificate
+        | AlertDescription::UnsupportedCertificate
+        | AlertDescription::CertificateRevoked
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::AccessDenied => {
             Some("the sink refuses the client certificate: check SINK_CLIENT_CERT_FILE")
         }
-        "ProtocolVersion" => Some("the sink accepts neither TLS 1.2 nor TLS 1.3: update the sink"),
-        "UnrecognisedName" => Some("the sink does not serve the host in the URL: check the URL"),
+        AlertDescription::ProtocolVersion => Some("the sink accepts neither TLS 1.2 nor TLS 1.3: update the sink"),
+        AlertDescription::UnrecognisedName => Some("the sink does not serve the host in the URL: check the URL"),
         _ => None,
     }
 }
@@ -164,7 +175,7 @@ fn about(alert: &str) -> Option<&'static str> {
 /// The error's causes in one line, without the outermost, which says only that there is one.
 fn describe(error: &legacy::Error) -> String {
     let mut parts: Vec<String> = Vec::new();
-    for cause in causes(error).skip(1) {
+    for cause in chain(error).skip(1) {
         let text = cause.to_string();
         if !parts.last().is_some_and(|last| last.ends_with(&text)) {
             parts.push(text);
@@ -174,9 +185,31 @@ fn describe(error: &legacy::Error) -> String {
 }
 
 /// An error and everything beneath it. What an [`io::Error`] carries inside is a cause that it does not name as such.
-fn causes<'e>(error: Cause<'e>) -> impl Iterator<Item = Cause<'e>> {
+pub(super) fn chain<'e>(error: Cause<'e>) -> impl Iterator<Item = Cause<'e>> {
     iter::successors(Some(error), |&cause| match cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         Some(inner) => Some(inner as Cause<'e>),
         None => cause.source(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alert_is_found_in_a_text_by_the_name_that_rustls_gives_it() {
+        let known = (0..=u8::MAX).map(AlertDescription::from).filter(|it| !matches!(it, AlertDescription::Unknown(_)));
+        let mut seen = 0;
+        for alert in known {
+            let text = format!("connection error: {}: goodbye", rustls::Error::AlertReceived(alert));
+            assert_eq!(alert_in(&text), Some(alert), "{text}");
+            seen += 1;
+        }
+        assert!(seen > 30, "only {seen} alerts are known");
+        let unknown = rustls::Error::AlertReceived(AlertDescription::Unknown(0xee)).to_string();
+        for text in [&unknown, "received fatal alert: Nonsense", "CertificateRequired", ""] {
+            assert_eq!(alert_in(text), None, "{text}");
+        }
+        assert!(unknown.contains(ALERT_TEXT));
+    }
 }

@@ -1,5 +1,6 @@
 //! Certificates: which are accepted, and what is said about the others.
 
+use rustls::AlertDescription;
 use tokio_rustls::TlsAcceptor;
 
 use super::authority::{Authority, Leaf, Side, acceptor};
@@ -8,6 +9,7 @@ use super::server::{Script, Step, answer};
 use super::volume::Volume;
 use super::*;
 use crate::config::{Certificates, ClientCertificateFiles};
+use crate::sink::transport_error::chain;
 
 const VERSIONS: [&rustls::SupportedProtocolVersion; 2] = [&rustls::version::TLS12, &rustls::version::TLS13];
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
@@ -140,6 +142,33 @@ async fn a_client_certificate_that_is_missing_or_refused_is_told_with_what_to_do
             }
             assert!(server.taken().is_empty());
         }
+    }
+}
+
+/// The day on which HTTP/2 keeps the error itself, its text need not be searched any more.
+#[tokio::test]
+async fn an_alert_is_told_by_its_type_over_http_1_and_by_its_text_over_http_2() {
+    let authority = Authority::new();
+    for (protocol, is_typed) in [("http/1.1", true), ("h2", false)] {
+        let side = Side {
+            protocols: &[protocol],
+            versions: &[&rustls::version::TLS13],
+            clients: Some(authority.roots()),
+            ..Side::default()
+        };
+        let server = Https::start(acceptor(&authority.leaf("localhost"), &side)).await;
+        let Attentive(sink) = sink_as(&server, &authority, None);
+        let pool = sink.pool(&sink.credentials.newest());
+        let Client::Tls { client, .. } = &pool.client else { panic!("no TLS") };
+        let request = request(sink.url.clone(), HeaderMap::new(), Bytes::new());
+        let error = client.request(request).await.expect_err("no certificate was shown");
+        let typed = chain(&error).find_map(|cause| cause.downcast_ref::<rustls::Error>());
+        let alert = rustls::Error::AlertReceived(AlertDescription::CertificateRequired);
+        assert_eq!(typed, Some(&alert).filter(|_| is_typed), "{error:?}");
+        let (kind, message) = failed(TransportFailure::of(&error).into_response(PATIENCE));
+        assert_eq!(kind, TransportError::Tls, "{protocol}");
+        let expected = "the sink asks for a client certificate: set SINK_CLIENT_CERT_FILE and SINK_CLIENT_KEY_FILE (";
+        assert!(message.starts_with(expected) && message.contains(&alert.to_string()), "{protocol}: {message}");
     }
 }
 
