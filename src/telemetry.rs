@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use self::metrics::{Metrics, TableMetrics};
+use crate::clock;
 
 const CHECKPOINT: &str = "checkpoint";
 
@@ -116,7 +117,7 @@ impl TableTelemetry {
     /// One event was delivered; `created` is its record's creation time.
     pub fn delivered(&self, created: Option<SystemTime>) {
         self.metrics.events_delivered.inc();
-        let age = created.and_then(|created| SystemTime::now().duration_since(created).ok());
+        let age = created.and_then(|created| clock::now().duration_since(created).ok());
         if let Some(age) = age {
             self.metrics.end_to_end.observe(age.as_secs_f64());
         }
@@ -169,7 +170,7 @@ impl RecentProblems {
         if problems.len() >= MOST_PROBLEMS {
             problems.pop_front();
         }
-        problems.push_back(Problem { at: SystemTime::now(), code, text: shortened(text) });
+        problems.push_back(Problem { at: clock::now(), code, text: shortened(text) });
     }
 
     /// All that are remembered, the newest first.

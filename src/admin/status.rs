@@ -7,12 +7,12 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use chrono::{DateTime, SecondsFormat, Utc};
 use http::Uri;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::clock::{self, rfc3339};
 use crate::delivery::dispatch::SinkOutage;
 use crate::delivery::parcel::Account;
 use crate::delivery::parked_items::{ParkedItem, ParkedItems};
@@ -60,16 +60,16 @@ impl Status {
         outage: watch::Receiver<Option<SinkOutage>>,
         parked_items: Arc<ParkedItems>,
     ) -> Self {
-        Self { books, health, sink: origin(sink), outage, parked_items, started: SystemTime::now() }
+        Self { books, health, sink: origin(sink), outage, parked_items, started: clock::now() }
     }
 
     /// All of it, as of now.
     pub(crate) fn show(&self) -> Value {
-        let now = SystemTime::now();
+        let now = clock::now();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
-            "time": text(now),
-            "started": text(self.started),
+            "time": rfc3339(now),
+            "started": rfc3339(self.started),
             "not_ready": self.health.not_ready(Instant::now()),
             "sink": self.sink(),
             "tables": self.books.iter().map(|books| table(books, &self.parked_items, now)).collect::<Vec<_>>(),
@@ -81,7 +81,7 @@ impl Status {
         json!({
             "url": self.sink,
             "state": if outage.is_some() { "failing" } else { "up" },
-            "failing_since": outage.as_ref().map(|outage| text(outage.since)),
+            "failing_since": outage.as_ref().map(|outage| rfc3339(outage.since)),
             "last_error": outage.as_ref().map(|outage| &outage.why),
         })
     }
@@ -89,7 +89,7 @@ impl Status {
 
 /// What is known of records plus, while AWS refuses to answer, the time since it did.
 fn lag(books: &Books) -> Duration {
-    let known = books.ledger().lag(SystemTime::now());
+    let known = books.ledger().lag(clock::now());
     known.max(books.health().failing_for(Dependency::Aws))
 }
 
@@ -140,8 +140,8 @@ fn parked(items: &[ParkedItem]) -> Vec<Value> {
                 "event": parked.event,
                 "failures": parked.failures,
                 "last_error": parked.why,
-                "since": text(parked.since),
-                "last_failure": text(parked.last),
+                "since": rfc3339(parked.since),
+                "last_failure": rfc3339(parked.last),
             })
         })
         .collect()
@@ -149,7 +149,7 @@ fn parked(items: &[ParkedItem]) -> Vec<Value> {
 
 fn recent_errors(telemetry: &TableTelemetry) -> Vec<Value> {
     let troubles = telemetry.recent().newest_first().into_iter();
-    troubles.map(|trouble| json!({"time": text(trouble.at), "code": trouble.code, "text": trouble.text})).collect()
+    troubles.map(|trouble| json!({"time": rfc3339(trouble.at), "code": trouble.code, "text": trouble.text})).collect()
 }
 
 fn ancestor(shard: &ShardView) -> Value {
@@ -171,7 +171,7 @@ fn shard(shard: &ShardView, now: SystemTime) -> Value {
         "unsettled_events": shard.unsettled,
         "caught_up": shard.caught_up,
         "lag_seconds": shard.lag(now).as_secs_f64(),
-        "newest_record": shard.newest.map(text),
+        "newest_record": shard.newest.map(rfc3339),
     })
 }
 
@@ -181,10 +181,6 @@ fn state(shard: &ShardView) -> &'static str {
         (false, true) => "caught-up",
         (false, false) => "reading",
     }
-}
-
-fn text(time: SystemTime) -> String {
-    DateTime::<Utc>::from(time).to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
 
 #[cfg(test)]

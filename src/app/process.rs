@@ -6,7 +6,6 @@
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::process::ExitCode;
-use std::time::SystemTime;
 
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -14,12 +13,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::heartbeat::{self, Heartbeat};
 use super::{RunError, run};
+use crate::clock;
+use crate::command_output::{EXIT_FAULT, EXIT_OK, EXIT_USAGE};
 use crate::config::{self, Config, Facts};
 use crate::telemetry::logs::LogFormat;
 use crate::telemetry::{self, events};
-
-/// A fault of this program: `EX_SOFTWARE` of `sysexits.h`.
-pub const EXIT_FAULT: u8 = 70;
 
 /// Runs the adapter as these environment variables say, until a signal or a fault ends it. It sets up logging and a panic
 /// hook, so a process calls it once.
@@ -51,7 +49,7 @@ pub fn start(variables: impl Iterator<Item = (OsString, OsString)>) -> ExitCode 
 
 /// What the environment of this process is, apart from its variables.
 pub fn facts() -> Facts {
-    Facts { now: SystemTime::now(), stdout_is_terminal: std::io::stdout().is_terminal() }
+    Facts { now: clock::now(), stdout_is_terminal: std::io::stdout().is_terminal() }
 }
 
 fn supervise(runtime: &Runtime, config: Config) -> Result<(), RunError> {
@@ -77,7 +75,7 @@ async fn stop_on_signals(stop: CancellationToken) {
         }
         match orderly {
             true => stop.cancel(),
-            false => std::process::exit(0),
+            false => std::process::exit(i32::from(EXIT_OK)),
         }
     }
 }
@@ -107,7 +105,7 @@ fn log_format(format: config::LogFormat) -> LogFormat {
 
 fn refuse(why: &str) -> ExitCode {
     eprintln!("{why}");
-    ExitCode::from(config::EXIT_CODE)
+    ExitCode::from(EXIT_USAGE)
 }
 
 fn fault(why: &str) -> ExitCode {

@@ -74,7 +74,12 @@ impl Suspects {
         self.0 = since.collect();
         let ((what, _), since) = self.0.iter().min_by_key(|(_, since)| **since)?;
         let lasts = now.duration_since(*since);
-        (lasts >= PATIENCE).then(|| format!("{what}, for {} s and without a reason", lasts.as_secs()))
+        (lasts >= PATIENCE).then(|| {
+            format!(
+                "{what}, for {} s, and neither AWS, the sink nor the store of positions is the cause",
+                lasts.as_secs()
+            )
+        })
     }
 }
 

@@ -92,7 +92,7 @@ pub enum Fault {
     #[error("probes and metrics are not served any more: {0}")]
     Admin(#[source] io::Error),
     /// Any other end.
-    #[error("the task {0} has ended unasked")]
+    #[error("the task {0} has ended unexpectedly")]
     Ended(&'static str),
     /// It panicked, where a panic does not end the process at once.
     #[error("the task {0} has failed: {1}")]

@@ -17,10 +17,11 @@ use tokio::time::timeout;
 use super::table::Parts;
 use super::*;
 use crate::aws::errors::{CallError, ErrorKind};
+use crate::backoff::Backoff;
 use crate::checkpoint::StoreError;
 use crate::checkpoint::TableState;
 use crate::config::{DeliveryOrder, EventData, EventProfile, OnDataLoss, StartPosition};
-use crate::delivery::retry::{Backoff, OnUndeliverable, RetryLimits};
+use crate::delivery::retry::{OnUndeliverable, RetryLimits};
 use crate::event::Message;
 use crate::sink::{Sink, SinkResponse};
 use crate::streams::client::{
@@ -197,7 +198,7 @@ async fn every_task_that_ends_unasked_is_a_fault_and_the_rest_still_ends_in_orde
         assert!(tasks.fault().now_or_never().is_none(), "nothing has ended yet");
         tasks.stop_early(task);
         let fault = timeout(SOON, tasks.fault()).await.unwrap_or_else(|_| panic!("{task} has ended unnoticed"));
-        assert_eq!(fault.to_string(), format!("the task {task} has ended unasked"));
+        assert_eq!(fault.to_string(), format!("the task {task} has ended unexpectedly"));
         timeout(SOON, tasks.stop(Duration::from_secs(1))).await.expect("the rest does not end");
     }
 }

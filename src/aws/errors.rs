@@ -3,11 +3,12 @@
 use std::error::Error;
 
 use aws_credential_types::provider::error::CredentialsError;
+use aws_runtime::retries::classifiers::THROTTLING_ERRORS;
 use aws_sdk_dynamodbstreams::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodbstreams::operation::RequestId as _;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
-use aws_runtime::retries::classifiers::THROTTLING_ERRORS;
+use crate::error_text::{beginning, causes, chain, one_line};
 
 /// Longer messages are cut: some services repeat the whole request.
 const MESSAGE_MAX_CHARS: usize = 1000;
@@ -73,7 +74,7 @@ where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
 {
     let (kind, code) = classify(&error);
-    let message = one_line(&message(operation, &error, kind));
+    let message = one_line(beginning(&message(operation, &error, kind), MESSAGE_MAX_CHARS));
     CallError { operation, kind, code, message }
 }
 
@@ -161,37 +162,15 @@ fn advice(operation: &'static str, code: Option<&str>) -> String {
     }
 }
 
-/// The error and its causes, joined; a cause that its effect repeats is left out.
-fn causes(error: &(dyn Error + 'static)) -> String {
-    let mut text = String::new();
-    for cause in chain(error).map(ToString::to_string) {
-        if text.contains(&cause) {
-            continue;
-        }
-        if !text.is_empty() {
-            text.push_str(": ");
-        }
-        text.push_str(&cause);
-    }
-    text
-}
-
 /// Whether an error of this type is the error itself or one of its causes.
 pub(crate) fn is_caused_by<T: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
     chain(error).any(|cause| cause.is::<T>())
 }
 
-fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| (*error).source())
-}
-
-fn one_line(text: &str) -> String {
-    let plain = text.chars().map(|letter| if letter.is_control() { ' ' } else { letter });
-    plain.take(MESSAGE_MAX_CHARS).collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use aws_sdk_dynamodbstreams::operation::get_records::GetRecordsError;
+
     use super::*;
 
     #[test]
@@ -204,7 +183,8 @@ mod tests {
 
     #[test]
     fn a_message_is_one_line_of_bounded_length() {
-        assert_eq!(one_line("a\r\nb\u{0}c"), "a  b c");
-        assert_eq!(one_line(&"é".repeat(5000)).chars().count(), MESSAGE_MAX_CHARS);
+        let failed = |text: &str| call_error("GetRecords", SdkError::<GetRecordsError, _>::construction_failure(text));
+        assert!(failed("a\r\nb\u{0}c").message.ends_with("a  b c"));
+        assert_eq!(failed(&"é".repeat(5000)).message.chars().count(), MESSAGE_MAX_CHARS);
     }
 }

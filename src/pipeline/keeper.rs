@@ -1,13 +1,14 @@
 //! Stores a table's positions: at most once a second while something changes, at once where it matters, once at the end.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::Books;
 use crate::checkpoint::CheckpointStore;
+use crate::clock;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -89,7 +90,7 @@ impl Keeper {
             return;
         }
         let behind_since = *kept.behind_since.get_or_insert_with(Instant::now);
-        let state = self.books.ledger().state(SystemTime::now());
+        let state = self.books.ledger().state(clock::now());
         if state.streams.is_empty() {
             return;
         }

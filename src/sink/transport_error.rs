@@ -2,15 +2,13 @@
 
 use std::error::Error;
 use std::io::{self, ErrorKind};
-use std::iter;
 use std::time::Duration;
 
 use hyper_util::client::legacy;
 use rustls::{AlertDescription, CertificateError, OtherError};
 
 use super::{SinkResponse, TransportError};
-
-type Cause<'e> = &'e (dyn Error + 'static);
+use crate::error_text::{Cause, causes, chain};
 
 const CERTIFICATE_WANTED: &str =
     "the sink asks for a client certificate: set SINK_CLIENT_CERT_FILE and SINK_CLIENT_KEY_FILE";
@@ -174,22 +172,7 @@ fn advice_on_alert(alert: AlertDescription) -> Option<&'static str> {
 
 /// The error's causes in one line, without the outermost, which says only that there is one.
 fn describe(error: &legacy::Error) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    for cause in chain(error).skip(1) {
-        let text = cause.to_string();
-        if !parts.last().is_some_and(|last| last.ends_with(&text)) {
-            parts.push(text);
-        }
-    }
-    if parts.is_empty() { error.to_string() } else { parts.join(": ") }
-}
-
-/// An error and everything beneath it. What an [`io::Error`] carries inside is a cause that it does not name as such.
-pub(super) fn chain<'e>(error: Cause<'e>) -> impl Iterator<Item = Cause<'e>> {
-    iter::successors(Some(error), |&cause| match cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-        Some(inner) => Some(inner as Cause<'e>),
-        None => cause.source(),
-    })
+    error.source().map_or_else(|| error.to_string(), causes)
 }
 
 #[cfg(test)]

@@ -14,12 +14,14 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::position::Position;
-use super::reading::{OnDataLoss, Reading, Step, Stopped, Task, pause_after};
+use super::reading::{OnDataLoss, Reading, Step, Stopped, Task};
 use super::stream_locator::{LocatedStream, StreamLocator};
 use super::stream_reader::{Beginning, Outcome, StreamReader, report};
 use super::update::Item;
 use super::update::{Gap, LossReason, ShardPage, StreamFacts, Update};
+use crate::backoff::pause_after;
 use crate::checkpoint::{StreamState, TableState};
+use crate::clock;
 use crate::telemetry::events;
 
 const PAUSE_MIN: Duration = Duration::from_millis(500);
@@ -73,7 +75,7 @@ impl Follower {
                 Err(error) => self.reading.client.refused(&error),
             }
             failures += 1;
-            let pause = pause_after(failures, PAUSE_MIN, PAUSE_MAX);
+            let pause = pause_after(failures, PAUSE_MIN, PAUSE_MAX, fastrand::f64());
             self.reading.activity.begin(Task::Table, Step::Until(Instant::now() + pause));
             sleep(pause).await;
             self.reading.activity.begin(Task::Table, Step::Others);
@@ -128,7 +130,7 @@ impl Follower {
             shard,
             facts: facts.clone(),
             items: vec![Item::Gap(gap)],
-            read_at: std::time::SystemTime::now(),
+            read_at: clock::now(),
             caught_up: true,
         };
         self.reading.budget.charge(page.items.iter().map(Item::cost).sum());

@@ -150,12 +150,6 @@ impl Reading {
     }
 }
 
-/// The pause after so many failed calls in a row: exponential from `min` to `max`, between a half and the whole of it.
-pub fn pause_after(failures: u32, min: Duration, max: Duration) -> Duration {
-    let ceiling = min.saturating_mul(1 << failures.saturating_sub(1).min(20)).min(max);
-    ceiling.mul_f64(0.5 + 0.5 * fastrand::f64())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

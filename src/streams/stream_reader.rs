@@ -23,12 +23,14 @@ use super::client::{ShardQuery, StreamDescription, StreamStatus, StreamsClient a
 use super::discovery::{Discovery, Query};
 use super::lineage::{Lineage, Ready, ShardId};
 use super::position::Position;
-use super::reading::{Reading, Step, Stopped, Task, pause_after};
+use super::reading::{Reading, Step, Stopped, Task};
 use super::shard_reader::End;
 use super::stream_locator::StreamLocator;
 use super::update::{Gap, ShardNumber, StreamFacts, Update};
 use crate::aws::errors::{CallError, ErrorKind};
+use crate::backoff::pause_after;
 use crate::checkpoint::{ShardState, StreamState};
+use crate::clock;
 use crate::telemetry::events;
 
 /// Finished shards are remembered this long: they stay listed for a day.
@@ -126,7 +128,7 @@ impl StreamReader {
             return Ok((Outcome::Missing, None));
         };
         let facts = Arc::new(facts_of(stream, &first));
-        let now = first.answered_at.unwrap_or_else(SystemTime::now);
+        let now = first.answered_at.unwrap_or_else(clock::now);
         let start = stored.map_or_else(|| beginning.start(now), |stored| stored.start);
         events::StreamOpened { stream, start: &start.to_string() }.emit(&reading.telemetry);
         reading.tell(Update::StreamOpened { facts: facts.clone(), start }).await?;
@@ -309,7 +311,7 @@ impl StreamReader {
                 Beginning::Since(moment) => self.lineage.skip_closed_before(moment),
                 Beginning::Everything => Vec::new(),
             };
-            let now = SystemTime::now();
+            let now = clock::now();
             for shard in skipped {
                 self.skip(shard, now).await?;
             }
@@ -338,7 +340,7 @@ impl StreamReader {
     fn unanswered(&mut self, query: &Query, error: &CallError) {
         self.absent = if error.kind == ErrorKind::NotFound { self.absent + 1 } else { 0 };
         self.reading.client.refused(error);
-        let pause = pause_after(self.discovery.failures() + 1, Duration::from_millis(200), Duration::from_secs(15));
+        let pause = failure_pause(self.discovery.failures() + 1);
         self.discovery.failed(query, pause, Instant::now());
     }
 
@@ -390,11 +392,14 @@ async fn first_answer(reading: &Reading, finder: &StreamLocator, stream: &str) -
                 if absent >= DENIALS_OF_EXISTENCE && finder.is_replaced(stream).await {
                     return None;
                 }
-                let pause = pause_after(failures, Duration::from_millis(200), Duration::from_secs(15));
-                tokio::time::sleep(pause).await;
+                tokio::time::sleep(failure_pause(failures)).await;
             }
         }
     }
+}
+
+fn failure_pause(failures: u32) -> Duration {
+    pause_after(failures, Duration::from_millis(200), Duration::from_secs(15), fastrand::f64())
 }
 
 fn facts_of(stream: &str, description: &StreamDescription) -> StreamFacts {

@@ -169,9 +169,9 @@ impl Stalled<'_> {
     pub fn emit(&self) {
         match self.what {
             Some(what) => {
-                error!(code = "DSA-STALLED", "a part of the adapter stands still, the liveness probe fails: {what}")
+                error!(code = "DSA-STALLED", "a part of the adapter is blocked, the liveness probe fails: {what}")
             }
-            None => info!("no part of the adapter stands still any more, the liveness probe succeeds again"),
+            None => info!("no part of the adapter is blocked any more, the liveness probe succeeds again"),
         }
     }
 }

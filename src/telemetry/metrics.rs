@@ -227,7 +227,7 @@ metrics! {
     BUILD_INFO = "build_info", Kind::Gauge, ["version", "revision"], "Always 1; the labels identify the running build.";
     RECORDS_READ = "records_read_total", Kind::Counter, ["table"], "Records read from the stream.";
     RECORDS_FILTERED = "records_filtered_total", Kind::Counter, ["table"],
-        "Records read and not delivered, because a filter excludes them or they are older than the start position.";
+        "Records read and not delivered because they are older than the start position.";
     EVENTS_DELIVERED = "events_delivered_total", Kind::Counter, ["table"], "Events that the sink has acknowledged.";
     EVENTS_DEAD_LETTERED = "events_dead_lettered_total", Kind::Counter, ["table"],
         "Events that the dead-letter sink has acknowledged.";
@@ -249,7 +249,7 @@ metrics! {
     PARKED = "parked_items", Kind::Gauge, ["table"],
         "Items whose oldest event keeps failing; the event is retried at RETRY_BACKOFF_MAX.";
     SHARDS = "shards", Kind::Gauge, ["table", "state"],
-        "Shards by state: reading, waiting (for the parent shard), finished, elsewhere (read by another replica).";
+        "Shards by state: reading, waiting (for the parent shard), finished, elsewhere (not used in this version).";
     SHARD_HANDOVER = "shard_handover_seconds", Kind::Histogram(HANDOVER_BUCKETS), ["table"],
         "Time from the end of a parent shard to the first response for its child.";
     AWS_CALLS = "aws_calls_total", Kind::Counter, ["table", "operation", "result"],

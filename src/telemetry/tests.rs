@@ -52,8 +52,8 @@ fn what_concerns_a_table_names_it() {
         "stopped",
         "the HTTP server",
         "a fault of the adapter itself: the dispatcher",
-        "a part of the adapter stands still",
-        "no part of the adapter stands still",
+        "a part of the adapter is blocked",
+        "no part of the adapter is blocked",
     ];
     for line in lines {
         let message = line["message"].as_str().unwrap();

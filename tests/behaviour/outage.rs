@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use dynamodb_streams_adapter::backoff::Backoff;
 use dynamodb_streams_adapter::checkpoint::TableState;
 use dynamodb_streams_adapter::config::{self, DeliveryOrder};
 use dynamodb_streams_adapter::delivery::dispatch::{Dispatcher, Settings, Sinks};
 use dynamodb_streams_adapter::delivery::lanes::Limits;
-use dynamodb_streams_adapter::delivery::retry::{Backoff, OnUndeliverable, Policy, RetryLimits};
+use dynamodb_streams_adapter::delivery::retry::{OnUndeliverable, Policy, RetryLimits};
 use dynamodb_streams_adapter::event::Message;
 use dynamodb_streams_adapter::pipeline::{Books, Pipeline};
 use dynamodb_streams_adapter::progress::ledger::Ledger;

@@ -1,5 +1,6 @@
 //! The whole thing on one machine: an embedded DynamoDB with Streams, a shop that writes orders, the adapter as a process of
 //! its own, and a sink that shows what arrives. At the end it compares what was written with what arrived.
+#![allow(clippy::disallowed_methods)] // it runs in real time
 
 mod adapter;
 mod options;

@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::check::words::causes;
+use crate::error_text::causes;
 use crate::sink::{SinkSettings, SinkSetupError, about_certificate, tls_config};
 
 /// How long an address has before the next one is tried as well.

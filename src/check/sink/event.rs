@@ -1,6 +1,6 @@
 //! One event that says what it is, posted as the adapter posts all others.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use cloudevents::message::BinaryDeserializer as _;
 use cloudevents::{EventBuilder as _, EventBuilderV10};
@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use super::EVENT;
 use crate::check::report::Check;
+use crate::clock;
 use crate::config::{Config, EventMode};
 use crate::event::Message;
 use crate::event::http::{BinaryMode, StructuredMode, batch};
@@ -62,7 +63,7 @@ fn message(config: &Config, id: &str) -> Result<Message, Box<dyn std::error::Err
         .id(id)
         .ty(TYPE)
         .source(source)
-        .time(chrono::DateTime::<chrono::Utc>::from(SystemTime::now()))
+        .time(chrono::DateTime::<chrono::Utc>::from(clock::now()))
         .data("application/json", json!({ "tables": tables }));
     let overrides = config.event.overrides.iter();
     let event = overrides.fold(event, |event, (name, value)| event.extension(name, value.clone())).build()?;

@@ -1,10 +1,11 @@
 //! What an answer means for the events that were on board.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::{Dispatcher, DispatcherFault, Done, SinkOutage};
+use crate::clock;
 use crate::delivery::dead_letter::DeadLetter;
 use crate::delivery::health::Change;
 use crate::delivery::lanes::{Class, LaneKey, Passengers};
@@ -196,7 +197,7 @@ impl Dispatcher {
             return;
         }
         let event = parcel.id();
-        self.parked_items.failed(telemetry.table(), lane, &event, failures, &failure.why, SystemTime::now());
+        self.parked_items.failed(telemetry.table(), lane, &event, failures, &failure.why, clock::now());
         if is_news {
             telemetry.metrics().parked.inc();
             events::ItemParked { item: &item_hash(lane), event: &event, why: &failure.why, failures }.emit(telemetry);
@@ -223,7 +224,7 @@ impl Dispatcher {
             if let Some(parcel) = self.lanes.first(done.attempt.lane) {
                 parcel.account.telemetry().recent().add("DSA-SINK-FAILING", why);
             }
-            self.outage.send_replace(Some(SinkOutage { since: SystemTime::now(), why: String::new() }));
+            self.outage.send_replace(Some(SinkOutage { since: clock::now(), why: String::new() }));
         }
         self.outage.send_if_modified(|outage| match outage {
             Some(outage) if outage.why != *why => {
@@ -253,7 +254,7 @@ impl Dispatcher {
     fn pause_for(&self, asked: RetryAfter) -> Duration {
         let pause = match asked {
             RetryAfter::Delay(pause) => pause,
-            RetryAfter::At(moment) => moment.duration_since(SystemTime::now()).unwrap_or_default(),
+            RetryAfter::At(moment) => moment.duration_since(clock::now()).unwrap_or_default(),
         };
         pause.min(self.settings.policy.backoff.max())
     }

@@ -118,7 +118,7 @@ impl EventDeadLettered<'_> {
         let (table, item, event, attempts) = (telemetry.table(), self.item, self.event, self.attempts);
         warn!(
             code,
-            table, item, event, attempts, times, "undeliverable event sent to the dead-letter sink: {}", self.why
+            table, item, event, attempts, times, "undeliverable event goes to the dead-letter sink: {}", self.why
         );
     }
 }
@@ -150,7 +150,7 @@ impl SinkFailing<'_> {
     pub fn emit(&self) {
         warn!(
             code = "DSA-SINK-FAILING",
-            "the sink is failing, delivery is limited to one probe at a time: {}", self.why
+            "the sink is failing, delivery is limited to one trial request at a time: {}", self.why
         );
     }
 }

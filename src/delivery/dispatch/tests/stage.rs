@@ -9,9 +9,10 @@ use http::StatusCode;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::backoff::Backoff;
 use crate::delivery::lanes::Gate;
 use crate::delivery::parcel::{Account, Content};
-use crate::delivery::retry::{Backoff, OnUndeliverable, RetryLimits};
+use crate::delivery::retry::{OnUndeliverable, RetryLimits};
 use crate::event::{DataForm, Encoder, EncoderSettings, Packaging, Profile};
 use crate::progress::Ticket;
 use crate::readiness::{Health, TableHealth};

@@ -9,7 +9,7 @@ use super::server::{Script, Step, answer};
 use super::volume::Volume;
 use super::*;
 use crate::config::{Certificates, ClientCertificateFiles};
-use crate::sink::transport_error::chain;
+use crate::error_text::chain;
 
 const VERSIONS: [&rustls::SupportedProtocolVersion; 2] = [&rustls::version::TLS12, &rustls::version::TLS13];
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
