@@ -1,7 +1,7 @@
-//! Where events go: one attempt to hand one message over, and what came of it.
+//! Transport to a sink: one attempt to hand one message over, and what came of it.
 //!
-//! A [`Sink`] tries once and reports; it judges nothing. What an answer means for the event, whether and when to try
-//! again, is decided elsewhere. Tests put a scripted sink in the HTTP client's place.
+//! A [`Sink`] tries once and reports. `delivery` decides what a response means for the event, and whether and when to try
+//! again. Tests put a scripted sink in the place of the HTTP client.
 
 mod credentials;
 mod http;

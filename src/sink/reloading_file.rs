@@ -37,23 +37,15 @@ pub(super) struct ReloadingFile<T> {
 /// Why there is no value, or none as new as the files.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum FileProblem {
-    /// A file is missing.
     #[error("{0} does not exist")]
     Missing(String),
-    /// A file cannot be read.
     #[error("{path} cannot be read: {why}")]
-    Unreadable {
-        /// Which.
-        path: String,
-        /// Why.
-        why: String,
-    },
+    Unreadable { path: String, why: String },
     /// The files were read, and are not what they should be.
     #[error("{path} cannot be used: {why}")]
     Content {
-        /// The first of them.
+        /// The first of the files.
         path: String,
-        /// Why.
         why: String,
     },
 }
@@ -69,7 +61,7 @@ struct Stamp {
 }
 
 impl<T> ReloadingFile<T> {
-    /// Nothing is read before the first look.
+    /// Nothing is read before the first [`ReloadingFile::reload`].
     pub(super) fn new(
         files: Vec<PathBuf>,
         limit: u64,
@@ -116,7 +108,7 @@ impl<T> ReloadingFile<T> {
                 Err(problem) => return self.failed(problem),
             }
         }
-        // They are being written: at the next look, then.
+        // They are being written: the next time, then.
         false
     }
 

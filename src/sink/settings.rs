@@ -1,4 +1,4 @@
-//! What a sink behind a URL needs to be told.
+//! The settings of an HTTP sink, what tests alone change of them, and why a sink cannot be set up.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use ::http::{HeaderMap, Uri};
 
 use crate::config::{self, Certificates, ClientCertificateFiles, Config, TokenFile};
 
-/// How much of an answer's body is read unless somebody wants more.
+/// How many bytes of a response's body are read unless the settings say otherwise.
 const RESPONSE_LIMIT: usize = 128 * 1024;
 
 /// How long an idle connection is kept. The Knative broker closes its own after 10 s: be first, so that a request
@@ -18,34 +18,33 @@ pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(8);
 /// How often the files of credentials are read again.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What a sink behind a URL needs to be told.
+/// What an HTTP sink is made with.
 #[derive(Debug, Clone)]
 pub struct SinkSettings {
     /// Where to post to; http or https.
-    pub url: Uri,
+    pub(crate) url: Uri,
     /// How many attempts run at once: so many idle connections are kept.
-    pub concurrency: usize,
+    pub(crate) concurrency: usize,
     /// Headers for every request, besides the message's own; they win over those.
-    pub headers: HeaderMap,
-    /// The most bytes of an answer's body that are read; a longer one costs the connection.
-    pub response_limit: usize,
-    /// Whom an https sink's certificate may come from, besides the system's roots.
-    pub trust: TlsTrust,
-    /// As whom an https sink is spoken to that asks for a certificate.
-    pub client_certificate: Option<ClientCertificateFiles>,
+    pub(crate) headers: HeaderMap,
+    /// The most bytes of a response's body that are read; a longer one costs the connection.
+    pub(crate) response_limit: usize,
+    /// Which authorities may have issued the certificate of an https sink.
+    pub(crate) trust: TlsTrust,
+    /// For an https sink that asks for a certificate.
+    pub(crate) client_certificate: Option<ClientCertificateFiles>,
     /// Where a bearer token is. It is for this URL alone. A header `Authorization` in `headers` wins over it.
-    pub token_file: Option<TokenFile>,
+    pub(crate) token_file: Option<TokenFile>,
     /// Where more headers for every request are.
-    pub headers_file: Option<PathBuf>,
+    pub(crate) headers_file: Option<PathBuf>,
 }
 
 /// Authorities that are trusted besides the system's.
 #[derive(Debug, Clone, Default)]
-pub struct TlsTrust {
-    /// These.
-    pub certificates: Certificates,
-    /// And those in every file of this folder, which need not be there and is looked at again.
-    pub folder: Option<PathBuf>,
+pub(crate) struct TlsTrust {
+    pub(crate) certificates: Certificates,
+    /// Every file in it holds more of them. It need not be there, and is read again.
+    pub(crate) folder: Option<PathBuf>,
 }
 
 impl SinkSettings {
@@ -64,7 +63,7 @@ impl SinkSettings {
     }
 
     /// As the configuration has it for `K_SINK`.
-    pub fn for_sink(config: &Config) -> Self {
+    pub(crate) fn for_sink(config: &Config) -> Self {
         Self {
             token_file: Some(config.access.token_file.clone()),
             headers_file: config.access.headers_file.clone(),
@@ -74,7 +73,7 @@ impl SinkSettings {
 
     /// As the configuration has it for `DEAD_LETTER_SINK`, where there is one. It gets neither the token nor the headers
     /// of files: they are meant for `K_SINK`, and nobody else may see them.
-    pub fn for_dead_letters(config: &Config) -> Option<Self> {
+    pub(crate) fn for_dead_letters(config: &Config) -> Option<Self> {
         config.dead_letter_sink.as_ref().map(|sink| Self::for_any(sink, config))
     }
 

@@ -1,4 +1,5 @@
-//! Whom the sink's certificate is checked against, as whom it is spoken to, and which protocols are offered.
+//! What TLS connections to a sink are made with: the authorities that are trusted, the client certificate, the protocols that are
+//! offered. Authorities and the client certificate come from files, which are read again when they change.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Metadata};
@@ -25,7 +26,7 @@ const CLIENT_CERTIFICATE_LIMIT: u64 = 1 << 20;
 /// The most bytes of one file: a ConfigMap holds 1 MiB.
 const AUTHORITIES_LIMIT: u64 = 4 << 20;
 
-/// The most files that are looked at, so that a folder which was named by mistake costs little.
+/// The most files that are read, so that a folder which was named by mistake costs little.
 const MAX_FILES: usize = 1000;
 
 /// How deep folders are followed.
@@ -41,7 +42,7 @@ pub(crate) fn tls_config(settings: &SinkSettings) -> Result<ClientConfig, SinkSe
     Ok(Arc::unwrap_or_clone(tls.client_tls()?.config))
 }
 
-/// Roots, and the client certificate if there is to be one.
+/// Where the authorities and the client certificate come from.
 #[derive(Debug)]
 pub(super) struct TlsFiles {
     roots: Roots,
@@ -49,7 +50,7 @@ pub(super) struct TlsFiles {
 }
 
 impl TlsFiles {
-    /// Reads the roots for the first time; `instead` stand in for the system's.
+    /// Reads the authorities for the first time; `instead` take the place of the system's.
     pub(super) fn new(settings: &SinkSettings, instead: Option<Certificates>) -> Result<Self, SinkSetupError> {
         let (mut fixed, why_none) = match instead {
             Some(certificates) => (store_of(&certificates), None),
@@ -106,7 +107,7 @@ pub(super) struct ClientTls {
     pub(super) identity: Arc<ClientIdentity>,
 }
 
-/// The certificate that a sink gets to see if it asks for one. Remembers whether any did.
+/// The client certificate for a sink that asks for one. Remembers whether one did.
 #[derive(Debug)]
 pub(super) struct ClientIdentity {
     certificate: Option<Arc<CertifiedKey>>,
@@ -158,7 +159,7 @@ struct Roots {
 }
 
 impl Roots {
-    /// Nothing of the folder is read before the first look.
+    /// Nothing of the folder is read before the first [`Roots::reload`].
     fn new(fixed: RootCertStore, folder: Option<PathBuf>) -> Self {
         Self { fixed, folder, files: BTreeMap::new(), folder_problem: None }
     }

@@ -1,4 +1,6 @@
-//! What an error of the HTTP client means, and how to say it in one line.
+//! What an error of the HTTP client means: which [`TransportError`] it is, and one line that names its causes and what to do.
+//!
+//! Errors are told by their types. Only an alert over HTTP/2 is told by its text: nothing else is left of it.
 
 use std::error::Error;
 use std::io::{self, ErrorKind};
@@ -16,7 +18,7 @@ const CERTIFICATE_WANTED: &str =
 /// How rustls writes an alert, before its name.
 const ALERT_TEXT: &str = "received fatal alert: ";
 
-/// An attempt without a status.
+/// Why an attempt got no status.
 #[derive(Debug)]
 pub(super) struct TransportFailure {
     error: TransportError,
@@ -43,6 +45,7 @@ impl TransportFailure {
         Self { error: TransportError::Tls, message: Some(message) }
     }
 
+    /// What the client says went wrong.
     pub(super) fn of(error: &legacy::Error) -> Self {
         let what = describe(error);
         let tls = chain(error).find_map(|cause| cause.downcast_ref::<rustls::Error>());
