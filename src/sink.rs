@@ -41,7 +41,7 @@ pub enum SinkResponse {
     Accepted {
         /// The status.
         status: StatusCode,
-        /// What arrived of the body within the attempt, at most [`SinkSettings::response_limit`] of it.
+        /// What arrived of the body within the attempt, at most 128 KiB of it unless the settings say otherwise.
         body: Bytes,
         /// Whether that is all of it.
         complete: bool,
@@ -52,7 +52,7 @@ pub enum SinkResponse {
         status: StatusCode,
         /// The header `Retry-After`, where it is there and legible.
         retry_after: Option<RetryAfter>,
-        /// The first bytes of the body, at most [`BODY_START`].
+        /// The first bytes of the body, at most 768.
         body_start: Bytes,
     },
     /// No status.

@@ -5,8 +5,8 @@
 //! - One task, [`CredentialReloader::run`], reads the files once a second and whenever an attempt asks for it. An attempt takes
 //!   the newest [`CredentialSnapshot`] and waits for no volume; only after a 401 does it wait for one reading, and not for long.
 //! - What was good is used until there is something better: a file that breaks or disappears is reported and changes nothing.
-//! - New authorities or a new client certificate make a new generation. Connections are none of this file's business.
-//! - No content of a file is ever told, in no message and no log.
+//! - New authorities or a new client certificate make a new generation: `HttpSink` makes new connections then. This file knows none.
+//! - No message and no log shows anything of a file's content.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The sink behind a URL: a pooled HTTP client.
+//! [`HttpSink`]: posts to one URL, over a pool of connections that it makes anew with each generation of credentials.
 //!
 //! One attempt is one POST, and up to five more where the sink redirects it (307 or 308) to another path of its own
 //! scheme, host and port. Connections are kept for less time than the Knative broker keeps them. A request that met
