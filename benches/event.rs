@@ -8,7 +8,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dynamodb_streams_adapter::event::{DataForm, Encoder, EncoderSettings, Mode, Packaging, Profile};
-use dynamodb_streams_adapter::streams::wire::{Page, Record};
+use dynamodb_streams_adapter::records::{Page, Record};
 
 const ROUNDS: usize = 20;
 const RECORDS: u32 = 20_000;

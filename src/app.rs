@@ -124,8 +124,8 @@ fn announce(config: &Config) {
 
 fn open_store(config: &Config) -> Result<Arc<dyn CheckpointStore>, StartError> {
     Ok(match &config.source.checkpoint {
-        config::CheckpointStore::Memory => Arc::new(MemoryStore::default()),
-        config::CheckpointStore::File(path) => Arc::new(FileStore::open(path, &config.source.consumer_group)?),
+        config::CheckpointLocation::Memory => Arc::new(MemoryStore::default()),
+        config::CheckpointLocation::File(path) => Arc::new(FileStore::open(path, &config.source.consumer_group)?),
     })
 }
 
@@ -194,11 +194,11 @@ fn legacy_counters(config: &Config) -> Option<LegacySettings> {
         }
     };
     let source = |table: &TableRef| one_source.or(table.table_arn()).unwrap_or(table.table_name()).to_owned();
-    let identity = &config.identity;
+    let names = &config.platform_names;
     Some(LegacySettings {
-        component: identity.component.clone().unwrap_or_else(|| DEFAULT_NAME.to_owned()),
-        name: identity.name.clone().unwrap_or_else(|| DEFAULT_NAME.to_owned()),
-        namespace: identity.namespace.clone().unwrap_or_default(),
+        component: names.component.clone().unwrap_or_else(|| DEFAULT_NAME.to_owned()),
+        name: names.name.clone().unwrap_or_else(|| DEFAULT_NAME.to_owned()),
+        namespace: names.namespace.clone().unwrap_or_default(),
         resource_group: resource_group.to_owned(),
         event_type: event_type.to_owned(),
         event_sources: config.source.tables.iter().map(|it| (it.table_name().to_owned(), source(it))).collect(),

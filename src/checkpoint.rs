@@ -13,7 +13,7 @@ use std::time::SystemTime;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 
-use crate::streams::position::Position;
+use crate::records::Position;
 
 pub use file::{FileStore, OpenError};
 

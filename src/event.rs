@@ -19,7 +19,7 @@ use std::time::SystemTime;
 use cloudevents::event::SpecVersion;
 use cloudevents::message::{BinaryDeserializer, BinarySerializer, Result};
 
-use crate::streams::wire::Record;
+use crate::records::Record;
 
 pub use crate::config::{EventData as DataForm, EventMode as Mode, EventProfile as Profile};
 

@@ -8,7 +8,8 @@
 //! | module | subject | |
 //! |---|---|---|
 //! | [`config`] | environment to [`config::Config`] | no I/O |
-//! | [`streams`] | table, stream, shards, pages of records | |
+//! | [`records`] | what is read, as AWS sent it: pages, records, keys, places in a shard | no I/O |
+//! | [`streams`] | table, stream, shards | |
 //! | [`event`] | record to CloudEvent | no I/O |
 //! | [`delivery`] | CloudEvent to sink: lanes, retries | |
 //! | [`sink`] | one attempt over HTTP: connections, TLS, credentials | |
@@ -38,6 +39,7 @@ pub mod event;
 pub mod pipeline;
 pub mod progress;
 pub mod readiness;
+pub mod records;
 pub mod sink;
 pub mod streams;
 pub mod telemetry;

@@ -17,13 +17,14 @@ use tokio::sync::{Notify, mpsc};
 use crate::config::{self, DeliveryOrder};
 use crate::delivery::lanes::{Gate, LaneKey};
 use crate::delivery::parcel::{Account, Content, Parcel};
+use crate::event::gap::gap_lane_key;
 use crate::event::{Encoder, EncoderSettings, Packaging};
 use crate::progress::ledger::Ledger;
 use crate::progress::{BrokenBooks, Ticket};
 use crate::readiness::TableHealth;
+use crate::records::{Entry, Gap, Position, ShardNumber, StreamDetails};
 use crate::streams::budget::Budget;
-use crate::streams::position::Position;
-use crate::streams::update::{Gap, Item, ShardNumber, ShardPage, StreamFacts, Update};
+use crate::streams::update::{ShardPage, Update};
 use crate::telemetry::{TableTelemetry, events};
 
 /// One table's books and what hangs on them.
@@ -271,7 +272,7 @@ impl Pipeline {
 
     /// A gap goes before whatever was read behind it in its lineage; it shares a lane with the lineage's other gaps.
     fn gate_of(&mut self, shard: ShardNumber, gap: &Gap) -> u64 {
-        let number = *self.gates.entry(shard).or_insert_with(|| gap.lane_key());
+        let number = *self.gates.entry(shard).or_insert_with(|| gap_lane_key(gap));
         if gap.shard.is_none() {
             self.stream_gate = Some(number);
         }
@@ -283,18 +284,18 @@ impl Pipeline {
         let lane = self.lanes.get(&page.shard).copied().filter(|_| self.order == DeliveryOrder::Shard);
         let books = self.books.clone();
         let mut ledger = books.ledger();
-        let mut parcels = Vec::with_capacity(page.items.len());
-        for item in page.items {
-            let cost = item.cost();
-            let (lane, gate, ticket, content) = match item {
-                Item::Record(record) => {
+        let mut parcels = Vec::with_capacity(page.entries.len());
+        for entry in page.entries {
+            let cost = entry.cost();
+            let (lane, gate, ticket, content) = match entry {
+                Entry::Record(record) => {
                     let position = Position::After(record.sequence_number());
                     let ticket = ledger.read(page.shard, position, record.created_at())?;
                     let gate = self.gates.get(&page.shard).filter(|_| lane.is_none());
                     let gate = gate.map_or(Gate::None, |gate| Gate::Behind(*gate));
                     (lane.unwrap_or_else(|| encoder.lane_key(&record)), gate, Some(ticket), Content::Record(record))
                 }
-                Item::Gap(gap) => {
+                Entry::Gap(gap) => {
                     let ticket = enter_gap(&mut ledger, page.shard, &gap)?;
                     let number = self.gate_of(page.shard, &gap);
                     let gate = lane.map_or(Gate::Barrier(number), |_| Gate::None);
@@ -309,7 +310,7 @@ impl Pipeline {
         Ok(parcels)
     }
 
-    fn encoder(&mut self, facts: &StreamFacts) -> Arc<Encoder> {
+    fn encoder(&mut self, facts: &StreamDetails) -> Arc<Encoder> {
         let encoder = self.encoders.entry(facts.arn.clone()).or_insert_with(|| {
             Arc::new(Encoder::new(EncoderSettings {
                 profile: self.event.profile,

@@ -23,13 +23,13 @@ use crate::checkpoint::TableState;
 use crate::config::{DeliveryOrder, EventData, EventProfile, OnDataLoss, StartPosition};
 use crate::delivery::retry::{OnUndeliverable, RetryLimits};
 use crate::event::Message;
+use crate::records::Page;
 use crate::sink::{HttpSink, Sink, SinkResponse, SinkSettings};
 use crate::streams::client::{
     Call, IteratorStart, ListedShard, ShardQuery, StreamDescription, StreamStatus, StreamsClient, TableDescription,
 };
 use crate::streams::stream_locator::TableTarget;
 use crate::streams::update::Update;
-use crate::streams::wire::Page;
 use crate::telemetry::TableTelemetry;
 
 const STREAM: &str = "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders/stream/2026-01-02T03:04:05.678";
@@ -148,9 +148,12 @@ pub(super) fn source() -> config::Source {
     config::Source {
         tables: Vec::new(),
         start: StartPosition::TrimHorizon,
-        checkpoint: config::CheckpointStore::Memory,
+        checkpoint: config::CheckpointLocation::Memory,
         consumer_group: "default".to_owned(),
-        pace: config::Pace { poll_interval: Duration::from_millis(250), idle_poll_interval_max: IDLE_MAX },
+        poll_intervals: config::PollIntervals {
+            poll_interval: Duration::from_millis(250),
+            idle_poll_interval_max: IDLE_MAX,
+        },
         on_data_loss: OnDataLoss::Continue,
     }
 }

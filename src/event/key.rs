@@ -10,8 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::http::wire_len;
 use crate::config::is_forbidden_in_attributes;
-use crate::streams::wire::Record;
-use crate::streams::wire::item_key::{ItemKey, KeyType};
+use crate::records::{ItemKey, KeyType, Record};
 
 /// The most characters of a `subject` in a header.
 const MAX_SUBJECT: usize = 512;
@@ -31,47 +30,40 @@ pub(super) struct Texts {
     pub(super) partition_key: String,
 }
 
-/// The texts of a record's key. A key that is none by DynamoDB's rules is known by the hash of its JSON.
+/// The texts of a record's key.
 pub(super) fn texts(record: &Record, schema: &[String]) -> Texts {
-    match ItemKey::parse(record.keys(), schema) {
-        Ok(key) => Texts { subject: subject(&key), partition_key: partition_key(&key) },
-        Err(_) => {
-            let text = format!("~{}", hash(record.keys()));
-            Texts { subject: text.clone(), partition_key: text }
-        }
-    }
+    let key = record.item_key(schema);
+    Texts { subject: subject(&key), partition_key: partition_key(&key) }
 }
 
 /// Feeds a record's key to a hasher: equal keys alike, in whatever order the record lists their attributes.
 pub(super) fn hash_item(record: &Record, schema: &[String], hasher: &mut impl Hasher) {
-    match ItemKey::parse(record.keys(), schema) {
-        Ok(key) => key.attributes().for_each(|attribute| (prefix(attribute.kind), &attribute.value).hash(hasher)),
-        Err(_) => record.keys().hash(hasher),
-    }
+    let key = record.item_key(schema);
+    key.attributes().for_each(|attribute| (prefix(attribute.kind), attribute.value).hash(hasher));
 }
 
 /// The key's values, joined by `/`; in a key of several values `~` and `/` are written `~0` and `~1`, as in a JSON
 /// pointer. What is too long, or holds what CloudEvents forbids, is cut there and completed by `~` and a hash.
-fn subject(key: &ItemKey<'_>) -> String {
+fn subject(key: &ItemKey<&str>) -> String {
     let mut attributes = key.attributes();
     let text = match (attributes.next(), attributes.next()) {
-        (Some(only), None) => only.value.to_string(),
-        _ => join(key.attributes().map(|attribute| ("", &*attribute.value))),
+        (Some(only), None) => only.value.to_owned(),
+        _ => join(key.attributes().map(|attribute| ("", attribute.value))),
     };
     let whole = !text.is_empty() && !looks_completed(&text) && legal_within(&text, MAX_SUBJECT) == text.len();
     if whole { text } else { complete(&text, &canonical(key)) }
 }
 
 /// The key's canonical text where that is short and needs no percent-encoding, else `~` and the hash of it.
-fn partition_key(key: &ItemKey<'_>) -> String {
+fn partition_key(key: &ItemKey<&str>) -> String {
     let text = canonical(key);
     let plain = text.len() <= MAX_PARTITION_KEY && wire_len(&text) == text.len();
     if plain { text } else { format!("~{}", hash(&text)) }
 }
 
 /// `S:order-1001/N:7`: each value with its type, escaped as in a JSON pointer, partition key first.
-fn canonical(key: &ItemKey<'_>) -> String {
-    join(key.attributes().map(|attribute| (prefix(attribute.kind), &*attribute.value)))
+fn canonical(key: &ItemKey<&str>) -> String {
+    join(key.attributes().map(|attribute| (prefix(attribute.kind), attribute.value)))
 }
 
 fn prefix(kind: KeyType) -> &'static str {

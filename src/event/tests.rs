@@ -1,13 +1,13 @@
 //! Nine hard records against what a Lambda function gets of them, and the attributes of their events.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use serde_json::Value;
 
 use super::*;
-use crate::streams::wire::Page;
+use crate::records::Page;
 
 const TABLE: &str = "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders";
 const STREAM: &str = "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders/stream/2026-01-02T03:04:05.678";
@@ -39,6 +39,13 @@ fn hard_records() -> Vec<Record> {
 fn record(json: &str) -> Record {
     let page = Page::parse(format!("{{\"Records\":[{json}]}}").into()).expect("a page");
     page.records.into_iter().next().expect("one record").expect("it can be decoded")
+}
+
+/// A record of the item with these keys.
+fn record_of(keys: &str) -> Record {
+    record(&format!(
+        r#"{{"eventID":"e","eventName":"INSERT","dynamodb":{{"Keys":{keys},"SequenceNumber":"300000000000000499659"}}}}"#
+    ))
 }
 
 fn message(record: &Record) -> Message {
@@ -156,12 +163,7 @@ fn every_text_of_a_key_travels_in_a_header() {
 
 #[test]
 fn one_item_has_one_lane_whatever_the_order_of_its_keys_and_whichever_stream_tells() {
-    let lane = |keys: &str, encoder: &Encoder| {
-        let json = format!(
-            r#"{{"eventID":"e","eventName":"INSERT","dynamodb":{{"Keys":{keys},"SequenceNumber":"300000000000000499659"}}}}"#
-        );
-        encoder.lane_key(&record(&json))
-    };
+    let lane = |keys: &str, encoder: &Encoder| encoder.lane_key(&record_of(keys));
     let here = encoder();
     let later = Encoder::new(EncoderSettings { stream_arn: format!("{TABLE}/stream/2026-02-02"), ..settings() });
     let elsewhere = Encoder::new(EncoderSettings { table_arn: format!("{TABLE}2"), ..settings() });
@@ -171,4 +173,20 @@ fn one_item_has_one_lane_whatever_the_order_of_its_keys_and_whichever_stream_tel
     assert_ne!(one, lane(r#"{"orderId":{"S":"a"},"line":{"N":"2"}}"#, &here));
     assert_ne!(one, lane(r#"{"orderId":{"S":"a"},"line":{"S":"1"}}"#, &here));
     assert_ne!(one, lane(r#"{"orderId":{"S":"a"},"line":{"N":"1"}}"#, &elsewhere));
+    assert_eq!(one, lane(r#"{"orderId":{"S":"\u0061"},"line":{"N":"1"}}"#, &here));
+}
+
+#[test]
+fn items_that_differ_only_a_little_have_lanes_of_their_own() {
+    let keys = [
+        r#"{"orderId":{"S":"1"}}"#,
+        r#"{"orderId":{"N":"1"}}"#,
+        r#"{"orderId":{"S":"1"},"line":{"S":"2"}}"#,
+        r#"{"orderId":{"S":"2"},"line":{"S":"1"}}"#,
+        r#"{"orderId":{"S":"12"},"line":{"S":""}}"#,
+        r#"{"orderId":{"S":""},"line":{"S":"12"}}"#,
+    ];
+    let encoder = encoder();
+    let lanes: BTreeSet<u64> = keys.iter().map(|keys| encoder.lane_key(&record_of(keys))).collect();
+    assert_eq!(lanes.len(), keys.len());
 }

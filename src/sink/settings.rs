@@ -65,8 +65,8 @@ impl SinkSettings {
     /// As the configuration has it for `K_SINK`.
     pub(crate) fn for_sink(config: &Config) -> Self {
         Self {
-            token_file: Some(config.access.token_file.clone()),
-            headers_file: config.access.headers_file.clone(),
+            token_file: Some(config.sink_credentials.token_file.clone()),
+            headers_file: config.sink_credentials.headers_file.clone(),
             ..Self::for_any(&config.sink, config)
         }
     }
@@ -77,12 +77,15 @@ impl SinkSettings {
         config.dead_letter_sink.as_ref().map(|sink| Self::for_any(sink, config))
     }
 
-    fn for_any(sink: &config::Sink, config: &Config) -> Self {
-        let access = &config.access;
+    fn for_any(sink: &config::SinkAddress, config: &Config) -> Self {
+        let credentials = &config.sink_credentials;
         Self {
             headers: sink.authorization.iter().map(|value| (AUTHORIZATION, value.clone())).collect(),
-            trust: TlsTrust { certificates: access.ca_certs.clone(), folder: Some(access.ca_certs_dir.clone()) },
-            client_certificate: access.client_certificate.clone(),
+            trust: TlsTrust {
+                certificates: credentials.ca_certs.clone(),
+                folder: Some(credentials.ca_certs_dir.clone()),
+            },
+            client_certificate: credentials.client_certificate.clone(),
             ..Self::new(sink.uri.clone(), config.delivery.concurrency.get())
         }
     }

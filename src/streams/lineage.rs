@@ -12,8 +12,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// A shard's id: opaque text.
-pub type ShardId = Arc<str>;
+use crate::records::ShardId;
 
 /// A shard counts as closed before a moment only if its children were created this long before it.
 ///

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -12,16 +11,12 @@ use super::RateLimiter;
 use super::budget::Budget;
 use super::client::observed::ObservedClient;
 use super::pace::Pace;
-use super::update::{ShardNumber, Update};
+use super::update::Update;
 use crate::readiness::TableHealth;
+use crate::records::ShardNumber;
 use crate::telemetry::{TableTelemetry, events};
 
 pub use crate::config::OnDataLoss;
-
-/// How long DynamoDB Streams keeps a record.
-///
-/// Source: "stream records have a lifetime of 24 hours" in the DynamoDB Developer Guide.
-pub const RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The parts that reading one table needs.
 pub struct Reading {
@@ -152,6 +147,8 @@ impl Reading {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const READER: Task = Task::Shard(1);

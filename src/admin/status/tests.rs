@@ -2,9 +2,8 @@
 
 use super::*;
 use crate::progress::ledger::Ledger;
+use crate::records::{Position, StreamDetails};
 use crate::streams::budget::Budget;
-use crate::streams::position::Position;
-use crate::streams::update::StreamFacts;
 use crate::telemetry::metrics::Metrics;
 
 const STREAM: &str = "arn:aws:dynamodb:eu-west-1:111122223333:table/orders/stream/2026-01-01T00:00:00.000";
@@ -25,7 +24,7 @@ impl House {
         let (outage, parked_items) = (watch::Sender::default(), Arc::new(ParkedItems::default()));
         let uri = "https://broker.example:8443/token-4711?key=secret".parse().unwrap();
         let status = Status::new(vec![books.clone()], health.clone(), &uri, outage.subscribe(), parked_items.clone());
-        let facts = StreamFacts {
+        let facts = StreamDetails {
             arn: STREAM.to_owned(),
             table_arn: "arn:table".to_owned(),
             table: "orders".to_owned(),

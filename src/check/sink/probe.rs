@@ -11,7 +11,7 @@ use super::files;
 use crate::check::clock::Clocks;
 use crate::check::report::{Check, within};
 use crate::clock;
-use crate::config::Sink;
+use crate::config::SinkAddress;
 use crate::sink::{SinkSettings, about_alert};
 
 /// So many of a name's addresses are shown.
@@ -29,7 +29,7 @@ pub(super) struct Steps {
 
 /// One sink to be tried.
 pub(super) struct Probe<'c> {
-    pub(super) sink: &'c Sink,
+    pub(super) sink: &'c SinkAddress,
     pub(super) settings: SinkSettings,
     pub(super) steps: &'static Steps,
     pub(super) limit: Duration,

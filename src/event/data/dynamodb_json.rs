@@ -6,7 +6,7 @@
 
 use super::writer::Object;
 use crate::event::Stream;
-use crate::streams::wire::Record;
+use crate::records::Record;
 
 /// More than all names and fixed members of a record need.
 const FRAME: usize = 512;

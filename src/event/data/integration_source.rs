@@ -12,7 +12,7 @@ use super::attribute::{Attribute, Content, MAX_DEPTH, Map, Texts};
 use super::escapes::GSON;
 use super::json_text::Text;
 use super::writer::{Object, push_parts};
-use crate::streams::wire::Record;
+use crate::records::Record;
 
 /// Writes a record's data.
 pub(in crate::event) fn write(record: &Record) -> Vec<u8> {

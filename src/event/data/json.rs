@@ -8,7 +8,7 @@ use super::attribute::{Attribute, Content, MAX_DEPTH, Map, Texts};
 use super::json_text::Text;
 use super::number;
 use super::writer::{Object, push_parts};
-use crate::streams::wire::Record;
+use crate::records::Record;
 
 /// Writes a record's data.
 pub(in crate::event) fn write(record: &Record) -> Vec<u8> {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::event::{DataForm, Encoder, EncoderSettings, Mode, Packaging, Profile};
-use crate::streams::wire::{Page, Record};
+use crate::records::{Page, Record};
 
 mod escapes;
 mod generated;

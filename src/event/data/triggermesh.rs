@@ -11,7 +11,7 @@ use super::attribute::{Attribute, Content, MAX_DEPTH, Map, Texts};
 use super::escapes::GO;
 use super::writer::{Object, push_parts};
 use crate::clock;
-use crate::streams::wire::Record;
+use crate::records::Record;
 
 /// An attribute value of which nothing is set.
 const UNSET: &str =

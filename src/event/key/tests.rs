@@ -17,7 +17,7 @@ fn record(attributes: &[(&str, KeyType, &str)]) -> Record {
         r#"{{"Records":[{{"eventID":"e","eventName":"INSERT","dynamodb":{{"Keys":{{{}}},"SequenceNumber":"1"}}}}]}}"#,
         keys.join(",")
     );
-    let page = crate::streams::wire::Page::parse(body.into()).expect("a page");
+    let page = crate::records::Page::parse(body.into()).expect("a page");
     page.records.into_iter().next().expect("one record").expect("it can be decoded")
 }
 

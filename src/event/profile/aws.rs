@@ -7,7 +7,7 @@ use cloudevents::message::{BinarySerializer, MessageAttributeValue, Result};
 
 use crate::clock;
 use crate::event::{RecordEvent, key};
-use crate::streams::wire::Operation;
+use crate::records::Operation;
 
 /// Who deletes expired items, as `userIdentity` names it.
 const TTL_PRINCIPAL: &str = "dynamodb.amazonaws.com";

@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::Bytes;
 
 use crate::event::{DataForm, Encoder, EncoderSettings, Mode, Packaging, Profile};
-use crate::streams::wire::{Page, Record};
+use crate::records::{Page, Record};
 
 const TABLE: &str = "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders";
 const READ: &str = "2026-01-02T03:04:20.042Z";

@@ -8,7 +8,6 @@ use cloudevents::message::{BinarySerializer, Result};
 
 use super::{core, text};
 use crate::event::RecordEvent;
-use crate::streams::wire::item_key::ItemKey;
 
 /// Of every event, whatever happened to the item.
 const TYPE: &str = "com.amazon.dynamodb.stream_record";
@@ -23,9 +22,7 @@ pub(in crate::event) fn visit<R, V: BinarySerializer<R>>(event: &RecordEvent<'_>
 
 /// The names of the key's attributes, never their values.
 fn subject(event: &RecordEvent<'_>) -> String {
-    let Ok(key) = ItemKey::parse(event.record.keys(), &event.stream.key_schema) else {
-        return String::new();
-    };
-    let names: Vec<&str> = key.attributes().map(|attribute| &*attribute.name).collect();
+    let key = event.record.item_key(&event.stream.key_schema);
+    let names: Vec<&str> = key.attributes().map(|attribute| attribute.name).collect();
     names.join(",")
 }

@@ -16,8 +16,8 @@ use crate::delivery::retry::{OnUndeliverable, RetryLimits};
 use crate::event::{DataForm, Encoder, EncoderSettings, Packaging, Profile};
 use crate::progress::Ticket;
 use crate::readiness::{Health, TableHealth};
+use crate::records::Page;
 use crate::sink::{RetryAfter, TransportError};
-use crate::streams::wire::Page;
 use crate::telemetry::TableTelemetry;
 use crate::telemetry::metrics::Metrics;
 

@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::event::Packaging;
-use crate::streams::update::{Gap, LossReason};
-use crate::streams::wire::generator::{self, Choices};
+use crate::event::gap::encode_gap;
+use crate::records::tests::generator::{self, Choices};
+use crate::records::{Gap, LossReason};
 
 /// The files in `docs/schemas`, the forms first, in the order of [`FORMS`].
 const FILES: [(&str, &str); 5] = [
@@ -102,7 +103,8 @@ fn the_data_of_every_gap_is_as_its_schema_says() {
                 reason,
                 resume: None,
             };
-            let data = gap.encode(&Packaging::new(Mode::Binary, &Default::default()), std::time::UNIX_EPOCH, &[]).body;
+            let data =
+                encode_gap(&gap, &Packaging::new(Mode::Binary, &Default::default()), std::time::UNIX_EPOCH, &[]).body;
             let data: Value = serde_json::from_slice(&data).expect("JSON");
             assert_eq!(objection("gap", &data), None, "{data}");
         }

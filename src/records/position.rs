@@ -1,4 +1,4 @@
-//! Where a shard's reader stands.
+//! Places: which stream and shard, and where in the shard a reader stands.
 //!
 //! A sequence number has 21 to 40 digits by AWS's model, which overflows every integer type. It is kept as the text
 //! that was received, because that text is sent back, and compared as the integer that it stands for.
@@ -6,16 +6,22 @@
 use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
-use std::time::SystemTime;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
 use crate::clock::rfc3339;
 
+/// How long DynamoDB Streams keeps a record.
+///
+/// Source: "stream records have a lifetime of 24 hours" in the DynamoDB Developer Guide.
+pub(crate) const RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// The most digits that a sequence number may have.
 ///
 /// Source: `SequenceNumber` in the DynamoDB Streams API model, "minimum length of 21, maximum length of 40".
-pub const MAX_DIGITS: usize = 40;
+pub(crate) const MAX_DIGITS: usize = 40;
 
 /// A record's place in its shard: compared as an integer, kept as the text that AWS sent.
 #[derive(Clone, Copy)]
@@ -36,7 +42,7 @@ impl SequenceNumber {
     }
 
     /// The number left-padded with zeros to 40 digits, so that it orders as text.
-    pub fn padded(&self) -> String {
+    pub(crate) fn padded(&self) -> String {
         format!("{:0>width$}", self.as_str(), width = MAX_DIGITS)
     }
 
@@ -134,6 +140,35 @@ impl fmt::Display for Position {
     }
 }
 
+/// What is known of a stream besides its shards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamDetails {
+    /// The stream's ARN, opaque.
+    pub(crate) arn: String,
+    pub(crate) table_arn: String,
+    /// The table's name.
+    pub(crate) table: String,
+    /// The names of the key's attributes, partition key first.
+    pub(crate) key_schema: Vec<String>,
+    /// `KEYS_ONLY`, `NEW_IMAGE`, `OLD_IMAGE` or `NEW_AND_OLD_IMAGES`.
+    pub(crate) view_type: Option<String>,
+}
+
+impl StreamDetails {
+    /// What a stream's ARN alone tells: the table's ARN lies before `/stream/`, and the table's name ends that.
+    pub(crate) fn from_arn(arn: &str) -> Self {
+        let table_arn = arn.split_once("/stream/").map_or(arn, |(table, _)| table).to_owned();
+        let table = table_arn.rsplit('/').next().unwrap_or_default().to_owned();
+        Self { arn: arn.to_owned(), table_arn, table, key_schema: Vec::new(), view_type: None }
+    }
+}
+
+/// A shard's id: opaque text.
+pub(crate) type ShardId = Arc<str>;
+
+/// A shard's number within one table; never used twice in a process.
+pub(crate) type ShardNumber = u32;
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -174,6 +209,16 @@ mod tests {
         let read: SequenceNumber = serde_json::from_str(&stored).expect("a number");
         assert_eq!(read.as_str(), sent.as_str());
         assert!(serde_json::from_str::<SequenceNumber>(r#""1x""#).is_err());
+    }
+
+    #[test]
+    fn an_arn_names_the_table_and_nothing_else() {
+        let arn = "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders/stream/2026-01-02T03:04:05.678";
+        let details = StreamDetails::from_arn(arn);
+        let table_arn = "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders";
+        assert_eq!((&*details.arn, &*details.table_arn, &*details.table), (arn, table_arn, "Orders"));
+        assert_eq!((details.key_schema.len(), details.view_type), (0, None));
+        assert_eq!(StreamDetails::from_arn("opaque").table_arn, "opaque");
     }
 
     proptest! {
