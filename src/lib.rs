@@ -11,7 +11,8 @@
 //! | [`records`] | what is read, as AWS sent it: pages, records, keys, places in a shard | no I/O |
 //! | [`streams`] | table, stream, shards | |
 //! | [`event`] | record to CloudEvent | no I/O |
-//! | [`delivery`] | CloudEvent to sink: lanes, retries, the HTTP client | |
+//! | [`delivery`] | CloudEvent to sink: lanes, retries | |
+//! | [`sink`] | one attempt over HTTP: connections, TLS, credentials | |
 //! | [`progress`] | settled events to the positions that are safe to store | no I/O |
 //! | [`pipeline`] | one table's way through all of these | |
 //! | [`checkpoint`] | where positions live | |
@@ -47,5 +48,6 @@ pub mod pipeline;
 pub mod progress;
 pub mod readiness;
 pub mod records;
+pub mod sink;
 pub mod streams;
 pub mod telemetry;

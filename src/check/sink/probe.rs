@@ -12,7 +12,7 @@ use crate::check::clock::Clocks;
 use crate::check::report::{Check, within};
 use crate::clock;
 use crate::config::SinkAddress;
-use crate::delivery::sink::{HttpSinkSettings, about_alert};
+use crate::sink::{SinkSettings, about_alert};
 
 /// So many of a name's addresses are shown.
 const SHOWN_ADDRESSES: usize = 4;
@@ -30,7 +30,7 @@ pub(super) struct Steps {
 /// One sink to be tried.
 pub(super) struct Probe<'c> {
     pub(super) sink: &'c SinkAddress,
-    pub(super) settings: HttpSinkSettings,
+    pub(super) settings: SinkSettings,
     pub(super) steps: &'static Steps,
     pub(super) limit: Duration,
     pub(super) clocks: &'c Clocks,
