@@ -72,7 +72,7 @@ pub enum StartError {
 /// When it cannot start, and when one of its tasks ends unasked: see [`RunError`].
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError> {
     let mut tasks = start(&config).await?;
-    let ended = tokio::select! {
+    let ended = select! {
         () = stop.cancelled() => Ok(()),
         fault = tasks.fault() => Err(fault),
     };

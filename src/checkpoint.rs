@@ -6,7 +6,7 @@
 
 mod file;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -74,7 +74,7 @@ pub enum ShardState {
 
 /// A store without a memory of earlier runs.
 #[derive(Debug, Default)]
-pub struct MemoryStore(Mutex<HashMap<String, TableState>>);
+pub struct MemoryStore(Mutex<BTreeMap<String, TableState>>);
 
 impl CheckpointStore for MemoryStore {
     fn load<'a>(&'a self, table: &'a str) -> BoxFuture<'a, Result<Option<TableState>, StoreError>> {

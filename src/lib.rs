@@ -23,6 +23,14 @@
 
 #![cfg_attr(test, allow(clippy::disallowed_methods))] // unit tests may read the clock, only the rest runs in simulations
 
+/// `tokio::select!` that polls its branches in their order: a simulation must not depend on chance that it does not draw. Put the
+/// end first, and last what may always be ready.
+macro_rules! select {
+    ($($branches:tt)*) => {
+        tokio::select! { biased; $($branches)* }
+    };
+}
+
 pub mod admin;
 pub mod app;
 pub mod aws;

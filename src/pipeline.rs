@@ -6,7 +6,7 @@
 
 pub mod keeper;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -64,12 +64,12 @@ pub struct Pipeline {
     event: config::Event,
     packaging: Packaging,
     parcels: mpsc::Sender<Vec<Parcel>>,
-    encoders: HashMap<String, Arc<Encoder>>,
+    encoders: BTreeMap<String, Arc<Encoder>>,
     /// With order by shard: the lane of each shard, which is that of the shard where its lineage began.
-    lanes: HashMap<ShardNumber, LaneKey>,
-    numbers: HashMap<Arc<str>, ShardNumber>,
+    lanes: BTreeMap<ShardNumber, LaneKey>,
+    numbers: BTreeMap<Arc<str>, ShardNumber>,
     /// With order by item: the number of the gaps in each shard's lineage, where there is one.
-    gates: HashMap<ShardNumber, u64>,
+    gates: BTreeMap<ShardNumber, u64>,
     /// The same for a whole stream that was lost: it concerns every shard that follows.
     stream_gate: Option<u64>,
 }
@@ -171,10 +171,10 @@ impl Pipeline {
             event,
             packaging,
             parcels,
-            encoders: HashMap::new(),
-            lanes: HashMap::new(),
-            numbers: HashMap::new(),
-            gates: HashMap::new(),
+            encoders: BTreeMap::new(),
+            lanes: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+            gates: BTreeMap::new(),
             stream_gate: None,
         }
     }

@@ -8,7 +8,7 @@ pub mod events;
 pub mod logs;
 pub mod metrics;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -194,7 +194,7 @@ const MAX_KINDS: usize = 256;
 
 /// Remembers what was reports.
 #[derive(Debug, Default)]
-struct ReportLimiter(Mutex<HashMap<String, Reported>>);
+struct ReportLimiter(Mutex<BTreeMap<String, Reported>>);
 
 #[derive(Debug)]
 struct Reported {

@@ -69,7 +69,7 @@ async fn stop_on_signals(stop: CancellationToken) {
         return stop.cancel();
     };
     for orderly in [true, false] {
-        tokio::select! {
+        select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }

@@ -140,8 +140,7 @@ impl Tasks {
     /// no further, because of `ON_DATA_LOSS=stop` or of a fault that concerns that table alone.
     pub(super) async fn fault(&mut self) -> Fault {
         loop {
-            let fault = tokio::select! {
-                biased;
+            let fault = select! {
                 Some(ended) = self.dispatcher.join_next() => Some(match ended {
                     Ok(Ok(())) => Fault::Ended("dispatcher"),
                     Ok(Err(fault)) => Fault::Dispatcher(fault),

@@ -175,14 +175,15 @@ impl Dispatcher {
             self.start_attempts(Instant::now());
             let wake = self.next_wake(Instant::now());
             self.tell_activity(wake);
-            tokio::select! {
-                Some(done) = self.attempts.next(), if !self.attempts.is_empty() => self.finish(done),
+            // Pages come first: the buffer bounds them, and an answer waits for none of them.
+            select! {
+                () = &mut stopped => break,
                 page = parcels.recv(), if open => match page {
                     Some(page) => self.take_in(page),
                     None => open = false,
                 },
+                Some(done) = self.attempts.next(), if !self.attempts.is_empty() => self.finish(done),
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
-                () = &mut stopped => break,
             }
             self.fault.map_or(Ok(()), Err)?;
         }

@@ -67,10 +67,10 @@ impl Keeper {
         let mut ticks = interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                () = self.books.urgent.notified() => {}
+            select! {
                 () = stop.cancelled() => break,
+                () = self.books.urgent.notified() => {}
+                _ = ticks.tick() => {}
             }
             self.keep(&mut kept).await;
         }

@@ -272,9 +272,9 @@ impl ShardReader {
         let pause = self.reading.pace.pause(fill, quiet, self.closed.is_cancelled());
         if !pause.is_zero() {
             self.begin(Step::Until(Instant::now() + pause));
-            tokio::select! {
-                () = sleep(pause) => {}
+            select! {
                 () = self.closed.cancelled() => {}
+                () = sleep(pause) => {}
             }
         }
     }

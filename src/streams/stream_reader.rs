@@ -7,7 +7,7 @@
 
 mod shards;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -82,9 +82,9 @@ pub struct StreamReader {
     lineage: Lineage,
     discovery: Discovery,
     readers: JoinSet<(ShardId, End)>,
-    running: HashMap<ShardId, Running>,
+    running: BTreeMap<ShardId, Running>,
     /// When shards were read to their end, or finished by an earlier run.
-    read_at: HashMap<ShardId, Finished>,
+    read_at: BTreeMap<ShardId, Finished>,
     /// Shards that AWS does not know, until a listing shows whether it is the shard or the stream that is gone.
     vanished: Vec<(ShardId, Position)>,
     beginning: Beginning,
@@ -160,8 +160,8 @@ impl StreamReader {
             lineage: Lineage::new(),
             discovery: Discovery::new(Instant::now()),
             readers: JoinSet::new(),
-            running: HashMap::new(),
-            read_at: HashMap::new(),
+            running: BTreeMap::new(),
+            read_at: BTreeMap::new(),
             vanished: Vec::new(),
             beginning,
             beginnings: FuturesUnordered::new(),
@@ -189,7 +189,7 @@ impl StreamReader {
             let quiet = asking.is_none();
             let step = if quiet { Step::Until(self.discovery.due()) } else { Step::Others };
             self.reading.activity.begin(Task::Stream, step);
-            tokio::select! {
+            select! {
                 Some(ended) = self.readers.join_next(), if !self.readers.is_empty() => {
                     if let Some(outcome) = self.reader_ended(ended).await? {
                         return Ok(outcome);

@@ -136,4 +136,6 @@ fn a_library_away_from_its_place_is_caught() {
         wrong(&[("pipeline.rs", "use serde::Serialize; use crate::records; fn f() { records::fs() }")]),
         [""; 0]
     );
+    let provider = "use rustls::crypto::aws_lc_rs; fn f() { aws_lc_rs::default_provider() }";
+    assert_eq!(wrong(&[("sink/tls.rs", provider)]), [""; 0], "it is a module of rustls");
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::source::Source;
+use crate::source::{Import, Source};
 use crate::tree::{Tree, module_of};
 
 /// Who may import whom. A room is a file `src/<room>.rs` with all that lies below `src/<room>/`; it may import the rooms behind it
@@ -240,7 +240,9 @@ fn leads_to(path: &str, word: &str) -> bool {
 fn libraries(tree: &Tree) -> Vec<Offence> {
     let mut found = Vec::new();
     for (file, source) in &tree.files {
-        for import in &source.imports {
+        // A path that begins with a name of a `use` is that one's.
+        let is_named = |import: &&Import| source.imports.iter().any(|used| used.alias == import.path[0]);
+        for import in source.imports.iter().filter(|import| !import.alias.is_empty() || !is_named(import)) {
             let path = import.path.join("::");
             let library = LIBRARIES.iter().find(|(_, crates, _)| crates.split(' ').any(|word| leads_to(&path, word)));
             let Some((name, _, places)) = library.filter(|(_, _, places)| !is_in(file, places)) else { continue };

@@ -245,7 +245,7 @@ fn written_out(tokens: &[Token]) -> Vec<Import> {
     let (mut found, mut at) = (Vec::new(), 0);
     while at < tokens.len() {
         let (line, mut path) = (tokens[at].line, vec![tokens[at].text.clone()]);
-        let is_start = is_name(&path[0]) && !at.checked_sub(1).is_some_and(|before| tokens[before].text == "::");
+        let is_start = is_name(&path[0]) && at.checked_sub(1).is_none_or(|before| tokens[before].text != "::");
         at += 1;
         while is_start && at + 1 < tokens.len() && tokens[at].text == "::" && is_name(&tokens[at + 1].text) {
             path.push(tokens[at + 1].text.clone());

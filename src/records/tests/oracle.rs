@@ -1,5 +1,7 @@
 //! The AWS SDK's own deserializer as the judge of ours: generated pages, every field of every record.
 
+#![allow(clippy::disallowed_types)] // the SDK gives items as hash maps
+
 use std::sync::{Arc, Mutex};
 
 use aws_sdk_dynamodbstreams::config::{BehaviorVersion, Credentials, Region};

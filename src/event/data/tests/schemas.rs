@@ -1,7 +1,7 @@
 //! The published JSON Schemas describe the data, and nothing else.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use boon::{Compiler, SchemaIndex, Schemas};
 use proptest::prelude::*;
@@ -25,7 +25,7 @@ const FILES: [(&str, &str); 5] = [
 /// Compiled schemas by the name of their file; compiling one checks it against its meta-schema.
 struct Compiled {
     schemas: Schemas,
-    by_name: HashMap<&'static str, SchemaIndex>,
+    by_name: BTreeMap<&'static str, SchemaIndex>,
 }
 
 thread_local! {
