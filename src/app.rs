@@ -25,9 +25,9 @@ use crate::config::{self, Config, EventMode, EventProfile, LegacyMetrics, TableR
 use crate::delivery::dispatch::{Dispatcher, Settings, Sinks};
 use crate::delivery::lanes::Limits;
 use crate::delivery::retry::Policy;
-use crate::delivery::sink::{HttpSink, HttpSinkSettings, SinkSetupError};
 use crate::pipeline::Books;
 use crate::readiness::Health;
+use crate::sink::{CredentialReloader, HttpSink, SinkSettings, SinkSetupError};
 use crate::streams::RateLimiter;
 use crate::telemetry::events;
 use crate::telemetry::metrics::{InvalidMetrics, LegacySettings, Metrics};
@@ -91,7 +91,8 @@ async fn start(config: &Config) -> Result<Tasks, StartError> {
     };
     announce(config);
     let ports = Ports::open(config.process.http_address, config.process.metrics_address).await?;
-    let dispatcher = Dispatcher::new(open_sinks(config)?, delivery_settings(config));
+    let (sinks, credentials) = open_sinks(config)?;
+    let dispatcher = Dispatcher::new(sinks, delivery_settings(config));
     let health = Arc::new(Health::default());
     let connections = Connections::load(&AwsSettings::from(&config.aws), common_region(config)).await;
     let shared = Shared {
@@ -107,7 +108,7 @@ async fn start(config: &Config) -> Result<Tasks, StartError> {
     let status = Status::new(books, health.clone(), &config.sink.uri, dispatcher.outage(), dispatcher.parked_items());
     let admin = watched(&tables, metrics, health, status);
     let addresses = ports.addresses();
-    let tasks = Tasks::start(tables, dispatcher, admin, ports, config.delivery.order, &config.event);
+    let tasks = Tasks::start(tables, dispatcher, credentials, admin, ports, config.delivery.order, &config.event);
     addresses.into_iter().for_each(|address| events::Listening { address }.emit());
     Ok(tasks)
 }
@@ -128,11 +129,18 @@ fn open_store(config: &Config) -> Result<Arc<dyn CheckpointStore>, StartError> {
     })
 }
 
-fn open_sinks(config: &Config) -> Result<Sinks, StartError> {
-    let dead_letters = HttpSinkSettings::for_dead_letters(config).map(HttpSink::new).transpose();
+/// The sinks, and the tasks that keep their credentials fresh.
+fn open_sinks(config: &Config) -> Result<(Sinks, Vec<CredentialReloader>), StartError> {
+    let dead_letters = SinkSettings::for_dead_letters(config).map(HttpSink::new).transpose();
     let dead_letters = dead_letters.map_err(StartError::DeadLetterSink)?;
-    let sink = Arc::new(HttpSink::new(HttpSinkSettings::for_sink(config))?);
-    Ok(Sinks { sink, dead_letters: dead_letters.map(|sink| Arc::new(sink) as _) })
+    let (sink, reloader) = HttpSink::new(SinkSettings::for_sink(config))?;
+    let mut sinks = Sinks { sink: Arc::new(sink), dead_letters: None };
+    let mut reloaders = vec![reloader];
+    if let Some((sink, reloader)) = dead_letters {
+        sinks.dead_letters = Some(Arc::new(sink));
+        reloaders.push(reloader);
+    }
+    Ok((sinks, reloaders))
 }
 
 fn delivery_settings(config: &Config) -> Settings {

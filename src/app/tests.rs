@@ -22,9 +22,9 @@ use crate::checkpoint::StoreError;
 use crate::checkpoint::TableState;
 use crate::config::{DeliveryOrder, EventData, EventProfile, OnDataLoss, StartPosition};
 use crate::delivery::retry::{OnUndeliverable, RetryLimits};
-use crate::delivery::sink::{Answer, Sink};
 use crate::event::Message;
 use crate::records::Page;
+use crate::sink::{HttpSink, Sink, SinkResponse, SinkSettings};
 use crate::streams::client::{
     Call, IteratorStart, ListedShard, ShardQuery, StreamDescription, StreamStatus, StreamsClient, TableDescription,
 };
@@ -45,6 +45,8 @@ pub(super) struct World {
     /// What the sink answers; 0 stands for 200.
     pub(super) status: AtomicU16,
     pub(super) store_fails: AtomicBool,
+    /// Its credentials are read as long as it is there.
+    http_sink: Mutex<Option<HttpSink>>,
 }
 
 impl World {
@@ -101,14 +103,14 @@ fn record(number: u64) -> String {
 }
 
 impl Sink for World {
-    fn post(&self, _message: Message, _timeout: Duration) -> BoxFuture<'_, Answer> {
+    fn post(&self, _message: Message, _timeout: Duration) -> BoxFuture<'_, SinkResponse> {
         let status = match self.status.load(Ordering::Relaxed) {
             0 => StatusCode::OK,
             status => StatusCode::from_u16(status).unwrap(),
         };
         Box::pin(ready(match status.is_success() {
-            true => Answer::Accepted { status, body: Bytes::new(), complete: true },
-            false => Answer::Refused { status, retry_after: None, body_start: Bytes::new() },
+            true => SinkResponse::Accepted { status, body: Bytes::new(), complete: true },
+            false => SinkResponse::Refused { status, retry_after: None, body_start: Bytes::new() },
         }))
     }
 }
@@ -188,7 +190,10 @@ async fn tasks() -> (Tasks, Arc<World>, mpsc::WeakSender<Update>, Arc<Health>) {
         status: Box::new(|| serde_json::Value::Null),
     });
     let ports = Ports { all: TcpListener::bind("127.0.0.1:0").await.unwrap(), metrics: None };
-    let tasks = Tasks::start(vec![table], world.dispatcher(), admin, ports, DeliveryOrder::Item, &event());
+    let (http_sink, reloader) = HttpSink::new(SinkSettings::new(http::Uri::from_static("http://sink/"), 1)).unwrap();
+    *world.http_sink.lock().unwrap() = Some(http_sink);
+    let (dispatcher, credentials) = (world.dispatcher(), vec![reloader]);
+    let tasks = Tasks::start(vec![table], dispatcher, credentials, admin, ports, DeliveryOrder::Item, &event());
     (tasks, world, updates, health)
 }
 
@@ -196,10 +201,13 @@ const SOON: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn every_task_that_ends_unasked_is_a_fault_and_the_rest_still_ends_in_order() {
-    for task in ["dispatcher", "keeper of positions", "server of probes"] {
-        let (mut tasks, ..) = tasks().await;
+    for task in ["dispatcher", "reader of credentials", "keeper of positions", "server of probes"] {
+        let (mut tasks, world, ..) = tasks().await;
         assert!(tasks.fault().now_or_never().is_none(), "nothing has ended yet");
-        tasks.stop_early(task);
+        match task {
+            "reader of credentials" => drop(world.http_sink.lock().unwrap().take()),
+            _ => tasks.stop_early(task),
+        }
         let fault = timeout(SOON, tasks.fault()).await.unwrap_or_else(|_| panic!("{task} has ended unnoticed"));
         assert_eq!(fault.to_string(), format!("the task {task} has ended unexpectedly"));
         timeout(SOON, tasks.stop(Duration::from_secs(1))).await.expect("the rest does not end");

@@ -23,8 +23,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::delivery::sink::{HttpSinkSettings, SinkSetupError, about_alert, about_certificate, tls_config};
 use crate::error_text::{Cause, causes, chain};
+use crate::sink::{SinkSettings, SinkSetupError, about_alert, about_certificate, tls_config};
 
 /// What to do where nobody answers a handshake rightly.
 const NO_TLS: &str = "check that the port speaks TLS, or use the scheme http in the URL";
@@ -86,7 +86,7 @@ pub(super) async fn connect(uri: &Uri) -> Result<TcpStream, String> {
 pub(super) async fn secure(
     stream: TcpStream,
     host: &str,
-    settings: &HttpSinkSettings,
+    settings: &SinkSettings,
 ) -> Result<(Stream, &'static str), TlsProblem> {
     let config = client_config(settings)?;
     let name = ServerName::try_from(host.to_owned()).map_err(|error| TlsProblem {
@@ -103,7 +103,7 @@ pub(super) async fn secure(
 }
 
 /// The same as the adapter's own.
-fn client_config(settings: &HttpSinkSettings) -> Result<ClientConfig, TlsProblem> {
+fn client_config(settings: &SinkSettings) -> Result<ClientConfig, TlsProblem> {
     tls_config(settings).map_err(|error| match error {
         SinkSetupError::NoRoots(_) => TlsProblem {
             what: error.to_string(),

@@ -7,15 +7,16 @@ use cloudevents::{EventBuilder as _, EventBuilderV10};
 use http::{HeaderMap, StatusCode};
 use serde_json::json;
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 use super::clock_skew::Clocks;
 use super::connection::{self, NoResponse, Stream, TlsProblem};
 use super::report::{Check, within};
 use crate::clock;
 use crate::config::{Config, EventMode, OnUndeliverable, SinkAddress};
-use crate::delivery::sink::{Answer, HttpSink, HttpSinkSettings, Sink as _};
 use crate::event::Message;
 use crate::event::http::{BinaryMode, StructuredMode, batch};
+use crate::sink::{HttpSink, Sink as _, SinkResponse, SinkSettings};
 
 const EVENT: &str = "sink-event";
 
@@ -64,7 +65,7 @@ pub(super) async fn check(config: &Config, send_event: bool, limit: Duration, cl
 }
 
 async fn events(config: &Config, send_event: bool, limit: Duration, clocks: &Clocks) -> Vec<Check> {
-    let settings = HttpSinkSettings::for_sink(config);
+    let settings = SinkSettings::for_sink(config);
     let probe = Probe { sink: &config.sink, settings, steps: &SINK, limit, clocks };
     let (mut checks, failed) = probe.run().await;
     if send_event {
@@ -77,7 +78,7 @@ async fn events(config: &Config, send_event: bool, limit: Duration, clocks: &Clo
 }
 
 async fn dead_letters(config: &Config, limit: Duration, clocks: &Clocks) -> Vec<Check> {
-    match config.dead_letter_sink.as_ref().zip(HttpSinkSettings::for_dead_letters(config)) {
+    match config.dead_letter_sink.as_ref().zip(SinkSettings::for_dead_letters(config)) {
         Some((sink, settings)) if config.delivery.on_undeliverable == OnUndeliverable::DeadLetter => {
             let probe = Probe { sink, settings, steps: &DEAD_LETTER_SINK, limit, clocks };
             probe.run().await.0
@@ -89,7 +90,7 @@ async fn dead_letters(config: &Config, limit: Duration, clocks: &Clocks) -> Vec<
 /// One sink to be tried.
 struct Probe<'c> {
     sink: &'c SinkAddress,
-    settings: HttpSinkSettings,
+    settings: SinkSettings,
     steps: &'static SinkSteps,
     limit: Duration,
     clocks: &'c Clocks,
@@ -222,8 +223,8 @@ fn judge_status(steps: &SinkSteps, status: StatusCode) -> Check {
 }
 
 /// The check of the files, where there are any or one is broken, and the headers of every request.
-fn check_files(name: &'static str, settings: &HttpSinkSettings) -> (Option<Check>, HeaderMap) {
-    let Ok(sink) = HttpSink::new(settings.clone()) else {
+fn check_files(name: &'static str, settings: &SinkSettings) -> (Option<Check>, HeaderMap) {
+    let Ok((sink, _)) = HttpSink::new(settings.clone()) else {
         // A sink that cannot be made for want of roots is told by the check of its certificate.
         return (None, settings.headers.clone());
     };
@@ -243,7 +244,7 @@ fn judge_files(name: &'static str, obstacle: Option<String>, unused: &[String], 
     }
 }
 
-fn names_files(settings: &HttpSinkSettings) -> bool {
+fn names_files(settings: &SinkSettings) -> bool {
     settings.headers_file.is_some()
         || settings.client_certificate.is_some()
         || settings.token_file.as_ref().is_some_and(|token| token.is_required)
@@ -251,8 +252,8 @@ fn names_files(settings: &HttpSinkSettings) -> bool {
 
 /// Posts it, once.
 async fn post_test_event(config: &Config, limit: Duration) -> Check {
-    let sink = match HttpSink::new(HttpSinkSettings { concurrency: 1, ..HttpSinkSettings::for_sink(config) }) {
-        Ok(sink) => sink,
+    let (sink, reloader) = match HttpSink::new(SinkSettings { concurrency: 1, ..SinkSettings::for_sink(config) }) {
+        Ok(made) => made,
         Err(error) => return Check::fail(EVENT, &error.to_string()),
     };
     let id = format!("check-{:032x}", fastrand::u128(..));
@@ -260,20 +261,24 @@ async fn post_test_event(config: &Config, limit: Duration) -> Check {
         Ok(message) => message,
         Err(error) => return Check::fail(EVENT, &format!("the test event cannot be created: {error}")),
     };
-    judge_answer(&id, sink.post(message, limit).await)
+    let mut reloading = JoinSet::new();
+    reloading.spawn(reloader.run());
+    let response = sink.post(message, limit).await;
+    reloading.shutdown().await;
+    judge_response(&id, response)
 }
 
-fn judge_answer(id: &str, answer: Answer) -> Check {
+fn judge_response(id: &str, response: SinkResponse) -> Check {
     let fix = "search the sink's log for the event";
-    match answer {
-        Answer::Accepted { status, .. } => {
+    match response {
+        SinkResponse::Accepted { status, .. } => {
             Check::ok(EVENT, &format!("{EVENT_TYPE} with id {id} was accepted with {}", status.as_u16()))
         }
-        Answer::Refused { status, .. } => {
+        SinkResponse::Refused { status, .. } => {
             let detail = format!("{EVENT_TYPE} with id {id} was refused with {}", status.as_u16());
             Check::fail(EVENT, &detail).with_fix(format!("{fix} {id}"))
         }
-        Answer::Failed { message, .. } => {
+        SinkResponse::Failed { message, .. } => {
             let detail = format!("{EVENT_TYPE} with id {id} may not have arrived: {message}");
             Check::fail(EVENT, &detail).with_fix(format!("{fix} {id}"))
         }

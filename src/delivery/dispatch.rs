@@ -24,10 +24,10 @@ use super::lanes::{Class, Classes, Departure, Lanes, Limits};
 use super::parcel::Parcel;
 use super::parked_items::ParkedItems;
 use super::retry::Policy;
-use super::sink::{Answer, Sink};
 use crate::config::EventMode;
 use crate::event::Message;
 use crate::event::http::batch;
+use crate::sink::{Sink, SinkResponse};
 use crate::telemetry::events;
 
 /// How events are delivered.
@@ -122,7 +122,7 @@ pub struct SinkOutage {
 struct Done {
     departure: Departure,
     attempt: Attempt,
-    answer: Answer,
+    answer: SinkResponse,
     took: Duration,
 }
 

@@ -22,7 +22,7 @@ const TTL_IDENTITY: UserIdentity<'static> =
 
 /// One change of one item, as views into the page that brought it.
 ///
-/// It keeps its page's memory alive; [`detach`](Self::detach) ends that. Printed for debugging it shows no item data.
+/// It keeps its page's memory alive; `detach` ends that. Printed for debugging it shows no item data.
 #[derive(Clone)]
 pub struct Record {
     /// The record's own text, and behind it the content of members that were sent with escapes.

@@ -9,7 +9,7 @@ use self::stage::{Reaction, Stage, settings};
 use super::*;
 use crate::backoff::Backoff;
 use crate::delivery::retry::OnUndeliverable;
-use crate::delivery::sink::{Fault, RetryAfter};
+use crate::sink::{RetryAfter, TransportError};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -87,7 +87,7 @@ async fn a_failing_sink_is_probed_with_an_event_that_was_never_tried_where_there
     settings.policy.backoff = Backoff::new(SECOND, SECOND).unwrap();
     let stage = Stage::new(settings);
     stage.sink.script(|ids| match ids[0].as_str() {
-        "0-0" | "1-0" | "2-0" => Reaction::fault(Fault::Timeout, 30 * SECOND),
+        "0-0" | "1-0" | "2-0" => Reaction::fault(TransportError::Timeout, 30 * SECOND),
         _ => Reaction::status(200),
     });
     stage.push((0..3).map(|item| (item, 0)));

@@ -14,11 +14,11 @@ use crate::config::{EventData, EventProfile};
 use crate::delivery::lanes::Gate;
 use crate::delivery::parcel::{Account, Content};
 use crate::delivery::retry::{OnUndeliverable, RetryLimits};
-use crate::delivery::sink::{Fault, RetryAfter};
 use crate::event::{Encoder, EncoderSettings, Packaging};
 use crate::progress::Ticket;
 use crate::readiness::{Health, TableHealth};
 use crate::records::Page;
+use crate::sink::{RetryAfter, TransportError};
 use crate::telemetry::TableTelemetry;
 use crate::telemetry::metrics::Metrics;
 
@@ -29,7 +29,7 @@ pub(super) type Change = (u64, u64);
 #[derive(Debug, Clone)]
 pub(super) struct Reaction {
     pub(super) after: Duration,
-    pub(super) answer: Answer,
+    pub(super) answer: SinkResponse,
 }
 
 impl Reaction {
@@ -40,8 +40,8 @@ impl Reaction {
     pub(super) fn body(status: u16, body: &str) -> Self {
         let (status, body) = (StatusCode::from_u16(status).unwrap(), Bytes::copy_from_slice(body.as_bytes()));
         let answer = match status.is_success() {
-            true => Answer::Accepted { status, body, complete: true },
-            false => Answer::Refused { status, retry_after: None, body_start: body },
+            true => SinkResponse::Accepted { status, body, complete: true },
+            false => SinkResponse::Refused { status, retry_after: None, body_start: body },
         };
         Self { after: Duration::from_millis(1), answer }
     }
@@ -49,7 +49,7 @@ impl Reaction {
     /// A refusal that asks for a pause.
     pub(super) fn pause(status: u16, pause: RetryAfter) -> Self {
         let (status, body_start) = (StatusCode::from_u16(status).unwrap(), Bytes::new());
-        Self { after: Duration::ZERO, answer: Answer::Refused { status, retry_after: Some(pause), body_start } }
+        Self { after: Duration::ZERO, answer: SinkResponse::Refused { status, retry_after: Some(pause), body_start } }
     }
 
     /// A success that names these events as failed.
@@ -59,8 +59,8 @@ impl Reaction {
     }
 
     /// No answer, after so long.
-    pub(super) fn fault(fault: Fault, after: Duration) -> Self {
-        Self { after, answer: Answer::Failed { fault, message: fault.as_str().to_owned() } }
+    pub(super) fn fault(fault: TransportError, after: Duration) -> Self {
+        Self { after, answer: SinkResponse::Failed { error: fault, message: fault.as_str().to_owned() } }
     }
 }
 
@@ -109,7 +109,7 @@ impl Scripted {
 }
 
 impl Sink for Scripted {
-    fn post(&self, message: Message, _timeout: Duration) -> BoxFuture<'_, Answer> {
+    fn post(&self, message: Message, _timeout: Duration) -> BoxFuture<'_, SinkResponse> {
         Box::pin(async move {
             let ids = ids(&message);
             let bytes = message.body.len();

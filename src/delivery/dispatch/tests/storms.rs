@@ -9,7 +9,7 @@ use super::stage::{Change, Reaction, Stage, settings};
 use super::*;
 use crate::delivery::lanes::Gate;
 use crate::delivery::retry::RetryLimits;
-use crate::delivery::sink::Fault;
+use crate::sink::TransportError;
 
 /// How long the sinks do what they like; then they behave for as long again.
 const STORM: Duration = Duration::from_secs(10 * 60);
@@ -50,8 +50,8 @@ fn reaction(rng: &mut Rng, ids: &[String], batch: bool) -> Reaction {
         0 => Reaction::status(503),
         1 => Reaction::status(400),
         2 => Reaction::status(429),
-        3 => Reaction::fault(Fault::Reset, after),
-        4 => return Reaction::fault(Fault::Timeout, 30 * SECOND),
+        3 => Reaction::fault(TransportError::Reset, after),
+        4 => return Reaction::fault(TransportError::Timeout, 30 * SECOND),
         5 | 6 if batch => Reaction::naming(&ids.iter().filter(|_| rng.bool()).cloned().collect::<Vec<_>>()),
         7 if batch => Reaction::naming(&["nobody".to_owned()]),
         _ => Reaction::status(202),
@@ -61,7 +61,7 @@ fn reaction(rng: &mut Rng, ids: &[String], batch: bool) -> Reaction {
 
 /// Which of these a sink has taken by this reaction.
 fn taken(reaction: &Reaction, changes: &[Change], batch: bool) -> BTreeSet<Change> {
-    let Answer::Accepted { body, .. } = &reaction.answer else { return BTreeSet::new() };
+    let SinkResponse::Accepted { body, .. } = &reaction.answer else { return BTreeSet::new() };
     let body = String::from_utf8_lossy(body);
     let named = |(item, version): &Change| batch && body.contains(&format!("\"{item}-{version}\""));
     if batch && body.contains("nobody") {
@@ -113,7 +113,7 @@ async fn storm(seed: u64) {
     stage.letters.script(move |ids| {
         assert_eq!(policy.on_undeliverable, OnUndeliverable::DeadLetter, "seed {seed}: nobody asked for letters");
         let reaction = if Instant::now() >= calm { Reaction::status(200) } else { reaction(&mut dice, ids, false) };
-        if matches!(reaction.answer, Answer::Accepted { .. }) {
+        if matches!(reaction.answer, SinkResponse::Accepted { .. }) {
             seen_by_letters.lock().unwrap().ended.extend(ids.iter().map(|id| change(id)));
         }
         reaction

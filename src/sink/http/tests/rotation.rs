@@ -1,28 +1,30 @@
-//! Files that are replaced while events are sent: not one attempt fails for it.
+//! Credentials that are replaced while events are sent: not one attempt fails for it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use ::http::header::AUTHORIZATION;
-use rustls::RootCertStore;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::authority::{Authority, Leaf, Side, acceptor};
 use super::https::Https;
 use super::volume::Volume;
 use super::*;
-use crate::config::{ClientCertificateFiles, TokenFile};
+use crate::config::{Certificates, ClientCertificateFiles, TokenFile};
 
-/// Looks at its files all the time, and trusts nobody by itself.
-fn sink(settings: HttpSinkSettings) -> Arc<HttpSink> {
-    let tuning =
-        Tuning { recheck: Duration::from_millis(5), system_roots: Some(RootCertStore::empty()), ..Tuning::default() };
-    Arc::new(HttpSink::tuned(settings, tuning).expect("a sink"))
+/// Reads its files all the time, and trusts nobody by itself.
+fn sink(settings: SinkSettings) -> Arc<HttpSink> {
+    Arc::new(super::sink(settings, tuning(Duration::from_millis(5))))
 }
 
-fn trusting(server: &Https, volume: &Volume) -> HttpSinkSettings {
-    let trust = Trust { folder: Some(volume.path().to_owned()), ..Trust::default() };
-    HttpSinkSettings { trust, ..settings(&server.url()) }
+fn tuning(reload_interval: Duration) -> Tuning {
+    Tuning { reload_interval, system_roots: Some(Certificates::default()), ..Tuning::default() }
+}
+
+fn trusting(server: &Https, volume: &Volume) -> SinkSettings {
+    let trust = TlsTrust { folder: Some(volume.path().to_owned()), ..TlsTrust::default() };
+    SinkSettings { trust, ..settings(&server.url()) }
 }
 
 /// Posts from several tasks at once until it is ended.
@@ -42,7 +44,7 @@ impl Load {
             load.tasks.spawn(async move {
                 while !ended.load(Ordering::Relaxed) {
                     let answer = sink.post(message(), PATIENCE).await;
-                    assert!(matches!(answer, Answer::Accepted { .. }), "{answer:?}");
+                    assert!(matches!(answer, SinkResponse::Accepted { .. }), "{answer:?}");
                     accepted.fetch_add(1, Ordering::Relaxed);
                 }
             });
@@ -75,17 +77,13 @@ impl Load {
     }
 }
 
-/// Waits until a look at the files has changed what attempts are made with.
-async fn renewed(sink: &HttpSink, before: Arc<files::Current>) {
+/// Waits until a reading of the files has changed what attempts are made with.
+async fn renewed(sink: &HttpSink, before: Arc<CredentialSnapshot>) {
     let deadline = Instant::now() + PATIENCE;
-    while Arc::ptr_eq(&before, &sink.files.current(deadline).await) {
+    while Arc::ptr_eq(&before, &sink.credentials.newest()) {
         assert!(Instant::now() < deadline, "the files were not read again");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-}
-
-async fn current(sink: &HttpSink) -> Arc<files::Current> {
-    sink.files.current(Instant::now() + PATIENCE).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,19 +96,19 @@ async fn an_authority_is_replaced_under_load() {
         let mut load = Load::on(&sink);
         load.more(15).await;
 
-        let before = current(&sink).await;
+        let before = sink.credentials.newest();
         volume.replace(&[("old.pem", old.pem()), ("new.pem", new.pem())]);
         renewed(&sink, before).await;
         server.change_to(new.server("localhost", false, &[protocol]));
         load.more(15).await;
 
-        let before = current(&sink).await;
+        let before = sink.credentials.newest();
         volume.replace(&[("new.pem", new.pem())]);
         renewed(&sink, before).await;
         load.more(15).await;
         // Those of the older pools are gone: idle ones would stay for seconds. A pool may hold more than the four that
         // are at work, because a connection that was begun is kept when another became free in the meantime.
-        let deadline = Instant::now() + client::IDLE_TIMEOUT / 2;
+        let deadline = Instant::now() + IDLE_TIMEOUT / 2;
         while server.open() >= 8 {
             assert!(Instant::now() < deadline, "{} connections are open", server.open());
             load.more(1).await;
@@ -119,11 +117,11 @@ async fn an_authority_is_replaced_under_load() {
 
         // Who is not trusted any more is not let in by way of an old session.
         server.change_to(old.server("localhost", false, &[protocol]));
-        let before = current(&sink).await;
+        let before = sink.credentials.newest();
         volume.replace(&[("new.pem", new.pem()), ("other.pem", Authority::new().pem())]);
         renewed(&sink, before).await;
         let (fault, message) = failed(sink.post(message(), PATIENCE).await);
-        assert_eq!(fault, Fault::Tls, "{message}");
+        assert_eq!(fault, TransportError::Tls, "{message}");
     }
 }
 
@@ -137,21 +135,21 @@ async fn a_client_certificate_is_replaced_under_load() {
     let side = Side { clients: Some(authority.roots()), ..Side::default() };
     let server = Https::start(acceptor(&authority.leaf("localhost"), &side)).await;
     let names = ClientCertificateFiles { certificate: volume.file("tls.crt"), key: volume.file("tls.key") };
-    let sink = sink(HttpSinkSettings { client_certificate: Some(names), ..trusting(&server, &roots) });
+    let sink = sink(SinkSettings { client_certificate: Some(names), ..trusting(&server, &roots) });
     let mut load = Load::on(&sink);
     load.more(15).await;
 
     // One file after the other: nothing that does not belong together is ever shown.
-    let before = current(&sink).await;
+    let before = sink.credentials.newest();
     std::fs::write(volume.file("tls.crt"), &new.pem).expect("written");
     renewed(&sink, before).await;
     load.more(5).await;
-    let mismatch = current(&sink).await;
+    let mismatch = sink.credentials.newest();
     std::fs::write(volume.file("tls.key"), new.key.serialize_pem()).expect("written");
     renewed(&sink, mismatch).await;
     load.more(15).await;
     // And all at once.
-    let before = current(&sink).await;
+    let before = sink.credentials.newest();
     volume.replace(&files(&old));
     renewed(&sink, before).await;
     load.more(15).await;
@@ -176,11 +174,9 @@ async fn a_token_is_replaced_under_load() {
     };
     server.judge(valid("token-0".to_owned()));
     let token_file = Some(TokenFile { path: volume.file("token"), is_required: true });
-    let settings = HttpSinkSettings { token_file, ..trusting(&server, &roots) };
-    // It never looks by itself: only the 401 tells it.
-    let tuning =
-        Tuning { recheck: Duration::from_secs(3600), system_roots: Some(RootCertStore::empty()), ..Tuning::default() };
-    let sink = Arc::new(HttpSink::tuned(settings, tuning).expect("a sink"));
+    let settings = SinkSettings { token_file, ..trusting(&server, &roots) };
+    // It never reads by itself: only the 401 tells it.
+    let sink = Arc::new(super::sink(settings, tuning(Duration::from_secs(3600))));
     let mut load = Load::on(&sink);
     for round in 1..=10 {
         load.more(5).await;
@@ -197,14 +193,42 @@ async fn a_token_is_replaced_under_load() {
 }
 
 #[tokio::test]
+async fn an_attempt_under_way_keeps_its_connection_and_the_next_one_gets_another() {
+    let (old, new) = (Authority::named("Old"), Authority::named("New"));
+    let mut volume = Volume::new(&[("old.pem", old.pem())]);
+    let permission = Arc::<Notify>::default();
+    let slow = vec![server::Step::Read, server::Step::Await(permission.clone()), server::Step::Write(OK.into())];
+    let scripts = [[server::answer(OK), slow].concat(), server::answer(OK)];
+    let server = server::Server::start_tls(old.server("localhost", false, &["http/1.1"]), scripts).await;
+    let trust = TlsTrust { folder: Some(volume.path().to_owned()), ..TlsTrust::default() };
+    let settings = SinkSettings { trust, ..settings(&format!("https://localhost:{}/", server.port())) };
+    let sink = sink(settings);
+    assert_eq!(sink.post(message(), PATIENCE).await, accepted(200, ""));
+    let under_way = tokio::spawn({
+        let sink = sink.clone();
+        async move { sink.post(message(), PATIENCE).await }
+    });
+    while server.seen().len() < 2 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let before = sink.credentials.newest();
+    volume.replace(&[("old.pem", old.pem()), ("new.pem", new.pem())]);
+    renewed(&sink, before).await;
+    assert_eq!(sink.post(message(), PATIENCE).await, accepted(200, ""));
+    assert_eq!(server.seen()[2].connection, 1, "an older generation's connection was used again");
+    permission.notify_one();
+    assert_eq!(under_way.await.expect("it ends"), accepted(200, ""));
+}
+
+#[tokio::test]
 async fn a_token_that_changes_is_used_without_a_401() {
     let mut volume = Volume::new(&[("token", "old")]);
     let server = server::Server::start([(0..1000).flat_map(|_| server::answer(OK)).collect()]).await;
     let token_file = Some(TokenFile { path: volume.file("token"), is_required: false });
-    let sink = sink(HttpSinkSettings { token_file, ..settings(&server.url("/")) });
+    let sink = sink(SinkSettings { token_file, ..settings(&server.url("/")) });
     assert_eq!(sink.post(message(), PATIENCE).await, accepted(200, ""));
     assert_eq!(server.seen()[0].header("authorization"), ["Bearer old"]);
-    let before = current(&sink).await;
+    let before = sink.credentials.newest();
     volume.replace(&[("token", "new")]);
     renewed(&sink, before).await;
     assert_eq!(sink.post(message(), PATIENCE).await, accepted(200, ""));

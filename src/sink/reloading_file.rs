@@ -21,7 +21,7 @@ const READINGS: usize = 3;
 type Parse<T> = Box<dyn Fn(&[Vec<u8>]) -> Result<T, String> + Send>;
 
 /// A value and the files that hold it.
-pub(super) struct Watched<T> {
+pub(super) struct ReloadingFile<T> {
     files: Vec<PathBuf>,
     /// In bytes, for each file.
     limit: u64,
@@ -31,29 +31,21 @@ pub(super) struct Watched<T> {
     /// Of the contents that were parsed last.
     digest: Option<[u8; 32]>,
     value: Option<T>,
-    problem: Option<Problem>,
+    problem: Option<FileProblem>,
 }
 
 /// Why there is no value, or none as new as the files.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Problem {
-    /// A file is missing.
+pub(super) enum FileProblem {
     #[error("{0} does not exist")]
     Missing(String),
-    /// A file cannot be read.
     #[error("{path} cannot be read: {why}")]
-    Unreadable {
-        /// Which.
-        path: String,
-        /// Why.
-        why: String,
-    },
+    Unreadable { path: String, why: String },
     /// The files were read, and are not what they should be.
     #[error("{path} cannot be used: {why}")]
     Content {
-        /// The first of them.
+        /// The first of the files.
         path: String,
-        /// Why.
         why: String,
     },
 }
@@ -68,8 +60,8 @@ struct Stamp {
     changed: (i64, i64),
 }
 
-impl<T> Watched<T> {
-    /// Nothing is read before the first look.
+impl<T> ReloadingFile<T> {
+    /// Nothing is read before the first [`ReloadingFile::reload`].
     pub(super) fn new(
         files: Vec<PathBuf>,
         limit: u64,
@@ -80,7 +72,7 @@ impl<T> Watched<T> {
     }
 
     /// Reads the files if they changed; says whether the value or the problem did. A value stays until there is another.
-    pub(super) fn look(&mut self) -> bool {
+    pub(super) fn reload(&mut self) -> bool {
         match stamps(&self.files) {
             Ok(stamps) if self.stamps.as_ref() == Some(&stamps) => false,
             Ok(stamps) => self.read(stamps),
@@ -94,7 +86,7 @@ impl<T> Watched<T> {
     }
 
     /// What is wrong with the files as they are now.
-    pub(super) fn problem(&self) -> Option<&Problem> {
+    pub(super) fn problem(&self) -> Option<&FileProblem> {
         self.problem.as_ref()
     }
 
@@ -116,7 +108,7 @@ impl<T> Watched<T> {
                 Err(problem) => return self.failed(problem),
             }
         }
-        // They are being written: at the next look, then.
+        // They are being written: the next time, then.
         false
     }
 
@@ -134,11 +126,11 @@ impl<T> Watched<T> {
                 self.digest = Some(digest);
                 true
             }
-            Err(why) => self.failed(Problem::Content { path: shown(self.path()), why }),
+            Err(why) => self.failed(FileProblem::Content { path: shown(self.path()), why }),
         }
     }
 
-    fn failed(&mut self, problem: Problem) -> bool {
+    fn failed(&mut self, problem: FileProblem) -> bool {
         self.stamps = None;
         self.digest = None;
         let is_new = self.problem.as_ref() != Some(&problem);
@@ -146,18 +138,21 @@ impl<T> Watched<T> {
         is_new
     }
 
-    fn contents(&self) -> Result<Vec<Vec<u8>>, Problem> {
+    fn contents(&self) -> Result<Vec<Vec<u8>>, FileProblem> {
         self.files.iter().map(|path| content(path, self.limit)).collect()
     }
 }
 
-impl<T> fmt::Debug for Watched<T> {
+impl<T> fmt::Debug for ReloadingFile<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watched").field("files", &self.files).field("problem", &self.problem).finish_non_exhaustive()
+        f.debug_struct("ReloadingFile")
+            .field("files", &self.files)
+            .field("problem", &self.problem)
+            .finish_non_exhaustive()
     }
 }
 
-impl Problem {
+impl FileProblem {
     pub(super) fn of(path: &Path, error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::NotFound => Self::Missing(shown(path)),
@@ -184,14 +179,15 @@ impl Stamp {
     }
 }
 
-fn stamps(files: &[PathBuf]) -> Result<Vec<Stamp>, Problem> {
-    let stamp = |path: &PathBuf| fs::metadata(path).map(|found| Stamp::of(&found)).map_err(|e| Problem::of(path, &e));
+fn stamps(files: &[PathBuf]) -> Result<Vec<Stamp>, FileProblem> {
+    let stamp =
+        |path: &PathBuf| fs::metadata(path).map(|found| Stamp::of(&found)).map_err(|e| FileProblem::of(path, &e));
     files.iter().map(stamp).collect()
 }
 
-fn content(path: &Path, limit: u64) -> Result<Vec<u8>, Problem> {
-    let unusable = |why: String| Problem::Content { path: shown(path), why };
-    let failed = |error| Problem::of(path, &error);
+fn content(path: &Path, limit: u64) -> Result<Vec<u8>, FileProblem> {
+    let unusable = |why: String| FileProblem::Content { path: shown(path), why };
+    let failed = |error| FileProblem::of(path, &error);
     // Opening a pipe would wait for somebody to write.
     if !fs::metadata(path).map_err(failed)?.is_file() {
         return Err(unusable("it is not a file".to_owned()));

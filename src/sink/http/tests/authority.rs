@@ -8,6 +8,8 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 use tokio_rustls::TlsAcceptor;
 
+use crate::config::Certificates;
+
 pub(super) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate with its key.
@@ -35,6 +37,11 @@ impl Authority {
         let mut roots = RootCertStore::empty();
         roots.add(self.0.der().clone()).expect("a root");
         roots
+    }
+
+    /// The same for a client.
+    pub(super) fn certificates(&self) -> Certificates {
+        Certificates::from_pem(self.pem().as_bytes()).expect("PEM")
     }
 
     pub(super) fn pem(&self) -> String {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
@@ -21,6 +21,8 @@ pub(super) enum Step {
     Write(Vec<u8>),
     /// Take this long.
     Pause(Duration),
+    /// Wait for the test's permission.
+    Await(Arc<Notify>),
     /// Close with everything sent, at once.
     Close,
     /// Cut the connection with a TCP reset.
@@ -164,6 +166,7 @@ async fn follow<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, script: Script
             // The client may have gone already: that is part of some scripts.
             Step::Write(bytes) => drop(stream.write_all(&bytes).await),
             Step::Pause(time) => tokio::time::sleep(time).await,
+            Step::Await(permission) => permission.notified().await,
             Step::Close => {
                 drop(stream.shutdown().await);
                 return;

@@ -55,5 +55,46 @@ async fn all_of_a_redirected_attempt_shares_one_timeout() {
     script.extend(answer("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"));
     let server = Server::start([script]).await;
     let (fault, _) = failed(sink_of(&server).post(message(), Duration::from_millis(400)).await);
-    assert_eq!(fault, Fault::Timeout, "no hop takes 400 ms, but all together do");
+    assert_eq!(fault, TransportError::Timeout, "no hop takes 400 ms, but all together do");
+}
+
+fn target_of(from: &'static str, location: &'static str) -> Option<String> {
+    let mut headers = HeaderMap::new();
+    headers.insert(LOCATION, location.parse().expect("a header value"));
+    let found = redirect_target(&Uri::from_static(from), StatusCode::TEMPORARY_REDIRECT, &headers);
+    found.map(|uri| uri.to_string())
+}
+
+#[test]
+fn a_location_within_the_host_is_resolved() {
+    for (location, expected) in [
+        ("http://sink.example/b?x=1#part", "http://sink.example/b?x=1"),
+        ("http://SINK.example:80/b", "http://sink.example/b"),
+        ("//sink.example/b", "http://sink.example/b"),
+        ("/b", "http://sink.example/b"),
+        ("b", "http://sink.example/a/b"),
+        ("?y", "http://sink.example/a/start?y"),
+    ] {
+        assert_eq!(target_of("http://sink.example/a/start", location).as_deref(), Some(expected), "{location}");
+    }
+}
+
+#[test]
+fn a_location_elsewhere_is_not_followed() {
+    for location in
+        ["https://sink.example/", "http://sink.example:81/", "http://other.example/", "ftp://sink.example/", "//["]
+    {
+        assert_eq!(target_of("http://sink.example/", location), None, "{location}");
+    }
+}
+
+#[test]
+fn only_redirects_that_keep_method_and_body_are_followed() {
+    let headers = HeaderMap::from_iter([(LOCATION, "/b".parse().expect("a header value"))]);
+    let from = Uri::from_static("http://sink.example/");
+    for status in [200, 300, 301, 302, 303, 305, 404] {
+        let status = StatusCode::from_u16(status).expect("a status");
+        assert_eq!(redirect_target(&from, status, &headers), None, "{status}");
+    }
+    assert_eq!(redirect_target(&from, StatusCode::PERMANENT_REDIRECT, &HeaderMap::new()), None, "no location");
 }

@@ -10,7 +10,7 @@ async fn post_twice(scripts: Vec<Vec<Step>>) -> Vec<usize> {
     let sink = sink_of(&server);
     for _ in 0..2 {
         let answer = sink.post(message(), PATIENCE).await;
-        assert!(matches!(answer, Answer::Accepted { .. } | Answer::Refused { .. }), "{answer:?}");
+        assert!(matches!(answer, SinkResponse::Accepted { .. } | SinkResponse::Refused { .. }), "{answer:?}");
     }
     server.seen().iter().map(|seen| seen.connection).collect()
 }
@@ -37,7 +37,7 @@ async fn a_connection_is_given_up_with_a_body_that_is_too_long() {
     let first = sink.post(message(), PATIENCE).await;
     assert!(begun.elapsed() < PATIENCE / 2, "the rest of the body was waited for");
     assert!(
-        matches!(&first, Answer::Accepted { body, complete: false, .. } if body.len() == 128 * 1024),
+        matches!(&first, SinkResponse::Accepted { body, complete: false, .. } if body.len() == 128 * 1024),
         "bounded, and still a success"
     );
     server.ended(1).await;
@@ -48,7 +48,7 @@ async fn a_connection_is_given_up_with_a_body_that_is_too_long() {
 async fn a_connection_that_timed_out_is_not_used_again() {
     let server = Server::start([vec![Step::Read, Step::Hang], answer(OK)]).await;
     let sink = sink_of(&server);
-    assert_eq!(failed(sink.post(message(), Duration::from_millis(100)).await).0, Fault::Timeout);
+    assert_eq!(failed(sink.post(message(), Duration::from_millis(100)).await).0, TransportError::Timeout);
     server.ended(1).await;
     assert_eq!(sink.post(message(), PATIENCE).await, accepted(200, ""));
 }
@@ -62,9 +62,9 @@ async fn a_sink_that_closes_idle_connections_costs_no_message_and_repeats_none()
     let mut accepted = 0;
     for _ in 0..ROUNDS {
         match sink.post(message(), PATIENCE).await {
-            Answer::Accepted { .. } => accepted += 1,
+            SinkResponse::Accepted { .. } => accepted += 1,
             // The sink was closing while the request was under way: worth another try, and told as such.
-            Answer::Failed { fault: Fault::Reset, .. } => {}
+            SinkResponse::Failed { error: TransportError::Reset, .. } => {}
             other => panic!("neither accepted nor worth another try: {other:?}"),
         }
         assert_eq!(server.seen().len(), accepted, "what arrived was accepted, and arrived once");
@@ -76,7 +76,7 @@ async fn a_sink_that_closes_idle_connections_costs_no_message_and_repeats_none()
 async fn an_idle_connection_is_closed_before_the_sink_does_it() {
     let server = Server::start([answer(OK)]).await;
     let tuning = Tuning { idle_timeout: Duration::from_millis(50), ..Tuning::default() };
-    let sink = HttpSink::tuned(settings(&server.url("/")), tuning).expect("a sink");
+    let sink = super::sink(settings(&server.url("/")), tuning);
     assert_eq!(sink.post(message(), PATIENCE).await, accepted(200, ""));
     server.ended(1).await;
 }
@@ -93,7 +93,8 @@ async fn an_attempt_that_is_given_up_gives_up_its_connection() {
 
 #[tokio::test]
 async fn an_http_sink_carries_no_tls() {
-    let sink = HttpSink::new(settings("http://sink.example/")).expect("a sink");
-    let current = sink.files.current(Instant::now()).await;
-    assert!(matches!(current.client, client::Client::Plain(_)));
+    let sink = sink(settings("http://sink.example/"), Tuning::default());
+    let credentials = sink.credentials.newest();
+    assert!(credentials.tls.is_none());
+    assert!(matches!(sink.pool(&credentials).client, Client::Plain(_)));
 }

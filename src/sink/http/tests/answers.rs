@@ -5,7 +5,7 @@ use std::time::{Instant, UNIX_EPOCH};
 use super::server::{Step, answer};
 use super::*;
 
-async fn answer_to(script: Vec<Step>, timeout: Duration) -> Answer {
+async fn answer_to(script: Vec<Step>, timeout: Duration) -> SinkResponse {
     let server = Server::start([script]).await;
     sink_of(&server).post(message(), timeout).await
 }
@@ -29,7 +29,7 @@ async fn configured_headers_go_with_every_message_and_win() {
     let mut settings = settings(&server.url(""));
     settings.headers.insert("ce-id", HeaderValue::from_static("overridden"));
     settings.headers.insert("x-tenant", HeaderValue::from_static("t1"));
-    HttpSink::new(settings).expect("a sink").post(message(), PATIENCE).await;
+    sink(settings, Tuning::default()).post(message(), PATIENCE).await;
     let seen = &server.seen()[0];
     assert_eq!(seen.request_line(), "POST / HTTP/1.1");
     assert_eq!((seen.header("ce-id"), seen.header("x-tenant")), (vec!["overridden"], vec!["t1"]));
@@ -53,7 +53,7 @@ async fn every_other_status_is_told_with_the_start_of_its_body() {
     }
     let long = "x".repeat(10_000);
     let answer = answer_to(answer(format!("HTTP/1.1 400 No\r\ncontent-length: 10000\r\n\r\n{long}")), PATIENCE).await;
-    assert!(matches!(answer, Answer::Refused { body_start, .. } if body_start == long[..768]));
+    assert!(matches!(answer, SinkResponse::Refused { body_start, .. } if body_start == long[..768]));
 }
 
 #[tokio::test]
@@ -66,7 +66,10 @@ async fn retry_after_is_told_as_seconds_or_as_a_date() {
     for (status, value, expected) in cases {
         let script = answer(format!("HTTP/1.1 {status}\r\nretry-after: {value}\r\ncontent-length: 0\r\n\r\n"));
         let answer = answer_to(script, PATIENCE).await;
-        assert!(matches!(answer, Answer::Refused { retry_after, .. } if retry_after == Some(expected)), "{answer:?}");
+        assert!(
+            matches!(answer, SinkResponse::Refused { retry_after, .. } if retry_after == Some(expected)),
+            "{answer:?}"
+        );
     }
 }
 
@@ -88,7 +91,7 @@ async fn an_accepted_message_stays_accepted_when_the_body_of_the_answer_breaks()
     let mut script = answer("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\npart\r\nnonsense");
     script.push(Step::Reset);
     let answer = answer_to(script, PATIENCE).await;
-    assert!(matches!(answer, Answer::Accepted { .. }), "{answer:?}");
+    assert!(matches!(answer, SinkResponse::Accepted { .. }), "{answer:?}");
 }
 
 #[tokio::test]
@@ -108,4 +111,26 @@ async fn a_sink_may_refuse_a_large_message_without_reading_it() {
     let server = Server::start([script]).await;
     let large = Message { body: Bytes::from(vec![b' '; 16 << 20]), ..message() };
     assert_eq!(sink_of(&server).post(large, PATIENCE).await, refused(413, ""));
+}
+
+fn parse(text: &'static str) -> Option<RetryAfter> {
+    retry_after(&HeaderMap::from_iter([(RETRY_AFTER, text.parse().expect("a header value"))]))
+}
+
+#[test]
+fn seconds_and_all_three_kinds_of_date_are_understood() {
+    assert_eq!(parse("120"), Some(RetryAfter::Delay(Duration::from_secs(120))));
+    assert_eq!(parse("0"), Some(RetryAfter::Delay(Duration::ZERO)));
+    let date = Some(RetryAfter::At(UNIX_EPOCH + Duration::from_secs(784_111_777)));
+    assert_eq!(parse("Sun, 06 Nov 1994 08:49:37 GMT"), date);
+    assert_eq!(parse("Sunday, 06-Nov-94 08:49:37 GMT"), date);
+    assert_eq!(parse("Sun Nov  6 08:49:37 1994"), date);
+}
+
+#[test]
+fn nonsense_is_no_request_to_wait_and_no_number_is_too_long() {
+    for text in ["", "soon", "-1", "1.5", "+3"] {
+        assert_eq!(parse(text), None, "{text:?}");
+    }
+    assert_eq!(parse("99999999999999999999999"), Some(RetryAfter::Delay(Duration::from_secs(u64::MAX))));
 }

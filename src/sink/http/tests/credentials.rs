@@ -28,26 +28,25 @@ impl Folder {
     }
 
     /// A sink with a token of the file `token`.
-    fn with_token(&self, server: &Server, is_required: bool) -> HttpSinkSettings {
+    fn with_token(&self, server: &Server, is_required: bool) -> SinkSettings {
         let token_file = Some(TokenFile { path: self.file("token"), is_required });
-        HttpSinkSettings { token_file, ..settings(&server.url("/")) }
+        SinkSettings { token_file, ..settings(&server.url("/")) }
     }
 
     /// A sink with headers of the file `headers`.
-    fn with_headers(&self, server: &Server) -> HttpSinkSettings {
-        HttpSinkSettings { headers_file: Some(self.file("headers")), ..settings(&server.url("/")) }
+    fn with_headers(&self, server: &Server) -> SinkSettings {
+        SinkSettings { headers_file: Some(self.file("headers")), ..settings(&server.url("/")) }
     }
 }
 
-/// One that looks at its files before every attempt.
-fn attentive(settings: HttpSinkSettings) -> HttpSink {
-    HttpSink::tuned(settings, Tuning { recheck: Duration::ZERO, ..Tuning::default() }).expect("a sink")
+fn attentive(settings: SinkSettings) -> Attentive {
+    Attentive(inattentive(settings))
 }
 
-/// One that looks at them at the start and never again by itself.
-fn inattentive(settings: HttpSinkSettings) -> HttpSink {
-    let recheck = Duration::from_secs(3600);
-    HttpSink::tuned(settings, Tuning { recheck, ..Tuning::default() }).expect("a sink")
+/// One that reads its files at the start and never again by itself.
+fn inattentive(settings: SinkSettings) -> HttpSink {
+    let reload_interval = Duration::from_secs(3600);
+    sink(settings, Tuning { reload_interval, ..Tuning::default() })
 }
 
 async fn answering(answers: &[&str]) -> Server {
@@ -75,7 +74,7 @@ async fn a_token_that_must_be_there_is_waited_for_and_nothing_is_sent_meanwhile(
             folder.write("token", content);
         }
         let (fault, message) = failed(sink.post(message(), PATIENCE).await);
-        assert_eq!(fault, Fault::Credentials);
+        assert_eq!(fault, TransportError::Credentials);
         assert!(message.starts_with(&format!("nothing is sent: SINK_TOKEN_FILE {path} ")), "{message}");
         assert!(message.contains(why) && !message.contains("hunter2"), "{message}");
     }
@@ -107,7 +106,7 @@ async fn a_token_of_the_platform_that_cannot_be_used_stops_delivery_instead_of_b
     let (folder, server) = (Folder::new(), answering(&[]).await);
     folder.write("token", "\n");
     let (fault, message) = failed(attentive(folder.with_token(&server, false)).post(message(), PATIENCE).await);
-    assert_eq!(fault, Fault::Credentials, "{message}");
+    assert_eq!(fault, TransportError::Credentials, "{message}");
 }
 
 #[tokio::test]
@@ -125,6 +124,23 @@ async fn a_401_has_the_token_read_again_and_the_message_sent_once_more_at_once()
     assert!(server.seen().iter().all(|seen| seen.body == b"{\"a\":1}"), "the whole message, each time");
 }
 
+/// A reader that never runs does as one does whose volume never answers.
+#[tokio::test]
+async fn no_attempt_waits_for_a_volume_that_does_not_answer_and_a_401_waits_for_it_a_second() {
+    let (folder, server) = (Folder::new(), answering(&[OK, UNAUTHORIZED, OK]).await);
+    folder.write("token", "t1");
+    let tuning = Tuning { reload_interval: Duration::ZERO, ..Tuning::default() };
+    let (sink, stuck) = HttpSink::tuned(folder.with_token(&server, true), tuning).expect("a sink");
+    folder.write("token", "t2");
+    let begun = Instant::now();
+    assert_eq!(sink.post(message(), PATIENCE).await, accepted(200, ""));
+    assert!(begun.elapsed() < READ_AGAIN_LIMIT, "the attempt waited");
+    assert_eq!(sink.post(message(), PATIENCE).await, accepted(200, ""));
+    assert!(begun.elapsed() >= READ_AGAIN_LIMIT, "the token was not asked for");
+    assert_eq!(authorizations(&server), ["Bearer t1"; 3]);
+    drop(stuck);
+}
+
 #[tokio::test]
 async fn a_401_without_a_token_is_an_ordinary_one() {
     let (folder, server) = (Folder::new(), answering(&[UNAUTHORIZED]).await);
@@ -140,7 +156,7 @@ async fn both_tries_of_an_attempt_share_its_timeout() {
     folder.write("token", "t1");
     let sink = inattentive(folder.with_token(&server, true));
     let begun = Instant::now();
-    assert_eq!(failed(sink.post(message(), Duration::from_millis(300)).await).0, Fault::Timeout);
+    assert_eq!(failed(sink.post(message(), Duration::from_millis(300)).await).0, TransportError::Timeout);
     assert!(begun.elapsed() < PATIENCE / 2);
 }
 
@@ -163,7 +179,7 @@ async fn a_token_goes_along_within_the_host_and_never_to_another() {
     let folder = Folder::new();
     folder.write("token", "t1");
     folder.write("headers", "x-api-key: k1");
-    let settings = HttpSinkSettings { headers_file: Some(folder.file("headers")), ..folder.with_token(&server, true) };
+    let settings = SinkSettings { headers_file: Some(folder.file("headers")), ..folder.with_token(&server, true) };
     let sink = inattentive(settings);
     assert_eq!(sink.post(message(), PATIENCE).await, accepted(200, ""));
     assert_eq!(authorizations(&server), ["Bearer t1", "Bearer t1"]);
@@ -199,7 +215,7 @@ async fn headers_that_cannot_be_read_are_not_left_out() {
     for content in ["content-type: text/plain", "authorization", "x: hunter2\nno header"] {
         folder.write("headers", content);
         let (fault, message) = failed(sink.post(message(), PATIENCE).await);
-        assert_eq!(fault, Fault::Credentials);
+        assert_eq!(fault, TransportError::Credentials);
         assert!(message.contains("SINK_HEADERS_FILE") && message.contains(": line "), "{message}");
         assert!(!message.contains("hunter2"), "{message}");
     }
@@ -212,11 +228,11 @@ async fn authorization_may_come_from_the_file_of_headers_alone() {
     let (folder, server) = (Folder::new(), answering(&[OK]).await);
     folder.write("headers", "Authorization: ApiKey k1");
     let headers_file = Some(folder.file("headers"));
-    let required = HttpSinkSettings { headers_file: headers_file.clone(), ..folder.with_token(&server, true) };
+    let required = SinkSettings { headers_file: headers_file.clone(), ..folder.with_token(&server, true) };
     folder.write("token", "t1");
     let (_, message) = failed(attentive(required).post(super::message(), PATIENCE).await);
     assert!(message.contains("authorization is set already"), "{message}");
-    let looked_for = HttpSinkSettings { headers_file, ..folder.with_token(&server, false) };
+    let looked_for = SinkSettings { headers_file, ..folder.with_token(&server, false) };
     assert_eq!(attentive(looked_for).post(super::message(), PATIENCE).await, accepted(200, ""));
     assert_eq!(authorizations(&server), ["ApiKey k1"]);
 }
@@ -226,8 +242,8 @@ async fn no_secret_shows_in_the_debug_form() {
     let (folder, server) = (Folder::new(), answering(&[]).await);
     folder.write("token", "hunter2");
     folder.write("headers", "x-api-key: hunter2");
-    let settings = HttpSinkSettings { headers_file: Some(folder.file("headers")), ..folder.with_token(&server, true) };
-    let shown = format!("{:?} {:#?}", settings.clone(), attentive(settings));
+    let settings = SinkSettings { headers_file: Some(folder.file("headers")), ..folder.with_token(&server, true) };
+    let shown = format!("{:?} {:#?}", settings.clone(), HttpSink::new(settings));
     assert!(shown.contains("x-api-key") && !shown.contains("hunter2"), "{shown}");
 }
 

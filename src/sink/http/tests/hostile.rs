@@ -21,7 +21,7 @@ fn trickle(text: &str) -> Script {
     (0..10_000).flat_map(|_| bit.clone()).collect()
 }
 
-async fn within(timeout: Duration, script: Script) -> Answer {
+async fn within(timeout: Duration, script: Script) -> SinkResponse {
     let server = Server::start([script]).await;
     let begun = Instant::now();
     let answer = sink_of(&server).post(message(), timeout).await;
@@ -36,7 +36,7 @@ async fn megabytes_of_headers_are_refused_before_they_are_read() {
     let reason = format!("HTTP/1.1 200 {}", "x".repeat(16 << 20));
     for head in [long, many, reason] {
         let (fault, message) = failed(within(PATIENCE / 2, answer(head)).await);
-        assert_eq!(fault, Fault::Malformed, "{message}");
+        assert_eq!(fault, TransportError::Malformed, "{message}");
     }
 }
 
@@ -58,12 +58,12 @@ async fn megabytes_of_headers_are_refused_over_http_2_too() {
             drop(http.serve_connection(stream, service).await);
         }
     });
-    let tuning = Tuning { system_roots: Some(authority.roots()), ..Tuning::default() };
-    let sink = HttpSink::tuned(settings(&format!("https://localhost:{port}/")), tuning).expect("a sink");
+    let tuning = Tuning { system_roots: Some(authority.certificates()), ..Tuning::default() };
+    let sink = sink(settings(&format!("https://localhost:{port}/")), tuning);
     let begun = Instant::now();
     let answer = sink.post(message(), PATIENCE).await;
     assert!(begun.elapsed() < PATIENCE / 2, "it was waited for the timeout");
-    assert!(!matches!(answer, Answer::Accepted { .. }), "{answer:?}");
+    assert!(!matches!(answer, SinkResponse::Accepted { .. }), "{answer:?}");
     server.abort();
 }
 
@@ -71,7 +71,7 @@ async fn megabytes_of_headers_are_refused_over_http_2_too() {
 async fn a_head_that_trickles_is_a_timeout() {
     for start in ["HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\nx: "] {
         let script = [answer(start), trickle("y")].concat();
-        assert_eq!(failed(within(SHORT, script).await).0, Fault::Timeout, "{start:?}");
+        assert_eq!(failed(within(SHORT, script).await).0, TransportError::Timeout, "{start:?}");
     }
 }
 
@@ -81,7 +81,7 @@ async fn interim_answers_without_end_are_a_timeout() {
     let slow = [vec![Step::Read], trickle("HTTP/1.1 102 Processing\r\nx: y\r\n\r\n")].concat();
     for script in [flood, slow] {
         let (fault, message) = failed(within(SHORT, script).await);
-        assert_eq!(fault, Fault::Timeout, "{message}");
+        assert_eq!(fault, TransportError::Timeout, "{message}");
     }
 }
 
@@ -89,11 +89,11 @@ async fn interim_answers_without_end_are_a_timeout() {
 async fn an_accepted_message_stays_accepted_although_the_body_trickles() {
     for head in ["HTTP/1.1 202 OK\r\ncontent-length: 100000\r\n\r\n", "HTTP/1.1 202 OK\r\n\r\n"] {
         let answer = within(SHORT, [answer(head), trickle("y")].concat()).await;
-        assert!(matches!(answer, Answer::Accepted { complete: false, .. }), "{answer:?}");
+        assert!(matches!(answer, SinkResponse::Accepted { complete: false, .. }), "{answer:?}");
     }
     let chunks = [answer("HTTP/1.1 202 OK\r\ntransfer-encoding: chunked\r\n\r\n"), trickle("1\r\ny\r\n")].concat();
     let answer = within(SHORT, chunks).await;
-    assert!(matches!(answer, Answer::Accepted { complete: false, .. }), "{answer:?}");
+    assert!(matches!(answer, SinkResponse::Accepted { complete: false, .. }), "{answer:?}");
 }
 
 #[tokio::test]
@@ -101,7 +101,7 @@ async fn trailers_without_end_are_bounded() {
     let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n";
     let script = answer(format!("{head}{}", "x: y\r\n".repeat(1 << 20)));
     let answer = within(PATIENCE / 2, script).await;
-    assert!(matches!(&answer, Answer::Accepted { body, .. } if body == "ok"), "{answer:?}");
+    assert!(matches!(&answer, SinkResponse::Accepted { body, .. } if body == "ok"), "{answer:?}");
 }
 
 #[tokio::test]
@@ -110,10 +110,10 @@ async fn an_answers_body_is_read_as_far_as_is_asked_for() {
     let response = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
     for (limit, complete) in [(256 << 10, true), ((256 << 10) - 1, false), (0, false)] {
         let server = Server::start([answer(response.clone())]).await;
-        let settings = HttpSinkSettings { answer_limit: limit, ..settings(&server.url("/")) };
-        let answer = HttpSink::new(settings).expect("a sink").post(message(), PATIENCE).await;
+        let settings = SinkSettings { response_limit: limit, ..settings(&server.url("/")) };
+        let answer = sink(settings, Tuning::default()).post(message(), PATIENCE).await;
         match answer {
-            Answer::Accepted { body, complete: told, .. } => assert_eq!((body.len(), told), (limit, complete)),
+            SinkResponse::Accepted { body, complete: told, .. } => assert_eq!((body.len(), told), (limit, complete)),
             other => panic!("{other:?}"),
         }
     }
@@ -169,7 +169,7 @@ async fn an_answer_that_contradicts_itself_is_malformed() {
         "200 OK\r\n\r\n",
     ] {
         let (fault, message) = failed(within(PATIENCE / 2, answer(head)).await);
-        assert_eq!(fault, Fault::Malformed, "{head:?}: {message}");
+        assert_eq!(fault, TransportError::Malformed, "{head:?}: {message}");
     }
 }
 
@@ -177,5 +177,5 @@ async fn an_answer_that_contradicts_itself_is_malformed() {
 async fn a_switch_of_protocols_that_nobody_asked_for_is_no_success() {
     let script = answer("HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n");
     let answer = within(SHORT, script).await;
-    assert!(!matches!(answer, Answer::Accepted { .. }), "{answer:?}");
+    assert!(!matches!(answer, SinkResponse::Accepted { .. }), "{answer:?}");
 }

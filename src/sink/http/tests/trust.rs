@@ -4,38 +4,36 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use rustls::RootCertStore;
-
 use super::authority::Authority;
 use super::https::Https;
 use super::volume::Volume;
 use super::*;
 use crate::config::Certificates;
 
-/// One that looks at its files before every attempt, and trusts nobody by itself.
-fn sink(server: &Https, trust: Trust) -> HttpSink {
-    made(server, trust).expect("a sink")
+/// One that trusts nobody by itself.
+fn sink(server: &Https, trust: TlsTrust) -> Attentive {
+    Attentive(made(server, trust).expect("a sink"))
 }
 
-fn made(server: &Https, trust: Trust) -> Result<HttpSink, SinkSetupError> {
-    let tuning = Tuning { recheck: Duration::ZERO, system_roots: Some(RootCertStore::empty()), ..Tuning::default() };
-    HttpSink::tuned(HttpSinkSettings { trust, ..settings(&server.url()) }, tuning)
+fn made(server: &Https, trust: TlsTrust) -> Result<HttpSink, SinkSetupError> {
+    let tuning = Tuning { system_roots: Some(Certificates::default()), ..Tuning::default() };
+    super::made(SinkSettings { trust, ..settings(&server.url()) }, tuning)
 }
 
-fn folder(path: &Path) -> Trust {
-    Trust { folder: Some(path.to_owned()), ..Trust::default() }
+fn folder(path: &Path) -> TlsTrust {
+    TlsTrust { folder: Some(path.to_owned()), ..TlsTrust::default() }
 }
 
 async fn server(authority: &Authority) -> Https {
     Https::start(authority.server("localhost", false, &[])).await
 }
 
-async fn is_trusted(sink: &HttpSink) -> bool {
+async fn is_trusted(sink: &Attentive) -> bool {
     match sink.post(message(), PATIENCE).await {
-        Answer::Accepted { .. } => true,
+        SinkResponse::Accepted { .. } => true,
         other => {
             let (fault, message) = failed(other);
-            assert_eq!(fault, Fault::Tls, "{message}");
+            assert_eq!(fault, TransportError::Tls, "{message}");
             assert!(message.contains("not trusted here: add it to K_CA_CERTS"), "{message}");
             false
         }
@@ -47,13 +45,13 @@ async fn certificates_of_the_configuration_are_enough_without_the_systems() {
     let authority = Authority::new();
     let certificates = Certificates::all_usable(authority.pem().as_bytes()).expect("PEM");
     let server = server(&authority).await;
-    assert!(is_trusted(&sink(&server, Trust { certificates, folder: None })).await);
+    assert!(is_trusted(&sink(&server, TlsTrust { certificates, folder: None })).await);
 }
 
 #[tokio::test]
 async fn an_https_sink_that_nobody_can_vouch_for_is_refused_at_the_start() {
     let server = server(&Authority::new()).await;
-    for trust in [Trust::default(), folder(Path::new("/no/such/folder"))] {
+    for trust in [TlsTrust::default(), folder(Path::new("/no/such/folder"))] {
         let error = made(&server, trust).expect_err("nobody to trust");
         let text = error.to_string();
         assert!(text.contains("K_CA_CERTS") && text.contains("CA_CERTS_DIR"), "{text}");
@@ -85,7 +83,7 @@ async fn a_folder_that_is_mounted_late_is_read() {
     let parent = tempfile::tempdir().expect("a folder");
     let path = parent.path().join("late");
     let certificates = Certificates::all_usable(Authority::new().pem().as_bytes()).expect("PEM");
-    let sink = sink(&server, Trust { certificates, folder: Some(path.clone()) });
+    let sink = sink(&server, TlsTrust { certificates, folder: Some(path.clone()) });
     assert!(!is_trusted(&sink).await);
     fs::create_dir(&path).expect("a folder");
     fs::write(path.join("ca.pem"), authority.pem()).expect("written");
