@@ -23,7 +23,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::error_text::{Cause, causes, chain};
+use crate::error_text::{causes, chain};
 use crate::sink::{SinkSettings, SinkSetupError, about_alert, about_certificate, tls_config};
 
 /// What to do where nobody answers a handshake rightly.
@@ -57,7 +57,7 @@ pub(super) struct NoResponse {
 
 impl<E: Error + 'static> From<E> for NoResponse {
     fn from(error: E) -> Self {
-        Self { what: causes(&error), advice: alert_advice(&error) }
+        Self { what: causes(&error), advice: about_alert(&error) }
     }
 }
 
@@ -117,7 +117,7 @@ fn tls_problem(error: &io::Error) -> TlsProblem {
     let fix = match chain(error).find_map(|cause| cause.downcast_ref()) {
         Some(rustls::Error::InvalidCertificate(problem)) => fix_of_certificate(problem),
         // With TLS 1.2 the sink judges the client certificate within the handshake.
-        _ => alert_advice(error).unwrap_or(NO_TLS),
+        _ => about_alert(error).unwrap_or(NO_TLS),
     };
     TlsProblem { what: format!("the TLS handshake failed: {}", causes(error)), fix: fix.into() }
 }
@@ -136,15 +136,6 @@ fn fix_of_certificate(problem: &CertificateError) -> &'static str {
         }
         problem => about_certificate(problem).unwrap_or("replace the sink's certificate"),
     }
-}
-
-/// What to do about the alert with which the sink ended the session, if that is what happened. The error's type tells it; of an
-/// error of HTTP/2 only the text is left.
-fn alert_advice(error: Cause<'_>) -> Option<&'static str> {
-    let alert = chain(error)
-        .filter_map(|cause| cause.downcast_ref::<rustls::Error>())
-        .find(|error| matches!(error, rustls::Error::AlertReceived(_)));
-    about_alert(&alert.map_or_else(|| causes(error), ToString::to_string))
 }
 
 /// The status and the headers of the response to `OPTIONS`.
