@@ -21,6 +21,7 @@ deny:
 # Against emulators, other languages' libraries, a browser, Prometheus and Kubernetes' schemas. Installs what it needs into
 # .interop/ (needs a JDK, Maven, Python, Go, Node, kubectl or kustomize, and apt's rights for chromium).
 interop:
+    tests/deny/run
     tests/interop/run
     READERS_ALL=1 tests/readers/run
     tests/page/run
