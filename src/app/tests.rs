@@ -1,5 +1,8 @@
 //! One table's parts against a client, a sink and a store in memory; and which ends of tasks are faults.
 
+mod findings;
+mod scene;
+
 use std::collections::VecDeque;
 use std::future::ready;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
