@@ -45,3 +45,14 @@ async fn with_order_by_shard_a_vanished_stream_does_not_end_delivery_for_good_an
     assert!(scene.delivered().len() == 3 || alarm.is_some(), "{:?}; /livez ok; /readyz: {ready:?}", scene.delivered());
     assert_eq!(scene.delivered().len(), 3, "{alarm:?}");
 }
+
+#[tokio::test(start_paused = true)]
+#[ignore = "finding: the gap of a vanished stream is in a shard that never ends"]
+async fn after_a_stream_vanished_the_next_ones_positions_are_stored_or_each_restart_repeats_a_day() {
+    let scene = after_a_vanished_stream(DeliveryOrder::Item).await;
+    assert_eq!(scene.delivered().len(), 3, "the gap and two changes");
+    assert_eq!(scene.books.ledger().unsettled(), 0);
+    let state = scene.last_saved();
+    let next = state.streams.iter().find(|stream| stream.arn == NEW).unwrap();
+    assert!(next.shards.contains_key("n"), "no position in the new stream is ever stored: {state:?}");
+}
