@@ -96,3 +96,32 @@ async fn a_loss_is_said_although_aws_refused_at_the_restart_before() {
     let delivered = scene.delivered();
     assert!(delivered.iter().any(|id| id.starts_with("gap-")), "changes 14 to 49 are gone; delivered: {delivered:?}");
 }
+
+/// An open shard, one answer that it is not found, and a change a minute later: how many changes are delivered.
+async fn delivered_after_one_not_found(start: StartPosition) -> usize {
+    let land = land();
+    land.shard(NEW, "n", None, &[], false);
+    land.script(|script| script.not_found.insert("GetRecords", 1));
+    let scene = Scene::new(land, Plan { start, ..Plan::default() });
+    sleep(MINUTE).await;
+    scene.land.write(NEW, "n", 7);
+    sleep(60 * MINUTE).await;
+    scene.delivered().len()
+}
+
+#[tokio::test(start_paused = true)]
+#[ignore = "finding: a listing that shows the shard is not looked at"]
+async fn one_answer_that_a_listed_shard_is_not_found_loses_no_change_after_a_start_with_latest() {
+    assert_eq!(
+        delivered_after_one_not_found(StartPosition::Latest).await,
+        1,
+        "the shard is listed, open, and not read"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+#[ignore = "finding: a listing that shows the shard is not looked at"]
+async fn one_answer_that_a_listed_shard_is_not_found_loses_no_change_after_a_start_at_a_moment() {
+    let start = StartPosition::At(std::time::SystemTime::now() - 15 * MINUTE);
+    assert_eq!(delivered_after_one_not_found(start).await, 1, "the shard is listed, open, and not read");
+}
