@@ -199,4 +199,28 @@ mod tests {
         budget.release(5000);
         assert!(budget.try_reserve().is_some());
     }
+
+    #[tokio::test(start_paused = true)]
+    #[ignore = "finding: whoever comes first gets the room, not whoever waits"]
+    async fn a_shard_gets_room_although_others_read_without_a_pause() {
+        let budget = Budget::new(4 * Budget::PAGE);
+        let reader = |budget: Arc<Budget>, pages: Arc<AtomicUsize>| async move {
+            loop {
+                let reservation = budget.reserve().await;
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                pages.fetch_add(1, Ordering::Relaxed);
+                // A full page, which the sink takes at once: the next one is asked for without a pause.
+                reservation.spend(Budget::PAGE);
+                budget.release(Budget::PAGE);
+            }
+        };
+        let pages: Vec<Arc<AtomicUsize>> = (0..8).map(|_| Arc::default()).collect();
+        let mut readers = tokio::task::JoinSet::new();
+        for pages in &pages {
+            readers.spawn(reader(budget.clone(), pages.clone()));
+        }
+        tokio::time::sleep(std::time::Duration::from_secs(600)).await;
+        let pages: Vec<usize> = pages.iter().map(|pages| pages.load(Ordering::Relaxed)).collect();
+        assert!(pages.iter().all(|pages| *pages > 1_000), "pages read of each shard in ten minutes: {pages:?}");
+    }
 }
