@@ -222,3 +222,16 @@ async fn a_dispatcher_that_never_looks_at_an_answer_is_noticed_while_nothing_new
         "an event is neither settled nor tried again, for an hour"
     );
 }
+
+#[tokio::test(start_paused = true)]
+#[ignore = "finding: nothing is published before the first answer"]
+async fn a_reader_that_loses_a_wake_up_before_its_streams_first_answer_is_noticed() {
+    let land = land();
+    land.shard(NEW, "n", None, &[1], false);
+    land.script(|script| script.denied.insert("DescribeStream"));
+    let scene = Scene::new(land.clone(), Plan::default());
+    sleep(MINUTE).await;
+    scene.reading.store(true, Ordering::Relaxed);
+    land.script(|script| script.denied.clear());
+    assert!(scene.alarm_within(60 * MINUTE).await.is_some(), "AWS would answer, and nobody asks");
+}
