@@ -264,3 +264,18 @@ async fn a_request_that_outlives_its_timeout_is_noticed() {
         "DELIVERY_TIMEOUT is 30 s, and all places are taken for ever"
     );
 }
+
+#[tokio::test(start_paused = true)]
+#[ignore = "finding: the keeper counts as hindered until it has succeeded"]
+async fn a_keeper_that_never_tries_again_after_one_failed_write_is_noticed() {
+    let land = land();
+    land.shard(NEW, "n", None, &[1], false);
+    let scene = Scene::new(land.clone(), Plan::default());
+    sleep(MINUTE).await;
+    land.script(|script| script.store_fails = true);
+    land.write(NEW, "n", 2);
+    sleep(20 * Duration::from_secs(1)).await;
+    scene.keeper.store(true, Ordering::Relaxed);
+    land.script(|script| script.store_fails = false);
+    assert!(scene.alarm_within(60 * MINUTE).await.is_some(), "the store would answer, and nobody writes");
+}
