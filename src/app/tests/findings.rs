@@ -279,3 +279,56 @@ async fn a_keeper_that_never_tries_again_after_one_failed_write_is_noticed() {
     land.script(|script| script.store_fails = false);
     assert!(scene.alarm_within(60 * MINUTE).await.is_some(), "the store would answer, and nobody writes");
 }
+
+/// A process whose positions are in a file on a volume that does not answer: opening it takes as long as the test wants.
+struct Hanging {
+    folder: tempfile::TempDir,
+    address: std::net::SocketAddr,
+    stop: CancellationToken,
+    ended: std::sync::mpsc::Receiver<()>,
+}
+
+impl Hanging {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("positions");
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let variables = [
+            ("TABLE", "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders".to_owned()),
+            ("K_SINK", "http://127.0.0.1:9/".to_owned()),
+            ("CHECKPOINT_STORE", format!("file:{}", path.display())),
+            ("HTTP_ADDRESS", address.to_string()),
+            ("SHUTDOWN_TIMEOUT", "1s".to_owned()),
+        ];
+        let variables = variables.into_iter().map(|(name, value)| (name.into(), value.into()));
+        let config = Config::from_env_vars(variables, &process::facts()).unwrap();
+        let (stop, (end, ended)) = (CancellationToken::new(), std::sync::mpsc::channel());
+        let stopped = stop.clone();
+        std::thread::spawn(move || {
+            let _ = tokio::runtime::Runtime::new().unwrap().block_on(run(config, stopped));
+            let _ = end.send(());
+        });
+        std::thread::sleep(Duration::from_secs(2));
+        Self { folder, address, stop, ended }
+    }
+}
+
+impl Drop for Hanging {
+    fn drop(&mut self) {
+        let _ = std::fs::OpenOptions::new().write(true).open(self.folder.path().join("positions"));
+    }
+}
+
+#[test]
+#[ignore = "finding: the port is open and not served before everything is set up"]
+fn a_probe_is_answered_while_the_start_waits_for_the_store() {
+    use std::io::{Read, Write};
+    let process = Hanging::start();
+    let mut probe = std::net::TcpStream::connect(process.address).expect("the port is open");
+    probe.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    probe.write_all(b"GET /livez HTTP/1.1\r\nhost: t\r\n\r\n").unwrap();
+    let mut start = [0; 12];
+    let answer = probe.read_exact(&mut start).map(|()| String::from_utf8_lossy(&start).into_owned());
+    assert_eq!(answer.ok().as_deref(), Some("HTTP/1.1 200"), "whoever restarts it for that helps nobody");
+}
