@@ -340,3 +340,26 @@ fn a_stop_while_the_start_waits_for_the_store_takes_no_longer_than_configured() 
     let ended = process.ended.recv_timeout(Duration::from_secs(10));
     assert!(ended.is_ok(), "SHUTDOWN_TIMEOUT is 1 s; after 10 s the start still waits");
 }
+
+#[tokio::test(start_paused = true)]
+#[ignore = "finding: a page that was not handed down gives no room back"]
+async fn a_stream_that_vanishes_while_pages_wait_leaves_the_tables_buffer_whole() {
+    let land = land();
+    let shards = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    shards.iter().for_each(|shard| land.shard(OLD, shard, None, &[], false));
+    let scene = Scene::new(land.clone(), Plan::default());
+    sleep(MINUTE).await;
+    // Everybody is busy for a while: 16 updates wait, and each reader with a page besides.
+    scene.pipeline.store(true, Ordering::Relaxed);
+    for number in 0..10 {
+        shards.iter().for_each(|shard| land.write(OLD, shard, number));
+        sleep(10 * Duration::from_secs(1)).await;
+    }
+    land.shard(NEW, "n", None, &[7], false);
+    land.script(|script| script.streams.remove(OLD));
+    sleep(3 * MINUTE).await;
+    scene.awake(&scene.pipeline);
+    sleep(10 * MINUTE).await;
+    assert_eq!(scene.books.ledger().unsettled(), 0);
+    assert_eq!(scene.books.budget().held(), 0, "bytes that nobody gives back before a restart");
+}
