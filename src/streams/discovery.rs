@@ -243,4 +243,17 @@ mod tests {
         }
         assert_eq!(discovery.next(discovery.due()), Some(Query::Page(None)));
     }
+
+    #[test]
+    #[ignore = "finding: two hunts and no tail ask for nothing"]
+    fn two_shards_that_end_before_any_was_listed_do_not_keep_a_core_busy() {
+        let now = Instant::now();
+        let mut discovery = Discovery::new(now);
+        // The first listing of a stream that an earlier run had begun shows nothing.
+        let query = discovery.next(now).unwrap();
+        discovery.answered(&query, None, None, now);
+        discovery.hunt("s1".into(), now);
+        discovery.hunt("s2".into(), now);
+        assert!(discovery.next(now).is_some() || discovery.due() > now, "due, and nothing to ask: the reader spins");
+    }
 }
