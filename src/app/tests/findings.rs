@@ -363,3 +363,24 @@ async fn a_stream_that_vanishes_while_pages_wait_leaves_the_tables_buffer_whole(
     assert_eq!(scene.books.ledger().unsettled(), 0);
     assert_eq!(scene.books.budget().held(), 0, "bytes that nobody gives back before a restart");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pipeline_that_stands_still_with_the_last_page_in_hand_is_noticed() {
+    let land = land();
+    land.shard(NEW, "n", None, &[], false);
+    let scene = Scene::new(land.clone(), Plan::default());
+    sleep(MINUTE).await;
+    scene.dispatcher.store(true, Ordering::Relaxed);
+    // As many pages as wait for the dispatcher, and one more, with which the pipeline waits for room.
+    for number in 0..65 {
+        land.write(NEW, "n", number);
+        while scene.books.ledger().unsettled() <= number as usize {
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+    scene.pipeline.store(true, Ordering::Relaxed);
+    scene.awake(&scene.dispatcher);
+    sleep(MINUTE).await;
+    assert_eq!(scene.delivered().len(), 64);
+    assert!(scene.alarm_within(60 * MINUTE).await.is_some(), "a change is read and never delivered, for an hour");
+}
