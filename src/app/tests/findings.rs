@@ -384,3 +384,45 @@ async fn a_pipeline_that_stands_still_with_the_last_page_in_hand_is_noticed() {
     assert_eq!(scene.delivered().len(), 64);
     assert!(scene.alarm_within(60 * MINUTE).await.is_some(), "a change is read and never delivered, for an hour");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_start_at_a_moment_delivers_every_change_since_whatever_listings_leave_out_and_when_it_restarts() {
+    let mut skipped = 0;
+    for seed in 0..8 {
+        fastrand::seed(seed);
+        let now = std::time::SystemTime::now();
+        let millis = now.duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
+        let id = |minutes_ago: u64, number: u64| format!("shardId-{:020}-{number:08x}", millis - minutes_ago * 60_000);
+        let (land, mut expected) = (land(), BTreeSet::new());
+        // Lineages of shards of an hour each; the moment is two and a half hours ago.
+        for lineage in 0..4_u64 {
+            let mut parent: Option<String> = None;
+            for generation in 0..6_u64 {
+                let minutes_ago = (6 - generation) * 60 - lineage * 7;
+                let (shard, number) = (id(minutes_ago, lineage * 10 + generation), 1 + lineage * 10 + generation);
+                let closed = generation < 5;
+                land.shard(NEW, &shard, parent.as_deref(), &[number], closed);
+                if !closed || minutes_ago < 60 + 150 {
+                    expected.insert(number.to_string());
+                }
+                parent = Some(shard);
+            }
+        }
+        land.script(|script| (script.page, script.leaves_out) = (5, 0.3));
+        let plan = |stored| Plan { start: StartPosition::At(now - 150 * MINUTE), stored, ..Plan::default() };
+        let mut stored = TableState::default();
+        for _ in 0..3 {
+            let scene = Scene::new(land.clone(), plan(stored));
+            sleep(Duration::from_millis(fastrand::u64(1..4_000))).await;
+            stored = scene.last_saved();
+        }
+        land.script(|script| script.leaves_out = 0.1);
+        let scene = Scene::new(land.clone(), plan(stored));
+        sleep(20 * MINUTE).await;
+        let delivered: BTreeSet<String> = scene.delivered().into_iter().collect();
+        let lost: Vec<&String> = expected.difference(&delivered).collect();
+        skipped += 24 - delivered.len();
+        assert!(lost.is_empty(), "seed {seed}: {lost:?} of {expected:?} never came");
+    }
+    assert!(skipped > 0, "no start has left out a closed shard");
+}
