@@ -426,3 +426,62 @@ async fn a_start_at_a_moment_delivers_every_change_since_whatever_listings_leave
     }
     assert!(skipped > 0, "no start has left out a closed shard");
 }
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+#[tokio::test(start_paused = true)]
+async fn what_takes_a_day_as_configured_or_as_others_please_is_no_stall() {
+    let with = |change: &dyn Fn(&mut Settings)| {
+        let mut settings = settings();
+        change(&mut settings);
+        Plan { settings, ..Plan::default() }
+    };
+    let slow = Backoff::new(DAY, DAY).unwrap();
+    let batch = Limits { concurrency: 2, events: 100, bytes: 1 << 20, wait: DAY };
+    type Change = fn(&Land);
+    let cases: Vec<(&str, Plan, Change)> = vec![
+        ("a batch waits a day for company", with(&|it| (it.mode, it.limits) = (EventMode::Batch, batch)), |_| {}),
+        ("requests take a day", with(&|it| it.timeout = DAY), |land| land.script(|script| script.sink_takes = DAY)),
+        ("a day between tries", with(&|it| it.policy.backoff = slow), |land| land.script(|script| script.status = 503)),
+        ("a day between tries of each", with(&|it| it.policy.backoff = slow), |land| {
+            land.script(|script| script.status = 400);
+        }),
+        (
+            "the dead-letter sink hangs",
+            with(&|it| (it.policy.on_undeliverable, it.timeout) = (OnUndeliverable::DeadLetter, DAY)),
+            |land| land.script(|script| (script.status, script.sink_takes) = (400, 2 * MINUTE)),
+        ),
+        ("a quiet shard is asked once a day", Plan { idle_max: DAY, ..Plan::default() }, |_| {}),
+        ("the store takes a day", Plan::default(), |land| land.script(|script| script.store_takes = DAY)),
+        ("the stream is not found", Plan::default(), |land| {
+            land.script(|script| script.not_found.extend([("DescribeStream", u32::MAX), ("DescribeTable", u32::MAX)]));
+        }),
+    ];
+    for (name, plan, change) in cases {
+        let land = land();
+        let shards = ["a", "b", "c", "d"];
+        shards.iter().for_each(|shard| land.shard(NEW, shard, None, &[1, 2], false));
+        change(&land);
+        let scene = Scene::new(land.clone(), plan);
+        for number in 3..8 {
+            shards.iter().for_each(|shard| land.write(NEW, shard, number));
+            assert_eq!(scene.alarm_within(60 * MINUTE).await, None, "{name}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_is_suspended_again_and_again_does_not_stand_still() {
+    let land = land();
+    let shards = ["a", "b", "c", "d"];
+    shards.iter().for_each(|shard| land.shard(NEW, shard, None, &[1], false));
+    let scene = Scene::new(land.clone(), Plan::default());
+    for number in 2..400 {
+        shards.iter().for_each(|shard| land.write(NEW, shard, number));
+        sleep(Duration::from_millis(fastrand::u64(1..3_000))).await;
+        tokio::time::advance(Duration::from_secs(fastrand::u64(60..3_600))).await;
+        assert_eq!(scene.health.not_live(), None);
+    }
+    sleep(MINUTE).await;
+    assert_eq!((scene.health.not_live(), scene.delivered().len()), (None, 4 * 399));
+}
