@@ -4,6 +4,7 @@
 //! The adapter is the real binary, in the same profile; its CPU time is what the kernel says of its process. The loop is a process of
 //! its own as well (this program with `loop`), so that both meet the same sink and the same neighbours.
 #![allow(clippy::unwrap_used)]
+#![allow(clippy::disallowed_methods)] // it runs in real time
 
 #[path = "../tests/support/mod.rs"]
 mod support;

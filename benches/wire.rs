@@ -2,6 +2,7 @@
 //!
 //! `cargo bench --bench wire`. Prints nanoseconds of one core, the median of some rounds. Both ways through the SDK
 //! share everything but the deserializer: signing, retries and a connection that answers from memory.
+#![allow(clippy::disallowed_methods)] // it measures real time
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};

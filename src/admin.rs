@@ -3,22 +3,29 @@
 //! Contract: it answers from what is known, without asking AWS or the sink, so a probe never hangs on their account. It
 //! shows no item data and no secrets. Other paths than those here are 404, other methods than GET and HEAD 405. No client
 //! can keep others from being answered.
+//!
+//! The page for people is one HTML document that shows `/status` and keeps it fresh. It loads nothing but itself and `status`
+//! beside it, so it works behind a port-forward and under a path prefix. Its `Content-Security-Policy` allows its own style and
+//! script, by their hashes, and nothing else.
 
-mod page;
 mod server;
+pub(crate) mod status;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::telemetry::health::Health;
+use crate::readiness::Health;
 use crate::telemetry::metrics::Metrics;
 
 /// What there is, for those who want no page.
@@ -85,7 +92,7 @@ async fn nothing_else() -> Response {
 async fn index(headers: HeaderMap) -> Response {
     let accepted = headers.get_all(header::ACCEPT);
     let takes_html = accepted.iter().any(|value| value.to_str().is_ok_and(|value| value.contains("text/html")));
-    let mut response = if takes_html { page::answer() } else { INDEX.into_response() };
+    let mut response = if takes_html { page() } else { INDEX.into_response() };
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
     response
 }
@@ -132,6 +139,45 @@ async fn status(State(admin): State<Arc<Admin>>) -> Response {
     text.push('\n');
     let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
     (headers, text).into_response()
+}
+
+const FRAME: &str = include_str!("admin/page.html");
+const STYLE: &str = include_str!("admin/page.css");
+const SCRIPT: &str = include_str!("admin/page.js");
+
+/// The parts in one piece.
+static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
+    FRAME.replacen("<style></style>", &format!("<style>{STYLE}</style>"), 1).replacen(
+        "<script></script>",
+        &format!("<script>{SCRIPT}</script>"),
+        1,
+    )
+});
+
+static POLICY: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "default-src 'none'; connect-src 'self'; img-src data:; style-src {}; script-src {}; base-uri 'none'; \
+         form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
+        source(STYLE),
+        source(SCRIPT)
+    )
+});
+
+/// The document with its headers.
+fn page() -> Response {
+    let headers: [(HeaderName, &str); 5] = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CONTENT_SECURITY_POLICY, &POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-cache"),
+    ];
+    (headers, DOCUMENT.as_str()).into_response()
+}
+
+/// How the policy names an inline part.
+fn source(part: &str) -> String {
+    format!("'sha256-{}'", STANDARD.encode(Sha256::digest(part)))
 }
 
 #[cfg(test)]

@@ -7,34 +7,30 @@
 pub mod process;
 
 mod heartbeat;
-mod legacy;
 mod stalls;
-mod status;
 mod table;
 mod tasks;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use self::status::Status;
 use self::table::{PrepareError, Shared, Table};
-use self::tasks::{Fault, Tasks};
+use self::tasks::{Fault, PortError, Ports, Tasks};
 use crate::admin::Admin;
+use crate::admin::status::{self, Status};
+use crate::aws::{AwsSettings, Connections};
 use crate::checkpoint::{CheckpointStore, FileStore, MemoryStore, OpenError};
-use crate::config::{self, Config, EventMode, TableRef};
+use crate::config::{self, Config, EventMode, EventProfile, LegacyMetrics, TableRef};
 use crate::delivery::dispatch::{Dispatcher, Settings, Sinks};
 use crate::delivery::lanes::Limits;
 use crate::delivery::retry::Policy;
 use crate::delivery::sink::{HttpSink, HttpSinkSettings, SinkSetupError};
 use crate::pipeline::Books;
-use crate::streams::client::connect::{AwsSettings, Connections};
-use crate::streams::rate::Rate;
+use crate::readiness::Health;
+use crate::streams::RateLimiter;
 use crate::telemetry::events;
-use crate::telemetry::health::Health;
-use crate::telemetry::metrics::{InvalidMetrics, Metrics};
+use crate::telemetry::metrics::{InvalidMetrics, LegacySettings, Metrics};
 
 /// Why the process ends although nobody asked it to.
 #[derive(Debug, thiserror::Error)]
@@ -50,16 +46,9 @@ pub enum RunError {
 /// Why the process cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The port is taken or not allowed.
-    #[error("{variable} {address} cannot be opened: {source}; choose another, or stop what uses it")]
-    Port {
-        /// The variable that says so.
-        variable: &'static str,
-        /// Which.
-        address: SocketAddr,
-        /// Why.
-        source: std::io::Error,
-    },
+    /// A port is taken or not allowed.
+    #[error(transparent)]
+    Port(#[from] PortError),
     /// The file of positions cannot be used.
     #[error("CHECKPOINT_STORE: {0}")]
     Store(#[from] OpenError),
@@ -96,17 +85,17 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
 
 async fn start(config: &Config) -> Result<Tasks, StartError> {
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), option_env!("VCS_REF").unwrap_or("unknown"))?;
-    let metrics = match legacy::settings(config) {
+    let metrics = match legacy_counters(config) {
         Some(settings) => metrics.with_legacy(settings)?,
         None => metrics,
     };
     announce(config);
-    let ports = Ports::open(&config.process).await?;
+    let ports = Ports::open(config.process.http_address, config.process.metrics_address).await?;
     let dispatcher = Dispatcher::new(open_sinks(config)?, delivery_settings(config));
     let health = Arc::new(Health::default());
     let connections = Connections::load(&AwsSettings::from(&config.aws), common_region(config)).await;
     let shared = Shared {
-        describe_rate: Arc::new(Rate::describe_stream()),
+        describe_rate: Arc::new(RateLimiter::describe_stream()),
         store: open_store(config)?,
         budget: config.process.buffer_memory / config.source.tables.len().max(1),
     };
@@ -115,34 +104,12 @@ async fn start(config: &Config) -> Result<Tasks, StartError> {
         tables.push(Table::prepare(table, &config.source, &connections, &shared, &metrics, &health).await?);
     }
     let books = tables.iter().map(|table| table.books.clone()).collect();
-    let status = Status::new(books, health.clone(), &config.sink.uri, dispatcher.outage());
+    let status = Status::new(books, health.clone(), &config.sink.uri, dispatcher.outage(), dispatcher.parked_items());
     let admin = watched(&tables, metrics, health, status);
     let addresses = ports.addresses();
     let tasks = Tasks::start(tables, dispatcher, admin, ports, config.delivery.order, &config.event);
     addresses.into_iter().for_each(|address| events::Listening { address }.emit());
     Ok(tasks)
-}
-
-/// The ports that are open before anything else happens.
-struct Ports {
-    all: TcpListener,
-    metrics: Option<TcpListener>,
-}
-
-impl Ports {
-    async fn open(process: &config::Process) -> Result<Self, StartError> {
-        let all = open_port("HTTP_ADDRESS", process.http_address).await?;
-        let metrics = match process.metrics_address {
-            Some(address) => Some(open_port("METRICS_ADDRESS", address).await?),
-            None => None,
-        };
-        Ok(Self { all, metrics })
-    }
-
-    /// Where they are; that of the probes first.
-    fn addresses(&self) -> Vec<SocketAddr> {
-        [Some(&self.all), self.metrics.as_ref()].into_iter().flatten().filter_map(|it| it.local_addr().ok()).collect()
-    }
 }
 
 fn announce(config: &Config) {
@@ -152,10 +119,6 @@ fn announce(config: &Config) {
     for warning in &config.warnings {
         events::ConfigWarning { text: &warning.to_string() }.emit();
     }
-}
-
-async fn open_port(variable: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|source| StartError::Port { variable, address, source })
 }
 
 fn open_store(config: &Config) -> Result<Arc<dyn CheckpointStore>, StartError> {
@@ -200,6 +163,37 @@ fn watched(tables: &[Table], metrics: Metrics, health: Arc<Health>, status: Stat
         metrics,
         refresh: Box::new(move || books.iter().for_each(|books| status::refresh(books))),
         status: Box::new(move || status.show()),
+    })
+}
+
+/// `awsDynamoDBSourceResource` of TriggerMesh.
+const TRIGGERMESH_GROUP: &str = "awsdynamodbsources.sources.triggermesh.io";
+
+/// Source: the defaults of `EnvConfig` in `knative.dev/eventing/pkg/adapter/v2`.
+const DEFAULT_GROUP: &str = "adapter.sources.knative.dev";
+const DEFAULT_NAME: &str = "adapter";
+
+/// What they are to say, where they are wanted.
+fn legacy_counters(config: &Config) -> Option<LegacySettings> {
+    if config.process.legacy_metrics == LegacyMetrics::Off {
+        return None;
+    }
+    let (resource_group, event_type, one_source) = match config.event.profile {
+        EventProfile::Aws => (DEFAULT_GROUP, "", None),
+        EventProfile::Triggermesh => (TRIGGERMESH_GROUP, "com.amazon.dynamodb.stream_record", None),
+        EventProfile::IntegrationSource => {
+            (DEFAULT_GROUP, "dev.knative.eventing.aws-ddb-streams", Some("dev.knative.eventing.aws-ddb-streams-source"))
+        }
+    };
+    let source = |table: &TableRef| one_source.or(table.table_arn()).unwrap_or(table.table_name()).to_owned();
+    let identity = &config.identity;
+    Some(LegacySettings {
+        component: identity.component.clone().unwrap_or_else(|| DEFAULT_NAME.to_owned()),
+        name: identity.name.clone().unwrap_or_else(|| DEFAULT_NAME.to_owned()),
+        namespace: identity.namespace.clone().unwrap_or_default(),
+        resource_group: resource_group.to_owned(),
+        event_type: event_type.to_owned(),
+        event_sources: config.source.tables.iter().map(|it| (it.table_name().to_owned(), source(it))).collect(),
     })
 }
 

@@ -15,7 +15,6 @@ mod remedy;
 mod sink;
 mod store;
 mod table;
-mod words;
 
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -27,69 +26,43 @@ pub use self::arguments::{Asked, Options, Output, USAGE};
 use self::clock::Clocks;
 pub use self::report::{Check, Report};
 use self::table::Shared;
-use crate::config::{self, Config, Facts, Mistakes, Warning};
-use crate::streams::rate::Rate;
-use crate::telemetry::metrics::{InvalidMetrics, Metrics};
+use crate::command_output::{CommandOutput, EXIT_FAULT, EXIT_OK, EXIT_USAGE};
+use crate::config::{Config, Facts, Mistakes, Warning};
+use crate::streams::RateLimiter;
 
 const CONFIGURATION: &str = "configuration";
 
 /// Tables that are checked at the same time.
 const TABLES_AT_ONCE: usize = 8;
 
-/// A fault of our own: `EX_SOFTWARE` of `sysexits.h`.
-const EXIT_FAULT: u8 = 70;
-
-/// What the process is to print, and how it is to end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finished {
-    /// For standard output.
-    pub out: String,
-    /// For standard error.
-    pub err: String,
-    /// 0, 64, 69 or 70.
-    pub exit_code: u8,
-}
-
-impl Finished {
-    fn refused(why: &str) -> Self {
-        Self { out: String::new(), err: format!("{why}\n"), exit_code: config::EXIT_CODE }
-    }
-}
-
 /// The whole command: the arguments behind `check`, and the environment. It starts a runtime of its own.
-pub fn command<A, V>(arguments: A, variables: V, facts: &Facts) -> Finished
+pub fn command<A, V>(arguments: A, variables: V, facts: &Facts) -> CommandOutput
 where
     A: IntoIterator<Item = OsString>,
     V: IntoIterator<Item = (OsString, OsString)>,
 {
     let options = match arguments::parse(arguments) {
         Ok(Asked::Check(options)) => options,
-        Ok(Asked::Help) => return Finished { out: USAGE.to_owned(), err: String::new(), exit_code: 0 },
-        Err(error) => return Finished::refused(&error.to_string()),
+        Ok(Asked::Help) => return CommandOutput::done(EXIT_OK, USAGE.to_owned()),
+        Err(error) => return CommandOutput::failed(EXIT_USAGE, &error.to_string()),
     };
     let config = match Config::from_env_vars(variables, facts) {
         Ok(config) => config,
         Err(mistakes) => return misconfigured(&mistakes, options.output),
     };
     match run_to_the_end(&config, &options) {
-        Ok(report) => {
-            Finished { out: told(&report, options.output), err: String::new(), exit_code: report.exit_code() }
-        }
-        Err(why) => Finished { out: String::new(), err: format!("{why}\n"), exit_code: EXIT_FAULT },
+        Ok(report) => CommandOutput::done(report.exit_code(), told(&report, options.output)),
+        Err(why) => CommandOutput::failed(EXIT_FAULT, &why),
     }
 }
 
 /// Tries everything. It ends within a few times the limit of one check, however many tables there are up to eight.
-///
-/// # Errors
-/// For a fault of this program.
-pub async fn run(config: &Config, options: &Options) -> Result<Report, InvalidMetrics> {
-    let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), "")?;
+pub async fn run(config: &Config, options: &Options) -> Report {
     let (limit, aws_clock, sink_clock) = (options.timeout, Clocks::default(), Clocks::default());
     let tables = async {
         let access = aws::check(config, limit, &aws_clock).await;
-        let describe_rate = Arc::new(Rate::describe_stream());
-        let shared = Shared { config, access: &access, clocks: &aws_clock, describe_rate, metrics: &metrics, limit };
+        let describe_rate = Arc::new(RateLimiter::describe_stream());
+        let shared = Shared { access: &access, clocks: &aws_clock, describe_rate, limit };
         let tables = stream::iter(&config.source.tables).map(|table| table::check(table, &shared));
         let tables: Vec<Vec<Check>> = tables.buffered(TABLES_AT_ONCE).collect().await;
         [access.checks, tables.concat()].concat()
@@ -100,13 +73,13 @@ pub async fn run(config: &Config, options: &Options) -> Result<Report, InvalidMe
         sink::check(config, options.send_test_event, limit, &sink_clock)
     );
     let clock = clock::check(&aws_clock, &sink_clock);
-    Ok(Report::new([configured(config), aws, vec![store], sink, vec![clock]].concat()))
+    Report::new([configured(config), aws, vec![store], sink, vec![clock]].concat())
 }
 
 fn run_to_the_end(config: &Config, options: &Options) -> Result<Report, String> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("the runtime cannot start: {error}"))?;
-    let report = runtime.block_on(run(config, options)).map_err(|error| error.to_string());
+    let report = Ok(runtime.block_on(run(config, options)));
     // A volume or a resolver that hangs must not hold up the end.
     runtime.shutdown_background();
     report
@@ -124,8 +97,8 @@ fn configured(config: &Config) -> Vec<Check> {
 }
 
 /// The mistakes as ever; as checks only where a program reads them.
-fn misconfigured(mistakes: &Mistakes, output: Output) -> Finished {
-    let refused = Finished::refused(&mistakes.to_string());
+fn misconfigured(mistakes: &Mistakes, output: Output) -> CommandOutput {
+    let refused = CommandOutput::failed(EXIT_USAGE, &mistakes.to_string());
     if output == Output::Text {
         return refused;
     }
@@ -134,7 +107,7 @@ fn misconfigured(mistakes: &Mistakes, output: Output) -> Finished {
             .mended_by(format!("set {} to {}", mistake.variable, mistake.takes))
     });
     let noted = mistakes.warnings.iter().map(|warning| Check::warn(CONFIGURATION, &warning.to_string()));
-    Finished { out: Report::new(failed.chain(noted).collect()).json(), ..refused }
+    CommandOutput { stdout: Report::new(failed.chain(noted).collect()).json(), ..refused }
 }
 
 fn told(report: &Report, output: Output) -> String {

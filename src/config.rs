@@ -38,7 +38,7 @@ use reader::{Reader, Reported};
 
 pub use access::{Access, Certificates, ClientCertificateFiles, InvalidCertificates, TokenFile};
 pub use aws::{Aws, AwsOverrides, Secret, StaticCredentials};
-pub use delivery::{Backoff, Batch, Delivery, DeliveryOrder, InvalidBackoff, OnUndeliverable, RetryLimits};
+pub use delivery::{Batch, Delivery, DeliveryOrder, OnUndeliverable, RetryLimits};
 pub use event::{Event, EventData, EventMode, EventProfile};
 pub use help::{help, markdown};
 pub use identity::Identity;
@@ -53,9 +53,6 @@ pub use variable::{Fallback, Group, Takes, Variable};
 pub use variables::ALL as VARIABLES;
 pub(crate) use warning::POSITIONS_IN_MEMORY;
 pub use warning::Warning;
-
-/// The exit code for a configuration that cannot work: `EX_USAGE` of `sysexits.h`.
-pub const EXIT_CODE: u8 = 64;
 
 /// What defaults and checks depend on besides the variables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,7 +98,7 @@ impl Config {
     /// Variables that are not ours are ignored whatever they hold.
     ///
     /// # Errors
-    /// All mistakes at once, with the warnings that may explain them; the process should end with [`EXIT_CODE`].
+    /// All mistakes at once, with the warnings that may explain them; the process should end with 64.
     pub fn from_env_vars<I>(variables: I, facts: &Facts) -> Result<Self, Mistakes>
     where
         I: IntoIterator<Item = (OsString, OsString)>,

@@ -5,6 +5,7 @@ pub mod dispatch;
 pub mod health;
 pub mod lanes;
 pub mod parcel;
+pub mod parked_items;
 pub mod partial;
 pub mod retry;
 pub mod sink;

@@ -12,7 +12,6 @@ mod data;
 mod key;
 mod packaging;
 mod profile;
-mod timestamp;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::SystemTime;

@@ -18,15 +18,24 @@
 //! | [`admin`] | probes, `/metrics`, `/status` | |
 //! | [`check`] | the same parts tried without an event, before or beside a running adapter | |
 //! | [`app`] | puts the parts together and takes them down | |
+//! | [`clock`], [`backoff`], [`command_output`], `error_text` | wall time, pauses, exit codes, errors as text: below all | |
+
+#![cfg_attr(test, allow(clippy::disallowed_methods))] // unit tests may read the clock, only the rest runs in simulations
 
 pub mod admin;
 pub mod app;
+pub mod aws;
+pub mod backoff;
 pub mod check;
 pub mod checkpoint;
+pub mod clock;
+pub mod command_output;
 pub mod config;
 pub mod delivery;
+mod error_text;
 pub mod event;
 pub mod pipeline;
 pub mod progress;
+pub mod readiness;
 pub mod streams;
 pub mod telemetry;

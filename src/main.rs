@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use dynamodb_streams_adapter::app::process::{self, EXIT_FAULT};
+use dynamodb_streams_adapter::app::process;
+use dynamodb_streams_adapter::command_output::{CommandOutput, EXIT_FAULT, EXIT_USAGE};
 use dynamodb_streams_adapter::{check, config};
 
 fn main() -> ExitCode {
@@ -30,12 +31,12 @@ fn say(text: &str) -> ExitCode {
     }
 }
 
-fn finish(check: &check::Finished) -> ExitCode {
-    eprint!("{}", check.err);
-    if say(&check.out) == ExitCode::SUCCESS { ExitCode::from(check.exit_code) } else { ExitCode::from(EXIT_FAULT) }
+fn finish(check: &CommandOutput) -> ExitCode {
+    eprint!("{}", check.stderr);
+    if say(&check.stdout) == ExitCode::SUCCESS { ExitCode::from(check.exit_code) } else { ExitCode::from(EXIT_FAULT) }
 }
 
 fn refuse(why: &str) -> ExitCode {
     eprintln!("{why}");
-    ExitCode::from(config::EXIT_CODE)
+    ExitCode::from(EXIT_USAGE)
 }

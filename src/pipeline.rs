@@ -20,6 +20,7 @@ use crate::delivery::parcel::{Account, Content, Parcel};
 use crate::event::{Encoder, EncoderSettings, Packaging};
 use crate::progress::ledger::Ledger;
 use crate::progress::{BrokenBooks, Ticket};
+use crate::readiness::TableHealth;
 use crate::streams::budget::Budget;
 use crate::streams::position::Position;
 use crate::streams::update::{Gap, Item, ShardNumber, ShardPage, StreamFacts, Update};
@@ -30,6 +31,7 @@ pub struct Books {
     ledger: Mutex<Ledger>,
     budget: Arc<Budget>,
     telemetry: Arc<TableTelemetry>,
+    health: Arc<TableHealth>,
     /// Something was settled.
     settled: Notify,
     /// Something must be stored without delay.
@@ -73,12 +75,18 @@ pub struct Pipeline {
 
 impl Books {
     /// Books that begin with `ledger`.
-    pub fn new(ledger: Ledger, budget: Arc<Budget>, telemetry: Arc<TableTelemetry>) -> Arc<Self> {
+    pub fn new(
+        ledger: Ledger,
+        budget: Arc<Budget>,
+        telemetry: Arc<TableTelemetry>,
+        health: Arc<TableHealth>,
+    ) -> Arc<Self> {
         let (settled, urgent) = (Notify::new(), Notify::new());
         Arc::new(Self {
             ledger: Mutex::new(ledger),
             budget,
             telemetry,
+            health,
             settled,
             urgent,
             listed: AtomicBool::new(false),
@@ -121,7 +129,7 @@ impl Books {
 
     fn break_down(&self, why: &BrokenBooks) {
         let why = why.to_string();
-        self.telemetry.health().stopped(&format!("{why}, a fault of the adapter itself: restart it to go on"));
+        self.health.stopped(&format!("{why}, a fault of the adapter itself: restart it to go on"));
         if !self.broken.swap(true, Ordering::AcqRel) {
             events::TableFault { what: &why }.emit(&self.telemetry);
         }
@@ -140,6 +148,10 @@ impl Account for Books {
 
     fn telemetry(&self) -> &TableTelemetry {
         &self.telemetry
+    }
+
+    fn health(&self) -> &TableHealth {
+        &self.health
     }
 }
 

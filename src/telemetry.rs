@@ -1,32 +1,21 @@
-//! Metrics, logs and health: what the process says about itself.
+//! Metrics and logs: what the process reports about itself.
 //!
-//! An operational event is one struct in [`events`] that both logs and counts, so that the two cannot drift apart. What
-//! happens to single records is only counted. Nothing here holds item data or secrets.
+//! Contract: an operational event is one struct in [`events`] that both logs and counts, so that the two cannot drift apart. What
+//! happens to single records is only counted. A problem that repeats itself is logged once a minute with a count. Nothing here
+//! holds item data or secrets, and nothing here is waited for.
 
 pub mod events;
-pub mod health;
 pub mod logs;
 pub mod metrics;
-pub mod parked;
-pub mod recent;
 
-mod repeated;
-
-use std::sync::Arc;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use self::health::{Obstacle, Over, Path, TableHealth};
 use self::metrics::{Metrics, TableMetrics};
-use self::parked::Parked;
-use self::recent::Recent;
-use self::repeated::Repeated;
-use crate::streams::client::{CallError, ErrorKind};
-use crate::streams::lineage::Counts;
-
-/// What lasts at least so long is worth a line when it ends.
-const LONG: Duration = Duration::from_secs(10);
+use crate::clock;
 
 const CHECKPOINT: &str = "checkpoint";
 
@@ -34,23 +23,19 @@ const CHECKPOINT: &str = "checkpoint";
 pub struct TableTelemetry {
     table: String,
     metrics: TableMetrics,
-    health: Arc<TableHealth>,
-    parked: Parked,
-    recent: Recent,
-    repeated: Repeated,
+    recent: RecentProblems,
+    reports: ReportLimiter,
 }
 
 impl TableTelemetry {
     /// The telemetry of the table that the user named so.
-    pub fn new(table: &str, metrics: &Metrics, health: Arc<TableHealth>) -> Arc<Self> {
+    pub fn new(table: &str, metrics: &Metrics) -> Arc<Self> {
         let metrics = metrics.table(table);
         Arc::new(Self {
             table: table.to_owned(),
             metrics,
-            health,
-            parked: Parked::default(),
-            recent: Recent::default(),
-            repeated: Repeated::default(),
+            recent: RecentProblems::default(),
+            reports: ReportLimiter::default(),
         })
     }
 
@@ -64,25 +49,20 @@ impl TableTelemetry {
         &self.metrics
     }
 
-    /// The table's part in readiness.
-    pub fn health(&self) -> &TableHealth {
-        &self.health
-    }
-
-    /// The table's parked items.
-    pub fn parked(&self) -> &Parked {
-        &self.parked
-    }
-
     /// The table's last warnings and errors.
-    pub fn recent(&self) -> &Recent {
+    pub fn recent(&self) -> &RecentProblems {
         &self.recent
     }
 
-    /// Whether to say a trouble that repeats itself: the first time, and then once a minute with how often it happened
-    /// since. What is said is also among the recent troubles.
-    fn is_news(&self, code: &'static str, why: &str) -> Option<u64> {
-        let times = self.repeated.is_news(code, Instant::now())?;
+    /// Whether a problem that repeats itself is to be reported: the first time, and then once a minute with how often it
+    /// happened since.
+    pub fn report_due(&self, kind: &str) -> Option<u64> {
+        self.reports.report_due(kind, Instant::now())
+    }
+
+    /// The same for a warning that is also shown among the recent problems.
+    fn warning_due(&self, code: &'static str, why: &str) -> Option<u64> {
+        let times = self.report_due(code)?;
         self.recent.add(code, why);
         Some(times)
     }
@@ -97,13 +77,13 @@ impl TableTelemetry {
         self.metrics.records_filtered.inc_by(records as u64);
     }
 
-    /// The shards in each stage.
-    pub fn shards(&self, counts: Counts) {
+    /// How many shards are in each stage.
+    pub fn shards(&self, reading: usize, waiting: usize, finished: usize) {
         let set =
             |state: &str, count: usize| self.metrics.shards.with_label_values(&[&*self.table, state]).set(count as i64);
-        set("reading", counts.reading);
-        set("waiting", counts.waiting);
-        set("finished", counts.finished);
+        set("reading", reading);
+        set("waiting", waiting);
+        set("finished", finished);
         set("elsewhere", 0);
     }
 
@@ -111,56 +91,6 @@ impl TableTelemetry {
     pub fn aws_call(&self, operation: &'static str, result: &str, took: Duration) {
         self.metrics.aws_calls.with_label_values(&[&*self.table, operation, result]).inc();
         self.metrics.aws_call_duration.with_label_values(&[&*self.table, operation]).observe(took.as_secs_f64());
-        if self.health.is_hindered(Obstacle::Aws) {
-            self.aws_recovered(self.clear(operation, result));
-        }
-    }
-
-    /// AWS answered what reading needs: there is something to read, and what it has not refused for long is over.
-    pub fn aws_answered(&self) {
-        self.health.is_reading();
-        if self.health.is_hindered(Obstacle::Aws) {
-            self.aws_recovered(self.health.forget_stale(Instant::now()));
-        }
-    }
-
-    /// AWS refused a call that reading needs. The first of its kind is logged, and then one a minute.
-    pub fn aws_refused(&self, error: &CallError) {
-        let (now, denied) = (Instant::now(), error.kind == ErrorKind::Denied);
-        self.health.hindered(Path::Aws(error.operation), &error.to_string(), denied, now);
-        if let Some(times) = self.repeated.is_news(&format!("{} {}", error.operation, error.code), now) {
-            events::AwsRefused { error, times }.emit(self);
-        }
-    }
-
-    fn clear(&self, operation: &'static str, result: &str) -> Option<Over> {
-        let now = Instant::now();
-        match (operation, result) {
-            ("GetRecords", "records" | "empty") => self.health.progressed(now),
-            // The one stands in for the other where that is denied.
-            ("ListStreams", "ok") => {
-                let own = self.health.cleared(Path::Aws("ListStreams"), now);
-                self.health.cleared(Path::Aws("DescribeTable"), now).or(own)
-            }
-            (_, "ok") => self.health.cleared(Path::Aws(operation), now),
-            _ => None,
-        }
-    }
-
-    /// Short troubles are everyday life; whoever reads the log wants to know the end of the others.
-    fn aws_recovered(&self, over: Option<Over>) {
-        let worth_saying = over.filter(|over| over.denied || over.after >= LONG);
-        if let Some(over) = worth_saying.filter(|_| !self.health.is_hindered(Obstacle::Aws)) {
-            events::AwsRecovered { after: over.after }.emit(self);
-        }
-    }
-
-    /// Reading waits for something that is not there yet. Said when it is news, and then once a minute.
-    pub fn waiting_for(&self, what: &str) {
-        self.health.waiting_for(what);
-        if self.repeated.is_news(what, Instant::now()).is_some() {
-            events::StreamAwaited { what }.emit(self);
-        }
     }
 
     /// A request to the sink took so long and ended so: a status, or a fault in one word.
@@ -184,56 +114,125 @@ impl TableTelemetry {
         self.metrics.dead_letter_attempts.with_label_values(&[&*self.table, code]).inc();
     }
 
-    /// The dead-letter sink took an event.
-    pub fn dead_lettered(&self) {
-        self.metrics.events_dead_lettered.inc();
-        self.sink_answered();
-    }
-
-    /// An event was given up by policy.
-    pub fn dropped(&self) {
-        self.metrics.events_dropped.inc();
-        self.sink_answered();
-    }
-
     /// One event was delivered; `created` is its record's creation time.
     pub fn delivered(&self, created: Option<SystemTime>) {
         self.metrics.events_delivered.inc();
-        let age = created.and_then(|created| SystemTime::now().duration_since(created).ok());
+        let age = created.and_then(|created| clock::now().duration_since(created).ok());
         if let Some(age) = age {
             self.metrics.end_to_end.observe(age.as_secs_f64());
         }
     }
 
-    /// The sink took an event, or refused one for the event's own sake.
-    pub fn sink_answered(&self) {
-        if self.health.is_hindered(Obstacle::Sink) {
-            self.health.cleared(Path::Sink, Instant::now());
-        }
-    }
-
-    /// The sink did not take an event.
-    pub fn sink_refused(&self, why: &str) {
-        self.health.hindered(Path::Sink, why, false, Instant::now());
-    }
-
     /// Positions were stored, or could not be. The first failure is logged, then one a minute, and the end of it.
     pub fn checkpoint_written(&self, result: Result<(), &str>) {
-        self.health.unstored(result.err());
         match result {
             Ok(()) => {
                 self.metrics.checkpoint_writes.with_label_values(&[&*self.table, "ok"]).inc();
-                if let Some(failed) = self.repeated.forget_kind(CHECKPOINT) {
+                if let Some(failed) = self.reports.forget_kind(CHECKPOINT) {
                     events::CheckpointRecovered { failed }.emit(self);
                 }
             }
             Err(error) => {
                 self.metrics.checkpoint_writes.with_label_values(&[&*self.table, "error"]).inc();
-                if self.repeated.is_news(CHECKPOINT, Instant::now()).is_some() {
+                if self.report_due(CHECKPOINT).is_some() {
                     events::CheckpointFailed { error }.emit(self);
                 }
             }
         }
+    }
+}
+
+/// How many are remembered.
+const MOST_PROBLEMS: usize = 20;
+
+/// How much of a text is kept, in characters.
+const LONGEST_TEXT: usize = 400;
+
+/// The last warnings and errors.
+#[derive(Debug, Default)]
+pub struct RecentProblems(Mutex<VecDeque<Problem>>);
+
+/// A warning or an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// When it was logged.
+    pub at: SystemTime,
+    /// One of [`events::CODES`].
+    pub code: &'static str,
+    /// What was logged.
+    pub text: String,
+}
+
+impl RecentProblems {
+    /// Remembers one.
+    pub fn add(&self, code: &'static str, text: &str) {
+        let mut problems = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if problems.len() >= MOST_PROBLEMS {
+            problems.pop_front();
+        }
+        problems.push_back(Problem { at: clock::now(), code, text: shortened(text) });
+    }
+
+    /// All that are remembered, the newest first.
+    pub fn newest_first(&self) -> Vec<Problem> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().rev().cloned().collect()
+    }
+}
+
+/// The beginning of a text that others wrote.
+pub fn shortened(text: &str) -> String {
+    match text.char_indices().nth(LONGEST_TEXT) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
+}
+
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// More kinds than this are not told apart any more, so that they cannot fill the memory.
+const MAX_KINDS: usize = 256;
+
+/// Remembers what was reports.
+#[derive(Debug, Default)]
+struct ReportLimiter(Mutex<HashMap<String, Reported>>);
+
+#[derive(Debug)]
+struct Reported {
+    at: Instant,
+    /// How often it happened since then.
+    since: u64,
+    /// How often it happened at all.
+    ever: u64,
+}
+
+impl ReportLimiter {
+    /// Whether to say it, and then how often it happened since it was reports last.
+    fn report_due(&self, kind: &str, now: Instant) -> Option<u64> {
+        let mut reports = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match reports.get_mut(kind) {
+            Some(last) if now.duration_since(last.at) < REPORT_INTERVAL => {
+                last.since += 1;
+                last.ever += 1;
+                None
+            }
+            Some(last) => {
+                let times = last.since + 1;
+                *last = Reported { at: now, since: 0, ever: last.ever + 1 };
+                Some(times)
+            }
+            None => {
+                if reports.len() >= MAX_KINDS {
+                    reports.clear();
+                }
+                reports.insert(kind.to_owned(), Reported { at: now, since: 0, ever: 1 });
+                Some(1)
+            }
+        }
+    }
+
+    /// Makes one kind news again; says how often it has happened, if it has.
+    fn forget_kind(&self, kind: &str) -> Option<u64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(kind).map(|reports| reports.ever)
     }
 }
 

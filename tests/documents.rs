@@ -247,7 +247,12 @@ fn every_command_in_the_documents_is_one_of_ours() {
         }
     }
     assert!(seen > 40, "only {seen} commands were found");
-    for wrong in ["just nonsense", "cargo run -p nothing", "cargo bench --bench nothing", "kubectl apply -k manifests/overlays/none"] {
+    for wrong in [
+        "just nonsense",
+        "cargo run -p nothing",
+        "cargo bench --bench nothing",
+        "kubectl apply -k manifests/overlays/none",
+    ] {
         assert!(objection(wrong).is_some(), "{wrong}");
     }
 }

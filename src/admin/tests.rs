@@ -1,5 +1,7 @@
 //! What the port answers, over HTTP.
 
+mod page;
+
 use std::net::SocketAddr;
 
 use axum::http::{HeaderMap, Method, Request};
@@ -11,7 +13,7 @@ use hyper_util::rt::TokioExecutor;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::telemetry::health::Path;
+use crate::readiness::FailingCall;
 
 const LIVE: [&str; 3] = ["/livez", "/healthz", "/q/health/live"];
 const READY: [&str; 4] = ["/readyz", "/readiness", "/q/health/ready", "/health"];
@@ -93,11 +95,11 @@ async fn probes_answer_under_every_name_that_controllers_use() {
     port.all_answer(&LIVE, 200).await;
     port.all_answer(&READY, 503).await;
     port.all_answer(&STARTED, 503).await;
-    table.is_ready();
+    table.mark_ready();
     port.all_answer(&LIVE, 200).await;
     port.all_answer(&READY, 200).await;
     port.all_answer(&STARTED, 200).await;
-    table.hindered(Path::Aws("GetRecords"), "allow dynamodb:GetRecords", true, Instant::now());
+    table.record_failure(FailingCall::Aws("GetRecords"), "allow dynamodb:GetRecords", true, Instant::now());
     port.all_answer(&LIVE, 200).await;
     port.all_answer(&READY, 503).await;
     port.all_answer(&STARTED, 200).await;
@@ -194,7 +196,7 @@ async fn status_is_never_taken_from_a_cache() {
 #[tokio::test]
 async fn head_answers_as_get_without_a_body() {
     let port = Port::open().await;
-    port.admin.health.table("orders").is_ready();
+    port.admin.health.table("orders").mark_ready();
     let others = ["/", "/status", "/metrics", "/nowhere"];
     for path in LIVE.iter().chain(&READY).chain(&STARTED).chain(&others) {
         let (head, _, body) = port.ask(Method::HEAD, path).await;

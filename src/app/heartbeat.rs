@@ -90,7 +90,7 @@ mod tests {
     #[ignore = "started by the next test, as a process of its own"]
     fn process_with_a_blocked_runtime() {
         if std::env::var_os(BLOCKED).is_some() {
-            crate::telemetry::logs::init(crate::config::LogFormat::Text, "info").unwrap();
+            crate::telemetry::logs::init(crate::telemetry::logs::LogFormat::Text, "info").unwrap();
             let runtime = runtime();
             watch(QUICK, runtime.handle(), super::super::process::exit_when_blocked).unwrap();
             runtime.spawn(async { thread::sleep(Duration::from_secs(60)) });

@@ -6,7 +6,6 @@
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::process::ExitCode;
-use std::time::SystemTime;
 
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -14,11 +13,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::heartbeat::{self, Heartbeat};
 use super::{RunError, run};
+use crate::clock;
+use crate::command_output::{EXIT_FAULT, EXIT_OK, EXIT_USAGE};
 use crate::config::{self, Config, Facts};
+use crate::telemetry::logs::LogFormat;
 use crate::telemetry::{self, events};
-
-/// A fault of this program: `EX_SOFTWARE` of `sysexits.h`.
-pub const EXIT_FAULT: u8 = 70;
 
 /// Runs the adapter as these environment variables say, until a signal or a fault ends it. It sets up logging and a panic
 /// hook, so a process calls it once.
@@ -27,7 +26,7 @@ pub fn start(variables: impl Iterator<Item = (OsString, OsString)>) -> ExitCode 
         Ok(config) => config,
         Err(mistakes) => return refuse(&mistakes.to_string()),
     };
-    if let Err(error) = telemetry::logs::init(config.log.format, &config.log.filter) {
+    if let Err(error) = telemetry::logs::init(log_format(config.log.format), &config.log.filter) {
         return refuse(&error.to_string());
     }
     exit_on_panic();
@@ -50,7 +49,7 @@ pub fn start(variables: impl Iterator<Item = (OsString, OsString)>) -> ExitCode 
 
 /// What the environment of this process is, apart from its variables.
 pub fn facts() -> Facts {
-    Facts { now: SystemTime::now(), stdout_is_terminal: std::io::stdout().is_terminal() }
+    Facts { now: clock::now(), stdout_is_terminal: std::io::stdout().is_terminal() }
 }
 
 fn supervise(runtime: &Runtime, config: Config) -> Result<(), RunError> {
@@ -76,7 +75,7 @@ async fn stop_on_signals(stop: CancellationToken) {
         }
         match orderly {
             true => stop.cancel(),
-            false => std::process::exit(0),
+            false => std::process::exit(i32::from(EXIT_OK)),
         }
     }
 }
@@ -97,9 +96,16 @@ pub(super) fn exit_when_blocked() {
     std::process::exit(i32::from(EXIT_FAULT));
 }
 
+fn log_format(format: config::LogFormat) -> LogFormat {
+    match format {
+        config::LogFormat::Json => LogFormat::Json,
+        config::LogFormat::Text => LogFormat::Text,
+    }
+}
+
 fn refuse(why: &str) -> ExitCode {
     eprintln!("{why}");
-    ExitCode::from(config::EXIT_CODE)
+    ExitCode::from(EXIT_USAGE)
 }
 
 fn fault(why: &str) -> ExitCode {

@@ -18,10 +18,10 @@ use crate::delivery::dispatch::DispatcherActivity;
 use crate::delivery::parcel::{Account, Parcel};
 use crate::pipeline::Books;
 use crate::pipeline::keeper::KeeperActivity;
+use crate::readiness::Health;
 use crate::streams::reading::{Activity, Reading};
 use crate::streams::update::Update;
 use crate::telemetry::events;
-use crate::telemetry::health::Health;
 
 /// How long a part may stand still.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -74,7 +74,12 @@ impl Suspects {
         self.0 = since.collect();
         let ((what, _), since) = self.0.iter().min_by_key(|(_, since)| **since)?;
         let lasts = now.duration_since(*since);
-        (lasts >= PATIENCE).then(|| format!("{what}, for {} s and without a reason", lasts.as_secs()))
+        (lasts >= PATIENCE).then(|| {
+            format!(
+                "{what}, for {} s, and neither AWS, the sink nor the store of positions is the cause",
+                lasts.as_secs()
+            )
+        })
     }
 }
 
@@ -108,7 +113,7 @@ impl WatchedTable {
 
     fn suspects(&self, now: Instant) -> Vec<Suspect> {
         let telemetry = self.books.telemetry();
-        if telemetry.health().has_stopped() {
+        if self.books.health().has_stopped() {
             return Vec::new();
         }
         let (unsettled, changes) = {

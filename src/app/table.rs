@@ -6,25 +6,26 @@ use std::time::SystemTime;
 
 use tokio::sync::mpsc;
 
+use crate::aws::{Connections, NoRegion};
+use crate::checkpoint::TableState;
 use crate::checkpoint::{CheckpointStore, StoreError};
 use crate::config::{self, StartPosition, TableRef};
 use crate::pipeline::Books;
 use crate::pipeline::keeper::Keeper;
 use crate::progress::ledger::Ledger;
+use crate::readiness::{Health, TableHealth};
+use crate::streams::RateLimiter;
 use crate::streams::budget::Budget;
 use crate::streams::client::StreamsClient;
-use crate::streams::client::connect::{Connections, NoRegion};
-use crate::streams::client::metered::Metered;
-use crate::streams::find::{Finder, Target};
+use crate::streams::client::aws::AwsClient;
+use crate::streams::client::observed::ObservedClient;
 use crate::streams::follow::Follower;
 use crate::streams::pace::Pace;
-use crate::streams::rate::Rate;
 use crate::streams::reading::Reading;
-use crate::streams::resume::TableState;
+use crate::streams::stream_locator::{StreamLocator, TableTarget};
 use crate::streams::stream_reader::Beginning;
 use crate::streams::update::Update;
 use crate::telemetry::TableTelemetry;
-use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
 
 /// Updates of one table that wait to be entered in its books; the records in them are bounded by the buffer.
@@ -32,7 +33,7 @@ const UPDATES_WAITING: usize = 16;
 
 /// What all tables share.
 pub(super) struct Shared {
-    pub(super) describe_rate: Arc<Rate>,
+    pub(super) describe_rate: Arc<RateLimiter>,
     pub(super) store: Arc<dyn CheckpointStore>,
     /// Each table's share of the buffer.
     pub(super) budget: usize,
@@ -49,11 +50,12 @@ pub(super) struct Table {
 /// What a table is made of besides its configuration.
 pub(super) struct Parts {
     pub(super) client: Arc<dyn StreamsClient>,
-    pub(super) target: Target,
+    pub(super) target: TableTarget,
     /// The table's name in the store, and what an earlier run has left there.
     pub(super) key: String,
     pub(super) stored: TableState,
     pub(super) telemetry: Arc<TableTelemetry>,
+    pub(super) health: Arc<TableHealth>,
 }
 
 /// Why a table cannot be read as configured.
@@ -79,39 +81,44 @@ impl Table {
         // What the user wrote tells two tables of one name apart, in two regions say.
         let name = table.table_name().to_owned();
         let key = table.table_arn().unwrap_or(&name).to_owned();
-        let telemetry = TableTelemetry::new(&name, metrics, health.table(&name));
+        let (telemetry, health) = (TableTelemetry::new(&name, metrics), health.table(&name));
         let loaded = shared.store.load(&key).await;
         let stored = loaded.map_err(|error| PrepareError::Load(name, error))?.unwrap_or_default();
-        let client = Arc::new(connections.client(table.region())?);
-        Ok(Self::assemble(Parts { client, target: target(table), key, stored, telemetry }, source, shared))
+        let client = Arc::new(AwsClient::new(&connections.config(table.region())?));
+        Ok(Self::assemble(Parts { client, target: target(table), key, stored, telemetry, health }, source, shared))
     }
 
     /// Puts one table's parts together.
     pub(super) fn assemble(parts: Parts, source: &config::Source, shared: &Shared) -> Self {
-        let Parts { client, target, key, stored, telemetry } = parts;
+        let Parts { client, target, key, stored, telemetry, health } = parts;
         let budget = Budget::new(shared.budget);
         let (sender, updates) = mpsc::channel(UPDATES_WAITING);
         let reading = Arc::new(Reading {
-            client: Metered::new(client, telemetry.clone()),
+            client: ObservedClient::new(client, telemetry.clone(), health.clone()),
             pace: pace(source.pace),
             budget: budget.clone(),
             describe_rate: shared.describe_rate.clone(),
             on_data_loss: source.on_data_loss,
             updates: sender,
             telemetry: telemetry.clone(),
+            health: health.clone(),
             activity: Arc::default(),
             numbers: AtomicU32::new(0),
         });
-        let books = Books::new(Ledger::with_stored(&stored), budget, telemetry);
+        let books = Books::new(Ledger::with_stored(&stored), budget, telemetry, health);
         let keeper = Keeper { books: books.clone(), store: shared.store.clone(), table: key, activity: Arc::default() };
-        let finder = Arc::new(Finder { reading: reading.clone(), target });
+        let finder = Arc::new(StreamLocator {
+            client: reading.client.clone(),
+            rate_limiter: reading.describe_rate.clone(),
+            target,
+        });
         let follower = Follower { reading, finder, stored, beginning: beginning(source.start) };
         Self { books, follower, updates, keeper }
     }
 }
 
-fn target(table: &TableRef) -> Target {
-    Target {
+fn target(table: &TableRef) -> TableTarget {
+    TableTarget {
         table: table.table_arn().unwrap_or(table.table_name()).to_owned(),
         stream: table.stream_arn().map(str::to_owned),
     }

@@ -1,14 +1,16 @@
-//! Every task of the process: started together, watched for an end that nobody asked for, and ended from the top down.
+//! Every task of the process, and the ports that it serves: started together, watched for an end that nobody asked for, and ended from the top down.
 
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::Ports;
 use super::stalls::{self, Watched};
 use super::table::Table;
 use crate::admin::{self, Admin};
@@ -25,13 +27,48 @@ const PAGES_WAITING: usize = 64;
 /// Kept back from the time to stop, for the last store of positions.
 const TIME_TO_STORE: Duration = Duration::from_secs(2);
 
+/// The ports that are open before anything else happens.
+pub(super) struct Ports {
+    pub(super) all: TcpListener,
+    pub(super) metrics: Option<TcpListener>,
+}
+
+/// A port is taken or not allowed.
+#[derive(Debug, thiserror::Error)]
+#[error("{variable} {address} cannot be opened: {source}; choose another, or stop what uses it")]
+pub struct PortError {
+    variable: &'static str,
+    address: SocketAddr,
+    source: io::Error,
+}
+
+impl Ports {
+    pub(super) async fn open(all: SocketAddr, metrics: Option<SocketAddr>) -> Result<Self, PortError> {
+        let all = open_port("HTTP_ADDRESS", all).await?;
+        let metrics = match metrics {
+            Some(address) => Some(open_port("METRICS_ADDRESS", address).await?),
+            None => None,
+        };
+        Ok(Self { all, metrics })
+    }
+
+    /// Where they are; that of the probes first.
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        [Some(&self.all), self.metrics.as_ref()].into_iter().flatten().filter_map(|it| it.local_addr().ok()).collect()
+    }
+}
+
+async fn open_port(variable: &'static str, address: SocketAddr) -> Result<TcpListener, PortError> {
+    TcpListener::bind(address).await.map_err(|source| PortError { variable, address, source })
+}
+
 /// Everything that runs, from the top down.
 pub(super) struct Tasks {
     followers: JoinSet<Result<(), Stopped>>,
     pipelines: JoinSet<PipelineEnd>,
     dispatcher: JoinSet<Result<(), DispatcherFault>>,
     keepers: JoinSet<()>,
-    admin: JoinSet<std::io::Result<()>>,
+    admin: JoinSet<io::Result<()>>,
     /// The search for parts that stand still.
     stalls: JoinSet<()>,
     books: Vec<Arc<Books>>,
@@ -50,9 +87,9 @@ pub enum Fault {
     Dispatcher(#[source] DispatcherFault),
     /// Probes are not answered any more.
     #[error("probes and metrics are not served any more: {0}")]
-    Admin(#[source] std::io::Error),
+    Admin(#[source] io::Error),
     /// Any other end.
-    #[error("the task {0} has ended unasked")]
+    #[error("the task {0} has ended unexpectedly")]
     Ended(&'static str),
     /// It panicked, where a panic does not end the process at once.
     #[error("the task {0} has failed: {1}")]

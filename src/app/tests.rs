@@ -13,22 +13,24 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::StatusCode;
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::table::Parts;
 use super::*;
+use crate::aws::errors::{CallError, ErrorKind};
+use crate::backoff::Backoff;
 use crate::checkpoint::StoreError;
+use crate::checkpoint::TableState;
 use crate::config::{DeliveryOrder, EventData, EventProfile, OnDataLoss, StartPosition};
-use crate::delivery::retry::{Backoff, OnUndeliverable, RetryLimits};
+use crate::delivery::retry::{OnUndeliverable, RetryLimits};
 use crate::delivery::sink::{Answer, Sink};
 use crate::event::Message;
 use crate::streams::client::{
-    Call, CallError, ErrorKind, IteratorStart, ListedShard, ShardQuery, StreamDescription, StreamStatus, StreamsClient,
-    TableDescription,
+    Call, IteratorStart, ListedShard, ShardQuery, StreamDescription, StreamStatus, StreamsClient, TableDescription,
 };
-use crate::streams::find::Target;
-use crate::streams::resume::TableState;
+use crate::streams::stream_locator::TableTarget;
 use crate::streams::update::Update;
 use crate::streams::wire::Page;
 use crate::telemetry::TableTelemetry;
@@ -128,12 +130,13 @@ impl CheckpointStore for World {
 impl World {
     /// A table of this world, not running yet.
     pub(super) fn table(self: &Arc<Self>, health: &Health) -> Table {
-        let telemetry = TableTelemetry::new("Orders", &Metrics::new("t", "t").unwrap(), health.table("Orders"));
-        let rate = Arc::new(Rate::describe_stream());
+        let telemetry = TableTelemetry::new("Orders", &Metrics::new("t", "t").unwrap());
+        let health = health.table("Orders");
+        let rate = Arc::new(RateLimiter::describe_stream());
         let shared = Shared { describe_rate: rate, store: self.clone(), budget: BUFFER };
-        let target = Target { table: "Orders".to_owned(), stream: None };
+        let target = TableTarget { table: "Orders".to_owned(), stream: None };
         let (key, stored) = ("Orders".to_owned(), TableState::default());
-        Table::assemble(Parts { client: self.clone(), target, key, stored, telemetry }, &source(), &shared)
+        Table::assemble(Parts { client: self.clone(), target, key, stored, telemetry, health }, &source(), &shared)
     }
 
     /// The dispatcher to its sink.
@@ -198,7 +201,7 @@ async fn every_task_that_ends_unasked_is_a_fault_and_the_rest_still_ends_in_orde
         assert!(tasks.fault().now_or_never().is_none(), "nothing has ended yet");
         tasks.stop_early(task);
         let fault = timeout(SOON, tasks.fault()).await.unwrap_or_else(|_| panic!("{task} has ended unnoticed"));
-        assert_eq!(fault.to_string(), format!("the task {task} has ended unasked"));
+        assert_eq!(fault.to_string(), format!("the task {task} has ended unexpectedly"));
         timeout(SOON, tasks.stop(Duration::from_secs(1))).await.expect("the rest does not end");
     }
 }

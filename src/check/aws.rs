@@ -9,10 +9,10 @@ use aws_sdk_sts::operation::get_caller_identity::{GetCallerIdentityError, GetCal
 
 use super::clock::Clocks;
 use super::remedy;
-use super::report::Check;
-use super::words::{causes, within};
+use super::report::{Check, within};
+use crate::aws::{AwsSettings, Connections};
 use crate::config::{Config, TableRef};
-use crate::streams::client::connect::{AwsSettings, Connections};
+use crate::error_text::causes;
 
 pub(super) const REGION: &str = "region";
 pub(super) const CREDENTIALS: &str = "credentials";

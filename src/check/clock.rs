@@ -13,6 +13,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 
 use super::report::Check;
+use crate::clock;
 
 const NAME: &str = "clock";
 
@@ -50,7 +51,7 @@ impl Clocks {
     /// Takes the `Date` header of an answer to a request that was sent at `sent`. What is no date is ignored.
     pub(super) fn note(&self, header: &str, sent: SystemTime) {
         let Ok(date) = httpdate::parse_http_date(header) else { return };
-        let skew = Skew::between(date, sent, SystemTime::now());
+        let skew = Skew::between(date, sent, clock::now());
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Signatures are checked by all of these clocks: one that disagrees is enough.
         *seen = Some(seen.filter(|seen| seen.by >= skew.by).unwrap_or(skew));
@@ -110,7 +111,7 @@ struct WatchingConnector {
 
 impl HttpConnector for WatchingConnector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let (sent, clocks, answer) = (SystemTime::now(), self.clocks.clone(), self.connector.call(request));
+        let (sent, clocks, answer) = (clock::now(), self.clocks.clone(), self.connector.call(request));
         HttpConnectorFuture::new(async move {
             let answer = answer.await?;
             if let Some(date) = answer.headers().get("date") {

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
+use crate::aws::errors::{CallError, ErrorKind};
 use crate::config::TableRef;
-use crate::streams::client::{CallError, ErrorKind};
 
 /// One statement of an IAM policy.
 ///

@@ -1,11 +1,13 @@
-//! What was found, and how it is told: lines for people, one JSON object for programs. Pure.
+//! What was found, and how it is told: lines for people, one JSON object for programs; and the time limit of a check.
 //!
 //! The JSON object is an interface: `docs/check.md` describes it.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
-/// At least one check failed: `EX_UNAVAILABLE` of `sysexits.h`.
-pub const EXIT_FAILED: u8 = 69;
+use crate::command_output::{EXIT_OK, EXIT_UNAVAILABLE};
+use crate::error_text::one_line;
 
 /// How one check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -128,15 +130,16 @@ impl Report {
         format!("{text}\n")
     }
 
-    /// 0, or [`EXIT_FAILED`] when a check failed.
+    /// 0, or 69 when a check failed.
     pub fn exit_code(&self) -> u8 {
-        if self.ok { 0 } else { EXIT_FAILED }
+        if self.ok { EXIT_OK } else { EXIT_UNAVAILABLE }
     }
 }
 
-/// Texts from outside must not add lines to the report, nor control the terminal.
-fn one_line(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
+/// What `work` gives, or what is to be said when it takes longer than `limit`.
+pub(super) async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Result<T, String> {
+    let answer = tokio::time::timeout(limit, work).await;
+    answer.map_err(|_| format!("no answer within {}", humantime::format_duration(limit)))
 }
 
 #[cfg(test)]

@@ -12,8 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use self::scratch::Scratch;
-use super::report::Check;
-use super::words::within;
+use super::report::{Check, within};
 use crate::checkpoint::{CheckpointStore as _, FileStore, OpenError};
 
 use crate::config::{CheckpointStore, Config, POSITIONS_IN_MEMORY};

@@ -5,31 +5,21 @@
 mod stream;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use self::stream::{Listed, leaf};
 use super::aws::{Access, REGION, watched};
 use super::clock::Clocks;
 use super::remedy::Names;
-use super::report::Check;
-use super::words::within;
-use crate::config::{Config, TableRef};
-use crate::streams::budget::Budget;
+use super::report::{Check, within};
+use crate::aws::errors::{CallError, ErrorKind};
+use crate::config::TableRef;
+use crate::streams::RateLimiter;
 use crate::streams::client::aws::AwsClient;
-use crate::streams::client::{
-    CallError, ErrorKind, IteratorStart, ListedShard, ShardQuery, StreamDescription, StreamsClient,
-};
-use crate::streams::find::{Finder, Found, Target};
-use crate::streams::pace::Pace;
-use crate::streams::rate::Rate;
-use crate::streams::reading::Reading;
-use crate::telemetry::TableTelemetry;
-use crate::telemetry::health::Health;
-use crate::telemetry::metrics::Metrics;
+use crate::streams::client::{IteratorStart, ListedShard, ShardQuery, StreamDescription, StreamsClient};
+use crate::streams::stream_locator::{LocatedStream, StreamLocator, TableTarget};
 
 /// The checks of a table in their order; each needs those before it.
 const STEPS: [&str; 5] = [TABLE, STREAM, VIEW_TYPE, ITERATOR, RECORDS];
@@ -41,11 +31,9 @@ const RECORDS: &str = "records";
 
 /// What all tables share.
 pub(super) struct Shared<'s> {
-    pub(super) config: &'s Config,
     pub(super) access: &'s Access,
     pub(super) clocks: &'s Clocks,
-    pub(super) describe_rate: Arc<Rate>,
-    pub(super) metrics: &'s Metrics,
+    pub(super) describe_rate: Arc<RateLimiter>,
     pub(super) limit: Duration,
 }
 
@@ -97,14 +85,14 @@ impl<'s> Probe<'s> {
 
     /// The current stream, as the adapter looks for it: `DescribeTable`, else `ListStreams`.
     async fn find(&self) -> (Check, Option<String>) {
-        let found = match within(self.shared.limit, self.finder().find()).await {
+        let found = match within(self.shared.limit, self.locator().find()).await {
             Err(late) => return (Check::fail(TABLE, &late).mended_by(self.names.reach()), None),
             Ok(Err(error)) => return (self.failed(TABLE, &error), None),
             Ok(Ok(found)) => found,
         };
         match found {
-            Found::Stream(stream) => (Check::ok(TABLE, &format!("the stream is {stream}")), Some(stream)),
-            Found::Nothing(what) => (self.nothing(&what).await, None),
+            LocatedStream::Stream(stream) => (Check::ok(TABLE, &format!("the stream is {stream}")), Some(stream)),
+            LocatedStream::Nothing(what) => (self.nothing(&what).await, None),
         }
     }
 
@@ -136,7 +124,7 @@ impl<'s> Probe<'s> {
         let (mut shards, mut next) = (first.shards.clone(), first.next.clone());
         while let Some(behind) = next {
             let page = async {
-                self.shared.describe_rate.turn().await;
+                self.shared.describe_rate.wait_turn().await;
                 self.client.describe_stream(stream, ShardQuery::Behind(&behind)).await
             };
             match tokio::time::timeout_at(deadline, page).await {
@@ -183,27 +171,13 @@ impl<'s> Probe<'s> {
         check(name, &error.to_string()).mended_by(self.names.for_call(error))
     }
 
-    /// The adapter's own way to look, with nobody behind it.
-    fn finder(&self) -> Finder {
-        let (updates, _) = mpsc::channel(1);
-        let telemetry = TableTelemetry::new(&self.names.name, self.shared.metrics, Health::default().table("check"));
-        let source = &self.shared.config.source;
-        let reading = Reading {
-            client: self.client.clone(),
-            pace: Pace { poll_interval: source.pace.poll_interval, idle_max: source.pace.idle_poll_interval_max },
-            budget: Budget::new(0),
-            describe_rate: self.shared.describe_rate.clone(),
-            on_data_loss: source.on_data_loss,
-            updates,
-            telemetry,
-            activity: Arc::default(),
-            numbers: AtomicU32::new(0),
-        };
-        let target = Target {
+    /// The adapter's own way to look.
+    fn locator(&self) -> StreamLocator {
+        let target = TableTarget {
             table: self.table.table_arn().unwrap_or(&self.names.name).to_owned(),
             stream: self.table.stream_arn().map(str::to_owned),
         };
-        Finder { reading: Arc::new(reading), target }
+        StreamLocator { client: self.client.clone(), rate_limiter: self.shared.describe_rate.clone(), target }
     }
 }
 

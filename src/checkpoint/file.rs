@@ -22,7 +22,7 @@ use futures_util::{FutureExt, TryFutureExt};
 use self::durable::{beside, replace, tidy};
 use self::format::{Document, FormatError};
 use super::{CheckpointStore, StoreError};
-use crate::streams::resume::TableState;
+use crate::checkpoint::TableState;
 
 /// As many symbolic links as Linux follows.
 const MAX_LINKS: usize = 40;

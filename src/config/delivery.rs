@@ -9,6 +9,7 @@ use super::parse;
 use super::reader::{Reader, Reported};
 use super::variables;
 use super::warning::Warning;
+use crate::backoff::Backoff;
 
 /// How events are delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,58 +72,13 @@ choices! {
     }
 }
 
-/// The bounds of the pauses between attempts: the first is positive and no longer than the second.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Backoff {
-    min: Duration,
-    max: Duration,
-}
-
-/// The bounds do not make a backoff.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a backoff needs a positive shortest pause that is no longer than its longest")]
-pub struct InvalidBackoff;
-
-impl Backoff {
-    /// Pauses from `min` to `max`.
-    ///
-    /// # Errors
-    /// When `min` is zero or longer than `max`.
-    pub fn new(min: Duration, max: Duration) -> Result<Self, InvalidBackoff> {
-        match min.is_zero() || min > max {
-            true => Err(InvalidBackoff),
-            false => Ok(Self { min, max }),
-        }
-    }
-
-    /// The shortest pause before jitter.
-    pub fn min(&self) -> Duration {
-        self.min
-    }
-
-    /// The longest pause, `Retry-After` included.
-    pub fn max(&self) -> Duration {
-        self.max
-    }
-
-    fn read(reader: &mut Reader) -> Result<Self, Reported> {
-        let min = reader.value(&variables::RETRY_BACKOFF_MIN, parse::duration);
-        let max = reader.value(&variables::RETRY_BACKOFF_MAX, parse::duration);
-        let (min, max) = (min?, max?);
-        Self::new(min, max).map_err(|_| {
-            let why = parse::reversed("RETRY_BACKOFF_MIN", min, "RETRY_BACKOFF_MAX", max);
-            reader.refused_pair(&variables::RETRY_BACKOFF_MIN, &variables::RETRY_BACKOFF_MAX, why)
-        })
-    }
-}
-
 impl Delivery {
     /// `mode` is the events' content mode, if it is known.
     pub(super) fn read(reader: &mut Reader, mode: Option<EventMode>) -> Result<Self, Reported> {
         let order = reader.value(&variables::DELIVERY_ORDER, DeliveryOrder::parse);
         let concurrency = reader.value(&variables::DELIVERY_CONCURRENCY, parse::concurrency);
         let timeout = timeout(reader);
-        let backoff = Backoff::read(reader);
+        let backoff = backoff(reader);
         let limits = RetryLimits::read(reader);
         let on_undeliverable = reader.value(&variables::ON_UNDELIVERABLE, OnUndeliverable::parse);
         let batch = Batch::read(reader, mode);
@@ -158,6 +114,16 @@ impl Batch {
         let wait = reader.value(&variables::BATCH_MAX_WAIT, parse::wait);
         Ok(Self { events: events?, bytes: bytes?, wait: wait? })
     }
+}
+
+fn backoff(reader: &mut Reader) -> Result<Backoff, Reported> {
+    let min = reader.value(&variables::RETRY_BACKOFF_MIN, parse::duration);
+    let max = reader.value(&variables::RETRY_BACKOFF_MAX, parse::duration);
+    let (min, max) = (min?, max?);
+    Backoff::new(min, max).map_err(|_| {
+        let why = parse::reversed("RETRY_BACKOFF_MIN", min, "RETRY_BACKOFF_MAX", max);
+        reader.refused_pair(&variables::RETRY_BACKOFF_MIN, &variables::RETRY_BACKOFF_MAX, why)
+    })
 }
 
 /// `DELIVERY_TIMEOUT`, else `K_SINK_TIMEOUT`, else the former's default; both are checked in any case.

@@ -3,14 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use chrono::DateTime;
-
 use super::choice::{Choice, choices};
 use super::parse::{self, Refusal};
 use super::reader::{Reader, Reported};
 use super::table_ref::{self, TableRef};
 use super::variables;
 use super::warning::Warning;
+use crate::clock::parse_rfc3339;
 
 /// How long DynamoDB Streams keeps records.
 const RETENTION: Duration = Duration::from_hours(24);
@@ -113,10 +112,10 @@ fn start_position(text: &str, now: SystemTime) -> Result<StartPosition, Refusal>
         "trim-horizon" => return Ok(StartPosition::TrimHorizon),
         _ => {}
     }
-    match DateTime::parse_from_rfc3339(text).map(SystemTime::from) {
-        Ok(time) if time > now => Err("in the future".into()),
-        Ok(time) => Ok(StartPosition::At(time)),
-        Err(_) => Ok(StartPosition::At(now - time_back(text)?)),
+    match parse_rfc3339(text) {
+        Some(time) if time > now => Err("in the future".into()),
+        Some(time) => Ok(StartPosition::At(time)),
+        None => Ok(StartPosition::At(now - time_back(text)?)),
     }
 }
 

@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use std::fmt;
 
 /// What positions in memory mean for a restart; a part of the warning that `check` prints before its fix.
-pub(crate) const POSITIONS_IN_MEMORY: &str = "positions are kept in memory: after a restart, changes written while the \
-    process was away are not delivered with START_POSITION=latest (with trim-horizon everything of the last 24 hours is \
-    delivered again)";
+pub(crate) const POSITIONS_IN_MEMORY: &str = "positions are kept in memory: after a restart, START_POSITION=latest loses \
+    undelivered changes and those written while the process did not run; trim-horizon sends the last 24 hours again; a \
+    time or duration sends the changes since then again";
 
 /// Something to log once at start; its `Display` is a log message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl fmt::Display for Warning {
                 write!(f, "{} is set but not read, did you mean {known}?", found.escape_debug())
             }
             Self::PositionsInMemory => {
-                write!(f, "{POSITIONS_IN_MEMORY}; set CHECKPOINT_STORE=file:<path> on a volume to keep them")
+                write!(f, "{POSITIONS_IN_MEMORY}; set CHECKPOINT_STORE=file:<path> on a volume to keep positions")
             }
             Self::NoEffect { name, unless } => write!(f, "{name} is set but has no effect without {unless}"),
             Self::Ignored { name, why } => write!(f, "{} is ignored, {why}", name.escape_debug()),

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::health::{Attempt, SinkHealth};
 use super::lanes::{Class, Classes, Departure, Lanes, Limits};
 use super::parcel::Parcel;
+use super::parked_items::ParkedItems;
 use super::retry::Policy;
 use super::sink::{Answer, Sink};
 use crate::event::http::batch;
@@ -61,6 +62,7 @@ pub struct Dispatcher {
     outage: watch::Sender<Option<SinkOutage>>,
     /// The last probe of a failing sink was an event that had never been tried.
     probed_fresh: bool,
+    parked_items: Arc<ParkedItems>,
     activity: Arc<DispatcherActivity>,
     turns: u64,
     started: u64,
@@ -134,11 +136,17 @@ impl Dispatcher {
             attempts: FuturesUnordered::new(),
             outage: watch::Sender::default(),
             probed_fresh: false,
+            parked_items: Arc::default(),
             activity: Arc::default(),
             turns: 0,
             started: 0,
             fault: None,
         }
+    }
+
+    /// The items whose events keep failing, now and later.
+    pub fn parked_items(&self) -> Arc<ParkedItems> {
+        self.parked_items.clone()
     }
 
     /// What it is doing, now and later.

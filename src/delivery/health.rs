@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::lanes::LaneKey;
-use super::retry::Backoff;
+use crate::backoff::Backoff;
 
 /// How many lanes in a row must fail before the sink counts as failing.
 const LANES_IN_A_ROW: usize = 3;

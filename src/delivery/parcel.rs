@@ -7,6 +7,7 @@ use super::dead_letter::DeadLetter;
 use super::lanes::{Cargo, Gate, LaneKey};
 use crate::event::{Encoder, Extension, Message};
 use crate::progress::Ticket;
+use crate::readiness::TableHealth;
 use crate::streams::update::Gap;
 use crate::streams::wire::Record;
 use crate::telemetry::TableTelemetry;
@@ -48,6 +49,9 @@ pub trait Account: Send + Sync {
 
     /// What the table says about itself.
     fn telemetry(&self) -> &TableTelemetry;
+
+    /// The table's part in readiness.
+    fn health(&self) -> &TableHealth;
 }
 
 impl Parcel {

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-pub use crate::config::{Backoff, OnUndeliverable, RetryLimits};
+use crate::backoff::Backoff;
+
+pub use crate::config::{OnUndeliverable, RetryLimits};
 
 /// What an answer of the sink, or its absence, means for the event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,29 +104,9 @@ pub fn honours_retry_after(status: u16) -> bool {
     matches!(status, 429 | 503)
 }
 
-/// Exponential backoff with full jitter between the configured bounds.
-impl Backoff {
-    /// The pause after so many failures in a row, at least 1. `chance` is drawn evenly from 0 to 1.
-    pub fn pause(&self, failures: u32, chance: f64) -> Duration {
-        let spread = self.ceiling(failures).saturating_sub(self.min());
-        self.min() + spread.mul_f64(chance.clamp(0.0, 1.0))
-    }
-
-    /// Whether pauses have stopped growing after so many failures in a row.
-    pub fn is_at_its_slowest(&self, failures: u32) -> bool {
-        self.ceiling(failures) >= self.max()
-    }
-
-    fn ceiling(&self, failures: u32) -> Duration {
-        let factor = 2u32.checked_pow(failures.max(1)).unwrap_or(u32::MAX);
-        self.min().saturating_mul(factor).min(self.max())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     fn backoff() -> Backoff {
         Backoff::new(Duration::from_millis(100), Duration::from_secs(30)).unwrap()
@@ -190,17 +172,5 @@ mod tests {
         assert_eq!(strict.fate(together(Verdict::NotTaken)), Fate::Dropped, "it was named");
         let often = FailedAttempt { attempts: 1_000_000, ..together(Verdict::SinkFault) };
         assert_eq!(policy(None, None, OnUndeliverable::Block).fate(often), Fate::Again, "it goes alone first");
-    }
-
-    proptest! {
-        #[test]
-        fn pauses_stay_within_the_bounds_and_their_ceiling_doubles(failures in 1u32..200, chance in 0.0f64..=1.0) {
-            let pause = backoff().pause(failures, chance);
-            prop_assert!(pause >= Duration::from_millis(100) && pause <= Duration::from_secs(30));
-            let ceiling = backoff().pause(failures, 1.0);
-            let next = backoff().pause(failures + 1, 1.0);
-            prop_assert!(next >= ceiling && next <= ceiling * 2 + Duration::from_millis(1));
-            prop_assert_eq!(backoff().is_at_its_slowest(failures), ceiling == Duration::from_secs(30));
-        }
     }
 }

@@ -10,7 +10,8 @@ use cloudevents::{Event, EventBuilder, EventBuilderV10};
 use serde_json::json;
 
 use super::http::{Message, wire_len};
-use super::{Extension, Packaging, key, timestamp};
+use super::{Extension, Packaging, key};
+use crate::clock;
 use crate::streams::update::Gap;
 
 /// The events' type.
@@ -53,8 +54,8 @@ impl Gap {
             .subject(place)
             .extension("partitionkey", printable(place))
             .data("application/json", self.data());
-        if let Some(time) = timestamp::from_system(noticed) {
-            event = event.extension("recordedtime", timestamp::rfc3339(time)).time(time);
+        if let Some(time) = clock::utc_in_millis(noticed) {
+            event = event.extension("recordedtime", clock::rfc3339(time)).time(time);
         }
         event.build().expect("id, source and type are set, and an ARN is never empty")
     }

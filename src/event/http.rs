@@ -17,7 +17,7 @@ use cloudevents::event::SpecVersion;
 use cloudevents::message::{BinarySerializer, Error, MessageAttributeValue, Result};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
-use super::timestamp;
+use crate::clock;
 
 pub use structured::{StructuredMode, batch};
 
@@ -103,7 +103,7 @@ impl BinarySerializer<Message> for BinaryMode {
 fn attribute_text(value: MessageAttributeValue) -> String {
     match value {
         MessageAttributeValue::String(text) | MessageAttributeValue::UriRef(text) => text,
-        MessageAttributeValue::DateTime(time) => timestamp::rfc3339(time),
+        MessageAttributeValue::DateTime(time) => clock::rfc3339(time),
         MessageAttributeValue::Boolean(flag) => flag.to_string(),
         MessageAttributeValue::Integer(number) => number.to_string(),
         MessageAttributeValue::Binary(bytes) => BASE64_STANDARD.encode(bytes),

@@ -10,7 +10,8 @@ pub(super) mod triggermesh;
 
 use cloudevents::message::{BinarySerializer, MessageAttributeValue, Result};
 
-use super::{RecordEvent, timestamp};
+use super::RecordEvent;
+use crate::clock;
 
 /// The attributes that the foreign profiles share: their `time` is when the record was read.
 fn core<R, V: BinarySerializer<R>>(event: &RecordEvent<'_>, visitor: V, source: &str, kind: &str) -> Result<V> {
@@ -19,7 +20,7 @@ fn core<R, V: BinarySerializer<R>>(event: &RecordEvent<'_>, visitor: V, source: 
         .set_attribute("source", MessageAttributeValue::UriRef(source.to_owned()))?
         .set_attribute("type", text(kind))?
         .set_attribute("datacontenttype", text("application/json"))?;
-    match timestamp::from_system(event.recorded) {
+    match clock::utc_in_millis(event.recorded) {
         Some(read) => visitor.set_attribute("time", MessageAttributeValue::DateTime(read)),
         None => Ok(visitor),
     }

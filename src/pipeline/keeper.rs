@@ -1,13 +1,14 @@
 //! Stores a table's positions: at most once a second while something changes, at once where it matters, once at the end.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::Books;
 use crate::checkpoint::CheckpointStore;
+use crate::clock;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -89,7 +90,7 @@ impl Keeper {
             return;
         }
         let behind_since = *kept.behind_since.get_or_insert_with(Instant::now);
-        let state = self.books.ledger().state(SystemTime::now());
+        let state = self.books.ledger().state(clock::now());
         if state.streams.is_empty() {
             return;
         }
@@ -99,21 +100,52 @@ impl Keeper {
             Ok(()) => {
                 self.activity.set(Some(changes), false);
                 *kept = Kept { changes: Some(changes), at: Instant::now(), behind_since: None };
-                self.books.telemetry.checkpoint_written(Ok(()));
+                self.written(Ok(()));
                 gauge.set(0.0);
                 self.announce(kept);
             }
             Err(error) => {
-                self.books.telemetry.checkpoint_written(Err(&error.to_string()));
+                self.written(Err(&error.to_string()));
                 gauge.set(behind_since.elapsed().as_secs_f64());
             }
         }
     }
 
+    fn written(&self, result: Result<(), &str>) {
+        self.books.health.record_store_error(result.err());
+        self.books.telemetry.checkpoint_written(result);
+    }
+
     /// A table is ready once its shards are listed and its start position is stored.
     fn announce(&self, kept: &Kept) {
         if self.books.is_listed() && kept.changes.is_some() {
-            self.books.telemetry.health().is_ready();
+            self.books.health.mark_ready();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::MemoryStore;
+    use crate::progress::ledger::Ledger;
+    use crate::readiness::Health;
+    use crate::streams::budget::Budget;
+    use crate::telemetry::TableTelemetry;
+    use crate::telemetry::metrics::Metrics;
+
+    #[test]
+    fn positions_that_cannot_be_stored_are_the_reason_why_a_table_is_not_ready() {
+        let (health, metrics) = (Health::default(), Metrics::new("t", "t").unwrap());
+        let telemetry = TableTelemetry::new("orders", &metrics);
+        let table = health.table("orders");
+        let books = Books::new(Ledger::default(), Budget::new(1 << 20), telemetry, table.clone());
+        let store = Arc::new(MemoryStore::default());
+        let keeper = Keeper { books, store, table: "orders".to_owned(), activity: Arc::default() };
+        table.mark_reading();
+        keeper.written(Err("no space left"));
+        assert!(health.not_ready(Instant::now()).unwrap().contains("no space left"));
+        keeper.written(Ok(()));
+        assert!(!health.not_ready(Instant::now()).unwrap().contains("no space left"));
     }
 }

@@ -9,9 +9,9 @@ use tokio::time::timeout;
 use super::*;
 use crate::config::{EventData, EventMode, EventProfile};
 use crate::progress::Standing;
+use crate::readiness::Health;
 use crate::streams::update::LossReason;
 use crate::streams::wire::Page;
-use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
 
 struct Line {
@@ -39,8 +39,8 @@ fn gap(stream: &str, shard: Option<&str>) -> Item {
 
 impl Line {
     fn new(order: DeliveryOrder) -> Self {
-        let telemetry = TableTelemetry::new("t", &Metrics::new("t", "t").unwrap(), Health::default().table("t"));
-        let books = Books::new(Ledger::default(), Budget::new(1 << 20), telemetry);
+        let telemetry = TableTelemetry::new("t", &Metrics::new("t", "t").unwrap());
+        let books = Books::new(Ledger::default(), Budget::new(1 << 20), telemetry, Health::default().table("t"));
         let event = config::Event {
             profile: EventProfile::Aws,
             data: EventData::DynamodbJson,

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::{BrokenBooks, Progress, Standing, Ticket};
+use crate::checkpoint::{ShardState, StreamState, TableState};
 use crate::streams::lineage::ShardId;
 use crate::streams::position::Position;
-use crate::streams::resume::{ShardState, StreamState, TableState};
 use crate::streams::update::{ShardNumber, StreamFacts};
 
 /// The books of one table.

@@ -4,17 +4,9 @@
 //! SDK stays in `client/aws.rs`.
 
 pub mod aws;
-pub mod connect;
+pub mod observed;
 #[cfg(test)]
-mod embedded;
-mod errors;
-#[cfg(test)]
-mod fake;
-mod interceptors;
-pub mod metered;
-mod raw_get_records;
-#[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -22,6 +14,7 @@ use std::time::SystemTime;
 
 use super::position::SequenceNumber;
 use super::wire::Page;
+use crate::aws::errors::CallError;
 
 /// What a call returns.
 pub type Call<'a, T> = Pin<Box<dyn Future<Output = Result<T, CallError>> + Send + 'a>>;
@@ -114,38 +107,4 @@ pub enum IteratorStart {
     Latest,
     /// `AFTER_SEQUENCE_NUMBER`.
     After(SequenceNumber),
-}
-
-/// A call that failed, SDK retries included.
-#[derive(Debug, thiserror::Error)]
-#[error("{operation} failed: {message}")]
-pub struct CallError {
-    /// The operation's name as IAM knows it, such as `GetRecords`.
-    pub operation: &'static str,
-    /// What the failure asks for.
-    pub kind: ErrorKind,
-    /// AWS's error code where there was one, else `credentials`, `timeout`, `connect`, `malformed`, `http-<status>` or
-    /// `other`: a metric label.
-    pub code: String,
-    /// What happened, with its causes, in one line; no secret.
-    pub message: String,
-}
-
-/// What a failure asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ErrorKind {
-    /// The iterator is too old: get a new one.
-    ExpiredIterator,
-    /// The position has been trimmed: data may be lost.
-    Trimmed,
-    /// The table, stream or shard does not exist.
-    NotFound,
-    /// Too many readers on one shard, or too many control-plane calls.
-    LimitExceeded,
-    /// Called too often.
-    Throttled,
-    /// Credentials are missing, expired or lack a permission.
-    Denied,
-    /// Everything else: 5xx, timeouts, connections, answers that cannot be parsed. Worth another try.
-    Other,
 }

@@ -13,13 +13,15 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::find::{Finder, Found};
 use super::position::Position;
-use super::reading::{OnDataLoss, Reading, Step, Stopped, Task, pause_after};
-use super::resume::{StreamState, TableState};
+use super::reading::{OnDataLoss, Reading, Step, Stopped, Task};
+use super::stream_locator::{LocatedStream, StreamLocator};
 use super::stream_reader::{Beginning, Outcome, StreamReader, report};
 use super::update::Item;
 use super::update::{Gap, LossReason, ShardPage, StreamFacts, Update};
+use crate::backoff::pause_after;
+use crate::checkpoint::{StreamState, TableState};
+use crate::clock;
 use crate::telemetry::events;
 
 const PAUSE_MIN: Duration = Duration::from_millis(500);
@@ -30,7 +32,7 @@ pub struct Follower {
     /// What all its readers share.
     pub reading: Arc<Reading>,
     /// Which table.
-    pub finder: Arc<Finder>,
+    pub finder: Arc<StreamLocator>,
     /// What an earlier run has left.
     pub stored: TableState,
     /// Where a first start begins.
@@ -53,7 +55,7 @@ impl Follower {
         let mut failures = 0;
         loop {
             match self.finder.find().await {
-                Ok(Found::Stream(stream)) if last.as_ref() != Some(&stream) => {
+                Ok(LocatedStream::Stream(stream)) if last.as_ref() != Some(&stream) => {
                     failures = 0;
                     let beginning = if begun { Beginning::Everything } else { self.beginning };
                     if !self.read(&stream, None, beginning).await? {
@@ -62,18 +64,18 @@ impl Follower {
                     begun = true;
                     last = Some(stream);
                 }
-                Ok(Found::Stream(stream)) => {
+                Ok(LocatedStream::Stream(stream)) => {
                     self.wait(&format!("a new stream: {stream} is disabled and read to its end"))
                 }
-                Ok(Found::Nothing(what)) => {
+                Ok(LocatedStream::Nothing(what)) => {
                     // Whatever a stream that appears later holds was written since the start.
                     begun = true;
                     self.wait(&what);
                 }
-                Err(error) => self.reading.telemetry.aws_refused(&error),
+                Err(error) => self.reading.client.refused(&error),
             }
             failures += 1;
-            let pause = pause_after(failures, PAUSE_MIN, PAUSE_MAX);
+            let pause = pause_after(failures, PAUSE_MIN, PAUSE_MAX, fastrand::f64());
             self.reading.activity.begin(Task::Table, Step::Until(Instant::now() + pause));
             sleep(pause).await;
             self.reading.activity.begin(Task::Table, Step::Others);
@@ -105,8 +107,7 @@ impl Follower {
 
     fn stop(&self) -> bool {
         self.reading
-            .telemetry
-            .health()
+            .health
             .stopped("data was lost and ON_DATA_LOSS is stop: restart with ON_DATA_LOSS=continue to resume");
         false
     }
@@ -129,7 +130,7 @@ impl Follower {
             shard,
             facts: facts.clone(),
             items: vec![Item::Gap(gap)],
-            read_at: std::time::SystemTime::now(),
+            read_at: clock::now(),
             caught_up: true,
         };
         self.reading.budget.charge(page.items.iter().map(Item::cost).sum());
@@ -141,7 +142,7 @@ impl Follower {
     }
 
     fn wait(&self, what: &str) {
-        self.reading.telemetry.waiting_for(what);
+        self.reading.client.waits_for(what);
     }
 }
 

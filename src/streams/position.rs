@@ -8,8 +8,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::SystemTime;
 
-use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
+
+use crate::clock::rfc3339;
 
 /// The most digits that a sequence number may have.
 ///
@@ -127,10 +128,7 @@ impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Position::Start => f.write_str("start"),
-            Position::Since(moment) => {
-                let time = DateTime::<Utc>::from(*moment);
-                write!(f, "since {}", time.to_rfc3339_opts(SecondsFormat::AutoSi, true))
-            }
+            Position::Since(moment) => write!(f, "since {}", rfc3339(*moment)),
             Position::After(sequence) => write!(f, "after {sequence}"),
         }
     }

@@ -8,11 +8,12 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::RateLimiter;
 use super::budget::Budget;
-use super::client::StreamsClient;
+use super::client::observed::ObservedClient;
 use super::pace::Pace;
-use super::rate::Rate;
 use super::update::{ShardNumber, Update};
+use crate::readiness::TableHealth;
 use crate::telemetry::{TableTelemetry, events};
 
 pub use crate::config::OnDataLoss;
@@ -25,19 +26,21 @@ pub const RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
 /// The parts that reading one table needs.
 pub struct Reading {
     /// AWS.
-    pub client: Arc<dyn StreamsClient>,
+    pub client: Arc<ObservedClient>,
     /// How fast shards are polled.
     pub pace: Pace,
     /// This table's share of the buffer.
     pub budget: Arc<Budget>,
     /// Shared by all tables: an account-wide limit.
-    pub describe_rate: Arc<Rate>,
+    pub describe_rate: Arc<RateLimiter>,
     /// The policy.
     pub on_data_loss: OnDataLoss,
     /// Where updates go.
     pub updates: mpsc::Sender<Update>,
-    /// Metrics, logs and health of this table.
+    /// Metrics and logs of this table.
     pub telemetry: Arc<TableTelemetry>,
+    /// This table's part in readiness.
+    pub health: Arc<TableHealth>,
     /// What each of the tasks is doing.
     pub activity: Arc<Activity>,
     /// Hands out shard numbers.
@@ -133,7 +136,7 @@ impl Reading {
 
     /// Reading met a state that cannot be: the table stops, and says so.
     pub fn broken(&self, what: &str) -> Stopped {
-        self.telemetry.health().stopped(&format!("{what}, a fault of the adapter itself: restart it to go on"));
+        self.health.stopped(&format!("{what}, a fault of the adapter itself: restart it to go on"));
         events::TableFault { what }.emit(&self.telemetry);
         Stopped
     }
@@ -145,12 +148,6 @@ impl Reading {
     pub async fn tell(&self, update: Update) -> Result<(), Stopped> {
         self.updates.send(update).await.map_err(|_| Stopped)
     }
-}
-
-/// The pause after so many failed calls in a row: exponential from `min` to `max`, between a half and the whole of it.
-pub fn pause_after(failures: u32, min: Duration, max: Duration) -> Duration {
-    let ceiling = min.saturating_mul(1 << failures.saturating_sub(1).min(20)).min(max);
-    ceiling.mul_f64(0.5 + 0.5 * fastrand::f64())
 }
 
 #[cfg(test)]

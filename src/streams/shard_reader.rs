@@ -15,13 +15,16 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::client::{CallError, ErrorKind, IteratorStart};
+use super::client::{IteratorStart, StreamsClient as _};
 use super::lineage::ShardId;
 use super::pace::Fill;
 use super::position::{Position, SequenceNumber};
-use super::reading::{OnDataLoss, RETENTION, Reading, Step, Stopped, Task, pause_after};
+use super::reading::{OnDataLoss, RETENTION, Reading, Step, Stopped, Task};
 use super::update::{Gap, Item, LossReason, ShardNumber, ShardPage, StreamFacts, Update};
 use super::wire::{Page, Record, Undecodable};
+use crate::aws::errors::{CallError, ErrorKind};
+use crate::backoff::pause_after;
+use crate::clock;
 use crate::telemetry::events;
 
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -161,7 +164,7 @@ impl ShardReader {
 
     /// The oldest record is the first one owed only if nothing can have been trimmed in between.
     fn oldest(&mut self) -> IteratorStart {
-        let age = SystemTime::now().duration_since(self.vouched).unwrap_or_default();
+        let age = clock::now().duration_since(self.vouched).unwrap_or_default();
         if self.owed && age > RETENTION && self.state.loss.is_none() {
             self.lose(LossReason::Trimmed, "nothing was read for longer than DynamoDB keeps records");
         }
@@ -171,8 +174,8 @@ impl ShardReader {
     /// Bookkeeping after an answer.
     fn arrived(&mut self) {
         self.state.failures = 0;
-        self.vouched = SystemTime::now();
-        self.reading.telemetry.aws_answered();
+        self.vouched = clock::now();
+        self.reading.client.answered();
         if let Some(since) = self.handed_over.take() {
             events::ShardHandedOver { stream: &self.facts.arn, shard: &self.id, took: since.elapsed() }
                 .emit(&self.reading.telemetry);
@@ -255,7 +258,7 @@ impl ShardReader {
             self.state.quiet_since = Some(Instant::now());
         }
         self.state.told_caught_up = items.is_empty() && caught_up;
-        let (shard, facts, read_at) = (self.number, self.facts.clone(), SystemTime::now());
+        let (shard, facts, read_at) = (self.number, self.facts.clone(), clock::now());
         self.reading.tell(Update::Page(ShardPage { shard, facts, items, read_at, caught_up })).await
     }
 
@@ -284,7 +287,7 @@ impl ShardReader {
                     return None;
                 }
             }
-            _ => self.reading.telemetry.aws_refused(error),
+            _ => self.reading.client.refused(error),
         }
         self.state.failures += 1;
         if self.state.failures >= FAILURES_BEFORE_NEW_ITERATOR {
@@ -300,8 +303,8 @@ impl ShardReader {
 
     fn failure_pause(&self, kind: ErrorKind) -> Duration {
         match kind {
-            ErrorKind::Denied => pause_after(self.state.failures, DENIED_PAUSE_MIN, DENIED_PAUSE_MAX),
-            _ => pause_after(self.state.failures, PAUSE_MIN, PAUSE_MAX),
+            ErrorKind::Denied => pause_after(self.state.failures, DENIED_PAUSE_MIN, DENIED_PAUSE_MAX, fastrand::f64()),
+            _ => pause_after(self.state.failures, PAUSE_MIN, PAUSE_MAX, fastrand::f64()),
         }
     }
 }

@@ -19,15 +19,18 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::client::{CallError, ErrorKind, ShardQuery, StreamDescription, StreamStatus};
+use super::client::{ShardQuery, StreamDescription, StreamStatus, StreamsClient as _};
 use super::discovery::{Discovery, Query};
-use super::find::Finder;
 use super::lineage::{Lineage, Ready, ShardId};
 use super::position::Position;
-use super::reading::{Reading, Step, Stopped, Task, pause_after};
-use super::resume::{ShardState, StreamState};
+use super::reading::{Reading, Step, Stopped, Task};
 use super::shard_reader::End;
+use super::stream_locator::StreamLocator;
 use super::update::{Gap, ShardNumber, StreamFacts, Update};
+use crate::aws::errors::{CallError, ErrorKind};
+use crate::backoff::pause_after;
+use crate::checkpoint::{ShardState, StreamState};
+use crate::clock;
 use crate::telemetry::events;
 
 /// Finished shards are remembered this long: they stay listed for a day.
@@ -74,7 +77,7 @@ type Asking = Pin<Box<dyn Future<Output = (Query, Result<StreamDescription, Call
 /// One stream's reader.
 pub struct StreamReader {
     reading: Arc<Reading>,
-    finder: Arc<Finder>,
+    finder: Arc<StreamLocator>,
     facts: Arc<StreamFacts>,
     lineage: Lineage,
     discovery: Discovery,
@@ -116,7 +119,7 @@ impl StreamReader {
     /// When nobody takes updates any more.
     pub async fn read(
         reading: Arc<Reading>,
-        finder: Arc<Finder>,
+        finder: Arc<StreamLocator>,
         stream: &str,
         stored: Option<&StreamState>,
         beginning: Beginning,
@@ -125,7 +128,7 @@ impl StreamReader {
             return Ok((Outcome::Missing, None));
         };
         let facts = Arc::new(facts_of(stream, &first));
-        let now = first.answered_at.unwrap_or_else(SystemTime::now);
+        let now = first.answered_at.unwrap_or_else(clock::now);
         let start = stored.map_or_else(|| beginning.start(now), |stored| stored.start);
         events::StreamOpened { stream, start: &start.to_string() }.emit(&reading.telemetry);
         reading.tell(Update::StreamOpened { facts: facts.clone(), start }).await?;
@@ -140,7 +143,7 @@ impl StreamReader {
 
     fn new(
         reading: Arc<Reading>,
-        finder: Arc<Finder>,
+        finder: Arc<StreamLocator>,
         facts: Arc<StreamFacts>,
         beginning: Beginning,
         start: Position,
@@ -251,7 +254,7 @@ impl StreamReader {
     fn ask(&self, query: Query) -> Asking {
         let (reading, stream) = (self.reading.clone(), self.facts.arn.clone());
         async move {
-            reading.describe_rate.turn().await;
+            reading.describe_rate.wait_turn().await;
             let shards = match &query {
                 Query::Page(None) => ShardQuery::First,
                 Query::Page(Some(behind)) | Query::Tail(behind) => ShardQuery::Behind(behind),
@@ -265,7 +268,7 @@ impl StreamReader {
 
     async fn answered(&mut self, query: Query, page: StreamDescription, fresh: bool) -> Result<(), Stopped> {
         self.absent = 0;
-        self.reading.telemetry.aws_answered();
+        self.reading.client.answered();
         for shard in &page.shards {
             self.lineage.learn(&shard.id, shard.parent.as_deref());
         }
@@ -308,7 +311,7 @@ impl StreamReader {
                 Beginning::Since(moment) => self.lineage.skip_closed_before(moment),
                 Beginning::Everything => Vec::new(),
             };
-            let now = SystemTime::now();
+            let now = clock::now();
             for shard in skipped {
                 self.skip(shard, now).await?;
             }
@@ -336,8 +339,8 @@ impl StreamReader {
 
     fn unanswered(&mut self, query: &Query, error: &CallError) {
         self.absent = if error.kind == ErrorKind::NotFound { self.absent + 1 } else { 0 };
-        self.reading.telemetry.aws_refused(error);
-        let pause = pause_after(self.discovery.failures() + 1, Duration::from_millis(200), Duration::from_secs(15));
+        self.reading.client.refused(error);
+        let pause = failure_pause(self.discovery.failures() + 1);
         self.discovery.failed(query, pause, Instant::now());
     }
 
@@ -376,24 +379,27 @@ impl Beginning {
 }
 
 /// The first answer for a stream, however long it takes; nothing if the stream is gone and the table has another one.
-async fn first_answer(reading: &Reading, finder: &Finder, stream: &str) -> Option<StreamDescription> {
+async fn first_answer(reading: &Reading, finder: &StreamLocator, stream: &str) -> Option<StreamDescription> {
     let (mut failures, mut absent) = (0, 0);
     loop {
-        reading.describe_rate.turn().await;
+        reading.describe_rate.wait_turn().await;
         match reading.client.describe_stream(stream, ShardQuery::First).await {
             Ok(first) => return Some(first),
             Err(error) => {
                 failures += 1;
                 absent = if error.kind == ErrorKind::NotFound { absent + 1 } else { 0 };
-                reading.telemetry.aws_refused(&error);
+                reading.client.refused(&error);
                 if absent >= DENIALS_OF_EXISTENCE && finder.is_replaced(stream).await {
                     return None;
                 }
-                let pause = pause_after(failures, Duration::from_millis(200), Duration::from_secs(15));
-                tokio::time::sleep(pause).await;
+                tokio::time::sleep(failure_pause(failures)).await;
             }
         }
     }
+}
+
+fn failure_pause(failures: u32) -> Duration {
+    pause_after(failures, Duration::from_millis(200), Duration::from_secs(15), fastrand::f64())
 }
 
 fn facts_of(stream: &str, description: &StreamDescription) -> StreamFacts {

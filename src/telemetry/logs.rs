@@ -10,11 +10,18 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, registry};
 
-use crate::config::LogFormat;
-
 /// Libraries speak only when something is wrong; a filter that names them more closely wins over this. Each matches
 /// everything that begins so.
 const QUIET: &str = "info,aws_=warn,hyper=warn,h2=warn,rustls=warn,tower=warn";
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
 
 /// Sets up logging for the whole process; call it once. `filter` has the form of `RUST_LOG`.
 ///
@@ -26,7 +33,7 @@ pub fn init(format: LogFormat, filter: &str) -> Result<(), TryInitError> {
 }
 
 /// Where events go, and which.
-pub(super) fn dispatch<W>(format: LogFormat, filter: &str, colours: bool, writer: W) -> Dispatch
+pub(crate) fn dispatch<W>(format: LogFormat, filter: &str, colours: bool, writer: W) -> Dispatch
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
@@ -42,7 +49,7 @@ where
 }
 
 #[cfg(test)]
-pub(super) mod capture {
+pub(crate) mod capture {
     //! What a piece of code logs.
 
     use std::io::{self, Write};
@@ -83,7 +90,7 @@ pub(super) mod capture {
     }
 
     /// Everything that `work` logs at all levels, as objects.
-    pub(in crate::telemetry) fn objects(work: impl FnOnce()) -> Vec<Value> {
+    pub(crate) fn objects(work: impl FnOnce()) -> Vec<Value> {
         text(LogFormat::Json, "trace", work).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 }

@@ -2,20 +2,22 @@
 //!
 //! Their names, labels and units are a contract with dashboards and alerts. `table` is the only label that grows with
 //! the configuration; shards and items never are labels.
+//!
+//! At the end: the counters of Knative's adapters under their own names.
+//!
+//! Contract: `<component>_event_count` counts each event once, by what came of its first attempt: what an adapter without
+//! retries counts. `<component>_retry_event_count` counts every further attempt. Where the original has an error's whole text
+//! in `response_error`, there is one word here, so that the number of series is bounded.
+//!
+//! Sources: `pkg/metrics/source/stats_reporter.go` of `knative.dev/eventing` v0.30.0 for names and labels, `reportMetrics` in
+//! its `pkg/adapter/v2/cloudevents.go` for their values, `metrics/prometheus_exporter.go` of `knative.dev/pkg` for the prefix.
 
-mod definition;
-mod legacy;
+use std::fmt::Write;
 
 use prometheus::{
-    Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
+    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
-
-pub use definition::{ALL, Definition, Kind, markdown};
-
-pub use legacy::{LegacySettings, TableLegacy};
-
-use definition as define;
-use legacy::Legacy;
 
 /// The process's metrics.
 #[derive(Clone)]
@@ -86,32 +88,32 @@ impl Metrics {
     pub fn new(version: &str, revision: &str) -> Result<Self, InvalidMetrics> {
         let registry = Registry::new();
         let r = &registry;
-        let build = define::BUILD_INFO.int_gauge(r)?;
+        let build = BUILD_INFO.int_gauge(r)?;
         build.with_label_values(&[version, revision]).set(1);
         #[cfg(target_os = "linux")]
         r.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         Ok(Self {
-            records_read: define::RECORDS_READ.counter(r)?,
-            records_filtered: define::RECORDS_FILTERED.counter(r)?,
-            events_delivered: define::EVENTS_DELIVERED.counter(r)?,
-            events_dead_lettered: define::EVENTS_DEAD_LETTERED.counter(r)?,
-            events_dropped: define::EVENTS_DROPPED.counter(r)?,
-            delivery_attempts: define::DELIVERY_ATTEMPTS.counter(r)?,
-            dead_letter_attempts: define::DEAD_LETTER_ATTEMPTS.counter(r)?,
-            delivery_duration: define::DELIVERY_DURATION.histogram(r)?,
-            end_to_end: define::END_TO_END.histogram(r)?,
-            lag: define::LAG.gauge(r)?,
-            retention_headroom: define::RETENTION_HEADROOM.gauge(r)?,
-            in_flight: define::IN_FLIGHT.int_gauge(r)?,
-            buffered: define::BUFFERED.int_gauge(r)?,
-            parked: define::PARKED.int_gauge(r)?,
-            shards: define::SHARDS.int_gauge(r)?,
-            shard_handover: define::SHARD_HANDOVER.histogram(r)?,
-            aws_calls: define::AWS_CALLS.counter(r)?,
-            aws_call_duration: define::AWS_CALL_DURATION.histogram(r)?,
-            data_loss: define::DATA_LOSS.counter(r)?,
-            checkpoint_writes: define::CHECKPOINT_WRITES.counter(r)?,
-            checkpoint_age: define::CHECKPOINT_AGE.gauge(r)?,
+            records_read: RECORDS_READ.counter(r)?,
+            records_filtered: RECORDS_FILTERED.counter(r)?,
+            events_delivered: EVENTS_DELIVERED.counter(r)?,
+            events_dead_lettered: EVENTS_DEAD_LETTERED.counter(r)?,
+            events_dropped: EVENTS_DROPPED.counter(r)?,
+            delivery_attempts: DELIVERY_ATTEMPTS.counter(r)?,
+            dead_letter_attempts: DEAD_LETTER_ATTEMPTS.counter(r)?,
+            delivery_duration: DELIVERY_DURATION.histogram(r)?,
+            end_to_end: END_TO_END.histogram(r)?,
+            lag: LAG.gauge(r)?,
+            retention_headroom: RETENTION_HEADROOM.gauge(r)?,
+            in_flight: IN_FLIGHT.int_gauge(r)?,
+            buffered: BUFFERED.int_gauge(r)?,
+            parked: PARKED.int_gauge(r)?,
+            shards: SHARDS.int_gauge(r)?,
+            shard_handover: SHARD_HANDOVER.histogram(r)?,
+            aws_calls: AWS_CALLS.counter(r)?,
+            aws_call_duration: AWS_CALL_DURATION.histogram(r)?,
+            data_loss: DATA_LOSS.counter(r)?,
+            checkpoint_writes: CHECKPOINT_WRITES.counter(r)?,
+            checkpoint_age: CHECKPOINT_AGE.gauge(r)?,
             legacy: None,
             registry,
         })
@@ -177,35 +179,254 @@ impl std::fmt::Debug for Metrics {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// What every name begins with.
+pub const PREFIX: &str = "dynamodb_streams_adapter_";
 
-    #[test]
-    fn every_metric_of_the_contract_is_exported_under_its_name() {
-        let metrics = Metrics::new("1.2.3", "abc").unwrap();
-        let table = metrics.table("orders");
-        table.delivery_attempts.with_label_values(&["orders", "202"]).inc();
-        table.dead_letter_attempts.with_label_values(&["orders", "202"]).inc();
-        table.shards.with_label_values(&["orders", "reading"]).set(1);
-        table.aws_calls.with_label_values(&["orders", "GetRecords", "empty"]).inc();
-        table.aws_call_duration.with_label_values(&["orders", "GetRecords"]).observe(0.01);
-        let text = metrics.encode().unwrap();
-        for definition in ALL.iter().filter(|definition| !definition.is_for_later()) {
-            let name = format!("# TYPE {}{} ", definition::PREFIX, definition.name);
-            assert!(text.contains(&name), "{name} is missing");
-        }
-        assert!(text.contains("process_resident_memory_bytes"));
-        assert!(text.contains(r#"build_info{revision="abc",version="1.2.3"} 1"#), "{text}");
+/// A metric.
+#[derive(Debug)]
+pub struct Definition {
+    /// Its name without the prefix.
+    pub name: &'static str,
+    /// Its type.
+    pub kind: Kind,
+    /// Its labels.
+    pub labels: &'static [&'static str],
+    /// What it says.
+    pub help: &'static str,
+}
+
+/// A metric's type.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts observations up to each of these bounds.
+    Histogram(&'static [f64]),
+}
+
+const DELIVERY_BUCKETS: &[f64] =
+    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+const AGE_BUCKETS: &[f64] =
+    &[0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 43200.0, 86400.0];
+const HANDOVER_BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+const CALL_BUCKETS: &[f64] = &[0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 40.0];
+
+macro_rules! metrics {
+    ($($constant:ident = $name:literal, $kind:expr, $labels:expr, $help:literal;)*) => {
+        $(const $constant: Definition =
+            Definition { name: $name, kind: $kind, labels: &$labels, help: $help };)*
+
+        /// All metrics of this program, besides `process_*`.
+        pub const ALL: &[Definition] = &[$($constant),*];
+    };
+}
+
+metrics! {
+    BUILD_INFO = "build_info", Kind::Gauge, ["version", "revision"], "Always 1; the labels identify the running build.";
+    RECORDS_READ = "records_read_total", Kind::Counter, ["table"], "Records read from the stream.";
+    RECORDS_FILTERED = "records_filtered_total", Kind::Counter, ["table"],
+        "Records read and not delivered because they are older than the start position.";
+    EVENTS_DELIVERED = "events_delivered_total", Kind::Counter, ["table"], "Events that the sink has acknowledged.";
+    EVENTS_DEAD_LETTERED = "events_dead_lettered_total", Kind::Counter, ["table"],
+        "Events that the dead-letter sink has acknowledged.";
+    EVENTS_DROPPED = "events_dropped_total", Kind::Counter, ["table"], "Undeliverable events dropped by ON_UNDELIVERABLE=drop.";
+    DELIVERY_ATTEMPTS = "delivery_attempts_total", Kind::Counter, ["table", "code"],
+        "Requests to the sink by result: the HTTP status, or timeout, connect, reset, tls, malformed, credentials, other. A batch counts once, for the table of its first event.";
+    DEAD_LETTER_ATTEMPTS = "dead_letter_attempts_total", Kind::Counter, ["table", "code"],
+        "Requests to the dead-letter sink by result, as in delivery_attempts_total.";
+    DELIVERY_DURATION = "delivery_duration_seconds", Kind::Histogram(DELIVERY_BUCKETS), ["table"],
+        "Duration of one request to the sink.";
+    END_TO_END = "end_to_end_seconds", Kind::Histogram(AGE_BUCKETS), ["table"],
+        "Time from a record's creation to the sink's acknowledgement; creation times are whole seconds.";
+    LAG = "lag_seconds", Kind::Gauge, ["table"],
+        "Age of the oldest record that is not settled; 0 when caught up.";
+    RETENTION_HEADROOM = "retention_headroom_seconds", Kind::Gauge, ["table"],
+        "Time left until DynamoDB trims the oldest unsettled record.";
+    IN_FLIGHT = "in_flight_events", Kind::Gauge, ["table"], "Events sent to the sink that wait for its response.";
+    BUFFERED = "buffered_bytes", Kind::Gauge, ["table"], "Memory used by records that are read and not settled, and reserved for requested pages.";
+    PARKED = "parked_items", Kind::Gauge, ["table"],
+        "Items whose oldest event keeps failing; the event is retried at RETRY_BACKOFF_MAX.";
+    SHARDS = "shards", Kind::Gauge, ["table", "state"],
+        "Shards by state: reading, waiting (for the parent shard), finished, elsewhere (not used in this version).";
+    SHARD_HANDOVER = "shard_handover_seconds", Kind::Histogram(HANDOVER_BUCKETS), ["table"],
+        "Time from the end of a parent shard to the first response for its child.";
+    AWS_CALLS = "aws_calls_total", Kind::Counter, ["table", "operation", "result"],
+        "Calls to AWS by result: records, empty, ok, or the error's code.";
+    AWS_CALL_DURATION = "aws_call_duration_seconds", Kind::Histogram(CALL_BUCKETS), ["table", "operation"],
+        "Duration of one call to AWS, the SDK's retries included.";
+    DATA_LOSS = "data_loss_total", Kind::Counter, ["table", "reason"],
+        "Gaps, where records are lost or may be lost, by reason: trimmed, shard-missing, stream-missing, undecodable.";
+    CHECKPOINT_WRITES = "checkpoint_writes_total", Kind::Counter, ["table", "result"],
+        "Attempts to store positions, by result: ok or error.";
+    CHECKPOINT_AGE = "checkpoint_age_seconds", Kind::Gauge, ["table"],
+        "Age of the oldest change of a position that is not stored; 0 when all positions are stored.";
+}
+
+impl Definition {
+    fn counter(&self, registry: &Registry) -> prometheus::Result<IntCounterVec> {
+        let metric = IntCounterVec::new(self.options(), self.labels)?;
+        registry.register(Box::new(metric.clone()))?;
+        Ok(metric)
     }
 
-    #[test]
-    fn the_documentation_lists_exactly_the_metrics_there_are() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
-        if std::env::var_os("UPDATE_DOCS").is_some() {
-            std::fs::write(path, markdown()).unwrap();
-        }
-        let documented = std::fs::read_to_string(path).unwrap();
-        assert_eq!(documented, markdown(), "run the tests with UPDATE_DOCS=1 to write it anew");
+    fn gauge(&self, registry: &Registry) -> prometheus::Result<GaugeVec> {
+        let metric = GaugeVec::new(self.options(), self.labels)?;
+        registry.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn int_gauge(&self, registry: &Registry) -> prometheus::Result<IntGaugeVec> {
+        let metric = IntGaugeVec::new(self.options(), self.labels)?;
+        registry.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn histogram(&self, registry: &Registry) -> prometheus::Result<HistogramVec> {
+        let buckets = match self.kind {
+            Kind::Histogram(buckets) => buckets.to_vec(),
+            Kind::Counter | Kind::Gauge => prometheus::DEFAULT_BUCKETS.to_vec(),
+        };
+        let options = HistogramOpts { common_opts: self.options(), buckets };
+        let metric = HistogramVec::new(options, self.labels)?;
+        registry.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn options(&self) -> Opts {
+        Opts::new(format!("{PREFIX}{}", self.name), self.help)
     }
 }
+
+/// What the page says of the counters in `legacy.rs`.
+const LEGACY: &str = "
+## The counters of Knative's adapters
+
+With `LEGACY_METRICS=on`, the default with the variables of TriggerMesh, the adapter exports two more counters. Their names begin
+with `K_COMPONENT` (`awsdynamodbsource` under TriggerMesh). `<component>_event_count` counts each event once, by the result of
+its first attempt, like an adapter without retries. `<component>_retry_event_count` counts every further attempt. Their labels
+are `event_source`, `event_type`, `name`, `namespace_name`, `resource_group`, `response_code`, `response_code_class`,
+`response_error` and `response_timeout`. `response_error` has the values of the label `code` above, not a whole text.
+`event_type` is empty with `EVENT_PROFILE=aws`, because that profile has several types.
+";
+
+/// The page `docs/metrics.md`.
+pub fn markdown() -> String {
+    let mut page = String::from(
+        "# Metrics\n\nServed at `/metrics` in Prometheus's text format, on `HTTP_ADDRESS` and, where it is set, on \
+         `METRICS_ADDRESS`. Every name begins\nwith `dynamodb_streams_adapter_`; `table` is the table's name. The usual \
+         `process_*` metrics come with them.\n\n\
+         | name | type | labels | meaning |\n|---|---|---|---|\n",
+    );
+    for definition in ALL {
+        let kind = match definition.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram(_) => "histogram",
+        };
+        let labels: Vec<String> = definition.labels.iter().map(|label| format!("`{label}`")).collect();
+        let (name, labels, help) = (definition.name, labels.join(", "), definition.help);
+        let _ = writeln!(page, "| `{name}` | {kind} | {labels} | {help} |");
+    }
+    page.push_str(LEGACY);
+    page
+}
+
+const LEGACY_LABELS: [&str; 9] = [
+    "event_source",
+    "event_type",
+    "name",
+    "namespace_name",
+    "resource_group",
+    "response_code",
+    "response_code_class",
+    "response_error",
+    "response_timeout",
+];
+
+/// What the labels hold that is the same for all events.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LegacySettings {
+    /// What the names begin with: `K_COMPONENT`.
+    pub component: String,
+    /// `NAME`
+    pub name: String,
+    /// `NAMESPACE`
+    pub namespace: String,
+    /// The kind of object that this process serves, as `<plural>.<group>`.
+    pub resource_group: String,
+    /// The type of events; empty where it is not the same for all.
+    pub event_type: String,
+    /// The source of events, by the table's name.
+    pub event_sources: Vec<(String, String)>,
+}
+
+/// The two counters.
+#[derive(Clone)]
+struct Legacy {
+    events: IntCounterVec,
+    retries: IntCounterVec,
+    settings: LegacySettings,
+}
+
+/// One table's part of them.
+pub struct TableLegacy {
+    legacy: Legacy,
+    event_source: String,
+}
+
+impl Legacy {
+    fn new(registry: &Registry, settings: LegacySettings) -> prometheus::Result<Self> {
+        let prefix = sanitized(&settings.component);
+        let counter = |name: &str, help: &str| {
+            let counter = IntCounterVec::new(Opts::new(format!("{prefix}_{name}"), help), &LEGACY_LABELS)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok::<_, prometheus::Error>(counter)
+        };
+        Ok(Self {
+            events: counter("event_count", "Number of events sent")?,
+            retries: counter("retry_event_count", "Number of retry events sent")?,
+            settings,
+        })
+    }
+
+    fn table(&self, table: &str) -> TableLegacy {
+        let known = self.settings.event_sources.iter().find(|(name, _)| name == table);
+        let event_source = known.map_or(table, |(_, source)| source).to_owned();
+        TableLegacy { legacy: self.clone(), event_source }
+    }
+}
+
+impl TableLegacy {
+    /// Counts an attempt for so many events: `code` is a status, or a fault in one word such as `timeout`; `first` is
+    /// whether they were tried for the first time.
+    pub fn attempted(&self, events: usize, first: bool, code: &str) {
+        let is_status = code.bytes().all(|byte| byte.is_ascii_digit());
+        let class = format!("{}xx", code.get(..1).unwrap_or_default());
+        let (code, class, error, timeout) = match (is_status, code) {
+            (true, _) => (code, class.as_str(), "", ""),
+            (false, "timeout") => ("", "", code, "true"),
+            (false, _) => ("", "", code, "false"),
+        };
+        let LegacySettings { name, namespace, resource_group, event_type, .. } = &self.legacy.settings;
+        let labels: [&str; 9] =
+            [&self.event_source, event_type, name, namespace, resource_group, code, class, error, timeout];
+        let counter = if first { &self.legacy.events } else { &self.legacy.retries };
+        counter.with_label_values(&labels).inc_by(events as u64);
+    }
+}
+
+/// A name as Prometheus takes it.
+fn sanitized(text: &str) -> String {
+    let allowed = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+    let name: String = text.chars().map(|letter| if allowed(letter) { letter } else { '_' }).collect();
+    match name.chars().next() {
+        Some(first) if first.is_ascii_digit() => format!("key_{name}"),
+        Some(_) => name,
+        None => "adapter".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

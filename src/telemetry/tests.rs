@@ -1,118 +1,24 @@
-//! What a table says about itself while things go wrong.
+//! What is logged, with which code and how often; what is remembered for the status page.
 
 use std::collections::BTreeSet;
 
 use super::logs::capture;
 use super::*;
 
-fn table() -> (Metrics, health::Health, Arc<TableTelemetry>) {
-    let (metrics, health) = (Metrics::new("1", "r").unwrap(), health::Health::default());
-    let telemetry = TableTelemetry::new("orders", &metrics, health.table("orders"));
-    (metrics, health, telemetry)
-}
-
-fn error(operation: &'static str, kind: ErrorKind, code: &str) -> CallError {
-    CallError { operation, kind, code: code.to_owned(), message: "service error".to_owned() }
+fn table() -> (Metrics, Arc<TableTelemetry>) {
+    let metrics = Metrics::new("1", "r").unwrap();
+    let telemetry = TableTelemetry::new("orders", &metrics);
+    (metrics, telemetry)
 }
 
 fn codes(lines: &[serde_json::Value]) -> Vec<&str> {
     lines.iter().filter_map(|line| line["code"].as_str()).collect()
 }
 
-/// With thirty shards on a busy table somebody is throttled every second.
-#[tokio::test(start_paused = true)]
-async fn an_error_that_comes_and_goes_is_logged_once_a_minute_with_a_count() {
-    let (metrics, _health, telemetry) = table();
-    let throttled = error("GetRecords", ErrorKind::Throttled, "ThrottlingException");
-    let minute = || {
-        for _ in 0..30 {
-            telemetry.aws_call("GetRecords", &throttled.code, Duration::from_millis(5));
-            telemetry.aws_refused(&throttled);
-            telemetry.aws_call("GetRecords", "empty", Duration::from_millis(5));
-            telemetry.aws_answered();
-        }
-    };
-    let first = capture::objects(minute);
-    assert_eq!(codes(&first), ["DSA-AWS-THROTTLED"]);
-    assert_eq!(first.len(), 1, "{first:?}");
-    tokio::time::advance(Duration::from_secs(60)).await;
-    let second = capture::objects(minute);
-    assert_eq!(second.len(), 1, "{second:?}");
-    assert_eq!(second[0]["times"], 30);
-    assert_eq!(second[0]["table"], "orders");
-    let text = metrics.encode().unwrap();
-    let series = r#"aws_calls_total{operation="GetRecords",result="ThrottlingException",table="orders"} 60"#;
-    assert!(text.contains(series), "{text}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_permission_that_is_missing_is_told_at_once_and_so_is_its_end() {
-    let (_metrics, health, telemetry) = table();
-    telemetry.health().is_ready();
-    let denied = error("GetRecords", ErrorKind::Denied, "AccessDeniedException");
-    let lines = capture::objects(|| {
-        telemetry.aws_refused(&denied);
-        telemetry.aws_call("DescribeStream", "ok", Duration::ZERO);
-        telemetry.aws_answered();
-        assert!(health.not_ready(Instant::now()).unwrap().contains("GetRecords failed"), "a listing is no permission");
-        telemetry.aws_call("GetRecords", "records", Duration::ZERO);
-        telemetry.aws_answered();
-        assert_eq!(health.not_ready(Instant::now()), None);
-    });
-    assert_eq!(codes(&lines), ["DSA-AWS-DENIED"]);
-    assert_eq!(lines.last().unwrap()["message"], "AWS answers again");
-}
-
-/// Who replaces an adapter that used `ListStreams` may have no permission for `DescribeTable`, and needs none.
-#[tokio::test(start_paused = true)]
-async fn a_listing_of_streams_stands_in_for_the_description_of_the_table() {
-    let (_metrics, health, telemetry) = table();
-    telemetry.health().is_ready();
-    telemetry.aws_refused(&error("DescribeTable", ErrorKind::Denied, "AccessDeniedException"));
-    assert!(health.not_ready(Instant::now()).is_some());
-    telemetry.aws_call("ListStreams", "ok", Duration::ZERO);
-    assert_eq!(health.not_ready(Instant::now()), None);
-}
-
-#[tokio::test(start_paused = true)]
-async fn positions_that_cannot_be_stored_are_told_at_first_and_at_last() {
-    let (metrics, health, telemetry) = table();
-    let lines = capture::objects(|| {
-        telemetry.checkpoint_written(Ok(()));
-        for _ in 0..5 {
-            telemetry.checkpoint_written(Err("no space left"));
-        }
-        telemetry.aws_answered();
-        assert!(health.not_ready(Instant::now()).unwrap().contains("no space left"));
-        telemetry.checkpoint_written(Ok(()));
-        telemetry.checkpoint_written(Ok(()));
-    });
-    assert_eq!(codes(&lines), ["DSA-CHECKPOINT-FAILED"]);
-    assert_eq!(lines.len(), 2);
-    assert_eq!((&lines[1]["message"], &lines[1]["failed"]), (&"positions are stored again".into(), &5.into()));
-    let text = metrics.encode().unwrap();
-    assert!(text.contains(r#"checkpoint_writes_total{result="error",table="orders"} 5"#), "{text}");
-    assert!(text.contains(r#"checkpoint_writes_total{result="ok",table="orders"} 3"#), "{text}");
-}
-
-#[test]
-fn a_wait_for_a_stream_is_said_once_and_shown() {
-    let (_metrics, health, telemetry) = table();
-    let lines = capture::objects(|| {
-        for _ in 0..10 {
-            telemetry.waiting_for("a stream: table orders has none; enable DynamoDB Streams on it");
-        }
-    });
-    assert_eq!(codes(&lines), ["DSA-STREAM-AWAITED"]);
-    assert!(health.not_ready(Instant::now()).unwrap().contains("enable DynamoDB Streams on it"));
-    telemetry.aws_answered();
-    assert_eq!(telemetry.health().awaited(), None);
-}
-
 /// Runbook pages are found by code, and alerts are written on it.
 #[test]
 fn every_warning_and_error_has_a_code_and_nothing_else_has() {
-    let (metrics, _health, telemetry) = table();
+    let (metrics, telemetry) = table();
     let lines = capture::objects(|| every_event(&telemetry));
     let mut seen = BTreeSet::new();
     for line in &lines {
@@ -133,7 +39,7 @@ fn every_warning_and_error_has_a_code_and_nothing_else_has() {
 
 #[test]
 fn what_concerns_a_table_names_it() {
-    let (_metrics, _health, telemetry) = table();
+    let (_metrics, telemetry) = table();
     let lines = capture::objects(|| every_event(&telemetry));
     let process_wide = [
         "starting",
@@ -146,8 +52,8 @@ fn what_concerns_a_table_names_it() {
         "stopped",
         "the HTTP server",
         "a fault of the adapter itself: the dispatcher",
-        "a part of the adapter stands still",
-        "no part of the adapter stands still",
+        "a part of the adapter is blocked",
+        "no part of the adapter is blocked",
     ];
     for line in lines {
         let message = line["message"].as_str().unwrap();
@@ -180,7 +86,7 @@ fn is_stable(line: &serde_json::Value, [code, level, beginning, fields]: &[Strin
 /// Operators search for these texts, and alerts are written on them: a text that changes here breaks what they have.
 #[test]
 fn the_texts_that_the_documents_call_stable_are_the_ones_that_are_logged() {
-    let (_metrics, _health, telemetry) = table();
+    let (_metrics, telemetry) = table();
     let in_memory = crate::config::Warning::PositionsInMemory.to_string();
     let lines = capture::objects(|| {
         every_event(&telemetry);
@@ -209,14 +115,14 @@ fn every_event(telemetry: &TableTelemetry) {
     ShardOpened { stream, shard, from: "Start" }.emit(telemetry);
     ShardEnded { stream, shard }.emit(telemetry);
     ShardHandedOver { stream, shard, took }.emit(telemetry);
-    for kind in [ErrorKind::Denied, ErrorKind::Throttled, ErrorKind::Other] {
-        AwsRefused { error: &error("GetRecords", kind, "X"), times: 1 }.emit(telemetry);
+    for class in [RefusalClass::Denied, RefusalClass::Throttled, RefusalClass::Failing] {
+        AwsRefused { class, aws_code: "X", text: "GetRecords failed: service error", times: 1 }.emit(telemetry);
     }
     AwsRecovered { after: took }.emit(telemetry);
     DataLost { stream, shard: Some(shard), position: "Start", reason: "trimmed", detail: "gone" }.emit(telemetry);
-    ItemParked { lane: 1 << 60, event: "e1", why: "400", failures: 3 }.emit(telemetry);
-    EventDropped { lane: 1 << 60, event: "e1", why: "400", attempts: 1 }.emit(telemetry);
-    EventDeadLettered { lane: 1 << 60, event: "e1", why: "400", attempts: 1 }.emit(telemetry);
+    ItemParked { item: "10000000", event: "e1", why: "400", failures: 3 }.emit(telemetry);
+    EventDropped { item: "10000000", event: "e1", why: "400", attempts: 1 }.emit(telemetry);
+    EventDeadLettered { item: "10000000", event: "e1", why: "400", attempts: 1 }.emit(telemetry);
     DeadLetterSinkFailing { why: "503" }.emit(telemetry);
     DeliveryFailed { why: "503" }.emit(telemetry);
     SinkFailing { why: "503" }.emit();
@@ -233,4 +139,64 @@ fn every_event(telemetry: &TableTelemetry) {
     Stalled { what: None }.emit();
     ShutdownBegun { in_flight: 1 }.emit();
     ShutdownFinished { unsettled: 0, took }.emit();
+}
+
+#[tokio::test(start_paused = true)]
+async fn positions_that_cannot_be_stored_are_logged_at_first_and_at_last() {
+    let (metrics, telemetry) = table();
+    let lines = capture::objects(|| {
+        telemetry.checkpoint_written(Ok(()));
+        for _ in 0..5 {
+            telemetry.checkpoint_written(Err("no space left"));
+        }
+        telemetry.checkpoint_written(Ok(()));
+        telemetry.checkpoint_written(Ok(()));
+    });
+    assert_eq!(codes(&lines), ["DSA-CHECKPOINT-FAILED"]);
+    assert_eq!(lines.len(), 2);
+    assert_eq!((&lines[1]["message"], &lines[1]["failed"]), (&"positions are stored again".into(), &5.into()));
+    let text = metrics.encode().unwrap();
+    assert!(text.contains(r#"checkpoint_writes_total{result="error",table="orders"} 5"#), "{text}");
+    assert!(text.contains(r#"checkpoint_writes_total{result="ok",table="orders"} 3"#), "{text}");
+}
+
+#[test]
+fn the_newest_are_kept_and_come_first() {
+    let recent = RecentProblems::default();
+    for number in 0..=MOST_PROBLEMS {
+        recent.add("DSA-AWS-FAILING", &format!("number {number}"));
+    }
+    let texts: Vec<String> = recent.newest_first().into_iter().map(|problem| problem.text).collect();
+    assert_eq!(texts.len(), MOST_PROBLEMS);
+    assert_eq!((texts[0].as_str(), texts[MOST_PROBLEMS - 1].as_str()), ("number 20", "number 1"));
+}
+
+#[test]
+fn a_long_text_is_cut_between_characters() {
+    assert_eq!(shortened(&"é".repeat(LONGEST_TEXT)), "é".repeat(LONGEST_TEXT));
+    assert_eq!(shortened(&"é".repeat(LONGEST_TEXT + 1)), format!("{}…", "é".repeat(LONGEST_TEXT)));
+}
+
+#[test]
+fn the_first_is_reported_and_then_one_a_minute_with_a_count() {
+    let (reports, now) = (ReportLimiter::default(), Instant::now());
+    assert_eq!(reports.report_due("a", now), Some(1));
+    assert_eq!(reports.report_due("b", now), Some(1));
+    for second in 1..60 {
+        assert_eq!(reports.report_due("a", now + Duration::from_secs(second)), None);
+    }
+    assert_eq!(reports.report_due("a", now + REPORT_INTERVAL), Some(60));
+    assert_eq!(reports.report_due("a", now + REPORT_INTERVAL), None);
+    assert_eq!(reports.forget_kind("a"), Some(62));
+    assert_eq!(reports.forget_kind("a"), None);
+    assert_eq!(reports.report_due("a", now + REPORT_INTERVAL), Some(1));
+}
+
+#[test]
+fn kinds_without_end_do_not_fill_the_memory() {
+    let (reports, now) = (ReportLimiter::default(), Instant::now());
+    for kind in 0..10 * MAX_KINDS {
+        assert_eq!(reports.report_due(&kind.to_string(), now), Some(1));
+    }
+    assert!(reports.0.lock().unwrap().len() <= MAX_KINDS);
 }

@@ -2,6 +2,7 @@
 //!
 //! The names of these tests are the promises in `docs/semantics.md`.
 #![allow(clippy::unwrap_used)]
+#![allow(clippy::disallowed_methods)] // it runs in real time
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -6,28 +6,30 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use dynamodb_streams_adapter::backoff::Backoff;
+use dynamodb_streams_adapter::checkpoint::TableState;
 use dynamodb_streams_adapter::config::{self, DeliveryOrder};
 use dynamodb_streams_adapter::delivery::dispatch::{Dispatcher, Settings, Sinks};
 use dynamodb_streams_adapter::delivery::lanes::Limits;
-use dynamodb_streams_adapter::delivery::retry::{Backoff, OnUndeliverable, Policy, RetryLimits};
+use dynamodb_streams_adapter::delivery::retry::{OnUndeliverable, Policy, RetryLimits};
 use dynamodb_streams_adapter::delivery::sink::{Answer, Sink};
 use dynamodb_streams_adapter::event::Message;
 use dynamodb_streams_adapter::pipeline::{Books, Pipeline};
 use dynamodb_streams_adapter::progress::ledger::Ledger;
+use dynamodb_streams_adapter::readiness::Health;
+use dynamodb_streams_adapter::streams::RateLimiter;
 use dynamodb_streams_adapter::streams::budget::Budget;
+use dynamodb_streams_adapter::streams::client::observed::ObservedClient;
 use dynamodb_streams_adapter::streams::client::{
     Call, IteratorStart, ListedShard, ShardQuery, StreamDescription, StreamStatus, StreamsClient, TableDescription,
 };
-use dynamodb_streams_adapter::streams::find::{Finder, Target};
 use dynamodb_streams_adapter::streams::follow::Follower;
 use dynamodb_streams_adapter::streams::pace::Pace;
-use dynamodb_streams_adapter::streams::rate::Rate;
 use dynamodb_streams_adapter::streams::reading::{OnDataLoss, Reading};
-use dynamodb_streams_adapter::streams::resume::TableState;
+use dynamodb_streams_adapter::streams::stream_locator::{StreamLocator, TableTarget};
 use dynamodb_streams_adapter::streams::stream_reader::Beginning;
 use dynamodb_streams_adapter::streams::wire::Page;
 use dynamodb_streams_adapter::telemetry::TableTelemetry;
-use dynamodb_streams_adapter::telemetry::health::Health;
 use dynamodb_streams_adapter::telemetry::metrics::Metrics;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -121,29 +123,34 @@ async fn a_sink_that_is_down_for_a_day_costs_bounded_memory_and_few_requests() {
     let begun = tokio::time::Instant::now();
     let sink = Arc::new(DownForADay { begun, refused: AtomicUsize::new(0), taken: Mutex::default() });
     let metrics = Metrics::new("test", "test").unwrap();
-    let telemetry = TableTelemetry::new("Orders", &metrics, Health::default().table("Orders"));
+    let telemetry = TableTelemetry::new("Orders", &metrics);
+    let health = Health::default().table("Orders");
     let budget = Budget::new(BUFFER);
     let (updates, taken) = mpsc::channel(16);
     let reading = Arc::new(Reading {
-        client: client.clone(),
+        client: ObservedClient::new(client.clone(), telemetry.clone(), health.clone()),
         pace: Pace { poll_interval: Duration::from_millis(250), idle_max: Duration::from_secs(5) },
         budget: budget.clone(),
-        describe_rate: Arc::new(Rate::describe_stream()),
+        describe_rate: Arc::new(RateLimiter::describe_stream()),
         on_data_loss: OnDataLoss::Continue,
         updates,
         telemetry: telemetry.clone(),
+        health: health.clone(),
         activity: Arc::default(),
         numbers: AtomicU32::new(0),
     });
-    let finder =
-        Arc::new(Finder { reading: reading.clone(), target: Target { table: "Orders".to_owned(), stream: None } });
+    let finder = Arc::new(StreamLocator {
+        client: reading.client.clone(),
+        rate_limiter: reading.describe_rate.clone(),
+        target: TableTarget { table: "Orders".to_owned(), stream: None },
+    });
     let follower = Follower {
         reading,
         finder,
         stored: TableState::default(),
         beginning: Beginning::Since(SystemTime::UNIX_EPOCH),
     };
-    let books = Books::new(Ledger::default(), budget.clone(), telemetry);
+    let books = Books::new(Ledger::default(), budget.clone(), telemetry, health);
     let event = config::Event {
         profile: config::EventProfile::Aws,
         data: config::EventData::DynamodbJson,

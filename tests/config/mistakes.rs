@@ -4,7 +4,8 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use dynamodb_streams_adapter::config::{Config, EXIT_CODE, Held, VARIABLES};
+use dynamodb_streams_adapter::command_output::EXIT_USAGE;
+use dynamodb_streams_adapter::config::{Config, Held, VARIABLES};
 
 use crate::support::{NEEDED, accepted, exactly, facts, os, refused, with};
 
@@ -144,5 +145,5 @@ fn no_message_and_no_debug_form_shows_a_secret() {
 
 #[test]
 fn the_exit_code_is_that_of_a_wrong_usage() {
-    assert_eq!(EXIT_CODE, 64);
+    assert_eq!(EXIT_USAGE, 64);
 }

@@ -1,6 +1,7 @@
 //! What behaviour tests are made of: a scripted AWS, a scripted sink, the real binary, and an oracle that knows every write.
 #![allow(dead_code, unused_imports)] // no test uses all of it
 #![allow(clippy::unwrap_used)] // a test that cannot go on has failed
+#![allow(clippy::disallowed_methods)] // it runs in real time
 
 pub mod adapter;
 pub mod aws;

@@ -78,7 +78,7 @@ impl Adapter {
         }
     }
 
-    pub fn last_words(&self) -> String {
+    pub fn end_of_log(&self) -> String {
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(20)..].join("\n")

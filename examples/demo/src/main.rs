@@ -1,5 +1,6 @@
 //! The whole thing on one machine: an embedded DynamoDB with Streams, a shop that writes orders, the adapter as a process of
 //! its own, and a sink that shows what arrives. At the end it compares what was written with what arrived.
+#![allow(clippy::disallowed_methods)] // it runs in real time
 
 mod adapter;
 mod options;
@@ -72,9 +73,9 @@ async fn run(options: Options) -> Result<bool, Failure> {
     adapter.stop().await;
     screen.clear_line();
     let verdict = story.verdict();
-    println!("{verdict}");
+    screen.line(&verdict.to_string());
     if !complete || !verdict.is_good() {
-        println!("The adapter's last words:\n{}", adapter.last_words());
+        screen.line(&format!("The end of the adapter's log:\n{}", adapter.end_of_log()));
     }
     sink.abort();
     let _ = stop_database.send(());

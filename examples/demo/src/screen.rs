@@ -1,6 +1,6 @@
 //! What a person sees: lines that stay, and on a terminal one line below them that shows how far things are.
 
-use std::io::{IsTerminal, stdout};
+use std::io::{IsTerminal, Write, stdout};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
@@ -9,6 +9,13 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::story::Summary;
+
+/// `println!` would end the demo, and not its adapter in order, when nobody reads the pipe any more.
+macro_rules! line {
+    ($($text:tt)*) => {{
+        let _ = writeln!(stdout(), $($text)*);
+    }};
+}
 
 /// Standard output. On a terminal its last line is drawn again and again; elsewhere, in a pipe say, everything is a line.
 pub struct Screen {
@@ -19,7 +26,7 @@ pub struct Screen {
 
 /// Prints and gives an exit code.
 pub fn say(text: &str, code: u8) -> ExitCode {
-    print!("{text}");
+    let _ = write!(stdout(), "{text}");
     ExitCode::from(code)
 }
 
@@ -35,17 +42,17 @@ impl Screen {
     }
 
     pub fn introduce(&self, database: &str, sink: &str, page: &str, log: &Path, chaos: bool) {
-        println!("A shop writes orders into a DynamoDB table. The table keeps a stream of every change.");
-        println!("The adapter reads that stream and posts each change, as a CloudEvent, to a sink.\n");
-        println!("  the table    Orders, in an embedded DynamoDB at {database}");
-        println!("  the adapter  a process of its own; its log is {}", log.display());
-        println!("               its status page is {page}");
-        println!("  the sink     a web server at {sink}: it prints each event that arrives\n");
-        println!("Watch that the changes of one order always come in their order, while orders overtake each other.");
+        line!("A shop writes orders into a DynamoDB table. The table keeps a stream of every change.");
+        line!("The adapter reads that stream and posts each change, as a CloudEvent, to a sink.\n");
+        line!("  the table    Orders, in an embedded DynamoDB at {database}");
+        line!("  the adapter  a process of its own; its log is {}", log.display());
+        line!("               its status page is {page}");
+        line!("  the sink     a web server at {sink}: it prints each event that arrives\n");
+        line!("Watch that the changes of one order always come in their order, while orders overtake each other.");
         if chaos {
-            println!("Lines with * are faults made on purpose; in the end everything must have arrived all the same.");
+            line!("Lines with * are faults made on purpose; in the end everything must have arrived all the same.");
         }
-        println!("Ctrl-C ends the demo with a verdict.\n");
+        line!("Ctrl-C ends the demo with a verdict.\n");
     }
 
     /// One event, in words.
@@ -79,7 +86,7 @@ impl Screen {
     fn print_if_new(&self, line: String) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if *last != line {
-            println!("{line}");
+            line!("{line}");
             *last = line;
         }
     }
@@ -91,10 +98,11 @@ impl Screen {
         }
     }
 
-    fn line(&self, text: &str) {
+    /// A line that stays.
+    pub fn line(&self, text: &str) {
         match &self.live {
             Some(live) => live.println(text),
-            None => println!("{text}"),
+            None => line!("{text}"),
         }
     }
 }

@@ -19,8 +19,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::check::words::causes;
 use crate::delivery::sink::{HttpSinkSettings, SinkSetupError, about_certificate, tls_config};
+use crate::error_text::causes;
 
 /// How long an address has before the next one is tried as well.
 const HEAD_START: Duration = Duration::from_millis(300);

@@ -1,6 +1,6 @@
 //! One event that says what it is, posted as the adapter posts all others.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use cloudevents::message::BinaryDeserializer as _;
 use cloudevents::{EventBuilder as _, EventBuilderV10};
@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::EVENT;
 use crate::check::report::Check;
+use crate::clock;
 use crate::config::{Config, EventMode};
 use crate::delivery::sink::{Answer, HttpSink, HttpSinkSettings, Sink as _};
 use crate::event::Message;
@@ -57,7 +58,7 @@ fn message(config: &Config, id: &str) -> Result<Message, Box<dyn std::error::Err
         .id(id)
         .ty(TYPE)
         .source(source)
-        .time(chrono::DateTime::<chrono::Utc>::from(SystemTime::now()))
+        .time(chrono::DateTime::<chrono::Utc>::from(clock::now()))
         .data("application/json", json!({ "tables": tables }));
     let overrides = config.event.overrides.iter();
     let event = overrides.fold(event, |event, (name, value)| event.extension(name, value.clone())).build()?;

@@ -1,7 +1,7 @@
 //! The steps to one sink. Each needs the one before it.
 
 use std::net::SocketAddr;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
 use tokio::net::TcpStream;
@@ -9,8 +9,8 @@ use tokio::net::TcpStream;
 use super::connection::{self, Insecure, Stream};
 use super::files;
 use crate::check::clock::Clocks;
-use crate::check::report::Check;
-use crate::check::words::within;
+use crate::check::report::{Check, within};
+use crate::clock;
 use crate::config::Sink;
 use crate::delivery::sink::{HttpSinkSettings, about_alert};
 
@@ -117,7 +117,7 @@ impl Probe<'_> {
 
     /// `OPTIONS` makes no event anywhere; whatever the answer, the sink is there.
     async fn ask(&self, stream: Stream, headers: &HeaderMap) -> Result<Check, Check> {
-        let sent = SystemTime::now();
+        let sent = clock::now();
         let asked = connection::options(stream, &self.sink.uri, headers);
         let answer = within(self.limit, asked).await.and_then(|answer| answer);
         let (status, headers) = answer.map_err(|why| {

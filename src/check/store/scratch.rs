@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
 
+use crate::clock;
+
 /// How the names of the folders begin that checks work in.
 const SCRATCH: &str = ".dynamodb-streams-adapter-check-";
 
@@ -33,7 +35,7 @@ impl Scratch {
         let Ok(entries) = fs::read_dir(folder) else { return };
         for entry in entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(SCRATCH)) {
             let modified = entry.metadata().and_then(|metadata| metadata.modified());
-            if modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > ABANDONED)) {
+            if modified.is_ok_and(|time| clock::now().duration_since(time).is_ok_and(|age| age > ABANDONED)) {
                 let _ = fs::remove_dir_all(entry.path());
             }
         }

@@ -29,11 +29,11 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::{ShardState, StreamState, TableState};
+use crate::clock::{parse_rfc3339, rfc3339};
 use crate::streams::position::Position;
-use crate::streams::resume::{ShardState, StreamState, TableState};
 
 const FORMAT: &str = "dynamodb-streams-adapter/checkpoint";
 const VERSION: u32 = 1;
@@ -149,7 +149,7 @@ impl Stream {
             stream: state.arn.clone(),
             start: state.start.to_string(),
             drained: state.drained,
-            saved_at: time_text(state.saved_at),
+            saved_at: rfc3339(state.saved_at),
             shards: state.shards.iter().map(|(id, shard)| (id.clone(), Shard::of(shard))).collect(),
         }
     }
@@ -173,7 +173,7 @@ impl Shard {
                 Self { position: Some(position.to_string()), parent: parent.clone(), finished: None }
             }
             ShardState::Finished { at, parent } => {
-                Self { finished: Some(time_text(*at)), parent: parent.clone(), position: None }
+                Self { finished: Some(rfc3339(*at)), parent: parent.clone(), position: None }
             }
         }
     }
@@ -198,11 +198,6 @@ fn position(text: &str) -> Result<Position, FormatError> {
     }
 }
 
-fn time_text(time: SystemTime) -> String {
-    DateTime::<Utc>::from(time).to_rfc3339_opts(SecondsFormat::AutoSi, true)
-}
-
 fn time(text: &str) -> Result<SystemTime, FormatError> {
-    let time = DateTime::parse_from_rfc3339(text).map_err(|_| FormatError::Value(text.to_owned()))?;
-    Ok(SystemTime::from(time))
+    parse_rfc3339(text).ok_or_else(|| FormatError::Value(text.to_owned()))
 }

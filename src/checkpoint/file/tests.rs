@@ -9,8 +9,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use proptest::prelude::*;
 
 use super::*;
+use crate::checkpoint::{ShardState, StreamState};
 use crate::streams::position::Position;
-use crate::streams::resume::{ShardState, StreamState};
 
 fn state(sequence: u64) -> TableState {
     let shard = |position| ShardState::Reading { position, parent: Some("shardId-parent".to_owned()) };

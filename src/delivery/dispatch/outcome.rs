@@ -1,18 +1,21 @@
 //! What an answer means for the events that were on board.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::{Dispatcher, DispatcherFault, Done, SinkOutage};
+use crate::clock;
 use crate::delivery::dead_letter::DeadLetter;
 use crate::delivery::health::Change;
 use crate::delivery::lanes::{Class, LaneKey, Passengers};
 use crate::delivery::parcel::Parcel;
+use crate::delivery::parked_items::item_hash;
 use crate::delivery::partial::Reply;
 use crate::delivery::retry::{FailedAttempt, Fate, Verdict, honours_retry_after, judge};
 use crate::delivery::sink::{Answer, RetryAfter};
 use crate::event::Mode;
+use crate::readiness::FailingCall;
 use crate::telemetry::{TableTelemetry, events};
 
 /// Why an attempt failed.
@@ -142,12 +145,12 @@ impl Dispatcher {
         match end {
             End::Delivered => {
                 telemetry.delivered(parcel.created());
-                telemetry.sink_answered();
             }
-            End::DeadLettered => telemetry.dead_lettered(),
-            End::Dropped => telemetry.dropped(),
+            End::DeadLettered => telemetry.metrics().events_dead_lettered.inc(),
+            End::Dropped => telemetry.metrics().events_dropped.inc(),
         }
-        not_parked(telemetry, lane, was_parked);
+        parcel.account.health().sink_answered(now);
+        self.not_parked(telemetry, lane, was_parked);
         parcel.account.settled(parcel.ticket, parcel.cost);
     }
 
@@ -158,20 +161,21 @@ impl Dispatcher {
         };
         let (account, lane, why) = (parcel.account.clone(), passengers.lane, failure.why.as_str());
         let telemetry = account.telemetry();
-        telemetry.sink_refused(why);
+        account.health().record_failure(FailingCall::Sink, why, false, now);
         let attempts = passengers.failures + 1;
         let age = now.duration_since(passengers.first_try);
         match self.settings.policy.fate(FailedAttempt { verdict: failure.verdict, attempts, age, alone }) {
             fate @ (Fate::Again | Fate::Parked) => self.retry(passengers, failure, fate == Fate::Parked, now),
             Fate::Dropped => {
-                events::EventDropped { lane, event: &parcel.id(), why, attempts }.emit(telemetry);
+                events::EventDropped { item: &item_hash(lane), event: &parcel.id(), why, attempts }.emit(telemetry);
                 self.settle(passengers.lane, End::Dropped, now);
                 self.lanes.put_back(passengers.lane);
             }
             Fate::DeadLetter => {
-                events::EventDeadLettered { lane, event: &parcel.id(), why, attempts }.emit(telemetry);
+                events::EventDeadLettered { item: &item_hash(lane), event: &parcel.id(), why, attempts }
+                    .emit(telemetry);
                 let was_parked = self.lanes.divert(passengers.lane, now);
-                not_parked(telemetry, passengers.lane, was_parked);
+                self.not_parked(telemetry, passengers.lane, was_parked);
                 if let Some(parcel) = self.lanes.first_mut(passengers.lane) {
                     parcel.letter = Some(Box::new(DeadLetter::after(answer)));
                 }
@@ -193,10 +197,10 @@ impl Dispatcher {
             return;
         }
         let event = parcel.id();
-        telemetry.parked().failed(lane, &event, failures, &failure.why, SystemTime::now());
+        self.parked_items.failed(telemetry.table(), lane, &event, failures, &failure.why, clock::now());
         if is_news {
             telemetry.metrics().parked.inc();
-            events::ItemParked { lane, event: &event, why: &failure.why, failures }.emit(telemetry);
+            events::ItemParked { item: &item_hash(lane), event: &event, why: &failure.why, failures }.emit(telemetry);
         }
     }
 
@@ -205,7 +209,8 @@ impl Dispatcher {
         let passengers = &done.departure.first;
         if let Some(parcel) = self.lanes.first(passengers.lane) {
             let telemetry = parcel.account.telemetry();
-            telemetry.sink_refused(&format!("dead-letter sink: {}", failure.why));
+            let why = format!("dead-letter sink: {}", failure.why);
+            parcel.account.health().record_failure(FailingCall::Sink, &why, false, now);
             events::DeadLetterSinkFailing { why: &failure.why }.emit(telemetry);
         }
         let slow = self.settings.policy.backoff.is_at_its_slowest(passengers.failures + 1);
@@ -219,7 +224,7 @@ impl Dispatcher {
             if let Some(parcel) = self.lanes.first(done.attempt.lane) {
                 parcel.account.telemetry().recent().add("DSA-SINK-FAILING", why);
             }
-            self.outage.send_replace(Some(SinkOutage { since: SystemTime::now(), why: String::new() }));
+            self.outage.send_replace(Some(SinkOutage { since: clock::now(), why: String::new() }));
         }
         self.outage.send_if_modified(|outage| match outage {
             Some(outage) if outage.why != *why => {
@@ -238,20 +243,20 @@ impl Dispatcher {
         }
     }
 
+    /// The lane's first event is parked no more, if it was.
+    fn not_parked(&self, telemetry: &TableTelemetry, lane: LaneKey, was_parked: bool) {
+        if was_parked {
+            telemetry.metrics().parked.dec();
+            self.parked_items.settled(telemetry.table(), lane);
+        }
+    }
+
     fn pause_for(&self, asked: RetryAfter) -> Duration {
         let pause = match asked {
             RetryAfter::Delay(pause) => pause,
-            RetryAfter::At(moment) => moment.duration_since(SystemTime::now()).unwrap_or_default(),
+            RetryAfter::At(moment) => moment.duration_since(clock::now()).unwrap_or_default(),
         };
         pause.min(self.settings.policy.backoff.max())
-    }
-}
-
-/// The lane's first event is parked no more, if it was.
-fn not_parked(telemetry: &TableTelemetry, lane: LaneKey, was_parked: bool) {
-    if was_parked {
-        telemetry.metrics().parked.dec();
-        telemetry.parked().settled(lane);
     }
 }
 

@@ -7,7 +7,8 @@ use std::num::NonZeroU32;
 
 use self::stage::{Reaction, Stage, settings};
 use super::*;
-use crate::delivery::retry::{Backoff, OnUndeliverable};
+use crate::backoff::Backoff;
+use crate::delivery::retry::OnUndeliverable;
 use crate::delivery::sink::{Fault, RetryAfter};
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use super::attribute::{Attribute, Content, MAX_DEPTH, Map, Texts};
 use super::escapes::GO;
 use super::writer::{Object, push_parts};
-use crate::event::timestamp;
+use crate::clock;
 use crate::streams::wire::Record;
 
 /// An attribute value of which nothing is set.
@@ -39,7 +39,7 @@ pub(in crate::event) fn write(record: &Record) -> Vec<u8> {
 }
 
 fn write_change(change: &mut Object, record: &Record) {
-    let created = record.created_at_millis().and_then(timestamp::from_millis).map(timestamp::rfc3339);
+    let created = record.created_at_millis().and_then(clock::utc_from_millis).map(clock::rfc3339);
     text(change, "ApproximateCreationDateTime", created.as_deref().map(without_trailing_zeros).as_deref());
     let mut items = Items::default();
     items.write(change, "Keys", Some(record.keys()));

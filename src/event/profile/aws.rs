@@ -5,7 +5,8 @@
 
 use cloudevents::message::{BinarySerializer, MessageAttributeValue, Result};
 
-use crate::event::{RecordEvent, key, timestamp};
+use crate::clock;
+use crate::event::{RecordEvent, key};
 use crate::streams::wire::Operation;
 
 /// Who deletes expired items, as `userIdentity` names it.
@@ -26,7 +27,7 @@ fn visit_core<R, V: BinarySerializer<R>>(event: &RecordEvent<'_>, visitor: V) ->
         .set_attribute("type", text(event_type(record.operation())))?
         .set_attribute("datacontenttype", text("application/json"))?;
     // CloudEvents asks for one rule for all events of a source: never a substitute for a creation time.
-    match record.created_at_millis().and_then(timestamp::from_millis) {
+    match record.created_at_millis().and_then(clock::utc_from_millis) {
         Some(created) => visitor.set_attribute("time", MessageAttributeValue::DateTime(created)),
         None => Ok(visitor),
     }
@@ -44,7 +45,7 @@ fn visit_extensions<R, V: BinarySerializer<R>>(event: &RecordEvent<'_>, visitor:
     let mut visitor = visitor
         .set_extension("sequence", MessageAttributeValue::String(record.sequence_number().padded()))?
         .set_extension("dynamodboperation", text(record.operation_name()))?;
-    if let Some(recorded) = timestamp::from_system(event.recorded) {
+    if let Some(recorded) = clock::utc_in_millis(event.recorded) {
         visitor = visitor.set_extension("recordedtime", MessageAttributeValue::DateTime(recorded))?;
     }
     if record.is_ttl_delete() {

@@ -1,27 +1,46 @@
 //! The calls to AWS, by the AWS SDK.
 //!
 //! The only file that knows the SDK's clients and outputs. What the SDK does by itself: signing, endpoints, credentials,
-//! up to three attempts a call. See [`connect`](super::connect) for how long a call may take.
+//! up to three attempts a call. See [`crate::aws`] for how long a call may take.
+//!
+//! `GetRecords` goes without the SDK's decoding of records. Decoding attribute values into the SDK's types and writing them out again costs ten times what a look at the body's
+//! structure does, and loses how AWS wrote them. So an interceptor puts its own deserializer in the place of the
+//! operation's: it makes a [`Page`] of a successful answer's body and hands everything else to the one that it
+//! replaced. Retries, signing, endpoints and errors stay the SDK's.
 
 use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::Client as Tables;
 use aws_sdk_dynamodbstreams::Client as Streams;
 use aws_sdk_dynamodbstreams::operation::describe_stream::DescribeStreamOutput;
+use aws_sdk_dynamodbstreams::operation::get_records::{GetRecords, GetRecordsOutput};
 use aws_sdk_dynamodbstreams::types::{
     KeyType, Shard, ShardFilter, ShardFilterType, ShardIteratorType, StreamDescription as Described,
     StreamStatus as Status,
 };
-use aws_smithy_types::config_bag::FrozenLayer;
+use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::interceptors::context::BeforeDeserializationInterceptorContextRef;
+use aws_smithy_runtime_api::client::interceptors::context::{BeforeSerializationInterceptorContextMut, Error, Output};
+use aws_smithy_runtime_api::client::interceptors::{Intercept, dyn_dispatch_hint};
+use aws_smithy_runtime_api::client::orchestrator::{HttpResponse, OrchestratorError};
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_runtime_api::client::runtime_plugin::RuntimePlugin;
+use aws_smithy_runtime_api::client::ser_de::{DeserializeResponse, SharedResponseDeserializer};
+use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::config_bag::{ConfigBag, FrozenLayer};
+use aws_smithy_types::date_time::{DateTime, Format};
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http_body_util::BodyExt as _;
 
-use super::errors::{call_error, malformed};
-use super::interceptors::{AnsweredAt, Slot};
-use super::raw_get_records::{RawGetRecords, stock_configuration};
 use super::{
-    Call, CallError, IteratorStart, ListedShard, ShardQuery, StreamDescription, StreamStatus, StreamsClient,
-    TableDescription,
+    Call, IteratorStart, ListedShard, ShardQuery, StreamDescription, StreamStatus, StreamsClient, TableDescription,
 };
+use crate::aws::errors::{CallError, ErrorKind, call_error, is_caused_by};
+use crate::streams::wire::MalformedPage;
 use crate::streams::wire::Page;
 
 /// DynamoDB and DynamoDB Streams of one region. Clones share connections and credentials.
@@ -97,7 +116,11 @@ impl AwsClient {
         let page = Slot::new();
         let keep_page = RawGetRecords { stock: self.stock_get_records.clone(), page: page.clone() };
         let call = self.streams.get_records().shard_iterator(iterator).customize().interceptor(keep_page);
-        call.send().await.map_err(|error| call_error(OPERATION, error))?;
+        call.send().await.map_err(|error| {
+            let is_malformed = is_caused_by::<MalformedPage>(&error);
+            let error = call_error(OPERATION, error);
+            if is_malformed { CallError { code: "malformed".to_owned(), ..error } } else { error }
+        })?;
         page.take().ok_or_else(|| malformed(OPERATION, "the answer was not read as a page"))
     }
 }
@@ -165,4 +188,153 @@ fn key_schema(described: &Described) -> Vec<String> {
 
 fn listed(shard: Shard) -> Option<ListedShard> {
     Some(ListedShard { id: shard.shard_id?, parent: shard.parent_shard_id })
+}
+
+/// An answer that the SDK accepted but that lacks what it must hold.
+fn malformed(operation: &'static str, what: &str) -> CallError {
+    CallError { operation, kind: ErrorKind::Other, code: "malformed".into(), message: what.into() }
+}
+
+/// Carries one value out of the SDK's machinery to the caller; a retry's value replaces the one before.
+#[derive(Debug)]
+struct Slot<T>(Arc<Mutex<Option<T>>>);
+
+impl<T> Slot<T> {
+    fn new() -> Self {
+        Self(Arc::default())
+    }
+
+    fn put(&self, value: Option<T>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = value;
+    }
+
+    fn take(&self) -> Option<T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl<T> Clone for Slot<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+/// Keeps the moment of the answer by the service's own clock: its `Date` header.
+#[derive(Debug)]
+struct AnsweredAt(pub Slot<SystemTime>);
+
+#[dyn_dispatch_hint]
+impl Intercept for AnsweredAt {
+    fn name(&self) -> &'static str {
+        "AnsweredAt"
+    }
+
+    fn read_before_deserialization(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _components: &RuntimeComponents,
+        _cfg: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        self.0.put(context.response().headers().get("date").and_then(moment));
+        Ok(())
+    }
+}
+
+fn moment(header: &str) -> Option<SystemTime> {
+    DateTime::from_str(header, Format::HttpDate).ok()?.try_into().ok()
+}
+
+/// The operation's own configuration, which holds its deserializer; the SDK gives no other way to it.
+fn stock_configuration() -> FrozenLayer {
+    GetRecords::new().config().expect("every operation of the SDK brings its configuration")
+}
+
+/// Puts [`KeepPage`] in the place of the operation's deserializer, for one call.
+#[derive(Debug)]
+struct RawGetRecords {
+    pub stock: FrozenLayer,
+    pub page: Slot<Page>,
+}
+
+#[dyn_dispatch_hint]
+impl Intercept for RawGetRecords {
+    fn name(&self) -> &'static str {
+        "RawGetRecords"
+    }
+
+    fn modify_before_serialization(
+        &self,
+        _context: &mut BeforeSerializationInterceptorContextMut<'_>,
+        _components: &RuntimeComponents,
+        cfg: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let keep = KeepPage { stock: self.stock.clone(), page: self.page.clone() };
+        cfg.interceptor_state().store_put(SharedResponseDeserializer::new(keep));
+        Ok(())
+    }
+}
+
+/// Reads a successful answer as a [`Page`] and puts it aside; the SDK gets an output without records.
+#[derive(Debug)]
+struct KeepPage {
+    stock: FrozenLayer,
+    page: Slot<Page>,
+}
+
+impl DeserializeResponse for KeepPage {
+    fn deserialize_nonstreaming_with_config(
+        &self,
+        response: &HttpResponse,
+        cfg: &ConfigBag,
+    ) -> Result<Output, OrchestratorError<Error>> {
+        if !response.status().is_success() {
+            return match self.stock.load::<SharedResponseDeserializer>() {
+                Some(stock) => stock.deserialize_nonstreaming_with_config(response, cfg),
+                None => Err(OrchestratorError::other("the SDK's own deserializer of GetRecords is not where it was")),
+            };
+        }
+        // A response error, unlike an operation's error, is one that the SDK tries again.
+        let page = Page::parse(bytes_of(response.body())).map_err(|error| OrchestratorError::response(error.into()))?;
+        self.page.put(Some(page));
+        Ok(Output::erase(GetRecordsOutput::builder().build()))
+    }
+}
+
+/// The body, which the SDK has loaded already, without a copy.
+fn bytes_of(body: &SdkBody) -> Bytes {
+    let shared = body.try_clone().and_then(|body| body.collect().now_or_never());
+    match shared {
+        Some(Ok(collected)) => collected.to_bytes(),
+        _ => Bytes::copy_from_slice(body.bytes().unwrap_or_default()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_date_header_is_a_moment_in_whole_seconds() {
+        let expected = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_323_045);
+        assert_eq!(moment("Fri, 02 Jan 2026 03:04:05 GMT"), Some(expected));
+        for header in ["", "soon", "2026-01-02T03:04:05Z"] {
+            assert_eq!(moment(header), None, "{header}");
+        }
+    }
+
+    #[test]
+    fn the_body_is_not_copied() {
+        let body = SdkBody::from(Bytes::from_static(b"a page"));
+        let bytes = bytes_of(&body);
+        assert_eq!(bytes, "a page");
+        assert_eq!(Some(bytes.as_ptr()), body.bytes().map(<[u8]>::as_ptr));
+        assert_eq!(bytes_of(&SdkBody::empty()), "");
+    }
+
+    #[test]
+    fn the_operation_brings_the_deserializer_that_errors_are_handed_to() {
+        assert!(stock_configuration().load::<SharedResponseDeserializer>().is_some());
+    }
 }

@@ -1,14 +1,18 @@
 //! What the rest of the program relies on when it calls AWS, seen on the wire.
 
+mod embedded;
+pub(crate) mod fake;
+
 use std::time::{Duration, SystemTime};
 
 use aws_config::retry::RetryConfig;
 use bytes::Bytes;
 use serde_json::json;
 
+use self::fake::{Answer, Fake, timeouts};
 use super::aws::AwsClient;
-use super::fake::{Answer, Fake, timeouts};
-use super::{CallError, ErrorKind, IteratorStart, ListedShard, ShardQuery, StreamStatus, StreamsClient};
+use super::{IteratorStart, ListedShard, ShardQuery, StreamStatus, StreamsClient};
+use crate::aws::errors::{CallError, ErrorKind};
 use crate::streams::wire::oracle;
 
 const SAMPLE: &[u8] = include_bytes!("../../../tests/data/aws-record.json");
@@ -211,7 +215,7 @@ async fn shards_are_asked_for_as_the_service_knows_it() {
     for shards in [ShardQuery::First, ShardQuery::Behind("s1"), ShardQuery::ChildrenOf("s1")] {
         client.describe_stream(STREAM, shards).await.expect("a description");
     }
-    let asked: Vec<_> = fake.seen().iter().map(super::fake::Seen::json).collect();
+    let asked: Vec<_> = fake.seen().iter().map(fake::Seen::json).collect();
     assert_eq!(asked[0], json!({"StreamArn": STREAM}));
     assert_eq!(asked[1], json!({"StreamArn": STREAM, "ExclusiveStartShardId": "s1"}));
     let filter = json!({"Type": "CHILD_SHARDS", "ShardId": "s1"});
@@ -259,7 +263,7 @@ async fn all_pages_of_a_tables_streams_are_listed() {
     };
     let fake = Fake::answering([page(&["a", "b"], Some("b")), page(&[], Some("c")), page(&["d"], None)]).await;
     assert_eq!(client(&fake).await.list_streams("Orders").await.expect("streams"), ["a", "b", "d"]);
-    let asked: Vec<_> = fake.seen().iter().map(super::fake::Seen::json).collect();
+    let asked: Vec<_> = fake.seen().iter().map(fake::Seen::json).collect();
     assert_eq!(asked[0], json!({"TableName": "Orders"}));
     assert_eq!(asked[2], json!({"TableName": "Orders", "ExclusiveStartStreamArn": "c"}));
 

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Debt, Finished, MARKER_LIFE, Outcome, Running, StreamReader, report};
+use crate::clock;
 use crate::streams::lineage::{Ready, ShardId};
 use crate::streams::position::Position;
 use crate::streams::reading::{OnDataLoss, Stopped};
@@ -23,7 +24,7 @@ impl StreamReader {
             // What follows a shard that was read here is owed from its first record on, whatever the start was.
             let follows = self.parents_end(&ready).is_some();
             let from = if follows { Position::Start } else { self.start };
-            let debt = Debt { owed: owed || follows, vouched: SystemTime::now() };
+            let debt = Debt { owed: owed || follows, vouched: clock::now() };
             self.open(ready, from, debt).await?;
         }
         let now = Instant::now();
@@ -33,7 +34,8 @@ impl StreamReader {
                 running.closed.cancel();
             }
         }
-        self.reading.telemetry.shards(self.lineage.counts());
+        let counts = self.lineage.counts();
+        self.reading.telemetry.shards(counts.reading, counts.waiting, counts.finished);
         Ok(())
     }
 
@@ -47,7 +49,7 @@ impl StreamReader {
     }
 
     pub(super) async fn open_latest(&mut self, leaf: Ready) -> Result<(), Stopped> {
-        self.spawn(leaf, self.start, Debt { owed: false, vouched: SystemTime::now() }, true).await
+        self.spawn(leaf, self.start, Debt { owed: false, vouched: clock::now() }, true).await
     }
 
     pub(super) async fn spawn(
@@ -119,7 +121,7 @@ impl StreamReader {
             return Err(self.reading.broken(&format!("shard {id} was read to its end and had no reader")));
         };
         events::ShardEnded { stream: &self.facts.arn, shard: id }.emit(&self.reading.telemetry);
-        let finished = Finished { number: running.number, at: SystemTime::now(), read: Some(Instant::now()) };
+        let finished = Finished { number: running.number, at: clock::now(), read: Some(Instant::now()) };
         self.read_at.insert(id.clone(), finished);
         self.reading.tell(Update::ShardEnded { shard: running.number }).await?;
         self.lineage.read_to_end(id);
@@ -145,7 +147,7 @@ impl StreamReader {
                 shard: running.number,
                 facts: self.facts.clone(),
                 items: vec![Item::Gap(gap)],
-                read_at: SystemTime::now(),
+                read_at: clock::now(),
                 caught_up: true,
             };
             self.reading.budget.charge(page.items.iter().map(Item::cost).sum());
@@ -155,7 +157,8 @@ impl StreamReader {
     }
 
     pub(super) async fn forget_old_markers(&mut self) -> Result<(), Stopped> {
-        let old = |finished: &Finished| finished.at.elapsed().is_ok_and(|age| age > MARKER_LIFE);
+        let now = clock::now();
+        let old = |finished: &Finished| now.duration_since(finished.at).is_ok_and(|age| age > MARKER_LIFE);
         let ids: Vec<ShardId> =
             self.read_at.iter().filter(|(_, finished)| old(finished)).map(|(id, _)| id.clone()).collect();
         for id in ids {

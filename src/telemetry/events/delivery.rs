@@ -5,12 +5,11 @@ use std::time::Duration;
 use tracing::{debug, error, info, warn};
 
 use crate::telemetry::TableTelemetry;
-use crate::telemetry::parked::item_hash;
 
 /// An item's event keeps failing.
 pub struct ItemParked<'a> {
-    /// The item's lane: a hash of its key.
-    pub lane: u64,
+    /// A hash of the item's key.
+    pub item: &'a str,
     /// The event's id.
     pub event: &'a str,
     /// What the sink said last.
@@ -22,7 +21,7 @@ pub struct ItemParked<'a> {
 impl ItemParked<'_> {
     /// Says so; parked items are counted by their gauge.
     pub fn emit(&self, telemetry: &TableTelemetry) {
-        let (item, event, failures) = (item_hash(self.lane), self.event, self.failures);
+        let (item, event, failures) = (self.item, self.event, self.failures);
         let text = format!("item {item} is parked behind event {event}, other items continue: {}", self.why);
         telemetry.recent().add("DSA-ITEM-PARKED", &text);
         warn!(
@@ -72,15 +71,15 @@ impl DeliveryFailed<'_> {
     /// Says so, the first time and then once a minute; attempts are counted where they end.
     pub fn emit(&self, telemetry: &TableTelemetry) {
         let code = "DSA-DELIVERY-FAILED";
-        let Some(times) = telemetry.is_news(code, self.why) else { return };
+        let Some(times) = telemetry.warning_due(code, self.why) else { return };
         warn!(code, table = telemetry.table(), times, "delivery failed, retrying: {}", self.why);
     }
 }
 
 /// An event is given up, because the policy says so.
 pub struct EventDropped<'a> {
-    /// The item's lane: a hash of its key.
-    pub lane: u64,
+    /// A hash of the item's key.
+    pub item: &'a str,
     /// The event's id.
     pub event: &'a str,
     /// What the sink said last.
@@ -93,16 +92,16 @@ impl EventDropped<'_> {
     /// Says so, the first time and then once a minute; dropped events are counted where they are settled.
     pub fn emit(&self, telemetry: &TableTelemetry) {
         let code = "DSA-EVENT-DROPPED";
-        let Some(times) = telemetry.is_news(code, self.why) else { return };
-        let (table, item, event, attempts) = (telemetry.table(), item_hash(self.lane), self.event, self.attempts);
+        let Some(times) = telemetry.warning_due(code, self.why) else { return };
+        let (table, item, event, attempts) = (telemetry.table(), self.item, self.event, self.attempts);
         error!(code, table, item, event, attempts, times, "undeliverable event dropped: {}", self.why);
     }
 }
 
 /// An event goes to the dead-letter sink.
 pub struct EventDeadLettered<'a> {
-    /// The item's lane: a hash of its key.
-    pub lane: u64,
+    /// A hash of the item's key.
+    pub item: &'a str,
     /// The event's id.
     pub event: &'a str,
     /// What the sink said last.
@@ -115,11 +114,11 @@ impl EventDeadLettered<'_> {
     /// Says so, the first time and then once a minute; dead letters are counted where they are settled.
     pub fn emit(&self, telemetry: &TableTelemetry) {
         let code = "DSA-EVENT-DEAD-LETTERED";
-        let Some(times) = telemetry.is_news(code, self.why) else { return };
-        let (table, item, event, attempts) = (telemetry.table(), item_hash(self.lane), self.event, self.attempts);
+        let Some(times) = telemetry.warning_due(code, self.why) else { return };
+        let (table, item, event, attempts) = (telemetry.table(), self.item, self.event, self.attempts);
         warn!(
             code,
-            table, item, event, attempts, times, "undeliverable event sent to the dead-letter sink: {}", self.why
+            table, item, event, attempts, times, "undeliverable event goes to the dead-letter sink: {}", self.why
         );
     }
 }
@@ -134,7 +133,7 @@ impl DeadLetterSinkFailing<'_> {
     /// Says so, the first time and then once a minute.
     pub fn emit(&self, telemetry: &TableTelemetry) {
         let code = "DSA-DEAD-LETTER-SINK-FAILING";
-        let Some(times) = telemetry.is_news(code, self.why) else { return };
+        let Some(times) = telemetry.warning_due(code, self.why) else { return };
         let table = telemetry.table();
         error!(code, table, times, "delivery to the dead-letter sink failed, retrying, the item waits: {}", self.why);
     }
@@ -151,7 +150,7 @@ impl SinkFailing<'_> {
     pub fn emit(&self) {
         warn!(
             code = "DSA-SINK-FAILING",
-            "the sink is failing, delivery is limited to one probe at a time: {}", self.why
+            "the sink is failing, delivery is limited to one trial request at a time: {}", self.why
         );
     }
 }
@@ -166,37 +165,5 @@ impl SinkRecovered {
     /// Says so.
     pub fn emit(&self) {
         info!(after_seconds = self.after.as_secs_f64(), "the sink works again");
-    }
-}
-
-/// Positions could not be stored.
-pub struct CheckpointFailed<'a> {
-    /// Why.
-    pub error: &'a str,
-}
-
-impl CheckpointFailed<'_> {
-    /// Says so; attempts are counted where they are made.
-    pub fn emit(&self, telemetry: &TableTelemetry) {
-        telemetry.recent().add("DSA-CHECKPOINT-FAILED", self.error);
-        error!(
-            code = "DSA-CHECKPOINT-FAILED",
-            table = telemetry.table(),
-            "positions are not stored, delivery continues; a restart would deliver events again: {}",
-            self.error
-        );
-    }
-}
-
-/// Positions are stored again.
-pub struct CheckpointRecovered {
-    /// How often that had failed.
-    pub failed: u64,
-}
-
-impl CheckpointRecovered {
-    /// Says so.
-    pub fn emit(&self, telemetry: &TableTelemetry) {
-        info!(table = telemetry.table(), failed = self.failed, "positions are stored again");
     }
 }

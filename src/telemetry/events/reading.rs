@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use tracing::{debug, error, info, warn};
 
-use crate::streams::client::{CallError, ErrorKind};
 use crate::telemetry::TableTelemetry;
 
 /// A stream is going to be read.
@@ -125,22 +124,37 @@ impl ShardHandedOver<'_> {
 
 /// AWS refused a call.
 pub struct AwsRefused<'a> {
-    /// The call and why it was refused.
-    pub error: &'a CallError,
-    /// How often since it was last said.
+    /// What kind of refusal it is.
+    pub class: RefusalClass,
+    /// AWS's code, or ours where there was none.
+    pub aws_code: &'a str,
+    /// Which call, and why it was refused.
+    pub text: &'a str,
+    /// How often since it was last logged.
     pub times: u64,
 }
 
+/// What a refusal of AWS asks of the operator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusalClass {
+    /// Permissions or credentials are missing.
+    Denied,
+    /// Calls are too many.
+    Throttled,
+    /// Everything else.
+    Failing,
+}
+
 impl AwsRefused<'_> {
-    /// Says so; calls are counted where they are made.
+    /// Logs it; calls are counted where they are made.
     pub fn emit(&self, telemetry: &TableTelemetry) {
-        let code = match self.error.kind {
-            ErrorKind::Denied => "DSA-AWS-DENIED",
-            ErrorKind::Throttled | ErrorKind::LimitExceeded => "DSA-AWS-THROTTLED",
-            _ => "DSA-AWS-FAILING",
+        let code = match self.class {
+            RefusalClass::Denied => "DSA-AWS-DENIED",
+            RefusalClass::Throttled => "DSA-AWS-THROTTLED",
+            RefusalClass::Failing => "DSA-AWS-FAILING",
         };
-        telemetry.recent().add(code, &self.error.to_string());
-        warn!(code, table = telemetry.table(), aws_code = self.error.code, times = self.times, "{}", self.error);
+        telemetry.recent().add(code, self.text);
+        warn!(code, table = telemetry.table(), aws_code = self.aws_code, times = self.times, "{}", self.text);
     }
 }
 

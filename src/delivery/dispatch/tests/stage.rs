@@ -9,15 +9,16 @@ use http::StatusCode;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::backoff::Backoff;
 use crate::delivery::lanes::Gate;
 use crate::delivery::parcel::{Account, Content};
-use crate::delivery::retry::{Backoff, OnUndeliverable, RetryLimits};
+use crate::delivery::retry::{OnUndeliverable, RetryLimits};
 use crate::delivery::sink::{Fault, RetryAfter};
 use crate::event::{DataForm, Encoder, EncoderSettings, Packaging, Profile};
 use crate::progress::Ticket;
+use crate::readiness::{Health, TableHealth};
 use crate::streams::wire::Page;
 use crate::telemetry::TableTelemetry;
-use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
 
 /// An item and which of its changes.
@@ -139,6 +140,7 @@ fn ids(message: &Message) -> Vec<String> {
 /// Books that remember what was settled.
 struct Desk {
     telemetry: Arc<TableTelemetry>,
+    health: Arc<TableHealth>,
     settled: Mutex<Vec<Change>>,
 }
 
@@ -153,6 +155,10 @@ impl Account for Desk {
     fn telemetry(&self) -> &TableTelemetry {
         &self.telemetry
     }
+
+    fn health(&self) -> &TableHealth {
+        &self.health
+    }
 }
 
 pub(super) struct Stage {
@@ -160,6 +166,7 @@ pub(super) struct Stage {
     pub(super) letters: Arc<Scripted>,
     pub(super) begun: Instant,
     pub(super) outage: watch::Receiver<Option<SinkOutage>>,
+    parked_items: Arc<ParkedItems>,
     encoder: Arc<Encoder>,
     desk: Arc<Desk>,
     parcels: mpsc::Sender<Vec<Parcel>>,
@@ -190,16 +197,16 @@ impl Stage {
             stream_arn: "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders/stream/2026".to_owned(),
             key_schema: vec!["id".to_owned()],
         }));
-        let telemetry =
-            TableTelemetry::new("Orders", &Metrics::new("t", "t").unwrap(), Health::default().table("Orders"));
+        let telemetry = TableTelemetry::new("Orders", &Metrics::new("t", "t").unwrap());
+        let health = Health::default().table("Orders");
         let sinks = Sinks { sink: sink.clone(), dead_letters: Some(letters.clone()) };
         let (parcels, intake) = mpsc::channel(1000);
         let stop = CancellationToken::new();
         let dispatcher = Dispatcher::new(sinks, settings);
-        let outage = dispatcher.outage();
+        let (outage, parked_items) = (dispatcher.outage(), dispatcher.parked_items());
         let running = tokio::spawn(dispatcher.run(intake, stop.clone()));
-        let desk = Arc::new(Desk { telemetry, settled: Mutex::default() });
-        Self { sink, letters, begun: Instant::now(), outage, encoder, desk, parcels, stop, running }
+        let desk = Arc::new(Desk { telemetry, health, settled: Mutex::default() });
+        Self { sink, letters, begun: Instant::now(), outage, parked_items, encoder, desk, parcels, stop, running }
     }
 
     /// Hands these changes in, as one page; their id is `item-version`.
@@ -255,7 +262,7 @@ impl Stage {
 
     pub(super) fn parked(&self) -> i64 {
         let parked = self.desk.telemetry.metrics().parked.get();
-        assert_eq!(self.desk.telemetry.parked().items().len() as i64, parked, "two opinions of what is parked");
+        assert_eq!(self.parked_items.items("Orders").len() as i64, parked, "two opinions of what is parked");
         parked
     }
 

@@ -2,15 +2,13 @@
 
 use std::error::Error;
 use std::io::{self, ErrorKind};
-use std::iter;
 use std::time::Duration;
 
 use hyper_util::client::legacy;
 use rustls::CertificateError;
 
 use crate::delivery::sink::{Answer, Fault};
-
-type Cause<'e> = &'e (dyn Error + 'static);
+use crate::error_text::{Cause, causes, chain};
 
 const CERTIFICATE_WANTED: &str =
     "the sink asks for a client certificate: set SINK_CLIENT_CERT_FILE and SINK_CLIENT_KEY_FILE";
@@ -46,7 +44,7 @@ impl Failure {
         let what = describe(error);
         let alert = alert_in(&what);
         let fault = if alert.is_some() { Fault::Tls } else { fault_of(error) };
-        let advice = causes(error).find_map(|cause| cause.downcast_ref()).and_then(advice);
+        let advice = chain(error).find_map(|cause| cause.downcast_ref()).and_then(advice);
         let message = match advice.or(alert.and_then(about)) {
             Some(advice) => format!("{advice} ({what})"),
             None => what,
@@ -62,7 +60,7 @@ impl Failure {
 }
 
 fn fault_of(error: &legacy::Error) -> Fault {
-    if causes(error).any(|cause| cause.is::<rustls::Error>()) {
+    if chain(error).any(|cause| cause.is::<rustls::Error>()) {
         return Fault::Tls;
     }
     if error.is_connect() {
@@ -70,7 +68,7 @@ fn fault_of(error: &legacy::Error) -> Fault {
         let in_handshake = error.source().is_some_and(|cause| cause.is::<io::Error>());
         return if in_handshake { Fault::Tls } else { Fault::Connect };
     }
-    causes(error).find_map(fault_of_cause).unwrap_or(Fault::Other)
+    chain(error).find_map(fault_of_cause).unwrap_or(Fault::Other)
 }
 
 fn fault_of_cause(cause: Cause<'_>) -> Option<Fault> {
@@ -163,20 +161,5 @@ fn about(alert: &str) -> Option<&'static str> {
 
 /// The error's causes in one line, without the outermost, which says only that there is one.
 fn describe(error: &legacy::Error) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    for cause in causes(error).skip(1) {
-        let text = cause.to_string();
-        if !parts.last().is_some_and(|last| last.ends_with(&text)) {
-            parts.push(text);
-        }
-    }
-    if parts.is_empty() { error.to_string() } else { parts.join(": ") }
-}
-
-/// An error and everything beneath it. What an [`io::Error`] carries inside is a cause that it does not name as such.
-fn causes<'e>(error: Cause<'e>) -> impl Iterator<Item = Cause<'e>> {
-    iter::successors(Some(error), |&cause| match cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-        Some(inner) => Some(inner as Cause<'e>),
-        None => cause.source(),
-    })
+    error.source().map_or_else(|| error.to_string(), causes)
 }

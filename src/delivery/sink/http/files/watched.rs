@@ -9,6 +9,8 @@ use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
 
+use crate::clock;
+
 /// A file that was written so recently may be written again without another time: clocks of file systems are coarse.
 const TOO_RECENT: Duration = Duration::from_secs(2);
 
@@ -176,7 +178,7 @@ impl Stamp {
     }
 
     fn is_recent(&self) -> bool {
-        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let since_epoch = clock::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let now = i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX);
         self.changed.0.saturating_add(TOO_RECENT.as_secs() as i64) >= now
     }

@@ -7,37 +7,39 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use chrono::{DateTime, SecondsFormat, Utc};
 use http::Uri;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::clock::{self, rfc3339};
 use crate::delivery::dispatch::SinkOutage;
 use crate::delivery::parcel::Account;
+use crate::delivery::parked_items::{ParkedItem, ParkedItems};
 use crate::pipeline::Books;
 use crate::progress::Standing;
 use crate::progress::ledger::ShardView;
+use crate::readiness::{Dependency, Health};
 use crate::streams::reading::RETENTION;
 use crate::telemetry::TableTelemetry;
-use crate::telemetry::health::{Health, Obstacle};
 
 /// Finished shards that are listed; a busy table has a few thousand of them a day.
 const MOST_FINISHED: usize = 2_000;
 
 /// The whole process's state, for those who look.
-pub(super) struct Status {
+pub(crate) struct Status {
     books: Vec<Arc<Books>>,
     health: Arc<Health>,
     sink: String,
     outage: watch::Receiver<Option<SinkOutage>>,
+    parked_items: Arc<ParkedItems>,
     started: SystemTime,
 }
 
 /// Brings a table's gauges up to date.
-pub(super) fn refresh(books: &Books) {
+pub(crate) fn refresh(books: &Books) {
     let telemetry = books.telemetry();
-    let lag = lag(books, telemetry);
+    let lag = lag(books);
     let metrics = telemetry.metrics();
     metrics.lag.set(lag.as_secs_f64());
     metrics.retention_headroom.set(RETENTION.saturating_sub(lag).as_secs_f64());
@@ -45,31 +47,32 @@ pub(super) fn refresh(books: &Books) {
 }
 
 /// A URL without what may be secret in it: scheme, host and port.
-pub(super) fn origin(uri: &Uri) -> String {
+pub(crate) fn origin(uri: &Uri) -> String {
     let port = uri.port().map(|port| format!(":{port}")).unwrap_or_default();
     format!("{}://{}{port}", uri.scheme_str().unwrap_or_default(), uri.host().unwrap_or_default())
 }
 
 impl Status {
-    pub(super) fn new(
+    pub(crate) fn new(
         books: Vec<Arc<Books>>,
         health: Arc<Health>,
         sink: &Uri,
         outage: watch::Receiver<Option<SinkOutage>>,
+        parked_items: Arc<ParkedItems>,
     ) -> Self {
-        Self { books, health, sink: origin(sink), outage, started: SystemTime::now() }
+        Self { books, health, sink: origin(sink), outage, parked_items, started: clock::now() }
     }
 
     /// All of it, as of now.
-    pub(super) fn show(&self) -> Value {
-        let now = SystemTime::now();
+    pub(crate) fn show(&self) -> Value {
+        let now = clock::now();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
-            "time": text(now),
-            "started": text(self.started),
+            "time": rfc3339(now),
+            "started": rfc3339(self.started),
             "not_ready": self.health.not_ready(Instant::now()),
             "sink": self.sink(),
-            "tables": self.books.iter().map(|books| table(books, now)).collect::<Vec<_>>(),
+            "tables": self.books.iter().map(|books| table(books, &self.parked_items, now)).collect::<Vec<_>>(),
         })
     }
 
@@ -78,21 +81,21 @@ impl Status {
         json!({
             "url": self.sink,
             "state": if outage.is_some() { "failing" } else { "up" },
-            "failing_since": outage.as_ref().map(|outage| text(outage.since)),
+            "failing_since": outage.as_ref().map(|outage| rfc3339(outage.since)),
             "last_error": outage.as_ref().map(|outage| &outage.why),
         })
     }
 }
 
 /// What is known of records plus, while AWS refuses to answer, the time since it did.
-fn lag(books: &Books, telemetry: &TableTelemetry) -> Duration {
-    let known = books.ledger().lag(SystemTime::now());
-    known.max(telemetry.health().hindered_for(Obstacle::Aws))
+fn lag(books: &Books) -> Duration {
+    let known = books.ledger().lag(clock::now());
+    known.max(books.health().failing_for(Dependency::Aws))
 }
 
-fn table(books: &Books, now: SystemTime) -> Value {
+fn table(books: &Books, parked_items: &ParkedItems, now: SystemTime) -> Value {
     let telemetry = books.telemetry();
-    let (metrics, health) = (telemetry.metrics(), telemetry.health());
+    let (metrics, health) = (telemetry.metrics(), books.health());
     let (unsettled, shards) = {
         let ledger = books.ledger();
         (ledger.unsettled(), ledger.view())
@@ -104,19 +107,19 @@ fn table(books: &Books, now: SystemTime) -> Value {
         "table": telemetry.table(),
         "waiting_for": health.awaited(),
         "not_ready": health.trouble(Instant::now()),
-        "lag_seconds": lag(books, telemetry).as_secs_f64(),
+        "lag_seconds": lag(books).as_secs_f64(),
         "unsettled_events": unsettled,
         "in_flight_events": metrics.in_flight.get(),
         "parked_items": metrics.parked.get(),
-        "parked": parked(telemetry),
+        "parked": parked(&parked_items.items(telemetry.table())),
         "buffered_bytes": books.budget().held(),
         "buffer_is_full": books.budget().is_short(),
         "records_read": metrics.records_read.get(),
         "events_delivered": metrics.events_delivered.get(),
         "positions_unstored_for_seconds": metrics.checkpoint_age.get(),
         "last_errors": {
-            "aws": health.last_refusal(Obstacle::Aws),
-            "sink": health.last_refusal(Obstacle::Sink),
+            "aws": health.last_refusal(Dependency::Aws),
+            "sink": health.last_refusal(Dependency::Sink),
             "store": health.last_store_error(),
         },
         "recent_errors": recent_errors(telemetry),
@@ -128,17 +131,17 @@ fn table(books: &Books, now: SystemTime) -> Value {
     })
 }
 
-fn parked(telemetry: &TableTelemetry) -> Vec<Value> {
-    let items = telemetry.parked().items().into_iter();
+fn parked(items: &[ParkedItem]) -> Vec<Value> {
     items
+        .iter()
         .map(|parked| {
             json!({
                 "item": parked.item,
                 "event": parked.event,
                 "failures": parked.failures,
                 "last_error": parked.why,
-                "since": text(parked.since),
-                "last_failure": text(parked.last),
+                "since": rfc3339(parked.since),
+                "last_failure": rfc3339(parked.last),
             })
         })
         .collect()
@@ -146,7 +149,7 @@ fn parked(telemetry: &TableTelemetry) -> Vec<Value> {
 
 fn recent_errors(telemetry: &TableTelemetry) -> Vec<Value> {
     let troubles = telemetry.recent().newest_first().into_iter();
-    troubles.map(|trouble| json!({"time": text(trouble.at), "code": trouble.code, "text": trouble.text})).collect()
+    troubles.map(|trouble| json!({"time": rfc3339(trouble.at), "code": trouble.code, "text": trouble.text})).collect()
 }
 
 fn ancestor(shard: &ShardView) -> Value {
@@ -168,7 +171,7 @@ fn shard(shard: &ShardView, now: SystemTime) -> Value {
         "unsettled_events": shard.unsettled,
         "caught_up": shard.caught_up,
         "lag_seconds": shard.lag(now).as_secs_f64(),
-        "newest_record": shard.newest.map(text),
+        "newest_record": shard.newest.map(rfc3339),
     })
 }
 
@@ -178,10 +181,6 @@ fn state(shard: &ShardView) -> &'static str {
         (false, true) => "caught-up",
         (false, false) => "reading",
     }
-}
-
-fn text(time: SystemTime) -> String {
-    DateTime::<Utc>::from(time).to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
 
 #[cfg(test)]

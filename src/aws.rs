@@ -8,6 +8,8 @@
 //!
 //! [`Connections`] is loaded once. Its clients, one a region, share credentials and the pool of connections.
 
+pub mod errors;
+
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
@@ -23,7 +25,6 @@ use aws_smithy_http_client::{Builder, ConnectorBuilder};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_types::origin::Origin;
 
-use super::aws::AwsClient;
 use crate::config;
 
 /// Attempts a call, the first one included.
@@ -84,7 +85,7 @@ impl Connections {
     /// Reads the environment and the profile. Asks the network for nothing, save the machine's metadata service for its
     /// region, and that only if `region` is `None` and neither environment nor profile names one.
     ///
-    /// `region`: the default for [`client`](Self::client), instead of that in `settings` and of the SDK's own search.
+    /// `region`: the default for [`config`](Self::config), instead of that in `settings` and of the SDK's own search.
     pub async fn load(settings: &AwsSettings, region: Option<&str>) -> Self {
         Self::load_with(aws_config::defaults(BehaviorVersion::latest()).http_client(http_client()), settings, region)
             .await
@@ -120,22 +121,6 @@ impl Connections {
             None => Err(NoRegion),
         }
     }
-
-    /// The client for `region`, such as an ARN names it, or for the default region.
-    ///
-    /// # Errors
-    /// [`NoRegion`] where there is neither.
-    pub fn client(&self, region: Option<&str>) -> Result<AwsClient, NoRegion> {
-        Ok(AwsClient::new(&self.config(region)?))
-    }
-}
-
-/// A client of one region: [`Connections::load`] and [`Connections::client`] in one step.
-///
-/// # Errors
-/// [`NoRegion`] where neither `region` nor the SDK's search names one.
-pub async fn connect(settings: &AwsSettings, region: Option<&str>) -> Result<AwsClient, NoRegion> {
-    Connections::load(settings, region).await.client(None)
 }
 
 /// The same configuration with the role's credentials in the place of those that it had.

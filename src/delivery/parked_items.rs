@@ -7,14 +7,14 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use super::recent::shortened;
+use crate::telemetry::shortened;
 
-/// How many items are remembered.
+/// How many items of a table are remembered.
 pub const MOST: usize = 100;
 
-/// The items of one table whose events keep failing.
+/// The items whose events keep failing, by table and lane.
 #[derive(Debug, Default)]
-pub struct Parked(Mutex<BTreeMap<u64, ParkedItem>>);
+pub struct ParkedItems(Mutex<BTreeMap<String, BTreeMap<u64, ParkedItem>>>);
 
 /// An item whose event keeps failing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,10 +38,11 @@ pub fn item_hash(lane: u64) -> String {
     format!("{:08x}", lane >> 32)
 }
 
-impl Parked {
+impl ParkedItems {
     /// An event failed, and its item is parked or stays so.
-    pub fn failed(&self, lane: u64, event: &str, failures: u32, why: &str, now: SystemTime) {
-        let mut items = self.lock();
+    pub fn failed(&self, table: &str, lane: u64, event: &str, failures: u32, why: &str, now: SystemTime) {
+        let mut tables = self.lock();
+        let items = tables.entry(table.to_owned()).or_default();
         if items.len() >= MOST && !items.contains_key(&lane) {
             return;
         }
@@ -51,18 +52,21 @@ impl Parked {
     }
 
     /// The item is parked no longer.
-    pub fn settled(&self, lane: u64) {
-        self.lock().remove(&lane);
+    pub fn settled(&self, table: &str, lane: u64) {
+        if let Some(items) = self.lock().get_mut(table) {
+            items.remove(&lane);
+        }
     }
 
-    /// Those who are remembered, the longest parked first.
-    pub fn items(&self) -> Vec<ParkedItem> {
-        let mut items: Vec<ParkedItem> = self.lock().values().cloned().collect();
+    /// Those of a table that are remembered, the longest parked first.
+    pub fn items(&self, table: &str) -> Vec<ParkedItem> {
+        let mut items: Vec<ParkedItem> =
+            self.lock().get(table).into_iter().flat_map(BTreeMap::values).cloned().collect();
         items.sort_by_key(|item| item.since);
         items
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, ParkedItem>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, BTreeMap<u64, ParkedItem>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -79,9 +83,9 @@ mod tests {
 
     #[test]
     fn a_parked_item_keeps_its_beginning_and_shows_its_last_failure() {
-        let parked = Parked::default();
-        parked.failed(0xabcd_ef01_2345_6789, "e1", 3, "HTTP 400", at(1));
-        parked.failed(0xabcd_ef01_2345_6789, "e1", 4, "HTTP 413", at(9));
+        let parked = ParkedItems::default();
+        parked.failed("orders", 0xabcd_ef01_2345_6789, "e1", 3, "HTTP 400", at(1));
+        parked.failed("orders", 0xabcd_ef01_2345_6789, "e1", 4, "HTTP 413", at(9));
         let expected = ParkedItem {
             item: "abcdef01".to_owned(),
             event: "e1".to_owned(),
@@ -90,22 +94,22 @@ mod tests {
             since: at(1),
             last: at(9),
         };
-        assert_eq!(parked.items(), [expected]);
-        parked.settled(0xabcd_ef01_2345_6789);
-        assert_eq!(parked.items(), []);
+        assert_eq!(parked.items("orders"), [expected]);
+        parked.settled("orders", 0xabcd_ef01_2345_6789);
+        assert_eq!(parked.items("orders"), []);
     }
 
     #[test]
-    fn a_broken_sink_does_not_fill_the_memory_and_whoever_was_left_out_comes_later() {
-        let parked = Parked::default();
+    fn a_broken_sink_does_not_fill_the_memory_and_an_item_that_was_left_out_comes_later() {
+        let parked = ParkedItems::default();
         for lane in 0..10_000 {
-            parked.failed(lane, "e", 1, &"long ".repeat(1_000), at(lane));
+            parked.failed("orders", lane, "e", 1, &"long ".repeat(1_000), at(lane));
         }
-        let items = parked.items();
+        let items = parked.items("orders");
         assert_eq!((items.len(), items[0].since), (MOST, at(0)));
         assert!(items.iter().all(|item| item.why.len() < 1_000));
-        parked.settled(0);
-        parked.failed(9_999, "e", 2, "again", at(20_000));
-        assert_eq!(parked.items().last().map(|item| item.failures), Some(2));
+        parked.settled("orders", 0);
+        parked.failed("orders", 9_999, "e", 2, "again", at(20_000));
+        assert_eq!(parked.items("orders").last().map(|item| item.failures), Some(2));
     }
 }

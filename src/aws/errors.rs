@@ -3,12 +3,12 @@
 use std::error::Error;
 
 use aws_credential_types::provider::error::CredentialsError;
+use aws_runtime::retries::classifiers::THROTTLING_ERRORS;
 use aws_sdk_dynamodbstreams::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodbstreams::operation::RequestId as _;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
-use super::{CallError, ErrorKind};
-use crate::streams::wire::MalformedPage;
+use crate::error_text::{beginning, causes, chain, one_line};
 
 /// Longer messages are cut: some services repeat the whole request.
 const MESSAGE_MAX_CHARS: usize = 1000;
@@ -34,29 +34,48 @@ const DENIED: [&str; 15] = [
     "UnrecognizedClientException",
 ];
 
-/// Codes that mean "called too often"; the streams' `LimitExceededException` is a kind of its own.
-const THROTTLED: [&str; 6] = [
-    "ProvisionedThroughputExceededException",
-    "RequestLimitExceeded",
-    "SlowDown",
-    "Throttling",
-    "ThrottlingException",
-    "TooManyRequestsException",
-];
+/// A call that failed, SDK retries included.
+#[derive(Debug, thiserror::Error)]
+#[error("{operation} failed: {message}")]
+pub struct CallError {
+    /// The operation's name as IAM knows it, such as `GetRecords`.
+    pub operation: &'static str,
+    /// What the failure asks for.
+    pub kind: ErrorKind,
+    /// AWS's error code where there was one, else `credentials`, `timeout`, `connect`, `malformed`, `http-<status>` or
+    /// `other`: a metric label.
+    pub code: String,
+    /// What happened, with its causes, in one line; no secret.
+    pub message: String,
+}
+
+/// What a failure asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The iterator is too old: get a new one.
+    ExpiredIterator,
+    /// The position has been trimmed: data may be lost.
+    Trimmed,
+    /// The table, stream or shard does not exist.
+    NotFound,
+    /// Too many readers on one shard, or too many control-plane calls.
+    LimitExceeded,
+    /// Called too often.
+    Throttled,
+    /// Credentials are missing, expired or lack a permission.
+    Denied,
+    /// Everything else: 5xx, timeouts, connections, answers that cannot be parsed. Worth another try.
+    Other,
+}
 
 /// Translates what the SDK returned for `operation`, named as IAM names it.
-pub(super) fn call_error<E>(operation: &'static str, error: SdkError<E, HttpResponse>) -> CallError
+pub(crate) fn call_error<E>(operation: &'static str, error: SdkError<E, HttpResponse>) -> CallError
 where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
 {
     let (kind, code) = classify(&error);
-    let message = one_line(&message(operation, &error, kind));
+    let message = one_line(beginning(&message(operation, &error, kind), MESSAGE_MAX_CHARS));
     CallError { operation, kind, code, message }
-}
-
-/// An answer that the SDK accepted but that lacks what it must hold.
-pub(super) fn malformed(operation: &'static str, what: &str) -> CallError {
-    CallError { operation, kind: ErrorKind::Other, code: "malformed".into(), message: what.into() }
 }
 
 fn classify<E>(error: &SdkError<E, HttpResponse>) -> (ErrorKind, String)
@@ -66,7 +85,6 @@ where
     let code = match error {
         SdkError::ServiceError(service) => return classify_service(service.err().code(), service.raw()),
         _ if is_caused_by::<CredentialsError>(error) => return (ErrorKind::Denied, "credentials".into()),
-        _ if is_caused_by::<MalformedPage>(error) => "malformed",
         SdkError::TimeoutError(_) => "timeout",
         SdkError::DispatchFailure(failure) if failure.is_timeout() => "timeout",
         SdkError::DispatchFailure(failure) if failure.is_io() => "connect",
@@ -91,7 +109,7 @@ fn kind_of(code: &str) -> ErrorKind {
         "TrimmedDataAccessException" => ErrorKind::Trimmed,
         "ResourceNotFoundException" => ErrorKind::NotFound,
         "LimitExceededException" => ErrorKind::LimitExceeded,
-        code if THROTTLED.contains(&code) => ErrorKind::Throttled,
+        code if THROTTLING_ERRORS.contains(&code) || code == "Throttling" => ErrorKind::Throttled,
         code if DENIED.contains(&code) => ErrorKind::Denied,
         _ => ErrorKind::Other,
     }
@@ -144,36 +162,15 @@ fn advice(operation: &'static str, code: Option<&str>) -> String {
     }
 }
 
-/// The error and its causes, joined; a cause that its effect repeats is left out.
-fn causes(error: &(dyn Error + 'static)) -> String {
-    let mut text = String::new();
-    for cause in chain(error).map(ToString::to_string) {
-        if text.contains(&cause) {
-            continue;
-        }
-        if !text.is_empty() {
-            text.push_str(": ");
-        }
-        text.push_str(&cause);
-    }
-    text
-}
-
-fn is_caused_by<T: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
+/// Whether an error of this type is the error itself or one of its causes.
+pub(crate) fn is_caused_by<T: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
     chain(error).any(|cause| cause.is::<T>())
-}
-
-fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| (*error).source())
-}
-
-fn one_line(text: &str) -> String {
-    let plain = text.chars().map(|letter| if letter.is_control() { ' ' } else { letter });
-    plain.take(MESSAGE_MAX_CHARS).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use aws_sdk_dynamodbstreams::operation::get_records::GetRecordsError;
+
     use super::*;
 
     #[test]
@@ -186,7 +183,8 @@ mod tests {
 
     #[test]
     fn a_message_is_one_line_of_bounded_length() {
-        assert_eq!(one_line("a\r\nb\u{0}c"), "a  b c");
-        assert_eq!(one_line(&"é".repeat(5000)).chars().count(), MESSAGE_MAX_CHARS);
+        let failed = |text: &str| call_error("GetRecords", SdkError::<GetRecordsError, _>::construction_failure(text));
+        assert!(failed("a\r\nb\u{0}c").message.ends_with("a  b c"));
+        assert_eq!(failed(&"é".repeat(5000)).message.chars().count(), MESSAGE_MAX_CHARS);
     }
 }

@@ -1,6 +1,6 @@
 //! What can be said of the page without a browser; `tests/page` has the rest.
 
-use super::*;
+use super::super::*;
 
 /// Text between two marks, once.
 fn between<'a>(text: &'a str, begin: &str, end: &str) -> &'a str {
@@ -12,7 +12,7 @@ fn between<'a>(text: &'a str, begin: &str, end: &str) -> &'a str {
 
 #[test]
 fn the_policy_allows_the_style_and_the_script_that_are_in_the_page_and_no_other() {
-    let response = answer();
+    let response = page();
     let policy = response.headers()["content-security-policy"].to_str().unwrap();
     let script = between(&DOCUMENT, "<script>", "</script>");
     let style = between(&DOCUMENT, "<style>", "</style>");

@@ -2,14 +2,14 @@
 
 use super::*;
 
-const GET_RECORDS: Path = Path::Aws("GetRecords");
-const GET_SHARD_ITERATOR: Path = Path::Aws("GetShardIterator");
-const DESCRIBE_STREAM: Path = Path::Aws("DescribeStream");
+const GET_RECORDS: FailingCall = FailingCall::Aws("GetRecords");
+const GET_SHARD_ITERATOR: FailingCall = FailingCall::Aws("GetShardIterator");
+const DESCRIBE_STREAM: FailingCall = FailingCall::Aws("DescribeStream");
 
 fn ready_table() -> (Health, Arc<TableHealth>, Instant) {
     let (health, now) = (Health::default(), Instant::now());
     let orders = health.table("orders");
-    orders.is_ready();
+    orders.mark_ready();
     assert_eq!(health.not_ready(now), None);
     (health, orders, now)
 }
@@ -18,11 +18,11 @@ fn ready_table() -> (Health, Arc<TableHealth>, Instant) {
 fn ready_needs_every_table_to_have_been_listed() {
     let (health, now) = (Health::default(), Instant::now());
     let (orders, users) = (health.table("orders"), health.table("users"));
-    orders.is_ready();
+    orders.mark_ready();
     let why = health.not_ready(now).unwrap();
     assert_eq!(why, "table users: waiting for the first response of AWS");
     assert!(!health.has_started(now));
-    users.is_ready();
+    users.mark_ready();
     assert_eq!(health.not_ready(now), None);
     assert!(health.has_started(now));
 }
@@ -30,12 +30,12 @@ fn ready_needs_every_table_to_have_been_listed() {
 #[test]
 fn a_denied_operation_is_enough_at_once_and_other_refusals_after_a_minute() {
     let (health, orders, now) = ready_table();
-    orders.hindered(GET_RECORDS, "GetRecords failed: throttled", false, now);
+    orders.record_failure(GET_RECORDS, "GetRecords failed: throttled", false, now);
     assert_eq!(health.not_ready(now + PATIENCE / 2), None);
     assert!(health.not_ready(now + PATIENCE).unwrap().contains("throttled"));
     orders.cleared(GET_RECORDS, now);
     assert_eq!(health.not_ready(now + PATIENCE), None);
-    orders.hindered(GET_RECORDS, "allow dynamodb:GetRecords", true, now);
+    orders.record_failure(GET_RECORDS, "allow dynamodb:GetRecords", true, now);
     assert!(health.not_ready(now).unwrap().contains("allow dynamodb:GetRecords"));
 }
 
@@ -45,7 +45,7 @@ fn records_that_are_refused_make_the_pod_unready_although_listings_succeed() {
     let (health, orders, begun) = ready_table();
     for second in 0..60 {
         let now = begun + Duration::from_secs(second);
-        orders.hindered(GET_RECORDS, "GetRecords failed: 500", false, now);
+        orders.record_failure(GET_RECORDS, "GetRecords failed: 500", false, now);
         assert_eq!(orders.cleared(DESCRIBE_STREAM, now), None);
     }
     assert_eq!(
@@ -59,7 +59,7 @@ fn listings_that_are_refused_leave_the_pod_ready_while_records_arrive() {
     let (health, orders, begun) = ready_table();
     for second in 0..300 {
         let now = begun + Duration::from_secs(second);
-        orders.hindered(DESCRIBE_STREAM, "DescribeStream failed: throttled", false, now);
+        orders.record_failure(DESCRIBE_STREAM, "DescribeStream failed: throttled", false, now);
         orders.progressed(now);
         assert_eq!(health.not_ready(now), None, "after {second} s");
     }
@@ -68,11 +68,11 @@ fn listings_that_are_refused_leave_the_pod_ready_while_records_arrive() {
 #[test]
 fn a_denied_listing_makes_the_pod_unready_although_records_arrive() {
     let (health, orders, now) = ready_table();
-    orders.hindered(DESCRIBE_STREAM, "allow dynamodb:DescribeStream", true, now);
+    orders.record_failure(DESCRIBE_STREAM, "allow dynamodb:DescribeStream", true, now);
     assert_eq!(orders.progressed(now), None);
     assert!(health.not_ready(now).unwrap().contains("allow dynamodb:DescribeStream"));
     let over = orders.cleared(DESCRIBE_STREAM, now + PATIENCE).unwrap();
-    assert_eq!(over, Over { after: PATIENCE, denied: true });
+    assert_eq!(over, Recovery { after: PATIENCE, denied: true });
     assert_eq!(health.not_ready(now + PATIENCE), None);
 }
 
@@ -80,26 +80,26 @@ fn a_denied_listing_makes_the_pod_unready_although_records_arrive() {
 #[test]
 fn what_is_not_refused_again_does_not_keep_the_pod_unready_for_ever() {
     let (health, orders, now) = ready_table();
-    orders.hindered(GET_SHARD_ITERATOR, "denied", true, now);
+    orders.record_failure(GET_SHARD_ITERATOR, "denied", true, now);
     assert_eq!(orders.forget_stale(now + STALE / 2), None);
     assert!(health.not_ready(now + STALE / 2).is_some());
     assert!(orders.forget_stale(now + STALE).is_some());
     assert_eq!(health.not_ready(now + STALE), None);
-    assert!(!orders.is_hindered(Obstacle::Aws));
+    assert!(!orders.is_failing(Dependency::Aws));
 }
 
 #[test]
 fn a_sink_that_refuses_for_a_minute_makes_the_pod_unready_but_not_dead() {
     let (health, orders, now) = ready_table();
-    orders.hindered(Path::Sink, "503", false, now);
-    orders.hindered(Path::Sink, "503", false, now + PATIENCE / 2);
+    orders.record_failure(FailingCall::Sink, "503", false, now);
+    orders.record_failure(FailingCall::Sink, "503", false, now + PATIENCE / 2);
     orders.progressed(now + PATIENCE / 2);
     let why =
         health.not_ready(now + PATIENCE).expect("a later refusal, or records read, must not start the minute again");
     assert_eq!(why, "table orders: the sink has accepted nothing for 60 s: 503");
     assert_eq!(health.not_live(), None);
     assert!(health.has_started(now + PATIENCE), "started once is started");
-    orders.cleared(Path::Sink, now);
+    orders.cleared(FailingCall::Sink, now);
     assert_eq!(health.not_ready(now + PATIENCE), None);
 }
 
@@ -107,7 +107,7 @@ fn a_sink_that_refuses_for_a_minute_makes_the_pod_unready_but_not_dead() {
 fn a_table_that_stopped_over_lost_data_stays_unready() {
     let (health, orders, now) = ready_table();
     orders.stopped("data was lost");
-    orders.is_ready();
+    orders.mark_ready();
     assert!(health.not_ready(now).unwrap().contains("data was lost"));
     assert_eq!(health.not_live(), None);
 }
@@ -115,11 +115,11 @@ fn a_table_that_stopped_over_lost_data_stays_unready() {
 #[test]
 fn a_table_that_waits_for_its_next_stream_is_not_ready_and_says_so() {
     let (health, orders, now) = ready_table();
-    orders.hindered(DESCRIBE_STREAM, "the stream does not exist", false, now);
+    orders.record_failure(DESCRIBE_STREAM, "the stream does not exist", false, now);
     orders.waiting_for("a new stream");
-    orders.is_ready();
+    orders.mark_ready();
     assert_eq!(health.not_ready(now).as_deref(), Some("table orders: waiting for a new stream"));
-    orders.is_reading();
+    orders.mark_reading();
     assert_eq!(orders.awaited(), None);
     assert_eq!(health.not_ready(now), None);
 }
@@ -128,13 +128,13 @@ fn a_table_that_waits_for_its_next_stream_is_not_ready_and_says_so() {
 fn before_the_first_listing_the_probe_says_what_is_in_the_way() {
     let (health, now) = (Health::default(), Instant::now());
     let orders = health.table("orders");
-    orders.hindered(DESCRIBE_STREAM, "DescribeStream failed: connection refused", false, now);
+    orders.record_failure(DESCRIBE_STREAM, "DescribeStream failed: connection refused", false, now);
     let why = health.not_ready(now).unwrap();
     assert!(why.ends_with("the first response of AWS (DescribeStream failed: connection refused)"), "{why}");
     orders.waiting_for("table orders: it does not exist");
     assert!(health.not_ready(now).unwrap().ends_with("waiting for table orders: it does not exist"));
-    orders.is_reading();
-    orders.unstored(Some("no space left"));
+    orders.mark_reading();
+    orders.record_store_error(Some("no space left"));
     let why = health.not_ready(now).unwrap();
     assert!(why.ends_with("its start position to be stored (no space left)"), "{why}");
 }
@@ -142,11 +142,11 @@ fn before_the_first_listing_the_probe_says_what_is_in_the_way() {
 #[test]
 fn the_longest_of_several_refusals_decides_and_the_last_one_is_shown() {
     let (health, orders, now) = ready_table();
-    orders.hindered(GET_SHARD_ITERATOR, "first", false, now);
-    orders.hindered(DESCRIBE_STREAM, "second", false, now + PATIENCE / 2);
+    orders.record_failure(GET_SHARD_ITERATOR, "first", false, now);
+    orders.record_failure(DESCRIBE_STREAM, "second", false, now + PATIENCE / 2);
     assert!(health.not_ready(now + PATIENCE).unwrap().contains("first"));
-    assert_eq!(orders.last_refusal(Obstacle::Aws).as_deref(), Some("second"));
-    assert_eq!(orders.last_refusal(Obstacle::Sink), None);
+    assert_eq!(orders.last_refusal(Dependency::Aws).as_deref(), Some("second"));
+    assert_eq!(orders.last_refusal(Dependency::Sink), None);
 }
 
 #[test]

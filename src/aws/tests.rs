@@ -18,6 +18,7 @@ use aws_smithy_types::body::SdkBody;
 
 use super::{AwsSettings, Connections, NoRegion};
 use crate::streams::client::StreamsClient as _;
+use crate::streams::client::aws::AwsClient;
 
 const KEYS: [(&str, &str); 2] = [("AWS_ACCESS_KEY_ID", "ENVKEY"), ("AWS_SECRET_ACCESS_KEY", "env-secret")];
 const ROLE: &str = "arn:aws:iam::123456789012:role/reader";
@@ -79,7 +80,7 @@ async fn child() {
     let loader = aws_config::defaults(BehaviorVersion::latest()).http_client(wire.clone());
     let connections = Connections::load_with(loader, &settings, variable("PROBE_DEFAULT").as_deref()).await;
     for region in variable("PROBE_REGIONS").unwrap_or_default().split(',') {
-        match connections.client((!region.is_empty()).then_some(region)) {
+        match connections.config((!region.is_empty()).then_some(region)).map(|config| AwsClient::new(&config)) {
             Err(NoRegion) => println!("\nseen {NoRegion}"),
             Ok(client) => {
                 let results = [client.describe_table("Orders").await.err(), client.list_streams("Orders").await.err()];
@@ -94,7 +95,7 @@ async fn child() {
 fn seen_with(variables: &[(&str, &str)]) -> Vec<String> {
     let quiet = [("AWS_EC2_METADATA_DISABLED", "true"), ("HOME", "/nonexistent")];
     let output = Command::new(std::env::current_exe().expect("this test's own path"))
-        .args(["--exact", "streams::client::connect::tests::child", "--ignored", "--nocapture"])
+        .args(["--exact", "aws::tests::child", "--ignored", "--nocapture"])
         .env_clear()
         .envs(quiet)
         .envs(variables.iter().copied())

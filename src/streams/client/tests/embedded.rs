@@ -7,9 +7,9 @@ use aws_sdk_dynamodb::types::{
 };
 use tokio::sync::oneshot;
 
-use super::aws::AwsClient;
 use super::fake::loader_for;
-use super::{IteratorStart, ShardQuery, StreamStatus, StreamsClient as _};
+use crate::streams::client::aws::AwsClient;
+use crate::streams::client::{IteratorStart, ShardQuery, StreamStatus, StreamsClient as _};
 use crate::streams::wire::Operation;
 
 #[tokio::test]

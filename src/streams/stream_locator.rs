@@ -5,12 +5,13 @@
 
 use std::sync::Arc;
 
-use super::client::{CallError, ErrorKind, ShardQuery, StreamStatus};
-use super::reading::Reading;
+use super::RateLimiter;
+use super::client::{ShardQuery, StreamStatus, StreamsClient};
+use crate::aws::errors::{CallError, ErrorKind};
 
 /// Which table, as AWS is asked for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
+pub struct TableTarget {
     /// A name or an ARN that `DescribeTable` takes.
     pub table: String,
     /// The only stream that is meant, where the user named one.
@@ -19,7 +20,7 @@ pub struct Target {
 
 /// What a look at the table found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
+pub enum LocatedStream {
     /// Its current stream.
     Stream(String),
     /// Nothing to read; what is missing, in words.
@@ -27,30 +28,34 @@ pub enum Found {
 }
 
 /// Looks for a table's stream.
-pub struct Finder {
-    /// What reading the table needs.
-    pub reading: Arc<Reading>,
+pub struct StreamLocator {
+    /// AWS.
+    pub client: Arc<dyn StreamsClient>,
+    /// The pace of `DescribeStream` for the whole account.
+    pub rate_limiter: Arc<RateLimiter>,
     /// Which table.
-    pub target: Target,
+    pub target: TableTarget,
 }
 
-impl Finder {
+impl StreamLocator {
     /// The table's current stream.
     ///
     /// # Errors
     /// When AWS did not answer the question.
-    pub async fn find(&self) -> Result<Found, CallError> {
+    pub async fn find(&self) -> Result<LocatedStream, CallError> {
         if let Some(stream) = &self.target.stream {
-            return Ok(Found::Stream(stream.clone()));
+            return Ok(LocatedStream::Stream(stream.clone()));
         }
         let table = &self.target.table;
-        match self.reading.client.describe_table(table).await {
+        match self.client.describe_table(table).await {
             Ok(description) => Ok(match description.latest_stream {
-                Some(stream) => Found::Stream(stream),
-                None => Found::Nothing("a stream: the table has none; enable DynamoDB Streams on it".to_owned()),
+                Some(stream) => LocatedStream::Stream(stream),
+                None => {
+                    LocatedStream::Nothing("a stream: the table has none; enable DynamoDB Streams on it".to_owned())
+                }
             }),
             Err(error) if error.kind == ErrorKind::NotFound => {
-                Ok(Found::Nothing("the table: it does not exist in this region and account".to_owned()))
+                Ok(LocatedStream::Nothing("the table: it does not exist in this region and account".to_owned()))
             }
             // Whoever replaced an adapter that used ListStreams may not have the other permission.
             Err(error) if error.kind == ErrorKind::Denied => self.find_by_listing(error).await,
@@ -58,16 +63,18 @@ impl Finder {
         }
     }
 
-    async fn find_by_listing(&self, denied: CallError) -> Result<Found, CallError> {
+    async fn find_by_listing(&self, denied: CallError) -> Result<LocatedStream, CallError> {
         let name = self.target.table.rsplit('/').next().unwrap_or(&self.target.table);
-        let Ok(streams) = self.reading.client.list_streams(name).await else {
+        let Ok(streams) = self.client.list_streams(name).await else {
             return Err(denied);
         };
         let mut newest = None;
         for stream in streams {
-            self.reading.describe_rate.turn().await;
-            match self.reading.client.describe_stream(&stream, ShardQuery::First).await {
-                Ok(description) if description.status == StreamStatus::Enabled => return Ok(Found::Stream(stream)),
+            self.rate_limiter.wait_turn().await;
+            match self.client.describe_stream(&stream, ShardQuery::First).await {
+                Ok(description) if description.status == StreamStatus::Enabled => {
+                    return Ok(LocatedStream::Stream(stream));
+                }
                 // The label at the end of an ARN is the time of its creation wherever more than one is listed.
                 Ok(_) => newest = newest.max(Some(stream)),
                 Err(error) if error.kind == ErrorKind::NotFound => {}
@@ -75,14 +82,14 @@ impl Finder {
             }
         }
         Ok(newest.map_or_else(
-            || Found::Nothing("a stream: the table has none that can be listed".to_owned()),
-            Found::Stream,
+            || LocatedStream::Nothing("a stream: the table has none that can be listed".to_owned()),
+            LocatedStream::Stream,
         ))
     }
 
     /// Whether the table has another stream than this one. Only then is a stream that AWS does not know really gone: a
     /// wrong region or account, and a moment of confusion, look the same.
     pub async fn is_replaced(&self, stream: &str) -> bool {
-        matches!(self.find().await, Ok(Found::Stream(current)) if current != stream)
+        matches!(self.find().await, Ok(LocatedStream::Stream(current)) if current != stream)
     }
 }

@@ -13,17 +13,18 @@ struct House {
     health: Arc<Health>,
     books: Arc<Books>,
     outage: watch::Sender<Option<SinkOutage>>,
+    parked_items: Arc<ParkedItems>,
     status: Status,
 }
 
 impl House {
     fn new() -> Self {
         let (health, metrics) = (Arc::new(Health::default()), Metrics::new("1", "r").unwrap());
-        let telemetry = TableTelemetry::new("orders", &metrics, health.table("orders"));
-        let books = Books::new(Ledger::default(), Budget::new(1 << 20), telemetry);
-        let outage = watch::Sender::default();
+        let telemetry = TableTelemetry::new("orders", &metrics);
+        let books = Books::new(Ledger::default(), Budget::new(1 << 20), telemetry, health.table("orders"));
+        let (outage, parked_items) = (watch::Sender::default(), Arc::new(ParkedItems::default()));
         let uri = "https://broker.example:8443/token-4711?key=secret".parse().unwrap();
-        let status = Status::new(vec![books.clone()], health.clone(), &uri, outage.subscribe());
+        let status = Status::new(vec![books.clone()], health.clone(), &uri, outage.subscribe(), parked_items.clone());
         let facts = StreamFacts {
             arn: STREAM.to_owned(),
             table_arn: "arn:table".to_owned(),
@@ -32,7 +33,7 @@ impl House {
             view_type: None,
         };
         books.ledger().open_stream(&Arc::new(facts), Position::Start);
-        Self { health, books, outage, status }
+        Self { health, books, outage, parked_items, status }
     }
 
     fn table(&self) -> Value {
@@ -111,9 +112,10 @@ async fn the_sink_is_shown_without_its_path_and_fails_since_a_moment_for_a_reaso
 async fn parked_items_and_troubles_are_listed_for_the_one_on_call() {
     let house = House::new();
     let telemetry = house.books.telemetry();
-    telemetry.parked().failed(0x1234_5678_0000_0000, "e1", 5, "it answered 400", SystemTime::now());
+    house.parked_items.failed("orders", 0x1234_5678_0000_0000, "e1", 5, "it answered 400", SystemTime::now());
     telemetry.recent().add("DSA-DATA-LOSS", "trimmed");
     telemetry.checkpoint_written(Err("no space left on device"));
+    house.books.health().record_store_error(Some("no space left on device"));
     let table = house.table();
     assert_eq!(table["parked"][0]["item"], "12345678");
     assert_eq!(
@@ -131,7 +133,7 @@ async fn readiness_is_that_of_the_probe() {
     let house = House::new();
     let now = Instant::now();
     assert_eq!(house.status.show()["not_ready"].as_str().map(str::to_owned), house.health.not_ready(now));
-    house.books.telemetry().health().is_ready();
+    house.books.health().mark_ready();
     assert_eq!(house.status.show()["not_ready"], Value::Null);
     assert_eq!(house.table()["not_ready"], Value::Null);
 }

@@ -25,7 +25,7 @@ const STALE: Duration = Duration::from_secs(120);
 
 /// Who stands in a table's way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Obstacle {
+pub enum Dependency {
     /// AWS refuses calls.
     Aws,
     /// The sink refuses events.
@@ -44,8 +44,8 @@ pub struct Health {
 #[derive(Debug)]
 pub struct TableHealth {
     table: String,
-    aws_hindered: AtomicBool,
-    sink_hindered: AtomicBool,
+    aws_failing: AtomicBool,
+    sink_failing: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -57,12 +57,12 @@ struct State {
     waiting_for: Option<String>,
     /// Why positions are not stored.
     unstored: Option<String>,
-    hindrances: BTreeMap<(Obstacle, &'static str), Hindrance>,
+    failures: BTreeMap<(Dependency, &'static str), DependencyFailure>,
     stopped: Option<String>,
 }
 
 #[derive(Debug)]
-struct Hindrance {
+struct DependencyFailure {
     since: Instant,
     last: Instant,
     why: String,
@@ -71,7 +71,7 @@ struct Hindrance {
 
 /// A call that something may be in the way of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Path {
+pub enum FailingCall {
     /// An operation of AWS, by its name.
     Aws(&'static str),
     /// Requests to the sink.
@@ -80,7 +80,7 @@ pub enum Path {
 
 /// How a refusal ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Over {
+pub struct Recovery {
     /// How long it had lasted.
     pub after: Duration,
     /// Whether permissions or credentials were missing.
@@ -93,8 +93,8 @@ impl Health {
         let waiting_for = Some("the first response of AWS".to_owned());
         let health = Arc::new(TableHealth {
             table: table.to_owned(),
-            aws_hindered: AtomicBool::new(false),
-            sink_hindered: AtomicBool::new(false),
+            aws_failing: AtomicBool::new(false),
+            sink_failing: AtomicBool::new(false),
             state: Mutex::new(State { waiting_for, ..State::default() }),
         });
         lock(&self.tables).push(health.clone());
@@ -134,17 +134,17 @@ impl TableHealth {
     pub fn waiting_for(&self, what: &str) {
         let mut state = lock(&self.state);
         state.waiting_for = Some(what.to_owned());
-        state.hindrances.retain(|(by, _), _| *by != Obstacle::Aws);
+        state.failures.retain(|(by, _), _| *by != Dependency::Aws);
         self.raise_flags(&state);
     }
 
     /// Nothing is waited for: AWS has something to read.
-    pub fn is_reading(&self) {
+    pub fn mark_reading(&self) {
         lock(&self.state).waiting_for = None;
     }
 
     /// The stream was listed and the first positions are stored.
-    pub fn is_ready(&self) {
+    pub fn mark_ready(&self) {
         let mut state = lock(&self.state);
         if !state.was_listed {
             state.was_listed = true;
@@ -153,7 +153,7 @@ impl TableHealth {
     }
 
     /// Positions are not stored because of this; none if they are.
-    pub fn unstored(&self, why: Option<&str>) {
+    pub fn record_store_error(&self, why: Option<&str>) {
         lock(&self.state).unstored = why.map(str::to_owned);
     }
 
@@ -163,57 +163,68 @@ impl TableHealth {
     }
 
     /// Something was refused. What was refused first counts from then on, until it is cleared.
-    pub fn hindered(&self, path: Path, why: &str, denied: bool, now: Instant) {
+    pub fn record_failure(&self, path: FailingCall, why: &str, denied: bool, now: Instant) {
         let mut state = lock(&self.state);
-        let new = || Hindrance { since: now, last: now, why: String::new(), denied };
-        let hindrance = state.hindrances.entry(path.key()).or_insert_with(new);
-        hindrance.last = now;
-        hindrance.denied |= denied;
-        why.clone_into(&mut hindrance.why);
+        let new = || DependencyFailure { since: now, last: now, why: String::new(), denied };
+        let failure = state.failures.entry(path.key()).or_insert_with(new);
+        failure.last = now;
+        failure.denied |= denied;
+        why.clone_into(&mut failure.why);
         self.raise_flags(&state);
     }
 
     /// This was answered, whatever the answer said. Tells how what was in its way ended.
-    pub fn cleared(&self, path: Path, now: Instant) -> Option<Over> {
+    pub fn cleared(&self, path: FailingCall, now: Instant) -> Option<Recovery> {
         self.clear(now, |key, _| *key == path.key())
+    }
+
+    /// The sink took an event, or refused one for the event's own sake.
+    pub fn sink_answered(&self, now: Instant) {
+        if self.is_failing(Dependency::Sink) {
+            self.cleared(FailingCall::Sink, now);
+        }
     }
 
     /// Records were answered: that is progress, whatever else is refused. Only what is denied stays in the way: reading
     /// ends over it sooner or later.
-    pub fn progressed(&self, now: Instant) -> Option<Over> {
-        let own = Path::Aws("GetRecords").key();
-        self.clear(now, |key, hindrance| *key == own || key.0 == Obstacle::Aws && !hindrance.denied)
+    pub fn progressed(&self, now: Instant) -> Option<Recovery> {
+        let own = FailingCall::Aws("GetRecords").key();
+        self.clear(now, |key, failure| *key == own || key.0 == Dependency::Aws && !failure.denied)
     }
 
     /// Drops what was not refused again for long.
-    pub fn forget_stale(&self, now: Instant) -> Option<Over> {
-        self.clear(now, |key, hindrance| key.0 == Obstacle::Aws && now.duration_since(hindrance.last) >= STALE)
+    pub fn forget_stale(&self, now: Instant) -> Option<Recovery> {
+        self.clear(now, |key, failure| key.0 == Dependency::Aws && now.duration_since(failure.last) >= STALE)
     }
 
-    fn clear(&self, now: Instant, is_over: impl Fn(&(Obstacle, &'static str), &Hindrance) -> bool) -> Option<Over> {
+    fn clear(
+        &self,
+        now: Instant,
+        is_over: impl Fn(&(Dependency, &'static str), &DependencyFailure) -> bool,
+    ) -> Option<Recovery> {
         let mut state = lock(&self.state);
-        let ended = state.hindrances.extract_if(.., |key, hindrance| is_over(key, hindrance));
-        let over = ended.map(|(_, ended)| Over { after: now.duration_since(ended.since), denied: ended.denied });
-        let over =
-            over.reduce(|one, other| Over { after: one.after.max(other.after), denied: one.denied || other.denied });
+        let ended = state.failures.extract_if(.., |key, failure| is_over(key, failure));
+        let over = ended.map(|(_, ended)| Recovery { after: now.duration_since(ended.since), denied: ended.denied });
+        let over = over
+            .reduce(|one, other| Recovery { after: one.after.max(other.after), denied: one.denied || other.denied });
         self.raise_flags(&state);
         over
     }
 
     /// Whether something is in the way: an atomic load.
-    pub fn is_hindered(&self, by: Obstacle) -> bool {
+    pub fn is_failing(&self, by: Dependency) -> bool {
         self.flag(by).load(Ordering::Acquire)
     }
 
     /// How long something has been in the way; zero if nothing is.
-    pub fn hindered_for(&self, by: Obstacle) -> Duration {
-        lock(&self.state).oldest(by).map(|hindrance| hindrance.since.elapsed()).unwrap_or_default()
+    pub fn failing_for(&self, by: Dependency) -> Duration {
+        lock(&self.state).oldest(by).map(|failure| failure.since.elapsed()).unwrap_or_default()
     }
 
     /// The last thing that was refused, if it is still in the way.
-    pub fn last_refusal(&self, by: Obstacle) -> Option<String> {
+    pub fn last_refusal(&self, by: Dependency) -> Option<String> {
         let state = lock(&self.state);
-        state.of(by).max_by_key(|hindrance| hindrance.last).map(|hindrance| hindrance.why.clone())
+        state.of(by).max_by_key(|failure| failure.last).map(|failure| failure.why.clone())
     }
 
     /// What is missing before reading can begin or go on.
@@ -242,24 +253,24 @@ impl TableHealth {
     }
 
     fn raise_flags(&self, state: &State) {
-        for by in [Obstacle::Aws, Obstacle::Sink] {
+        for by in [Dependency::Aws, Dependency::Sink] {
             self.flag(by).store(state.of(by).next().is_some(), Ordering::Release);
         }
     }
 
-    fn flag(&self, by: Obstacle) -> &AtomicBool {
+    fn flag(&self, by: Dependency) -> &AtomicBool {
         match by {
-            Obstacle::Aws => &self.aws_hindered,
-            Obstacle::Sink => &self.sink_hindered,
+            Dependency::Aws => &self.aws_failing,
+            Dependency::Sink => &self.sink_failing,
         }
     }
 }
 
-impl Path {
-    fn key(self) -> (Obstacle, &'static str) {
+impl FailingCall {
+    fn key(self) -> (Dependency, &'static str) {
         match self {
-            Self::Aws(operation) => (Obstacle::Aws, operation),
-            Self::Sink => (Obstacle::Sink, ""),
+            Self::Aws(operation) => (Dependency::Aws, operation),
+            Self::Sink => (Dependency::Sink, ""),
         }
     }
 }
@@ -269,35 +280,35 @@ impl State {
         if let Some(why) = &self.stopped {
             return Some(format!("reading stopped: {why}"));
         }
-        let denied = self.of(Obstacle::Aws).find(|aws| aws.denied);
-        let aws = denied.or_else(|| self.oldest(Obstacle::Aws).filter(|aws| aws.is_too_long(now)));
+        let denied = self.of(Dependency::Aws).find(|aws| aws.denied);
+        let aws = denied.or_else(|| self.oldest(Dependency::Aws).filter(|aws| aws.is_too_long(now)));
         if let Some(aws) = aws {
             return Some(format!("AWS calls have failed for {} s: {}", aws.seconds(now), aws.why));
         }
         if !self.was_listed || self.waiting_for.is_some() {
             return Some(self.awaiting());
         }
-        let sink = self.oldest(Obstacle::Sink).filter(|sink| sink.is_too_long(now))?;
+        let sink = self.oldest(Dependency::Sink).filter(|sink| sink.is_too_long(now))?;
         Some(format!("the sink has accepted nothing for {} s: {}", sink.seconds(now), sink.why))
     }
 
     fn awaiting(&self) -> String {
-        let trouble = self.oldest(Obstacle::Aws).map(|aws| &aws.why).or(self.unstored.as_ref());
+        let trouble = self.oldest(Dependency::Aws).map(|aws| &aws.why).or(self.unstored.as_ref());
         let trouble = trouble.map(|why| format!(" ({why})")).unwrap_or_default();
         let what = self.waiting_for.as_deref().unwrap_or("its stream to be listed and its start position to be stored");
         format!("waiting for {what}{trouble}")
     }
 
-    fn of(&self, by: Obstacle) -> impl Iterator<Item = &Hindrance> {
-        self.hindrances.iter().filter(move |((obstacle, _), _)| *obstacle == by).map(|(_, hindrance)| hindrance)
+    fn of(&self, by: Dependency) -> impl Iterator<Item = &DependencyFailure> {
+        self.failures.iter().filter(move |((obstacle, _), _)| *obstacle == by).map(|(_, failure)| failure)
     }
 
-    fn oldest(&self, by: Obstacle) -> Option<&Hindrance> {
-        self.of(by).min_by_key(|hindrance| hindrance.since)
+    fn oldest(&self, by: Dependency) -> Option<&DependencyFailure> {
+        self.of(by).min_by_key(|failure| failure.since)
     }
 }
 
-impl Hindrance {
+impl DependencyFailure {
     fn seconds(&self, now: Instant) -> u64 {
         now.duration_since(self.since).as_secs()
     }
