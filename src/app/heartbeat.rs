@@ -128,7 +128,7 @@ mod tests {
     #[ignore = "started by the next test, as a process of its own"]
     fn process_whose_log_is_not_read() {
         if std::env::var_os(SILENT).is_some() {
-            crate::telemetry::logs::init(crate::config::LogFormat::Text, "info").unwrap();
+            crate::telemetry::logs::init(crate::telemetry::logs::LogFormat::Text, "info").unwrap();
             let runtime = runtime();
             watch(QUICK, runtime.handle(), super::super::process::exit_when_blocked).unwrap();
             runtime.spawn(async {

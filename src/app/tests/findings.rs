@@ -3,7 +3,7 @@
 use super::scene::{Land, NEW, OLD, Plan, Scene};
 use super::*;
 use crate::delivery::parcel::Account as _;
-use crate::streams::resume::{ShardState, StreamState};
+use crate::checkpoint::{ShardState, StreamState};
 use std::collections::BTreeSet;
 use tokio::time::sleep;
 
@@ -177,7 +177,7 @@ async fn a_stop_because_a_stream_is_gone_leaves_its_stored_positions_as_they_are
     land.shard(NEW, "n", None, &[2], false);
     land.script(|script| script.streams.remove(OLD));
     sleep(10 * MINUTE).await;
-    assert!(scene.books.telemetry().health().has_stopped());
+    assert!(scene.books.health().has_stopped());
     let state = scene.last_saved();
     assert!(reading(&state), "restarted with ON_DATA_LOSS=continue it takes the shard for read: {state:?}");
 }
@@ -196,7 +196,7 @@ async fn a_first_start_is_not_stopped_over_a_stream_that_was_replaced_before_any
     land.script(|script| script.latest = Some(NEW));
     sleep(10 * MINUTE).await;
     assert!(
-        !scene.books.telemetry().health().has_stopped(),
+        !scene.books.health().has_stopped(),
         "nothing of the old stream was owed: {:?}",
         scene.last_saved()
     );

@@ -281,11 +281,12 @@ pub(super) struct Scene {
 impl Scene {
     pub(super) fn new(land: Arc<Land>, plan: Plan) -> Self {
         let health = Arc::new(Health::default());
-        let telemetry = TableTelemetry::new("Orders", &Metrics::new("t", "t").unwrap(), health.table("Orders"));
-        let rate = Arc::new(Rate::describe_stream());
+        let telemetry = TableTelemetry::new("Orders", &Metrics::new("t", "t").unwrap());
+        let rate = Arc::new(RateLimiter::describe_stream());
         let shared = Shared { describe_rate: rate, store: land.clone(), budget: BUFFER };
-        let target = Target { table: "Orders".to_owned(), stream: None };
-        let parts = Parts { client: land.clone(), target, key: "Orders".to_owned(), stored: plan.stored, telemetry };
+        let target = TableTarget { table: "Orders".to_owned(), stream: None };
+        let (key, stored, health_of_table) = ("Orders".to_owned(), plan.stored, health.table("Orders"));
+        let parts = Parts { client: land.clone(), target, key, stored, telemetry, health: health_of_table };
         let pace = config::Pace { poll_interval: Duration::from_millis(250), idle_poll_interval_max: plan.idle_max };
         let source = config::Source { start: plan.start, on_data_loss: plan.on_data_loss, pace, ..source() };
         let tables = [Table::assemble(parts, &source, &shared)];
