@@ -136,6 +136,7 @@ impl Follower {
         self.reading.budget.charge(page.items.iter().map(Item::cost).sum());
         self.reading.tell(Update::Page(page)).await?;
         if goes_on {
+            self.reading.tell(Update::ShardEnded { shard }).await?;
             self.reading.tell(Update::StreamEnded { facts }).await?;
         }
         Ok(goes_on)
