@@ -113,8 +113,9 @@ impl ShardReader {
                     self.state.iterator = page.next_iterator.clone();
                     let items = self.sort_out(page.records);
                     let lost = items.last().is_some_and(Item::stops);
-                    reservation.spend(items.iter().map(Item::cost).sum());
+                    let in_hand = reservation.arrived(items.iter().map(Item::cost).sum());
                     self.hand_down(items, fill).await?;
+                    in_hand.handed_down();
                     if lost || ended {
                         return Ok(if lost { End::Lost } else { End::Read });
                     }
