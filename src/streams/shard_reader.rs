@@ -105,7 +105,6 @@ impl ShardReader {
         loop {
             self.begin(Step::Room);
             let reservation = self.reading.budget.reserve().await;
-            self.begin(Step::Others);
             match self.poll().await {
                 Ok(page) => {
                     self.arrived();
@@ -140,6 +139,7 @@ impl ShardReader {
             Some(iterator) => iterator.clone(),
             None => self.new_iterator().await?,
         };
+        self.begin(Step::call());
         let page = self.reading.client.get_records(&iterator).await;
         self.state.iterator = Some(iterator);
         page
@@ -153,6 +153,7 @@ impl ShardReader {
             Position::After(_) if self.state.loss.is_some() => IteratorStart::Oldest,
             Position::After(sequence) => IteratorStart::After(sequence),
         };
+        self.begin(Step::call());
         let iterator = self.reading.client.get_shard_iterator(&self.facts.arn, &self.id, from).await?;
         if let Some(begun) = self.latest.take() {
             // Nobody listens any more when the process is shutting down.
@@ -260,7 +261,8 @@ impl ShardReader {
         }
         self.state.told_caught_up = items.is_empty() && caught_up;
         let (shard, facts, read_at) = (self.number, self.facts.clone(), clock::now());
-        self.reading.tell(Update::Page(ShardPage { shard, facts, items, read_at, caught_up })).await
+        let page = Update::Page(ShardPage { shard, facts, items, read_at, caught_up });
+        self.reading.tell(Task::Shard(shard), page).await
     }
 
     async fn pause(&self, fill: Fill) {

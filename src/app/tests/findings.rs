@@ -140,7 +140,6 @@ async fn a_crash_right_after_a_restart_loses_no_stored_position() {
 }
 
 #[tokio::test(start_paused = true)]
-#[ignore = "finding: the listing hands down in the step of its last pause"]
 async fn with_order_by_shard_a_sink_that_is_down_for_hours_while_the_stream_changes_is_no_stall() {
     let land = land();
     land.shard(OLD, "o", None, &[1], true);
@@ -218,7 +217,6 @@ async fn a_dispatcher_that_never_looks_at_an_answer_is_noticed_while_nothing_new
 }
 
 #[tokio::test(start_paused = true)]
-#[ignore = "finding: nothing is published before the first answer"]
 async fn a_reader_that_loses_a_wake_up_before_its_streams_first_answer_is_noticed() {
     let land = land();
     land.shard(NEW, "n", None, &[1], false);
@@ -231,7 +229,6 @@ async fn a_reader_that_loses_a_wake_up_before_its_streams_first_answer_is_notice
 }
 
 #[tokio::test(start_paused = true)]
-#[ignore = "finding: a call is never overdue"]
 async fn a_call_that_outlives_every_timeout_is_noticed() {
     for operation in ["GetRecords", "DescribeStream"] {
         let land = land();
