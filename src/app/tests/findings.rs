@@ -196,7 +196,6 @@ async fn a_first_start_is_not_stopped_over_a_stream_that_was_replaced_before_any
 }
 
 #[tokio::test(start_paused = true)]
-#[ignore = "finding: a lost wake-up while a request is under way is not looked for"]
 async fn a_dispatcher_that_never_looks_at_an_answer_is_noticed_while_nothing_new_comes() {
     let land = land();
     land.shard(NEW, "n", None, &[], false);
@@ -242,7 +241,6 @@ async fn a_call_that_outlives_every_timeout_is_noticed() {
 }
 
 #[tokio::test(start_paused = true)]
-#[ignore = "finding: the timeout is left to the sink, and nobody looks"]
 async fn a_request_that_outlives_its_timeout_is_noticed() {
     let land = land();
     land.shard(NEW, "n", None, &[], false);
@@ -257,7 +255,6 @@ async fn a_request_that_outlives_its_timeout_is_noticed() {
 }
 
 #[tokio::test(start_paused = true)]
-#[ignore = "finding: the keeper counts as hindered until it has succeeded"]
 async fn a_keeper_that_never_tries_again_after_one_failed_write_is_noticed() {
     let land = land();
     land.shard(NEW, "n", None, &[1], false);
