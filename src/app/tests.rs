@@ -202,8 +202,16 @@ async fn every_task_that_ends_unasked_is_a_fault_and_the_rest_still_ends_in_orde
         tasks.stop_early(task);
         let fault = timeout(SOON, tasks.fault()).await.unwrap_or_else(|_| panic!("{task} has ended unnoticed"));
         assert_eq!(fault.to_string(), format!("the task {task} has ended unexpectedly"));
-        timeout(SOON, tasks.stop(Duration::from_secs(1))).await.expect("the rest does not end");
+        timeout(SOON, tasks.stop(Duration::from_secs(1))).await.expect("the rest does not end").unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_dispatcher_that_fails_while_it_stops_is_a_fault() {
+    let (mut tasks, ..) = tasks().await;
+    tasks.fail_while_stopping();
+    let stopped = timeout(SOON, tasks.stop(Duration::from_secs(1))).await.expect("the rest does not end");
+    assert!(matches!(stopped, Err(Fault::Dispatcher(_))), "{stopped:?}");
 }
 
 #[tokio::test]
@@ -214,7 +222,7 @@ async fn a_table_that_stops_over_broken_books_ends_no_other() {
         goes_on(&mut tasks, Duration::from_millis(10)).await;
     }
     goes_on(&mut tasks, Duration::from_millis(500)).await;
-    tasks.stop(Duration::from_secs(1)).await;
+    tasks.stop(Duration::from_secs(1)).await.unwrap();
 }
 
 async fn goes_on(tasks: &mut Tasks, time: Duration) {
