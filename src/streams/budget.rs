@@ -233,8 +233,10 @@ mod tests {
         assert!(budget.try_reserve().is_some());
     }
 
+    /// Known: whoever asks first gets the room, not whoever waits. While the shards that fill the buffer have a backlog and the
+    /// sink is fast, the others of the table are not read, for up to a day, and no probe says so.
     #[tokio::test(start_paused = true)]
-    #[ignore = "finding: whoever comes first gets the room, not whoever waits"]
+    #[should_panic(expected = "pages read of each shard in a minute")]
     async fn a_shard_gets_room_although_others_read_without_a_pause() {
         let budget = Budget::new(4 * Budget::PAGE);
         let reader = |budget: Arc<Budget>, pages: Arc<AtomicUsize>| async move {
@@ -252,8 +254,8 @@ mod tests {
         for pages in &pages {
             readers.spawn(reader(budget.clone(), pages.clone()));
         }
-        tokio::time::sleep(std::time::Duration::from_secs(600)).await;
+        tokio::time::sleep(std::time::Duration::from_secs(60)).await;
         let pages: Vec<usize> = pages.iter().map(|pages| pages.load(Ordering::Relaxed)).collect();
-        assert!(pages.iter().all(|pages| *pages > 1_000), "pages read of each shard in ten minutes: {pages:?}");
+        assert!(pages.iter().all(|pages| *pages > 100), "pages read of each shard in a minute: {pages:?}");
     }
 }

@@ -1,17 +1,51 @@
-//! All parts of one table against scripted streams, a sink and a store in memory, each of which can be put to sleep.
+//! All parts of one table against a scripted AWS, a sink and a store in memory, in virtual time. Each part can be put to
+//! sleep: its wake-ups are lost meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::ready;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::StatusCode;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
-use super::*;
 use crate::app::stalls::{self, Watched};
-use crate::pipeline::Pipeline;
+use crate::app::table::{Parts, Shared, Table};
+use crate::aws::errors::{CallError, ErrorKind};
+use crate::backoff::Backoff;
+use crate::checkpoint::{CheckpointStore, StoreError, TableState};
+use crate::config::{self, DeliveryOrder, EventData, EventMode, EventProfile, OnDataLoss, StartPosition};
+use crate::delivery::dispatch::{Dispatcher, Settings, Sinks};
+use crate::delivery::lanes::Limits;
+use crate::delivery::retry::{OnUndeliverable, Policy, RetryLimits};
+use crate::delivery::sink::{Answer, Sink};
+use crate::event::Message;
+use crate::pipeline::{Books, Pipeline};
+use crate::readiness::Health;
+use crate::streams::RateLimiter;
+use crate::streams::client::{
+    Call, IteratorStart, ListedShard, ShardQuery, StreamDescription, StreamStatus, StreamsClient, TableDescription,
+};
+use crate::streams::stream_locator::TableTarget;
+use crate::streams::update::Update;
+use crate::streams::wire::Page;
+use crate::telemetry::TableTelemetry;
+use crate::telemetry::metrics::Metrics;
 
-pub(super) const OLD: &str = "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders/stream/2026-01-01T00:00:00.000";
-pub(super) const NEW: &str = "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders/stream/2026-02-02T00:00:00.000";
+pub(in crate::app) const BUFFER: usize = 4 << 20;
+pub(in crate::app) const IDLE_MAX: Duration = Duration::from_secs(5);
+pub(in crate::app) const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+pub(in crate::app) const OLD: &str =
+    "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders/stream/2026-01-01T00:00:00.000";
+pub(in crate::app) const NEW: &str =
+    "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders/stream/2026-02-02T00:00:00.000";
 
 /// A part whose wake-ups are lost while it sleeps.
 struct Sleeper<F> {
@@ -34,53 +68,60 @@ impl<F: Future> Future for Sleeper<F> {
 
 /// A shard: its parent, its records, whether it is closed.
 #[derive(Default)]
-pub(super) struct Shard {
-    pub(super) parent: Option<String>,
-    pub(super) records: Vec<u64>,
-    pub(super) closed: bool,
+pub(in crate::app) struct Shard {
+    pub(in crate::app) parent: Option<String>,
+    pub(in crate::app) records: Vec<u64>,
+    pub(in crate::app) closed: bool,
 }
 
 /// A stream.
 #[derive(Default)]
-pub(super) struct Stream {
-    pub(super) disabled: bool,
-    pub(super) shards: BTreeMap<String, Shard>,
+pub(in crate::app) struct Stream {
+    pub(in crate::app) disabled: bool,
+    pub(in crate::app) shards: BTreeMap<String, Shard>,
 }
 
 /// What AWS, the sink and the store do.
 #[derive(Default)]
-pub(super) struct Script {
-    pub(super) streams: BTreeMap<&'static str, Stream>,
-    pub(super) latest: Option<&'static str>,
+pub(in crate::app) struct Script {
+    pub(in crate::app) streams: BTreeMap<&'static str, Stream>,
+    pub(in crate::app) latest: Option<&'static str>,
     /// Records below this number are gone.
-    pub(super) trimmed: u64,
+    pub(in crate::app) trimmed: u64,
     /// Operations that are denied, that answer `ResourceNotFoundException` so many times, and that never answer.
-    pub(super) denied: BTreeSet<&'static str>,
-    pub(super) not_found: BTreeMap<&'static str, u32>,
-    pub(super) silent: BTreeSet<&'static str>,
+    pub(in crate::app) denied: BTreeSet<&'static str>,
+    pub(in crate::app) not_found: BTreeMap<&'static str, u32>,
+    pub(in crate::app) silent: BTreeSet<&'static str>,
     /// What the sink answers (0: 200), and after how long; none: never.
-    pub(super) status: u16,
-    pub(super) sink_never_answers: bool,
-    pub(super) sink_takes: Duration,
+    pub(in crate::app) status: u16,
+    pub(in crate::app) sink_never_answers: bool,
+    pub(in crate::app) sink_takes: Duration,
     /// Shards on a page of a listing (0: all), and the chance that a listing leaves a shard out.
-    pub(super) page: usize,
-    pub(super) leaves_out: f64,
-    pub(super) store_fails: bool,
-    pub(super) store_takes: Duration,
-    pub(super) delivered: Vec<String>,
-    pub(super) saved: Vec<TableState>,
+    pub(in crate::app) page: usize,
+    pub(in crate::app) leaves_out: f64,
+    pub(in crate::app) store_fails: bool,
+    pub(in crate::app) store_takes: Duration,
+    pub(in crate::app) delivered: Vec<String>,
+    pub(in crate::app) saved: Vec<TableState>,
 }
 
 #[derive(Default)]
-pub(super) struct Land(pub(super) Mutex<Script>);
+pub(in crate::app) struct FakeServices(pub(in crate::app) Mutex<Script>);
 
-impl Land {
-    pub(super) fn script<T>(&self, change: impl FnOnce(&mut Script) -> T) -> T {
+impl FakeServices {
+    pub(in crate::app) fn script<T>(&self, change: impl FnOnce(&mut Script) -> T) -> T {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Adds a shard to a stream, which becomes the table's newest.
-    pub(super) fn shard(&self, stream: &'static str, id: &str, parent: Option<&str>, records: &[u64], closed: bool) {
+    pub(in crate::app) fn shard(
+        &self,
+        stream: &'static str,
+        id: &str,
+        parent: Option<&str>,
+        records: &[u64],
+        closed: bool,
+    ) {
         self.script(|script| {
             let shard = Shard { parent: parent.map(str::to_owned), records: records.to_vec(), closed };
             script.streams.entry(stream).or_default().shards.insert(id.to_owned(), shard);
@@ -88,7 +129,7 @@ impl Land {
         });
     }
 
-    pub(super) fn write(&self, stream: &'static str, id: &str, number: u64) {
+    pub(in crate::app) fn write(&self, stream: &'static str, id: &str, number: u64) {
         self.script(|script| script.streams.get_mut(stream).unwrap().shards.get_mut(id).unwrap().records.push(number));
     }
 
@@ -122,7 +163,7 @@ impl Land {
     }
 }
 
-impl StreamsClient for Land {
+impl StreamsClient for FakeServices {
     fn describe_table<'a>(&'a self, table: &'a str) -> Call<'a, TableDescription> {
         self.answer("DescribeTable", move |script| {
             Ok(TableDescription { arn: table.to_owned(), latest_stream: script.latest.map(str::to_owned) })
@@ -201,7 +242,7 @@ impl StreamsClient for Land {
     }
 }
 
-impl Sink for Land {
+impl Sink for FakeServices {
     fn post(&self, message: Message, _timeout: Duration) -> BoxFuture<'_, Answer> {
         Box::pin(async move {
             if self.script(|script| script.sink_never_answers) {
@@ -222,7 +263,7 @@ impl Sink for Land {
     }
 }
 
-impl CheckpointStore for Land {
+impl CheckpointStore for FakeServices {
     fn load<'a>(&'a self, _table: &'a str) -> BoxFuture<'a, Result<Option<TableState>, StoreError>> {
         Box::pin(ready(Ok(None)))
     }
@@ -243,16 +284,16 @@ impl CheckpointStore for Land {
 }
 
 /// How the parts are set up.
-pub(super) struct Plan {
-    pub(super) order: DeliveryOrder,
-    pub(super) start: StartPosition,
-    pub(super) on_data_loss: OnDataLoss,
-    pub(super) stored: TableState,
-    pub(super) settings: Settings,
-    pub(super) idle_max: Duration,
+pub(in crate::app) struct Setup {
+    pub(in crate::app) order: DeliveryOrder,
+    pub(in crate::app) start: StartPosition,
+    pub(in crate::app) on_data_loss: OnDataLoss,
+    pub(in crate::app) stored: TableState,
+    pub(in crate::app) settings: Settings,
+    pub(in crate::app) idle_max: Duration,
 }
 
-impl Default for Plan {
+impl Default for Setup {
     fn default() -> Self {
         Self {
             order: DeliveryOrder::Item,
@@ -265,39 +306,67 @@ impl Default for Plan {
     }
 }
 
+impl FakeServices {
+    /// Services with one stream that has these shards, open and empty.
+    pub(in crate::app) fn with_shards(shards: &[&str]) -> Arc<Self> {
+        let services = Arc::new(Self::default());
+        shards.iter().for_each(|shard| services.shard(NEW, shard, None, &[], false));
+        services
+    }
+
+    /// A table of theirs, not running yet.
+    pub(in crate::app) fn table(self: &Arc<Self>, setup: Setup, health: &Health) -> Table {
+        let telemetry = TableTelemetry::new("Orders", &Metrics::new("t", "t").unwrap());
+        let health = health.table("Orders");
+        let rate = Arc::new(RateLimiter::describe_stream());
+        let shared = Shared { describe_rate: rate, store: self.clone(), budget: BUFFER };
+        let target = TableTarget { table: "Orders".to_owned(), stream: None };
+        let (key, stored) = ("Orders".to_owned(), setup.stored);
+        let pace = config::Pace { poll_interval: Duration::from_millis(250), idle_poll_interval_max: setup.idle_max };
+        let source = config::Source {
+            tables: Vec::new(),
+            start: setup.start,
+            checkpoint: config::CheckpointStore::Memory,
+            consumer_group: "default".to_owned(),
+            pace,
+            on_data_loss: setup.on_data_loss,
+        };
+        Table::assemble(Parts { client: self.clone(), target, key, stored, telemetry, health }, &source, &shared)
+    }
+
+    /// The dispatcher to their sink.
+    pub(in crate::app) fn dispatcher(self: &Arc<Self>, settings: Settings) -> Dispatcher {
+        Dispatcher::new(Sinks { sink: self.clone(), dead_letters: Some(self.clone()) }, settings)
+    }
+}
+
 /// The parts, running.
-pub(super) struct Scene {
-    pub(super) land: Arc<Land>,
-    pub(super) health: Arc<Health>,
-    pub(super) books: Arc<Books>,
-    pub(super) reading: Arc<AtomicBool>,
-    pub(super) pipeline: Arc<AtomicBool>,
-    pub(super) dispatcher: Arc<AtomicBool>,
-    pub(super) keeper: Arc<AtomicBool>,
+pub(in crate::app) struct RunningTable {
+    pub(in crate::app) services: Arc<FakeServices>,
+    pub(in crate::app) health: Arc<Health>,
+    pub(in crate::app) books: Arc<Books>,
+    pub(in crate::app) updates: mpsc::WeakSender<Update>,
+    pub(in crate::app) reading: Arc<AtomicBool>,
+    pub(in crate::app) pipeline: Arc<AtomicBool>,
+    pub(in crate::app) dispatcher: Arc<AtomicBool>,
+    pub(in crate::app) keeper: Arc<AtomicBool>,
     wakers: Arc<Mutex<Vec<Waker>>>,
     tasks: JoinSet<()>,
 }
 
-impl Scene {
-    pub(super) fn new(land: Arc<Land>, plan: Plan) -> Self {
+impl RunningTable {
+    pub(in crate::app) fn new(services: Arc<FakeServices>, setup: Setup) -> Self {
         let health = Arc::new(Health::default());
-        let telemetry = TableTelemetry::new("Orders", &Metrics::new("t", "t").unwrap());
-        let rate = Arc::new(RateLimiter::describe_stream());
-        let shared = Shared { describe_rate: rate, store: land.clone(), budget: BUFFER };
-        let target = TableTarget { table: "Orders".to_owned(), stream: None };
-        let (key, stored, health_of_table) = ("Orders".to_owned(), plan.stored, health.table("Orders"));
-        let parts = Parts { client: land.clone(), target, key, stored, telemetry, health: health_of_table };
-        let pace = config::Pace { poll_interval: Duration::from_millis(250), idle_poll_interval_max: plan.idle_max };
-        let source = config::Source { start: plan.start, on_data_loss: plan.on_data_loss, pace, ..source() };
-        let tables = [Table::assemble(parts, &source, &shared)];
-        let dispatcher = Dispatcher::new(Sinks { sink: land.clone(), dead_letters: Some(land.clone()) }, plan.settings);
+        let (order, dispatcher) = (setup.order, services.dispatcher(setup.settings.clone()));
         let (sender, parcels) = mpsc::channel(64);
+        let tables = [services.table(setup, &health)];
         let watched = Watched::new(&tables, dispatcher.activity(), sender.downgrade());
         let [Table { books, follower, updates, keeper }] = tables;
-        let mut scene = Self {
-            land,
+        let mut running = Self {
+            services,
             health: health.clone(),
             books: books.clone(),
+            updates: follower.reading.updates.downgrade(),
             reading: Arc::default(),
             pipeline: Arc::default(),
             dispatcher: Arc::default(),
@@ -305,12 +374,12 @@ impl Scene {
             wakers: Arc::default(),
             tasks: JoinSet::new(),
         };
-        scene.tasks.spawn(stalls::watch(watched, health));
-        scene.run(scene.reading.clone(), follower.run());
-        scene.run(scene.pipeline.clone(), Pipeline::new(books, plan.order, event(), sender).run(updates));
-        scene.run(scene.dispatcher.clone(), dispatcher.run(parcels, CancellationToken::new()));
-        scene.run(scene.keeper.clone(), keeper.run(CancellationToken::new()));
-        scene
+        running.tasks.spawn(stalls::watch(watched, health));
+        running.run(running.reading.clone(), follower.run());
+        running.run(running.pipeline.clone(), Pipeline::new(books, order, event(), sender).run(updates));
+        running.run(running.dispatcher.clone(), dispatcher.run(parcels, CancellationToken::new()));
+        running.run(running.keeper.clone(), keeper.run(CancellationToken::new()));
+        running
     }
 
     fn run<F: Future + Send + 'static>(&mut self, asleep: Arc<AtomicBool>, part: F) {
@@ -321,21 +390,22 @@ impl Scene {
     }
 
     /// Ends a part's sleep; it misses nothing of what happened meanwhile.
-    pub(super) fn awake(&self, part: &AtomicBool) {
+    pub(in crate::app) fn awake(&self, part: &AtomicBool) {
         part.store(false, Ordering::Relaxed);
         self.wakers.lock().unwrap().drain(..).for_each(Waker::wake);
     }
 
-    pub(super) fn delivered(&self) -> Vec<String> {
-        self.land.script(|script| script.delivered.clone())
+    /// The ids of the events that the sink took, in order; that of a change is its number.
+    pub(in crate::app) fn delivered(&self) -> Vec<String> {
+        self.services.script(|script| script.delivered.clone())
     }
 
-    pub(super) fn last_saved(&self) -> TableState {
-        self.land.script(|script| script.saved.last().cloned()).unwrap_or_default()
+    pub(in crate::app) fn last_saved(&self) -> TableState {
+        self.services.script(|script| script.saved.last().cloned()).unwrap_or_default()
     }
 
     /// Waits so long; what the probe said first that was not "ok".
-    pub(super) async fn alarm_within(&self, time: Duration) -> Option<String> {
+    pub(in crate::app) async fn alarm_within(&self, time: Duration) -> Option<String> {
         let begun = tokio::time::Instant::now();
         while begun.elapsed() < time {
             tokio::time::sleep(Duration::from_secs(5)).await;
@@ -344,5 +414,31 @@ impl Scene {
             }
         }
         None
+    }
+}
+
+fn record(number: u64) -> String {
+    format!(
+        r#"{{"eventID":"{number}","eventName":"MODIFY","dynamodb":{{"Keys":{{"id":{{"N":"{number}"}}}},"SequenceNumber":"{number:021}"}}}}"#
+    )
+}
+
+pub(in crate::app) fn settings() -> Settings {
+    let backoff = Backoff::new(Duration::from_millis(100), LONGEST_PAUSE).unwrap();
+    Settings {
+        limits: Limits::singly(8),
+        mode: EventMode::Binary,
+        timeout: Duration::from_secs(30),
+        policy: Policy { backoff, limits: RetryLimits::default(), on_undeliverable: OnUndeliverable::Block },
+        destination: http::Uri::from_static("http://sink.example/"),
+    }
+}
+
+pub(in crate::app) fn event() -> config::Event {
+    config::Event {
+        profile: EventProfile::Aws,
+        data: EventData::DynamodbJson,
+        mode: EventMode::Binary,
+        overrides: Default::default(),
     }
 }
