@@ -13,8 +13,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use dynamodb_streams_adapter::delivery::sink::{HttpSink, HttpSinkSettings, Sink};
 use dynamodb_streams_adapter::event::Message;
+use dynamodb_streams_adapter::sink::{HttpSink, Sink, SinkSettings};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use http::HeaderMap;
 use support::adapter::{Adapter, Plan};
@@ -103,8 +103,8 @@ async fn bare_cpu(bytes: usize) -> Cost {
 
 async fn bare_loop(url: &str, bytes: &str) {
     let body = Bytes::from("x".repeat(bytes.parse().unwrap()));
-    let settings = HttpSinkSettings::new(url.parse().unwrap(), IN_FLIGHT);
-    let sink = HttpSink::new(settings).unwrap();
+    let settings = SinkSettings::new(url.parse().unwrap(), IN_FLIGHT);
+    let (sink, _) = HttpSink::new(settings).unwrap();
     let mut headers = HeaderMap::new();
     headers.insert("content-type", "application/json".parse().unwrap());
     for n in 0..10 {

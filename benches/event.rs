@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use dynamodb_streams_adapter::event::{DataForm, Encoder, EncoderSettings, Mode, Packaging, Profile};
-use dynamodb_streams_adapter::streams::wire::{Page, Record};
+use dynamodb_streams_adapter::config::{EventData, EventMode, EventProfile};
+use dynamodb_streams_adapter::event::{Encoder, EncoderSettings, Packaging};
+use dynamodb_streams_adapter::records::{Page, Record};
 
 const ROUNDS: usize = 20;
 const RECORDS: u32 = 20_000;
@@ -16,15 +17,15 @@ const RECORDS: u32 = 20_000;
 const TABLE: &str = "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders";
 
 /// Every form that data can have, the default one first.
-const FORMS: [(&str, Profile, DataForm); 4] = [
-    ("aws, dynamodb-json", Profile::Aws, DataForm::DynamodbJson),
-    ("aws, json", Profile::Aws, DataForm::Json),
-    ("triggermesh", Profile::Triggermesh, DataForm::DynamodbJson),
-    ("integration-source", Profile::IntegrationSource, DataForm::DynamodbJson),
+const FORMS: [(&str, EventProfile, EventData); 4] = [
+    ("aws, dynamodb-json", EventProfile::Aws, EventData::DynamodbJson),
+    ("aws, json", EventProfile::Aws, EventData::Json),
+    ("triggermesh", EventProfile::Triggermesh, EventData::DynamodbJson),
+    ("integration-source", EventProfile::IntegrationSource, EventData::DynamodbJson),
 ];
 
 fn main() {
-    let encoder = encoder(Profile::Aws, DataForm::DynamodbJson);
+    let encoder = encoder(EventProfile::Aws, EventData::DynamodbJson);
     let record = long_texts();
     let message = encoder.encode(&record, recorded());
     measure("lane key", || {
@@ -95,11 +96,11 @@ fn record(attributes: &str) -> Record {
     records.pop().expect("one record").expect("it can be decoded")
 }
 
-fn encoder(profile: Profile, data: DataForm) -> Encoder {
+fn encoder(profile: EventProfile, data: EventData) -> Encoder {
     Encoder::new(EncoderSettings {
         profile,
         data,
-        packaging: Packaging::new(Mode::Binary, &BTreeMap::new()),
+        packaging: Packaging::new(EventMode::Binary, &BTreeMap::new()),
         table_arn: TABLE.to_owned(),
         stream_arn: format!("{TABLE}/stream/2026-01-02T03:04:05.678"),
         key_schema: vec!["orderId".to_owned(), "line".to_owned()],

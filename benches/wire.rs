@@ -4,6 +4,7 @@
 //! share everything but the deserializer: signing, retries and a connection that answers from memory.
 #![allow(clippy::disallowed_methods)] // it measures real time
 
+use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -17,10 +18,11 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
+use dynamodb_streams_adapter::config::{EventData, EventMode, EventProfile};
+use dynamodb_streams_adapter::event::{Encoder, EncoderSettings, Packaging};
+use dynamodb_streams_adapter::records::Page;
 use dynamodb_streams_adapter::streams::client::StreamsClient as _;
 use dynamodb_streams_adapter::streams::client::aws::AwsClient;
-use dynamodb_streams_adapter::streams::wire::Page;
-use dynamodb_streams_adapter::streams::wire::item_key::ItemKey;
 
 const RECORDS: usize = 400;
 const ROUNDS: usize = 41;
@@ -56,17 +58,29 @@ fn main() {
 
     report("Page::parse", || Page::parse(body.clone()).expect("a page"));
     let page = Page::parse(body.clone()).expect("a page");
-    report("key and lane", || lanes(&page));
+    let encoder = encoder();
+    report("lane keys", || lanes(&encoder, &page));
     report("GetRecords, raw", || runtime.block_on(ours.get_records("iterator")).expect("a page"));
     report("GetRecords, typed", || {
         runtime.block_on(typed.get_records().shard_iterator("iterator").send()).expect("a page")
     });
 }
 
-fn lanes(page: &Page) -> u64 {
-    let state = std::hash::RandomState::new();
-    let keys = page.records.iter().flatten().map(|record| ItemKey::parse(record.keys(), &["orderId", "line"]));
-    keys.map(|key| key.expect("a key").lane_hash(&state)).fold(0, u64::wrapping_add)
+/// The pipeline asks an encoder for each record's lane.
+fn lanes(encoder: &Encoder, page: &Page) -> u64 {
+    page.records.iter().flatten().map(|record| encoder.lane_key(record)).fold(0, u64::wrapping_add)
+}
+
+fn encoder() -> Encoder {
+    let table_arn = "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders".to_owned();
+    Encoder::new(EncoderSettings {
+        profile: EventProfile::Aws,
+        data: EventData::DynamodbJson,
+        packaging: Packaging::new(EventMode::Binary, &BTreeMap::new()),
+        stream_arn: format!("{table_arn}/stream/2026-01-02T03:04:05.678"),
+        table_arn,
+        key_schema: vec!["orderId".to_owned(), "line".to_owned()],
+    })
 }
 
 fn report<T>(name: &str, mut work: impl FnMut() -> T) {

@@ -1,6 +1,6 @@
 //! Puts the parts together, runs them, and takes them down in order.
 //!
-//! Contract: every task is owned by [`tasks::Tasks`] and awaited; one that ends unasked ends the process. The orderly end
+//! Contract: every task is owned by `Tasks` and awaited; one that ends unasked ends the process. The orderly end
 //! begins at the top and goes down: reading stops, requests under way get their answers, positions are stored once more, the
 //! port closes. It never takes longer than the configured time, and ends a start that is still under way at once.
 
@@ -26,9 +26,9 @@ use crate::config::{self, Config, EventMode, EventProfile, LegacyMetrics, TableR
 use crate::delivery::dispatch::{Dispatcher, Settings, Sinks};
 use crate::delivery::lanes::Limits;
 use crate::delivery::retry::Policy;
-use crate::delivery::sink::{HttpSink, HttpSinkSettings, SinkSetupError};
 use crate::pipeline::Books;
 use crate::readiness::Health;
+use crate::sink::{CredentialReloader, HttpSink, SinkSettings, SinkSetupError};
 use crate::streams::RateLimiter;
 use crate::telemetry::events;
 use crate::telemetry::metrics::{InvalidMetrics, LegacySettings, Metrics};
@@ -72,14 +72,14 @@ pub enum StartError {
 /// # Errors
 /// When it cannot start, and when one of its tasks ends unasked: see [`RunError`].
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError> {
-    let mut tasks = tokio::select! {
+    let mut tasks = select! {
         () = stop.cancelled() => {
             events::ShutdownFinished { unsettled: 0, took: Duration::ZERO }.emit();
             return Ok(());
         }
         tasks = start(&config) => tasks?,
     };
-    let ended = tokio::select! {
+    let ended = select! {
         () = stop.cancelled() => Ok(()),
         fault = tasks.fault() => Err(fault),
     };
@@ -100,7 +100,8 @@ async fn start(config: &Config) -> Result<Tasks, StartError> {
     };
     announce(config);
     let ports = Ports::open(config.process.http_address, config.process.metrics_address).await?;
-    let dispatcher = Dispatcher::new(open_sinks(config)?, delivery_settings(config));
+    let (sinks, credentials) = open_sinks(config)?;
+    let dispatcher = Dispatcher::new(sinks, delivery_settings(config));
     let health = Arc::new(Health::default());
     let connections = Connections::load(&AwsSettings::from(&config.aws), common_region(config)).await;
     let shared = Shared {
@@ -116,7 +117,7 @@ async fn start(config: &Config) -> Result<Tasks, StartError> {
     let status = Status::new(books, health.clone(), &config.sink.uri, dispatcher.outage(), dispatcher.parked_items());
     let admin = watched(&tables, metrics, health, status);
     let addresses = ports.addresses();
-    let tasks = Tasks::start(tables, dispatcher, admin, ports, config.delivery.order, &config.event);
+    let tasks = Tasks::start(tables, dispatcher, credentials, admin, ports, config.delivery.order, &config.event);
     addresses.into_iter().for_each(|address| events::Listening { address }.emit());
     Ok(tasks)
 }
@@ -131,7 +132,7 @@ fn announce(config: &Config) {
 }
 
 async fn open_store(config: &Config) -> Result<Arc<dyn CheckpointStore>, StartError> {
-    let config::CheckpointStore::File(path) = &config.source.checkpoint else {
+    let config::CheckpointLocation::File(path) = &config.source.checkpoint else {
         return Ok(Arc::new(MemoryStore::default()));
     };
     let (path, group) = (path.clone(), config.source.consumer_group.clone());
@@ -140,11 +141,18 @@ async fn open_store(config: &Config) -> Result<Arc<dyn CheckpointStore>, StartEr
     Ok(Arc::new(opened.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))?))
 }
 
-fn open_sinks(config: &Config) -> Result<Sinks, StartError> {
-    let dead_letters = HttpSinkSettings::for_dead_letters(config).map(HttpSink::new).transpose();
+/// The sinks, and the tasks that keep their credentials fresh.
+fn open_sinks(config: &Config) -> Result<(Sinks, Vec<CredentialReloader>), StartError> {
+    let dead_letters = SinkSettings::for_dead_letters(config).map(HttpSink::new).transpose();
     let dead_letters = dead_letters.map_err(StartError::DeadLetterSink)?;
-    let sink = Arc::new(HttpSink::new(HttpSinkSettings::for_sink(config))?);
-    Ok(Sinks { sink, dead_letters: dead_letters.map(|sink| Arc::new(sink) as _) })
+    let (sink, reloader) = HttpSink::new(SinkSettings::for_sink(config))?;
+    let mut sinks = Sinks { sink: Arc::new(sink), dead_letters: None };
+    let mut reloaders = vec![reloader];
+    if let Some((sink, reloader)) = dead_letters {
+        sinks.dead_letters = Some(Arc::new(sink));
+        reloaders.push(reloader);
+    }
+    Ok((sinks, reloaders))
 }
 
 fn delivery_settings(config: &Config) -> Settings {
@@ -198,11 +206,11 @@ fn legacy_counters(config: &Config) -> Option<LegacySettings> {
         }
     };
     let source = |table: &TableRef| one_source.or(table.table_arn()).unwrap_or(table.table_name()).to_owned();
-    let identity = &config.identity;
+    let names = &config.platform_names;
     Some(LegacySettings {
-        component: identity.component.clone().unwrap_or_else(|| DEFAULT_NAME.to_owned()),
-        name: identity.name.clone().unwrap_or_else(|| DEFAULT_NAME.to_owned()),
-        namespace: identity.namespace.clone().unwrap_or_default(),
+        component: names.component.clone().unwrap_or_else(|| DEFAULT_NAME.to_owned()),
+        name: names.name.clone().unwrap_or_else(|| DEFAULT_NAME.to_owned()),
+        namespace: names.namespace.clone().unwrap_or_default(),
         resource_group: resource_group.to_owned(),
         event_type: event_type.to_owned(),
         event_sources: config.source.tables.iter().map(|it| (it.table_name().to_owned(), source(it))).collect(),

@@ -27,7 +27,7 @@ use self::clock::Clocks;
 pub use self::report::{Check, Report};
 use self::table::Shared;
 use crate::command_output::{CommandOutput, EXIT_FAULT, EXIT_OK, EXIT_USAGE};
-use crate::config::{Config, Facts, Mistakes, Warning};
+use crate::config::{Config, EnvironmentFacts, Mistakes, Warning};
 use crate::streams::RateLimiter;
 
 const CONFIGURATION: &str = "configuration";
@@ -36,7 +36,7 @@ const CONFIGURATION: &str = "configuration";
 const TABLES_AT_ONCE: usize = 8;
 
 /// The whole command: the arguments behind `check`, and the environment. It starts a runtime of its own.
-pub fn command<A, V>(arguments: A, variables: V, facts: &Facts) -> CommandOutput
+pub fn command<A, V>(arguments: A, variables: V, facts: &EnvironmentFacts) -> CommandOutput
 where
     A: IntoIterator<Item = OsString>,
     V: IntoIterator<Item = (OsString, OsString)>,
@@ -104,7 +104,7 @@ fn misconfigured(mistakes: &Mistakes, output: Output) -> CommandOutput {
     }
     let failed = mistakes.mistakes.iter().map(|mistake| {
         Check::fail(CONFIGURATION, &mistake.to_string())
-            .mended_by(format!("set {} to {}", mistake.variable, mistake.takes))
+            .mended_by(format!("set {} to {}", mistake.variable, mistake.accepts))
     });
     let noted = mistakes.warnings.iter().map(|warning| Check::warn(CONFIGURATION, &warning.to_string()));
     CommandOutput { stdout: Report::new(failed.chain(noted).collect()).json(), ..refused }

@@ -6,14 +6,14 @@
 
 mod file;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 
-use crate::streams::position::Position;
+use crate::records::Position;
 
 pub use file::{FileStore, OpenError};
 
@@ -74,7 +74,7 @@ pub enum ShardState {
 
 /// A store without a memory of earlier runs.
 #[derive(Debug, Default)]
-pub struct MemoryStore(Mutex<HashMap<String, TableState>>);
+pub struct MemoryStore(Mutex<BTreeMap<String, TableState>>);
 
 impl CheckpointStore for MemoryStore {
     fn load<'a>(&'a self, table: &'a str) -> BoxFuture<'a, Result<Option<TableState>, StoreError>> {

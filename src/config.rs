@@ -1,62 +1,48 @@
 //! Environment to [`Config`]: pure, no I/O.
 //!
-//! The caller passes in the variables and the [`Facts`] that defaults depend on; nothing here looks at the process, its
-//! clock or its files. The answer is a [`Config`] in which every value is usable as it stands, or [`Mistakes`]: all of
-//! them at once, each with the variable, what it held (never a secret) and what it takes.
+//! The caller passes the variables and the [`EnvironmentFacts`] that defaults depend on; nothing here reads the
+//! process, its clock or its files. The result is a [`Config`] in which every value is usable as it stands, or
+//! [`Mistakes`]: all of them at once, each with the variable, its value (never a secret) and the values that it
+//! accepts.
 //!
-//! Blank values count as not set, values are trimmed, and of a name that comes twice the first counts. `variables.rs` is
-//! the one definition of the variables: parsing, `--help`, the tables in the documents and the spelling check follow it.
+//! Blank values count as not set, values are trimmed, and of a name that comes twice the first counts. A variable is
+//! declared and read in its section (`source.rs` to `aws.rs`): parsing, `--help`, the tables in the documents and the
+//! spelling check follow the declaration.
 
-mod access;
 mod aws;
-mod choice;
+mod catalog;
 mod delivery;
 mod dialects;
-mod environment;
 mod event;
-mod help;
-mod identity;
-mod log;
-mod mistakes;
-mod overrides;
 mod parse;
 mod process;
 mod reader;
 mod sink;
 mod source;
-mod spelling;
-mod table_ref;
+mod translator;
 mod variable;
-mod variables;
-mod warning;
 
 use std::ffi::OsString;
 use std::time::SystemTime;
 
-use environment::Environment;
-use reader::{Reader, Reported};
+use reader::{AlreadyReported, Environment, Reader};
+use translator::{Translation, Translator};
 
-pub use access::{Access, Certificates, ClientCertificateFiles, InvalidCertificates, TokenFile};
 pub use aws::{Aws, AwsOverrides, Secret, StaticCredentials};
+pub use catalog::{help, markdown, variables};
 pub use delivery::{Batch, Delivery, DeliveryOrder, OnUndeliverable, RetryLimits};
+pub(crate) use event::is_forbidden_in_attributes;
 pub use event::{Event, EventData, EventMode, EventProfile};
-pub use help::{help, markdown};
-pub use identity::Identity;
-pub use log::{Log, LogFormat};
-pub use mistakes::{Held, Mistake, Mistakes};
-pub(crate) use overrides::is_forbidden_in_attributes;
-pub use process::{LegacyMetrics, Process};
-pub use sink::Sink;
-pub use source::{CheckpointStore, OnDataLoss, Pace, Source, StartPosition};
-pub use table_ref::{InvalidTableRef, TableRef};
-pub use variable::{Fallback, Group, Takes, Variable};
-pub use variables::ALL as VARIABLES;
-pub(crate) use warning::POSITIONS_IN_MEMORY;
-pub use warning::Warning;
+pub use process::{LegacyMetrics, Log, LogFormat, PlatformNames, Process};
+pub(crate) use reader::POSITIONS_IN_MEMORY;
+pub use reader::{GivenValue, Mistake, Mistakes, Warning};
+pub use sink::{Certificates, ClientCertificateFiles, InvalidCertificates, SinkAddress, SinkCredentials, TokenFile};
+pub use source::{CheckpointLocation, InvalidTableRef, OnDataLoss, PollIntervals, Source, StartPosition, TableRef};
+pub use variable::{Accepts, Default, Group, Variable};
 
 /// What defaults and checks depend on besides the variables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Facts {
+pub struct EnvironmentFacts {
     /// The current time; a start position may not lie behind it.
     pub now: SystemTime,
     /// Whether a person is likely to read the log: it is text by default then.
@@ -73,11 +59,11 @@ pub struct Config {
     /// What events look like.
     pub event: Event,
     /// Where events go.
-    pub sink: Sink,
+    pub sink: SinkAddress,
     /// Where events go that cannot be delivered there; set whenever `delivery.on_undeliverable` asks for it.
-    pub dead_letter_sink: Option<Sink>,
+    pub dead_letter_sink: Option<SinkAddress>,
     /// TLS trust and client credentials for sinks.
-    pub access: Access,
+    pub sink_credentials: SinkCredentials,
     /// How events are delivered there.
     pub delivery: Delivery,
     /// Memory, shutdown and the port.
@@ -87,7 +73,7 @@ pub struct Config {
     /// What is asked of AWS beyond the SDK's own settings.
     pub aws: Aws,
     /// Who this process is to the platform.
-    pub identity: Identity,
+    pub platform_names: PlatformNames,
     /// What the operator should hear although it prevents nothing.
     pub warnings: Vec<Warning>,
 }
@@ -99,44 +85,78 @@ impl Config {
     ///
     /// # Errors
     /// All mistakes at once, with the warnings that may explain them; the process should end with 64.
-    pub fn from_env_vars<I>(variables: I, facts: &Facts) -> Result<Self, Mistakes>
+    pub fn from_env_vars<I>(variables: I, facts: &EnvironmentFacts) -> Result<Self, Mistakes>
     where
         I: IntoIterator<Item = (OsString, OsString)>,
     {
         let mut environment = Environment::new(variables);
-        let translation = environment.translate();
-        let mut reader = Reader::new(environment.misspelt(), translation);
-        let given = environment.given(&mut reader);
-        reader.take(given);
-        let config = Self::read(&mut reader, facts);
-        reader.finish(config)
+        let Translation { values, origins, aws, mistakes, warnings } = translate(&environment);
+        environment.fill(values);
+        let warnings = misspelt(&environment).chain(warnings).collect();
+        let mut reader = Reader::new(origins, mistakes, warnings);
+        reader.take(&environment, catalog::variables());
+        reader.refuse_later(&environment, catalog::LATER);
+        let config = Self::read(&mut reader, facts, aws);
+        Self::finish(config, reader)
     }
 
-    fn read(reader: &mut Reader, facts: &Facts) -> Result<Self, Reported> {
-        reader.refuse_what_comes_later();
+    fn read(reader: &mut Reader, facts: &EnvironmentFacts, aws: AwsOverrides) -> Result<Self, AlreadyReported> {
         let source = Source::read(reader, facts.now);
         let event = Event::read(reader);
-        let sink = Sink::read(reader);
-        let access = Access::read(reader, sink.as_ref().is_ok_and(|sink| sink.authorization.is_some()));
+        let sink = SinkAddress::read(reader);
+        let sink_credentials =
+            SinkCredentials::read(reader, sink.as_ref().is_ok_and(|sink| sink.authorization.is_some()));
         let delivery = Delivery::read(reader, event.as_ref().ok().map(|event| event.mode));
-        let dead_letter_sink = Sink::read_dead_letter(reader, delivery.map(|delivery| delivery.on_undeliverable));
+        let dead_letter_sink =
+            SinkAddress::read_dead_letter(reader, delivery.map(|delivery| delivery.on_undeliverable));
         let process = Process::read(reader);
-        let identity = Identity::read(reader);
-        let component = identity.as_ref().ok().and_then(|identity| identity.component.as_deref());
+        let platform_names = PlatformNames::read(reader);
+        let component = platform_names.as_ref().ok().and_then(|names| names.component.as_deref());
         let log = Log::read(reader, component, facts.stdout_is_terminal);
-        let aws = Aws::read(reader);
+        let aws = Aws::read(reader, aws);
         Ok(Self {
             source: source?,
             event: event?,
             sink: sink?,
-            access: access?,
+            sink_credentials: sink_credentials?,
             dead_letter_sink: dead_letter_sink?,
             delivery: delivery?,
             process: process?,
             log: log?,
             aws: aws?,
-            identity: identity?,
+            platform_names: platform_names?,
             warnings: Vec::new(),
         })
     }
+
+    /// The configuration, if nothing was wrong.
+    fn finish(config: Result<Self, AlreadyReported>, reader: Reader) -> Result<Self, Mistakes> {
+        let (mistakes, mut warnings) = reader.finish();
+        match config {
+            Ok(config) if mistakes.is_empty() => Ok(Self { warnings, ..config }),
+            _ => {
+                warnings.retain(|warning| matches!(warning, Warning::Misspelt { .. }));
+                Err(Mistakes { mistakes, warnings })
+            }
+        }
+    }
+}
+
+/// What the variables of another adapter mean; nothing where there are none.
+fn translate(environment: &Environment) -> Translation {
+    let mut translator = Translator::new(environment);
+    if dialects::is_integration_source(environment) {
+        dialects::translate_integration_source(&mut translator);
+    } else if dialects::is_triggermesh(environment) {
+        dialects::translate_triggermesh(&mut translator);
+    }
+    translator.translation
+}
+
+/// Names that look like ours and are not.
+fn misspelt(environment: &Environment) -> impl Iterator<Item = Warning> {
+    environment.names().filter_map(|found| {
+        let known = catalog::meant(found, |name| environment.is_set(name))?;
+        Some(Warning::Misspelt { found: found.to_owned(), known })
+    })
 }

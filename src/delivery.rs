@@ -8,4 +8,3 @@ pub mod parcel;
 pub mod parked_items;
 pub mod partial;
 pub mod retry;
-pub mod sink;

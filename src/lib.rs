@@ -1,26 +1,56 @@
 //! Reads the change streams of DynamoDB tables and posts every change as a CloudEvent.
 //!
 //! Three promises hold together: nothing is lost, an item's changes arrive in order, and one slow or broken event
-//! never stops the others. `docs/semantics.md` states them precisely; each is the name of a test.
+//! never stops the others. `docs/semantics.md` states them with their conditions; each is the name of a test.
 //!
-//! The modules follow a record's journey from the top down, and so do their imports:
+//! # The rooms
 //!
-//! | module | subject | |
+//! From the ground up; a room imports only rooms above its own row. `tests/house` holds who may import whom.
+//!
+//! | room | subject | |
 //! |---|---|---|
-//! | [`config`] | environment to [`config::Config`] | no I/O |
-//! | [`streams`] | table, stream, shards, pages of records | |
-//! | [`event`] | record to CloudEvent | no I/O |
-//! | [`delivery`] | CloudEvent to sink: lanes, retries, the HTTP client | |
-//! | [`progress`] | settled events to the positions that are safe to store | no I/O |
-//! | [`pipeline`] | one table's way through all of these | |
-//! | [`checkpoint`] | where positions live | |
-//! | [`telemetry`] | metrics, logs, health | |
-//! | [`admin`] | probes, `/metrics`, `/status` | |
-//! | [`check`] | the same parts tried without an event, before or beside a running adapter | |
-//! | [`app`] | puts the parts together and takes them down | |
-//! | [`clock`], [`backoff`], [`command_output`], `error_text` | wall time, pauses, exit codes, errors as text: below all | |
+//! | [`clock`], [`backoff`], `error_text`, [`command_output`] | wall time, pauses, errors as text, exit codes | leaves |
+//! | [`readiness`] | what is waited for, and what stands still | no I/O |
+//! | [`records`] | what is read, as AWS sent it: page, record, item key, position, gap | no I/O |
+//! | [`telemetry`] | metrics and logs | |
+//! | [`config`] | environment variables to [`config::Config`] | no I/O |
+//! | [`aws`] | credentials, region and endpoints of every AWS client; what a refusal means | |
+//! | [`event`] | record to CloudEvent to HTTP message | no I/O |
+//! | [`sink`] | one attempt over HTTP: connections, TLS, credentials | |
+//! | [`checkpoint`] | where positions are stored | |
+//! | [`progress`] | from settled events to the positions that are safe to store | no I/O |
+//! | [`streams`] | table, stream, shards, pages | |
+//! | [`delivery`] | when and how often: lanes, retries, dead letters | |
+//! | [`pipeline`] | from the pages of one table to its events | |
+//! | [`admin`] | probes, `/metrics`, `/status`, the page | |
+//! | [`check`] | the subcommand that tries the same parts before a start | |
+//! | [`app`] | puts the parts together, watches them, and takes them down | |
+//!
+//! # The life of a record
+//!
+//! 1. `streams/shard_reader` says when the next page is due, reserves room in `streams/budget`, and asks for it through
+//!    `streams/client/observed`, which counts the call and tells [`readiness`] how it ended.
+//! 2. `streams/client/aws` takes the response's body before the SDK decodes it; `records/page` finds every record in one pass,
+//!    with its place (`records/position`) and its key (`records/item_key`). A [`records::Record`] is views into the page.
+//! 3. The shard's reader makes entries of the page: records, and gaps where continuity fails. [`pipeline`] enters them, in order,
+//!    in the table's books (`progress/ledger`), and gives each the lane of its item.
+//! 4. `delivery/dispatch` takes the events in. `delivery/lanes` says whose turn it is: a lane has one event under way, and what is
+//!    behind a gap waits for it. `delivery/health` says whether the sink may get one now.
+//! 5. `event/encoder` makes the message: attributes by `event/profile`, data by `event/data`, headers and body by `event/http`.
+//! 6. `sink/http` posts it with the newest `sink/credentials`, on a connection of its pool, and returns a [`sink::SinkResponse`].
+//! 7. `delivery/dispatch/outcome` settles the event, or asks `delivery/retry` when and whether to try again.
+//! 8. `progress/ledger` moves the position past what is settled; `pipeline/keeper` stores it, in the order that [`checkpoint`]
+//!    promises. From here on no restart sends the record again.
 
 #![cfg_attr(test, allow(clippy::disallowed_methods))] // unit tests may read the clock, only the rest runs in simulations
+
+/// `tokio::select!` that polls its branches in their order: a simulation must not depend on chance that it does not draw. Put the
+/// end first, and last what may always be ready.
+macro_rules! select {
+    ($($branches:tt)*) => {
+        tokio::select! { biased; $($branches)* }
+    };
+}
 
 pub mod admin;
 pub mod app;
@@ -37,5 +67,7 @@ pub mod event;
 pub mod pipeline;
 pub mod progress;
 pub mod readiness;
+pub mod records;
+pub mod sink;
 pub mod streams;
 pub mod telemetry;

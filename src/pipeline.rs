@@ -6,7 +6,7 @@
 
 pub mod keeper;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,13 +17,13 @@ use tokio::sync::{Notify, mpsc};
 use crate::config::{self, DeliveryOrder};
 use crate::delivery::lanes::{Gate, LaneKey};
 use crate::delivery::parcel::{Account, Content, Parcel};
-use crate::event::{Encoder, EncoderSettings, Packaging};
+use crate::event::{Encoder, EncoderSettings, Packaging, gap_lane_key};
 use crate::progress::ledger::Ledger;
 use crate::progress::{BrokenBooks, Ticket};
 use crate::readiness::TableHealth;
+use crate::records::{Entry, Gap, Position, ShardNumber, StreamDetails};
 use crate::streams::budget::Budget;
-use crate::streams::position::Position;
-use crate::streams::update::{Gap, Item, ShardNumber, ShardPage, StreamFacts, Update};
+use crate::streams::update::{ShardPage, Update};
 use crate::telemetry::{TableTelemetry, events};
 
 /// One table's books and what hangs on them.
@@ -63,12 +63,12 @@ pub struct Pipeline {
     event: config::Event,
     packaging: Packaging,
     parcels: mpsc::Sender<Vec<Parcel>>,
-    encoders: HashMap<String, Arc<Encoder>>,
+    encoders: BTreeMap<String, Arc<Encoder>>,
     /// With order by shard: the lane of each shard, which is that of the shard where its lineage began.
-    lanes: HashMap<ShardNumber, LaneKey>,
-    numbers: HashMap<Arc<str>, ShardNumber>,
+    lanes: BTreeMap<ShardNumber, LaneKey>,
+    numbers: BTreeMap<Arc<str>, ShardNumber>,
     /// With order by item: the number of the gaps in each shard's lineage, where there is one.
-    gates: HashMap<ShardNumber, u64>,
+    gates: BTreeMap<ShardNumber, u64>,
     /// The same for a whole stream that was lost: it concerns every shard that follows.
     stream_gate: Option<u64>,
 }
@@ -170,10 +170,10 @@ impl Pipeline {
             event,
             packaging,
             parcels,
-            encoders: HashMap::new(),
-            lanes: HashMap::new(),
-            numbers: HashMap::new(),
-            gates: HashMap::new(),
+            encoders: BTreeMap::new(),
+            lanes: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+            gates: BTreeMap::new(),
             stream_gate: None,
         }
     }
@@ -271,7 +271,7 @@ impl Pipeline {
 
     /// A gap goes before whatever was read behind it in its lineage; it shares a lane with the lineage's other gaps.
     fn gate_of(&mut self, shard: ShardNumber, gap: &Gap) -> u64 {
-        let number = *self.gates.entry(shard).or_insert_with(|| gap.lane_key());
+        let number = *self.gates.entry(shard).or_insert_with(|| gap_lane_key(gap));
         if gap.shard.is_none() {
             self.stream_gate = Some(number);
         }
@@ -283,18 +283,18 @@ impl Pipeline {
         let lane = self.lanes.get(&page.shard).copied().filter(|_| self.order == DeliveryOrder::Shard);
         let books = self.books.clone();
         let mut ledger = books.ledger();
-        let mut parcels = Vec::with_capacity(page.items.len());
-        for item in page.items {
-            let cost = item.cost();
-            let (lane, gate, ticket, content) = match item {
-                Item::Record(record) => {
+        let mut parcels = Vec::with_capacity(page.entries.len());
+        for entry in page.entries {
+            let cost = entry.cost();
+            let (lane, gate, ticket, content) = match entry {
+                Entry::Record(record) => {
                     let position = Position::After(record.sequence_number());
                     let ticket = ledger.read(page.shard, position, record.created_at())?;
                     let gate = self.gates.get(&page.shard).filter(|_| lane.is_none());
                     let gate = gate.map_or(Gate::None, |gate| Gate::Behind(*gate));
                     (lane.unwrap_or_else(|| encoder.lane_key(&record)), gate, Some(ticket), Content::Record(record))
                 }
-                Item::Gap(gap) => {
+                Entry::Gap(gap) => {
                     let ticket = enter_gap(&mut ledger, page.shard, &gap)?;
                     let number = self.gate_of(page.shard, &gap);
                     let gate = lane.map_or(Gate::Barrier(number), |_| Gate::None);
@@ -309,7 +309,7 @@ impl Pipeline {
         Ok(parcels)
     }
 
-    fn encoder(&mut self, facts: &StreamFacts) -> Arc<Encoder> {
+    fn encoder(&mut self, facts: &StreamDetails) -> Arc<Encoder> {
         let encoder = self.encoders.entry(facts.arn.clone()).or_insert_with(|| {
             Arc::new(Encoder::new(EncoderSettings {
                 profile: self.event.profile,

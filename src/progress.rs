@@ -17,8 +17,7 @@ pub mod ledger;
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use crate::streams::position::Position;
-use crate::streams::update::ShardNumber;
+use crate::records::{Position, ShardNumber};
 
 /// Names one record that was read and is not settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -217,8 +217,8 @@ impl TableHealth {
     }
 
     /// How long something has been in the way; zero if nothing is.
-    pub fn failing_for(&self, by: Dependency) -> Duration {
-        lock(&self.state).oldest(by).map(|failure| failure.since.elapsed()).unwrap_or_default()
+    pub fn failing_for(&self, by: Dependency, now: Instant) -> Duration {
+        lock(&self.state).oldest(by).map(|failure| now.duration_since(failure.since)).unwrap_or_default()
     }
 
     /// The last thing that was refused, if it is still in the way.

@@ -7,13 +7,11 @@ pub mod discovery;
 pub mod follow;
 pub mod lineage;
 pub mod pace;
-pub mod position;
 pub mod reading;
 pub mod shard_reader;
 pub mod stream_locator;
 pub mod stream_reader;
 pub mod update;
-pub mod wire;
 
 use std::sync::Mutex;
 use std::time::Duration;

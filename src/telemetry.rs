@@ -8,7 +8,7 @@ pub mod events;
 pub mod logs;
 pub mod metrics;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -16,8 +16,6 @@ use tokio::time::Instant;
 
 use self::metrics::{Metrics, TableMetrics};
 use crate::clock;
-
-const CHECKPOINT: &str = "checkpoint";
 
 /// All that one table says about itself.
 pub struct TableTelemetry {
@@ -58,6 +56,11 @@ impl TableTelemetry {
     /// happened since.
     pub fn report_due(&self, kind: &str) -> Option<u64> {
         self.reports.report_due(kind, Instant::now())
+    }
+
+    /// A problem is over: its next report is due at once. Returns how often it happened, if it did.
+    pub fn report_over(&self, kind: &str) -> Option<u64> {
+        self.reports.forget_kind(kind)
     }
 
     /// The same for a warning that is also shown among the recent problems.
@@ -122,24 +125,6 @@ impl TableTelemetry {
             self.metrics.end_to_end.observe(age.as_secs_f64());
         }
     }
-
-    /// Positions were stored, or could not be. The first failure is logged, then one a minute, and the end of it.
-    pub fn checkpoint_written(&self, result: Result<(), &str>) {
-        match result {
-            Ok(()) => {
-                self.metrics.checkpoint_writes.with_label_values(&[&*self.table, "ok"]).inc();
-                if let Some(failed) = self.reports.forget_kind(CHECKPOINT) {
-                    events::CheckpointRecovered { failed }.emit(self);
-                }
-            }
-            Err(error) => {
-                self.metrics.checkpoint_writes.with_label_values(&[&*self.table, "error"]).inc();
-                if self.report_due(CHECKPOINT).is_some() {
-                    events::CheckpointFailed { error }.emit(self);
-                }
-            }
-        }
-    }
 }
 
 /// How many are remembered.
@@ -194,7 +179,7 @@ const MAX_KINDS: usize = 256;
 
 /// Remembers what was reports.
 #[derive(Debug, Default)]
-struct ReportLimiter(Mutex<HashMap<String, Reported>>);
+struct ReportLimiter(Mutex<BTreeMap<String, Reported>>);
 
 #[derive(Debug)]
 struct Reported {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 use std::{env, fs};
 
-use dynamodb_streams_adapter::config::VARIABLES;
+use dynamodb_streams_adapter::config::variables;
 use dynamodb_streams_adapter::telemetry::events::CODES;
 
 const INDEX: &str = "docs/runbook/README.md";
@@ -285,7 +285,7 @@ fn every_variable_that_the_documents_set_is_read() {
         "DELAY",
         "OVERRIDEENDPOINT",
     ];
-    let known: BTreeSet<&str> = VARIABLES.iter().map(|variable| variable.name).collect();
+    let known: BTreeSet<&str> = variables().map(|variable| variable.name).collect();
     let mut seen = BTreeSet::new();
     for page in pages() {
         for name in variables_set(&read(&page)) {

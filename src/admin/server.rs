@@ -53,7 +53,9 @@ pub(super) async fn serve(
 ) -> io::Result<()> {
     let mut clients = Clients { tasks: JoinSet::new(), oldest_first: VecDeque::new() };
     loop {
-        tokio::select! {
+        select! {
+            () = stop.cancelled() => break,
+            Some(_) = clients.tasks.join_next() => {}
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
                     clients.make_room(limits.connections);
@@ -62,8 +64,6 @@ pub(super) async fn serve(
                 Err(error) if error.kind() == ErrorKind::InvalidInput => return Err(error),
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             },
-            Some(_) = clients.tasks.join_next() => {}
-            () = stop.cancelled() => break,
         }
     }
     drop(listener);
@@ -99,7 +99,7 @@ async fn converse(stream: TcpStream, router: Router, limits: Limits, stop: Cance
         .header_read_timeout(limits.head)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let mut connection = pin!(connection);
-    tokio::select! {
+    select! {
         // A client that breaks off, or is no HTTP client, is its own affair.
         _ = connection.as_mut() => return,
         () = sleep(limits.life) => {}

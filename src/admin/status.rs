@@ -20,7 +20,7 @@ use crate::pipeline::Books;
 use crate::progress::Standing;
 use crate::progress::ledger::ShardView;
 use crate::readiness::{Dependency, Health};
-use crate::streams::reading::RETENTION;
+use crate::records::RETENTION;
 use crate::telemetry::TableTelemetry;
 
 /// Finished shards that are listed; a busy table has a few thousand of them a day.
@@ -90,7 +90,7 @@ impl Status {
 /// What is known of records plus, while AWS refuses to answer, the time since it did.
 fn lag(books: &Books) -> Duration {
     let known = books.ledger().lag(clock::now());
-    known.max(books.health().failing_for(Dependency::Aws))
+    known.max(books.health().failing_for(Dependency::Aws, Instant::now()))
 }
 
 fn table(books: &Books, parked_items: &ParkedItems, now: SystemTime) -> Value {

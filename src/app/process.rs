@@ -17,7 +17,7 @@ use super::heartbeat::{self, Heartbeat};
 use super::{RunError, run};
 use crate::clock;
 use crate::command_output::{EXIT_FAULT, EXIT_OK, EXIT_USAGE};
-use crate::config::{self, Config, Facts};
+use crate::config::{self, Config, EnvironmentFacts};
 use crate::telemetry::logs::LogFormat;
 use crate::telemetry::{self, events};
 
@@ -53,8 +53,8 @@ pub fn start(variables: impl Iterator<Item = (OsString, OsString)>) -> ExitCode 
 }
 
 /// What the environment of this process is, apart from its variables.
-pub fn facts() -> Facts {
-    Facts { now: clock::now(), stdout_is_terminal: std::io::stdout().is_terminal() }
+pub fn facts() -> EnvironmentFacts {
+    EnvironmentFacts { now: clock::now(), stdout_is_terminal: std::io::stdout().is_terminal() }
 }
 
 fn supervise(runtime: &Runtime, config: Config) -> Result<(), RunError> {
@@ -74,7 +74,7 @@ async fn stop_on_signals(stop: CancellationToken) {
         return stop.cancel();
     };
     for orderly in [true, false] {
-        tokio::select! {
+        select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }

@@ -95,7 +95,7 @@ impl Table {
         let (sender, updates) = mpsc::channel(UPDATES_WAITING);
         let reading = Arc::new(Reading {
             client: ObservedClient::new(client, telemetry.clone(), health.clone()),
-            pace: pace(source.pace),
+            pace: pace(source.poll_intervals),
             budget: budget.clone(),
             describe_rate: shared.describe_rate.clone(),
             on_data_loss: source.on_data_loss,
@@ -124,8 +124,8 @@ fn target(table: &TableRef) -> TableTarget {
     }
 }
 
-fn pace(pace: config::Pace) -> Pace {
-    Pace { poll_interval: pace.poll_interval, idle_max: pace.idle_poll_interval_max }
+fn pace(intervals: config::PollIntervals) -> Pace {
+    Pace { poll_interval: intervals.poll_interval, idle_max: intervals.idle_poll_interval_max }
 }
 
 fn beginning(start: StartPosition) -> Beginning {

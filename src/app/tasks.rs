@@ -18,6 +18,7 @@ use crate::config::{self, DeliveryOrder};
 use crate::delivery::dispatch::{Dispatcher, DispatcherFault};
 use crate::delivery::parcel::Parcel;
 use crate::pipeline::{Books, Pipeline, PipelineEnd};
+use crate::sink::CredentialReloader;
 use crate::streams::reading::Stopped;
 use crate::telemetry::events;
 
@@ -67,6 +68,8 @@ pub(super) struct Tasks {
     followers: JoinSet<Result<(), Stopped>>,
     pipelines: JoinSet<PipelineEnd>,
     dispatcher: JoinSet<Result<(), DispatcherFault>>,
+    /// Each sink's credentials, read again when they change.
+    credentials: JoinSet<()>,
     keepers: JoinSet<()>,
     admin: JoinSet<io::Result<()>>,
     /// The search for parts that stand still.
@@ -100,6 +103,7 @@ impl Tasks {
     pub(super) fn start(
         tables: Vec<Table>,
         dispatcher: Dispatcher,
+        credentials: Vec<CredentialReloader>,
         admin: Arc<Admin>,
         ports: Ports,
         order: DeliveryOrder,
@@ -110,6 +114,7 @@ impl Tasks {
             followers: JoinSet::new(),
             pipelines: JoinSet::new(),
             dispatcher: JoinSet::new(),
+            credentials: JoinSet::new(),
             keepers: JoinSet::new(),
             admin: JoinSet::new(),
             stalls: JoinSet::new(),
@@ -122,6 +127,9 @@ impl Tasks {
         let watched = Watched::new(&tables, dispatcher.activity(), sender.downgrade());
         tasks.stalls.spawn(stalls::watch(watched, admin.health.clone()));
         tasks.dispatcher.spawn(dispatcher.run(parcels, tasks.stop_dispatcher.clone()));
+        for reloader in credentials {
+            tasks.credentials.spawn(reloader.run());
+        }
         for table in tables {
             let Table { books, follower, updates, keeper } = table;
             tasks.keepers.spawn(keeper.run(tasks.stop_keepers.clone()));
@@ -140,8 +148,7 @@ impl Tasks {
     /// no further, because of `ON_DATA_LOSS=stop` or of a fault that concerns that table alone.
     pub(super) async fn fault(&mut self) -> Fault {
         loop {
-            let fault = tokio::select! {
-                biased;
+            let fault = select! {
                 Some(ended) = self.dispatcher.join_next() => Some(match ended {
                     Ok(Ok(())) => Fault::Ended("dispatcher"),
                     Ok(Err(fault)) => Fault::Dispatcher(fault),
@@ -154,6 +161,7 @@ impl Tasks {
                 },
                 // Its table's pipeline ended first, or the policy is to stop: both are said where they happen.
                 Some(ended) = self.followers.join_next() => ended.err().map(|failed| Fault::Failed("reader", failed)),
+                Some(ended) = self.credentials.join_next() => Some(unasked("reader of credentials", ended)),
                 Some(ended) = self.keepers.join_next() => Some(unasked("keeper of positions", ended)),
                 Some(ended) = self.admin.join_next() => Some(match ended {
                     Ok(Err(error)) => {
@@ -190,6 +198,7 @@ impl Tasks {
             Ok(Some(Ok(Ok(()))) | None) | Err(_) => Ok(()),
         };
         self.dispatcher.shutdown().await;
+        self.credentials.shutdown().await;
         self.pipelines.shutdown().await;
         self.stop_keepers.cancel();
         while let Ok(Some(_)) = timeout_at(deadline, self.keepers.join_next()).await {}

@@ -14,10 +14,11 @@ use tokio::time::timeout;
 use self::harness::{FakeServices, Setup, event, settings};
 use super::*;
 use crate::config::DeliveryOrder;
+use crate::sink::{HttpSink, SinkSettings};
 use crate::streams::update::Update;
 
-/// All tasks of a process with one table.
-async fn tasks() -> (Tasks, mpsc::WeakSender<Update>, Arc<Health>) {
+/// All tasks of a process with one table, and the sink whose credentials are read as long as it is there.
+async fn tasks() -> (Tasks, mpsc::WeakSender<Update>, Arc<Health>, HttpSink) {
     let (services, health) = (FakeServices::with_shards(&["a"]), Arc::new(Health::default()));
     let table = services.table(Setup::default(), &health);
     let updates = table.follower.reading.updates.downgrade();
@@ -28,18 +29,24 @@ async fn tasks() -> (Tasks, mpsc::WeakSender<Update>, Arc<Health>) {
         status: Box::new(|| serde_json::Value::Null),
     });
     let ports = Ports { all: TcpListener::bind("127.0.0.1:0").await.unwrap(), metrics: None };
-    let tasks = Tasks::start(vec![table], services.dispatcher(settings()), admin, ports, DeliveryOrder::Item, &event());
-    (tasks, updates, health)
+    let (sink, reloader) = HttpSink::new(SinkSettings::new(http::Uri::from_static("http://sink/"), 1)).unwrap();
+    let (dispatcher, credentials) = (services.dispatcher(settings()), vec![reloader]);
+    let tasks = Tasks::start(vec![table], dispatcher, credentials, admin, ports, DeliveryOrder::Item, &event());
+    (tasks, updates, health, sink)
 }
 
 const SOON: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn every_task_that_ends_unasked_is_a_fault_and_the_rest_still_ends_in_order() {
-    for task in ["dispatcher", "keeper of positions", "server of probes"] {
-        let (mut tasks, ..) = tasks().await;
+    for task in ["dispatcher", "reader of credentials", "keeper of positions", "server of probes"] {
+        let (mut tasks, .., sink) = tasks().await;
+        let mut sink = Some(sink);
         assert!(tasks.fault().now_or_never().is_none(), "nothing has ended yet");
-        tasks.stop_early(task);
+        match task {
+            "reader of credentials" => drop(sink.take()),
+            _ => tasks.stop_early(task),
+        }
         let fault = timeout(SOON, tasks.fault()).await.unwrap_or_else(|_| panic!("{task} has ended unnoticed"));
         assert_eq!(fault.to_string(), format!("the task {task} has ended unexpectedly"));
         timeout(SOON, tasks.stop(Duration::from_secs(1))).await.expect("the rest does not end").unwrap();
@@ -48,7 +55,7 @@ async fn every_task_that_ends_unasked_is_a_fault_and_the_rest_still_ends_in_orde
 
 #[tokio::test]
 async fn a_dispatcher_that_fails_while_it_stops_is_a_fault() {
-    let (mut tasks, ..) = tasks().await;
+    let (mut tasks, .., _sink) = tasks().await;
     tasks.fail_while_stopping();
     let stopped = timeout(SOON, tasks.stop(Duration::from_secs(1))).await.expect("the rest does not end");
     assert!(matches!(stopped, Err(Fault::Dispatcher(_))), "{stopped:?}");
@@ -56,7 +63,7 @@ async fn a_dispatcher_that_fails_while_it_stops_is_a_fault() {
 
 #[tokio::test]
 async fn a_table_that_stops_over_broken_books_ends_no_other() {
-    let (mut tasks, updates, health) = tasks().await;
+    let (mut tasks, updates, health, _sink) = tasks().await;
     updates.upgrade().unwrap().send(Update::ShardEnded { shard: 77 }).await.unwrap();
     while health.not_ready(tokio::time::Instant::now()).is_none_or(|why| !why.contains("shard number 77")) {
         goes_on(&mut tasks, Duration::from_millis(10)).await;

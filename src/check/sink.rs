@@ -11,7 +11,7 @@ use self::probe::{Probe, Steps};
 use super::clock::Clocks;
 use super::report::Check;
 use crate::config::{Config, OnUndeliverable};
-use crate::delivery::sink::HttpSinkSettings;
+use crate::sink::SinkSettings;
 
 const EVENT: &str = "sink-event";
 
@@ -41,7 +41,7 @@ pub(super) async fn check(config: &Config, send_event: bool, limit: Duration, cl
 }
 
 async fn events(config: &Config, send_event: bool, limit: Duration, clocks: &Clocks) -> Vec<Check> {
-    let settings = HttpSinkSettings::for_sink(config);
+    let settings = SinkSettings::for_sink(config);
     let probe = Probe { sink: &config.sink, settings, steps: &SINK, limit, clocks };
     let (mut checks, failed) = probe.run().await;
     if send_event {
@@ -54,7 +54,7 @@ async fn events(config: &Config, send_event: bool, limit: Duration, clocks: &Clo
 }
 
 async fn dead_letters(config: &Config, limit: Duration, clocks: &Clocks) -> Vec<Check> {
-    match config.dead_letter_sink.as_ref().zip(HttpSinkSettings::for_dead_letters(config)) {
+    match config.dead_letter_sink.as_ref().zip(SinkSettings::for_dead_letters(config)) {
         Some((sink, settings)) if config.delivery.on_undeliverable == OnUndeliverable::DeadLetter => {
             let probe = Probe { sink, settings, steps: &DEAD_LETTER_SINK, limit, clocks };
             probe.run().await.0

@@ -15,17 +15,17 @@ use self::scratch::Scratch;
 use super::report::{Check, within};
 use crate::checkpoint::{CheckpointStore as _, FileStore, OpenError};
 
-use crate::config::{CheckpointStore, Config, POSITIONS_IN_MEMORY};
+use crate::config::{CheckpointLocation, Config, POSITIONS_IN_MEMORY};
 
 const NAME: &str = "checkpoint-store";
 
 /// Tries the configured store.
 pub(super) async fn check(config: &Config, limit: Duration) -> Check {
     let path = match &config.source.checkpoint {
-        CheckpointStore::Memory => {
+        CheckpointLocation::Memory => {
             return Check::warn(NAME, POSITIONS_IN_MEMORY).mended_by("export CHECKPOINT_STORE=file:<path on a volume>");
         }
-        CheckpointStore::File(path) => path.clone(),
+        CheckpointLocation::File(path) => path.clone(),
     };
     let group = config.source.consumer_group.clone();
     let tables = config.source.tables.iter();

@@ -2,9 +2,24 @@
 
 use std::fmt;
 
-use super::parse::Refusal;
-use super::reader::{Reader, Reported};
-use super::variables;
+use super::parse::InvalidValue;
+use super::reader::{AlreadyReported, Reader};
+use super::variable::{Accepts, Group, Variable, variables};
+
+variables! {
+    AWS_ASSUME_ROLE_ARN as aws_assume_role_arn: String = role_arn {
+        group: Group::Aws,
+        accepts: Accepts::Phrase("the ARN of an IAM role, such as `arn:aws:iam::123456789012:role/reader`"),
+        meaning: "IAM role to assume, with the credentials that the SDK finds. Region, credentials and endpoints use \
+            the SDK's own variables: `AWS_REGION`, `AWS_ENDPOINT_URL` and so on.",
+    }
+    AWS_ASSUME_ROLE_EXTERNAL_ID as aws_assume_role_external_id: Secret = external_id {
+        group: Group::Aws,
+        accepts: Accepts::Phrase("2 to 1224 of the characters `a-z A-Z 0-9 _ + = , . @ : / -`"),
+        meaning: "External id that the role's trust policy requires; only with `AWS_ASSUME_ROLE_ARN`.",
+        secret: true,
+    }
+}
 
 /// What is asked of AWS beyond the SDK's own settings.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -31,15 +46,15 @@ pub struct AwsOverrides {
 /// Credentials that were set as they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StaticCredentials {
-    /// Whose they are.
+    /// The id of the access key.
     pub access_key_id: Secret,
-    /// What signs requests.
+    /// The key that signs requests.
     pub secret_access_key: Secret,
     /// Only with temporary credentials.
     pub session_token: Option<Secret>,
 }
 
-/// A text that no log shows.
+/// A text that its `Debug` form does not show.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -48,7 +63,7 @@ impl Secret {
         Self(text)
     }
 
-    /// The text itself: for whom it is meant, and nobody else.
+    /// The text itself, for the request that needs it.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -61,20 +76,22 @@ impl fmt::Debug for Secret {
 }
 
 impl Aws {
-    pub(super) fn read(reader: &mut Reader) -> Result<Self, Reported> {
-        let role = reader.optional(&variables::AWS_ASSUME_ROLE_ARN, role_arn);
-        let external_id = reader.optional(&variables::AWS_ASSUME_ROLE_EXTERNAL_ID, external_id);
+    /// `overrides` is what the variables of another adapter say.
+    pub(super) fn read(reader: &mut Reader, overrides: AwsOverrides) -> Result<Self, AlreadyReported> {
+        let given: Given = reader.section();
+        let role = reader.optional(&given.aws_assume_role_arn);
+        let external_id = reader.optional(&given.aws_assume_role_external_id);
         let (assume_role_arn, assume_role_external_id) = (role?, external_id?);
         if assume_role_arn.is_none() && assume_role_external_id.is_some() {
             let why = "AWS_ASSUME_ROLE_ARN is not set".into();
-            return Err(reader.refused(&variables::AWS_ASSUME_ROLE_EXTERNAL_ID, why));
+            return Err(reader.refused(&given.aws_assume_role_external_id, why));
         }
-        Ok(Self { assume_role_arn, assume_role_external_id, overrides: reader.take_aws() })
+        Ok(Self { assume_role_arn, assume_role_external_id, overrides })
     }
 }
 
 /// `arn:<partition>:iam::<account>:role/<path and name>`
-fn role_arn(text: &str) -> Result<String, Refusal> {
+fn role_arn(text: &str) -> Result<String, InvalidValue> {
     let parts: Vec<&str> = text.splitn(6, ':').collect();
     let is_role = match parts[..] {
         ["arn", partition, "iam", "", account, resource] => {
@@ -90,7 +107,7 @@ fn role_arn(text: &str) -> Result<String, Refusal> {
 }
 
 /// Source: `ExternalId` of `AssumeRole` in the STS API model.
-fn external_id(text: &str) -> Result<Secret, Refusal> {
+fn external_id(text: &str) -> Result<Secret, InvalidValue> {
     if !(2..=1224).contains(&text.len()) {
         return Err("too short or too long".into());
     }

@@ -3,13 +3,87 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
-use super::choice::{Choice, choices};
 use super::event::EventMode;
-use super::parse;
-use super::reader::{Reader, Reported};
-use super::variables;
-use super::warning::Warning;
+use super::parse::{self, Choice, choices};
+use super::reader::{AlreadyReported, Reader};
+use super::variable::{Accepts, Default, Group, Variable, variables};
 use crate::backoff::Backoff;
+
+variables! {
+    BATCH_MAX_EVENTS as batch_max_events: NonZeroUsize = parse::batch_events {
+        group: Group::Event,
+        default: Default::Value("100"),
+        accepts: Accepts::Phrase("a whole number from `1` to `1000`"),
+        meaning: "Maximum number of events per request in batch mode.",
+    }
+    BATCH_MAX_BYTES as batch_max_bytes: usize = parse::small_size {
+        group: Group::Event,
+        default: Default::Value("1MiB"),
+        accepts: Accepts::Phrase("a size such as `256KiB` or `1MiB`, from `1KiB` to `1GiB`"),
+        meaning: "Maximum size of a request body in batch mode; a single larger event is sent alone.",
+    }
+    BATCH_MAX_WAIT as batch_max_wait: Duration = parse::wait {
+        group: Group::Event,
+        default: Default::Value("100ms"),
+        accepts: Accepts::Phrase("a duration, or `0` to send without waiting"),
+        meaning: "Maximum time to wait for a batch to fill.",
+    }
+    K_SINK_TIMEOUT as k_sink_timeout: Option<Duration> = parse::seconds {
+        group: Group::Delivery,
+        accepts: Accepts::Phrase("whole seconds up to `86400`; 0 and negative values count as not set"),
+        meaning: "Fallback for `DELIVERY_TIMEOUT`, set by the platform, in seconds.",
+    }
+    DELIVERY_TIMEOUT as delivery_timeout: Duration = parse::duration {
+        group: Group::Delivery,
+        default: Default::Else { value: "30s", rule: "`K_SINK_TIMEOUT`, else `30s`" },
+        accepts: Accepts::Duration,
+        meaning: "Timeout of one delivery attempt.",
+    }
+    DELIVERY_ORDER as delivery_order: DeliveryOrder = DeliveryOrder::parse {
+        group: Group::Delivery,
+        default: Default::Value("item"),
+        accepts: Accepts::OneOf(DeliveryOrder::NAMES),
+        meaning: "Scope of the order. `item`: the changes of each item stay in order. `shard`: all changes of a shard \
+            stay in order.",
+    }
+    DELIVERY_CONCURRENCY as delivery_concurrency: NonZeroUsize = parse::concurrency {
+        group: Group::Delivery,
+        default: Default::Value("64"),
+        accepts: Accepts::Phrase("a whole number from `1` to `10000`"),
+        meaning: "Maximum number of requests in flight, for the whole process.",
+    }
+    RETRY_BACKOFF_MIN as retry_backoff_min: Duration = parse::duration {
+        group: Group::Delivery,
+        default: Default::Value("100ms"),
+        accepts: Accepts::Duration,
+        meaning: "First pause before a retry; the pause doubles with every retry and is jittered.",
+    }
+    RETRY_BACKOFF_MAX as retry_backoff_max: Duration = parse::duration {
+        group: Group::Delivery,
+        default: Default::Value("30s"),
+        accepts: Accepts::Duration,
+        meaning: "Maximum pause before a retry, `Retry-After` included; at least `RETRY_BACKOFF_MIN`.",
+    }
+    RETRY_MAX_ATTEMPTS as retry_max_attempts: NonZeroU32 = parse::attempts {
+        group: Group::Delivery,
+        accepts: Accepts::Phrase("a whole number from `1` to `1000000`"),
+        meaning: "Maximum number of attempts; after that an event is undeliverable. Not set: no limit.",
+    }
+    RETRY_MAX_AGE as retry_max_age: Duration = parse::duration {
+        group: Group::Delivery,
+        accepts: Accepts::Duration,
+        meaning: "Maximum age of an event, from its first attempt; when an attempt fails after that, the event is \
+            undeliverable. Not set: no limit.",
+    }
+    ON_UNDELIVERABLE as on_undeliverable: OnUndeliverable = OnUndeliverable::parse {
+        group: Group::Delivery,
+        default: Default::Value("block"),
+        accepts: Accepts::OneOf(OnUndeliverable::NAMES),
+        meaning: "Reaction to an event that the sink rejects permanently or that exceeds a retry limit. `block`: the \
+            item waits, and the event is retried at `RETRY_BACKOFF_MAX`; other items continue. `dead-letter`: the event \
+            goes to `DEAD_LETTER_SINK`. `drop`: the event is lost.",
+    }
+}
 
 /// How events are delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +109,7 @@ pub struct Delivery {
 pub struct RetryLimits {
     /// After so many attempts.
     pub attempts: Option<NonZeroU32>,
-    /// When its first attempt was begun so long ago.
+    /// When its first attempt began so long ago.
     pub age: Option<Duration>,
 }
 
@@ -44,9 +118,9 @@ pub struct RetryLimits {
 pub struct Batch {
     /// The most events.
     pub events: NonZeroUsize,
-    /// The most bytes of the body; a single event that is longer goes by itself.
+    /// The most bytes of the body; a single longer event is sent alone.
     pub bytes: usize,
-    /// How long an event waits for company.
+    /// How long an event waits for others.
     pub wait: Duration,
 }
 
@@ -74,14 +148,15 @@ choices! {
 
 impl Delivery {
     /// `mode` is the events' content mode, if it is known.
-    pub(super) fn read(reader: &mut Reader, mode: Option<EventMode>) -> Result<Self, Reported> {
-        let order = reader.value(&variables::DELIVERY_ORDER, DeliveryOrder::parse);
-        let concurrency = reader.value(&variables::DELIVERY_CONCURRENCY, parse::concurrency);
-        let timeout = timeout(reader);
-        let backoff = backoff(reader);
-        let limits = RetryLimits::read(reader);
-        let on_undeliverable = reader.value(&variables::ON_UNDELIVERABLE, OnUndeliverable::parse);
-        let batch = Batch::read(reader, mode);
+    pub(super) fn read(reader: &mut Reader, mode: Option<EventMode>) -> Result<Self, AlreadyReported> {
+        let given: Given = reader.section();
+        let order = reader.value(&given.delivery_order);
+        let concurrency = reader.value(&given.delivery_concurrency);
+        let timeout = timeout(reader, &given);
+        let backoff = backoff(reader, &given);
+        let limits = RetryLimits::read(reader, &given);
+        let on_undeliverable = reader.value(&given.on_undeliverable);
+        let batch = Batch::read(reader, &given, mode);
         Ok(Self {
             order: order?,
             concurrency: concurrency?,
@@ -95,43 +170,44 @@ impl Delivery {
 }
 
 impl RetryLimits {
-    fn read(reader: &mut Reader) -> Result<Self, Reported> {
-        let attempts = reader.optional(&variables::RETRY_MAX_ATTEMPTS, parse::attempts);
-        let age = reader.optional(&variables::RETRY_MAX_AGE, parse::duration);
+    fn read(reader: &mut Reader, given: &Given) -> Result<Self, AlreadyReported> {
+        let attempts = reader.optional(&given.retry_max_attempts);
+        let age = reader.optional(&given.retry_max_age);
         Ok(Self { attempts: attempts?, age: age? })
     }
 }
 
 impl Batch {
-    fn read(reader: &mut Reader, mode: Option<EventMode>) -> Result<Self, Reported> {
-        for variable in [&variables::BATCH_MAX_EVENTS, &variables::BATCH_MAX_BYTES, &variables::BATCH_MAX_WAIT] {
-            if mode.is_some_and(|mode| mode != EventMode::Batch) && reader.is_changed(variable) {
-                reader.warn(Warning::NoEffect { name: variable.name, unless: "EVENT_MODE=batch" });
-            }
+    fn read(reader: &mut Reader, given: &Given, mode: Option<EventMode>) -> Result<Self, AlreadyReported> {
+        if mode.is_some_and(|mode| mode != EventMode::Batch) {
+            let unless = "EVENT_MODE=batch";
+            reader.warn_no_effect(&given.batch_max_events, unless);
+            reader.warn_no_effect(&given.batch_max_bytes, unless);
+            reader.warn_no_effect(&given.batch_max_wait, unless);
         }
-        let events = reader.value(&variables::BATCH_MAX_EVENTS, parse::batch_events);
-        let bytes = reader.value(&variables::BATCH_MAX_BYTES, parse::small_size);
-        let wait = reader.value(&variables::BATCH_MAX_WAIT, parse::wait);
+        let events = reader.value(&given.batch_max_events);
+        let bytes = reader.value(&given.batch_max_bytes);
+        let wait = reader.value(&given.batch_max_wait);
         Ok(Self { events: events?, bytes: bytes?, wait: wait? })
     }
 }
 
-fn backoff(reader: &mut Reader) -> Result<Backoff, Reported> {
-    let min = reader.value(&variables::RETRY_BACKOFF_MIN, parse::duration);
-    let max = reader.value(&variables::RETRY_BACKOFF_MAX, parse::duration);
+fn backoff(reader: &mut Reader, given: &Given) -> Result<Backoff, AlreadyReported> {
+    let min = reader.value(&given.retry_backoff_min);
+    let max = reader.value(&given.retry_backoff_max);
     let (min, max) = (min?, max?);
     Backoff::new(min, max).map_err(|_| {
         let why = parse::reversed("RETRY_BACKOFF_MIN", min, "RETRY_BACKOFF_MAX", max);
-        reader.refused_pair(&variables::RETRY_BACKOFF_MIN, &variables::RETRY_BACKOFF_MAX, why)
+        reader.refused_pair(&given.retry_backoff_min, &given.retry_backoff_max, why)
     })
 }
 
 /// `DELIVERY_TIMEOUT`, else `K_SINK_TIMEOUT`, else the former's default; both are checked in any case.
-fn timeout(reader: &mut Reader) -> Result<Duration, Reported> {
-    let own = reader.optional(&variables::DELIVERY_TIMEOUT, parse::duration);
-    let platform = reader.optional(&variables::K_SINK_TIMEOUT, parse::seconds);
+fn timeout(reader: &mut Reader, given: &Given) -> Result<Duration, AlreadyReported> {
+    let own = reader.optional(&given.delivery_timeout);
+    let platform = reader.optional(&given.k_sink_timeout);
     match own?.or(platform?.flatten()) {
         Some(timeout) => Ok(timeout),
-        None => reader.value(&variables::DELIVERY_TIMEOUT, parse::duration),
+        None => reader.value(&given.delivery_timeout),
     }
 }

@@ -1,21 +1,22 @@
-//! Small parsers: a trimmed text that is not empty, to a value or to what is wrong with it.
+//! Small parsers: a trimmed text that is not empty, to a value or to what is wrong with it; and enums whose variants
+//! have one name each.
 
+use core::net::{Ipv4Addr, SocketAddr};
 use std::borrow::Cow;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// What is wrong with a value, without repeating it.
-pub(super) type Refusal = Cow<'static, str>;
+pub(super) type InvalidValue = Cow<'static, str>;
 
 const DURATIONS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(24);
 const SIZES: RangeInclusive<u64> = MIB..=1024 * GIB;
-/// Bodies of requests.
+/// Sizes of request bodies.
 const SMALL_SIZES: RangeInclusive<u64> = KIB..=GIB;
 const CONCURRENCIES: RangeInclusive<usize> = 1..=10_000;
 const ATTEMPTS: RangeInclusive<u32> = 1..=1_000_000;
-/// A sink names events that failed one by one: its answer stays of a size.
+/// A sink may name every failed event in its response: this bounds the response.
 const BATCH_EVENTS: RangeInclusive<usize> = 1..=1_000;
 
 const KIB: u64 = 1024;
@@ -26,15 +27,15 @@ const GIB: u64 = 1024 * MIB;
 const SIZE_UNITS: [(&str, u64); 7] =
     [("B", 1), ("KiB", KIB), ("MiB", MIB), ("GiB", GIB), ("KB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000)];
 
-/// Any text.
-pub(super) fn text(text: &str) -> Result<String, Refusal> {
+/// Any text, as it is.
+pub(super) fn text(text: &str) -> Result<String, InvalidValue> {
     Ok(text.to_owned())
 }
 
 /// `500ms`, `30s`, `4h`, `1m30s`.
 ///
 /// The upper end keeps sums of times far from overflow; a stream holds nothing older than that anyway.
-pub(super) fn duration(text: &str) -> Result<Duration, Refusal> {
+pub(super) fn duration(text: &str) -> Result<Duration, InvalidValue> {
     if text.bytes().all(|byte| byte == b'0') {
         return Err("too small".into());
     }
@@ -46,7 +47,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, Refusal> {
 }
 
 /// A duration, or `0`: not at all.
-pub(super) fn wait(text: &str) -> Result<Duration, Refusal> {
+pub(super) fn wait(text: &str) -> Result<Duration, InvalidValue> {
     match text {
         "0" | "0s" | "0ms" => Ok(Duration::ZERO),
         _ => duration(text),
@@ -54,7 +55,7 @@ pub(super) fn wait(text: &str) -> Result<Duration, Refusal> {
 }
 
 /// Whole seconds; 0 and less are "not set", as in Knative's own adapters.
-pub(super) fn seconds(text: &str) -> Result<Option<Duration>, Refusal> {
+pub(super) fn seconds(text: &str) -> Result<Option<Duration>, InvalidValue> {
     let seconds: i64 = text.parse().map_err(|_| "not a whole number of seconds")?;
     match u64::try_from(seconds) {
         Err(_) | Ok(0) => Ok(None),
@@ -63,16 +64,16 @@ pub(super) fn seconds(text: &str) -> Result<Option<Duration>, Refusal> {
 }
 
 /// `512KiB`, `64MiB`, `1GiB`, `500MB`: bytes.
-pub(super) fn size(text: &str) -> Result<usize, Refusal> {
+pub(super) fn size(text: &str) -> Result<usize, InvalidValue> {
     size_in(text, &SIZES)
 }
 
-/// The same for what one request carries.
-pub(super) fn small_size(text: &str) -> Result<usize, Refusal> {
+/// A size for the body of one request.
+pub(super) fn small_size(text: &str) -> Result<usize, InvalidValue> {
     size_in(text, &SMALL_SIZES)
 }
 
-fn size_in(text: &str, range: &RangeInclusive<u64>) -> Result<usize, Refusal> {
+fn size_in(text: &str, range: &RangeInclusive<u64>) -> Result<usize, InvalidValue> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     if unit.is_empty() {
@@ -85,29 +86,29 @@ fn size_in(text: &str, range: &RangeInclusive<u64>) -> Result<usize, Refusal> {
     usize::try_from(bytes).map_err(|_| "too large for this machine".into())
 }
 
-/// How many at a time.
-pub(super) fn concurrency(text: &str) -> Result<NonZeroUsize, Refusal> {
+/// A number of requests in flight.
+pub(super) fn concurrency(text: &str) -> Result<NonZeroUsize, InvalidValue> {
     count(text, &CONCURRENCIES)
 }
 
-/// How many together.
-pub(super) fn batch_events(text: &str) -> Result<NonZeroUsize, Refusal> {
+/// A number of events in one request.
+pub(super) fn batch_events(text: &str) -> Result<NonZeroUsize, InvalidValue> {
     count(text, &BATCH_EVENTS)
 }
 
-fn count(text: &str, range: &RangeInclusive<usize>) -> Result<NonZeroUsize, Refusal> {
+fn count(text: &str, range: &RangeInclusive<usize>) -> Result<NonZeroUsize, InvalidValue> {
     let number = text.parse().map_err(|_| "not a whole number in range")?;
     NonZeroUsize::new(in_range(number, range)?).ok_or("too small".into())
 }
 
-/// How often.
-pub(super) fn attempts(text: &str) -> Result<NonZeroU32, Refusal> {
+/// A number of attempts.
+pub(super) fn attempts(text: &str) -> Result<NonZeroU32, InvalidValue> {
     let number = text.parse().map_err(|_| "not a whole number in range")?;
     NonZeroU32::new(in_range(number, &ATTEMPTS)?).ok_or("too small".into())
 }
 
 /// `0.0.0.0:8080`, `[::]:8080`, or `:8080` for every IPv4 address.
-pub(super) fn address(text: &str) -> Result<SocketAddr, Refusal> {
+pub(super) fn address(text: &str) -> Result<SocketAddr, InvalidValue> {
     let parsed = match text.strip_prefix(':') {
         Some(port) => port.parse().ok().map(|port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))),
         None => text.parse().ok(),
@@ -116,7 +117,7 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, Refusal> {
 }
 
 /// A name that can be part of a path or a key in any store.
-pub(super) fn group_name(text: &str) -> Result<String, Refusal> {
+pub(super) fn group_name(text: &str) -> Result<String, InvalidValue> {
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
     if text.len() > 255 {
         return Err("too long".into());
@@ -127,7 +128,7 @@ pub(super) fn group_name(text: &str) -> Result<String, Refusal> {
     }
 }
 
-fn in_range<T: PartialOrd>(value: T, range: &RangeInclusive<T>) -> Result<T, Refusal> {
+fn in_range<T: PartialOrd>(value: T, range: &RangeInclusive<T>) -> Result<T, InvalidValue> {
     if value < *range.start() {
         return Err("too small".into());
     }
@@ -137,13 +138,46 @@ fn in_range<T: PartialOrd>(value: T, range: &RangeInclusive<T>) -> Result<T, Ref
     Ok(value)
 }
 
-/// A number for a hint: long ones are not worth repeating.
+/// A number for a hint; long ones are not repeated.
 fn clipped(digits: &str) -> &str {
     if digits.len() <= 9 { digits } else { "30" }
 }
 
 /// Why two durations do not go together.
-pub(super) fn reversed(low: &str, low_value: Duration, high: &str, high_value: Duration) -> Refusal {
+pub(super) fn reversed(low: &str, low_value: Duration, high: &str, high_value: Duration) -> InvalidValue {
     let (low_value, high_value) = (humantime::format_duration(low_value), humantime::format_duration(high_value));
     format!("{low} ({low_value}) is longer than {high} ({high_value})").into()
 }
+
+/// A closed set of names.
+pub(super) trait Choice: Copy + 'static {
+    /// Every variant with the name that selects it.
+    const CHOICES: &'static [(&'static str, Self)];
+
+    /// The variant of exactly this name.
+    fn parse(name: &str) -> Result<Self, InvalidValue> {
+        let choice = Self::CHOICES.iter().find(|(known, _)| *known == name);
+        choice.map(|(_, choice)| *choice).ok_or("unknown value".into())
+    }
+}
+
+/// Defines an enum and the name of each variant; one more variant is one more line.
+macro_rules! choices {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name {
+            $($(#[$variant_doc])* $variant,)+
+        }
+
+        impl $name {
+            pub(super) const NAMES: &'static [&'static str] = &[$($text),+];
+        }
+
+        impl $crate::config::parse::Choice for $name {
+            const CHOICES: &'static [(&'static str, Self)] = &[$(($text, Self::$variant)),+];
+        }
+    };
+}
+
+pub(super) use choices;

@@ -1,125 +1,190 @@
-//! Reads variables one by one and remembers every mistake.
+//! What is set and what is wrong with it: the environment, the reader that the sections use, mistakes and warnings.
+//!
+//! A section gets all of its variables from [`Reader::section`] and reads each of them before it gives up on one, so
+//! that all mistakes are reported at once, none twice, and under the name that was set.
+//!
+//! `envy` panics on what is not UTF-8, stops at the first error, takes a blank for a value and refuses a name that
+//! comes twice. It is given only what [`Environment`] and [`Reader::take`] let through: known names, once each, not
+//! blank, UTF-8.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
 
-use super::Config;
-use super::aws::AwsOverrides;
-use super::dialects::{Origin, Translation};
-use super::mistakes::{Held, Mistake, Mistakes};
-use super::parse::Refusal;
-use super::variable::{Fallback, Group, Variable};
-use super::variables::{self, Given};
-use super::warning::Warning;
+use serde::de::DeserializeOwned;
+
+use super::parse::InvalidValue;
+use super::variable::{Declared, Default, Setting, Variable};
+
+/// What is set: no blanks, no name that is not UTF-8, the first of each name.
+pub(super) struct Environment(BTreeMap<String, OsString>);
+
+/// The value is no text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct NotUtf8;
+
+impl Environment {
+    pub(super) fn new(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        let mut set = BTreeMap::new();
+        for (name, value) in variables {
+            if let Ok(name) = name.into_string() {
+                set.entry(name).or_insert(value);
+            }
+        }
+        set.retain(|_, value| !is_blank(value));
+        Self(set)
+    }
+
+    /// Sets variables that are not set.
+    pub(super) fn fill(&mut self, values: BTreeMap<&'static str, String>) {
+        for (name, text) in values {
+            self.0.entry(name.to_owned()).or_insert(text.into());
+        }
+    }
+
+    /// All names that are set.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    pub(super) fn is_set(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// What a variable holds, trimmed; an error where it is not UTF-8.
+    pub(super) fn value(&self, name: &str) -> Option<Result<&str, NotUtf8>> {
+        let value = self.0.get(name)?;
+        Some(value.to_str().map(str::trim).ok_or(NotUtf8))
+    }
+}
+
+fn is_blank(value: &OsStr) -> bool {
+    value.to_str().is_some_and(|text| text.trim().is_empty())
+}
 
 /// A mistake was recorded; go on with the next variable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Reported;
+pub(super) struct AlreadyReported;
 
-/// The values given, and what was wrong with them so far.
-///
-/// Sections read all of their variables before they give up on one, so that every mistake is found.
+/// The values of our variables, and what was wrong with them so far.
 #[derive(Debug)]
 pub(super) struct Reader {
-    given: Given,
+    /// Names and values, trimmed.
+    texts: Vec<(String, String)>,
     origins: BTreeMap<&'static str, Origin>,
-    aws: AwsOverrides,
     mistakes: Vec<Mistake>,
     warnings: Vec<Warning>,
 }
 
 impl Reader {
-    pub(super) fn new(warnings: Vec<Warning>, translation: Translation) -> Self {
-        let Translation { origins, aws, mistakes, warnings: ignored, .. } = translation;
-        let warnings = warnings.into_iter().chain(ignored).collect();
-        Self { given: Given::default(), origins, aws, mistakes, warnings }
+    /// Begins with what the translation of other adapters' variables has found.
+    pub(super) fn new(origins: BTreeMap<&'static str, Origin>, mistakes: Vec<Mistake>, warnings: Vec<Warning>) -> Self {
+        Self { texts: Vec::new(), origins, mistakes, warnings }
     }
 
-    pub(super) fn take(&mut self, given: Given) {
-        self.given = given;
+    /// Takes the values of these variables; a value that is not UTF-8 is a mistake.
+    pub(super) fn take(&mut self, environment: &Environment, variables: impl Iterator<Item = &'static Variable>) {
+        for variable in variables {
+            match environment.value(variable.name) {
+                None => {}
+                Some(Ok(text)) => self.texts.push((variable.name.to_owned(), text.to_owned())),
+                Some(Err(NotUtf8)) => {
+                    self.report(Mistake::new(variable, GivenValue::NotUtf8, "only UTF-8 is supported"));
+                }
+            }
+        }
     }
 
-    /// What a dialect tells the AWS SDK.
-    pub(super) fn take_aws(&mut self) -> AwsOverrides {
-        std::mem::take(&mut self.aws)
+    /// The settings of one section: the struct that `variables!` declares there.
+    pub(super) fn section<S: DeserializeOwned>(&self) -> S {
+        envy::from_iter(self.texts.iter().cloned()).expect("a section takes any text, and each name comes once")
     }
 
     /// A variable that is required or has a default.
-    pub(super) fn value<T>(
+    pub(super) fn value<V: Declared>(&mut self, setting: &Setting<V>) -> Result<V::Value, AlreadyReported> {
+        self.value_by(setting, V::parse)
+    }
+
+    /// The same, where what a text means depends on more than the text.
+    pub(super) fn value_by<V: Declared, T>(
         &mut self,
-        variable: &'static Variable,
-        parse: impl FnOnce(&str) -> Result<T, Refusal>,
-    ) -> Result<T, Reported> {
-        if self.is_reported(variable) {
-            return Err(Reported);
+        setting: &Setting<V>,
+        parse: impl FnOnce(&str) -> Result<T, InvalidValue>,
+    ) -> Result<T, AlreadyReported> {
+        if self.is_reported(V::VARIABLE) {
+            return Err(AlreadyReported);
         }
-        match self.given.value(variable).or(variable.default_value()) {
-            Some(text) => parse(text).map_err(|refusal| self.refused(variable, refusal)),
-            None => Err(self.missing(variable)),
+        match setting.text().or(V::VARIABLE.default_value()) {
+            Some(text) => parse(text).map_err(|why| self.refused(setting, why)),
+            None => Err(self.missing(V::VARIABLE)),
         }
     }
 
     /// A variable that the program does without; its default, if it has one, is left to the caller.
-    pub(super) fn optional<T>(
-        &mut self,
-        variable: &'static Variable,
-        parse: impl FnOnce(&str) -> Result<T, Refusal>,
-    ) -> Result<Option<T>, Reported> {
-        if self.is_reported(variable) {
-            return Err(Reported);
+    pub(super) fn optional<V: Declared>(&mut self, setting: &Setting<V>) -> Result<Option<V::Value>, AlreadyReported> {
+        if self.is_reported(V::VARIABLE) {
+            return Err(AlreadyReported);
         }
-        let parsed = self.given.value(variable).map(parse).transpose();
-        parsed.map_err(|refusal| self.refused(variable, refusal))
+        setting.text().map(V::parse).transpose().map_err(|why| self.refused(setting, why))
     }
 
     /// A variable with several values, separated by commas; every bad one is a mistake.
-    pub(super) fn list<T>(
+    pub(super) fn list<V: Declared, T>(
         &mut self,
-        variable: &'static Variable,
-        parse: impl Fn(&str, &[T]) -> Result<T, Refusal>,
-    ) -> Result<Vec<T>, Reported> {
-        let Some(text) = self.given.value(variable).map(str::to_owned) else {
-            return Err(self.missing(variable));
+        setting: &Setting<V>,
+        parse: impl Fn(&str, &[T]) -> Result<T, InvalidValue>,
+    ) -> Result<Vec<T>, AlreadyReported> {
+        let Some(text) = setting.text() else {
+            return Err(self.missing(V::VARIABLE));
         };
         let known_mistakes = self.mistakes.len();
         let mut values = Vec::new();
         for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
             match parse(entry, &values) {
                 Ok(value) => values.push(value),
-                Err(refusal) => self.report(Mistake::new(variable, Held::of(variable, entry), refusal)),
+                Err(why) => self.report(Mistake::new(V::VARIABLE, GivenValue::of(V::VARIABLE, entry), why)),
             }
         }
         if self.mistakes.len() > known_mistakes {
-            return Err(Reported);
+            return Err(AlreadyReported);
         }
         if values.is_empty() {
-            return Err(self.refused(variable, "an empty entry between commas".into()));
+            return Err(self.refused(setting, "an empty entry between commas".into()));
         }
         Ok(values)
     }
 
     /// Records that a value cannot be used, because of itself or of another variable.
-    pub(super) fn refused(&mut self, variable: &'static Variable, refusal: Refusal) -> Reported {
-        let held = match self.given.value(variable) {
-            Some(text) => Held::of(variable, text),
-            None => Held::Nothing,
+    pub(super) fn refused<V: Declared>(&mut self, setting: &Setting<V>, why: InvalidValue) -> AlreadyReported {
+        let given = match setting.text() {
+            Some(text) => GivenValue::of(V::VARIABLE, text),
+            None => GivenValue::Nothing,
         };
-        self.report(Mistake::new(variable, held, refusal));
-        Reported
+        self.report(Mistake::new(V::VARIABLE, given, why));
+        AlreadyReported
     }
 
     /// Records that two values do not go together, at the one that was set.
-    pub(super) fn refused_pair(&mut self, low: &'static Variable, high: &'static Variable, why: Refusal) -> Reported {
-        let at = if self.given.value(high).is_some() { high } else { low };
-        self.refused(at, why)
+    pub(super) fn refused_pair<L: Declared, H: Declared>(
+        &mut self,
+        low: &Setting<L>,
+        high: &Setting<H>,
+        why: InvalidValue,
+    ) -> AlreadyReported {
+        match high.text() {
+            Some(_) => self.refused(high, why),
+            None => self.refused(low, why),
+        }
     }
 
-    /// Whether a variable is set to something other than its default.
-    pub(super) fn is_changed(&self, variable: &'static Variable) -> bool {
-        let default = match variable.fallback {
-            Fallback::Value(value) | Fallback::Else { value, .. } => Some(value),
-            Fallback::Required | Fallback::Nothing => None,
-        };
-        self.given.value(variable).is_some_and(|value| Some(value) != default)
+    /// Refuses variables that only a later version reads: nothing that is asked for may be ignored.
+    pub(super) fn refuse_later(&mut self, environment: &Environment, variables: &[&'static Variable]) {
+        for variable in variables {
+            if let Some(Ok(text)) = environment.value(variable.name) {
+                self.report(Mistake::new(variable, GivenValue::of(variable, text), "not in this version"));
+            }
+        }
     }
 
     /// Records a mistake, under the name that was set.
@@ -131,40 +196,201 @@ impl Reader {
         });
     }
 
+    /// Warns that a setting other than the default has no effect.
+    pub(super) fn warn_no_effect<V: Declared>(&mut self, setting: &Setting<V>, unless: &'static str) {
+        if setting.text().is_some_and(|text| Some(text) != V::VARIABLE.default_value()) {
+            self.warn(Warning::NoEffect { name: V::VARIABLE.name, unless });
+        }
+    }
+
     pub(super) fn warn(&mut self, warning: Warning) {
         self.warnings.push(warning);
     }
 
-    /// Nothing that is asked for may be ignored.
-    pub(super) fn refuse_what_comes_later(&mut self) {
-        for variable in variables::ALL.iter().filter(|variable| variable.group == Group::Later) {
-            if self.given.value(variable).is_some() {
-                self.refused(variable, "not in this version".into());
-            }
-        }
+    /// All mistakes and warnings.
+    pub(super) fn finish(self) -> (Vec<Mistake>, Vec<Warning>) {
+        (self.mistakes, self.warnings)
     }
 
-    /// The configuration, if nothing was wrong.
-    pub(super) fn finish(mut self, config: Result<Config, Reported>) -> Result<Config, Mistakes> {
-        match config {
-            Ok(config) if self.mistakes.is_empty() => Ok(Config { warnings: self.warnings, ..config }),
-            _ => {
-                self.warnings.retain(|warning| matches!(warning, Warning::Misspelt { .. }));
-                Err(Mistakes { mistakes: self.mistakes, warnings: self.warnings })
-            }
-        }
-    }
-
-    fn missing(&mut self, variable: &'static Variable) -> Reported {
-        debug_assert_eq!(variable.fallback, Fallback::Required);
+    fn missing(&mut self, variable: &'static Variable) -> AlreadyReported {
+        debug_assert_eq!(variable.default, Default::Required);
         if !self.is_reported(variable) {
-            self.report(Mistake::new(variable, Held::Nothing, "it is required"));
+            self.report(Mistake::new(variable, GivenValue::Nothing, "it is required"));
         }
-        Reported
+        AlreadyReported
     }
 
     fn is_reported(&self, variable: &Variable) -> bool {
         let name = self.origins.get(variable.name).map_or(variable.name, |origin| origin.name);
         self.mistakes.iter().any(|mistake| mistake.variable == name)
+    }
+}
+
+/// Under which foreign name a value of ours was set.
+#[derive(Debug, Clone)]
+pub(super) struct Origin {
+    /// The foreign variable's name.
+    pub(super) name: &'static str,
+    /// Its value.
+    pub(super) given: GivenValue,
+    /// Which values it accepts.
+    pub(super) accepts: &'static str,
+}
+
+impl Origin {
+    /// The mistake in terms of the foreign variable: its name, its value, which values it accepts.
+    pub(super) fn retell(&self, mistake: Mistake) -> Mistake {
+        let given = if mistake.given == GivenValue::Nothing { GivenValue::Nothing } else { self.given.clone() };
+        Mistake { variable: self.name, given, why: mistake.why, accepts: self.accepts.to_owned() }
+    }
+}
+
+/// How many characters of a long value are shown.
+const SHOWN_CHARACTERS: usize = 80;
+
+/// All that is wrong; its `Display` is one message for people, a line for each mistake.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct Mistakes {
+    /// At least one.
+    pub mistakes: Vec<Mistake>,
+    /// What may explain a mistake: names that are set and look misspelt.
+    pub warnings: Vec<Warning>,
+}
+
+/// One variable that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    /// The variable's name.
+    pub variable: &'static str,
+    /// Its value.
+    pub given: GivenValue,
+    /// What is wrong with the value; shows no secret.
+    pub why: Cow<'static, str>,
+    /// Which values the variable accepts.
+    pub accepts: String,
+}
+
+/// A value, as far as it may be shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GivenValue {
+    /// It was not set, or blank.
+    Nothing,
+    /// This, possibly cut; control characters are still in it.
+    Text(String),
+    /// Something that may carry a secret.
+    Secret,
+    /// Bytes that are not UTF-8.
+    NotUtf8,
+}
+
+impl GivenValue {
+    /// What may be shown of a variable's value.
+    pub(super) fn of(variable: &Variable, value: &str) -> Self {
+        Self::shown(variable.secret, value)
+    }
+
+    pub(super) fn shown(secret: bool, value: &str) -> Self {
+        if secret {
+            return Self::Secret;
+        }
+        match value.char_indices().nth(SHOWN_CHARACTERS) {
+            Some((end, _)) => Self::Text(format!("{}…", &value[..end])),
+            None => Self::Text(value.to_owned()),
+        }
+    }
+}
+
+impl Mistake {
+    pub(super) fn new(variable: &Variable, given: GivenValue, why: impl Into<Cow<'static, str>>) -> Self {
+        let accepts = variable.accepts.to_string().replace('`', "");
+        Self { variable: variable.name, given, why: why.into(), accepts }
+    }
+}
+
+impl fmt::Display for GivenValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("is not set"),
+            Self::Text(text) => write!(f, "has the value {text:?}"),
+            Self::Secret => f.write_str("has a value that is not shown because it may contain a secret"),
+            Self::NotUtf8 => f.write_str("has a value that is not UTF-8"),
+        }
+    }
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}; expected {}", self.variable, self.given, self.why, self.accepts)
+    }
+}
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.mistakes.len() {
+            1 => write!(f, "the configuration has 1 error:")?,
+            count => write!(f, "the configuration has {count} errors:")?,
+        }
+        for mistake in &self.mistakes {
+            write!(f, "\n  {mistake}")?;
+        }
+        for warning in &self.warnings {
+            write!(f, "\n  note: {warning}")?;
+        }
+        write!(f, "\nrun with --help for all variables")
+    }
+}
+
+/// What positions in memory mean for a restart; a part of the warning that `check` prints before its fix.
+pub(crate) const POSITIONS_IN_MEMORY: &str = "positions are kept in memory: after a restart, START_POSITION=latest loses \
+    undelivered changes and those written while the process did not run; trim-horizon sends the last 24 hours again; a \
+    time or duration sends the changes since then again";
+
+/// Something to log once at start; its `Display` is a log message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Warning {
+    /// A variable that is not ours looks like one of ours.
+    Misspelt {
+        /// The name that is set, and not read.
+        found: String,
+        /// The name that was probably meant.
+        known: &'static str,
+    },
+    /// Positions do not outlive the process.
+    PositionsInMemory,
+    /// Something is set that nothing reads.
+    NoEffect {
+        /// The variable.
+        name: &'static str,
+        /// The setting that would read it.
+        unless: &'static str,
+    },
+    /// A variable of another adapter that cannot be honoured.
+    Ignored {
+        /// Its name.
+        name: String,
+        /// Why.
+        why: Cow<'static, str>,
+    },
+    /// `K_LOGGING_CONFIG` cannot be read, so its level is not honoured.
+    LoggingConfig {
+        /// What is wrong with it.
+        why: &'static str,
+    },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Misspelt { found, known } => {
+                write!(f, "{} is set but not read, did you mean {known}?", found.escape_debug())
+            }
+            Self::PositionsInMemory => {
+                write!(f, "{POSITIONS_IN_MEMORY}; set CHECKPOINT_STORE=file:<path> on a volume to keep positions")
+            }
+            Self::NoEffect { name, unless } => write!(f, "{name} is set but has no effect without {unless}"),
+            Self::Ignored { name, why } => write!(f, "{} is ignored, {why}", name.escape_debug()),
+            Self::LoggingConfig { why } => write!(f, "K_LOGGING_CONFIG is ignored, {why}"),
+        }
     }
 }

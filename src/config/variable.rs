@@ -1,8 +1,13 @@
-//! What is known about one variable.
+//! A variable: its declaration for people (name, default, accepted values, meaning) and for the program (type and
+//! parser), both in one entry of `variables!`.
 
 use std::fmt;
+use std::marker::PhantomData;
 
-/// A variable: the source of its parsing default, its line in `--help` and its row in the documents.
+use super::parse::InvalidValue;
+
+/// What people are told of a variable: its line in `--help`, its row in the documents. The default is parsed like a
+/// value that is set.
 ///
 /// Texts are Markdown with backticks around what is typed literally; they hold no line feed and no `|`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,9 +17,9 @@ pub struct Variable {
     /// Under which heading it is listed.
     pub group: Group,
     /// What holds when it is not set.
-    pub fallback: Fallback,
-    /// Which values it takes.
-    pub takes: Takes,
+    pub default: Default,
+    /// Which values it accepts.
+    pub accepts: Accepts,
     /// What it does, in sentences.
     pub meaning: &'static str,
     /// Whether its value may carry a secret and is therefore never shown.
@@ -23,7 +28,7 @@ pub struct Variable {
 
 /// What holds when a variable is not set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fallback {
+pub enum Default {
     /// Nothing: it must be set.
     Required,
     /// The program does without.
@@ -39,9 +44,9 @@ pub enum Fallback {
     },
 }
 
-/// Which values a variable takes.
+/// Which values a variable accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Takes {
+pub enum Accepts {
     /// Exactly one of these.
     OneOf(&'static [&'static str]),
     /// What the phrase says; it completes "expected ...".
@@ -70,18 +75,18 @@ pub enum Group {
     /// Credentials beyond the SDK's own settings.
     Aws,
     /// Names from the platform.
-    Identity,
+    PlatformNames,
     /// Names that are taken already, for a later version: setting one is a mistake, and no list shows them.
     Later,
 }
 
 impl Group {
     /// The groups that lists show, in their order.
-    pub const LISTED: [Self; 7] =
-        [Self::Source, Self::Event, Self::Delivery, Self::Process, Self::Log, Self::Aws, Self::Identity];
+    pub(super) const LISTED: [Self; 7] =
+        [Self::Source, Self::Event, Self::Delivery, Self::Process, Self::Log, Self::Aws, Self::PlatformNames];
 
     /// The heading.
-    pub fn title(self) -> &'static str {
+    pub(super) fn title(self) -> &'static str {
         match self {
             Self::Source => "Tables and positions",
             Self::Event => "Event format",
@@ -89,7 +94,7 @@ impl Group {
             Self::Process => "Memory, shutdown, ports",
             Self::Log => "Logs",
             Self::Aws => "AWS, in addition to the SDK's own variables",
-            Self::Identity => "Names, usually set by the platform",
+            Self::PlatformNames => "Names, usually set by the platform",
             Self::Later => "Not in this version",
         }
     }
@@ -101,8 +106,8 @@ pub(super) const DURATION: &str = "a duration from `1ms` to `24h`, such as `500m
 /// How sizes are written.
 pub(super) const SIZE: &str = "a size from `1MiB` to `1024GiB`, such as `2048KiB`, `64MiB` or `1GiB`";
 
-impl Takes {
-    /// The same for lists that explain durations and sizes once; empty for any text.
+impl Accepts {
+    /// For lists that explain durations and sizes once; empty for any text.
     pub(super) fn listed(&self) -> String {
         match self {
             Self::Duration => "a duration".to_owned(),
@@ -115,25 +120,25 @@ impl Takes {
 
 impl Variable {
     /// What holds when it is not set, for readers.
-    pub fn shown_fallback(&self) -> String {
-        match self.fallback {
-            Fallback::Required => "required".to_owned(),
-            Fallback::Nothing => String::new(),
-            Fallback::Value(value) => format!("`{value}`"),
-            Fallback::Else { rule, .. } => rule.to_owned(),
+    pub fn shown_default(&self) -> String {
+        match self.default {
+            Default::Required => "required".to_owned(),
+            Default::Nothing => String::new(),
+            Default::Value(value) => format!("`{value}`"),
+            Default::Else { rule, .. } => rule.to_owned(),
         }
     }
 
     /// The value that counts as set when there is none.
     pub(super) fn default_value(&self) -> Option<&'static str> {
-        match self.fallback {
-            Fallback::Required | Fallback::Nothing => None,
-            Fallback::Value(value) | Fallback::Else { value, .. } => Some(value),
+        match self.default {
+            Default::Required | Default::Nothing => None,
+            Default::Value(value) | Default::Else { value, .. } => Some(value),
         }
     }
 }
 
-impl fmt::Display for Takes {
+impl fmt::Display for Accepts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = match self {
             Self::Phrase(phrase) => return f.write_str(phrase),
@@ -154,35 +159,73 @@ impl fmt::Display for Takes {
     }
 }
 
-/// Defines all variables once: a constant for each, the list of them, and what `envy` fills.
+/// A declared variable as a type, so that what was set knows how it is parsed.
+pub(super) trait Declared {
+    type Value;
+    const VARIABLE: &'static Variable;
+
+    fn parse(text: &str) -> Result<Self::Value, InvalidValue>;
+}
+
+/// What one variable holds, if it is set. Any text will do here: it is parsed when its section reads it, so that a
+/// mistake is reported beside all others.
+#[derive(serde::Deserialize)]
+#[serde(transparent, bound = "")]
+pub(super) struct Setting<V> {
+    text: Option<String>,
+    #[serde(skip)]
+    variable: PhantomData<V>,
+}
+
+impl<V> Setting<V> {
+    /// Trimmed, never blank.
+    pub(super) fn text(&self) -> Option<&str> {
+        self.text.as_deref()
+    }
+}
+
+/// What a declaration need not say.
+pub(super) const UNDECLARED: Variable = Variable {
+    name: "",
+    group: Group::Later,
+    default: Default::Nothing,
+    accepts: Accepts::Text,
+    meaning: "",
+    secret: false,
+};
+
+/// Declares the variables of a section, each as `NAME as name: Type = parser { members of Variable }`: a constant and a
+/// type of that name, the list of them, and the struct that `envy` fills with what is set.
 macro_rules! variables {
-    ($($name:ident as $field:ident { $($member:ident: $value:expr),* $(,)? })*) => {
+    ($($name:ident as $field:ident: $value:ty = $parse:path { $($member:ident: $text:expr),* $(,)? })*) => {
         $(
-            #[allow(clippy::needless_update, reason = "some definitions say everything")]
+            #[allow(clippy::needless_update, reason = "some declarations have all members")]
             pub(super) const $name: Variable = Variable {
                 name: stringify!($name),
-                $($member: $value,)*
-                ..UNLISTED
+                $($member: $text,)*
+                ..$crate::config::variable::UNDECLARED
             };
-        )*
 
-        /// All variables, in the order of the lists; those for a later version at the end.
-        pub const ALL: &[&Variable] = &[$(&$name),*];
+            #[allow(non_camel_case_types, clippy::upper_case_acronyms, reason = "called like the variable")]
+            enum $name {}
 
-        /// The values that were set. `envy` wants names in lower case.
-        #[derive(Debug, Default, serde::Deserialize)]
-        pub(super) struct Given {
-            $($field: Option<String>,)*
-        }
+            impl $crate::config::variable::Declared for $name {
+                type Value = $value;
+                const VARIABLE: &'static Variable = &$name;
 
-        impl Given {
-            /// What a variable holds, trimmed; never blank.
-            pub(super) fn value(&self, variable: &Variable) -> Option<&str> {
-                match variable.name {
-                    $(stringify!($name) => self.$field.as_deref(),)*
-                    _ => None,
+                fn parse(text: &str) -> Result<$value, $crate::config::parse::InvalidValue> {
+                    $parse(text)
                 }
             }
+        )*
+
+        /// The variables of this section, in the order of the lists.
+        pub(super) const VARIABLES: &[&Variable] = &[$(&$name),*];
+
+        /// What is set of this section.
+        #[derive(serde::Deserialize)]
+        struct Given {
+            $($field: $crate::config::variable::Setting<$name>,)*
         }
     };
 }

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use cloudevents::message::MessageAttributeValue;
 use http::Uri;
 
-use super::sink::{Answer, BODY_START};
 use crate::event::Extension;
+use crate::sink::{BODY_START, SinkResponse};
 
 /// Stands for a failure without a status.
 const NO_STATUS: u16 = 500;
@@ -21,15 +21,17 @@ pub struct DeadLetter {
 
 impl DeadLetter {
     /// After this answer.
-    pub fn after(answer: &Answer) -> Self {
+    pub fn after(answer: &SinkResponse) -> Self {
         match answer {
-            Answer::Refused { status, body_start, .. } => Self { code: status.as_u16(), data: body_start.clone() },
+            SinkResponse::Refused { status, body_start, .. } => {
+                Self { code: status.as_u16(), data: body_start.clone() }
+            }
             // The sink has answered so, and named the event among those that failed. Copied, because a dead letter can be
             // kept for long and would keep the whole body.
-            Answer::Accepted { status, body, .. } => {
+            SinkResponse::Accepted { status, body, .. } => {
                 Self { code: status.as_u16(), data: Bytes::copy_from_slice(&body[..body.len().min(BODY_START)]) }
             }
-            Answer::Failed { .. } => Self { code: NO_STATUS, data: Bytes::new() },
+            SinkResponse::Failed { .. } => Self { code: NO_STATUS, data: Bytes::new() },
         }
     }
 
@@ -51,21 +53,22 @@ mod tests {
     use http::StatusCode;
 
     use super::*;
-    use crate::delivery::sink::Fault;
+    use crate::sink::TransportError;
 
     #[test]
     fn a_dead_letter_keeps_the_beginning_of_a_long_answer_and_lets_go_of_the_rest() {
         let body = Bytes::from(vec![b'x'; 100_000]);
-        let answer = Answer::Accepted { status: StatusCode::OK, body, complete: true };
+        let answer = SinkResponse::Accepted { status: StatusCode::OK, body, complete: true };
         let letter = DeadLetter::after(&answer);
         assert_eq!((letter.code, letter.data.len()), (200, BODY_START));
-        let Answer::Accepted { body, .. } = answer else { unreachable!() };
+        let SinkResponse::Accepted { body, .. } = answer else { unreachable!() };
         assert!(body.is_unique(), "the whole answer is kept for as long as the letter");
     }
 
     #[test]
     fn a_failure_without_an_answer_is_code_500_and_has_no_data() {
-        let letter = DeadLetter::after(&Answer::Failed { fault: Fault::Timeout, message: "late".to_owned() });
+        let letter =
+            DeadLetter::after(&SinkResponse::Failed { error: TransportError::Timeout, message: "late".to_owned() });
         let extensions = letter.extensions(&Uri::from_static("http://sink.example/"));
         let names: Vec<&str> = extensions.iter().map(|(name, _)| &**name).collect();
         assert_eq!(names, ["knativeerrordest", "knativeerrorcode"]);

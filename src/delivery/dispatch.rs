@@ -25,9 +25,10 @@ use super::lanes::{Class, Classes, Departure, Lanes, Limits};
 use super::parcel::Parcel;
 use super::parked_items::ParkedItems;
 use super::retry::Policy;
-use super::sink::{Answer, Sink};
+use crate::config::EventMode;
+use crate::event::Message;
 use crate::event::http::batch;
-use crate::event::{Message, Mode};
+use crate::sink::{Sink, SinkResponse};
 use crate::telemetry::events;
 
 /// How long after [`Settings::timeout`] an attempt may take to be noticed as ended.
@@ -39,7 +40,7 @@ pub struct Settings {
     /// Requests under way at once, whole process, and what goes into one.
     pub limits: Limits,
     /// How events travel.
-    pub mode: Mode,
+    pub mode: EventMode,
     /// Time for one attempt.
     pub timeout: Duration,
     /// Pauses between attempts, and when to give up.
@@ -133,7 +134,7 @@ struct Done {
     number: u64,
     departure: Departure,
     attempt: Attempt,
-    answer: Answer,
+    answer: SinkResponse,
     took: Duration,
 }
 
@@ -188,14 +189,15 @@ impl Dispatcher {
             self.start_attempts(Instant::now());
             let wake = self.next_wake(Instant::now());
             self.tell_activity(wake);
-            tokio::select! {
-                Some(done) = self.attempts.next(), if !self.attempts.is_empty() => self.finish(done),
+            // Pages come first: the buffer bounds them, and an answer waits for none of them.
+            select! {
+                () = &mut stopped => break,
                 page = parcels.recv(), if open => match page {
                     Some(page) => self.take_in(page),
                     None => open = false,
                 },
+                Some(done) = self.attempts.next(), if !self.attempts.is_empty() => self.finish(done),
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
-                () = &mut stopped => break,
             }
             self.fault.map_or(Ok(()), Err)?;
         }
@@ -256,8 +258,8 @@ impl Dispatcher {
                     single = Some(parcel.message_with(&letter.extensions(&self.settings.destination)));
                     true
                 }
-                (None, Mode::Batch) => load.messages.len() < room && load.take(parcel.message()),
-                (None, Mode::Binary | Mode::Structured) => {
+                (None, EventMode::Batch) => load.messages.len() < room && load.take(parcel.message()),
+                (None, EventMode::Binary | EventMode::Structured) => {
                     single = Some(parcel.message());
                     true
                 }

@@ -19,8 +19,8 @@ mod lane;
 mod queues;
 
 use std::cmp::Reverse;
-use std::collections::hash_map::Entry;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use tokio::time::Instant;
 
@@ -35,7 +35,7 @@ pub type LaneKey = u64;
 /// The lanes of all tables.
 #[derive(Debug)]
 pub struct Lanes<T> {
-    lanes: HashMap<LaneKey, Lane<T>>,
+    lanes: BTreeMap<LaneKey, Lane<T>>,
     barriers: Barriers<T>,
     /// Lanes whose first event was never tried, and since when they wait.
     fresh: VecDeque<(LaneKey, Instant)>,
@@ -62,7 +62,7 @@ impl<T: Cargo> Lanes<T> {
     /// Empty lanes.
     pub fn new(limits: Limits) -> Self {
         Self {
-            lanes: HashMap::new(),
+            lanes: BTreeMap::new(),
             barriers: Barriers::default(),
             fresh: VecDeque::new(),
             fresh_load: Load::default(),

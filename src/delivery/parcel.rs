@@ -5,11 +5,10 @@ use std::time::SystemTime;
 
 use super::dead_letter::DeadLetter;
 use super::lanes::{Cargo, Gate, LaneKey};
-use crate::event::{Encoder, Extension, Message};
+use crate::event::{Encoder, Extension, Message, encode_gap, gap_id};
 use crate::progress::Ticket;
 use crate::readiness::TableHealth;
-use crate::streams::update::Gap;
-use crate::streams::wire::Record;
+use crate::records::{Gap, Record};
 use crate::telemetry::TableTelemetry;
 
 /// An event, with all that is needed to send it and to account for it.
@@ -59,7 +58,7 @@ impl Parcel {
     pub fn message(&self) -> Message {
         match &self.content {
             Content::Record(record) => self.encoder.encode(record, self.recorded),
-            Content::Gap(gap) => gap.encode(self.encoder.packaging(), self.recorded, &[]),
+            Content::Gap(gap) => encode_gap(gap, self.encoder.packaging(), self.recorded, &[]),
         }
     }
 
@@ -67,7 +66,7 @@ impl Parcel {
     pub fn message_with(&self, extensions: &[Extension]) -> Message {
         match &self.content {
             Content::Record(record) => self.encoder.encode_with(record, self.recorded, extensions),
-            Content::Gap(gap) => gap.encode(self.encoder.packaging(), self.recorded, extensions),
+            Content::Gap(gap) => encode_gap(gap, self.encoder.packaging(), self.recorded, extensions),
         }
     }
 
@@ -75,7 +74,7 @@ impl Parcel {
     pub fn id(&self) -> String {
         match &self.content {
             Content::Record(record) => record.event_id().to_owned(),
-            Content::Gap(gap) => gap.id(),
+            Content::Gap(gap) => gap_id(gap),
         }
     }
 
@@ -86,7 +85,7 @@ impl Parcel {
                 let sequence = record.sequence_number();
                 [record.event_id().to_owned(), sequence.to_string(), sequence.padded()]
             }
-            Content::Gap(gap) => [gap.id(), gap.id(), gap.id()],
+            Content::Gap(gap) => [gap_id(gap), gap_id(gap), gap_id(gap)],
         }
     }
 

@@ -3,7 +3,7 @@
 //! The form is that of AWS Lambda: `{"batchItemFailures":[{"itemIdentifier":"<id or sequence number>"}]}`. Everything
 //! that is not of this form means that all events were taken; a list that cannot be trusted means that none was.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -28,7 +28,7 @@ pub enum Reply {
     /// It names failures, but not which.
     AllFailed,
     /// It has taken all but these.
-    Failed(HashSet<String>),
+    Failed(BTreeSet<String>),
 }
 
 impl Reply {
@@ -49,7 +49,7 @@ impl Reply {
             Ok(None | Some(Value::Null)) => Self::AllTaken,
             Ok(Some(Value::Array(failures))) if failures.is_empty() => Self::AllTaken,
             Ok(Some(Value::Array(failures))) => {
-                let names: Option<HashSet<String>> = failures.iter().map(identifier).collect();
+                let names: Option<BTreeSet<String>> = failures.iter().map(identifier).collect();
                 names.map_or(Self::AllFailed, Self::Failed)
             }
             Ok(Some(_)) => Self::AllFailed,
@@ -61,7 +61,7 @@ impl Reply {
     /// The reply as it stands for these events: a name that none of them has makes it [`Reply::AllFailed`].
     pub fn about<'n>(self, events: impl Iterator<Item = [&'n str; 3]>) -> Self {
         let Self::Failed(names) = &self else { return self };
-        let known: HashSet<&str> =
+        let known: BTreeSet<&str> =
             events.flat_map(|event| event.into_iter().filter(|name| names.contains(*name))).collect();
         if known.len() == names.len() { self } else { Self::AllFailed }
     }

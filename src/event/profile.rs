@@ -1,26 +1,130 @@
-//! Which attributes an event has: one file for each profile.
+//! Which attributes an event has: three profiles, and an item's key as the texts `subject` and `partitionkey`.
 //!
 //! A profile hands a record's attributes to a serializer of the CloudEvents SDK's kind. It knows neither the form of
-//! the data nor the encoding of the whole. Those that replace or add attributes later (overrides, dead-letter
-//! attributes) stand between it and the serializer, as a serializer that passes the rest on.
+//! the data nor the encoding of the whole. What replaces or adds attributes later (overrides, dead-letter attributes)
+//! stands between it and the serializer, as a serializer that passes the rest on.
 
-pub(super) mod aws;
-pub(super) mod integration_source;
-pub(super) mod triggermesh;
+use std::time::SystemTime;
 
 use cloudevents::message::{BinarySerializer, MessageAttributeValue, Result};
+use sha2::{Digest, Sha256};
 
-use super::RecordEvent;
+use super::EventContext;
+use super::http::wire_len;
 use crate::clock;
+use crate::config::is_forbidden_in_attributes;
+use crate::records::{ItemKey, KeyType, Operation, Record};
 
-/// The attributes that the foreign profiles share: their `time` is when the record was read.
-fn core<R, V: BinarySerializer<R>>(event: &RecordEvent<'_>, visitor: V, source: &str, kind: &str) -> Result<V> {
+/// Who deletes expired items, as `userIdentity` names it.
+const TTL_PRINCIPAL: &str = "dynamodb.amazonaws.com";
+
+/// TriggerMesh's type of every event, whatever happened to the item.
+const TRIGGERMESH_TYPE: &str = "com.amazon.dynamodb.stream_record";
+
+const INTEGRATION_SOURCE_TYPE: &str = "dev.knative.eventing.aws-ddb-streams";
+const INTEGRATION_SOURCE: &str = "dev.knative.eventing.aws-ddb-streams-source";
+const INTEGRATION_SOURCE_SUBJECT: &str = "aws-ddb-streams-source";
+
+/// The most characters of a `subject` in a header.
+const MAX_SUBJECT: usize = 512;
+
+/// The most characters of a `partitionkey`.
+const MAX_PARTITION_KEY: usize = 128;
+
+/// Hexadecimal digits of a hash: 128 bits.
+const HASH_DIGITS: usize = 32;
+
+/// The default profile: attributes by the CloudEvents specification and its documented extensions.
+///
+/// `partitionkey`: Partitioning; `sequence`: Sequence; `recordedtime`: Recorded Time; `authtype` and `authid`: Auth
+/// Context.
+pub(super) fn visit_aws<R, V: BinarySerializer<R>>(
+    context: &EventContext,
+    record: &Record,
+    recorded: SystemTime,
+    visitor: V,
+) -> Result<V> {
+    let key = KeyTexts::of(&record.item_key(&context.key_schema));
+    let visitor = visit_core(&context.table_arn, record, event_type(record.operation()), visitor)?;
+    // CloudEvents asks for one rule for all events of a source: never a substitute for a creation time.
+    let created = record.created_at_millis().and_then(clock::utc_from_millis);
+    let visitor = match created {
+        Some(created) => visitor.set_attribute("time", MessageAttributeValue::DateTime(created))?,
+        None => visitor,
+    };
     let visitor = visitor
-        .set_attribute("id", text(event.record.event_id()))?
+        .set_attribute("subject", MessageAttributeValue::String(key.subject))?
+        .set_extension("partitionkey", MessageAttributeValue::String(key.partition_key))?;
+    visit_extensions(record, recorded, visitor)
+}
+
+fn visit_extensions<R, V: BinarySerializer<R>>(record: &Record, recorded: SystemTime, visitor: V) -> Result<V> {
+    let mut visitor = visitor
+        .set_extension("sequence", MessageAttributeValue::String(record.sequence_number().padded()))?
+        .set_extension("dynamodboperation", text(record.operation_name()))?;
+    if let Some(recorded) = clock::utc_in_millis(recorded) {
+        visitor = visitor.set_extension("recordedtime", MessageAttributeValue::DateTime(recorded))?;
+    }
+    if record.is_ttl_delete() {
+        visitor = visitor.set_extension("authtype", text("system"))?.set_extension("authid", text(TTL_PRINCIPAL))?;
+    }
+    Ok(visitor)
+}
+
+fn event_type(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Insert => "com.amazonaws.dynamodb.insert",
+        Operation::Modify => "com.amazonaws.dynamodb.modify",
+        Operation::Remove => "com.amazonaws.dynamodb.remove",
+    }
+}
+
+/// The attributes that TriggerMesh's AWSDynamoDBSource sets.
+///
+/// Two differ from the original, which is no loss to who read it: the key's names in `subject` have a fixed order, that
+/// of the key schema, where the original's is random; and `time`, the original's time of sending, is the time of
+/// reading, so that an event that is sent again is the same.
+pub(super) fn visit_triggermesh<R, V: BinarySerializer<R>>(
+    context: &EventContext,
+    record: &Record,
+    recorded: SystemTime,
+    visitor: V,
+) -> Result<V> {
+    let visitor = visit_core(&context.table_arn, record, TRIGGERMESH_TYPE, visitor)?;
+    let visitor = visit_time_of_reading(recorded, visitor)?;
+    // The names of the key's attributes, never their values.
+    let key = record.item_key(&context.key_schema);
+    let names: Vec<&str> = key.attributes().map(|attribute| attribute.name).collect();
+    let subject = names.join(",");
+    let visitor = if subject.is_empty() { visitor } else { visitor.set_attribute("subject", text(&subject))? };
+    visitor.set_extension("dynamodboperation", text(record.operation_name()))
+}
+
+/// The attributes that Knative's IntegrationSource sets with `aws.ddbStreams`.
+///
+/// Two differ from the original: `id`, which there is another at every read, is the record's own; and `time` is the
+/// time of reading.
+pub(super) fn visit_integration_source<R, V: BinarySerializer<R>>(
+    record: &Record,
+    recorded: SystemTime,
+    visitor: V,
+) -> Result<V> {
+    let visitor = visit_core(INTEGRATION_SOURCE, record, INTEGRATION_SOURCE_TYPE, visitor)?;
+    visit_time_of_reading(recorded, visitor)?.set_attribute("subject", text(INTEGRATION_SOURCE_SUBJECT))
+}
+
+/// The attributes that every event has.
+fn visit_core<R, V: BinarySerializer<R>>(source: &str, record: &Record, kind: &str, visitor: V) -> Result<V> {
+    visitor
+        .set_attribute("id", text(record.event_id()))?
         .set_attribute("source", MessageAttributeValue::UriRef(source.to_owned()))?
         .set_attribute("type", text(kind))?
-        .set_attribute("datacontenttype", text("application/json"))?;
-    match clock::utc_in_millis(event.recorded) {
+        .set_attribute("datacontenttype", text("application/json"))
+}
+
+/// The `time` of the foreign profiles.
+fn visit_time_of_reading<R, V: BinarySerializer<R>>(recorded: SystemTime, visitor: V) -> Result<V> {
+    match clock::utc_in_millis(recorded) {
         Some(read) => visitor.set_attribute("time", MessageAttributeValue::DateTime(read)),
         None => Ok(visitor),
     }
@@ -28,6 +132,123 @@ fn core<R, V: BinarySerializer<R>>(event: &RecordEvent<'_>, visitor: V, source: 
 
 fn text(value: &str) -> MessageAttributeValue {
     MessageAttributeValue::String(value.to_owned())
+}
+
+/// An item's key as text.
+///
+/// Both texts are functions of the key alone, never of the order in which a record lists it. Of one table's keys, no two
+/// share a text, up to collisions of a 128-bit hash. The rules are written down for users in `docs/cloudevents.md`
+/// and never change: consumers partition and compact by them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct KeyTexts {
+    /// For people and filters: readable.
+    subject: String,
+    /// For brokers that partition: short, printable ASCII without space, quote or percent.
+    partition_key: String,
+}
+
+impl KeyTexts {
+    fn of(key: &ItemKey<&str>) -> Self {
+        Self { subject: subject(key), partition_key: partition_key(key) }
+    }
+}
+
+/// The key's values, joined by `/`; in a key of several values `~` and `/` are written `~0` and `~1`, as in a JSON
+/// pointer. What is too long, or holds what CloudEvents forbids, is cut there and completed by `~` and a hash.
+fn subject(key: &ItemKey<&str>) -> String {
+    let mut attributes = key.attributes();
+    let text = match (attributes.next(), attributes.next()) {
+        (Some(only), None) => only.value.to_owned(),
+        _ => join(key.attributes().map(|attribute| ("", attribute.value))),
+    };
+    let whole = !text.is_empty() && !looks_completed(&text) && legal_within(&text, MAX_SUBJECT) == text.len();
+    if whole { text } else { complete(&text, &canonical(key)) }
+}
+
+/// The key's canonical text where that is short and needs no percent-encoding, else `~` and the hash of it.
+fn partition_key(key: &ItemKey<&str>) -> String {
+    let text = canonical(key);
+    let plain = text.len() <= MAX_PARTITION_KEY && wire_len(&text) == text.len();
+    if plain { text } else { format!("~{}", hash_text(&text)) }
+}
+
+/// `S:order-1001/N:7`: each value with its type, escaped as in a JSON pointer, partition key first.
+fn canonical(key: &ItemKey<&str>) -> String {
+    join(key.attributes().map(|attribute| (prefix(attribute.kind), attribute.value)))
+}
+
+fn prefix(kind: KeyType) -> &'static str {
+    match kind {
+        KeyType::String => "S:",
+        KeyType::Number => "N:",
+        KeyType::Binary => "B:",
+    }
+}
+
+/// The text up to its first unusable place, then `~` and the hash of the canonical text.
+///
+/// A text that merely looks like that is completed as well, so that nobody can name an item like another's subject.
+fn complete(text: &str, canonical: &str) -> String {
+    let room = MAX_SUBJECT - HASH_DIGITS - 1;
+    let kept = &text[..legal_within(text, room)];
+    format!("{kept}~{}", hash_text(canonical))
+}
+
+/// Whether a text ends like one that [`complete`] has made.
+fn looks_completed(text: &str) -> bool {
+    let is_hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    let Some(start) = text.len().checked_sub(HASH_DIGITS + 1) else {
+        return false;
+    };
+    let (tilde, digits) = (text.as_bytes()[start], &text.as_bytes()[start + 1..]);
+    tilde == b'~' && digits.iter().all(is_hex)
+}
+
+/// How many bytes of a text can stand in a `subject` of at most `room` characters on the wire.
+fn legal_within(text: &str, room: usize) -> usize {
+    if text.len() <= room && wire_len(text) == text.len() {
+        return text.len();
+    }
+    let mut used = 0;
+    for (start, character) in text.char_indices() {
+        let encoded = wire_len(&text[start..start + character.len_utf8()]);
+        used += encoded;
+        if used > room || is_forbidden_in_attributes(character) {
+            return start;
+        }
+    }
+    text.len()
+}
+
+/// Values joined by `/`, each behind its prefix; `~` and `/` inside a value are written `~0` and `~1`.
+fn join<'v>(values: impl Iterator<Item = (&'static str, &'v str)> + Clone) -> String {
+    let length = values.clone().map(|(prefix, value)| prefix.len() + value.len() + 1).sum();
+    let mut text = String::with_capacity(length);
+    for (index, (prefix, value)) in values.enumerate() {
+        if index > 0 {
+            text.push('/');
+        }
+        text.push_str(prefix);
+        push_escaped(&mut text, value);
+    }
+    text
+}
+
+fn push_escaped(text: &mut String, value: &str) {
+    let mut rest = value;
+    while let Some(at) = rest.find(['~', '/']) {
+        text.push_str(&rest[..at]);
+        text.push_str(if rest[at..].starts_with('~') { "~0" } else { "~1" });
+        rest = &rest[at + 1..];
+    }
+    text.push_str(rest);
+}
+
+/// The first 128 bits of a text's SHA-256, as 32 lower-case hexadecimal digits.
+pub(super) fn hash_text(text: &str) -> String {
+    let digest = Sha256::digest(text.as_bytes());
+    let bits = digest.first_chunk().expect("a SHA-256 has 256 bits");
+    format!("{:0HASH_DIGITS$x}", u128::from_be_bytes(*bits))
 }
 
 #[cfg(test)]

@@ -9,6 +9,10 @@ use tokio_util::sync::CancellationToken;
 use super::Books;
 use crate::checkpoint::CheckpointStore;
 use crate::clock;
+use crate::telemetry::events;
+
+/// The kind of report under which failed writes are limited.
+const STORE_FAILURE: &str = "checkpoint";
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -81,10 +85,10 @@ impl Keeper {
         let mut ticks = interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                () = self.books.urgent.notified() => {}
+            select! {
                 () = stop.cancelled() => break,
+                () = self.books.urgent.notified() => {}
+                _ = ticks.tick() => {}
             }
             self.keep(&mut kept).await;
         }
@@ -126,9 +130,24 @@ impl Keeper {
         }
     }
 
+    /// Counts a write and tells readiness. The first failure is logged, then one a minute, and the end of it.
     fn written(&self, result: Result<(), &str>) {
+        let telemetry = &self.books.telemetry;
         self.books.health.record_store_error(result.err());
-        self.books.telemetry.checkpoint_written(result);
+        let outcome = if result.is_ok() { "ok" } else { "error" };
+        telemetry.metrics().checkpoint_writes.with_label_values(&[telemetry.table(), outcome]).inc();
+        match result {
+            Ok(()) => {
+                if let Some(failed) = telemetry.report_over(STORE_FAILURE) {
+                    events::CheckpointRecovered { failed }.emit(telemetry);
+                }
+            }
+            Err(error) => {
+                if telemetry.report_due(STORE_FAILURE).is_some() {
+                    events::CheckpointFailed { error }.emit(telemetry);
+                }
+            }
+        }
     }
 
     /// A table is ready once its shards are listed and its start position is stored.
@@ -147,10 +166,11 @@ mod tests {
     use crate::readiness::Health;
     use crate::streams::budget::Budget;
     use crate::telemetry::TableTelemetry;
+    use crate::telemetry::logs::capture;
     use crate::telemetry::metrics::Metrics;
 
-    #[test]
-    fn positions_that_cannot_be_stored_are_the_reason_why_a_table_is_not_ready() {
+    #[tokio::test(start_paused = true)]
+    async fn positions_that_cannot_be_stored_are_logged_at_first_and_at_last_and_keep_a_table_from_being_ready() {
         let (health, metrics) = (Health::default(), Metrics::new("t", "t").unwrap());
         let telemetry = TableTelemetry::new("orders", &metrics);
         let table = health.table("orders");
@@ -158,9 +178,22 @@ mod tests {
         let store = Arc::new(MemoryStore::default());
         let keeper = Keeper { books, store, table: "orders".to_owned(), activity: Arc::default() };
         table.mark_reading();
-        keeper.written(Err("no space left"));
-        assert!(health.not_ready(Instant::now()).unwrap().contains("no space left"));
-        keeper.written(Ok(()));
-        assert!(!health.not_ready(Instant::now()).unwrap().contains("no space left"));
+        let lines = capture::objects(|| {
+            keeper.written(Ok(()));
+            for _ in 0..5 {
+                keeper.written(Err("no space left"));
+            }
+            assert!(health.not_ready(Instant::now()).unwrap().contains("no space left"));
+            keeper.written(Ok(()));
+            keeper.written(Ok(()));
+            assert!(!health.not_ready(Instant::now()).unwrap().contains("no space left"));
+        });
+        let codes: Vec<&str> = lines.iter().filter_map(|line| line["code"].as_str()).collect();
+        assert_eq!(codes, ["DSA-CHECKPOINT-FAILED"]);
+        assert_eq!(lines.len(), 2);
+        assert_eq!((&lines[1]["message"], &lines[1]["failed"]), (&"positions are stored again".into(), &5.into()));
+        let text = metrics.encode().unwrap();
+        assert!(text.contains(r#"checkpoint_writes_total{result="error",table="orders"} 5"#), "{text}");
+        assert!(text.contains(r#"checkpoint_writes_total{result="ok",table="orders"} 3"#), "{text}");
     }
 }

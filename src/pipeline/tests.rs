@@ -10,8 +10,7 @@ use super::*;
 use crate::config::{EventData, EventMode, EventProfile};
 use crate::progress::Standing;
 use crate::readiness::Health;
-use crate::streams::update::LossReason;
-use crate::streams::wire::Page;
+use crate::records::{LossReason, Page};
 use crate::telemetry::metrics::Metrics;
 
 struct Line {
@@ -21,20 +20,26 @@ struct Line {
     running: JoinHandle<PipelineEnd>,
 }
 
-fn facts(stream: &str) -> Arc<StreamFacts> {
+fn facts(stream: &str) -> Arc<StreamDetails> {
     let (arn, table_arn) = (stream.to_owned(), "arn:table".to_owned());
-    Arc::new(StreamFacts { arn, table_arn, table: "t".to_owned(), key_schema: vec!["id".to_owned()], view_type: None })
+    Arc::new(StreamDetails {
+        arn,
+        table_arn,
+        table: "t".to_owned(),
+        key_schema: vec!["id".to_owned()],
+        view_type: None,
+    })
 }
 
-fn record(number: u64) -> Item {
+fn record(number: u64) -> Entry {
     let record = format!(
         r#"{{"Records":[{{"eventID":"{number}","eventName":"MODIFY","dynamodb":{{"Keys":{{"id":{{"N":"{number}"}}}},"SequenceNumber":"{number:021}"}}}}]}}"#
     );
-    Item::Record(Page::parse(Bytes::from(record)).unwrap().records.remove(0).unwrap())
+    Entry::Record(Page::parse(Bytes::from(record)).unwrap().records.remove(0).unwrap())
 }
 
-fn gap(stream: &str, shard: Option<&str>) -> Item {
-    Item::Gap(Gap::at(&facts(stream), shard, Position::Start, LossReason::Trimmed))
+fn gap(stream: &str, shard: Option<&str>) -> Entry {
+    Entry::Gap(Gap::at(&facts(stream), shard, Position::Start, LossReason::Trimmed))
 }
 
 impl Line {
@@ -64,9 +69,9 @@ impl Line {
     }
 
     /// The parcels that a page of these becomes.
-    async fn page(&mut self, stream: &str, shard: ShardNumber, items: Vec<Item>) -> Vec<Parcel> {
-        self.books.budget().charge(items.iter().map(Item::cost).sum());
-        let page = ShardPage { shard, facts: facts(stream), items, read_at: SystemTime::now(), caught_up: true };
+    async fn page(&mut self, stream: &str, shard: ShardNumber, entries: Vec<Entry>) -> Vec<Parcel> {
+        self.books.budget().charge(entries.iter().map(Entry::cost).sum());
+        let page = ShardPage { shard, facts: facts(stream), entries, read_at: SystemTime::now(), caught_up: true };
         self.updates.send(Update::Page(page)).await.unwrap();
         timeout(Duration::from_secs(5), self.parcels.recv()).await.expect("nothing was handed on").unwrap()
     }
@@ -120,10 +125,10 @@ async fn a_gap_at_which_reading_stops_holds_the_position_for_good() {
     let mut line = Line::new(DeliveryOrder::Item);
     line.open_stream("a").await;
     line.open("a", 1, None).await;
-    let Item::Gap(mut gap) = gap("a", Some("1")) else { unreachable!() };
+    let Entry::Gap(mut gap) = gap("a", Some("1")) else { unreachable!() };
     gap.resume = None;
-    settle(&line.page("a", 1, vec![record(1), Item::Gap(gap), record(2)]).await);
-    let Item::Record(first) = record(1) else { unreachable!() };
+    settle(&line.page("a", 1, vec![record(1), Entry::Gap(gap), record(2)]).await);
+    let Entry::Record(first) = record(1) else { unreachable!() };
     let standing = line.books.ledger().view()[0].standing;
     assert_eq!(standing, Some(Standing::Reading(Position::After(first.sequence_number()))));
     assert_eq!(line.books.budget().used(), 0, "its room is given back all the same");
@@ -152,8 +157,13 @@ async fn with_order_by_shard_a_new_stream_waits_for_everything_in_the_old_one() 
     line.open_stream("b").await;
     line.open("b", 2, None).await;
     settle(&old[..1]);
-    let page =
-        ShardPage { shard: 2, facts: facts("b"), items: vec![record(3)], read_at: SystemTime::now(), caught_up: true };
+    let page = ShardPage {
+        shard: 2,
+        facts: facts("b"),
+        entries: vec![record(3)],
+        read_at: SystemTime::now(),
+        caught_up: true,
+    };
     line.updates.send(Update::Page(page)).await.unwrap();
     let early = timeout(Duration::from_secs(60), line.parcels.recv()).await;
     assert!(early.is_err(), "it overtook the old stream's last record");

@@ -12,9 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use super::{BrokenBooks, Progress, Standing, Ticket};
 use crate::checkpoint::{ShardState, StreamState, TableState};
-use crate::streams::lineage::ShardId;
-use crate::streams::position::Position;
-use crate::streams::update::{ShardNumber, StreamFacts};
+use crate::records::{Position, ShardId, ShardNumber, StreamDetails};
 
 /// The books of one table.
 #[derive(Debug, Default)]
@@ -27,7 +25,7 @@ pub struct Ledger {
 
 #[derive(Debug)]
 struct Stream {
-    facts: Arc<StreamFacts>,
+    facts: Arc<StreamDetails>,
     start: Position,
     ended: bool,
 }
@@ -49,7 +47,7 @@ impl Ledger {
     pub fn with_stored(stored: &TableState) -> Self {
         let mut ledger = Self::default();
         for stream in stored.streams.iter().filter(|stream| stream.drained) {
-            let facts = StreamFacts {
+            let facts = StreamDetails {
                 arn: stream.arn.clone(),
                 table_arn: String::new(),
                 table: String::new(),
@@ -62,7 +60,7 @@ impl Ledger {
     }
 
     /// A stream is going to be read.
-    pub fn open_stream(&mut self, facts: &Arc<StreamFacts>, start: Position) {
+    pub fn open_stream(&mut self, facts: &Arc<StreamDetails>, start: Position) {
         if self.stream(&facts.arn).is_none() {
             self.streams.push(Stream { facts: facts.clone(), start, ended: false });
             self.changes += 1;
@@ -317,9 +315,9 @@ mod tests {
     const OLD: &str = "arn:old";
     const NEW: &str = "arn:new";
 
-    fn facts(arn: &str) -> Arc<StreamFacts> {
+    fn facts(arn: &str) -> Arc<StreamDetails> {
         let (arn, table_arn) = (arn.to_owned(), "arn:table".to_owned());
-        Arc::new(StreamFacts { arn, table_arn, table: "t".to_owned(), key_schema: Vec::new(), view_type: None })
+        Arc::new(StreamDetails { arn, table_arn, table: "t".to_owned(), key_schema: Vec::new(), view_type: None })
     }
 
     fn at(number: u64) -> Position {

@@ -1,6 +1,6 @@
 //! Positions never pass what is not settled, also across a lineage.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
@@ -127,8 +127,8 @@ fn step() -> impl Strategy<Value = Step> {
 /// The reference: every record of every shard with whether it is settled, and nothing clever.
 #[derive(Default)]
 struct Reference {
-    records: HashMap<u32, Vec<(u64, bool)>>,
-    ended: HashMap<u32, bool>,
+    records: BTreeMap<u32, Vec<(u64, bool)>>,
+    ended: BTreeMap<u32, bool>,
 }
 
 impl Reference {

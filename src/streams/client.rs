@@ -12,9 +12,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::SystemTime;
 
-use super::position::SequenceNumber;
-use super::wire::Page;
 use crate::aws::errors::CallError;
+use crate::records::{Page, SequenceNumber};
 
 /// What a call returns.
 pub type Call<'a, T> = Pin<Box<dyn Future<Output = Result<T, CallError>> + Send + 'a>>;

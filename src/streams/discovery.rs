@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::lineage::ShardId;
+use crate::records::ShardId;
 
 /// How often the whole listing is taken when nothing calls for it sooner.
 pub const PASS_INTERVAL: Duration = Duration::from_secs(60);

@@ -13,15 +13,14 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::position::Position;
 use super::reading::{OnDataLoss, Reading, Step, Stopped, Task};
 use super::stream_locator::{LocatedStream, StreamLocator};
 use super::stream_reader::{Beginning, Outcome, StreamReader, report};
-use super::update::Item;
-use super::update::{Gap, LossReason, ShardPage, StreamFacts, Update};
+use super::update::{ShardPage, Update};
 use crate::backoff::pause_after;
 use crate::checkpoint::{StreamState, TableState};
 use crate::clock;
+use crate::records::{Entry, Gap, LossReason, Position, StreamDetails};
 use crate::telemetry::events;
 
 const PAUSE_MIN: Duration = Duration::from_millis(500);
@@ -94,7 +93,7 @@ impl Follower {
             Outcome::Drained => {}
             Outcome::Lost => return Ok(self.stop()),
             Outcome::Missing => {
-                let facts = facts.unwrap_or_else(|| Arc::new(facts_of_missing(stream)));
+                let facts = facts.unwrap_or_else(|| Arc::new(StreamDetails::from_arn(stream)));
                 if !self.stream_is_gone(facts).await? {
                     return Ok(self.stop());
                 }
@@ -115,7 +114,7 @@ impl Follower {
     }
 
     /// A stream vanished before it was read to its end. Says whether to go on.
-    async fn stream_is_gone(&self, facts: Arc<StreamFacts>) -> Result<bool, Stopped> {
+    async fn stream_is_gone(&self, facts: Arc<StreamDetails>) -> Result<bool, Stopped> {
         let mut gap = Gap::at(&facts, None, Position::Start, LossReason::StreamMissing);
         let goes_on = self.reading.on_data_loss == OnDataLoss::Continue;
         if !goes_on {
@@ -133,11 +132,11 @@ impl Follower {
         let page = ShardPage {
             shard,
             facts: facts.clone(),
-            items: vec![Item::Gap(gap)],
+            entries: vec![Entry::Gap(gap)],
             read_at: clock::now(),
             caught_up: true,
         };
-        self.reading.budget.charge(page.items.iter().map(Item::cost).sum());
+        self.reading.budget.charge(page.entries.iter().map(Entry::cost).sum());
         self.reading.tell(Task::Table, Update::Page(page)).await?;
         if goes_on {
             self.reading.tell(Task::Table, Update::ShardEnded { shard }).await?;
@@ -149,11 +148,4 @@ impl Follower {
     fn wait(&self, what: &str) {
         self.reading.client.waits_for(what);
     }
-}
-
-/// What an ARN alone tells of a stream.
-fn facts_of_missing(stream: &str) -> StreamFacts {
-    let table_arn = stream.split_once("/stream/").map_or(stream, |(table, _)| table).to_owned();
-    let table = table_arn.rsplit('/').next().unwrap_or_default().to_owned();
-    StreamFacts { arn: stream.to_owned(), table_arn, table, key_schema: Vec::new(), view_type: None }
 }

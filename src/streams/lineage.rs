@@ -8,12 +8,11 @@
 //! - Listings may be partial, repeated, out of order and contradictory. What was once listed is never unlearned, so a
 //!   half-finished or empty listing changes nothing.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// A shard's id: opaque text.
-pub type ShardId = Arc<str>;
+use crate::records::ShardId;
 
 /// A shard counts as closed before a moment only if its children were created this long before it.
 ///
@@ -28,7 +27,7 @@ const EARLIEST_MILLIS: u64 = 1_420_070_400_000;
 /// The shards of one stream and how far each has come.
 #[derive(Debug, Default)]
 pub struct Lineage {
-    shards: HashMap<ShardId, Shard>,
+    shards: BTreeMap<ShardId, Shard>,
     /// The listing pass that is under way; passes are counted from 1.
     pass: u64,
     /// The last pass that reached its end; 0 before the first.
@@ -188,8 +187,8 @@ impl Lineage {
     }
 
     /// For each shard with children the latest time at which one of them was created; none if an id does not say.
-    fn closing_times(&self) -> HashMap<ShardId, Option<SystemTime>> {
-        let mut times: HashMap<ShardId, Option<SystemTime>> = HashMap::new();
+    fn closing_times(&self) -> BTreeMap<ShardId, Option<SystemTime>> {
+        let mut times: BTreeMap<ShardId, Option<SystemTime>> = BTreeMap::new();
         for (id, shard) in &self.shards {
             if let Some(parent) = &shard.parent {
                 let created = created_at(id);

@@ -12,17 +12,13 @@ use super::RateLimiter;
 use super::budget::Budget;
 use super::client::observed::ObservedClient;
 use super::pace::Pace;
-use super::update::{ShardNumber, Update};
+use super::update::Update;
 use crate::aws::CALL_TIMEOUT;
 use crate::readiness::TableHealth;
+use crate::records::ShardNumber;
 use crate::telemetry::{TableTelemetry, events};
 
 pub use crate::config::OnDataLoss;
-
-/// How long DynamoDB Streams keeps a record.
-///
-/// Source: "stream records have a lifetime of 24 hours" in the DynamoDB Developer Guide.
-pub const RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How long after its own time limit a call may take to be noticed as ended.
 const CALL_MARGIN: Duration = Duration::from_secs(20);
@@ -194,6 +190,8 @@ impl Reading {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const READER: Task = Task::Shard(1);

@@ -16,15 +16,16 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::client::{IteratorStart, StreamsClient as _};
-use super::lineage::ShardId;
 use super::pace::Fill;
-use super::position::{Position, SequenceNumber};
-use super::reading::{OnDataLoss, RETENTION, Reading, Step, Stopped, Task};
-use super::update::{Gap, Item, LossReason, ShardNumber, ShardPage, StreamFacts, Update};
-use super::wire::{Page, Record, Undecodable};
+use super::reading::{OnDataLoss, Reading, Step, Stopped, Task};
+use super::update::{ShardPage, Update};
 use crate::aws::errors::{CallError, ErrorKind};
 use crate::backoff::pause_after;
 use crate::clock;
+use crate::records::{
+    Entry, Gap, LossReason, Page, Position, RETENTION, Record, SequenceNumber, ShardId, ShardNumber, StreamDetails,
+    Undecodable,
+};
 use crate::telemetry::events;
 
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -40,7 +41,7 @@ pub struct ShardReader {
     /// What it shares with the table's other readers.
     pub reading: Arc<Reading>,
     /// The stream.
-    pub facts: Arc<StreamFacts>,
+    pub facts: Arc<StreamDetails>,
     /// The shard's id.
     pub id: ShardId,
     /// The shard's number.
@@ -110,10 +111,10 @@ impl ShardReader {
                     self.arrived();
                     let (fill, ended) = (Fill::of(page.records.len(), page.bytes), page.next_iterator.is_none());
                     self.state.iterator = page.next_iterator.clone();
-                    let items = self.sort_out(page.records);
-                    let lost = items.last().is_some_and(Item::stops);
-                    let in_hand = reservation.arrived(items.iter().map(Item::cost).sum());
-                    self.hand_down(items, fill).await?;
+                    let entries = self.sort_out(page.records);
+                    let lost = entries.last().is_some_and(Entry::stops);
+                    let in_hand = reservation.arrived(entries.iter().map(Entry::cost).sum());
+                    self.hand_down(entries, fill).await?;
                     in_hand.handed_down();
                     if lost || ended {
                         return Ok(if lost { End::Lost } else { End::Read });
@@ -185,32 +186,36 @@ impl ShardReader {
     }
 
     /// Turns a page into what is handed down, and moves the position behind it.
-    fn sort_out(&mut self, records: Vec<Result<Record, Undecodable>>) -> Vec<Item> {
-        let mut items = Vec::with_capacity(records.len() + 1);
+    fn sort_out(&mut self, records: Vec<Result<Record, Undecodable>>) -> Vec<Entry> {
+        let mut entries = Vec::with_capacity(records.len() + 1);
         let read = records.len();
         if let Some(reason) = self.state.loss.take() {
             let before = records.first().and_then(sequence_of);
-            items.push(Item::Gap(self.pass_gap(reason, before, None)));
+            entries.push(Entry::Gap(self.pass_gap(reason, before, None)));
         }
         let mut records = records.into_iter().peekable();
         while let Some(record) = records.next() {
-            if items.last().is_some_and(Item::stops) {
+            if entries.last().is_some_and(Entry::stops) {
                 break;
             }
             match record {
-                Ok(record) => items.extend(self.take(record)),
+                Ok(record) => entries.extend(self.take(record)),
                 Err(undecodable) => {
                     let before = records.peek().and_then(sequence_of);
                     self.report_loss(LossReason::Undecodable, &undecodable.reason);
-                    items.push(Item::Gap(self.pass_gap(LossReason::Undecodable, before, undecodable.sequence_number)));
+                    entries.push(Entry::Gap(self.pass_gap(
+                        LossReason::Undecodable,
+                        before,
+                        undecodable.sequence_number,
+                    )));
                 }
             }
         }
         self.reading.telemetry.records_read(read);
-        items
+        entries
     }
 
-    fn take(&mut self, record: Record) -> Option<Item> {
+    fn take(&mut self, record: Record) -> Option<Entry> {
         if let Position::Since(moment) = self.position
             && self.state.may_be_old
             && record.created_at().is_some_and(|created| created < whole_second(moment))
@@ -219,7 +224,7 @@ impl ShardReader {
             return None;
         }
         self.position = Position::After(record.sequence_number());
-        Some(Item::Record(record))
+        Some(Entry::Record(record))
     }
 
     /// The gap at the current position, which moves behind it if the policy is to read on.
@@ -251,17 +256,17 @@ impl ShardReader {
         .emit(&self.reading.telemetry);
     }
 
-    async fn hand_down(&mut self, items: Vec<Item>, fill: Fill) -> Result<(), Stopped> {
+    async fn hand_down(&mut self, entries: Vec<Entry>, fill: Fill) -> Result<(), Stopped> {
         let caught_up = fill == Fill::Partial;
-        if items.is_empty() && self.state.told_caught_up {
+        if entries.is_empty() && self.state.told_caught_up {
             return Ok(());
         }
-        if !items.is_empty() {
+        if !entries.is_empty() {
             self.state.quiet_since = Some(Instant::now());
         }
-        self.state.told_caught_up = items.is_empty() && caught_up;
+        self.state.told_caught_up = entries.is_empty() && caught_up;
         let (shard, facts, read_at) = (self.number, self.facts.clone(), clock::now());
-        let page = Update::Page(ShardPage { shard, facts, items, read_at, caught_up });
+        let page = Update::Page(ShardPage { shard, facts, entries, read_at, caught_up });
         self.reading.tell(Task::Shard(shard), page).await
     }
 
@@ -270,9 +275,9 @@ impl ShardReader {
         let pause = self.reading.pace.pause(fill, quiet, self.closed.is_cancelled());
         if !pause.is_zero() {
             self.begin(Step::Until(Instant::now() + pause));
-            tokio::select! {
-                () = sleep(pause) => {}
+            select! {
                 () = self.closed.cancelled() => {}
+                () = sleep(pause) => {}
             }
         }
     }

@@ -7,7 +7,7 @@
 
 mod shards;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -21,16 +21,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::client::{ShardQuery, StreamDescription, StreamStatus, StreamsClient as _};
 use super::discovery::{Discovery, Query};
-use super::lineage::{Lineage, Ready, ShardId};
-use super::position::Position;
+use super::lineage::{Lineage, Ready};
 use super::reading::{Reading, Step, Stopped, Task};
 use super::shard_reader::End;
 use super::stream_locator::StreamLocator;
-use super::update::{Gap, ShardNumber, StreamFacts, Update};
+use super::update::Update;
 use crate::aws::errors::{CallError, ErrorKind};
 use crate::backoff::pause_after;
 use crate::checkpoint::{ShardState, StreamState};
 use crate::clock;
+use crate::records::{Gap, Position, ShardId, ShardNumber, StreamDetails};
 use crate::telemetry::events;
 
 /// Finished shards are remembered this long: they stay listed for a day.
@@ -78,13 +78,13 @@ type Asking = Pin<Box<dyn Future<Output = (Query, Result<StreamDescription, Call
 pub struct StreamReader {
     reading: Arc<Reading>,
     finder: Arc<StreamLocator>,
-    facts: Arc<StreamFacts>,
+    facts: Arc<StreamDetails>,
     lineage: Lineage,
     discovery: Discovery,
     readers: JoinSet<(ShardId, End)>,
-    running: HashMap<ShardId, Running>,
+    running: BTreeMap<ShardId, Running>,
     /// When shards were read to their end, or finished by an earlier run.
-    read_at: HashMap<ShardId, Finished>,
+    read_at: BTreeMap<ShardId, Finished>,
     /// Shards that AWS does not know, until a listing shows whether it is the shard or the stream that is gone.
     vanished: Vec<(ShardId, Position)>,
     beginning: Beginning,
@@ -123,11 +123,16 @@ impl StreamReader {
         stream: &str,
         stored: Option<&StreamState>,
         beginning: Beginning,
-    ) -> Result<(Outcome, Option<Arc<StreamFacts>>), Stopped> {
+    ) -> Result<(Outcome, Option<Arc<StreamDetails>>), Stopped> {
         let Some(first) = first_answer(&reading, &finder, stream).await else {
             return Ok((Outcome::Missing, None));
         };
-        let facts = Arc::new(facts_of(stream, &first));
+        let facts = Arc::new(StreamDetails {
+            table: first.table.clone(),
+            key_schema: first.key_schema.clone(),
+            view_type: first.view_type.clone(),
+            ..StreamDetails::from_arn(stream)
+        });
         let now = first.answered_at.unwrap_or_else(clock::now);
         let start = stored.map_or_else(|| beginning.start(now), |stored| stored.start);
         events::StreamOpened { stream, start: &start.to_string() }.emit(&reading.telemetry);
@@ -144,7 +149,7 @@ impl StreamReader {
     fn new(
         reading: Arc<Reading>,
         finder: Arc<StreamLocator>,
-        facts: Arc<StreamFacts>,
+        facts: Arc<StreamDetails>,
         beginning: Beginning,
         start: Position,
     ) -> Self {
@@ -155,8 +160,8 @@ impl StreamReader {
             lineage: Lineage::new(),
             discovery: Discovery::new(Instant::now()),
             readers: JoinSet::new(),
-            running: HashMap::new(),
-            read_at: HashMap::new(),
+            running: BTreeMap::new(),
+            read_at: BTreeMap::new(),
             vanished: Vec::new(),
             beginning,
             beginnings: FuturesUnordered::new(),
@@ -187,7 +192,7 @@ impl StreamReader {
                 // The question has steps of its own.
                 false => self.reading.activity.end(Task::Stream),
             }
-            tokio::select! {
+            select! {
                 Some(ended) = self.readers.join_next(), if !self.readers.is_empty() => {
                     if let Some(outcome) = self.reader_ended(ended).await? {
                         return Ok(outcome);
@@ -423,16 +428,6 @@ async fn describe(
 
 fn failure_pause(failures: u32) -> Duration {
     pause_after(failures, Duration::from_millis(200), Duration::from_secs(15), fastrand::f64())
-}
-
-fn facts_of(stream: &str, description: &StreamDescription) -> StreamFacts {
-    StreamFacts {
-        arn: stream.to_owned(),
-        table_arn: stream.split_once("/stream/").map_or(stream, |(table, _)| table).to_owned(),
-        table: description.table.clone(),
-        key_schema: description.key_schema.clone(),
-        view_type: description.view_type.clone(),
-    }
 }
 
 /// Says loudly that data was lost.

@@ -11,10 +11,6 @@ fn table() -> (Metrics, Arc<TableTelemetry>) {
     (metrics, telemetry)
 }
 
-fn codes(lines: &[serde_json::Value]) -> Vec<&str> {
-    lines.iter().filter_map(|line| line["code"].as_str()).collect()
-}
-
 /// Runbook pages are found by code, and alerts are written on it.
 #[test]
 fn every_warning_and_error_has_a_code_and_nothing_else_has() {
@@ -139,25 +135,6 @@ fn every_event(telemetry: &TableTelemetry) {
     Stalled { what: None }.emit();
     ShutdownBegun { in_flight: 1 }.emit();
     ShutdownFinished { unsettled: 0, took }.emit();
-}
-
-#[tokio::test(start_paused = true)]
-async fn positions_that_cannot_be_stored_are_logged_at_first_and_at_last() {
-    let (metrics, telemetry) = table();
-    let lines = capture::objects(|| {
-        telemetry.checkpoint_written(Ok(()));
-        for _ in 0..5 {
-            telemetry.checkpoint_written(Err("no space left"));
-        }
-        telemetry.checkpoint_written(Ok(()));
-        telemetry.checkpoint_written(Ok(()));
-    });
-    assert_eq!(codes(&lines), ["DSA-CHECKPOINT-FAILED"]);
-    assert_eq!(lines.len(), 2);
-    assert_eq!((&lines[1]["message"], &lines[1]["failed"]), (&"positions are stored again".into(), &5.into()));
-    let text = metrics.encode().unwrap();
-    assert!(text.contains(r#"checkpoint_writes_total{result="error",table="orders"} 5"#), "{text}");
-    assert!(text.contains(r#"checkpoint_writes_total{result="ok",table="orders"} 3"#), "{text}");
 }
 
 #[test]

@@ -12,11 +12,12 @@ use dynamodb_streams_adapter::config::{self, DeliveryOrder};
 use dynamodb_streams_adapter::delivery::dispatch::{Dispatcher, Settings, Sinks};
 use dynamodb_streams_adapter::delivery::lanes::Limits;
 use dynamodb_streams_adapter::delivery::retry::{OnUndeliverable, Policy, RetryLimits};
-use dynamodb_streams_adapter::delivery::sink::{Answer, Sink};
 use dynamodb_streams_adapter::event::Message;
 use dynamodb_streams_adapter::pipeline::{Books, Pipeline};
 use dynamodb_streams_adapter::progress::ledger::Ledger;
 use dynamodb_streams_adapter::readiness::Health;
+use dynamodb_streams_adapter::records::Page;
+use dynamodb_streams_adapter::sink::{Sink, SinkResponse};
 use dynamodb_streams_adapter::streams::RateLimiter;
 use dynamodb_streams_adapter::streams::budget::Budget;
 use dynamodb_streams_adapter::streams::client::observed::ObservedClient;
@@ -28,7 +29,6 @@ use dynamodb_streams_adapter::streams::pace::Pace;
 use dynamodb_streams_adapter::streams::reading::{OnDataLoss, Reading};
 use dynamodb_streams_adapter::streams::stream_locator::{StreamLocator, TableTarget};
 use dynamodb_streams_adapter::streams::stream_reader::Beginning;
-use dynamodb_streams_adapter::streams::wire::Page;
 use dynamodb_streams_adapter::telemetry::TableTelemetry;
 use dynamodb_streams_adapter::telemetry::metrics::Metrics;
 use futures_util::FutureExt;
@@ -103,16 +103,16 @@ struct DownForADay {
 }
 
 impl Sink for DownForADay {
-    fn post(&self, message: Message, _timeout: Duration) -> BoxFuture<'_, Answer> {
+    fn post(&self, message: Message, _timeout: Duration) -> BoxFuture<'_, SinkResponse> {
         Box::pin(async move {
             tokio::time::sleep(Duration::from_millis(5)).await;
             if self.begun.elapsed() < DAY {
                 self.refused.fetch_add(1, Ordering::Relaxed);
                 let status = http::StatusCode::SERVICE_UNAVAILABLE;
-                return Answer::Refused { status, retry_after: None, body_start: Bytes::new() };
+                return SinkResponse::Refused { status, retry_after: None, body_start: Bytes::new() };
             }
             self.taken.lock().unwrap().push(message.headers["ce-id"].to_str().unwrap().parse().unwrap());
-            Answer::Accepted { status: http::StatusCode::OK, body: Bytes::new(), complete: true }
+            SinkResponse::Accepted { status: http::StatusCode::OK, body: Bytes::new(), complete: true }
         })
     }
 }

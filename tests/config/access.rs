@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use dynamodb_streams_adapter::config::Held;
+use dynamodb_streams_adapter::config::GivenValue;
 
 use crate::support::{accepted, all_refused, refused};
 
@@ -15,18 +15,18 @@ fn authority() -> String {
 
 #[test]
 fn without_any_of_it_the_platforms_places_are_looked_at() {
-    let access = accepted(&[]).access;
-    assert!(access.ca_certs.is_empty());
-    assert_eq!(access.ca_certs_dir, Path::new("/knative-custom-certs"));
-    assert_eq!((&*access.token_file.path, access.token_file.is_required), (Path::new("/oidc/token"), false));
-    assert_eq!((access.client_certificate, access.headers_file), (None, None));
+    let credentials = accepted(&[]).sink_credentials;
+    assert!(credentials.ca_certs.is_empty());
+    assert_eq!(credentials.ca_certs_dir, Path::new("/knative-custom-certs"));
+    assert_eq!((&*credentials.token_file.path, credentials.token_file.is_required), (Path::new("/oidc/token"), false));
+    assert_eq!((credentials.client_certificate, credentials.headers_file), (None, None));
 }
 
 #[test]
 fn certificates_are_checked_at_once_and_the_broken_one_is_named() {
     let (one, two) = (authority(), authority());
     for text in [one.clone(), format!("{one}{two}"), format!("# mine\r\n{}", one.replace('\n', "\r\n"))] {
-        let found = accepted(&[("K_CA_CERTS", &text)]).access.ca_certs.len();
+        let found = accepted(&[("K_CA_CERTS", &text)]).sink_credentials.ca_certs.len();
         assert_eq!(found, text.matches("BEGIN").count());
     }
     let empty = "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n";
@@ -39,7 +39,7 @@ fn certificates_are_checked_at_once_and_the_broken_one_is_named() {
         (one.replace("CERTIFICATE", "PRIVATE KEY"), "it contains no certificate"),
     ] {
         let mistake = refused(&[("K_CA_CERTS", &text)]);
-        assert_eq!((mistake.variable, &mistake.held), ("K_CA_CERTS", &Held::Secret));
+        assert_eq!((mistake.variable, &mistake.given), ("K_CA_CERTS", &GivenValue::Secret));
         assert!(mistake.why.contains(why) && !mistake.why.contains("secret"), "{mistake}");
     }
 }
@@ -47,7 +47,7 @@ fn certificates_are_checked_at_once_and_the_broken_one_is_named() {
 #[test]
 fn a_client_certificate_has_two_files() {
     let both = [("SINK_CLIENT_CERT_FILE", "/tls/tls.crt"), ("SINK_CLIENT_KEY_FILE", "/tls/tls.key")];
-    let files = accepted(&both).access.client_certificate.expect("both are set");
+    let files = accepted(&both).sink_credentials.client_certificate.expect("both are set");
     assert_eq!((&*files.certificate, &*files.key), (Path::new("/tls/tls.crt"), Path::new("/tls/tls.key")));
     for (one, other) in [(both[0], both[1]), (both[1], both[0])] {
         let mistake = refused(&[one]);
@@ -59,7 +59,7 @@ fn a_client_certificate_has_two_files() {
 #[test]
 fn a_token_that_was_asked_for_is_required_and_goes_with_no_user() {
     let file = ("SINK_TOKEN_FILE", "/var/run/token");
-    assert!(accepted(&[file]).access.token_file.is_required);
+    assert!(accepted(&[file]).sink_credentials.token_file.is_required);
     let with_user = ("K_SINK", "http://user:hunter2@broker.example/");
     let mistake = refused(&[with_user, file]);
     assert_eq!(mistake.variable, "SINK_TOKEN_FILE");
@@ -68,7 +68,7 @@ fn a_token_that_was_asked_for_is_required_and_goes_with_no_user() {
         "{mistake}"
     );
     // Where the platform puts a token that nobody asked for, the user in the URL wins.
-    assert!(!accepted(&[with_user]).access.token_file.is_required);
+    assert!(!accepted(&[with_user]).sink_credentials.token_file.is_required);
 }
 
 #[test]

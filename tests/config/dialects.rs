@@ -4,7 +4,9 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
-use dynamodb_streams_adapter::config::{Config, EventProfile, Held, LegacyMetrics, StartPosition, VARIABLES, Warning};
+use dynamodb_streams_adapter::config::{
+    Config, EventProfile, GivenValue, LegacyMetrics, StartPosition, Warning, variables,
+};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -49,11 +51,10 @@ const TRIGGERMESH: [(&str, &str); 10] = [
 /// The controller's variables with some replaced or added; names without a prefix are properties of the Kamelet. Positions
 /// are in a file, so that no warning speaks of them.
 fn camel(changes: &[(&str, &str)]) -> Vec<(String, String)> {
-    let full =
-        |name: &str| match name.contains("CAMEL_") || VARIABLES.iter().any(|it| it.name == name && name != "TABLE") {
-            true => name.to_owned(),
-            false => format!("{KAMELET}{name}"),
-        };
+    let full = |name: &str| match name.contains("CAMEL_") || variables().any(|it| it.name == name && name != "TABLE") {
+        true => name.to_owned(),
+        false => format!("{KAMELET}{name}"),
+    };
     changed(&CONTROLLER, changes.iter().map(|(name, value)| (full(name), (*value).to_owned())).collect())
 }
 
@@ -94,7 +95,7 @@ fn what_the_controllers_set_is_enough_and_without_a_warning() {
     let config = read(&camel(&[]));
     assert_eq!(config.source.tables[0].as_str(), "orders");
     assert_eq!(config.source.start, StartPosition::Latest);
-    assert_eq!(config.source.pace.poll_interval, Duration::from_millis(250), "DELAY=0 says nothing");
+    assert_eq!(config.source.poll_intervals.poll_interval, Duration::from_millis(250), "DELAY=0 says nothing");
     assert_eq!(config.event.profile, EventProfile::IntegrationSource);
     assert_eq!(config.aws.overrides.region.as_deref(), Some("eu-west-1"));
     assert_eq!((&config.aws.overrides.endpoint_url, &config.aws.overrides.credentials), (&None, &None));
@@ -148,7 +149,7 @@ fn the_start_is_the_one_that_was_asked_for() {
 
 #[test]
 fn the_delay_is_in_milliseconds_and_a_long_one_holds_for_quiet_shards_too() {
-    let pace = |delay| read(&camel(&[("DELAY", delay)])).source.pace;
+    let pace = |delay| read(&camel(&[("DELAY", delay)])).source.poll_intervals;
     assert_eq!(pace("500").poll_interval, Duration::from_millis(500));
     assert_eq!(pace("500").idle_poll_interval_max, Duration::from_secs(5));
     assert_eq!(pace("60000").poll_interval, Duration::from_secs(60));
@@ -229,8 +230,8 @@ fn our_own_variables_win() {
         ("EVENT_PROFILE", "aws"),
     ]));
     assert_eq!(config.source.start, StartPosition::Latest);
-    assert_eq!(config.source.pace.poll_interval, Duration::from_secs(1));
-    assert_eq!(config.source.pace.idle_poll_interval_max, Duration::from_secs(5));
+    assert_eq!(config.source.poll_intervals.poll_interval, Duration::from_secs(1));
+    assert_eq!(config.source.poll_intervals.idle_poll_interval_max, Duration::from_secs(5));
     assert_eq!(config.event.profile, EventProfile::Aws);
 
     let other = ARN.replace("orders", "invoices");
@@ -294,8 +295,8 @@ fn bytes_that_are_no_text_are_a_mistake_of_their_own_variable() {
         let bytes = (OsString::from(&name), OsString::from_vec(vec![b'a', 0xff]));
         let parsed = Config::from_env_vars(rest.map(os).chain([bytes]), &facts());
         let mistakes = parsed.expect_err("no text").mistakes;
-        let told: Vec<_> = mistakes.iter().map(|mistake| (mistake.variable, &mistake.held)).collect();
-        assert_eq!(told[0], (name.as_str(), &Held::NotUtf8));
+        let told: Vec<_> = mistakes.iter().map(|mistake| (mistake.variable, &mistake.given)).collect();
+        assert_eq!(told[0], (name.as_str(), &GivenValue::NotUtf8));
         assert!(told.iter().all(|(variable, _)| *variable == name), "{told:?}");
     }
 }
@@ -309,7 +310,7 @@ fn certificates_and_tokens_are_looked_for_where_the_controller_puts_them() {
         ("CAMEL_KNATIVE_CLIENT_OIDC_TOKEN_PATH", "file:///other-oidc/token"),
     ];
     let translated = read(&camel(&oidc));
-    let known = |name: &str| VARIABLES.iter().any(|variable| variable.name == name);
+    let known = |name: &str| variables().any(|variable| variable.name == name);
     let ours = [("CA_CERTS_DIR", "/other-certs"), ("SINK_TOKEN_FILE", "/other-oidc/token")];
     let ours: Vec<_> = ours.into_iter().filter(|(name, _)| known(name)).collect();
     assert_eq!(translated, read(&camel(&ours)));
@@ -381,7 +382,7 @@ proptest! {
                 prop_assert!(!mistakes.to_string().contains("hunter2"), "{}", mistakes);
                 for mistake in &mistakes.mistakes {
                     let is_set = variables.iter().any(|(name, _)| *name == mistake.variable);
-                    prop_assert!(is_set || mistake.held == Held::Nothing, "{}", mistakes);
+                    prop_assert!(is_set || mistake.given == GivenValue::Nothing, "{}", mistakes);
                 }
             }
         }

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStringExt;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use dynamodb_streams_adapter::command_output::EXIT_USAGE;
-use dynamodb_streams_adapter::config::{Config, Held, VARIABLES};
+use dynamodb_streams_adapter::config::{Config, GivenValue, variables};
 
 use crate::support::{NEEDED, accepted, exactly, facts, os, refused, with};
 
@@ -49,7 +49,7 @@ fn nothing_set_names_what_is_required() {
 #[test]
 fn every_variable_that_can_be_wrong_is_reported_beside_all_others() {
     let free_text = ["NAMESPACE", "NAME", "K_COMPONENT", "POD_NAME", "K_LOGGING_CONFIG"];
-    let can_be_wrong: Vec<_> = VARIABLES.iter().map(|it| it.name).filter(|name| !free_text.contains(name)).collect();
+    let can_be_wrong: Vec<_> = variables().map(|it| it.name).filter(|name| !free_text.contains(name)).collect();
     let all_wrong: Vec<_> = can_be_wrong.iter().map(|name| (*name, "!=?=!")).collect();
     let mut reported: Vec<_> =
         exactly(&all_wrong).expect_err("all are wrong").mistakes.iter().map(|mistake| mistake.variable).collect();
@@ -65,12 +65,12 @@ fn a_value_of_ours_that_is_not_utf8_is_a_mistake_and_a_foreign_one_is_not() {
     let needed = || NEEDED.into_iter().map(os);
     let foreign = [(OsString::from("OTHER"), bytes()), (bytes(), OsString::from("x")), (bytes(), bytes())];
     Config::from_env_vars(needed().chain(foreign), &facts()).expect("foreign variables do not matter");
-    for variable in VARIABLES {
+    for variable in variables() {
         let others = needed().filter(|(name, _)| name != variable.name);
         let mistakes = Config::from_env_vars(others.chain([(variable.name.into(), bytes())]), &facts());
         let mistakes = mistakes.expect_err(variable.name).mistakes;
         assert_eq!(mistakes.len(), 1, "{mistakes:?}");
-        assert_eq!((mistakes[0].variable, &mistakes[0].held), (variable.name, &Held::NotUtf8));
+        assert_eq!((mistakes[0].variable, &mistakes[0].given), (variable.name, &GivenValue::NotUtf8));
     }
 }
 

@@ -1,6 +1,6 @@
 //! Names that look like ours.
 
-use dynamodb_streams_adapter::config::{VARIABLES, Warning};
+use dynamodb_streams_adapter::config::{Warning, variables};
 
 use crate::support::{accepted, exactly};
 
@@ -65,7 +65,7 @@ fn a_misspelt_name_stands_in_the_message_about_what_is_missing() {
 
 #[test]
 fn our_own_names_and_blank_ones_are_no_warning() {
-    for variable in VARIABLES {
+    for variable in variables() {
         let warnings = match exactly(&[(variable.name, "x")]) {
             Ok(config) => config.warnings,
             Err(mistakes) => mistakes.warnings,
@@ -88,7 +88,7 @@ fn service_links_of_kubernetes_are_no_warning() {
         "_PORT_80_TCP_PORT",
         "_PORT_53_UDP_ADDR",
     ];
-    let services = VARIABLES.iter().flat_map(|it| (1..=it.name.len()).map(|end| &it.name[..end]));
+    let services = variables().flat_map(|it| (1..=it.name.len()).map(|end| &it.name[..end]));
     let links = services.flat_map(|service| suffixes.map(|suffix| format!("{service}{suffix}")));
     let links: Vec<_> = links.chain(suffixes.map(|suffix| format!("DYNAMODB_STREAMS_ADAPTER{suffix}"))).collect();
     let set: Vec<_> = links.iter().map(|name| (name.as_str(), "tcp://10.0.0.1:80")).collect();

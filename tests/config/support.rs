@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::time::{Duration, SystemTime};
 
-use dynamodb_streams_adapter::config::{Config, Facts, Held, Mistake, Mistakes};
+use dynamodb_streams_adapter::config::{Config, EnvironmentFacts, GivenValue, Mistake, Mistakes};
 
 /// What must be set.
 pub const NEEDED: [(&str, &str); 2] = [("TABLE", "orders"), ("K_SINK", "http://broker.example/default")];
@@ -13,8 +13,8 @@ pub fn now() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_769_860_800)
 }
 
-pub fn facts() -> Facts {
-    Facts { now: now(), stdout_is_terminal: false }
+pub fn facts() -> EnvironmentFacts {
+    EnvironmentFacts { now: now(), stdout_is_terminal: false }
 }
 
 pub fn os<N: Into<OsString>, V: Into<OsString>>((name, value): (N, V)) -> (OsString, OsString) {
@@ -53,7 +53,7 @@ pub fn all_refused(variable: &str, values: &[&str]) {
     for value in values {
         let mistake = refused(&[(variable, value)]);
         assert_eq!(mistake.variable, variable, "{value:?}");
-        assert_eq!(mistake.held, Held::Text((*value).to_owned()), "{variable}");
-        assert!(!mistake.takes.is_empty(), "{variable} does not say what it takes");
+        assert_eq!(mistake.given, GivenValue::Text((*value).to_owned()), "{variable}");
+        assert!(!mistake.accepts.is_empty(), "{variable} does not say what it accepts");
     }
 }

@@ -4,7 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use dynamodb_streams_adapter::config::{
-    CheckpointStore, Config, DeliveryOrder, EventData, Facts, Fallback, LogFormat, StartPosition, VARIABLES, Warning,
+    CheckpointLocation, Config, Default, DeliveryOrder, EnvironmentFacts, EventData, LogFormat, StartPosition, Warning,
+    variables,
 };
 
 use crate::support::{NEEDED, accepted, exactly, facts, now, os, refused};
@@ -13,10 +14,10 @@ use crate::support::{NEEDED, accepted, exactly, facts, now, os, refused};
 fn two_variables_are_enough() {
     let config = exactly(&NEEDED).expect("these are required, and no others");
     assert_eq!(config.source.start, StartPosition::Latest);
-    assert_eq!(config.source.checkpoint, CheckpointStore::Memory);
+    assert_eq!(config.source.checkpoint, CheckpointLocation::Memory);
     assert_eq!(config.source.consumer_group, "default");
-    assert_eq!(config.source.pace.poll_interval, Duration::from_millis(250));
-    assert_eq!(config.source.pace.idle_poll_interval_max, Duration::from_secs(5));
+    assert_eq!(config.source.poll_intervals.poll_interval, Duration::from_millis(250));
+    assert_eq!(config.source.poll_intervals.idle_poll_interval_max, Duration::from_secs(5));
     assert_eq!(config.delivery.order, DeliveryOrder::Item);
     assert_eq!(config.delivery.concurrency.get(), 64);
     assert_eq!(config.delivery.timeout, Duration::from_secs(30));
@@ -28,15 +29,15 @@ fn two_variables_are_enough() {
     assert_eq!(config.log.format, LogFormat::Json);
     assert_eq!(config.log.filter, "info");
     assert_eq!(config.aws.assume_role_arn, None);
-    assert_eq!(config.identity.pod, None);
+    assert_eq!(config.platform_names.pod, None);
 }
 
 #[test]
 fn each_documented_default_means_what_leaving_it_out_means() {
     let without = accepted(&[]);
     let mut all = Vec::new();
-    for variable in VARIABLES {
-        if let Fallback::Value(value) | Fallback::Else { value, .. } = variable.fallback {
+    for variable in variables() {
+        if let Default::Value(value) | Default::Else { value, .. } = variable.default {
             assert_eq!(accepted(&[(variable.name, value)]), without, "{}={value}", variable.name);
             all.push((variable.name, value));
         }
@@ -47,7 +48,7 @@ fn each_documented_default_means_what_leaving_it_out_means() {
 
 #[test]
 fn blank_means_not_set_for_every_variable() {
-    let optional = VARIABLES.iter().filter(|variable| variable.fallback != Fallback::Required);
+    let optional = variables().filter(|variable| variable.default != Default::Required);
     let blanks: Vec<_> = optional.enumerate().map(|(i, variable)| (variable.name, [" ", "", "\t\n"][i % 3])).collect();
     assert_eq!(accepted(&blanks), accepted(&[]));
     for (required, _) in NEEDED {
@@ -79,7 +80,7 @@ fn names_in_lower_case_are_not_ours() {
 
 #[test]
 fn on_a_terminal_logs_are_text_unless_the_variable_says_otherwise() {
-    let on_terminal = Facts { stdout_is_terminal: true, ..facts() };
+    let on_terminal = EnvironmentFacts { stdout_is_terminal: true, ..facts() };
     let format = |more: &[(&str, &str)]| {
         let variables = NEEDED.iter().chain(more).copied().map(os);
         Config::from_env_vars(variables, &on_terminal).expect("a good configuration").log.format
@@ -94,7 +95,7 @@ fn a_poll_interval_above_its_ceiling_is_refused_at_the_one_that_was_set() {
     let mistake = refused(&[("IDLE_POLL_INTERVAL_MAX", "100ms")]);
     assert_eq!(mistake.variable, "IDLE_POLL_INTERVAL_MAX");
     assert!(mistake.why.contains("250ms") && mistake.why.contains("100ms"), "{mistake}");
-    let pace = accepted(&[("POLL_INTERVAL", "5s"), ("IDLE_POLL_INTERVAL_MAX", "5s")]).source.pace;
+    let pace = accepted(&[("POLL_INTERVAL", "5s"), ("IDLE_POLL_INTERVAL_MAX", "5s")]).source.poll_intervals;
     assert_eq!(pace.poll_interval, pace.idle_poll_interval_max);
 }
 

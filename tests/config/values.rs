@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use dynamodb_streams_adapter::config::{
-    CheckpointStore, DeliveryOrder, EventData, EventMode, EventProfile, LogFormat, OnDataLoss, OnUndeliverable,
+    CheckpointLocation, DeliveryOrder, EventData, EventMode, EventProfile, LogFormat, OnDataLoss, OnUndeliverable,
     RetryLimits, StartPosition, Warning,
 };
 
@@ -64,14 +64,14 @@ fn a_start_position_that_is_refused_says_what_would_do() {
 #[test]
 fn checkpoint_store_takes_memory_or_the_path_of_a_file() {
     let store = |value| accepted(&[("CHECKPOINT_STORE", value)]).source.checkpoint;
-    assert_eq!(store("memory"), CheckpointStore::Memory);
+    assert_eq!(store("memory"), CheckpointLocation::Memory);
     for (value, path) in [
         ("file:/data/positions.json", "/data/positions.json"),
         ("file:positions.json", "positions.json"),
         ("file:../with blank.json", "../with blank.json"),
         ("file:///data/positions.json", "/data/positions.json"),
     ] {
-        assert_eq!(store(value), CheckpointStore::File(PathBuf::from(path)), "{value}");
+        assert_eq!(store(value), CheckpointLocation::File(PathBuf::from(path)), "{value}");
     }
     let not_files = ["file:", "file:/", "file:/data/", "file:.", "file:..", "file:/data/.", "file:/data/.."];
     all_refused("CHECKPOINT_STORE", &not_files);
@@ -97,7 +97,7 @@ fn consumer_group_takes_what_fits_into_a_path_or_a_key() {
 
 #[test]
 fn paces_take_durations() {
-    let pace = accepted(&[("POLL_INTERVAL", "1s500ms"), ("IDLE_POLL_INTERVAL_MAX", "1m30s")]).source.pace;
+    let pace = accepted(&[("POLL_INTERVAL", "1s500ms"), ("IDLE_POLL_INTERVAL_MAX", "1m30s")]).source.poll_intervals;
     assert_eq!((pace.poll_interval, pace.idle_poll_interval_max), (millis(1_500), millis(90_000)));
     all_refused("POLL_INTERVAL", &BAD_DURATIONS);
     all_refused("IDLE_POLL_INTERVAL_MAX", &BAD_DURATIONS);
@@ -127,7 +127,7 @@ fn enumerated_variables_take_their_values_and_name_them_when_they_refuse() {
     all_refused("ON_DATA_LOSS", &["ignore", "true"]);
     all_refused("EVENT_PROFILE", &["AWS", "knative", "integrationsource", "triggermesh,aws"]);
     all_refused("EVENT_DATA", &["JSON", "plain", "dynamodb"]);
-    assert_eq!(refused(&[("DELIVERY_ORDER", "table")]).takes, "item or shard");
+    assert_eq!(refused(&[("DELIVERY_ORDER", "table")]).accepts, "item or shard");
 }
 
 #[test]
@@ -314,17 +314,17 @@ fn rust_log_takes_what_tracing_takes() {
 
 #[test]
 fn names_are_taken_as_they_are() {
-    let identity = accepted(&[
+    let names = accepted(&[
         ("NAMESPACE", "shop"),
         ("NAME", "orders source"),
         ("K_COMPONENT", "awsdynamodbsource"),
         ("POD_NAME", "orders-0"),
     ])
-    .identity;
-    assert_eq!(identity.namespace.as_deref(), Some("shop"));
-    assert_eq!(identity.name.as_deref(), Some("orders source"));
-    assert_eq!(identity.component.as_deref(), Some("awsdynamodbsource"));
-    assert_eq!(identity.pod.as_deref(), Some("orders-0"));
+    .platform_names;
+    assert_eq!(names.namespace.as_deref(), Some("shop"));
+    assert_eq!(names.name.as_deref(), Some("orders source"));
+    assert_eq!(names.component.as_deref(), Some("awsdynamodbsource"));
+    assert_eq!(names.pod.as_deref(), Some("orders-0"));
 }
 
 #[test]

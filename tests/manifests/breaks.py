@@ -86,7 +86,7 @@ BREAKS = [
     ("positions on no volume", "components/positions-volume/kustomization.yaml", "file:/var/lib/dynamodb-streams-adapter/",
      "file:/var/lib/elsewhere/", "on no volume", "overlays/deployment", False),
     ("positions that nobody may write", "components/positions-volume/container.yaml",
-     "        fsGroup: 65532 # the group that the image runs as may write the volume\n", "", "no fsGroup",
+     "        fsGroup: 65532 # the image runs in this group, which may then write to the volume\n", "", "no fsGroup",
      "overlays/deployment", False),
     ("a file of positions under a ContainerSource", "overlays/containersource/kustomization.yaml",
      "      - START_POSITION=trim-horizon", "      - CHECKPOINT_STORE=file:/tmp/x", "one owner", "overlays/containersource",

@@ -2,9 +2,8 @@
 
 use super::*;
 use crate::progress::ledger::Ledger;
+use crate::records::{Position, StreamDetails};
 use crate::streams::budget::Budget;
-use crate::streams::position::Position;
-use crate::streams::update::StreamFacts;
 use crate::telemetry::metrics::Metrics;
 
 const STREAM: &str = "arn:aws:dynamodb:eu-west-1:111122223333:table/orders/stream/2026-01-01T00:00:00.000";
@@ -25,7 +24,7 @@ impl House {
         let (outage, parked_items) = (watch::Sender::default(), Arc::new(ParkedItems::default()));
         let uri = "https://broker.example:8443/token-4711?key=secret".parse().unwrap();
         let status = Status::new(vec![books.clone()], health.clone(), &uri, outage.subscribe(), parked_items.clone());
-        let facts = StreamFacts {
+        let facts = StreamDetails {
             arn: STREAM.to_owned(),
             table_arn: "arn:table".to_owned(),
             table: "orders".to_owned(),
@@ -114,7 +113,7 @@ async fn parked_items_and_troubles_are_listed_for_the_one_on_call() {
     let telemetry = house.books.telemetry();
     house.parked_items.failed("orders", 0x1234_5678_0000_0000, "e1", 5, "it answered 400", SystemTime::now());
     telemetry.recent().add("DSA-DATA-LOSS", "trimmed");
-    telemetry.checkpoint_written(Err("no space left on device"));
+    crate::telemetry::events::CheckpointFailed { error: "no space left on device" }.emit(telemetry);
     house.books.health().record_store_error(Some("no space left on device"));
     let table = house.table();
     assert_eq!(table["parked"][0]["item"], "12345678");

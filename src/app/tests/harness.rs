@@ -25,17 +25,17 @@ use crate::config::{self, DeliveryOrder, EventData, EventMode, EventProfile, OnD
 use crate::delivery::dispatch::{Dispatcher, Settings, Sinks};
 use crate::delivery::lanes::Limits;
 use crate::delivery::retry::{OnUndeliverable, Policy, RetryLimits};
-use crate::delivery::sink::{Answer, Sink};
 use crate::event::Message;
 use crate::pipeline::{Books, Pipeline};
 use crate::readiness::Health;
+use crate::records::Page;
+use crate::sink::{Sink, SinkResponse};
 use crate::streams::RateLimiter;
 use crate::streams::client::{
     Call, IteratorStart, ListedShard, ShardQuery, StreamDescription, StreamStatus, StreamsClient, TableDescription,
 };
 use crate::streams::stream_locator::TableTarget;
 use crate::streams::update::Update;
-use crate::streams::wire::Page;
 use crate::telemetry::TableTelemetry;
 use crate::telemetry::metrics::Metrics;
 
@@ -243,7 +243,7 @@ impl StreamsClient for FakeServices {
 }
 
 impl Sink for FakeServices {
-    fn post(&self, message: Message, _timeout: Duration) -> BoxFuture<'_, Answer> {
+    fn post(&self, message: Message, _timeout: Duration) -> BoxFuture<'_, SinkResponse> {
         Box::pin(async move {
             if self.script(|script| script.sink_never_answers) {
                 std::future::pending::<()>().await;
@@ -253,11 +253,11 @@ impl Sink for FakeServices {
             self.script(|script| {
                 if script.status != 0 {
                     let status = StatusCode::from_u16(script.status).unwrap();
-                    return Answer::Refused { status, retry_after: None, body_start: Bytes::new() };
+                    return SinkResponse::Refused { status, retry_after: None, body_start: Bytes::new() };
                 }
                 let id = message.headers.get("ce-id").map(|id| id.to_str().unwrap().to_owned());
                 script.delivered.push(id.unwrap_or_default());
-                Answer::Accepted { status: StatusCode::OK, body: Bytes::new(), complete: true }
+                SinkResponse::Accepted { status: StatusCode::OK, body: Bytes::new(), complete: true }
             })
         })
     }
@@ -322,13 +322,14 @@ impl FakeServices {
         let shared = Shared { describe_rate: rate, store: self.clone(), budget: BUFFER };
         let target = TableTarget { table: "Orders".to_owned(), stream: None };
         let (key, stored) = ("Orders".to_owned(), setup.stored);
-        let pace = config::Pace { poll_interval: Duration::from_millis(250), idle_poll_interval_max: setup.idle_max };
+        let poll_intervals =
+            config::PollIntervals { poll_interval: Duration::from_millis(250), idle_poll_interval_max: setup.idle_max };
         let source = config::Source {
             tables: Vec::new(),
             start: setup.start,
-            checkpoint: config::CheckpointStore::Memory,
+            checkpoint: config::CheckpointLocation::Memory,
             consumer_group: "default".to_owned(),
-            pace,
+            poll_intervals,
             on_data_loss: setup.on_data_loss,
         };
         Table::assemble(Parts { client: self.clone(), target, key, stored, telemetry, health }, &source, &shared)

@@ -13,7 +13,7 @@ use crate::checkpoint::{ShardState, StreamState, TableState};
 use crate::clock;
 use crate::config::{DeliveryOrder, OnDataLoss, StartPosition};
 use crate::delivery::parcel::Account as _;
-use crate::streams::position::Position;
+use crate::records::Position;
 
 const MINUTE: Duration = Duration::from_secs(60);
 

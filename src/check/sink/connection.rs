@@ -19,8 +19,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::delivery::sink::{HttpSinkSettings, SinkSetupError, about_certificate, tls_config};
 use crate::error_text::causes;
+use crate::sink::{SinkSettings, SinkSetupError, about_certificate, tls_config};
 
 /// How long an address has before the next one is tried as well.
 const HEAD_START: Duration = Duration::from_millis(300);
@@ -64,7 +64,7 @@ pub(super) async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, Strin
 pub(super) async fn secure(
     stream: TcpStream,
     host: &str,
-    settings: &HttpSinkSettings,
+    settings: &SinkSettings,
 ) -> Result<(Stream, &'static str), Insecure> {
     let config = client_config(settings)?;
     let name = ServerName::try_from(host.to_owned()).map_err(|error| Insecure {
@@ -81,7 +81,7 @@ pub(super) async fn secure(
 }
 
 /// The same as the adapter's own.
-fn client_config(settings: &HttpSinkSettings) -> Result<ClientConfig, Insecure> {
+fn client_config(settings: &SinkSettings) -> Result<ClientConfig, Insecure> {
     tls_config(settings).map_err(|error| match error {
         SinkSetupError::NoRoots(_) => Insecure {
             what: error.to_string(),

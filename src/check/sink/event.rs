@@ -5,14 +5,15 @@ use std::time::Duration;
 use cloudevents::message::BinaryDeserializer as _;
 use cloudevents::{EventBuilder as _, EventBuilderV10};
 use serde_json::json;
+use tokio::task::JoinSet;
 
 use super::EVENT;
 use crate::check::report::Check;
 use crate::clock;
 use crate::config::{Config, EventMode};
-use crate::delivery::sink::{Answer, HttpSink, HttpSinkSettings, Sink as _};
 use crate::event::Message;
 use crate::event::http::{BinaryMode, StructuredMode, batch};
+use crate::sink::{HttpSink, Sink as _, SinkResponse, SinkSettings};
 
 /// The event's type.
 const TYPE: &str = "com.amazonaws.dynamodb.check";
@@ -22,8 +23,8 @@ const SOURCE: &str = "dynamodb-streams-adapter";
 
 /// Posts it, once.
 pub(super) async fn send(config: &Config, limit: Duration) -> Check {
-    let sink = match HttpSink::new(HttpSinkSettings { concurrency: 1, ..HttpSinkSettings::for_sink(config) }) {
-        Ok(sink) => sink,
+    let (sink, reloader) = match HttpSink::new(SinkSettings { concurrency: 1, ..SinkSettings::for_sink(config) }) {
+        Ok(made) => made,
         Err(error) => return Check::fail(EVENT, &error.to_string()),
     };
     let id = format!("check-{:032x}", fastrand::u128(..));
@@ -31,20 +32,24 @@ pub(super) async fn send(config: &Config, limit: Duration) -> Check {
         Ok(message) => message,
         Err(error) => return Check::fail(EVENT, &format!("the test event cannot be created: {error}")),
     };
-    judge(&id, sink.post(message, limit).await)
+    let mut reloading = JoinSet::new();
+    reloading.spawn(reloader.run());
+    let response = sink.post(message, limit).await;
+    reloading.shutdown().await;
+    judge(&id, response)
 }
 
-fn judge(id: &str, answer: Answer) -> Check {
+fn judge(id: &str, answer: SinkResponse) -> Check {
     let remedy = "search the sink's log for the event";
     match answer {
-        Answer::Accepted { status, .. } => {
+        SinkResponse::Accepted { status, .. } => {
             Check::ok(EVENT, &format!("{TYPE} with id {id} was accepted with {}", status.as_u16()))
         }
-        Answer::Refused { status, .. } => {
+        SinkResponse::Refused { status, .. } => {
             let detail = format!("{TYPE} with id {id} was refused with {}", status.as_u16());
             Check::fail(EVENT, &detail).mended_by(format!("{remedy} {id}"))
         }
-        Answer::Failed { message, .. } => {
+        SinkResponse::Failed { message, .. } => {
             let detail = format!("{TYPE} with id {id} may not have arrived: {message}");
             Check::fail(EVENT, &detail).mended_by(format!("{remedy} {id}"))
         }

@@ -3,11 +3,11 @@
 use http::HeaderMap;
 
 use crate::check::report::Check;
-use crate::delivery::sink::{HttpSink, HttpSinkSettings};
+use crate::sink::{HttpSink, SinkSettings};
 
 /// The check of the files, where there are any or one is broken, and the headers of every request.
-pub(super) fn check(name: &'static str, settings: &HttpSinkSettings) -> (Option<Check>, HeaderMap) {
-    let Ok(sink) = HttpSink::new(settings.clone()) else {
+pub(super) fn check(name: &'static str, settings: &SinkSettings) -> (Option<Check>, HeaderMap) {
+    let Ok((sink, _)) = HttpSink::new(settings.clone()) else {
         // A sink that cannot be made for want of roots is told by the check of its certificate.
         return (None, settings.headers.clone());
     };
@@ -27,7 +27,7 @@ fn judge(name: &'static str, obstacle: Option<String>, unused: &[String], are_na
     }
 }
 
-fn names_files(settings: &HttpSinkSettings) -> bool {
+fn names_files(settings: &SinkSettings) -> bool {
     settings.headers_file.is_some()
         || settings.client_certificate.is_some()
         || settings.token_file.as_ref().is_some_and(|token| token.is_required)

@@ -11,8 +11,8 @@ use super::files;
 use crate::check::clock::Clocks;
 use crate::check::report::{Check, within};
 use crate::clock;
-use crate::config::Sink;
-use crate::delivery::sink::{HttpSinkSettings, about_alert};
+use crate::config::SinkAddress;
+use crate::sink::{SinkSettings, about_alert};
 
 /// So many of a name's addresses are shown.
 const SHOWN_ADDRESSES: usize = 4;
@@ -29,8 +29,8 @@ pub(super) struct Steps {
 
 /// One sink to be tried.
 pub(super) struct Probe<'c> {
-    pub(super) sink: &'c Sink,
-    pub(super) settings: HttpSinkSettings,
+    pub(super) sink: &'c SinkAddress,
+    pub(super) settings: SinkSettings,
     pub(super) steps: &'static Steps,
     pub(super) limit: Duration,
     pub(super) clocks: &'c Clocks,

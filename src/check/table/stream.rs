@@ -1,6 +1,6 @@
 //! What a stream's description means. Pure.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use super::{STREAM, VIEW_TYPE};
 use crate::check::remedy::Names;
@@ -51,7 +51,7 @@ pub(super) fn view_type(view_type: Option<&str>, names: &Names) -> Check {
 
 /// A shard that none of the others continues, the last of them.
 pub(super) fn leaf(shards: &[ListedShard]) -> Option<String> {
-    let parents: HashSet<&str> = shards.iter().filter_map(|shard| shard.parent.as_deref()).collect();
+    let parents: BTreeSet<&str> = shards.iter().filter_map(|shard| shard.parent.as_deref()).collect();
     shards.iter().rev().find(|shard| !parents.contains(&*shard.id)).map(|shard| shard.id.clone())
 }
 

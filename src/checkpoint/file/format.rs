@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{ShardState, StreamState, TableState};
 use crate::clock::{parse_rfc3339, rfc3339};
-use crate::streams::position::Position;
+use crate::records::Position;
 
 const FORMAT: &str = "dynamodb-streams-adapter/checkpoint";
 const VERSION: u32 = 1;

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::checkpoint::{ShardState, StreamState};
-use crate::streams::position::Position;
+use crate::records::Position;
 
 fn state(sequence: u64) -> TableState {
     let shard = |position| ShardState::Reading { position, parent: Some("shardId-parent".to_owned()) };

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::{Dispatcher, DispatcherFault, Done, SinkOutage};
 use crate::clock;
+use crate::config::EventMode;
 use crate::delivery::dead_letter::DeadLetter;
 use crate::delivery::health::Change;
 use crate::delivery::lanes::{Class, LaneKey, Passengers};
@@ -13,9 +14,8 @@ use crate::delivery::parcel::Parcel;
 use crate::delivery::parked_items::item_hash;
 use crate::delivery::partial::Reply;
 use crate::delivery::retry::{FailedAttempt, Fate, Verdict, honours_retry_after, judge};
-use crate::delivery::sink::{Answer, RetryAfter};
-use crate::event::Mode;
 use crate::readiness::FailingCall;
+use crate::sink::{RetryAfter, SinkResponse};
 use crate::telemetry::{TableTelemetry, events};
 
 /// Why an attempt failed.
@@ -65,8 +65,8 @@ impl Dispatcher {
     fn count(&self, done: &Done) {
         let is_letter = done.departure.class == Class::Letter;
         let code = match &done.answer {
-            Answer::Accepted { status, .. } | Answer::Refused { status, .. } => status.as_str(),
-            Answer::Failed { fault, .. } => fault.as_str(),
+            SinkResponse::Accepted { status, .. } | SinkResponse::Refused { status, .. } => status.as_str(),
+            SinkResponse::Failed { error, .. } => error.as_str(),
         };
         for passengers in done.departure.passengers() {
             if let Some(parcel) = self.lanes.first(passengers.lane) {
@@ -91,15 +91,15 @@ impl Dispatcher {
     }
 
     /// What was wrong; nothing if it was accepted.
-    fn failure(&self, answer: &Answer) -> Option<Failure> {
+    fn failure(&self, answer: &SinkResponse) -> Option<Failure> {
         match answer {
-            Answer::Accepted { .. } => None,
-            Answer::Refused { status, retry_after, .. } => {
+            SinkResponse::Accepted { .. } => None,
+            SinkResponse::Refused { status, retry_after, .. } => {
                 let code = status.as_u16();
                 let asked = retry_after.filter(|_| honours_retry_after(code)).map(|asked| self.pause_for(asked));
                 Some(Failure { verdict: judge(code), asked, why: format!("HTTP {status}") })
             }
-            Answer::Failed { message, .. } => {
+            SinkResponse::Failed { message, .. } => {
                 Some(Failure { verdict: Verdict::SinkFault, asked: None, why: message.clone() })
             }
         }
@@ -108,7 +108,7 @@ impl Dispatcher {
     /// The sink took the request; of a batch it may not have taken everything.
     fn accepted(&mut self, done: &Done, now: Instant) {
         let reply = match &done.answer {
-            Answer::Accepted { body, complete, .. } if self.settings.mode == Mode::Batch => {
+            SinkResponse::Accepted { body, complete, .. } if self.settings.mode == EventMode::Batch => {
                 Reply::read(body, *complete)
             }
             _ => Reply::AllTaken,
@@ -156,7 +156,7 @@ impl Dispatcher {
     }
 
     /// The lane's first event failed, and with it whatever was on board behind it.
-    fn failed(&mut self, passengers: &Passengers, failure: &Failure, answer: &Answer, alone: bool, now: Instant) {
+    fn failed(&mut self, passengers: &Passengers, failure: &Failure, answer: &SinkResponse, alone: bool, now: Instant) {
         let Some(parcel) = self.lanes.first(passengers.lane) else {
             return self.fault = Some(DispatcherFault);
         };

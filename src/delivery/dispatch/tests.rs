@@ -9,14 +9,14 @@ use self::stage::{Reaction, Stage, settings};
 use super::*;
 use crate::backoff::Backoff;
 use crate::delivery::retry::OnUndeliverable;
-use crate::delivery::sink::{Fault, RetryAfter};
+use crate::sink::{RetryAfter, TransportError};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
 #[tokio::test(start_paused = true)]
 async fn a_batch_probes_a_failing_sink_with_one_event() {
-    let stage = Stage::new(settings(Mode::Batch));
+    let stage = Stage::new(settings(EventMode::Batch));
     stage.sink.script(|_| Reaction::status(503));
     stage.push((0..1000).map(|item| (item, 0)));
     stage.settle_down(MINUTE).await;
@@ -29,7 +29,7 @@ async fn a_batch_probes_a_failing_sink_with_one_event() {
 
 #[tokio::test(start_paused = true)]
 async fn a_parked_event_is_tried_at_the_slowest_pace_whatever_the_sink_says_next() {
-    let stage = Stage::new(settings(Mode::Binary));
+    let stage = Stage::new(settings(EventMode::Binary));
     let mut tries = 0;
     stage.sink.script(move |_| {
         tries += 1;
@@ -49,7 +49,7 @@ async fn a_parked_event_is_tried_at_the_slowest_pace_whatever_the_sink_says_next
 
 #[tokio::test(start_paused = true)]
 async fn letters_and_probes_go_side_by_side_until_everything_is_a_letter() {
-    let mut settings = settings(Mode::Binary);
+    let mut settings = settings(EventMode::Binary);
     settings.policy.on_undeliverable = OnUndeliverable::DeadLetter;
     settings.policy.limits.attempts = NonZeroU32::new(2);
     let stage = Stage::new(settings);
@@ -63,7 +63,7 @@ async fn letters_and_probes_go_side_by_side_until_everything_is_a_letter() {
 #[tokio::test(start_paused = true)]
 async fn a_backlog_does_not_keep_retried_events_from_their_end_while_the_sink_fails() {
     for on_undeliverable in [OnUndeliverable::DeadLetter, OnUndeliverable::Drop] {
-        let mut settings = settings(Mode::Binary);
+        let mut settings = settings(EventMode::Binary);
         settings.policy.on_undeliverable = on_undeliverable;
         settings.policy.limits.age = Some(10 * MINUTE);
         let stage = Stage::new(settings);
@@ -82,12 +82,12 @@ async fn a_backlog_does_not_keep_retried_events_from_their_end_while_the_sink_fa
 
 #[tokio::test(start_paused = true)]
 async fn a_failing_sink_is_probed_with_an_event_that_was_never_tried_where_there_is_one() {
-    let mut settings = settings(Mode::Binary);
+    let mut settings = settings(EventMode::Binary);
     settings.limits.concurrency = 3;
     settings.policy.backoff = Backoff::new(SECOND, SECOND).unwrap();
     let stage = Stage::new(settings);
     stage.sink.script(|ids| match ids[0].as_str() {
-        "0-0" | "1-0" | "2-0" => Reaction::fault(Fault::Timeout, 30 * SECOND),
+        "0-0" | "1-0" | "2-0" => Reaction::fault(TransportError::Timeout, 30 * SECOND),
         _ => Reaction::status(200),
     });
     stage.push((0..3).map(|item| (item, 0)));
@@ -99,7 +99,7 @@ async fn a_failing_sink_is_probed_with_an_event_that_was_never_tried_where_there
 
 #[tokio::test(start_paused = true)]
 async fn retries_that_fail_in_a_row_are_no_outage() {
-    let stage = Stage::new(settings(Mode::Binary));
+    let stage = Stage::new(settings(EventMode::Binary));
     stage.sink.script(|ids| Reaction::status(if ids[0].ends_with("-1") { 503 } else { 200 }));
     for item in 0..5 {
         stage.push([(item, 1)]);
@@ -113,7 +113,7 @@ async fn retries_that_fail_in_a_row_are_no_outage() {
 
 #[tokio::test(start_paused = true)]
 async fn a_sink_that_refuses_events_for_their_own_sake_works() {
-    let mut settings = settings(Mode::Binary);
+    let mut settings = settings(EventMode::Binary);
     settings.policy.on_undeliverable = OnUndeliverable::Drop;
     let stage = Stage::new(settings);
     stage.sink.script(|_| Reaction::status(400));
@@ -124,7 +124,7 @@ async fn a_sink_that_refuses_events_for_their_own_sake_works() {
 
 /// After how long an event is tried again that is refused in this way.
 async fn pause_after(status: u16, asked: RetryAfter) -> Duration {
-    let stage = Stage::new(settings(Mode::Binary));
+    let stage = Stage::new(settings(EventMode::Binary));
     stage.sink.script(move |_| Reaction::pause(status, asked));
     stage.push([(1, 0)]);
     stage.settle_down(5 * MINUTE).await;
@@ -146,7 +146,7 @@ async fn a_pause_that_the_sink_asks_for_is_kept_up_to_the_longest_backoff() {
 
 #[tokio::test(start_paused = true)]
 async fn when_a_sink_works_again_nobody_waits_for_the_end_of_a_pause() {
-    let stage = Stage::new(settings(Mode::Binary));
+    let stage = Stage::new(settings(EventMode::Binary));
     let begun = stage.begun;
     stage.sink.script(move |ids| match ids[0].as_str() {
         "9-0" => Reaction { after: 2 * SECOND, ..Reaction::status(200) },
@@ -162,7 +162,7 @@ async fn when_a_sink_works_again_nobody_waits_for_the_end_of_a_pause() {
 
 #[tokio::test(start_paused = true)]
 async fn a_letter_that_is_refused_for_its_own_sake_is_parked_at_once() {
-    let mut settings = settings(Mode::Binary);
+    let mut settings = settings(EventMode::Binary);
     settings.policy.on_undeliverable = OnUndeliverable::DeadLetter;
     let stage = Stage::new(settings);
     stage.sink.script(|_| Reaction::status(400));
@@ -181,7 +181,7 @@ async fn a_letter_that_is_refused_for_its_own_sake_is_parked_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refused_batch_costs_one_event_where_events_are_dropped() {
-    let mut settings = settings(Mode::Batch);
+    let mut settings = settings(EventMode::Batch);
     settings.policy.on_undeliverable = OnUndeliverable::Drop;
     let stage = Stage::new(settings);
     stage.sink.script(|ids| Reaction::status(if ids.iter().any(|id| id == "3-1") { 413 } else { 200 }));
@@ -199,7 +199,7 @@ async fn a_refused_batch_costs_one_event_where_events_are_dropped() {
 
 /// The sizes, in events and bytes, of the batches in which forty events of one length leave.
 async fn batches_of(bytes: usize) -> Vec<(usize, usize)> {
-    let mut settings = settings(Mode::Batch);
+    let mut settings = settings(EventMode::Batch);
     settings.limits.bytes = bytes;
     let stage = Stage::new(settings);
     stage.push((10..50).map(|item| (item, 0)));
@@ -220,7 +220,7 @@ async fn a_batch_takes_what_fits_to_the_byte_and_one_longer_event_by_itself() {
 
 #[tokio::test(start_paused = true)]
 async fn told_to_stop_it_leaves_batches_that_wait_for_company_unsettled() {
-    let mut settings = settings(Mode::Batch);
+    let mut settings = settings(EventMode::Batch);
     settings.limits.wait = MINUTE;
     let stage = Stage::new(settings);
     stage.push((0..5).map(|item| (item, 0)));
@@ -233,7 +233,7 @@ async fn told_to_stop_it_leaves_batches_that_wait_for_company_unsettled() {
 
 #[tokio::test(start_paused = true)]
 async fn answers_that_are_under_way_at_the_end_still_count() {
-    let stage = Stage::new(settings(Mode::Binary));
+    let stage = Stage::new(settings(EventMode::Binary));
     stage.sink.script(|_| Reaction { after: 3 * SECOND, ..Reaction::status(200) });
     stage.push([(1, 0), (1, 1), (2, 0)]);
     stage.settle_down(SECOND).await;
@@ -244,7 +244,7 @@ async fn answers_that_are_under_way_at_the_end_still_count() {
 
 #[tokio::test(start_paused = true)]
 async fn when_nobody_hands_anything_in_it_delivers_what_it_has_and_ends() {
-    let stage = Stage::new(settings(Mode::Batch));
+    let stage = Stage::new(settings(EventMode::Batch));
     let mut tries = 0;
     stage.sink.script(move |_| {
         tries += 1;

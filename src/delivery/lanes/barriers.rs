@@ -1,20 +1,20 @@
 //! Events that others wait for, and those that wait.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use super::{Cargo, Gate, LaneKey};
 
 /// Barriers that were never tried, with what waits behind them, in order.
 #[derive(Debug)]
 pub(super) struct Barriers<T> {
-    closed: HashMap<u64, VecDeque<(LaneKey, T)>>,
+    closed: BTreeMap<u64, VecDeque<(LaneKey, T)>>,
     /// The lanes of which an event waits, and behind which barrier.
-    held: HashMap<LaneKey, u64>,
+    held: BTreeMap<LaneKey, u64>,
 }
 
 impl<T> Default for Barriers<T> {
     fn default() -> Self {
-        Self { closed: HashMap::new(), held: HashMap::new() }
+        Self { closed: BTreeMap::new(), held: BTreeMap::new() }
     }
 }
 

@@ -1,9 +1,11 @@
-//! DynamoDB's attribute values in their JSON form, `{"S":"text"}`, read without copying them.
+//! DynamoDB's attribute values in their JSON form, `{"S":"text"}`, read and written again without copying them in between.
 //!
-//! A value is an object of exactly one member, named by one of the ten types, whose content is of that type. Whatever
-//! else stands in its place is [`Content::Unknown`]: a form passes it on as AWS sent it, so that nothing is lost.
+//! An attribute value is an object of exactly one member, named by one of the ten types, whose content is of that type.
+//! Anything else in its place is [`Content::Unknown`]: a form passes it on as AWS sent it, so that nothing is lost.
+//!
+//! Below the values: [`Cursor`] walks through their JSON text, and [`Escapes`] writes texts as other JSON libraries do.
 
-use super::json_text::{Cursor, Text};
+use std::borrow::Cow;
 
 /// How deep values are read; DynamoDB nests them 32 levels deep. What is deeper is passed on as AWS sent it.
 ///
@@ -132,4 +134,303 @@ impl<'r> Map<'r> {
 fn parts<'r, T>(json: &'r str, read: impl Fn(&mut Cursor<'r>) -> Option<T>) -> impl Iterator<Item = T> {
     let mut cursor = Cursor::new(json);
     std::iter::from_fn(move || if cursor.is_at_end() { None } else { read(&mut cursor) })
+}
+
+/// A place in JSON text that has been parsed before.
+///
+/// Keys and images are known to be JSON when a record gets here, so a walk only has to find where each part ends. It
+/// needs no memory, and no depth of nesting can exhaust the stack. On text that is no JSON it finds nothing.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cursor<'r> {
+    rest: &'r str,
+}
+
+/// What stands between the quotes of a JSON string, with its escapes as they were sent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Text<'r>(&'r str);
+
+impl<'r> Cursor<'r> {
+    /// The beginning of a text.
+    pub(super) fn new(json: &'r str) -> Self {
+        Self { rest: json }
+    }
+
+    /// Takes a bracket, a colon or a comma, if it is what comes next.
+    pub(super) fn take(&mut self, mark: u8) -> Option<()> {
+        if self.next()? != mark {
+            return None;
+        }
+        self.advance(1)
+    }
+
+    /// Takes a string.
+    pub(super) fn string(&mut self) -> Option<Text<'r>> {
+        self.take(b'"')?;
+        let bytes = self.rest.as_bytes();
+        let mut end = 0;
+        loop {
+            end += bytes.get(end..)?.iter().position(|byte| matches!(byte, b'"' | b'\\'))?;
+            if bytes[end] == b'"' {
+                break;
+            }
+            end += 2;
+        }
+        let content = self.rest.get(..end)?;
+        self.advance(end + 1)?;
+        Some(Text(content))
+    }
+
+    /// Takes `true` or `false`.
+    pub(super) fn flag(&mut self) -> Option<bool> {
+        match self.value()? {
+            "true" => Some(true),
+            "false" => Some(false),
+            _ => None,
+        }
+    }
+
+    /// Takes a list or an object, and gives what stands between its brackets.
+    pub(super) fn between(&mut self, open: char, close: char) -> Option<&'r str> {
+        self.value()?.strip_prefix(open)?.strip_suffix(close)
+    }
+
+    /// Takes a value of any kind.
+    pub(super) fn value(&mut self) -> Option<&'r str> {
+        let mut open_brackets = 0_usize;
+        self.next()?;
+        let start = *self;
+        loop {
+            match self.next()? {
+                b'"' => {
+                    self.string()?;
+                }
+                b'{' | b'[' => {
+                    open_brackets += 1;
+                    self.advance(1)?;
+                }
+                b'}' | b']' => {
+                    open_brackets = open_brackets.checked_sub(1)?;
+                    self.advance(1)?;
+                }
+                b',' | b':' if open_brackets > 0 => self.advance(1)?,
+                _ => self.bare()?,
+            }
+            if open_brackets == 0 {
+                return start.until(*self);
+            }
+        }
+    }
+
+    /// The text from here to a later place.
+    pub(super) fn until(self, end: Cursor<'r>) -> Option<&'r str> {
+        self.rest.get(..self.rest.len().checked_sub(end.rest.len())?)
+    }
+
+    /// Whether only white space is left; where not, a comma between two parts has been taken.
+    pub(super) fn is_at_end(&mut self) -> bool {
+        // A separator is due before every part but the first.
+        let _ = self.take(b',');
+        self.next().is_none()
+    }
+
+    /// Takes a number, `true`, `false` or `null`.
+    fn bare(&mut self) -> Option<()> {
+        let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'+' | b'.');
+        match self.rest.bytes().take_while(is_part).count() {
+            0 => None,
+            length => self.advance(length),
+        }
+    }
+
+    /// The next byte that is no white space, which is passed over.
+    fn next(&mut self) -> Option<u8> {
+        loop {
+            let byte = *self.rest.as_bytes().first()?;
+            if !matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
+                return Some(byte);
+            }
+            self.advance(1)?;
+        }
+    }
+
+    fn advance(&mut self, bytes: usize) -> Option<()> {
+        self.rest = self.rest.get(bytes..)?;
+        Some(())
+    }
+}
+
+impl<'r> Text<'r> {
+    /// The text as it was sent, without its quotes.
+    pub(super) fn as_sent(self) -> &'r str {
+        self.0
+    }
+
+    /// The text that is meant.
+    pub(super) fn decoded(self) -> Cow<'r, str> {
+        if !self.0.contains('\\') {
+            return Cow::Borrowed(self.0);
+        }
+        let mut decoded = String::with_capacity(self.0.len());
+        self.each_part(|part| match part {
+            Part::Plain(text) => decoded.push_str(text),
+            Part::Escaped(character) => decoded.push(character),
+        });
+        Cow::Owned(decoded)
+    }
+
+    /// Hands over the text piece by piece.
+    ///
+    /// Half of a surrogate pair stands for no character: it becomes U+FFFD, as in Go's `encoding/json`.
+    pub(super) fn each_part(self, mut each: impl FnMut(Part<'r>)) {
+        let mut rest = self.0;
+        while let Some((plain, escape)) = rest.split_once('\\') {
+            each(Part::Plain(plain));
+            let (character, behind) = unescape(escape);
+            each(Part::Escaped(character));
+            rest = behind;
+        }
+        each(Part::Plain(rest));
+    }
+}
+
+/// A piece of a JSON string.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Part<'r> {
+    /// Text without any escape; it may be empty.
+    Plain(&'r str),
+    /// What an escape stands for.
+    Escaped(char),
+}
+
+/// The character that an escape stands for, and what follows it; `escape` begins behind the backslash.
+fn unescape(escape: &str) -> (char, &str) {
+    let mut letters = escape.chars();
+    let character = match letters.next() {
+        Some('b') => '\u{8}',
+        Some('f') => '\u{c}',
+        Some('n') => '\n',
+        Some('r') => '\r',
+        Some('t') => '\t',
+        Some('u') => return unescape_unicode(letters.as_str()),
+        Some(itself) => itself,
+        None => char::REPLACEMENT_CHARACTER,
+    };
+    (character, letters.as_str())
+}
+
+/// The same for an escape of four hexadecimal digits, or two of them that are one character.
+fn unescape_unicode(digits: &str) -> (char, &str) {
+    let Some((first, behind)) = code_unit(digits) else {
+        return (char::REPLACEMENT_CHARACTER, digits);
+    };
+    if let Some(character) = char::from_u32(u32::from(first)) {
+        return (character, behind);
+    }
+    let pair = behind.strip_prefix("\\u").and_then(code_unit);
+    let character = pair.and_then(|(second, _)| char::decode_utf16([first, second]).next()?.ok());
+    match (character, pair) {
+        (Some(character), Some((_, behind))) => (character, behind),
+        _ => (char::REPLACEMENT_CHARACTER, behind),
+    }
+}
+
+fn code_unit(digits: &str) -> Option<(u16, &str)> {
+    let (digits, behind) = digits.split_at_checked(4)?;
+    Some((u16::from_str_radix(digits, 16).ok()?, behind))
+}
+
+/// How a JSON library writes the characters that it does not leave as they are, so that bodies can be compared byte for
+/// byte.
+pub(super) struct Escapes {
+    /// For each character of ASCII: what is written instead; empty where it stays.
+    ascii: [&'static str; 128],
+}
+
+/// Go's `encoding/json` before Go 1.22, with its HTML escaping.
+pub(super) static GO: Escapes = Escapes::new(&[(b'<', r"\u003c"), (b'>', r"\u003e"), (b'&', r"\u0026")]);
+
+/// Gson with its HTML escaping, which is its default.
+pub(super) static GSON: Escapes = Escapes::new(&[
+    (0x08, r"\b"),
+    (0x0c, r"\f"),
+    (b'<', r"\u003c"),
+    (b'>', r"\u003e"),
+    (b'&', r"\u0026"),
+    (b'=', r"\u003d"),
+    (b'\'', r"\u0027"),
+]);
+
+/// What both do: RFC 8259 asks for it, with a choice of spelling.
+const COMMON: &[(u8, &str)] = &[(b'"', r#"\""#), (b'\\', r"\\"), (b'\n', r"\n"), (b'\r', r"\r"), (b'\t', r"\t")];
+
+const CONTROLS: [&str; 32] = [
+    r"\u0000", r"\u0001", r"\u0002", r"\u0003", r"\u0004", r"\u0005", r"\u0006", r"\u0007", r"\u0008", r"\u0009",
+    r"\u000a", r"\u000b", r"\u000c", r"\u000d", r"\u000e", r"\u000f", r"\u0010", r"\u0011", r"\u0012", r"\u0013",
+    r"\u0014", r"\u0015", r"\u0016", r"\u0017", r"\u0018", r"\u0019", r"\u001a", r"\u001b", r"\u001c", r"\u001d",
+    r"\u001e", r"\u001f",
+];
+
+impl Escapes {
+    const fn new(own: &[(u8, &'static str)]) -> Self {
+        let mut ascii = [""; 128];
+        let mut at = 0;
+        while at < CONTROLS.len() {
+            ascii[at] = CONTROLS[at];
+            at += 1;
+        }
+        Self { ascii: with(with(ascii, COMMON), own) }
+    }
+
+    /// Appends a text of the wire, its quotes included.
+    pub(super) fn push_sent(&self, json: &mut Vec<u8>, text: Text<'_>) {
+        json.push(b'"');
+        text.each_part(|part| match part {
+            Part::Plain(plain) => self.push_content(json, plain),
+            Part::Escaped(character) => self.push_content(json, character.encode_utf8(&mut [0; 4])),
+        });
+        json.push(b'"');
+    }
+
+    /// Appends a text, its quotes included.
+    pub(super) fn push_text(&self, json: &mut Vec<u8>, text: &str) {
+        json.push(b'"');
+        self.push_content(json, text);
+        json.push(b'"');
+    }
+
+    fn push_content(&self, json: &mut Vec<u8>, text: &str) {
+        let bytes = text.as_bytes();
+        let mut written = 0;
+        for (at, byte) in bytes.iter().enumerate() {
+            let (escape, length) = match byte {
+                0..0x80 => (self.ascii[usize::from(*byte)], 1),
+                0xe2 => (separator(&bytes[at..]), 3),
+                _ => continue,
+            };
+            if !escape.is_empty() {
+                json.extend_from_slice(&bytes[written..at]);
+                json.extend_from_slice(escape.as_bytes());
+                written = at + length;
+            }
+        }
+        json.extend_from_slice(&bytes[written..]);
+    }
+}
+
+const fn with(mut ascii: [&'static str; 128], escapes: &[(u8, &'static str)]) -> [&'static str; 128] {
+    let mut at = 0;
+    while at < escapes.len() {
+        ascii[escapes[at].0 as usize] = escapes[at].1;
+        at += 1;
+    }
+    ascii
+}
+
+/// Both escape the separators U+2028 and U+2029, which end a line in JavaScript.
+fn separator(bytes: &[u8]) -> &'static str {
+    match bytes {
+        [0xe2, 0x80, 0xa8, ..] => r"\u2028",
+        [0xe2, 0x80, 0xa9, ..] => r"\u2029",
+        _ => "",
+    }
 }

@@ -8,11 +8,9 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
-use super::attribute::{Attribute, Content, MAX_DEPTH, Map, Texts};
-use super::escapes::GSON;
-use super::json_text::Text;
-use super::writer::{Object, push_parts};
-use crate::streams::wire::Record;
+use super::attribute::{Attribute, Content, GSON, MAX_DEPTH, Map, Text, Texts};
+use super::{Object, push_parts};
+use crate::records::Record;
 
 /// Writes a record's data.
 pub(in crate::event) fn write(record: &Record) -> Vec<u8> {

@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 
-use crate::event::{DataForm, Encoder, EncoderSettings, Mode, Packaging, Profile};
-use crate::streams::wire::{Page, Record};
+use crate::config::{EventData, EventMode, EventProfile};
+use crate::event::{Encoder, EncoderSettings, Packaging};
+use crate::records::{Page, Record};
 
 mod escapes;
 mod generated;
@@ -16,12 +17,12 @@ mod schemas;
 const TABLE: &str = "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders";
 
 /// Every form that data can have.
-const FORMS: [(Profile, DataForm); 4] = [DYNAMODB_JSON, JSON, TRIGGERMESH, INTEGRATION_SOURCE];
+const FORMS: [(EventProfile, EventData); 4] = [DYNAMODB_JSON, JSON, TRIGGERMESH, INTEGRATION_SOURCE];
 
-const DYNAMODB_JSON: (Profile, DataForm) = (Profile::Aws, DataForm::DynamodbJson);
-const JSON: (Profile, DataForm) = (Profile::Aws, DataForm::Json);
-const TRIGGERMESH: (Profile, DataForm) = (Profile::Triggermesh, DataForm::DynamodbJson);
-const INTEGRATION_SOURCE: (Profile, DataForm) = (Profile::IntegrationSource, DataForm::DynamodbJson);
+const DYNAMODB_JSON: (EventProfile, EventData) = (EventProfile::Aws, EventData::DynamodbJson);
+const JSON: (EventProfile, EventData) = (EventProfile::Aws, EventData::Json);
+const TRIGGERMESH: (EventProfile, EventData) = (EventProfile::Triggermesh, EventData::DynamodbJson);
+const INTEGRATION_SOURCE: (EventProfile, EventData) = (EventProfile::IntegrationSource, EventData::DynamodbJson);
 
 fn hard_records() -> Vec<Record> {
     let page = Page::parse(Bytes::from_static(include_bytes!("../../../tests/data/aws-record.json"))).expect("a page");
@@ -41,11 +42,11 @@ fn record_of(new_image: &str) -> Record {
 }
 
 /// The data of a record's event.
-fn data_of(record: &Record, (profile, data): (Profile, DataForm)) -> String {
+fn data_of(record: &Record, (profile, data): (EventProfile, EventData)) -> String {
     let encoder = Encoder::new(EncoderSettings {
         profile,
         data,
-        packaging: Packaging::new(Mode::Binary, &Default::default()),
+        packaging: Packaging::new(EventMode::Binary, &Default::default()),
         table_arn: TABLE.to_owned(),
         stream_arn: format!("{TABLE}/stream/2026-01-02T03:04:05.678"),
         key_schema: vec!["orderId".to_owned(), "line".to_owned()],

@@ -7,11 +7,10 @@
 
 use std::borrow::Cow;
 
-use super::attribute::{Attribute, Content, MAX_DEPTH, Map, Texts};
-use super::escapes::GO;
-use super::writer::{Object, push_parts};
+use super::attribute::{Attribute, Content, GO, MAX_DEPTH, Map, Texts};
+use super::{Object, push_parts};
 use crate::clock;
-use crate::streams::wire::Record;
+use crate::records::Record;
 
 /// An attribute value of which nothing is set.
 const UNSET: &str =

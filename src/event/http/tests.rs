@@ -1,12 +1,15 @@
 //! Any event of the SDK, with any text in it, becomes a message that gives the text back.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use cloudevents::message::BinaryDeserializer;
 use cloudevents::{Data, EventBuilder, EventBuilderV10};
 use proptest::prelude::*;
 
 use super::*;
+
+mod packaging;
+mod structured;
 
 fn send(event: cloudevents::Event) -> Result<Message> {
     event.deserialize_binary(BinaryMode::new())
@@ -54,7 +57,7 @@ fn an_event_of_the_sdk_keeps_its_attributes_extensions_and_data() {
         .build()
         .expect("valid");
     let message = send(event).expect("serialized");
-    let headers: HashMap<_, _> =
+    let headers: BTreeMap<_, _> =
         message.headers.iter().map(|(n, v)| (n.as_str(), v.to_str().expect("ASCII"))).collect();
     let expected = [
         ("ce-specversion", "1.0"),
@@ -67,7 +70,7 @@ fn an_event_of_the_sdk_keeps_its_attributes_extensions_and_data() {
         ("ce-flag", "true"),
         ("content-type", "application/json; charset=utf-8"),
     ];
-    assert_eq!(headers, HashMap::from(expected));
+    assert_eq!(headers, BTreeMap::from(expected));
     assert_eq!(message.body, "{}");
 }
 

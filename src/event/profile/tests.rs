@@ -5,8 +5,11 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 
-use crate::event::{DataForm, Encoder, EncoderSettings, Mode, Packaging, Profile};
-use crate::streams::wire::{Page, Record};
+use crate::config::{EventData, EventMode, EventProfile};
+use crate::event::{Encoder, EncoderSettings, Packaging};
+use crate::records::{Page, Record};
+
+mod keys;
 
 const TABLE: &str = "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders";
 const READ: &str = "2026-01-02T03:04:20.042Z";
@@ -19,11 +22,11 @@ fn hard_records() -> Vec<Record> {
     page.records.into_iter().map(|record| record.expect("a record")).collect()
 }
 
-fn attributes(record: &Record, profile: Profile, key_schema: &[&str]) -> Attributes {
+fn attributes(record: &Record, profile: EventProfile, key_schema: &[&str]) -> Attributes {
     let encoder = Encoder::new(EncoderSettings {
         profile,
-        data: DataForm::DynamodbJson,
-        packaging: Packaging::new(Mode::Binary, &Default::default()),
+        data: EventData::DynamodbJson,
+        packaging: Packaging::new(EventMode::Binary, &Default::default()),
         table_arn: TABLE.to_owned(),
         stream_arn: format!("{TABLE}/stream/2026-01-02T03:04:05.678"),
         key_schema: key_schema.iter().map(|name| (*name).to_owned()).collect(),
@@ -46,7 +49,7 @@ fn triggermesh_users_get_the_attributes_that_they_got() {
     assert_eq!((records.len(), samples.len()), (9, 9));
     for (record, mut expected) in records.iter().zip(samples) {
         expected.insert("time".to_owned(), READ.to_owned());
-        assert_eq!(attributes(record, Profile::Triggermesh, &["orderId", "line"]), expected);
+        assert_eq!(attributes(record, EventProfile::Triggermesh, &["orderId", "line"]), expected);
     }
 }
 
@@ -58,14 +61,14 @@ fn integration_source_users_get_the_attributes_that_they_got_with_an_id_that_sta
     for (record, mut expected) in records.iter().zip(samples) {
         expected.insert("id".to_owned(), record.event_id().to_owned());
         expected.insert("time".to_owned(), READ.to_owned());
-        assert_eq!(attributes(record, Profile::IntegrationSource, &["orderId", "line"]), expected);
+        assert_eq!(attributes(record, EventProfile::IntegrationSource, &["orderId", "line"]), expected);
     }
 }
 
 #[test]
 fn a_triggermesh_subject_names_the_key_in_the_order_of_its_schema() {
     let record = &hard_records()[0];
-    let subject = |schema: &[&str]| attributes(record, Profile::Triggermesh, schema)["subject"].clone();
+    let subject = |schema: &[&str]| attributes(record, EventProfile::Triggermesh, schema)["subject"].clone();
     assert_eq!(subject(&["orderId", "line"]), "orderId,line");
     assert_eq!(subject(&["line", "orderId"]), "line,orderId");
     assert_eq!(subject(&[]), "line,orderId", "a schema that is not known: the names' own order");
@@ -78,7 +81,7 @@ fn a_triggermesh_subject_takes_every_name() {
     let subject = |name: &str| {
         let page = Page::parse(page.replace("<name>", name).into()).expect("a page");
         let record = page.records[0].as_ref().expect("a record").clone();
-        attributes(&record, Profile::Triggermesh, &[]).remove("subject")
+        attributes(&record, EventProfile::Triggermesh, &[]).remove("subject")
     };
     assert_eq!(subject(r"a \u00e9\n").as_deref(), Some("a%20%C3%A9%0A"));
     assert_eq!(subject(""), None, "CloudEvents has no empty subject");

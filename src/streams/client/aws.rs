@@ -40,8 +40,7 @@ use super::{
     Call, IteratorStart, ListedShard, ShardQuery, StreamDescription, StreamStatus, StreamsClient, TableDescription,
 };
 use crate::aws::errors::{CallError, ErrorKind, call_error, is_caused_by};
-use crate::streams::wire::MalformedPage;
-use crate::streams::wire::Page;
+use crate::records::{MalformedPage, Page};
 
 /// DynamoDB and DynamoDB Streams of one region. Clones share connections and credentials.
 #[derive(Clone)]

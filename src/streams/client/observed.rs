@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::{Call, IteratorStart, ShardQuery, StreamDescription, StreamsClient, TableDescription};
 use crate::aws::errors::{CallError, ErrorKind};
 use crate::readiness::{Dependency, FailingCall, Recovery, TableHealth};
-use crate::streams::wire::Page;
+use crate::records::Page;
 use crate::telemetry::{TableTelemetry, events};
 
 /// A refusal that lasted at least so long is worth a line in the log when it ends.

@@ -13,7 +13,7 @@ use self::fake::{Answer, Fake, timeouts};
 use super::aws::AwsClient;
 use super::{IteratorStart, ListedShard, ShardQuery, StreamStatus, StreamsClient};
 use crate::aws::errors::{CallError, ErrorKind};
-use crate::streams::wire::oracle;
+use crate::records::tests::oracle;
 
 const SAMPLE: &[u8] = include_bytes!("../../../tests/data/aws-record.json");
 const STREAM: &str = "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders/stream/2026-01-02T03:04:05.678";

@@ -1,6 +1,6 @@
 //! Parents before children, each shard once, whatever listings show.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
@@ -184,7 +184,7 @@ proptest! {
             .map(|(i, parent)| parent.filter(|_| i > 0).map(|parent| parent.index(i)))
             .collect();
         let mut lineage = Lineage::new();
-        let mut started: HashMap<usize, bool> = HashMap::new();
+        let mut started: BTreeMap<usize, bool> = BTreeMap::new();
         let learn = |lineage: &mut Lineage, i: usize| {
             lineage.learn(&i.to_string(), parent_of[i].map(|parent| parent.to_string()).as_deref());
         };

@@ -9,12 +9,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Debt, Finished, MARKER_LIFE, Outcome, Running, StreamReader, report};
 use crate::clock;
-use crate::streams::lineage::{Ready, ShardId};
-use crate::streams::position::Position;
+use crate::records::{Entry, Gap, LossReason, Position, ShardId};
+use crate::streams::lineage::Ready;
 use crate::streams::reading::{OnDataLoss, Stopped, Task};
 use crate::streams::shard_reader::{End, ShardReader, State};
 use crate::streams::stream_reader::Beginning;
-use crate::streams::update::{Gap, Item, LossReason, ShardPage, Update};
+use crate::streams::update::{ShardPage, Update};
 use crate::telemetry::events;
 
 impl StreamReader {
@@ -148,11 +148,11 @@ impl StreamReader {
             let page = ShardPage {
                 shard: running.number,
                 facts: self.facts.clone(),
-                items: vec![Item::Gap(gap)],
+                entries: vec![Entry::Gap(gap)],
                 read_at: clock::now(),
                 caught_up: true,
             };
-            self.reading.budget.charge(page.items.iter().map(Item::cost).sum());
+            self.reading.budget.charge(page.entries.iter().map(Entry::cost).sum());
             self.reading.tell(Task::Stream, Update::Page(page)).await?;
         }
         if self.lost { Ok(()) } else { self.shard_was_read(id).await }

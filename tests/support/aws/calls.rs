@@ -1,6 +1,6 @@
 //! What was asked of AWS.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// One call.
@@ -48,8 +48,8 @@ impl CallLog {
     }
 
     /// Shards from which some record was handed out twice to the same process, with the count of double records.
-    pub fn shards_read_twice(&self) -> HashMap<String, usize> {
-        let mut seen: HashMap<(String, String), usize> = HashMap::new();
+    pub fn shards_read_twice(&self) -> BTreeMap<String, usize> {
+        let mut seen: BTreeMap<(String, String), usize> = BTreeMap::new();
         for call in self.of("GetRecords").filter(|call| call.records > 0) {
             *seen.entry((call.shard.clone(), call.detail.clone())).or_default() += 1;
         }

@@ -1,6 +1,6 @@
 //! Tables, streams, shards and records, and what may be done with them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -38,7 +38,7 @@ pub struct World {
     pub reverse_listing: bool,
     sequence: u128,
     ids: u64,
-    versions: HashMap<(String, String), u64>,
+    versions: BTreeMap<(String, String), u64>,
     shard_count: u64,
 }
 
@@ -136,7 +136,7 @@ impl Default for World {
             // The first thousands of numbers have 21 digits, the later ones 22: only integers compare them rightly.
             sequence: 999_999_999_999_999_990_000,
             ids: 0,
-            versions: HashMap::new(),
+            versions: BTreeMap::new(),
             shard_count: 0,
         }
     }

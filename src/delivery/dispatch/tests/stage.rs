@@ -10,14 +10,15 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::backoff::Backoff;
+use crate::config::{EventData, EventProfile};
 use crate::delivery::lanes::Gate;
 use crate::delivery::parcel::{Account, Content};
 use crate::delivery::retry::{OnUndeliverable, RetryLimits};
-use crate::delivery::sink::{Fault, RetryAfter};
-use crate::event::{DataForm, Encoder, EncoderSettings, Packaging, Profile};
+use crate::event::{Encoder, EncoderSettings, Packaging};
 use crate::progress::Ticket;
 use crate::readiness::{Health, TableHealth};
-use crate::streams::wire::Page;
+use crate::records::Page;
+use crate::sink::{RetryAfter, TransportError};
 use crate::telemetry::TableTelemetry;
 use crate::telemetry::metrics::Metrics;
 
@@ -28,7 +29,7 @@ pub(super) type Change = (u64, u64);
 #[derive(Debug, Clone)]
 pub(super) struct Reaction {
     pub(super) after: Duration,
-    pub(super) answer: Answer,
+    pub(super) answer: SinkResponse,
 }
 
 impl Reaction {
@@ -39,8 +40,8 @@ impl Reaction {
     pub(super) fn body(status: u16, body: &str) -> Self {
         let (status, body) = (StatusCode::from_u16(status).unwrap(), Bytes::copy_from_slice(body.as_bytes()));
         let answer = match status.is_success() {
-            true => Answer::Accepted { status, body, complete: true },
-            false => Answer::Refused { status, retry_after: None, body_start: body },
+            true => SinkResponse::Accepted { status, body, complete: true },
+            false => SinkResponse::Refused { status, retry_after: None, body_start: body },
         };
         Self { after: Duration::from_millis(1), answer }
     }
@@ -48,7 +49,7 @@ impl Reaction {
     /// A refusal that asks for a pause.
     pub(super) fn pause(status: u16, pause: RetryAfter) -> Self {
         let (status, body_start) = (StatusCode::from_u16(status).unwrap(), Bytes::new());
-        Self { after: Duration::ZERO, answer: Answer::Refused { status, retry_after: Some(pause), body_start } }
+        Self { after: Duration::ZERO, answer: SinkResponse::Refused { status, retry_after: Some(pause), body_start } }
     }
 
     /// A success that names these events as failed.
@@ -58,8 +59,8 @@ impl Reaction {
     }
 
     /// No answer, after so long.
-    pub(super) fn fault(fault: Fault, after: Duration) -> Self {
-        Self { after, answer: Answer::Failed { fault, message: fault.as_str().to_owned() } }
+    pub(super) fn fault(fault: TransportError, after: Duration) -> Self {
+        Self { after, answer: SinkResponse::Failed { error: fault, message: fault.as_str().to_owned() } }
     }
 }
 
@@ -108,7 +109,7 @@ impl Scripted {
 }
 
 impl Sink for Scripted {
-    fn post(&self, message: Message, _timeout: Duration) -> BoxFuture<'_, Answer> {
+    fn post(&self, message: Message, _timeout: Duration) -> BoxFuture<'_, SinkResponse> {
         Box::pin(async move {
             let ids = ids(&message);
             let bytes = message.body.len();
@@ -175,11 +176,11 @@ pub(super) struct Stage {
 }
 
 /// Eight requests at once; batches of up to ten.
-pub(super) fn settings(mode: Mode) -> Settings {
+pub(super) fn settings(mode: EventMode) -> Settings {
     let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(30)).unwrap();
     let limits = match mode {
-        Mode::Batch => Limits { concurrency: 8, events: 10, bytes: usize::MAX, wait: Duration::from_millis(50) },
-        Mode::Binary | Mode::Structured => Limits::singly(8),
+        EventMode::Batch => Limits { concurrency: 8, events: 10, bytes: usize::MAX, wait: Duration::from_millis(50) },
+        EventMode::Binary | EventMode::Structured => Limits::singly(8),
     };
     let policy = Policy { backoff, limits: RetryLimits::default(), on_undeliverable: OnUndeliverable::Block };
     let destination = Uri::from_static("http://sink.example/");
@@ -190,8 +191,8 @@ impl Stage {
     pub(super) fn new(settings: Settings) -> Self {
         let (sink, letters) = (Scripted::new(), Scripted::new());
         let encoder = Arc::new(Encoder::new(EncoderSettings {
-            profile: Profile::Aws,
-            data: DataForm::DynamodbJson,
+            profile: EventProfile::Aws,
+            data: EventData::DynamodbJson,
             packaging: Packaging::new(settings.mode, &BTreeMap::new()),
             table_arn: "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders".to_owned(),
             stream_arn: "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders/stream/2026".to_owned(),

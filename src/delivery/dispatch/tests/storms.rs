@@ -9,7 +9,7 @@ use super::stage::{Change, Reaction, Stage, settings};
 use super::*;
 use crate::delivery::lanes::Gate;
 use crate::delivery::retry::RetryLimits;
-use crate::delivery::sink::Fault;
+use crate::sink::TransportError;
 
 /// How long the sinks do what they like; then they behave for as long again.
 const STORM: Duration = Duration::from_secs(10 * 60);
@@ -29,10 +29,10 @@ fn change(id: &str) -> Change {
 }
 
 fn weather(rng: &mut Rng) -> Settings {
-    let mode = [Mode::Binary, Mode::Structured, Mode::Batch][rng.usize(..3)];
+    let mode = [EventMode::Binary, EventMode::Structured, EventMode::Batch][rng.usize(..3)];
     let mut settings = settings(mode);
     settings.limits.concurrency = rng.usize(1..10);
-    if mode == Mode::Batch {
+    if mode == EventMode::Batch {
         settings.limits.events = rng.usize(1..13);
         settings.limits.wait = Duration::from_millis(rng.u64(0..200));
     }
@@ -50,8 +50,8 @@ fn reaction(rng: &mut Rng, ids: &[String], batch: bool) -> Reaction {
         0 => Reaction::status(503),
         1 => Reaction::status(400),
         2 => Reaction::status(429),
-        3 => Reaction::fault(Fault::Reset, after),
-        4 => return Reaction::fault(Fault::Timeout, 30 * SECOND),
+        3 => Reaction::fault(TransportError::Reset, after),
+        4 => return Reaction::fault(TransportError::Timeout, 30 * SECOND),
         5 | 6 if batch => Reaction::naming(&ids.iter().filter(|_| rng.bool()).cloned().collect::<Vec<_>>()),
         7 if batch => Reaction::naming(&["nobody".to_owned()]),
         _ => Reaction::status(202),
@@ -61,7 +61,7 @@ fn reaction(rng: &mut Rng, ids: &[String], batch: bool) -> Reaction {
 
 /// Which of these a sink has taken by this reaction.
 fn taken(reaction: &Reaction, changes: &[Change], batch: bool) -> BTreeSet<Change> {
-    let Answer::Accepted { body, .. } = &reaction.answer else { return BTreeSet::new() };
+    let SinkResponse::Accepted { body, .. } = &reaction.answer else { return BTreeSet::new() };
     let body = String::from_utf8_lossy(body);
     let named = |(item, version): &Change| batch && body.contains(&format!("\"{item}-{version}\""));
     if batch && body.contains("nobody") {
@@ -77,7 +77,7 @@ async fn storm(seed: u64) {
     let mut rng = Rng::with_seed(seed);
     fastrand::seed(seed);
     let settings = weather(&mut rng);
-    let (limits, policy, batch) = (settings.limits, settings.policy, settings.mode == Mode::Batch);
+    let (limits, policy, batch) = (settings.limits, settings.policy, settings.mode == EventMode::Batch);
     let stage = Stage::new(settings);
     let seen = Arc::new(Mutex::new(Seen::default()));
     let calm = stage.begun + STORM;
@@ -113,7 +113,7 @@ async fn storm(seed: u64) {
     stage.letters.script(move |ids| {
         assert_eq!(policy.on_undeliverable, OnUndeliverable::DeadLetter, "seed {seed}: nobody asked for letters");
         let reaction = if Instant::now() >= calm { Reaction::status(200) } else { reaction(&mut dice, ids, false) };
-        if matches!(reaction.answer, Answer::Accepted { .. }) {
+        if matches!(reaction.answer, SinkResponse::Accepted { .. }) {
             seen_by_letters.lock().unwrap().ended.extend(ids.iter().map(|id| change(id)));
         }
         reaction

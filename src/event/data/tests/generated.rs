@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use serde_json::value::RawValue;
 
 use super::*;
-use crate::streams::wire::generator::{self, Choices, Json};
+use crate::records::tests::generator::{self, Choices, Json};
 
 fn assert_as_simple(record: &Record) {
     let plain = data_of(record, JSON);

@@ -7,7 +7,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use crate::streams::wire::Record;
+use crate::records::Record;
 
 /// The name in an object that stands for a number: no generated item has it.
 const DIGITS: &str = "\0the digits of a number";

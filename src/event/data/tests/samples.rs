@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn assert_every_body(form: (Profile, DataForm), file: &'static str) {
+fn assert_every_body(form: (EventProfile, EventData), file: &'static str) {
     let (records, bodies) = (hard_records(), bodies(file));
     assert_eq!((records.len(), bodies.len()), (9, 9));
     for (index, (record, body)) in records.iter().zip(bodies).enumerate() {

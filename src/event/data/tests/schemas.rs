@@ -1,16 +1,16 @@
 //! The published JSON Schemas describe the data, and nothing else.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use boon::{Compiler, SchemaIndex, Schemas};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::event::Packaging;
-use crate::streams::update::{Gap, LossReason};
-use crate::streams::wire::generator::{self, Choices};
+use crate::event::{Packaging, encode_gap};
+use crate::records::tests::generator::{self, Choices};
+use crate::records::{Gap, LossReason};
 
 /// The files in `docs/schemas`, the forms first, in the order of [`FORMS`].
 const FILES: [(&str, &str); 5] = [
@@ -24,7 +24,7 @@ const FILES: [(&str, &str); 5] = [
 /// Compiled schemas by the name of their file; compiling one checks it against its meta-schema.
 struct Compiled {
     schemas: Schemas,
-    by_name: HashMap<&'static str, SchemaIndex>,
+    by_name: BTreeMap<&'static str, SchemaIndex>,
 }
 
 thread_local! {
@@ -102,7 +102,9 @@ fn the_data_of_every_gap_is_as_its_schema_says() {
                 reason,
                 resume: None,
             };
-            let data = gap.encode(&Packaging::new(Mode::Binary, &Default::default()), std::time::UNIX_EPOCH, &[]).body;
+            let data =
+                encode_gap(&gap, &Packaging::new(EventMode::Binary, &Default::default()), std::time::UNIX_EPOCH, &[])
+                    .body;
             let data: Value = serde_json::from_slice(&data).expect("JSON");
             assert_eq!(objection("gap", &data), None, "{data}");
         }
@@ -130,7 +132,7 @@ fn assert_refused(name: &str, good: &Value, changes: &[(&str, Option<Value>)]) {
     }
 }
 
-fn first_data(form: (Profile, DataForm)) -> Value {
+fn first_data(form: (EventProfile, EventData)) -> Value {
     naive::parsed(&data_of(&hard_records()[0], form))
 }
 

@@ -8,9 +8,9 @@ use aws_sdk_dynamodb::types::{
 use tokio::sync::oneshot;
 
 use super::fake::loader_for;
+use crate::records::Operation;
 use crate::streams::client::aws::AwsClient;
 use crate::streams::client::{IteratorStart, ShardQuery, StreamStatus, StreamsClient as _};
-use crate::streams::wire::Operation;
 
 #[tokio::test]
 async fn a_change_is_read_from_table_to_record() {

@@ -1,0 +1,179 @@
+//! Makes the messages of what a stream brings: its records, and the gaps where changes may be missing.
+//!
+//! The same record and moment always give the same message. Both kinds of event describe themselves to a serializer of
+//! the CloudEvents SDK's kind, attribute by attribute, then their data. A record does so without becoming an SDK [`Event`]
+//! first, so the item is copied once, from AWS's answer into the request's body.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::SystemTime;
+
+use cloudevents::event::SpecVersion;
+use cloudevents::message::{BinaryDeserializer, BinarySerializer, Result};
+use cloudevents::{Event, EventBuilder, EventBuilderV10};
+use serde_json::json;
+
+use super::http::{Extension, Message, Packaging, wire_len};
+use super::profile::hash_text;
+use super::{EventContext, data, profile};
+use crate::clock;
+use crate::config::{EventData, EventProfile};
+use crate::records::{Gap, Record};
+
+/// What the events of one stream have in common.
+#[derive(Debug, Clone)]
+pub struct EncoderSettings {
+    /// Which attributes the events have.
+    pub profile: EventProfile,
+    /// What their data looks like, where the profile leaves a choice.
+    pub data: EventData,
+    /// How they travel.
+    pub packaging: Packaging,
+    /// The table's ARN: the events' `source`.
+    pub table_arn: String,
+    /// The stream's ARN; its region stands in where a record names none.
+    pub stream_arn: String,
+    /// The names of the key's attributes, partition key first, as `DescribeStream` tells them.
+    pub key_schema: Vec<String>,
+}
+
+/// Makes messages of one stream's records.
+#[derive(Debug, Clone)]
+pub struct Encoder {
+    profile: EventProfile,
+    data: EventData,
+    packaging: Packaging,
+    context: EventContext,
+    lanes: DefaultHasher,
+}
+
+impl Encoder {
+    /// An encoder for one stream.
+    pub fn new(settings: EncoderSettings) -> Self {
+        let EncoderSettings { profile, data, packaging, table_arn, stream_arn, key_schema } = settings;
+        let mut lanes = DefaultHasher::new();
+        table_arn.hash(&mut lanes);
+        Self { profile, data, packaging, context: EventContext::new(table_arn, stream_arn, key_schema), lanes }
+    }
+
+    /// The message that tells a record, read at `recorded`.
+    pub fn encode(&self, record: &Record, recorded: SystemTime) -> Message {
+        self.packaging.message(RecordEvent { encoder: self, record, recorded })
+    }
+
+    /// The same message with further extensions.
+    pub(crate) fn encode_with(&self, record: &Record, recorded: SystemTime, extensions: &[Extension]) -> Message {
+        self.packaging.message_with(RecordEvent { encoder: self, record, recorded }, extensions)
+    }
+
+    /// How its messages travel.
+    pub(crate) fn packaging(&self) -> &Packaging {
+        &self.packaging
+    }
+
+    /// Which lane keeps the order of a record's item: the same number for all records of one item, whichever of the
+    /// table's streams they come from, and in whatever order a record lists the attributes of its key.
+    ///
+    /// Two items may share a number, and then wait for each other. It differs from one build to another: never store it.
+    pub fn lane_key(&self, record: &Record) -> u64 {
+        let mut lane = self.lanes.clone();
+        let key = record.item_key(&self.context.key_schema);
+        key.attributes().for_each(|attribute| (attribute.kind, attribute.value).hash(&mut lane));
+        lane.finish()
+    }
+}
+
+/// A record as a CloudEvent that describes itself to any serializer of the SDK's kind.
+#[derive(Debug, Clone, Copy)]
+struct RecordEvent<'r> {
+    encoder: &'r Encoder,
+    record: &'r Record,
+    recorded: SystemTime,
+}
+
+impl BinaryDeserializer for RecordEvent<'_> {
+    fn deserialize_binary<R: Sized, V: BinarySerializer<R>>(self, visitor: V) -> Result<R> {
+        let Self { encoder: Encoder { profile, data, context, .. }, record, recorded } = self;
+        let visitor = visitor.set_spec_version(SpecVersion::V10)?;
+        let visitor = match profile {
+            EventProfile::Aws => profile::visit_aws(context, record, recorded, visitor)?,
+            EventProfile::Triggermesh => profile::visit_triggermesh(context, record, recorded, visitor)?,
+            EventProfile::IntegrationSource => profile::visit_integration_source(record, recorded, visitor)?,
+        };
+        visitor.end_with_data(match (profile, data) {
+            (EventProfile::Aws, EventData::DynamodbJson) => data::write_dynamodb_json(context, record),
+            (EventProfile::Aws, EventData::Json) => data::json::write(record),
+            (EventProfile::Triggermesh, _) => data::triggermesh::write(record),
+            (EventProfile::IntegrationSource, _) => data::integration_source::write(record),
+        })
+    }
+}
+
+/// The type of the events that tell gaps.
+const GAP_TYPE: &str = "com.amazonaws.dynamodb.gap";
+
+/// The `id` of a gap's event: a function of the stream, the shard and the position alone, so that consumers recognise by
+/// `source` and `id` a gap that is noticed twice.
+///
+/// The position is that of the lost record where it is known, else that of the last record before the gap. What
+/// follows the gap has no part in it: it moves while the gap is noticed again.
+pub(crate) fn gap_id(gap: &Gap) -> String {
+    let position = match (gap.lost, gap.after) {
+        (Some(lost), _) => format!("at {lost}"),
+        (None, Some(after)) => format!("after {after}"),
+        (None, None) => "start".to_owned(),
+    };
+    let place = json!([gap.stream_arn, gap.shard, position]).to_string();
+    format!("gap-{}", hash_text(&place))
+}
+
+/// A number for the gaps of its shard: their lane, apart from all items.
+pub(crate) fn gap_lane_key(gap: &Gap) -> u64 {
+    let mut lane = DefaultHasher::new();
+    ("gap", &gap.stream_arn, &gap.shard).hash(&mut lane);
+    lane.finish()
+}
+
+/// The message that tells the gap, which was noticed at `noticed`, with further extensions. It travels like every other.
+pub(crate) fn encode_gap(gap: &Gap, packaging: &Packaging, noticed: SystemTime, extensions: &[Extension]) -> Message {
+    packaging.message_with(gap_event(gap, noticed), extensions)
+}
+
+/// The event; `time` is the moment at which the gap was noticed.
+fn gap_event(gap: &Gap, noticed: SystemTime) -> Event {
+    let place = gap.shard.as_deref().unwrap_or(&gap.stream_arn);
+    let mut event = EventBuilderV10::new()
+        .id(gap_id(gap))
+        .ty(GAP_TYPE)
+        .source(&gap.table_arn)
+        .subject(place)
+        .extension("partitionkey", printable(place))
+        .data("application/json", gap_data(gap));
+    if let Some(time) = clock::utc_in_millis(noticed) {
+        event = event.extension("recordedtime", clock::rfc3339(time)).time(time);
+    }
+    event.build().expect("id, source and type are set, and an ARN is never empty")
+}
+
+fn gap_data(gap: &Gap) -> serde_json::Value {
+    json!({
+        "table": table_name(&gap.table_arn),
+        "stream": gap.stream_arn,
+        "shard": gap.shard,
+        "after": gap.after,
+        "before": gap.before,
+        "reason": gap.reason.as_str(),
+    })
+}
+
+/// The name in a table's ARN; the whole text where it is none.
+fn table_name(arn: &str) -> &str {
+    arn.split_once(":table/").map_or(arn, |(_, name)| name)
+}
+
+/// A text that needs no percent-encoding: itself, or its hash.
+fn printable(text: &str) -> String {
+    if wire_len(text) == text.len() { text.to_owned() } else { format!("~{}", hash_text(text)) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,16 @@
+//! What is read, as AWS sent it: pages of records, the parts of a record, and places in a shard. No I/O, no look at the clock.
+
+mod item_key;
+mod page;
+mod position;
+mod record;
+
+pub(crate) use self::item_key::{ItemKey, KeyType};
+pub use self::page::{MalformedPage, Page};
+pub use self::position::{Position, SequenceNumber, StreamDetails};
+pub(crate) use self::position::{RETENTION, ShardId, ShardNumber};
+pub use self::record::{Entry, Gap, Record, Undecodable};
+pub(crate) use self::record::{LossReason, Operation};
+
+#[cfg(test)]
+pub(crate) mod tests;

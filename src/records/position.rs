@@ -1,0 +1,237 @@
+//! Places: which stream and shard, and where in the shard a reader stands.
+//!
+//! A sequence number has 21 to 40 digits by AWS's model, which overflows every integer type. It is kept as the text
+//! that was received, because that text is sent back, and compared as the integer that it stands for.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::rfc3339;
+
+/// How long DynamoDB Streams keeps a record.
+///
+/// Source: "stream records have a lifetime of 24 hours" in the DynamoDB Developer Guide.
+pub(crate) const RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The most digits that a sequence number may have.
+///
+/// Source: `SequenceNumber` in the DynamoDB Streams API model, "minimum length of 21, maximum length of 40".
+pub(crate) const MAX_DIGITS: usize = 40;
+
+/// A record's place in its shard: compared as an integer, kept as the text that AWS sent.
+#[derive(Clone, Copy)]
+pub struct SequenceNumber {
+    digits: [u8; MAX_DIGITS],
+    len: u8,
+}
+
+/// The text is not a sequence number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a sequence number has 1 to {MAX_DIGITS} decimal digits and nothing else")]
+pub struct InvalidSequenceNumber;
+
+impl SequenceNumber {
+    /// The text exactly as it was received.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(self.text()).expect("only ASCII digits are let in")
+    }
+
+    /// The number left-padded with zeros to 40 digits, so that it orders as text.
+    pub(crate) fn padded(&self) -> String {
+        format!("{:0>width$}", self.as_str(), width = MAX_DIGITS)
+    }
+
+    fn text(&self) -> &[u8] {
+        &self.digits[..usize::from(self.len)]
+    }
+
+    fn significant(&self) -> &[u8] {
+        let text = self.text();
+        let zeros = text.iter().take_while(|digit| **digit == b'0').count();
+        &text[zeros..]
+    }
+}
+
+impl FromStr for SequenceNumber {
+    type Err = InvalidSequenceNumber;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bytes = text.as_bytes();
+        if bytes.is_empty() || bytes.len() > MAX_DIGITS || !bytes.iter().all(u8::is_ascii_digit) {
+            return Err(InvalidSequenceNumber);
+        }
+        let mut digits = [0; MAX_DIGITS];
+        digits[..bytes.len()].copy_from_slice(bytes);
+        let len = u8::try_from(bytes.len()).map_err(|_| InvalidSequenceNumber)?;
+        Ok(Self { digits, len })
+    }
+}
+
+impl Ord for SequenceNumber {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let (this, that) = (self.significant(), other.significant());
+        this.len().cmp(&that.len()).then_with(|| this.cmp(that))
+    }
+}
+
+impl PartialOrd for SequenceNumber {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for SequenceNumber {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for SequenceNumber {}
+
+impl fmt::Display for SequenceNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for SequenceNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for SequenceNumber {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for SequenceNumber {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Where reading of a shard goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Position {
+    /// At the oldest record that the shard still holds.
+    Start,
+    /// At the first record created at this moment or later, by AWS's clock in whole seconds.
+    Since(SystemTime),
+    /// Behind this record.
+    After(SequenceNumber),
+}
+
+/// As it stands in logs, on the status page and in the file of positions: `start`, `since <time>` or `after <number>`.
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Position::Start => f.write_str("start"),
+            Position::Since(moment) => write!(f, "since {}", rfc3339(*moment)),
+            Position::After(sequence) => write!(f, "after {sequence}"),
+        }
+    }
+}
+
+/// What is known of a stream besides its shards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamDetails {
+    /// The stream's ARN, opaque.
+    pub(crate) arn: String,
+    pub(crate) table_arn: String,
+    /// The table's name.
+    pub(crate) table: String,
+    /// The names of the key's attributes, partition key first.
+    pub(crate) key_schema: Vec<String>,
+    /// `KEYS_ONLY`, `NEW_IMAGE`, `OLD_IMAGE` or `NEW_AND_OLD_IMAGES`.
+    pub(crate) view_type: Option<String>,
+}
+
+impl StreamDetails {
+    /// What a stream's ARN alone tells: the table's ARN lies before `/stream/`, and the table's name ends that.
+    pub(crate) fn from_arn(arn: &str) -> Self {
+        let table_arn = arn.split_once("/stream/").map_or(arn, |(table, _)| table).to_owned();
+        let table = table_arn.rsplit('/').next().unwrap_or_default().to_owned();
+        Self { arn: arn.to_owned(), table_arn, table, key_schema: Vec::new(), view_type: None }
+    }
+}
+
+/// A shard's id: opaque text.
+pub(crate) type ShardId = Arc<str>;
+
+/// A shard's number within one table; never used twice in a process.
+pub(crate) type ShardNumber = u32;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn number(text: &str) -> SequenceNumber {
+        text.parse().expect("digits")
+    }
+
+    #[test]
+    fn numbers_of_different_lengths_compare_as_integers() {
+        let ascending = ["0", "9", "10", "300000000000000499659", "1111000000000001234567890", &"9".repeat(40)];
+        for (lower, higher) in ascending.iter().zip(&ascending[1..]) {
+            assert!(number(lower) < number(higher), "{lower} {higher}");
+        }
+    }
+
+    #[test]
+    fn leading_zeros_are_kept_and_count_for_nothing() {
+        let padded = number("000000000000000000001");
+        assert_eq!(padded, number("1"));
+        assert_eq!(padded.as_str(), "000000000000000000001");
+    }
+
+    #[test]
+    fn what_is_no_number_is_refused() {
+        for text in ["", " 1", "-1", "+1", "1e3", "1.0", "x", "１", &"1".repeat(41)] {
+            assert_eq!(text.parse::<SequenceNumber>(), Err(InvalidSequenceNumber), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_stored_number_is_read_back_as_it_was_sent() {
+        let sent = number("000000000000000000001");
+        let stored = serde_json::to_string(&sent).expect("JSON");
+        assert_eq!(stored, r#""000000000000000000001""#);
+        let read: SequenceNumber = serde_json::from_str(&stored).expect("a number");
+        assert_eq!(read.as_str(), sent.as_str());
+        assert!(serde_json::from_str::<SequenceNumber>(r#""1x""#).is_err());
+    }
+
+    #[test]
+    fn an_arn_names_the_table_and_nothing_else() {
+        let arn = "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders/stream/2026-01-02T03:04:05.678";
+        let details = StreamDetails::from_arn(arn);
+        let table_arn = "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders";
+        assert_eq!((&*details.arn, &*details.table_arn, &*details.table), (arn, table_arn, "Orders"));
+        assert_eq!((details.key_schema.len(), details.view_type), (0, None));
+        assert_eq!(StreamDetails::from_arn("opaque").table_arn, "opaque");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn order_is_that_of_integers(left in any::<(u128, u32)>(), right in any::<(u128, u32)>(), zeros in 0..3_usize) {
+            let [left, right] = [left, right].map(|(digits, shift)| digits >> (shift % 128));
+            let (padded, plain) = (number(&format!("{}{left}", "0".repeat(zeros % 2))), number(&right.to_string()));
+            prop_assert_eq!(padded.cmp(&plain), left.cmp(&right));
+            prop_assert_eq!(padded.padded().cmp(&plain.padded()), left.cmp(&right));
+            prop_assert_eq!(padded == plain, left == right);
+            prop_assert_eq!(padded.padded().len(), MAX_DIGITS);
+        }
+    }
+}

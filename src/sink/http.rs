@@ -1,0 +1,317 @@
+//! [`HttpSink`]: posts to one URL, over a pool of connections that it makes anew with each generation of credentials.
+//!
+//! One attempt is one POST, and up to five more where the sink redirects it (307 or 308) to another path of its own
+//! scheme, host and port. Connections are kept for less time than the Knative broker keeps them. A request that met
+//! a connection which the sink had just closed, and of which nothing was sent, is sent again by the client itself.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ::http::header::{LOCATION, RETRY_AFTER};
+use ::http::{HeaderMap, Method, Request, Response, StatusCode, Uri, response};
+use bytes::{Bytes, BytesMut};
+use futures_util::future::BoxFuture;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body as _, Incoming};
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{self, Builder};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::time::{Instant, timeout_at};
+use url::Url;
+
+use super::credentials::{CredentialReloader, CredentialSnapshot, Credentials, replaced};
+use super::settings::{SinkSettings, SinkSetupError, Tuning};
+use super::tls::{ClientIdentity, ClientTls};
+use super::transport_error::TransportFailure;
+use super::{BODY_START, RetryAfter, Sink, SinkResponse};
+use crate::event::Message;
+
+/// How often one attempt follows a redirect.
+const MAX_REDIRECTS: usize = 5;
+
+/// The most bytes of an answer's status line and headers.
+const MAX_HEAD: usize = 64 * 1024;
+
+/// An HTTP/2 connection is shared by all attempts, so its death has to be noticed, or all would time out on it.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long the answer to a ping may take.
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long an attempt waits for credentials to be read again after a 401; then it goes on with what was known before.
+const READ_AGAIN_LIMIT: Duration = Duration::from_secs(1);
+
+/// Stands for "for ever" where a timeout is too long for the clock.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(86_400);
+
+/// Posts messages to one URL.
+#[derive(Debug)]
+pub struct HttpSink {
+    credentials: Credentials,
+    pool: Mutex<Arc<Pool>>,
+    settings: PoolSettings,
+    url: Uri,
+    response_limit: usize,
+}
+
+impl HttpSink {
+    /// A client for one URL, which connects when there is something to post, and the task that keeps its credentials fresh.
+    ///
+    /// This reads the files that the settings name, and for an https sink the system's root certificates. A file that
+    /// cannot be read is logged and read again later; where nothing may be sent without it, attempts fail and say so.
+    ///
+    /// # Errors
+    /// Where no attempt could ever succeed: see [`SinkSetupError`].
+    pub fn new(settings: SinkSettings) -> Result<(Self, CredentialReloader), SinkSetupError> {
+        Self::tuned(settings, Tuning::default())
+    }
+
+    /// Why nothing can be sent now: a file that the settings name is missing or broken, and never was good.
+    pub(crate) fn obstacle(&self) -> Option<String> {
+        self.credentials.newest().missing.clone()
+    }
+
+    /// What is wrong with files that are not used because of it, while others are; one text a file, nothing of its content.
+    pub(crate) fn unused_files(&self) -> Vec<String> {
+        self.credentials.newest().unused.clone()
+    }
+
+    /// The headers of every request besides the message's own. Credentials are among them.
+    pub(crate) fn headers(&self) -> HeaderMap {
+        self.credentials.newest().headers.clone()
+    }
+
+    fn tuned(settings: SinkSettings, tuning: Tuning) -> Result<(Self, CredentialReloader), SinkSetupError> {
+        let (url, response_limit) = (settings.url.clone(), settings.response_limit);
+        if url.host().is_none_or(str::is_empty) {
+            return Err(SinkSetupError::Url);
+        }
+        let pool_settings = PoolSettings { concurrency: settings.concurrency, idle_timeout: tuning.idle_timeout };
+        let (credentials, reloader) = Credentials::read(settings, tuning)?;
+        let pool = Mutex::new(Arc::new(Pool::new(pool_settings, &credentials.newest())));
+        Ok((Self { credentials, pool, settings: pool_settings, url, response_limit }, reloader))
+    }
+
+    async fn attempt(&self, message: Message, deadline: Instant) -> Result<SinkResponse, TransportFailure> {
+        let credentials = self.credentials.newest();
+        let response = self.follow(&credentials, &message, deadline).await?;
+        if !credentials.has_token || !is_unauthorized(&response) {
+            return Ok(response);
+        }
+        // The token may have been replaced since it was read.
+        let newer = self.credentials.read_again(deadline.min(Instant::now() + READ_AGAIN_LIMIT)).await;
+        self.follow(&newer, &message, deadline).await
+    }
+
+    /// Posts it with these credentials, where redirects lead to.
+    async fn follow(
+        &self,
+        credentials: &CredentialSnapshot,
+        message: &Message,
+        deadline: Instant,
+    ) -> Result<SinkResponse, TransportFailure> {
+        if let Some(missing) = &credentials.missing {
+            return Err(TransportFailure::unsent(missing));
+        }
+        let pool = self.pool(credentials);
+        let mut url = self.url.clone();
+        let mut redirects_left = MAX_REDIRECTS;
+        loop {
+            let headers = replaced(message.headers.clone(), &credentials.headers);
+            let request = request(url.clone(), headers, message.body.clone());
+            let sent = timeout_at(deadline, pool.send(request)).await;
+            let (head, body) = sent.unwrap_or_else(|_| Err(TransportFailure::timeout()))?.into_parts();
+            let body = read_body(body, self.response_limit, deadline).await;
+            match redirect_target(&url, head.status, &head.headers) {
+                Some(next) if redirects_left > 0 => url = next,
+                _ => return Ok(response_of(&head, body)),
+            }
+            redirects_left -= 1;
+        }
+    }
+
+    /// The connections of the newest generation. Attempts under way keep those that they have.
+    fn pool(&self, credentials: &CredentialSnapshot) -> Arc<Pool> {
+        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        if pool.generation < credentials.generation {
+            *pool = Arc::new(Pool::new(self.settings, credentials));
+        }
+        pool.clone()
+    }
+}
+
+impl Sink for HttpSink {
+    fn post(&self, message: Message, timeout: Duration) -> BoxFuture<'_, SinkResponse> {
+        let deadline = Instant::now() + timeout.min(LONGEST_TIMEOUT);
+        Box::pin(async move {
+            self.attempt(message, deadline).await.unwrap_or_else(|failure| failure.into_response(timeout))
+        })
+    }
+}
+
+fn is_unauthorized(response: &SinkResponse) -> bool {
+    matches!(response, SinkResponse::Refused { status, .. } if *status == StatusCode::UNAUTHORIZED)
+}
+
+/// A request's body: shared, so that no attempt copies it.
+type Body = Full<Bytes>;
+
+fn request(url: Uri, headers: HeaderMap, body: Bytes) -> Request<Body> {
+    let mut request = Request::new(Full::new(body));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = url;
+    *request.headers_mut() = headers;
+    request
+}
+
+/// How connections are kept.
+#[derive(Debug, Clone, Copy)]
+struct PoolSettings {
+    /// So many idle ones at most.
+    concurrency: usize,
+    idle_timeout: Duration,
+}
+
+/// The connections that are made with one generation of credentials.
+#[derive(Debug)]
+struct Pool {
+    generation: u64,
+    client: Client,
+}
+
+/// A plain client carries no TLS at all: no roots are loaded, nothing waits for them.
+#[derive(Debug)]
+enum Client {
+    Plain(legacy::Client<HttpConnector, Body>),
+    Tls {
+        client: legacy::Client<HttpsConnector<HttpConnector>, Body>,
+        /// Who this client says that it is.
+        identity: Arc<ClientIdentity>,
+        /// Whether anything was ever answered on any of its connections.
+        has_answered: AtomicBool,
+    },
+}
+
+impl Pool {
+    fn new(settings: PoolSettings, credentials: &CredentialSnapshot) -> Self {
+        let mut tcp = HttpConnector::new();
+        tcp.set_nodelay(true);
+        let client = match credentials.tls.clone() {
+            None => Client::Plain(builder(settings).build(tcp)),
+            Some(ClientTls { config, identity }) => {
+                tcp.enforce_http(false);
+                let client = builder(settings).build(HttpsConnector::from((tcp, config)));
+                Client::Tls { client, identity, has_answered: AtomicBool::new(false) }
+            }
+        };
+        Self { generation: credentials.generation, client }
+    }
+
+    async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, TransportFailure> {
+        match &self.client {
+            Client::Plain(client) => client.request(request).await.map_err(|error| TransportFailure::of(&error)),
+            Client::Tls { client, identity, has_answered } => match client.request(request).await {
+                Ok(response) => {
+                    has_answered.store(true, Ordering::Relaxed);
+                    Ok(response)
+                }
+                // With TLS 1.3 a sink that misses a certificate says so late, or just cuts the connection.
+                Err(error) if identity.was_missed() && !has_answered.load(Ordering::Relaxed) => {
+                    Err(TransportFailure::of(&error).without_certificate())
+                }
+                Err(error) => Err(TransportFailure::of(&error)),
+            },
+        }
+    }
+}
+
+fn builder(settings: PoolSettings) -> Builder {
+    let mut builder = legacy::Client::builder(TokioExecutor::new());
+    builder
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(settings.idle_timeout)
+        .pool_max_idle_per_host(settings.concurrency)
+        .timer(TokioTimer::new())
+        .http1_max_buf_size(MAX_HEAD)
+        .http2_max_header_list_size(MAX_HEAD as u32)
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .http2_keep_alive_timeout(PING_TIMEOUT);
+    builder
+}
+
+/// What arrived of a body.
+#[derive(Debug, Default)]
+struct ReceivedBody {
+    bytes: Bytes,
+    /// Whether that is all of it.
+    complete: bool,
+}
+
+/// What arrives of a body until its end, `limit` bytes of it, a fault or the deadline. In the last three cases the connection
+/// is given up, and nothing else: the status has been told already.
+async fn read_body(mut body: Incoming, limit: usize, deadline: Instant) -> ReceivedBody {
+    let mut read = BytesMut::new();
+    let complete = loop {
+        if body.is_end_stream() {
+            break true;
+        }
+        if read.len() >= limit {
+            break false;
+        }
+        match timeout_at(deadline, body.frame()).await {
+            Ok(Some(Ok(frame))) => {
+                if let Ok(data) = frame.into_data() {
+                    let room = limit - read.len();
+                    read.extend_from_slice(&data[..data.len().min(room)]);
+                    if data.len() > room {
+                        break false;
+                    }
+                }
+            }
+            Ok(end) => break end.is_none(),
+            Err(_) => break false,
+        }
+    };
+    ReceivedBody { bytes: read.freeze(), complete }
+}
+
+/// The answer that a response is.
+fn response_of(head: &response::Parts, body: ReceivedBody) -> SinkResponse {
+    let ReceivedBody { bytes: body, complete } = body;
+    let status = head.status;
+    if status.is_success() {
+        return SinkResponse::Accepted { status, body, complete };
+    }
+    // Copied, because a refusal can be kept for long and would keep the whole body.
+    let body_start = Bytes::copy_from_slice(&body[..body.len().min(BODY_START)]);
+    SinkResponse::Refused { status, retry_after: retry_after(&head.headers), body_start }
+}
+
+/// RFC 9110, section 10.2.3: a number of seconds, or a date in any of HTTP's three forms.
+fn retry_after(headers: &HeaderMap) -> Option<RetryAfter> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        let seconds = text.parse().unwrap_or(u64::MAX);
+        return Some(RetryAfter::Delay(Duration::from_secs(seconds)));
+    }
+    httpdate::parse_http_date(text).ok().map(RetryAfter::At)
+}
+
+/// Where to send the message instead; nothing where the answer stands as it is.
+fn redirect_target(from: &Uri, status: StatusCode, headers: &HeaderMap) -> Option<Uri> {
+    if !matches!(status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT) {
+        return None;
+    }
+    let base = Url::parse(&from.to_string()).ok()?;
+    let mut target = base.join(headers.get(LOCATION)?.to_str().ok()?).ok()?;
+    if target.origin() != base.origin() {
+        return None;
+    }
+    target.set_fragment(None);
+    target.as_str().parse().ok()
+}
+
+#[cfg(test)]
+mod tests;
