@@ -1,32 +1,31 @@
-//! A look ahead: everything that the adapter will need, tried with its own environment variables.
+//! The subcommand `check`: it tries everything that the adapter needs, with the adapter's own environment variables.
 //!
 //! Contract: a check changes nothing. No record is consumed, no file stays, a running adapter is not disturbed, and no
 //! event reaches the sink unless one is asked for. Every check ends by itself: each has a limit of time, and what depends
-//! on a failed one is not tried. Whatever is wrong comes with what mends it. No secret is ever told.
+//! on a failed one is not tried. Each problem comes with its fix. No secret is ever printed.
 //!
-//! Probing and telling are apart: the parts below `check/` find out and return [`Check`]s, [`report`] tells them.
-
-pub mod arguments;
-pub mod report;
+//! The parts below `check/` return `Check`s; `report` makes text or JSON of them.
 
 mod aws;
-mod clock;
-mod remedy;
+mod clock_skew;
+mod connection;
+mod fix;
+mod report;
 mod sink;
 mod store;
 mod table;
 
 use std::ffi::OsString;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
 
-pub use self::arguments::{Asked, Options, Output, USAGE};
-use self::clock::Clocks;
-pub use self::report::{Check, Report};
+use self::clock_skew::Clocks;
+use self::report::{Check, Report};
 use self::table::Shared;
-use crate::command_output::{CommandOutput, EXIT_FAULT, EXIT_OK, EXIT_USAGE};
+use crate::command_output::{CommandOutput, EXIT_FAULT, EXIT_USAGE};
 use crate::config::{Config, EnvironmentFacts, Mistakes, Warning};
 use crate::streams::RateLimiter;
 
@@ -35,30 +34,65 @@ const CONFIGURATION: &str = "configuration";
 /// Tables that are checked at the same time.
 const TABLES_AT_ONCE: usize = 8;
 
-/// The whole command: the arguments behind `check`, and the environment. It starts a runtime of its own.
-pub fn command<A, V>(arguments: A, variables: V, facts: &EnvironmentFacts) -> CommandOutput
-where
-    A: IntoIterator<Item = OsString>,
-    V: IntoIterator<Item = (OsString, OsString)>,
-{
-    let options = match arguments::parse(arguments) {
-        Ok(Asked::Check(options)) => options,
-        Ok(Asked::Help) => return CommandOutput::done(EXIT_OK, USAGE.to_owned()),
-        Err(error) => return CommandOutput::failed(EXIT_USAGE, &error.to_string()),
-    };
-    let config = match Config::from_env_vars(variables, facts) {
-        Ok(config) => config,
-        Err(mistakes) => return misconfigured(&mistakes, options.output),
-    };
-    match run_to_the_end(&config, &options) {
-        Ok(report) => CommandOutput::done(report.exit_code(), told(&report, options.output)),
-        Err(why) => CommandOutput::failed(EXIT_FAULT, &why),
+/// The beginning of the help of `check`.
+pub(crate) const ABOUT: &str = "\
+Checks everything that the adapter needs, with the same environment variables:
+configuration, credentials, every table with every permission, the positions,
+the sink, the clock. It changes nothing and reports each problem with its fix.";
+
+/// The end of the help of `check`.
+const EXIT_CODES: &str = "\
+Exit codes: 0 when no check failed, 64 for an invalid configuration or argument,
+69 when a check failed. More: docs/check.md";
+
+/// The longest `--timeout`.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// The arguments of `check`. The texts are those of its help.
+#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
+#[command(after_help = EXIT_CODES, args_override_self = true)]
+pub struct CheckCommand {
+    /// One line per check, or a JSON object
+    #[arg(long, value_name = "text|json", value_enum, default_value = "text", hide_possible_values = true)]
+    pub(crate) output: Output,
+    /// Also post an event com.amazonaws.dynamodb.check
+    #[arg(long)]
+    pub(crate) send_test_event: bool,
+    /// Limit per check, such as 500ms or 30s
+    #[arg(long, value_name = "duration", value_parser = timeout, default_value = "10s")]
+    pub(crate) timeout: Duration,
+}
+
+/// The form of the report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Output {
+    /// One line a check.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+impl CheckCommand {
+    /// Checks what an adapter with these environment variables would need. It starts a runtime of its own.
+    pub fn run(
+        &self,
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+        facts: &EnvironmentFacts,
+    ) -> CommandOutput {
+        let config = match Config::from_env_vars(variables, facts) {
+            Ok(config) => config,
+            Err(mistakes) => return misconfigured(&mistakes, self.output),
+        };
+        match run_to_the_end(&config, self) {
+            Ok(report) => CommandOutput::done(report.exit_code(), render(&report, self.output)),
+            Err(why) => CommandOutput::failed(EXIT_FAULT, &why),
+        }
     }
 }
 
 /// Tries everything. It ends within a few times the limit of one check, however many tables there are up to eight.
-pub async fn run(config: &Config, options: &Options) -> Report {
-    let (limit, aws_clock, sink_clock) = (options.timeout, Clocks::default(), Clocks::default());
+async fn check_all(config: &Config, command: &CheckCommand) -> Report {
+    let (limit, aws_clock, sink_clock) = (command.timeout, Clocks::default(), Clocks::default());
     let tables = async {
         let access = aws::check(config, limit, &aws_clock).await;
         let describe_rate = Arc::new(RateLimiter::describe_stream());
@@ -70,16 +104,16 @@ pub async fn run(config: &Config, options: &Options) -> Report {
     let (aws, store, sink) = tokio::join!(
         tables,
         store::check(config, limit),
-        sink::check(config, options.send_test_event, limit, &sink_clock)
+        sink::check(config, command.send_test_event, limit, &sink_clock)
     );
-    let clock = clock::check(&aws_clock, &sink_clock);
+    let clock = clock_skew::check(&aws_clock, &sink_clock);
     Report::new([configured(config), aws, vec![store], sink, vec![clock]].concat())
 }
 
-fn run_to_the_end(config: &Config, options: &Options) -> Result<Report, String> {
+fn run_to_the_end(config: &Config, command: &CheckCommand) -> Result<Report, String> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("the runtime cannot start: {error}"))?;
-    let report = Ok(runtime.block_on(run(config, options)));
+    let report = Ok(runtime.block_on(check_all(config, command)));
     // A volume or a resolver that hangs must not hold up the end.
     runtime.shutdown_background();
     report
@@ -104,15 +138,20 @@ fn misconfigured(mistakes: &Mistakes, output: Output) -> CommandOutput {
     }
     let failed = mistakes.mistakes.iter().map(|mistake| {
         Check::fail(CONFIGURATION, &mistake.to_string())
-            .mended_by(format!("set {} to {}", mistake.variable, mistake.accepts))
+            .with_fix(format!("set {} to {}", mistake.variable, mistake.accepts))
     });
     let noted = mistakes.warnings.iter().map(|warning| Check::warn(CONFIGURATION, &warning.to_string()));
     CommandOutput { stdout: Report::new(failed.chain(noted).collect()).json(), ..refused }
 }
 
-fn told(report: &Report, output: Output) -> String {
+fn render(report: &Report, output: Output) -> String {
     match output {
         Output::Text => report.text(),
         Output::Json => report.json(),
     }
+}
+
+fn timeout(text: &str) -> Result<Duration, &'static str> {
+    let duration = humantime::parse_duration(text).ok().filter(|time| !time.is_zero() && *time <= LONGEST_TIMEOUT);
+    duration.ok_or("a duration up to 1h, such as 500ms or 30s")
 }

@@ -24,6 +24,7 @@
 //! | [`pipeline`] | from the pages of one table to its events | |
 //! | [`admin`] | probes, `/metrics`, `/status`, the page | |
 //! | [`check`] | the subcommand that tries the same parts before a start | |
+//! | [`commands`] | the list of subcommands and their arguments | no I/O |
 //! | [`app`] | puts the parts together, watches them, and takes them down | |
 //!
 //! # The life of a record
@@ -60,6 +61,7 @@ pub mod check;
 pub mod checkpoint;
 pub mod clock;
 pub mod command_output;
+pub mod commands;
 pub mod config;
 pub mod delivery;
 mod error_text;

@@ -7,8 +7,8 @@ use aws_credential_types::provider::ProvideCredentials;
 use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sts::operation::get_caller_identity::{GetCallerIdentityError, GetCallerIdentityOutput};
 
-use super::clock::Clocks;
-use super::remedy;
+use super::clock_skew::Clocks;
+use super::fix;
 use super::report::{Check, within};
 use crate::aws::{AwsSettings, Connections};
 use crate::config::{Config, TableRef};
@@ -86,7 +86,7 @@ fn common_region(config: &Config) -> Option<&str> {
 }
 
 fn no_region(why: &str) -> Access {
-    let failed = Check::fail(REGION, why).mended_by("export AWS_REGION=<region of the tables>");
+    let failed = Check::fail(REGION, why).with_fix("export AWS_REGION=<region of the tables>");
     Access::none(vec![failed, Check::skipped(CREDENTIALS, REGION), Check::skipped(IDENTITY, REGION)], REGION)
 }
 
@@ -102,10 +102,10 @@ async fn key(sdk: &SdkConfig, limit: Duration) -> Result<String, String> {
 fn no_credentials(config: &Config, why: &str) -> Check {
     let failed = Check::fail(CREDENTIALS, &format!("no credentials: {why}"));
     match &config.aws.assume_role_arn {
-        Some(role) if why.contains("AccessDenied") => failed.mended_by(remedy::statement("sts:AssumeRole", role)),
+        Some(role) if why.contains("AccessDenied") => failed.with_fix(fix::statement("sts:AssumeRole", role)),
         Some(role) => failed
-            .mended_by(format!("give the process credentials that may assume {role}, or check AWS_ASSUME_ROLE_ARN")),
-        None => failed.mended_by(
+            .with_fix(format!("give the process credentials that may assume {role}, or check AWS_ASSUME_ROLE_ARN")),
+        None => failed.with_fix(
             "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the pod's service account a role (IRSA, Pod \
              Identity)",
         ),
@@ -138,9 +138,8 @@ where
     match code {
         Some(code) if USELESS.contains(&code) => {
             let expired = code.starts_with("ExpiredToken");
-            let remedy =
-                if expired { "renew the credentials: they have expired" } else { "aws sts get-caller-identity" };
-            Check::fail(IDENTITY, &format!("AWS does not accept these credentials: {code}: {said}")).mended_by(remedy)
+            let fix = if expired { "renew the credentials: they have expired" } else { "aws sts get-caller-identity" };
+            Check::fail(IDENTITY, &format!("AWS does not accept these credentials: {code}: {said}")).with_fix(fix)
         }
         Some(code) => unreachable(&format!("{code}: {said}")),
         None => unreachable(&said),
@@ -149,6 +148,6 @@ where
 
 fn unreachable(why: &str) -> Check {
     let detail = format!("the identity behind the credentials is unknown, STS did not return it: {why}");
-    let remedy = "allow connections to STS, or set AWS_ENDPOINT_URL_STS; the adapter needs STS only to assume a role";
-    Check::warn(IDENTITY, &detail).mended_by(remedy)
+    let fix = "allow connections to STS, or set AWS_ENDPOINT_URL_STS; the adapter needs STS only to assume a role";
+    Check::warn(IDENTITY, &detail).with_fix(fix)
 }

@@ -1,4 +1,4 @@
-//! What was found, and how it is told: lines for people, one JSON object for programs; and the time limit of a check.
+//! What was found, and how it is reported: lines for people, one JSON object for programs; and the time limit of a check.
 //!
 //! The JSON object is an interface: `docs/check.md` describes it.
 
@@ -12,7 +12,7 @@ use crate::error_text::one_line;
 /// How one check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Verdict {
+pub(super) enum CheckResult {
     /// As it should be.
     Ok,
     /// The adapter works with it, but the operator should know.
@@ -23,7 +23,7 @@ pub enum Verdict {
     Skipped,
 }
 
-impl Verdict {
+impl CheckResult {
     fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -36,107 +36,103 @@ impl Verdict {
 
 /// One check and its outcome. No secret is in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Check {
+pub(super) struct Check {
     /// What was checked; the same in every run.
-    pub name: &'static str,
+    pub(super) name: &'static str,
     /// For which entry of `TABLE`, as the user wrote it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub table: Option<String>,
+    pub(super) table: Option<String>,
     /// How it ended.
-    pub result: Verdict,
+    pub(super) result: CheckResult,
     /// What was found, in one line.
-    pub detail: String,
-    /// What mends it: an IAM statement as JSON, a command, or a sentence.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub remedy: Option<String>,
+    pub(super) detail: String,
+    /// An IAM statement as JSON, a command, or a sentence. The report calls it `remedy`, as `docs/check.md` promises.
+    #[serde(rename = "remedy", skip_serializing_if = "Option::is_none")]
+    pub(super) fix: Option<String>,
 }
 
 impl Check {
-    fn new(name: &'static str, result: Verdict, detail: &str) -> Self {
-        Self { name, table: None, result, detail: one_line(detail), remedy: None }
+    fn new(name: &'static str, result: CheckResult, detail: &str) -> Self {
+        Self { name, table: None, result, detail: one_line(detail), fix: None }
     }
 
-    /// It is as it should be.
-    pub fn ok(name: &'static str, detail: &str) -> Self {
-        Self::new(name, Verdict::Ok, detail)
+    pub(super) fn ok(name: &'static str, detail: &str) -> Self {
+        Self::new(name, CheckResult::Ok, detail)
     }
 
-    /// It works, with a reservation.
-    pub fn warn(name: &'static str, detail: &str) -> Self {
-        Self::new(name, Verdict::Warn, detail)
+    pub(super) fn warn(name: &'static str, detail: &str) -> Self {
+        Self::new(name, CheckResult::Warn, detail)
     }
 
-    /// It does not work.
-    pub fn fail(name: &'static str, detail: &str) -> Self {
-        Self::new(name, Verdict::Fail, detail)
+    pub(super) fn fail(name: &'static str, detail: &str) -> Self {
+        Self::new(name, CheckResult::Fail, detail)
     }
 
     /// It was not tried because the check `on` failed.
-    pub fn skipped(name: &'static str, on: &str) -> Self {
-        Self::new(name, Verdict::Skipped, &format!("not tried because {on} failed"))
+    pub(super) fn skipped(name: &'static str, on: &str) -> Self {
+        Self::new(name, CheckResult::Skipped, &format!("not tried because {on} failed"))
     }
 
-    /// The same with what mends it.
-    pub fn mended_by(self, remedy: impl AsRef<str>) -> Self {
-        Self { remedy: Some(one_line(remedy.as_ref())), ..self }
+    /// The same with its fix.
+    pub(super) fn with_fix(self, fix: impl AsRef<str>) -> Self {
+        Self { fix: Some(one_line(fix.as_ref())), ..self }
     }
 
     /// The same about one entry of `TABLE`.
-    pub fn about(self, table: &str) -> Self {
+    pub(super) fn about(self, table: &str) -> Self {
         Self { table: Some(table.to_owned()), ..self }
     }
 
-    /// Whether it failed.
-    pub fn has_failed(&self) -> bool {
-        self.result == Verdict::Fail
+    pub(super) fn has_failed(&self) -> bool {
+        self.result == CheckResult::Fail
     }
 
     fn line(&self) -> String {
         let (result, name) = (self.result.as_str(), self.name);
         let table = self.table.as_ref().map(|table| format!(" {table}")).unwrap_or_default();
-        let remedy = self.remedy.as_ref().map(|remedy| format!("; fix: {remedy}")).unwrap_or_default();
-        format!("{result:<7} {name}{table}: {}{remedy}\n", self.detail)
+        let fix = self.fix.as_ref().map(|fix| format!("; fix: {fix}")).unwrap_or_default();
+        format!("{result:<7} {name}{table}: {}{fix}\n", self.detail)
     }
 }
 
-/// All checks of one run, in the order of the events' way: configuration, AWS, tables, positions, sink, clock.
+/// All checks of one run, in the order in which an event passes what they check: configuration, AWS, tables, positions, sink, clock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Report {
+pub(super) struct Report {
     /// Whether none failed.
-    pub ok: bool,
+    pub(super) ok: bool,
     /// Every check, also those that were skipped.
-    pub checks: Vec<Check>,
+    pub(super) checks: Vec<Check>,
 }
 
 impl Report {
     /// The report of these checks.
-    pub fn new(checks: Vec<Check>) -> Self {
+    pub(super) fn new(checks: Vec<Check>) -> Self {
         Self { ok: !checks.iter().any(Check::has_failed), checks }
     }
 
     /// One line a check, and one that counts them.
-    pub fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let mut text: String = self.checks.iter().map(Check::line).collect();
-        let count = |verdict| self.checks.iter().filter(|check| check.result == verdict).count();
-        let counts = [Verdict::Ok, Verdict::Warn, Verdict::Fail, Verdict::Skipped]
-            .map(|verdict| format!("{} {}", count(verdict), verdict.as_str()));
+        let count = |result| self.checks.iter().filter(|check| check.result == result).count();
+        let counts = [CheckResult::Ok, CheckResult::Warn, CheckResult::Fail, CheckResult::Skipped]
+            .map(|result| format!("{} {}", count(result), result.as_str()));
         text.push_str(&format!("{}\n", counts.join(", ")));
         text
     }
 
     /// One JSON object in one line.
-    pub fn json(&self) -> String {
+    pub(super) fn json(&self) -> String {
         let text = serde_json::to_string(self).expect("texts and flags are always JSON");
         format!("{text}\n")
     }
 
     /// 0, or 69 when a check failed.
-    pub fn exit_code(&self) -> u8 {
+    pub(super) fn exit_code(&self) -> u8 {
         if self.ok { EXIT_OK } else { EXIT_UNAVAILABLE }
     }
 }
 
-/// What `work` gives, or what is to be said when it takes longer than `limit`.
+/// The result of `work`; the text of an error when it takes longer than `limit`.
 pub(super) async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Result<T, String> {
     let answer = tokio::time::timeout(limit, work).await;
     answer.map_err(|_| format!("no answer within {}", humantime::format_duration(limit)))
@@ -148,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_line_holds_everything_about_its_check() {
-        let check = Check::fail("records", "denied\nby \u{1b}[31mAWS").about("Orders").mended_by("allow it");
+        let check = Check::fail("records", "denied\nby \u{1b}[31mAWS").about("Orders").with_fix("allow it");
         assert_eq!(
             Report::new(vec![check]).text().lines().next(),
             Some("fail    records Orders: denied by  [31mAWS; fix: allow it")

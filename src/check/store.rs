@@ -3,27 +3,30 @@
 //! The store itself is tried on a copy, in a folder of its own beside the positions that is removed again. Of the real lock
 //! only a shared one is asked for, for an instant: a running adapter does not notice.
 
-mod scratch;
-
 use std::fs::{self, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use self::scratch::Scratch;
 use super::report::{Check, within};
 use crate::checkpoint::{CheckpointStore as _, FileStore, OpenError};
-
+use crate::clock;
 use crate::config::{CheckpointLocation, Config, POSITIONS_IN_MEMORY};
 
 const NAME: &str = "checkpoint-store";
+
+/// How the names of the folders begin that checks work in.
+const SCRATCH: &str = ".dynamodb-streams-adapter-check-";
+
+/// No check takes so long: what is older was left by one that was killed.
+const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Tries the configured store.
 pub(super) async fn check(config: &Config, limit: Duration) -> Check {
     let path = match &config.source.checkpoint {
         CheckpointLocation::Memory => {
-            return Check::warn(NAME, POSITIONS_IN_MEMORY).mended_by("export CHECKPOINT_STORE=file:<path on a volume>");
+            return Check::warn(NAME, POSITIONS_IN_MEMORY).with_fix("export CHECKPOINT_STORE=file:<path on a volume>");
         }
         CheckpointLocation::File(path) => path.clone(),
     };
@@ -36,9 +39,7 @@ pub(super) async fn check(config: &Config, limit: Duration) -> Check {
     match within(limit, tried).await {
         Ok(Ok(check)) => check,
         Ok(Err(error)) => Check::fail(NAME, &format!("the check was interrupted: {error}")),
-        Err(late) => {
-            Check::fail(NAME, &format!("the volume gives {late}")).mended_by("check the volume and its server")
-        }
+        Err(late) => Check::fail(NAME, &format!("the volume gives {late}")).with_fix("check the volume and its server"),
     }
 }
 
@@ -49,22 +50,22 @@ struct File {
     tables: Vec<String>,
 }
 
-/// What stands in the way, and what mends it.
-struct Obstacle {
+/// Why positions cannot be kept, and the fix.
+struct StoreProblem {
     what: String,
-    remedy: String,
+    fix: String,
 }
 
 impl File {
     async fn check(&self) -> Check {
         match self.usable().await {
-            Err(Obstacle { what, remedy }) => Check::fail(NAME, &what).mended_by(remedy),
+            Err(StoreProblem { what, fix }) => Check::fail(NAME, &what).with_fix(fix),
             Ok(true) => {
                 let path = self.path.display();
                 let detail = format!(
                     "{path} is in use by another process, possibly the running adapter: a second process cannot use the same file"
                 );
-                Check::warn(NAME, &detail).mended_by(
+                Check::warn(NAME, &detail).with_fix(
                     "stop the other process, or use a different file; in Kubernetes: replicas: 1 and strategy: Recreate",
                 )
             }
@@ -73,47 +74,83 @@ impl File {
     }
 
     /// Whether another process uses it.
-    async fn usable(&self) -> Result<bool, Obstacle> {
+    async fn usable(&self) -> Result<bool, StoreProblem> {
         let file = resolved(&self.path);
         let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        fs::metadata(folder).map_err(|error| obstacle(folder, &error))?;
-        let scratch = Scratch::beside(folder).map_err(|error| obstacle(folder, &error))?;
+        fs::metadata(folder).map_err(|error| problem(folder, &error))?;
+        let scratch = ScratchFolder::beside(folder).map_err(|error| problem(folder, &error))?;
         let copy = scratch.file("positions.json");
         match fs::copy(&file, &copy) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(obstacle(&file, &error)),
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(problem(&file, &error)),
             _ => self.try_copy(&copy, folder).await?,
         }
         is_in_use(&file)
     }
 
     /// Opens, reads and writes the copy as the adapter does with the original.
-    async fn try_copy(&self, copy: &Path, folder: &Path) -> Result<(), Obstacle> {
+    async fn try_copy(&self, copy: &Path, folder: &Path) -> Result<(), StoreProblem> {
         let store = FileStore::open(copy, &self.group).map_err(|error| self.unreadable(error, folder))?;
         for table in &self.tables {
             let state = store.load(table).await.map_err(|error| self.damaged(&error.to_string()))?;
             let saved = store.save(table, state.unwrap_or_default()).await;
-            saved.map_err(|error| Obstacle {
+            saved.map_err(|error| StoreProblem {
                 what: format!("the folder {} cannot be written: {error}", folder.display()),
-                remedy: format!("df -h {}", quoted(folder)),
+                fix: format!("df -h {}", quoted(folder)),
             })?;
         }
         Ok(())
     }
 
-    fn unreadable(&self, error: OpenError, folder: &Path) -> Obstacle {
+    fn unreadable(&self, error: OpenError, folder: &Path) -> StoreProblem {
         match error {
             OpenError::Foreign { source, .. } => self.damaged(&source.to_string()),
-            OpenError::Io { source, .. } => obstacle(folder, &source),
-            other => Obstacle { what: other.to_string(), remedy: format!("ls -l {}", quoted(folder)) },
+            OpenError::Io { source, .. } => problem(folder, &source),
+            other => StoreProblem { what: other.to_string(), fix: format!("ls -l {}", quoted(folder)) },
         }
     }
 
-    fn damaged(&self, why: &str) -> Obstacle {
+    fn damaged(&self, why: &str) -> StoreProblem {
         let path = quoted(&self.path);
-        Obstacle {
+        StoreProblem {
             what: format!("{} is damaged or not a file of positions: {why}", self.path.display()),
-            remedy: format!("restore it from a backup, or start again at START_POSITION: mv {path} {path}.damaged"),
+            fix: format!("restore it from a backup, or start again at START_POSITION: mv {path} {path}.damaged"),
         }
+    }
+}
+
+/// A folder for the time of the check. It is removed with all that is in it.
+struct ScratchFolder(PathBuf);
+
+impl ScratchFolder {
+    /// A new one in `folder`.
+    fn beside(folder: &Path) -> io::Result<Self> {
+        Self::tidy(folder);
+        // By chance, not by process: every container has a process 1.
+        let path = folder.join(format!("{SCRATCH}{:016x}", fastrand::u64(..)));
+        fs::create_dir(&path)?;
+        Ok(Self(path))
+    }
+
+    /// A path in it.
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// Removes what checks that were killed have left.
+    fn tidy(folder: &Path) {
+        let Ok(entries) = fs::read_dir(folder) else { return };
+        for entry in entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(SCRATCH)) {
+            let modified = entry.metadata().and_then(|metadata| metadata.modified());
+            if modified.is_ok_and(|time| clock::now().duration_since(time).is_ok_and(|age| age > ABANDONED)) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+}
+
+impl Drop for ScratchFolder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -126,26 +163,26 @@ fn resolved(path: &Path) -> PathBuf {
 }
 
 /// Whether somebody holds the lock beside the file. A lock file that is not there is not created.
-fn is_in_use(file: &Path) -> Result<bool, Obstacle> {
+fn is_in_use(file: &Path) -> Result<bool, StoreProblem> {
     let mut name = file.as_os_str().to_owned();
     name.push(".lock");
     let name = PathBuf::from(name);
     let lock = match OpenOptions::new().write(true).open(&name) {
         Ok(lock) => lock,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(obstacle(&name, &error)),
+        Err(error) => return Err(problem(&name, &error)),
     };
     match lock.try_lock_shared() {
         // It ends with this function.
         Ok(()) => Ok(false),
         Err(TryLockError::WouldBlock) => Ok(true),
-        Err(TryLockError::Error(error)) => Err(obstacle(&name, &error)),
+        Err(TryLockError::Error(error)) => Err(problem(&name, &error)),
     }
 }
 
-fn obstacle(path: &Path, error: &io::Error) -> Obstacle {
+fn problem(path: &Path, error: &io::Error) -> StoreProblem {
     let (shown, path) = (path.display().to_string(), quoted(path));
-    let remedy = match error.kind() {
+    let fix = match error.kind() {
         ErrorKind::NotFound => format!("mkdir -p {path}"),
         ErrorKind::PermissionDenied => {
             let (user, group) = who();
@@ -155,7 +192,7 @@ fn obstacle(path: &Path, error: &io::Error) -> Obstacle {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => format!("df -h {path}"),
         _ => format!("ls -ld {path}"),
     };
-    Obstacle { what: format!("{shown} cannot be used: {error}"), remedy }
+    StoreProblem { what: format!("{shown} cannot be used: {error}"), fix }
 }
 
 /// This process's user and group.
@@ -182,13 +219,28 @@ mod tests {
             (ErrorKind::ReadOnlyFilesystem, "mount -o remount,rw /positions"),
             (ErrorKind::StorageFull, "df -h /positions"),
         ] {
-            let obstacle = obstacle(Path::new("/positions"), &kind.into());
-            assert!(obstacle.remedy.starts_with(command), "{}", obstacle.remedy);
+            let problem = problem(Path::new("/positions"), &kind.into());
+            assert!(problem.fix.starts_with(command), "{}", problem.fix);
         }
     }
 
     #[test]
     fn a_path_stays_one_word_in_a_shell() {
         assert_eq!(quoted(Path::new("/a b/it's")), r"'/a b/it'\''s'");
+    }
+
+    #[test]
+    fn what_a_killed_check_left_is_removed_and_what_is_at_work_is_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(format!("{SCRATCH}{name}"));
+        for name in ["old", "new"] {
+            fs::create_dir(at(name)).expect("a folder");
+            fs::write(at(name).join("positions.json"), "{}").expect("a file");
+        }
+        let long_ago = std::time::SystemTime::now() - 2 * ABANDONED;
+        fs::File::open(at("old")).and_then(|file| file.set_modified(long_ago)).expect("a time");
+        drop(ScratchFolder::beside(folder.path()).expect("a folder"));
+        let left: Vec<_> = fs::read_dir(folder.path()).expect("a list").flatten().map(|entry| entry.path()).collect();
+        assert_eq!(left, [at("new")]);
     }
 }

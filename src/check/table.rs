@@ -2,23 +2,21 @@
 //!
 //! Nothing is consumed: an iterator at `LATEST` reads what is being written just now, and reading removes nothing.
 
-mod stream;
-
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use self::stream::{Listed, leaf};
 use super::aws::{Access, REGION, watched};
-use super::clock::Clocks;
-use super::remedy::Names;
+use super::clock_skew::Clocks;
+use super::fix::TableNames;
 use super::report::{Check, within};
 use crate::aws::errors::{CallError, ErrorKind};
 use crate::config::TableRef;
 use crate::streams::RateLimiter;
 use crate::streams::client::aws::AwsClient;
-use crate::streams::client::{IteratorStart, ListedShard, ShardQuery, StreamDescription, StreamsClient};
+use crate::streams::client::{IteratorStart, ListedShard, ShardQuery, StreamDescription, StreamStatus, StreamsClient};
 use crate::streams::stream_locator::{LocatedStream, StreamLocator, TableTarget};
 
 /// The checks of a table in their order; each needs those before it.
@@ -56,7 +54,7 @@ struct Failed(&'static str);
 
 struct Probe<'s> {
     table: &'s TableRef,
-    names: Names,
+    names: TableNames,
     client: Arc<dyn StreamsClient>,
     shared: &'s Shared<'s>,
 }
@@ -66,9 +64,9 @@ impl<'s> Probe<'s> {
         let connections = shared.access.connections.as_ref().map_err(|failed| *failed)?;
         let sdk = connections.config(table.region()).map_err(|_| REGION)?;
         let region = sdk.region().map(ToString::to_string).unwrap_or_default();
-        let names = Names {
+        let names = TableNames {
             has_endpoint: sdk.endpoint_url().is_some(),
-            ..Names::of(table, &region, shared.access.account.as_deref())
+            ..TableNames::of(table, &region, shared.access.account.as_deref())
         };
         let client = Arc::new(AwsClient::new(&watched(sdk, shared.clocks)));
         Ok(Self { table, names, client, shared })
@@ -77,7 +75,7 @@ impl<'s> Probe<'s> {
     async fn run(&self, checks: &mut Vec<Check>) -> Result<(), Failed> {
         let stream = take(checks, self.find().await)?;
         let listed = take(checks, self.describe(stream).await)?;
-        checks.push(stream::view_type(listed.description.view_type.as_deref(), &self.names));
+        checks.push(judge_view_type(listed.description.view_type.as_deref(), &self.names));
         let iterator = take(checks, self.iterator(&listed).await)?;
         checks.push(self.records(iterator).await);
         Ok(())
@@ -86,7 +84,7 @@ impl<'s> Probe<'s> {
     /// The current stream, as the adapter looks for it: `DescribeTable`, else `ListStreams`.
     async fn find(&self) -> (Check, Option<String>) {
         let found = match within(self.shared.limit, self.locator().find()).await {
-            Err(late) => return (Check::fail(TABLE, &late).mended_by(self.names.reach()), None),
+            Err(late) => return (Check::fail(TABLE, &late).with_fix(self.names.reach()), None),
             Ok(Err(error)) => return (self.failed(TABLE, &error), None),
             Ok(Ok(found)) => found,
         };
@@ -101,22 +99,21 @@ impl<'s> Probe<'s> {
         let table = self.table.table_arn().unwrap_or(&self.names.name);
         let answer = within(self.shared.limit, self.client.describe_table(table)).await;
         let is_missing = matches!(answer, Ok(Err(error)) if error.kind == ErrorKind::NotFound);
-        let remedy = if is_missing { self.names.list_tables() } else { self.names.enable_stream() };
-        Check::fail(TABLE, &format!("there is nothing to read yet, the adapter would wait for {what}"))
-            .mended_by(remedy)
+        let fix = if is_missing { self.names.list_tables() } else { self.names.enable_stream() };
+        Check::fail(TABLE, &format!("there is nothing to read yet, the adapter would wait for {what}")).with_fix(fix)
     }
 
     async fn describe(&self, stream: String) -> (Check, Option<Listed>) {
         let deadline = Instant::now() + self.shared.limit;
         let first = match within(self.shared.limit, self.client.describe_stream(&stream, ShardQuery::First)).await {
-            Err(late) => return (Check::fail(STREAM, &late).mended_by(self.names.reach()), None),
+            Err(late) => return (Check::fail(STREAM, &late).with_fix(self.names.reach()), None),
             Ok(Err(error)) => return (self.failed(STREAM, &error), None),
             Ok(Ok(description)) => description,
         };
         let (shards, is_complete) = self.all_shards(&stream, &first, deadline).await;
         let leaf = leaf(&shards);
         let listed = Listed { stream, description: first, shards: shards.len(), leaf, is_complete };
-        (stream::status(&listed, self.table, &self.names), Some(listed))
+        (judge_status(&listed, self.table, &self.names), Some(listed))
     }
 
     /// All pages as far as the time goes, and whether it were all.
@@ -145,7 +142,7 @@ impl<'s> Probe<'s> {
         };
         let call = self.client.get_shard_iterator(&listed.stream, shard, IteratorStart::Latest);
         match within(self.shared.limit, call).await {
-            Err(late) => (Check::fail(ITERATOR, &late).mended_by(self.names.reach()), None),
+            Err(late) => (Check::fail(ITERATOR, &late).with_fix(self.names.reach()), None),
             Ok(Err(error)) => (self.failed(ITERATOR, &error), None),
             Ok(Ok(iterator)) => (Check::ok(ITERATOR, &format!("for shard {shard}")), Some(Some(iterator))),
         }
@@ -156,7 +153,7 @@ impl<'s> Probe<'s> {
             return Check::warn(RECORDS, "not tried because the stream has no shard yet");
         };
         match within(self.shared.limit, self.client.get_records(&iterator)).await {
-            Err(late) => Check::fail(RECORDS, &late).mended_by(self.names.reach()),
+            Err(late) => Check::fail(RECORDS, &late).with_fix(self.names.reach()),
             Ok(Err(error)) => self.failed(RECORDS, &error),
             Ok(Ok(_)) => Check::ok(RECORDS, "the shard can be read"),
         }
@@ -168,7 +165,7 @@ impl<'s> Probe<'s> {
             ErrorKind::Throttled | ErrorKind::LimitExceeded if name == RECORDS => Check::warn,
             _ => Check::fail,
         };
-        check(name, &error.to_string()).mended_by(self.names.for_call(error))
+        check(name, &error.to_string()).with_fix(self.names.for_call(error))
     }
 
     /// The adapter's own way to look.
@@ -186,4 +183,67 @@ fn take<T>(checks: &mut Vec<Check>, (check, found): (Check, Option<T>)) -> Resul
     let name = check.name;
     checks.push(check);
     found.ok_or(Failed(name))
+}
+
+/// A stream and how many shards of it were listed.
+struct Listed {
+    /// Its ARN.
+    stream: String,
+    /// The first page of its description.
+    description: StreamDescription,
+    /// Shards on all pages that were read.
+    shards: usize,
+    /// One that nobody continues: most likely still open.
+    leaf: Option<String>,
+    /// Whether all pages were read.
+    is_complete: bool,
+}
+
+/// Whether changes still come.
+fn judge_status(listed: &Listed, table: &TableRef, names: &TableNames) -> Check {
+    let at_least = if listed.is_complete { "" } else { "at least " };
+    let shards = format!("{at_least}{} shards listed", listed.shards);
+    if listed.description.status == StreamStatus::Enabled {
+        return Check::ok(STREAM, &format!("enabled, {shards}"));
+    }
+    let detail = format!("disabled, {shards}: DynamoDB adds no further changes to it");
+    match table.stream_arn() {
+        Some(_) => Check::fail(STREAM, &format!("{detail}, and TABLE names only this stream"))
+            .with_fix(format!("export TABLE={}", names.arn)),
+        None => Check::fail(STREAM, &detail).with_fix(names.enable_stream()),
+    }
+}
+
+/// What events will lack.
+fn judge_view_type(view_type: Option<&str>, names: &TableNames) -> Check {
+    let lacking = match view_type {
+        Some("NEW_AND_OLD_IMAGES") => return Check::ok(VIEW_TYPE, "NEW_AND_OLD_IMAGES"),
+        Some("NEW_IMAGE") => "NEW_IMAGE: events do not contain the old image of the item",
+        Some("OLD_IMAGE") => "OLD_IMAGE: events do not contain the new image of the item",
+        Some("KEYS_ONLY") => "KEYS_ONLY: events contain only the key of the item",
+        other => return Check::ok(VIEW_TYPE, other.unwrap_or("unknown: AWS did not return it")),
+    };
+    Check::warn(VIEW_TYPE, lacking).with_fix(names.replace_stream())
+}
+
+/// A shard that none of the others continues, the last of them.
+fn leaf(shards: &[ListedShard]) -> Option<String> {
+    let parents: BTreeSet<&str> = shards.iter().filter_map(|shard| shard.parent.as_deref()).collect();
+    shards.iter().rev().find(|shard| !parents.contains(&*shard.id)).map(|shard| shard.id.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shard(id: &str, parent: Option<&str>) -> ListedShard {
+        ListedShard { id: id.into(), parent: parent.map(Into::into) }
+    }
+
+    #[test]
+    fn the_shard_to_try_is_one_that_none_continues() {
+        assert_eq!(leaf(&[]), None);
+        let story = [shard("c", Some("b")), shard("a", None), shard("b", Some("a"))];
+        assert_eq!(leaf(&story).as_deref(), Some("c"));
+    }
 }

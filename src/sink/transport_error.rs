@@ -50,7 +50,7 @@ impl TransportFailure {
         let what = describe(error);
         let tls = chain(error).find_map(|cause| cause.downcast_ref::<rustls::Error>());
         let is_tls = tls.is_some() || what.contains(ALERT_TEXT);
-        let message = match tls.and_then(advice).or_else(|| about_alert(&what)) {
+        let message = match tls.and_then(advice).or_else(|| about_alert(error)) {
             Some(advice) => format!("{advice} ({what})"),
             None => what,
         };
@@ -97,7 +97,6 @@ fn error_of_cause(cause: Cause<'_>) -> Option<TransportError> {
 /// What to do about a session that does not come about.
 fn advice(error: &rustls::Error) -> Option<&'static str> {
     match error {
-        rustls::Error::AlertReceived(alert) => advice_on_alert(*alert),
         rustls::Error::InvalidCertificate(problem) => about_certificate(problem),
         rustls::Error::PeerIncompatible(_) => {
             Some("the sink offers no supported version of TLS (1.2 or 1.3): update the sink")
@@ -140,10 +139,14 @@ fn is_authority_as_end_entity(error: &OtherError) -> bool {
     matches!(error.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
 }
 
-/// What to do about the alert with which the sink ended the session, where no more than an error's text tells of it: HTTP/2
-/// keeps nothing else.
-pub(crate) fn about_alert(text: &str) -> Option<&'static str> {
-    alert_in(text).and_then(advice_on_alert)
+/// What to do about the alert with which the sink ended the session, if the error tells of one: by its type, or by its text, since
+/// HTTP/2 keeps nothing else.
+pub(crate) fn about_alert(error: Cause<'_>) -> Option<&'static str> {
+    let alert = chain(error).find_map(|cause| match cause.downcast_ref() {
+        Some(rustls::Error::AlertReceived(alert)) => Some(*alert),
+        _ => None,
+    });
+    alert.or_else(|| alert_in(&causes(error))).and_then(advice_on_alert)
 }
 
 fn alert_in(text: &str) -> Option<AlertDescription> {

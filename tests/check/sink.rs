@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::server::{WantsServerCert, WebPkiClientVerifier};
+use rustls::{ConfigBuilder, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use tokio_rustls::TlsAcceptor;
 
 use crate::harness::{TABLE_ARN, World, failure, named, of, text};
@@ -119,6 +121,10 @@ async fn a_sink_that_never_answers_fails_in_time() {
     assert!(text(failure(&checks), "detail").contains("no answer within 500ms"), "{checks:?}");
 }
 
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
 struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
@@ -130,12 +136,29 @@ impl Authority {
     }
 
     fn server(&self, host: &str, protocol: &str) -> TlsAcceptor {
+        let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
+        self.acceptor(builder.with_no_client_auth(), host, protocol)
+    }
+
+    /// It speaks one version of TLS, and only to clients with a certificate of this authority.
+    fn strict_server(&self, version: &'static SupportedProtocolVersion, protocol: &str) -> TlsAcceptor {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.0.der().clone()).unwrap();
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build().unwrap();
+        let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(&[version]).unwrap();
+        self.acceptor(builder.with_client_cert_verifier(verifier), "localhost", protocol)
+    }
+
+    fn acceptor(
+        &self,
+        builder: ConfigBuilder<ServerConfig, WantsServerCert>,
+        host: &str,
+        protocol: &str,
+    ) -> TlsAcceptor {
         let key = KeyPair::generate().unwrap();
         let certificate = CertificateParams::new(vec![host.to_owned()]).unwrap().signed_by(&key, &self.0).unwrap();
         let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-        let mut config = builder.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key).unwrap();
+        let mut config = builder.with_single_cert(vec![certificate.der().clone()], key).unwrap();
         config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
         TlsAcceptor::from(Arc::new(config))
     }
@@ -210,6 +233,21 @@ async fn the_certificate_of_an_authority_as_the_sinks_own_fails_with_what_to_cha
     let (checks, _) = authority.trusted_by(&sink).await.json().await;
     assert_eq!(text(failure(&checks), "name"), "sink-tls");
     assert!(text(failure(&checks), "remedy").contains("CA:FALSE"), "{checks:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_that_wants_a_client_certificate_fails_with_what_to_set() {
+    // With TLS 1.2 the handshake fails, with TLS 1.3 what follows it.
+    for (version, check) in [(&rustls::version::TLS12, "sink-tls"), (&rustls::version::TLS13, "sink-http")] {
+        for protocol in ["http/1.1", "h2"] {
+            let authority = Authority::new();
+            let sink = Server::start_with(Some(authority.strict_server(version, protocol)), |_| status(204)).await;
+            let (checks, code) = authority.trusted_by(&sink).await.json().await;
+            let failed = failure(&checks);
+            assert_eq!((code, text(failed, "name")), (Some(69), check), "{protocol}: {checks:#?}");
+            assert!(text(failed, "remedy").contains("set SINK_CLIENT_CERT_FILE"), "{version:?} {protocol}: {failed}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -79,7 +79,7 @@ async fn a_warning_alone_does_not_hold_up_an_init_container() {
     assert_eq!(named(&checks, "warn"), ["configuration", "checkpoint-store"]);
     assert!(text(of(&checks, "configuration"), "detail").contains("did you mean TABLE"), "{checks:?}");
     let positions = of(&checks, "checkpoint-store");
-    assert!(text(positions, "detail").contains("not delivered with START_POSITION=latest"), "{positions}");
+    assert!(text(positions, "detail").contains("START_POSITION=latest loses undelivered changes"), "{positions}");
     assert!(text(positions, "remedy").contains("CHECKPOINT_STORE=file:"), "{positions}");
 }
 

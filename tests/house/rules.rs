@@ -38,8 +38,7 @@ pub const MAY_IMPORT: [(&str, &str); 27] = [
     ("app", "clock backoff error_text command_output readiness records telemetry config aws event filter sink lease \
              checkpoint progress streams delivery pipeline backfill admin"),
     ("lib", ""),
-    // `check` until subcommands have a room of their own.
-    ("main", "app check commands config telemetry clock command_output"),
+    ("main", "app commands config telemetry clock command_output"),
 ];
 
 /// Files, and folders with all that is in them, that do no I/O: time and chance are arguments.

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use adapter::Adapter;
+use clap::Parser as _;
 use options::Options;
 use screen::Screen;
 use story::Story;
@@ -30,16 +31,11 @@ fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some(adapter::ARGUMENT) {
         return dynamodb_streams_adapter::app::process::start(std::env::vars_os());
     }
-    show()
+    show(Options::parse())
 }
 
 #[tokio::main]
-async fn show() -> ExitCode {
-    let options = match Options::parse(std::env::args().skip(1)) {
-        Ok(Some(options)) => options,
-        Ok(None) => return screen::say(options::HELP, 0),
-        Err(mistake) => return screen::say(&format!("{mistake}\n\n{}", options::HELP), 2),
-    };
+async fn show(options: Options) -> ExitCode {
     match run(options).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,

@@ -1,4 +1,4 @@
-//! What mends a failed check, exactly: IAM statements and commands with this table's names in them. Pure.
+//! The fix of a failed check, exactly: IAM statements and commands with this table's names in them. Pure.
 
 use serde::Serialize;
 
@@ -21,9 +21,9 @@ pub(super) fn statement(action: &str, resource: &str) -> String {
     serde_json::to_string(&Statement { effect: "Allow", action, resource }).expect("three texts are always JSON")
 }
 
-/// A table in the terms of remedies: its name, its region and its ARN.
+/// A table in the terms of fixes: its name, its region and its ARN.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Names {
+pub(super) struct TableNames {
     /// The table's name.
     pub(super) name: String,
     /// Its region.
@@ -36,7 +36,7 @@ pub(super) struct Names {
     pub(super) has_endpoint: bool,
 }
 
-impl Names {
+impl TableNames {
     /// `region` is where the table is looked for, `account` whose it is unless its ARN says so.
     pub(super) fn of(table: &TableRef, region: &str, account: Option<&str>) -> Self {
         let name = table.table_name().to_owned();
@@ -82,7 +82,7 @@ impl Names {
         format!("aws dynamodb wait table-exists --table-name {} --region {}", self.name, self.region)
     }
 
-    /// What mends a call that failed.
+    /// The fix of a call that failed.
     pub(super) fn for_call(&self, error: &CallError) -> String {
         match error.kind {
             ErrorKind::Denied if is_unauthorized(&error.code) => self.permission(error),
@@ -156,7 +156,7 @@ pub(super) fn is_unauthorized(code: &str) -> bool {
 
 /// The partition of a region, for ARNs.
 ///
-/// Source: "Amazon Resource Names" in the IAM User Guide.
+/// Source: "Amazon Resource TableNames" in the IAM User Guide.
 fn partition(region: &str) -> &'static str {
     match region {
         region if region.starts_with("cn-") => "aws-cn",
@@ -169,8 +169,8 @@ fn partition(region: &str) -> &'static str {
 mod tests {
     use super::*;
 
-    fn names(table: &str, account: Option<&str>) -> Names {
-        Names::of(&table.parse().expect("a table"), "eu-west-1", account)
+    fn names(table: &str, account: Option<&str>) -> TableNames {
+        TableNames::of(&table.parse().expect("a table"), "eu-west-1", account)
     }
 
     fn denied(operation: &'static str, message: &str) -> CallError {
@@ -189,7 +189,7 @@ mod tests {
             let expected = format!(r#"{{"Effect":"Allow","Action":"dynamodb:DescribeTable","Resource":"{arn}"}}"#);
             assert_eq!(names(table, account).for_call(&error), expected);
         }
-        let china = Names::of(&"Orders".parse().expect("a table"), "cn-north-1", Some("1"));
+        let china = TableNames::of(&"Orders".parse().expect("a table"), "cn-north-1", Some("1"));
         assert_eq!(china.arn, "arn:aws-cn:dynamodb:cn-north-1:1:table/Orders");
     }
 
@@ -211,10 +211,10 @@ mod tests {
     }
 
     #[test]
-    fn an_explicit_deny_is_not_mended_by_a_statement() {
+    fn an_explicit_deny_is_not_fixed_by_a_statement() {
         let message = "User: x is not authorized to perform: dynamodb:GetRecords on resource: y with an explicit deny \
                        in a service control policy";
-        let remedy = names("Orders", None).for_call(&denied("GetRecords", message));
-        assert!(remedy.starts_with("remove the statement that denies dynamodb:GetRecords on arn:aws:"), "{remedy}");
+        let fix = names("Orders", None).for_call(&denied("GetRecords", message));
+        assert!(fix.starts_with("remove the statement that denies dynamodb:GetRecords on arn:aws:"), "{fix}");
     }
 }

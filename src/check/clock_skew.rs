@@ -80,11 +80,11 @@ fn judge(skew: Skew, whose: &str) -> Check {
     let by = humantime::format_duration(Duration::from_secs(skew.by.as_secs()));
     let side = if skew.is_ahead { "behind" } else { "ahead of" };
     let off = format!("this machine's clock is {by} {side} {whose}");
-    let remedy = "chronyc makestep";
+    let fix = "chronyc makestep";
     if skew.by > TOO_FAR {
-        Check::fail(NAME, &format!("{off}: AWS rejects signatures that are five minutes off")).mended_by(remedy)
+        Check::fail(NAME, &format!("{off}: AWS rejects signatures that are five minutes off")).with_fix(fix)
     } else if skew.by > NOTICEABLE {
-        Check::warn(NAME, &format!("{off}: times in events and metrics are wrong by the same amount")).mended_by(remedy)
+        Check::warn(NAME, &format!("{off}: times in events and metrics are wrong by the same amount")).with_fix(fix)
     } else {
         Check::ok(NAME, &format!("less than {} from {whose}", humantime::format_duration(NOTICEABLE)))
     }
@@ -124,10 +124,10 @@ impl HttpConnector for WatchingConnector {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::Verdict;
+    use super::super::report::CheckResult;
     use super::*;
 
-    fn verdict(seconds_ahead: i64) -> (Verdict, String) {
+    fn result(seconds_ahead: i64) -> (CheckResult, String) {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
         let by = Duration::from_secs(seconds_ahead.unsigned_abs());
         let date = if seconds_ahead < 0 { now - by } else { now + by };
@@ -138,19 +138,19 @@ mod tests {
     #[test]
     fn half_a_minute_is_noticeable_and_four_minutes_are_too_far() {
         for (seconds, expected) in [
-            (0, Verdict::Ok),
-            (30, Verdict::Ok),
-            (31, Verdict::Warn),
-            (240, Verdict::Warn),
-            (241, Verdict::Fail),
-            (-31, Verdict::Ok),
-            (-32, Verdict::Warn),
-            (-242, Verdict::Fail),
+            (0, CheckResult::Ok),
+            (30, CheckResult::Ok),
+            (31, CheckResult::Warn),
+            (240, CheckResult::Warn),
+            (241, CheckResult::Fail),
+            (-31, CheckResult::Ok),
+            (-32, CheckResult::Warn),
+            (-242, CheckResult::Fail),
         ] {
-            assert_eq!(verdict(seconds).0, expected, "{seconds} s");
+            assert_eq!(result(seconds).0, expected, "{seconds} s");
         }
-        assert!(verdict(600).1.starts_with("this machine's clock is 10m behind AWS's"));
-        assert!(verdict(-601).1.starts_with("this machine's clock is 10m ahead of AWS's"));
+        assert!(result(600).1.starts_with("this machine's clock is 10m behind AWS's"));
+        assert!(result(-601).1.starts_with("this machine's clock is 10m ahead of AWS's"));
     }
 
     #[test]
