@@ -2,7 +2,7 @@
 //!
 //! Contract: every task is owned by `Tasks` and awaited; one that ends unasked ends the process. The orderly end
 //! begins at the top and goes down: reading stops, requests under way get their answers, positions are stored once more, the
-//! port closes. It never takes longer than the configured time.
+//! port closes. It never takes longer than the configured time, and ends a start that is still under way at once.
 
 pub mod process;
 
@@ -12,6 +12,7 @@ mod table;
 mod tasks;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -71,16 +72,24 @@ pub enum StartError {
 /// # Errors
 /// When it cannot start, and when one of its tasks ends unasked: see [`RunError`].
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError> {
-    let mut tasks = start(&config).await?;
+    let mut tasks = select! {
+        () = stop.cancelled() => {
+            events::ShutdownFinished { unsettled: 0, took: Duration::ZERO }.emit();
+            return Ok(());
+        }
+        tasks = start(&config) => tasks?,
+    };
     let ended = select! {
         () = stop.cancelled() => Ok(()),
         fault = tasks.fault() => Err(fault),
     };
-    if let Err(fault) = &ended {
-        events::Fault { what: &fault.to_string() }.emit();
-    }
-    tasks.stop(config.process.shutdown_timeout).await;
-    Ok(ended?)
+    let ended = ended.inspect_err(report);
+    let stopped = tasks.stop(config.process.shutdown_timeout).await.inspect_err(report);
+    Ok(ended.and(stopped)?)
+}
+
+fn report(fault: &Fault) {
+    events::Fault { what: &fault.to_string() }.emit();
 }
 
 async fn start(config: &Config) -> Result<Tasks, StartError> {
@@ -97,7 +106,7 @@ async fn start(config: &Config) -> Result<Tasks, StartError> {
     let connections = Connections::load(&AwsSettings::from(&config.aws), common_region(config)).await;
     let shared = Shared {
         describe_rate: Arc::new(RateLimiter::describe_stream()),
-        store: open_store(config)?,
+        store: open_store(config).await?,
         budget: config.process.buffer_memory / config.source.tables.len().max(1),
     };
     let mut tables = Vec::new();
@@ -122,11 +131,14 @@ fn announce(config: &Config) {
     }
 }
 
-fn open_store(config: &Config) -> Result<Arc<dyn CheckpointStore>, StartError> {
-    Ok(match &config.source.checkpoint {
-        config::CheckpointLocation::Memory => Arc::new(MemoryStore::default()),
-        config::CheckpointLocation::File(path) => Arc::new(FileStore::open(path, &config.source.consumer_group)?),
-    })
+async fn open_store(config: &Config) -> Result<Arc<dyn CheckpointStore>, StartError> {
+    let config::CheckpointLocation::File(path) = &config.source.checkpoint else {
+        return Ok(Arc::new(MemoryStore::default()));
+    };
+    let (path, group) = (path.clone(), config.source.consumer_group.clone());
+    // A volume that does not answer blocks a thread of its own.
+    let opened = tokio::task::spawn_blocking(move || FileStore::open(&path, &group)).await;
+    Ok(Arc::new(opened.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))?))
 }
 
 /// The sinks, and the tasks that keep their credentials fresh.

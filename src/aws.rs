@@ -34,7 +34,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// One attempt, to the answer's last byte: a page may have a megabyte and come from another continent.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
 /// A call with all its attempts and the pauses between them.
-const CALL_TIMEOUT: Duration = Duration::from_secs(40);
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(40);
 /// What CloudTrail shows as the session's name where a role is assumed.
 const SESSION_NAME: &str = "dynamodb-streams-adapter";
 

@@ -42,11 +42,12 @@ impl RateLimiter {
 
     /// Waits for this call's turn.
     pub async fn wait_turn(&self) {
-        let turn = self.book(Instant::now());
-        sleep_until(turn).await;
+        sleep_until(self.book_turn()).await;
     }
 
-    fn book(&self, now: Instant) -> Instant {
+    /// The moment of this call's turn, for those who wait themselves.
+    pub fn book_turn(&self) -> Instant {
+        let now = Instant::now();
         let mut next = self.next.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let turn = next.map_or(now, |next| next.max(now));
         *next = Some(turn + self.interval);

@@ -120,4 +120,50 @@ mod tests {
         let error = notice.recv_timeout(Duration::from_secs(10)).unwrap_err();
         assert_eq!(error, mpsc::RecvTimeoutError::Disconnected, "the thread outlives its runtime");
     }
+
+    const UNREAD: &str = "HEARTBEAT_TEST_UNREAD";
+
+    /// The process of the next test.
+    #[test]
+    #[ignore = "started by the next test, as a process of its own"]
+    fn process_whose_log_nobody_reads() {
+        let Some(way) = std::env::var_os(UNREAD) else { return };
+        crate::telemetry::logs::init(crate::telemetry::logs::LogFormat::Text, "info").unwrap();
+        let runtime = runtime();
+        if way == "blocked" {
+            watch(QUICK, runtime.handle(), super::super::process::exit_when_blocked).unwrap();
+        }
+        runtime.spawn(async {
+            loop {
+                crate::telemetry::events::Fault { what: &"x".repeat(1_000) }.emit();
+            }
+        });
+        thread::sleep(Duration::from_millis(500));
+        if way == "panic" {
+            super::super::process::exit_on_panic();
+            panic!("a panic while the log is blocked");
+        }
+        thread::sleep(Duration::from_secs(60));
+    }
+
+    #[test]
+    fn a_log_that_nobody_reads_keeps_no_fault_from_ending_the_process() {
+        for way in ["blocked", "panic"] {
+            let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "app::heartbeat::tests::process_whose_log_nobody_reads", "--ignored", "--nocapture"])
+                .env(UNREAD, way)
+                .stdout(std::process::Stdio::null())
+                .stderr(std::process::Stdio::piped())
+                .spawn()
+                .unwrap();
+            let begun = std::time::Instant::now();
+            while child.try_wait().unwrap().is_none() && begun.elapsed() < Duration::from_secs(15) {
+                thread::sleep(Duration::from_millis(50));
+            }
+            let ended = child.try_wait().unwrap();
+            child.kill().unwrap();
+            child.wait().unwrap();
+            assert_eq!(ended.and_then(|status| status.code()), Some(70), "{way}: it waits for its log for ever");
+        }
+    }
 }

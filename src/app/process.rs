@@ -1,11 +1,13 @@
 //! The process, from its environment to its exit code.
 //!
 //! Contract: an invalid configuration ends with 64 before anything starts. SIGTERM or SIGINT begin an orderly end and exit
-//! code 0, a second signal ends at once. A panic, a task that ends unasked, and a runtime that does not turn end with 70.
+//! code 0, a second signal ends at once. A panic, a task that ends unasked, and a runtime that does not turn end with 70,
+//! whether or not anybody reads the log.
 
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -18,6 +20,9 @@ use crate::command_output::{EXIT_FAULT, EXIT_OK, EXIT_USAGE};
 use crate::config::{self, Config, EnvironmentFacts};
 use crate::telemetry::logs::LogFormat;
 use crate::telemetry::{self, events};
+
+/// How long a process that ends over a fault waits for its last line in the log.
+const LOG_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Runs the adapter as these environment variables say, until a signal or a fault ends it. It sets up logging and a panic
 /// hook, so a process calls it once.
@@ -81,19 +86,32 @@ async fn stop_on_signals(stop: CancellationToken) {
 }
 
 /// A panic in one task would leave that part standing still: the whole process ends, and its supervisor starts it anew.
-fn exit_on_panic() {
+pub(super) fn exit_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        report(panic);
-        events::Fault { what: &panic.to_string() }.emit();
-        std::process::exit(i32::from(EXIT_FAULT));
+        exit_with_fault(|| {
+            report(panic);
+            events::Fault { what: &panic.to_string() }.emit();
+        });
     }));
 }
 
 pub(super) fn exit_when_blocked() {
     let patience = heartbeat::PATIENCE.as_secs();
-    events::Fault { what: &format!("the runtime has run no task for {patience} s") }.emit();
-    std::process::exit(i32::from(EXIT_FAULT));
+    exit_with_fault(|| events::Fault { what: &format!("the runtime has run no task for {patience} s") }.emit());
+}
+
+/// Ends the process once `log` is written, and also if that is blocked, as by a pipe that nobody reads.
+fn exit_with_fault(log: impl FnOnce()) -> ! {
+    let exit = || std::process::exit(i32::from(EXIT_FAULT));
+    let end_after_all = std::thread::Builder::new().spawn(move || {
+        std::thread::sleep(LOG_TIMEOUT);
+        exit();
+    });
+    if end_after_all.is_ok() {
+        log();
+    }
+    exit()
 }
 
 fn log_format(format: config::LogFormat) -> LogFormat {

@@ -19,7 +19,7 @@ use crate::delivery::parcel::{Account, Parcel};
 use crate::pipeline::Books;
 use crate::pipeline::keeper::KeeperActivity;
 use crate::readiness::Health;
-use crate::streams::reading::{Activity, Reading};
+use crate::streams::reading::{Activity, Reading, Room};
 use crate::streams::update::Update;
 use crate::telemetry::events;
 
@@ -120,7 +120,12 @@ impl WatchedTable {
             let ledger = self.books.ledger();
             (ledger.unsettled(), ledger.changes())
         };
-        let overdue = self.reading.overdue(self.books.budget().has_room(), unsettled > 0, now);
+        let room = Room {
+            free: self.books.budget().has_room(),
+            held: unsettled > 0,
+            below: self.updates.upgrade().is_some_and(|updates| updates.capacity() > 0),
+        };
+        let overdue = self.reading.overdue(room, now);
         let mut suspects: Vec<Suspect> =
             overdue.into_iter().map(|(task, step)| (format!("{task} does not go on"), step)).collect();
         if let Some(taken) = self.books.updates_taken().filter(|_| holds_any(&self.updates)) {

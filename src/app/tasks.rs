@@ -181,7 +181,10 @@ impl Tasks {
     }
 
     /// Takes everything down within `patience`.
-    pub(super) async fn stop(mut self, patience: Duration) {
+    ///
+    /// # Errors
+    /// When the dispatcher fails while it waits for the last answers.
+    pub(super) async fn stop(mut self, patience: Duration) -> Result<(), Fault> {
         let begun = Instant::now();
         let deadline = begun + patience;
         let reserve = TIME_TO_STORE.min(patience / 4);
@@ -189,7 +192,11 @@ impl Tasks {
         self.followers.shutdown().await;
         self.stop_dispatcher.cancel();
         // Whoever runs out of time here has events without an answer: they are not stored as settled.
-        let _ = timeout_at(deadline - reserve, self.dispatcher.join_next()).await;
+        let drained = match timeout_at(deadline - reserve, self.dispatcher.join_next()).await {
+            Ok(Some(Ok(Err(fault)))) => Err(Fault::Dispatcher(fault)),
+            Ok(Some(Err(failed))) => Err(Fault::Failed("dispatcher", failed)),
+            Ok(Some(Ok(Ok(()))) | None) | Err(_) => Ok(()),
+        };
         self.dispatcher.shutdown().await;
         self.credentials.shutdown().await;
         self.pipelines.shutdown().await;
@@ -199,6 +206,7 @@ impl Tasks {
         events::ShutdownFinished { unsettled, took: begun.elapsed() }.emit();
         self.stop_admin.cancel();
         self.admin.shutdown().await;
+        drained
     }
 }
 
@@ -211,6 +219,16 @@ fn unasked(task: &'static str, ended: Result<(), JoinError>) -> Fault {
 
 #[cfg(test)]
 impl Tasks {
+    /// In the place of the dispatcher, one that fails when it is told to stop.
+    pub(super) fn fail_while_stopping(&mut self) {
+        self.dispatcher = JoinSet::new();
+        let stop = self.stop_dispatcher.clone();
+        self.dispatcher.spawn(async move {
+            stop.cancelled().await;
+            Err(DispatcherFault)
+        });
+    }
+
     /// Ends one task as a fault in it would.
     pub(super) fn stop_early(&self, task: &str) {
         match task {

@@ -9,6 +9,7 @@
 
 mod outcome;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -29,6 +30,9 @@ use crate::event::Message;
 use crate::event::http::batch;
 use crate::sink::{Sink, SinkResponse};
 use crate::telemetry::events;
+
+/// How long after [`Settings::timeout`] an attempt may take to be noticed as ended.
+const TIMEOUT_MARGIN: Duration = Duration::from_secs(10);
 
 /// How events are delivered.
 #[derive(Debug, Clone)]
@@ -67,6 +71,8 @@ pub struct Dispatcher {
     activity: Arc<DispatcherActivity>,
     turns: u64,
     started: u64,
+    /// When each attempt under way must have ended, by its number; none where that is beyond the clock.
+    deadlines: BTreeMap<u64, Option<Instant>>,
     /// An event under way was not in its lane: nobody knows what was delivered any more.
     fault: Option<DispatcherFault>,
 }
@@ -89,6 +95,8 @@ struct Turn {
     wake: Option<Instant>,
     /// Something may start and has not, or nothing is under way and no moment is waited for, and there are events.
     can_start: bool,
+    /// The oldest attempt under way, and when it must have ended.
+    oldest: Option<(u64, Instant)>,
 }
 
 impl DispatcherActivity {
@@ -96,6 +104,9 @@ impl DispatcherActivity {
     /// much later, it stands still. `handed_in` says whether there are events that it has not taken in.
     pub fn overdue(&self, handed_in: bool, now: Instant) -> Option<(&'static str, u64)> {
         let turn = *self.turn();
+        if let Some((attempt, _)) = turn.oldest.filter(|(_, deadline)| *deadline < now) {
+            return Some(("sees no end of a request after DELIVERY_TIMEOUT", attempt));
+        }
         match turn {
             Turn { can_start: true, started, .. } => Some(("starts no request although events wait", started)),
             Turn { wake: Some(wake), turns, .. } if wake < now => Some(("did not go on after a pause", turns)),
@@ -120,6 +131,7 @@ pub struct SinkOutage {
 
 /// An attempt that has ended.
 struct Done {
+    number: u64,
     departure: Departure,
     attempt: Attempt,
     answer: SinkResponse,
@@ -141,6 +153,7 @@ impl Dispatcher {
             activity: Arc::default(),
             turns: 0,
             started: 0,
+            deadlines: BTreeMap::new(),
             fault: None,
         }
     }
@@ -200,7 +213,8 @@ impl Dispatcher {
         let now = Instant::now();
         let idle = self.attempts.is_empty() && wake.is_none() && !self.lanes.is_empty();
         let can_start = idle || wake.is_some_and(|wake| wake <= now);
-        *self.activity.turn() = Turn { turns: self.turns, started: self.started, wake, can_start };
+        let oldest = self.deadlines.first_key_value().and_then(|(number, deadline)| Some((*number, (*deadline)?)));
+        *self.activity.turn() = Turn { turns: self.turns, started: self.started, wake, can_start, oldest };
     }
 
     fn take_in(&mut self, page: Vec<Parcel>) {
@@ -223,9 +237,11 @@ impl Dispatcher {
             let attempt = Attempt { lane: departure.first.lane, first: departure.class == Class::Fresh, probe };
             let letters = self.sinks.dead_letters.as_ref().filter(|_| is_letter);
             let (sink, timeout) = (letters.unwrap_or(&self.sinks.sink).clone(), self.settings.timeout);
+            let number = self.started;
+            self.deadlines.insert(number, now.checked_add(timeout.saturating_add(TIMEOUT_MARGIN)));
             self.attempts.push(Box::pin(async move {
                 let answer = sink.post(message, timeout).await;
-                Done { departure, attempt, answer, took: now.elapsed() }
+                Done { number, departure, attempt, answer, took: now.elapsed() }
             }));
         }
     }

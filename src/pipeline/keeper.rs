@@ -1,6 +1,6 @@
 //! Stores a table's positions: at most once a second while something changes, at once where it matters, once at the end.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -32,28 +32,42 @@ pub struct Keeper {
     pub activity: Arc<KeeperActivity>,
 }
 
-/// What a keeper has stored, and whether it has a reason to store no more.
+/// What a keeper has stored and tries to store.
 #[derive(Debug, Default)]
-pub struct KeeperActivity(Mutex<Stored>);
+pub struct KeeperActivity(Mutex<Attempts>);
 
 #[derive(Debug, Default)]
-struct Stored {
+struct Attempts {
     /// [`crate::progress::ledger::Ledger::changes`] as they were stored last.
-    changes: Option<u64>,
-    /// The store has not answered yet, or answered with an error.
-    hindered: bool,
+    stored: Option<u64>,
+    begun: u64,
+    /// The store has not answered yet.
+    under_way: bool,
 }
 
 impl KeeperActivity {
-    /// The changes that were stored last if those of the books are others now, and the store is not to blame.
+    /// How often it has tried to store, if the changes of the books are others now than those stored, and it does not try
+    /// at the moment.
     pub fn behind(&self, changes: u64) -> Option<u64> {
-        let stored = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let behind = changes > 0 && stored.changes != Some(changes) && !stored.hindered;
-        behind.then(|| stored.changes.unwrap_or_default())
+        let attempts = self.attempts();
+        let behind = changes > 0 && attempts.stored != Some(changes) && !attempts.under_way;
+        behind.then_some(attempts.begun)
     }
 
-    fn set(&self, changes: Option<u64>, hindered: bool) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Stored { changes, hindered };
+    fn begin(&self) {
+        let mut attempts = self.attempts();
+        attempts.begun += 1;
+        attempts.under_way = true;
+    }
+
+    fn end(&self, stored: Option<u64>) {
+        let mut attempts = self.attempts();
+        attempts.stored = stored;
+        attempts.under_way = false;
+    }
+
+    fn attempts(&self) -> MutexGuard<'_, Attempts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -98,17 +112,18 @@ impl Keeper {
         if state.streams.is_empty() {
             return;
         }
-        self.activity.set(kept.changes, true);
+        self.activity.begin();
         let saved = self.store.save(&self.table, state).await;
         match saved {
             Ok(()) => {
-                self.activity.set(Some(changes), false);
+                self.activity.end(Some(changes));
                 *kept = Kept { changes: Some(changes), at: Instant::now(), behind_since: None };
                 self.written(Ok(()));
                 gauge.set(0.0);
                 self.announce(kept);
             }
             Err(error) => {
+                self.activity.end(kept.changes);
                 self.written(Err(&error.to_string()));
                 gauge.set(behind_since.elapsed().as_secs_f64());
             }

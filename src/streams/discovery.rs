@@ -4,8 +4,8 @@
 //! - A whole listing is taken page by page and goes on where an error interrupted it; it is repeated every
 //!   [`PASS_INTERVAL`].
 //! - A shard that ended without a known child is hunted for: one alone by asking for its children, several by listing
-//!   what is new behind the last shard known, so that a hundred handovers at once cost a few calls. A service that
-//!   answers neither is met by a whole listing.
+//!   what is new behind the last shard known, so that a hundred handovers at once cost a few calls. Where no shard is known,
+//!   each one's children are asked for. A service that answers none of this is met by a whole listing.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -71,8 +71,9 @@ impl Discovery {
         match (due.next(), due.next(), &self.tail) {
             (Some((shard, hunt)), None, Some(_)) if hunt.tries % 2 == 0 => Some(Query::Children(shard.clone())),
             (Some(_), _, Some(tail)) => Some(Query::Tail(tail.clone())),
-            (Some((shard, _)), None, None) => Some(Query::Children(shard.clone())),
             _ if self.pass_due <= now => Some(Query::Page(self.cursor.clone())),
+            // No shard was listed yet behind which new ones could be listed.
+            (Some((shard, _)), _, None) => Some(Query::Children(shard.clone())),
             _ => None,
         }
     }
@@ -242,5 +243,26 @@ mod tests {
             discovery.failed(&query, Duration::from_secs(1), now);
         }
         assert_eq!(discovery.next(discovery.due()), Some(Query::Page(None)));
+    }
+
+    #[test]
+    fn two_shards_that_end_before_any_was_listed_are_hunted_for_one_by_one() {
+        let mut now = Instant::now();
+        let mut discovery = Discovery::new(now);
+        // The first listing of a stream that an earlier run had begun shows nothing.
+        let query = discovery.next(now).unwrap();
+        discovery.answered(&query, None, None, now);
+        discovery.hunt("s1".into(), now);
+        discovery.hunt("s2".into(), now);
+        let mut children = Vec::new();
+        for _ in 0..20 {
+            now = now.max(discovery.due());
+            let query = discovery.next(now).expect("due, and nothing to ask: the reader spins");
+            discovery.answered(&query, None, None, now);
+            children.extend(matches!(query, Query::Children(_)).then_some(query));
+        }
+        for shard in ["s1", "s2"] {
+            assert!(children.contains(&Query::Children(shard.into())), "{shard}: {children:?}");
+        }
     }
 }

@@ -53,6 +53,7 @@ impl Follower {
         }
         let mut failures = 0;
         loop {
+            self.reading.activity.begin(Task::Table, Step::search());
             match self.finder.find().await {
                 Ok(LocatedStream::Stream(stream)) if last.as_ref() != Some(&stream) => {
                     failures = 0;
@@ -77,13 +78,14 @@ impl Follower {
             let pause = pause_after(failures, PAUSE_MIN, PAUSE_MAX, fastrand::f64());
             self.reading.activity.begin(Task::Table, Step::Until(Instant::now() + pause));
             sleep(pause).await;
-            self.reading.activity.begin(Task::Table, Step::Others);
         }
     }
 
     /// Reads one stream to its end; says whether to go on with the next.
     async fn read(&self, stream: &str, stored: Option<&StreamState>, beginning: Beginning) -> Result<bool, Stopped> {
         let reading = self.reading.clone();
+        // The stream has steps of its own.
+        reading.activity.end(Task::Table);
         let (outcome, facts) = StreamReader::read(reading, self.finder.clone(), stream, stored, beginning).await?;
         let telemetry = &self.reading.telemetry;
         events::StreamEnded { stream, why: outcome.as_str() }.emit(telemetry);
@@ -99,7 +101,7 @@ impl Follower {
             }
         }
         if let Some(facts) = facts {
-            self.reading.tell(Update::StreamEnded { facts }).await?;
+            self.reading.tell(Task::Table, Update::StreamEnded { facts }).await?;
         }
         Ok(true)
     }
@@ -123,8 +125,10 @@ impl Follower {
         let shard = self.reading.number();
         let id = "the-whole-stream".into();
         let from = Position::Start;
-        self.reading.tell(Update::StreamOpened { facts: facts.clone(), start: Position::Start }).await?;
-        self.reading.tell(Update::ShardOpened { shard, id, facts: facts.clone(), from, parent: None }).await?;
+        self.reading.tell(Task::Table, Update::StreamOpened { facts: facts.clone(), start: Position::Start }).await?;
+        self.reading
+            .tell(Task::Table, Update::ShardOpened { shard, id, facts: facts.clone(), from, parent: None })
+            .await?;
         let page = ShardPage {
             shard,
             facts: facts.clone(),
@@ -133,9 +137,10 @@ impl Follower {
             caught_up: true,
         };
         self.reading.budget.charge(page.entries.iter().map(Entry::cost).sum());
-        self.reading.tell(Update::Page(page)).await?;
+        self.reading.tell(Task::Table, Update::Page(page)).await?;
         if goes_on {
-            self.reading.tell(Update::StreamEnded { facts }).await?;
+            self.reading.tell(Task::Table, Update::ShardEnded { shard }).await?;
+            self.reading.tell(Task::Table, Update::StreamEnded { facts }).await?;
         }
         Ok(goes_on)
     }

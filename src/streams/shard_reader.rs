@@ -106,7 +106,6 @@ impl ShardReader {
         loop {
             self.begin(Step::Room);
             let reservation = self.reading.budget.reserve().await;
-            self.begin(Step::Others);
             match self.poll().await {
                 Ok(page) => {
                     self.arrived();
@@ -114,8 +113,9 @@ impl ShardReader {
                     self.state.iterator = page.next_iterator.clone();
                     let entries = self.sort_out(page.records);
                     let lost = entries.last().is_some_and(Entry::stops);
-                    reservation.spend(entries.iter().map(Entry::cost).sum());
+                    let in_hand = reservation.arrived(entries.iter().map(Entry::cost).sum());
                     self.hand_down(entries, fill).await?;
+                    in_hand.handed_down();
                     if lost || ended {
                         return Ok(if lost { End::Lost } else { End::Read });
                     }
@@ -140,6 +140,7 @@ impl ShardReader {
             Some(iterator) => iterator.clone(),
             None => self.new_iterator().await?,
         };
+        self.begin(Step::call());
         let page = self.reading.client.get_records(&iterator).await;
         self.state.iterator = Some(iterator);
         page
@@ -153,6 +154,7 @@ impl ShardReader {
             Position::After(_) if self.state.loss.is_some() => IteratorStart::Oldest,
             Position::After(sequence) => IteratorStart::After(sequence),
         };
+        self.begin(Step::call());
         let iterator = self.reading.client.get_shard_iterator(&self.facts.arn, &self.id, from).await?;
         if let Some(begun) = self.latest.take() {
             // Nobody listens any more when the process is shutting down.
@@ -264,7 +266,8 @@ impl ShardReader {
         }
         self.state.told_caught_up = entries.is_empty() && caught_up;
         let (shard, facts, read_at) = (self.number, self.facts.clone(), clock::now());
-        self.reading.tell(Update::Page(ShardPage { shard, facts, entries, read_at, caught_up })).await
+        let page = Update::Page(ShardPage { shard, facts, entries, read_at, caught_up });
+        self.reading.tell(Task::Shard(shard), page).await
     }
 
     async fn pause(&self, fill: Fill) {

@@ -136,7 +136,7 @@ impl StreamReader {
         let now = first.answered_at.unwrap_or_else(clock::now);
         let start = stored.map_or_else(|| beginning.start(now), |stored| stored.start);
         events::StreamOpened { stream, start: &start.to_string() }.emit(&reading.telemetry);
-        reading.tell(Update::StreamOpened { facts: facts.clone(), start }).await?;
+        reading.tell(Task::Stream, Update::StreamOpened { facts: facts.clone(), start }).await?;
         let mut reader = Self::new(reading, finder, facts.clone(), beginning, start);
         if let Some(stored) = stored {
             reader.restore(stored).await?;
@@ -187,8 +187,11 @@ impl StreamReader {
                 asking = self.discovery.next(Instant::now()).map(|query| self.ask(query));
             }
             let quiet = asking.is_none();
-            let step = if quiet { Step::Until(self.discovery.due()) } else { Step::Others };
-            self.reading.activity.begin(Task::Stream, step);
+            match quiet {
+                true => self.reading.activity.begin(Task::Stream, Step::Until(self.discovery.due())),
+                // The question has steps of its own.
+                false => self.reading.activity.end(Task::Stream),
+            }
             select! {
                 Some(ended) = self.readers.join_next(), if !self.readers.is_empty() => {
                     if let Some(outcome) = self.reader_ended(ended).await? {
@@ -221,6 +224,7 @@ impl StreamReader {
             return false;
         }
         self.absent = 0;
+        self.reading.activity.begin(Task::Stream, Step::search());
         self.finder.is_replaced(&self.facts.arn).await
     }
 
@@ -228,13 +232,13 @@ impl StreamReader {
     async fn end_readers(&mut self) {
         self.readers.shutdown().await;
         let shards = self.running.values().map(|running| Task::Shard(running.number));
-        shards.chain([Task::Stream]).for_each(|task| self.reading.activity.end(task));
+        shards.chain([Task::Stream, Task::Query]).for_each(|task| self.reading.activity.end(task));
     }
 
     async fn give_up(&mut self) -> Result<Outcome, Stopped> {
         self.end_readers().await;
         for (_, running) in std::mem::take(&mut self.running) {
-            self.reading.tell(Update::ShardEnded { shard: running.number }).await?;
+            self.reading.tell(Task::Stream, Update::ShardEnded { shard: running.number }).await?;
         }
         Ok(Outcome::Missing)
     }
@@ -259,13 +263,13 @@ impl StreamReader {
     fn ask(&self, query: Query) -> Asking {
         let (reading, stream) = (self.reading.clone(), self.facts.arn.clone());
         async move {
-            reading.describe_rate.wait_turn().await;
             let shards = match &query {
                 Query::Page(None) => ShardQuery::First,
                 Query::Page(Some(behind)) | Query::Tail(behind) => ShardQuery::Behind(behind),
                 Query::Children(parent) => ShardQuery::ChildrenOf(parent),
             };
-            let answer = reading.client.describe_stream(&stream, shards).await;
+            let answer = describe(&reading, Task::Query, &stream, shards).await;
+            reading.activity.end(Task::Query);
             (query, answer)
         }
         .boxed()
@@ -339,7 +343,7 @@ impl StreamReader {
             finished: counts.finished,
         }
         .emit(&self.reading.telemetry);
-        self.reading.tell(Update::StreamListed).await
+        self.reading.tell(Task::Stream, Update::StreamListed).await
     }
 
     fn unanswered(&mut self, query: &Query, error: &CallError) {
@@ -387,20 +391,39 @@ impl Beginning {
 async fn first_answer(reading: &Reading, finder: &StreamLocator, stream: &str) -> Option<StreamDescription> {
     let (mut failures, mut absent) = (0, 0);
     loop {
-        reading.describe_rate.wait_turn().await;
-        match reading.client.describe_stream(stream, ShardQuery::First).await {
+        match describe(reading, Task::Stream, stream, ShardQuery::First).await {
             Ok(first) => return Some(first),
             Err(error) => {
                 failures += 1;
                 absent = if error.kind == ErrorKind::NotFound { absent + 1 } else { 0 };
                 reading.client.refused(&error);
-                if absent >= DENIALS_OF_EXISTENCE && finder.is_replaced(stream).await {
-                    return None;
+                if absent >= DENIALS_OF_EXISTENCE {
+                    reading.activity.begin(Task::Stream, Step::search());
+                    if finder.is_replaced(stream).await {
+                        reading.activity.end(Task::Stream);
+                        return None;
+                    }
                 }
-                tokio::time::sleep(failure_pause(failures)).await;
+                let due = Instant::now() + failure_pause(failures);
+                reading.activity.begin(Task::Stream, Step::Until(due));
+                sleep_until(due).await;
             }
         }
     }
+}
+
+/// One question about a stream, at its turn.
+async fn describe(
+    reading: &Reading,
+    task: Task,
+    stream: &str,
+    shards: ShardQuery<'_>,
+) -> Result<StreamDescription, CallError> {
+    let turn = reading.describe_rate.book_turn();
+    reading.activity.begin(task, Step::Until(turn));
+    sleep_until(turn).await;
+    reading.activity.begin(task, Step::call());
+    reading.client.describe_stream(stream, shards).await
 }
 
 fn failure_pause(failures: u32) -> Duration {

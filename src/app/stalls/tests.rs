@@ -1,98 +1,33 @@
-//! The real parts of one table against a client, a sink and a store in memory, in virtual time: each part is made to stand
-//! still, and `/livez` must say so; whatever AWS, the sink or the store hold up must not.
+//! The real parts of one table in virtual time: each is made to stand still, and `/livez` must say so.
 
-use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+mod live;
+
+use std::sync::atomic::Ordering;
 
 use http_body_util::{BodyExt, Empty};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::admin::{self, Admin};
-use crate::app::tests::{BUFFER, IDLE_MAX, LONGEST_PAUSE, World, event};
-use crate::config::DeliveryOrder;
-use crate::pipeline::Pipeline;
+use crate::app::tests::harness::{BUFFER, FakeServices, IDLE_MAX, LONGEST_PAUSE, NEW, RunningTable, Setup};
 use crate::telemetry::metrics::Metrics;
 
-/// A part whose wake-ups are lost while it sleeps.
-struct Sleeper<F> {
-    part: Pin<Box<F>>,
-    asleep: Arc<AtomicBool>,
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// All parts, after a minute in which a change was delivered and stored.
+async fn running_for_a_minute() -> RunningTable {
+    let running = RunningTable::new(FakeServices::with_shards(&["a"]), Setup::default());
+    running.services.write(NEW, "a", 1);
+    sleep(MINUTE).await;
+    assert_eq!(running.delivered(), ["1"]);
+    running
 }
 
-impl<F: Future> Future for Sleeper<F> {
-    type Output = F::Output;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        if self.asleep.load(Ordering::Relaxed) {
-            return Poll::Pending;
-        }
-        self.part.as_mut().poll(context)
-    }
-}
-
-/// The parts, running, each of which can be put to sleep.
-struct House {
-    world: Arc<World>,
-    health: Arc<Health>,
-    books: Arc<Books>,
-    reading: Arc<AtomicBool>,
-    pipeline: Arc<AtomicBool>,
-    dispatcher: Arc<AtomicBool>,
-    keeper: Arc<AtomicBool>,
-    updates: mpsc::WeakSender<Update>,
-    tasks: JoinSet<()>,
-}
-
-impl House {
-    /// All parts, after a minute in which a change was delivered and stored.
-    async fn new() -> Self {
-        let (world, health) = (Arc::new(World::default()), Arc::new(Health::default()));
-        let table = world.table(&health);
-        let dispatcher = world.dispatcher();
-        let (sender, parcels) = mpsc::channel(64);
-        let tables = [table];
-        let watched = Watched::new(&tables, dispatcher.activity(), sender.downgrade());
-        let Some(Table { books, follower, updates, keeper }) = tables.into_iter().next() else { unreachable!() };
-        let mut house = Self {
-            world,
-            health: health.clone(),
-            books: books.clone(),
-            reading: Arc::default(),
-            pipeline: Arc::default(),
-            dispatcher: Arc::default(),
-            keeper: Arc::default(),
-            updates: follower.reading.updates.downgrade(),
-            tasks: JoinSet::new(),
-        };
-        house.tasks.spawn(watch(watched, health));
-        house.run(house.reading.clone(), follower.run());
-        house.run(house.pipeline.clone(), Pipeline::new(books, DeliveryOrder::Item, event(), sender).run(updates));
-        house.run(house.dispatcher.clone(), dispatcher.run(parcels, CancellationToken::new()));
-        house.run(house.keeper.clone(), keeper.run(CancellationToken::new()));
-        house.world.write(1);
-        sleep(Duration::from_secs(60)).await;
-        assert_eq!(house.delivered(), 1);
-        house
-    }
-
-    fn run<F: Future + Send + 'static>(&mut self, asleep: Arc<AtomicBool>, part: F) {
-        let part = Sleeper { part: Box::pin(part), asleep };
-        self.tasks.spawn(async move {
-            part.await;
-        });
-    }
-
-    fn delivered(&self) -> u64 {
-        self.books.telemetry().metrics().events_delivered.get()
-    }
-
+impl RunningTable {
     /// Fails unless the probe says for two minutes that all is well, and then that this part stands still. The part is
     /// expected to have something to do within `slack`.
     async fn stands_still(&self, part: &str, slack: Duration) {
@@ -106,11 +41,14 @@ impl House {
 
     /// Fails unless the probe says for an hour that all is well.
     async fn is_live(&self) {
-        for _ in 0..720 {
-            sleep(LOOK_INTERVAL).await;
-            assert_eq!(self.health.not_live(), None);
-        }
+        assert_eq!(self.alarm_within(60 * MINUTE).await, None);
         assert_eq!(livez(&self.health).await.0, 200);
+    }
+
+    /// Fails unless the probe says within an hour that this part stands still.
+    async fn is_noticed(&self, part: &str) {
+        let alarm = self.alarm_within(60 * MINUTE).await;
+        assert!(alarm.as_ref().is_some_and(|alarm| alarm.contains(part)), "{part}: {alarm:?}");
     }
 }
 
@@ -137,96 +75,137 @@ async fn livez(health: &Arc<Health>) -> (u16, String) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_process_that_works_or_has_nothing_to_do_is_live() {
-    let house = House::new().await;
-    house.is_live().await;
-    for number in 2..400 {
-        house.world.write(number);
-        sleep(Duration::from_secs(1)).await;
-        assert_eq!(house.health.not_live(), None);
-    }
-    house.is_live().await;
-    assert_eq!(house.delivered(), 399);
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_dispatcher_that_lost_a_wake_up_fails_the_probe() {
-    let house = House::new().await;
-    house.dispatcher.store(true, Ordering::Relaxed);
-    house.world.write(2);
-    house.stands_still("the dispatcher takes in no events", IDLE_MAX).await;
+    let running = running_for_a_minute().await;
+    running.dispatcher.store(true, Ordering::Relaxed);
+    running.services.write(NEW, "a", 2);
+    running.stands_still("the dispatcher takes in no events", IDLE_MAX).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_dispatcher_that_does_not_go_on_after_a_pause_fails_the_probe() {
-    let house = House::new().await;
-    house.world.status.store(503, Ordering::Relaxed);
-    house.world.write(2);
+    let running = running_for_a_minute().await;
+    running.services.script(|script| script.status = 503);
+    running.services.write(NEW, "a", 2);
     sleep(Duration::from_secs(9)).await;
-    house.dispatcher.store(true, Ordering::Relaxed);
-    house.stands_still("the dispatcher did not go on after a pause", LONGEST_PAUSE).await;
+    running.dispatcher.store(true, Ordering::Relaxed);
+    running.stands_still("the dispatcher did not go on after a pause", LONGEST_PAUSE).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_reader_that_waits_for_room_that_nobody_gives_back_fails_the_probe_until_it_gets_some() {
-    let house = House::new().await;
-    house.books.budget().charge(BUFFER);
-    house.stands_still("the reader of a shard does not go on", IDLE_MAX).await;
-    house.books.budget().release(BUFFER);
+    let running = running_for_a_minute().await;
+    running.books.budget().charge(BUFFER);
+    running.stands_still("the reader of a shard does not go on", IDLE_MAX).await;
+    running.books.budget().release(BUFFER);
     sleep(2 * LOOK_INTERVAL).await;
-    house.is_live().await;
+    running.is_live().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_listing_that_lost_a_wake_up_fails_the_probe() {
-    let house = House::new().await;
-    house.reading.store(true, Ordering::Relaxed);
+    let running = running_for_a_minute().await;
+    running.reading.store(true, Ordering::Relaxed);
     // A whole listing is due once a minute.
-    house.stands_still("the listing of shards does not go on", Duration::from_secs(60)).await;
+    running.stands_still("the listing of shards does not go on", Duration::from_secs(60)).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_pipeline_that_lost_a_wake_up_fails_the_probe() {
-    let house = House::new().await;
-    house.pipeline.store(true, Ordering::Relaxed);
-    house.world.write(2);
-    house.stands_still("the pipeline takes in no pages", IDLE_MAX).await;
+    let running = running_for_a_minute().await;
+    running.pipeline.store(true, Ordering::Relaxed);
+    running.services.write(NEW, "a", 2);
+    running.stands_still("the pipeline takes in no pages", IDLE_MAX).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_changed_position_that_is_never_written_fails_the_probe() {
-    let house = House::new().await;
-    house.keeper.store(true, Ordering::Relaxed);
-    house.world.write(2);
+    let running = running_for_a_minute().await;
+    running.keeper.store(true, Ordering::Relaxed);
+    running.services.write(NEW, "a", 2);
     sleep(IDLE_MAX).await;
-    assert_eq!(house.delivered(), 2);
-    house.stands_still("changed positions are not written", IDLE_MAX).await;
+    assert_eq!(running.delivered().len(), 2);
+    running.stands_still("changed positions are not written", IDLE_MAX).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_sink_aws_or_the_store_hold_up_is_no_stall() {
-    let house = House::new().await;
-    house.world.status.store(503, Ordering::Relaxed);
-    house.world.write(2);
-    house.is_live().await;
-    house.world.status.store(0, Ordering::Relaxed);
-    house.world.store_fails.store(true, Ordering::Relaxed);
-    house.is_live().await;
-    house.world.store_fails.store(false, Ordering::Relaxed);
-    house.world.denies.store(true, Ordering::Relaxed);
-    house.is_live().await;
-    assert_eq!(house.delivered(), 2);
+async fn a_dispatcher_that_never_looks_at_an_answer_fails_the_probe_although_nothing_new_comes() {
+    let running = running_for_a_minute().await;
+    running.services.script(|script| script.sink_takes = Duration::from_secs(2));
+    running.services.write(NEW, "a", 2);
+    while running.books.ledger().unsettled() == 0 {
+        sleep(Duration::from_millis(100)).await;
+    }
+    // The request is under way; the wake-up by its answer is lost.
+    sleep(Duration::from_secs(1)).await;
+    running.dispatcher.store(true, Ordering::Relaxed);
+    running.is_noticed("the dispatcher sees no end of a request").await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_table_whose_books_are_broken_stops_and_says_so_and_is_no_stall() {
-    let house = House::new().await;
-    let unknown = Update::ShardEnded { shard: 77 };
-    house.updates.upgrade().unwrap().send(unknown).await.unwrap();
-    sleep(Duration::from_secs(10)).await;
-    let why = house.health.not_ready(Instant::now()).unwrap();
-    assert!(why.starts_with("table Orders: reading stopped: the table's books do not know shard number 77"), "{why}");
-    house.world.write(2);
-    house.is_live().await;
-    assert_eq!(house.delivered(), 1, "it is read no further");
+async fn requests_that_outlive_their_timeout_fail_the_probe() {
+    for hanging in [1, 100] {
+        let running = running_for_a_minute().await;
+        running.services.script(|script| script.sink_never_answers = true);
+        (2..2 + hanging).for_each(|number| running.services.write(NEW, "a", number));
+        sleep(Duration::from_secs(10)).await;
+        // Others get their answers, where there is a place for them.
+        running.services.script(|script| script.sink_never_answers = false);
+        for number in 0..100 {
+            running.services.write(NEW, "a", 1_000 + number);
+            sleep(Duration::from_secs(2)).await;
+        }
+        running.is_noticed("the dispatcher sees no end of a request").await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_lost_a_wake_up_before_its_streams_first_answer_fails_the_probe() {
+    let services = FakeServices::with_shards(&["a"]);
+    services.script(|script| script.denied.insert("DescribeStream"));
+    let running = RunningTable::new(services, Setup::default());
+    sleep(MINUTE).await;
+    running.reading.store(true, Ordering::Relaxed);
+    running.services.script(|script| script.denied.clear());
+    running.is_noticed("the listing of shards does not go on").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_outlives_every_timeout_fails_the_probe() {
+    let parts = [("GetRecords", "the reader of a shard"), ("DescribeStream", "a call of the listing of shards")];
+    for (operation, part) in parts {
+        let running = running_for_a_minute().await;
+        running.services.script(|script| script.silent.insert(operation));
+        running.is_noticed(part).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_keeper_that_never_tries_again_after_a_failed_write_fails_the_probe() {
+    let running = running_for_a_minute().await;
+    running.services.script(|script| script.store_fails = true);
+    running.services.write(NEW, "a", 2);
+    sleep(Duration::from_secs(20)).await;
+    running.keeper.store(true, Ordering::Relaxed);
+    running.services.script(|script| script.store_fails = false);
+    running.is_noticed("changed positions are not written").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pipeline_that_stands_still_with_the_last_page_in_hand_fails_the_probe() {
+    let running = RunningTable::new(FakeServices::with_shards(&["a"]), Setup::default());
+    sleep(MINUTE).await;
+    running.dispatcher.store(true, Ordering::Relaxed);
+    // As many pages as wait for the dispatcher, and one more, with which the pipeline waits for room.
+    for number in 0..65 {
+        running.services.write(NEW, "a", number);
+        while running.books.ledger().unsettled() <= number as usize {
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+    running.pipeline.store(true, Ordering::Relaxed);
+    running.awake(&running.dispatcher);
+    sleep(MINUTE).await;
+    assert_eq!(running.delivered().len(), 64);
+    running.is_noticed("the pipeline takes in no pages").await;
 }

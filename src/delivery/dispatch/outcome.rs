@@ -39,6 +39,7 @@ impl Dispatcher {
     pub(super) fn finish(&mut self, done: Done) {
         let now = Instant::now();
         self.count(&done);
+        self.deadlines.remove(&done.number);
         self.lanes.arrived(done.departure.class);
         match (done.departure.class, self.failure(&done.answer)) {
             (Class::Letter, None) => self.settle(done.departure.first.lane, End::DeadLettered, now),

@@ -11,7 +11,7 @@ use super::{Debt, Finished, MARKER_LIFE, Outcome, Running, StreamReader, report}
 use crate::clock;
 use crate::records::{Entry, Gap, LossReason, Position, ShardId};
 use crate::streams::lineage::Ready;
-use crate::streams::reading::{OnDataLoss, Stopped};
+use crate::streams::reading::{OnDataLoss, Stopped, Task};
 use crate::streams::shard_reader::{End, ShardReader, State};
 use crate::streams::stream_reader::Beginning;
 use crate::streams::update::{ShardPage, Update};
@@ -70,7 +70,7 @@ impl StreamReader {
             begun
         });
         let (facts, shard) = (self.facts.clone(), number);
-        self.reading.tell(Update::ShardOpened { shard, id: id.clone(), facts, from, parent }).await?;
+        self.reading.tell(Task::Stream, Update::ShardOpened { shard, id: id.clone(), facts, from, parent }).await?;
         let reader = ShardReader {
             reading: self.reading.clone(),
             facts: self.facts.clone(),
@@ -92,7 +92,9 @@ impl StreamReader {
     pub(super) async fn skip(&mut self, ready: Ready, at: SystemTime) -> Result<(), Stopped> {
         let (shard, facts) = (self.reading.number(), self.facts.clone());
         self.read_at.insert(ready.id.clone(), Finished { number: shard, at, read: None });
-        self.reading.tell(Update::ShardSkipped { shard, id: ready.id, facts, parent: ready.parent, at }).await
+        self.reading
+            .tell(Task::Stream, Update::ShardSkipped { shard, id: ready.id, facts, parent: ready.parent, at })
+            .await
     }
 
     pub(super) async fn reader_ended(
@@ -123,7 +125,7 @@ impl StreamReader {
         events::ShardEnded { stream: &self.facts.arn, shard: id }.emit(&self.reading.telemetry);
         let finished = Finished { number: running.number, at: clock::now(), read: Some(Instant::now()) };
         self.read_at.insert(id.clone(), finished);
-        self.reading.tell(Update::ShardEnded { shard: running.number }).await?;
+        self.reading.tell(Task::Stream, Update::ShardEnded { shard: running.number }).await?;
         self.lineage.read_to_end(id);
         if !self.lineage.has_child(id) {
             self.discovery.hunt(id.clone(), Instant::now());
@@ -151,7 +153,7 @@ impl StreamReader {
                 caught_up: true,
             };
             self.reading.budget.charge(page.entries.iter().map(Entry::cost).sum());
-            self.reading.tell(Update::Page(page)).await?;
+            self.reading.tell(Task::Stream, Update::Page(page)).await?;
         }
         if self.lost { Ok(()) } else { self.shard_was_read(id).await }
     }
@@ -165,7 +167,7 @@ impl StreamReader {
             if self.lineage.forget(&id)
                 && let Some(finished) = self.read_at.remove(&id)
             {
-                self.reading.tell(Update::ShardForgotten { shard: finished.number }).await?;
+                self.reading.tell(Task::Stream, Update::ShardForgotten { shard: finished.number }).await?;
             }
         }
         Ok(())

@@ -1,0 +1,139 @@
+//! What takes long because of AWS, of the sink, of the store, or as configured, and a process that is suspended: `/livez` must
+//! not fail.
+
+use super::*;
+use crate::app::tests::harness::{OLD, settings};
+use crate::backoff::Backoff;
+use crate::config::{DeliveryOrder, EventMode};
+use crate::delivery::dispatch::Settings;
+use crate::delivery::lanes::Limits;
+use crate::delivery::retry::OnUndeliverable;
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_works_or_has_nothing_to_do_is_live() {
+    let running = running_for_a_minute().await;
+    running.is_live().await;
+    for number in 2..400 {
+        running.services.write(NEW, "a", number);
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(running.health.not_live(), None);
+    }
+    running.is_live().await;
+    assert_eq!(running.delivered().len(), 399);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_sink_aws_or_the_store_hold_up_is_no_stall() {
+    let running = running_for_a_minute().await;
+    running.services.script(|script| script.status = 503);
+    running.services.write(NEW, "a", 2);
+    running.is_live().await;
+    running.services.script(|script| script.status = 0);
+    running.services.script(|script| script.store_fails = true);
+    running.is_live().await;
+    running.services.script(|script| script.store_fails = false);
+    running
+        .services
+        .script(|script| script.denied.extend(["DescribeStream", "DescribeTable", "GetShardIterator", "GetRecords"]));
+    running.is_live().await;
+    assert_eq!(running.delivered().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_table_whose_books_are_broken_stops_and_says_so_and_is_no_stall() {
+    let running = running_for_a_minute().await;
+    let unknown = Update::ShardEnded { shard: 77 };
+    running.updates.upgrade().unwrap().send(unknown).await.unwrap();
+    sleep(Duration::from_secs(10)).await;
+    let why = running.health.not_ready(Instant::now()).unwrap();
+    assert!(why.starts_with("table Orders: reading stopped: the table's books do not know shard number 77"), "{why}");
+    running.services.write(NEW, "a", 2);
+    running.is_live().await;
+    assert_eq!(running.delivered().len(), 1, "it is read no further");
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_order_by_shard_a_sink_that_is_down_for_hours_while_the_stream_changes_is_no_stall() {
+    let services = FakeServices::with_shards(&[]);
+    services.shard(OLD, "o", None, &[1], true);
+    services.script(|script| {
+        script.streams.get_mut(OLD).unwrap().disabled = true;
+        script.status = 503;
+    });
+    let running = RunningTable::new(services.clone(), Setup { order: DeliveryOrder::Shard, ..Setup::default() });
+    sleep(5 * MINUTE).await;
+    services.shard(NEW, "busy", None, &[], false);
+    services.shard(NEW, "idle", None, &[], false);
+    for number in 0..60 {
+        sleep(MINUTE).await;
+        services.write(NEW, "busy", 100 + number);
+        assert_eq!(running.health.not_live(), None);
+    }
+    // Shards are closed after about four hours.
+    services.script(|script| script.streams.get_mut(NEW).unwrap().shards.get_mut("idle").unwrap().closed = true);
+    assert_eq!(running.alarm_within(60 * MINUTE).await, None, "nothing but the sink is at fault");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_takes_a_day_as_configured_or_as_others_please_is_no_stall() {
+    let with = |change: &dyn Fn(&mut Settings)| {
+        let mut settings = settings();
+        change(&mut settings);
+        Setup { settings, ..Setup::default() }
+    };
+    let slow = Backoff::new(DAY, DAY).unwrap();
+    let batch = Limits { concurrency: 2, events: 100, bytes: 1 << 20, wait: DAY };
+    type Change = fn(&FakeServices);
+    let cases: Vec<(&str, Setup, Change)> = vec![
+        ("a batch waits a day for company", with(&|it| (it.mode, it.limits) = (EventMode::Batch, batch)), |_| {}),
+        ("requests take a day", with(&|it| it.timeout = DAY), |services| {
+            services.script(|script| script.sink_takes = DAY)
+        }),
+        ("a day between tries", with(&|it| it.policy.backoff = slow), |services| {
+            services.script(|script| script.status = 503)
+        }),
+        ("a day between tries of each", with(&|it| it.policy.backoff = slow), |services| {
+            services.script(|script| script.status = 400);
+        }),
+        (
+            "the dead-letter sink hangs",
+            with(&|it| (it.policy.on_undeliverable, it.timeout) = (OnUndeliverable::DeadLetter, DAY)),
+            |services| services.script(|script| (script.status, script.sink_takes) = (400, 2 * MINUTE)),
+        ),
+        ("a quiet shard is asked once a day", Setup { idle_max: DAY, ..Setup::default() }, |_| {}),
+        ("the store takes a day", Setup::default(), |services| services.script(|script| script.store_takes = DAY)),
+        ("the stream is not found", Setup::default(), |services| {
+            services
+                .script(|script| script.not_found.extend([("DescribeStream", u32::MAX), ("DescribeTable", u32::MAX)]));
+        }),
+    ];
+    for (name, setup, change) in cases {
+        let services = FakeServices::with_shards(&[]);
+        let shards = ["a", "b", "c", "d"];
+        shards.iter().for_each(|shard| services.shard(NEW, shard, None, &[1, 2], false));
+        change(&services);
+        let running = RunningTable::new(services.clone(), setup);
+        for number in 3..6 {
+            shards.iter().for_each(|shard| services.write(NEW, shard, number));
+            assert_eq!(running.alarm_within(60 * MINUTE).await, None, "{name}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_is_suspended_again_and_again_does_not_stand_still() {
+    let services = FakeServices::with_shards(&[]);
+    let shards = ["a", "b", "c", "d"];
+    shards.iter().for_each(|shard| services.shard(NEW, shard, None, &[1], false));
+    let running = RunningTable::new(services.clone(), Setup::default());
+    for number in 2..400 {
+        shards.iter().for_each(|shard| services.write(NEW, shard, number));
+        sleep(Duration::from_millis(fastrand::u64(1..3_000))).await;
+        tokio::time::advance(Duration::from_secs(fastrand::u64(60..3_600))).await;
+        assert_eq!(running.health.not_live(), None);
+    }
+    sleep(MINUTE).await;
+    assert_eq!((running.health.not_live(), running.delivered().len()), (None, 4 * 399));
+}

@@ -1,0 +1,83 @@
+//! A stop and a probe while the start waits for a volume that does not answer.
+
+use std::fs::OpenOptions;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use super::*;
+
+/// A process whose file of positions takes until the end of the test to be opened.
+struct Starting {
+    folder: TempDir,
+    address: SocketAddr,
+    stop: CancellationToken,
+    ended: mpsc::Receiver<Result<(), RunError>>,
+}
+
+impl Starting {
+    /// It has opened its port.
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("positions");
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let variables = [
+            ("TABLE", "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders".to_owned()),
+            ("K_SINK", "http://127.0.0.1:9/".to_owned()),
+            ("CHECKPOINT_STORE", format!("file:{}", path.display())),
+            ("HTTP_ADDRESS", address.to_string()),
+        ];
+        let variables = variables.into_iter().map(|(name, value)| (name.into(), value.into()));
+        let config = Config::from_env_vars(variables, &process::facts()).unwrap();
+        let (stop, (end, ended)) = (CancellationToken::new(), mpsc::channel());
+        let stopped = stop.clone();
+        thread::spawn(move || {
+            let runtime = Runtime::new().unwrap();
+            let _ = end.send(runtime.block_on(run(config, stopped)));
+            runtime.shutdown_background();
+        });
+        let begun = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(10), "its port is not open");
+            thread::sleep(Duration::from_millis(10));
+        }
+        thread::sleep(Duration::from_millis(100));
+        Self { folder, address, stop, ended }
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        let _ = OpenOptions::new().write(true).open(self.folder.path().join("positions"));
+    }
+}
+
+#[test]
+fn a_stop_ends_a_start_that_waits() {
+    let process = Starting::new();
+    assert!(process.ended.try_recv().is_err(), "it does not wait");
+    process.stop.cancel();
+    let ended = process.ended.recv_timeout(Duration::from_secs(10));
+    assert!(matches!(ended, Ok(Ok(()))), "{ended:?}");
+}
+
+/// Known: the port is open from the beginning, but probes are answered only once the store is open and AWS's region is known.
+/// Who waits for a slow volume or for the machine's metadata service is restarted by a liveness probe, which helps nobody.
+#[test]
+#[should_panic(expected = "no probe is answered during the start")]
+fn a_probe_is_answered_while_the_start_waits() {
+    let process = Starting::new();
+    let mut probe = TcpStream::connect(process.address).unwrap();
+    probe.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    probe.write_all(b"GET /livez HTTP/1.1\r\nhost: t\r\n\r\n").unwrap();
+    let mut start = [0; 12];
+    let answer = probe.read_exact(&mut start).map(|()| String::from_utf8_lossy(&start).into_owned());
+    assert_eq!(answer.ok().as_deref(), Some("HTTP/1.1 200"), "no probe is answered during the start");
+}
