@@ -35,7 +35,6 @@ const INDEX: &str = "dynamodb-streams-adapter\n\n/livez /readyz /startupz  probe
 
 /// What the port shows.
 pub struct Admin {
-    /// For the probes.
     pub health: Arc<Health>,
     /// For `/metrics`.
     pub metrics: Metrics,

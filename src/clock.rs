@@ -26,7 +26,6 @@ pub struct SimulatedClock {
     _stays_on_its_thread: PhantomData<*const ()>,
 }
 
-/// Wall time.
 #[allow(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
 pub fn now() -> SystemTime {
     match SIMULATED.get() {

@@ -32,7 +32,6 @@ pub struct Books {
     budget: Arc<Budget>,
     telemetry: Arc<TableTelemetry>,
     health: Arc<TableHealth>,
-    /// Something was settled.
     settled: Notify,
     /// Something must be stored without delay.
     urgent: Notify,
@@ -101,7 +100,6 @@ impl Books {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The table's buffer.
     pub fn budget(&self) -> &Budget {
         &self.budget
     }

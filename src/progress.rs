@@ -22,7 +22,6 @@ use crate::records::{Position, ShardNumber};
 /// Names one record that was read and is not settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ticket {
-    /// The record's shard.
     pub shard: ShardNumber,
     ordinal: u64,
 }

@@ -26,7 +26,6 @@ const STALE: Duration = Duration::from_secs(120);
 /// Who stands in a table's way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Dependency {
-    /// AWS refuses calls.
     Aws,
     /// The sink refuses events.
     Sink,

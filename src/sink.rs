@@ -26,7 +26,6 @@ use crate::event::Message;
 /// The most bytes of a refusal's body that are kept: what a `knativeerrordata` attribute may hold.
 pub(crate) const BODY_START: usize = 768;
 
-/// Takes messages.
 pub trait Sink: Send + Sync {
     /// Tries once to hand a message over. It ends within `timeout`, connecting and reading the answer included.
     ///
@@ -39,23 +38,19 @@ pub trait Sink: Send + Sync {
 pub enum SinkResponse {
     /// A 2xx. It counts from its status line on: whatever happens to its body afterwards, the sink has the message.
     Accepted {
-        /// The status.
         status: StatusCode,
         /// What arrived of the body within the attempt, at most 128 KiB of it unless the settings say otherwise.
         body: Bytes,
         /// Whether that is all of it.
         complete: bool,
     },
-    /// Any other status.
     Refused {
-        /// The status.
         status: StatusCode,
         /// The header `Retry-After`, where it is there and legible.
         retry_after: Option<RetryAfter>,
         /// The first bytes of the body, at most 768.
         body_start: Bytes,
     },
-    /// No status.
     Failed {
         /// What kind of error.
         error: TransportError,
@@ -88,7 +83,6 @@ pub enum TransportError {
     Malformed,
     /// Nothing was sent: a file without which it may not be sent cannot be used.
     Credentials,
-    /// Anything else.
     Other,
 }
 

@@ -37,12 +37,10 @@ impl TableTelemetry {
         })
     }
 
-    /// The table's name.
     pub fn table(&self) -> &str {
         &self.table
     }
 
-    /// The table's metrics.
     pub fn metrics(&self) -> &TableMetrics {
         &self.metrics
     }
@@ -144,12 +142,10 @@ pub struct Problem {
     pub at: SystemTime,
     /// One of [`events::CODES`].
     pub code: &'static str,
-    /// What was logged.
     pub text: String,
 }
 
 impl RecentProblems {
-    /// Remembers one.
     pub fn add(&self, code: &'static str, text: &str) {
         let mut problems = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if problems.len() >= MOST_PROBLEMS {

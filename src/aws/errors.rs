@@ -60,7 +60,6 @@ pub enum ErrorKind {
     NotFound,
     /// Too many readers on one shard, or too many control-plane calls.
     LimitExceeded,
-    /// Called too often.
     Throttled,
     /// Credentials are missing, expired or lack a permission.
     Denied,

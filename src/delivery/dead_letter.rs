@@ -20,7 +20,6 @@ pub struct DeadLetter {
 }
 
 impl DeadLetter {
-    /// After this answer.
     pub fn after(answer: &SinkResponse) -> Self {
         match answer {
             SinkResponse::Refused { status, body_start, .. } => {

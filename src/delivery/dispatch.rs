@@ -39,7 +39,6 @@ const TIMEOUT_MARGIN: Duration = Duration::from_secs(10);
 pub struct Settings {
     /// Requests under way at once, whole process, and what goes into one.
     pub limits: Limits,
-    /// How events travel.
     pub mode: EventMode,
     /// Time for one attempt.
     pub timeout: Duration,
@@ -51,7 +50,6 @@ pub struct Settings {
 
 /// Where events go, and where those go that cannot be delivered there.
 pub struct Sinks {
-    /// The sink.
     pub sink: Arc<dyn Sink>,
     /// The dead-letter sink; needed only by the policy that uses it.
     pub dead_letters: Option<Arc<dyn Sink>>,

@@ -48,7 +48,6 @@ struct Outage {
 /// What a report did to the sink's health.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// Nothing.
     None,
     /// It now counts as failing.
     WentDown,
@@ -59,7 +58,6 @@ pub enum Change {
 /// An attempt, as far as health is concerned.
 #[derive(Debug, Clone, Copy)]
 pub struct Attempt {
-    /// Its lane.
     pub lane: LaneKey,
     /// Whether the event was never tried before.
     pub first: bool,

@@ -59,7 +59,6 @@ pub struct Lanes<T> {
 }
 
 impl<T: Cargo> Lanes<T> {
-    /// Empty lanes.
     pub fn new(limits: Limits) -> Self {
         Self {
             lanes: BTreeMap::new(),
@@ -224,7 +223,6 @@ impl<T: Cargo> Lanes<T> {
         self.lanes.get(&key).into_iter().flat_map(Lane::events)
     }
 
-    /// Requests under way.
     pub fn under_way(&self) -> usize {
         self.under_way
     }

@@ -13,15 +13,12 @@ use crate::telemetry::TableTelemetry;
 
 /// An event, with all that is needed to send it and to account for it.
 pub struct Parcel {
-    /// Its lane.
     pub lane: LaneKey,
     /// What it has to do with gaps of its lineage.
     pub gate: Gate,
-    /// What it tells.
     pub content: Content,
     /// When it was read.
     pub recorded: SystemTime,
-    /// Makes its message.
     pub encoder: Arc<Encoder>,
     /// Its entry in the books; none where its settling must move no position.
     pub ticket: Option<Ticket>,
@@ -35,7 +32,6 @@ pub struct Parcel {
 
 /// What an event tells.
 pub enum Content {
-    /// A change.
     Record(Record),
     /// Changes may be missing.
     Gap(Gap),
@@ -70,7 +66,6 @@ impl Parcel {
         }
     }
 
-    /// The event's id.
     pub fn id(&self) -> String {
         match &self.content {
             Content::Record(record) => record.event_id().to_owned(),

@@ -9,7 +9,6 @@ pub use crate::config::{OnUndeliverable, RetryLimits};
 /// What an answer of the sink, or its absence, means for the event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Acknowledged.
     Delivered,
     /// The fault lies with the sink: the same event may work later.
     SinkFault,
@@ -22,11 +21,9 @@ pub enum Verdict {
 /// When to give up, and what then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
-    /// Pauses between attempts.
     pub backoff: Backoff,
     /// When a retried event counts as undeliverable.
     pub limits: RetryLimits,
-    /// What follows then.
     pub on_undeliverable: OnUndeliverable,
 }
 

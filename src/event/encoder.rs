@@ -26,7 +26,6 @@ pub struct EncoderSettings {
     pub profile: EventProfile,
     /// What their data looks like, where the profile leaves a choice.
     pub data: EventData,
-    /// How they travel.
     pub packaging: Packaging,
     /// The table's ARN: the events' `source`.
     pub table_arn: String,

@@ -22,9 +22,7 @@ const REFRESH: Duration = Duration::from_secs(60 * 60);
 
 /// Keeps one table's positions in the store.
 pub struct Keeper {
-    /// The books.
     pub books: Arc<Books>,
-    /// The store.
     pub store: Arc<dyn CheckpointStore>,
     /// The table's name in it.
     pub table: String,

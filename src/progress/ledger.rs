@@ -277,9 +277,7 @@ impl Ledger {
 /// A shard for people to look at.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ShardView {
-    /// The stream's ARN.
     pub stream: String,
-    /// Its id.
     pub id: String,
     /// The shard that it continues, if that is known.
     pub parent: Option<String>,

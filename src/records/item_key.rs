@@ -53,10 +53,7 @@ pub(crate) enum InvalidKey {
     NamedTwice,
     /// A binary value that cannot be decoded.
     #[error("the value of key attribute {name:?} is not base64")]
-    NotBase64 {
-        /// The attribute's name.
-        name: String,
-    },
+    NotBase64 { name: String },
 }
 
 impl<T> ItemKey<T> {

@@ -125,7 +125,6 @@ pub enum Position {
     Start,
     /// At the first record created at this moment or later, by AWS's clock in whole seconds.
     Since(SystemTime),
-    /// Behind this record.
     After(SequenceNumber),
 }
 
@@ -146,7 +145,6 @@ pub struct StreamDetails {
     /// The stream's ARN, opaque.
     pub(crate) arn: String,
     pub(crate) table_arn: String,
-    /// The table's name.
     pub(crate) table: String,
     /// The names of the key's attributes, partition key first.
     pub(crate) key_schema: Vec<String>,

@@ -219,7 +219,6 @@ pub struct Undecodable {
 /// What a shard brings.
 #[derive(Debug)]
 pub enum Entry {
-    /// A change.
     Record(Record),
     /// Something is missing here.
     Gap(Gap),

@@ -191,7 +191,6 @@ impl Roots {
         changed
     }
 
-    /// All of them.
     fn store(&self) -> RootCertStore {
         let mut roots = self.fixed.clone();
         for certificates in self.files.values().filter_map(ReloadingFile::value) {

@@ -42,7 +42,6 @@ pub trait StreamsClient: Send + Sync {
 /// What `DescribeTable` says about a table's stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableDescription {
-    /// The table's ARN.
     pub arn: String,
     /// The newest stream's ARN; it stays after the stream was disabled.
     pub latest_stream: Option<String>,
@@ -63,7 +62,6 @@ pub enum ShardQuery<'a> {
 /// What `DescribeStream` says: the stream and one page of its shards.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamDescription {
-    /// The table's name.
     pub table: String,
     /// Whether the stream is still written to.
     pub status: StreamStatus,
@@ -71,7 +69,6 @@ pub struct StreamDescription {
     pub view_type: Option<String>,
     /// The names of the key's attributes, partition key first.
     pub key_schema: Vec<String>,
-    /// This page's shards.
     pub shards: Vec<ListedShard>,
     /// Where the next page begins; absent on the last one.
     pub next: Option<String>,

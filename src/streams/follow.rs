@@ -26,11 +26,9 @@ use crate::telemetry::events;
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(15);
 
-/// Follows one table.
 pub struct Follower {
     /// What all its readers share.
     pub reading: Arc<Reading>,
-    /// Which table.
     pub finder: Arc<StreamLocator>,
     /// What an earlier run has left.
     pub stored: TableState,

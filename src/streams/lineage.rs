@@ -54,7 +54,6 @@ enum Stage {
 /// A shard that may be read now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ready {
-    /// Its id.
     pub id: ShardId,
     /// The shard that it continues, if that is known here.
     pub parent: Option<ShardId>,
@@ -63,7 +62,6 @@ pub struct Ready {
 /// How many shards are in which stage.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Being read.
     pub reading: usize,
     /// Waiting for their parent.
     pub waiting: usize,

@@ -13,7 +13,6 @@ const FULL_PAGE_RECORDS: usize = 1_000;
 /// A page near the service's limit of 1 MB was cut by size: more is waiting.
 const FULL_PAGE_BYTES: usize = 900_000;
 
-/// The configured pace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
     /// The pause after a page that was not full, on an active shard.

@@ -28,7 +28,6 @@ const SEARCH_LIMIT: Duration = CALL_TIMEOUT.saturating_mul(10);
 
 /// The parts that reading one table needs.
 pub struct Reading {
-    /// AWS.
     pub client: Arc<ObservedClient>,
     /// How fast shards are polled.
     pub pace: Pace,
@@ -36,9 +35,7 @@ pub struct Reading {
     pub budget: Arc<Budget>,
     /// Shared by all tables: an account-wide limit.
     pub describe_rate: Arc<RateLimiter>,
-    /// The policy.
     pub on_data_loss: OnDataLoss,
-    /// Where updates go.
     pub updates: mpsc::Sender<Update>,
     /// Metrics and logs of this table.
     pub telemetry: Arc<TableTelemetry>,
@@ -69,7 +66,6 @@ pub enum Task {
     Stream,
     /// A question about a stream's shards that is being asked meanwhile.
     Query,
-    /// A shard's reader.
     Shard(ShardNumber),
 }
 

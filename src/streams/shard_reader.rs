@@ -36,17 +36,12 @@ const DENIED_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// After so many failures in a row the iterator itself may be the trouble.
 const FAILURES_BEFORE_NEW_ITERATOR: u32 = 3;
 
-/// One shard's reader.
 pub struct ShardReader {
     /// What it shares with the table's other readers.
     pub reading: Arc<Reading>,
-    /// The stream.
     pub facts: Arc<StreamDetails>,
-    /// The shard's id.
     pub id: ShardId,
-    /// The shard's number.
     pub number: ShardNumber,
-    /// Where it stands.
     pub position: Position,
     /// Begin with `LATEST`, and say so here once that is done; the position tells where to go on if that iterator is
     /// lost before a record was read.
@@ -64,7 +59,6 @@ pub struct ShardReader {
     pub state: State,
 }
 
-/// A reader's bookkeeping.
 #[derive(Default)]
 pub struct State {
     iterator: Option<String>,

@@ -21,7 +21,6 @@ pub struct TableTarget {
 /// What a look at the table found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LocatedStream {
-    /// Its current stream.
     Stream(String),
     /// Nothing to read; what is missing, in words.
     Nothing(String),
@@ -29,11 +28,9 @@ pub enum LocatedStream {
 
 /// Looks for a table's stream.
 pub struct StreamLocator {
-    /// AWS.
     pub client: Arc<dyn StreamsClient>,
     /// The pace of `DescribeStream` for the whole account.
     pub rate_limiter: Arc<RateLimiter>,
-    /// Which table.
     pub target: TableTarget,
 }
 

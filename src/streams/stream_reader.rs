@@ -61,7 +61,6 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// In words.
     pub fn as_str(self) -> &'static str {
         match self {
             Outcome::Drained => "disabled and read to its end",
@@ -74,7 +73,6 @@ impl Outcome {
 /// A question that is being asked.
 type Asking = Pin<Box<dyn Future<Output = (Query, Result<StreamDescription, CallError>)> + Send>>;
 
-/// One stream's reader.
 pub struct StreamReader {
     reading: Arc<Reading>,
     finder: Arc<StreamLocator>,

@@ -10,7 +10,6 @@ use crate::records::{Entry, Position, ShardId, ShardNumber, StreamDetails};
 pub enum Update {
     /// A stream is going to be read. Shards that are not known yet are read from `start`.
     StreamOpened {
-        /// The stream.
         facts: Arc<StreamDetails>,
         /// Where shards begin that were never seen.
         start: Position,
@@ -18,30 +17,20 @@ pub enum Update {
     /// The whole stream was listed for the first time in this process.
     StreamListed,
     /// The stream was read to its end, or it is gone: another one may follow.
-    StreamEnded {
-        /// The stream.
-        facts: Arc<StreamDetails>,
-    },
+    StreamEnded { facts: Arc<StreamDetails> },
     /// A shard is going to be read. Everything of it comes behind everything of its ancestors.
     ShardOpened {
-        /// The shard.
         shard: ShardNumber,
-        /// Its id.
         id: ShardId,
-        /// Its stream.
         facts: Arc<StreamDetails>,
-        /// Where reading begins.
         from: Position,
         /// The shard that it continues, by id, if it is known.
         parent: Option<ShardId>,
     },
     /// A shard will never be read: it lies before the start, or an earlier run has finished it at this time.
     ShardSkipped {
-        /// The shard.
         shard: ShardNumber,
-        /// Its id.
         id: ShardId,
-        /// Its stream.
         facts: Arc<StreamDetails>,
         /// The shard that it continues, by id, if it is known.
         parent: Option<ShardId>,
@@ -51,23 +40,15 @@ pub enum Update {
     /// A page of a shard.
     Page(ShardPage),
     /// A shard was read to its end.
-    ShardEnded {
-        /// The shard.
-        shard: ShardNumber,
-    },
+    ShardEnded { shard: ShardNumber },
     /// A finished shard is listed no more and was kept long enough.
-    ShardForgotten {
-        /// The shard.
-        shard: ShardNumber,
-    },
+    ShardForgotten { shard: ShardNumber },
 }
 
 /// What one page of a shard brought.
 #[derive(Debug)]
 pub struct ShardPage {
-    /// The shard.
     pub shard: ShardNumber,
-    /// Its stream.
     pub facts: Arc<StreamDetails>,
     /// Records and gaps, in order.
     pub entries: Vec<Entry>,

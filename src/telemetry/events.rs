@@ -43,9 +43,7 @@ pub const CODES: &[&str] = &[
     "DSA-STREAM-AWAITED",
 ];
 
-/// The process starts.
 pub struct Starting<'a> {
-    /// Its version.
     pub version: &'a str,
     /// The tables, as the user named them.
     pub tables: &'a str,
@@ -54,7 +52,6 @@ pub struct Starting<'a> {
 }
 
 impl Starting<'_> {
-    /// Says so.
     pub fn emit(&self) {
         info!(version = self.version, tables = self.tables, sink = self.sink, "starting");
     }
@@ -62,12 +59,10 @@ impl Starting<'_> {
 
 /// The configuration has something in it that the operator should hear.
 pub struct ConfigWarning<'a> {
-    /// What.
     pub text: &'a str,
 }
 
 impl ConfigWarning<'_> {
-    /// Says so.
     pub fn emit(&self) {
         warn!(code = "DSA-CONFIG", "{}", self.text);
     }
@@ -75,12 +70,10 @@ impl ConfigWarning<'_> {
 
 /// The port for probes and metrics is open.
 pub struct Listening {
-    /// Where.
     pub address: SocketAddr,
 }
 
 impl Listening {
-    /// Says so.
     pub fn emit(&self) {
         info!(address = %self.address, "listening");
     }
@@ -93,13 +86,11 @@ pub struct ShutdownBegun {
 }
 
 impl ShutdownBegun {
-    /// Says so.
     pub fn emit(&self) {
         info!(in_flight = self.in_flight, "shutting down: reading stopped, waiting for responses of the sink");
     }
 }
 
-/// The process ends.
 pub struct ShutdownFinished {
     /// Events that were read and not settled: they come again after a restart.
     pub unsettled: usize,
@@ -108,7 +99,6 @@ pub struct ShutdownFinished {
 }
 
 impl ShutdownFinished {
-    /// Says so.
     pub fn emit(&self) {
         info!(unsettled = self.unsettled, took_seconds = self.took.as_secs_f64(), "stopped");
     }
@@ -116,12 +106,11 @@ impl ShutdownFinished {
 
 /// The port cannot be served any more.
 pub struct AdminFailed<'a> {
-    /// Why.
     pub error: &'a str,
 }
 
 impl AdminFailed<'_> {
-    /// Says so; probes find out by themselves.
+    /// Logs it; probes find out by themselves.
     pub fn emit(&self) {
         error!(code = "DSA-ADMIN-FAILED", "the HTTP server failed, probes and metrics are not served: {}", self.error);
     }
@@ -129,12 +118,11 @@ impl AdminFailed<'_> {
 
 /// The program met a state that cannot be, or one of its tasks ended unasked.
 pub struct Fault<'a> {
-    /// What was seen.
     pub what: &'a str,
 }
 
 impl Fault<'_> {
-    /// Says so; the process ends with exit code 70.
+    /// Logs it; the process ends with exit code 70.
     pub fn emit(&self) {
         error!(code = "DSA-FAULT", "a fault of the adapter itself: {}", self.what);
     }
@@ -142,7 +130,6 @@ impl Fault<'_> {
 
 /// One table's part of the program met a state that cannot be.
 pub struct TableFault<'a> {
-    /// What was seen.
     pub what: &'a str,
 }
 
@@ -165,7 +152,7 @@ pub struct Stalled<'a> {
 }
 
 impl Stalled<'_> {
-    /// Says so; the liveness probe fails until it goes on.
+    /// Logs it; the liveness probe fails until it goes on.
     pub fn emit(&self) {
         match self.what {
             Some(what) => {
@@ -185,7 +172,7 @@ pub struct SinkFileUnusable<'a> {
 }
 
 impl SinkFileUnusable<'_> {
-    /// Says so; attempts that fail for it are counted where they are made.
+    /// Logs it; attempts that fail for it are counted where they are made.
     pub fn emit(&self) {
         let text = self.text;
         match self.stops_delivery {
@@ -202,12 +189,10 @@ impl SinkFileUnusable<'_> {
 
 /// A file can be used that could not be used before, or is not there any more and not needed.
 pub struct SinkFileUsable<'a> {
-    /// Which.
     pub path: &'a str,
 }
 
 impl SinkFileUsable<'_> {
-    /// Says so.
     pub fn emit(&self) {
         info!(path = self.path, "the sink file is usable again");
     }
@@ -215,12 +200,11 @@ impl SinkFileUsable<'_> {
 
 /// Positions could not be stored.
 pub struct CheckpointFailed<'a> {
-    /// Why.
     pub error: &'a str,
 }
 
 impl CheckpointFailed<'_> {
-    /// Says so; attempts are counted where they are made.
+    /// Logs it; attempts are counted where they are made.
     pub fn emit(&self, telemetry: &TableTelemetry) {
         telemetry.recent().add("DSA-CHECKPOINT-FAILED", self.error);
         error!(
@@ -239,7 +223,6 @@ pub struct CheckpointRecovered {
 }
 
 impl CheckpointRecovered {
-    /// Says so.
     pub fn emit(&self, telemetry: &TableTelemetry) {
         info!(table = telemetry.table(), failed = self.failed, "positions are stored again");
     }

@@ -19,7 +19,6 @@ const QUIET: &str = "info,aws_=warn,hyper=warn,h2=warn,rustls=warn,tower=warn";
 pub enum LogFormat {
     /// One JSON object a line.
     Json,
-    /// For people.
     Text,
 }
 

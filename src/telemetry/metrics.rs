@@ -19,7 +19,6 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
-/// The process's metrics.
 #[derive(Clone)]
 pub struct Metrics {
     registry: Registry,
@@ -182,23 +181,17 @@ impl std::fmt::Debug for Metrics {
 /// What every name begins with.
 pub const PREFIX: &str = "dynamodb_streams_adapter_";
 
-/// A metric.
 #[derive(Debug)]
 pub struct Definition {
     /// Its name without the prefix.
     pub name: &'static str,
-    /// Its type.
     pub kind: Kind,
-    /// Its labels.
     pub labels: &'static [&'static str],
-    /// What it says.
     pub help: &'static str,
 }
 
-/// A metric's type.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Kind {
-    /// Only grows.
     Counter,
     /// Goes up and down.
     Gauge,
@@ -362,7 +355,6 @@ pub struct LegacySettings {
     pub event_sources: Vec<(String, String)>,
 }
 
-/// The two counters.
 #[derive(Clone)]
 struct Legacy {
     events: IntCounterVec,

@@ -23,7 +23,6 @@ struct Failure {
     verdict: Verdict,
     /// The pause that the sink asks for.
     asked: Option<Duration>,
-    /// In words.
     why: String,
 }
 

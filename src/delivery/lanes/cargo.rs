@@ -1,6 +1,5 @@
 //! What lanes ask of their events.
 
-/// What lanes carry.
 pub trait Cargo {
     /// Called when the event is going to be kept for long: let go of what it shares with others.
     fn settle_in(&mut self) {}
@@ -19,7 +18,6 @@ pub trait Cargo {
 /// What an event has to do with barriers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gate {
-    /// Nothing.
     None,
     /// It waits while a barrier of this number is there that was never tried.
     Behind(u64),

@@ -49,25 +49,20 @@ pub struct Classes {
 }
 
 impl Classes {
-    /// Yes for each.
     pub const ALL: Self = Self { fresh: true, repeats: true, letters: true };
 }
 
-/// One request's load.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Departure {
-    /// Its kind.
     pub class: Class,
     /// The first lane that takes part: there always is one.
     pub first: Passengers,
-    /// Further lanes.
     pub more: Vec<Passengers>,
 }
 
 /// The first events of one lane: they stay in it until they are settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Passengers {
-    /// Their lane.
     pub lane: LaneKey,
     /// How many, at least one.
     pub events: usize,
@@ -83,7 +78,6 @@ impl Departure {
         std::iter::once(&self.first).chain(&self.more)
     }
 
-    /// Events on board.
     pub fn events(&self) -> usize {
         self.passengers().map(|passengers| passengers.events).sum()
     }

@@ -27,7 +27,6 @@ pub(super) struct Lane<T> {
 pub(super) enum State {
     /// In the queue of lanes whose first event was never tried.
     Fresh,
-    /// In another queue.
     Queued,
     /// So many of the first events are under way.
     UnderWay(usize),

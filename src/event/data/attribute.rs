@@ -12,12 +12,10 @@ use std::borrow::Cow;
 /// Source: "Quotas in Amazon DynamoDB", Nested attribute depth.
 pub(super) const MAX_DEPTH: usize = 64;
 
-/// An attribute's value.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Attribute<'r> {
     /// The value as it was sent.
     pub(super) raw: &'r str,
-    /// What it says.
     pub(super) content: Content<'r>,
 }
 
@@ -44,7 +42,6 @@ pub(super) enum Content<'r> {
     List(List<'r>),
     /// `M`
     Map(Map<'r>),
-    /// No attribute value.
     Unknown,
 }
 
@@ -163,7 +160,6 @@ impl<'r> Cursor<'r> {
         self.advance(1)
     }
 
-    /// Takes a string.
     pub(super) fn string(&mut self) -> Option<Text<'r>> {
         self.take(b'"')?;
         let bytes = self.rest.as_bytes();

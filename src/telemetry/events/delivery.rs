@@ -10,7 +10,6 @@ use crate::telemetry::TableTelemetry;
 pub struct ItemParked<'a> {
     /// A hash of the item's key.
     pub item: &'a str,
-    /// The event's id.
     pub event: &'a str,
     /// What the sink said last.
     pub why: &'a str,
@@ -19,7 +18,7 @@ pub struct ItemParked<'a> {
 }
 
 impl ItemParked<'_> {
-    /// Says so; parked items are counted by their gauge.
+    /// Logs it; parked items are counted by their gauge.
     pub fn emit(&self, telemetry: &TableTelemetry) {
         let (item, event, failures) = (self.item, self.event, self.failures);
         let text = format!("item {item} is parked behind event {event}, other items continue: {}", self.why);
@@ -40,7 +39,6 @@ impl ItemParked<'_> {
 pub struct AttemptEnded<'a> {
     /// The `id` of the first event in it.
     pub event: &'a str,
-    /// Events in it.
     pub events: usize,
     /// A status, or a fault in one word.
     pub code: &'a str,
@@ -54,7 +52,7 @@ impl AttemptEnded<'_> {
         tracing::enabled!(tracing::Level::DEBUG)
     }
 
-    /// Says so to those who follow single events.
+    /// Logs it to those who follow single events.
     pub fn emit(&self, telemetry: &TableTelemetry) {
         let (table, event, events, code) = (telemetry.table(), self.event, self.events, self.code);
         debug!(table, event, events, code, took_seconds = self.took.as_secs_f64(), "attempt ended");
@@ -63,12 +61,11 @@ impl AttemptEnded<'_> {
 
 /// An event was not taken and is tried again.
 pub struct DeliveryFailed<'a> {
-    /// Why.
     pub why: &'a str,
 }
 
 impl DeliveryFailed<'_> {
-    /// Says so, the first time and then once a minute; attempts are counted where they end.
+    /// Logs it, the first time and then once a minute; attempts are counted where they end.
     pub fn emit(&self, telemetry: &TableTelemetry) {
         let code = "DSA-DELIVERY-FAILED";
         let Some(times) = telemetry.warning_due(code, self.why) else { return };
@@ -80,7 +77,6 @@ impl DeliveryFailed<'_> {
 pub struct EventDropped<'a> {
     /// A hash of the item's key.
     pub item: &'a str,
-    /// The event's id.
     pub event: &'a str,
     /// What the sink said last.
     pub why: &'a str,
@@ -89,7 +85,7 @@ pub struct EventDropped<'a> {
 }
 
 impl EventDropped<'_> {
-    /// Says so, the first time and then once a minute; dropped events are counted where they are settled.
+    /// Logs it, the first time and then once a minute; dropped events are counted where they are settled.
     pub fn emit(&self, telemetry: &TableTelemetry) {
         let code = "DSA-EVENT-DROPPED";
         let Some(times) = telemetry.warning_due(code, self.why) else { return };
@@ -102,7 +98,6 @@ impl EventDropped<'_> {
 pub struct EventDeadLettered<'a> {
     /// A hash of the item's key.
     pub item: &'a str,
-    /// The event's id.
     pub event: &'a str,
     /// What the sink said last.
     pub why: &'a str,
@@ -111,7 +106,7 @@ pub struct EventDeadLettered<'a> {
 }
 
 impl EventDeadLettered<'_> {
-    /// Says so, the first time and then once a minute; dead letters are counted where they are settled.
+    /// Logs it, the first time and then once a minute; dead letters are counted where they are settled.
     pub fn emit(&self, telemetry: &TableTelemetry) {
         let code = "DSA-EVENT-DEAD-LETTERED";
         let Some(times) = telemetry.warning_due(code, self.why) else { return };
@@ -125,12 +120,11 @@ impl EventDeadLettered<'_> {
 
 /// The dead-letter sink did not take an event.
 pub struct DeadLetterSinkFailing<'a> {
-    /// What it said.
     pub why: &'a str,
 }
 
 impl DeadLetterSinkFailing<'_> {
-    /// Says so, the first time and then once a minute.
+    /// Logs it, the first time and then once a minute.
     pub fn emit(&self, telemetry: &TableTelemetry) {
         let code = "DSA-DEAD-LETTER-SINK-FAILING";
         let Some(times) = telemetry.warning_due(code, self.why) else { return };
@@ -146,7 +140,6 @@ pub struct SinkFailing<'a> {
 }
 
 impl SinkFailing<'_> {
-    /// Says so.
     pub fn emit(&self) {
         warn!(
             code = "DSA-SINK-FAILING",
@@ -162,7 +155,6 @@ pub struct SinkRecovered {
 }
 
 impl SinkRecovered {
-    /// Says so.
     pub fn emit(&self) {
         info!(after_seconds = self.after.as_secs_f64(), "the sink works again");
     }

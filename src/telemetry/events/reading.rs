@@ -8,14 +8,12 @@ use crate::telemetry::TableTelemetry;
 
 /// A stream is going to be read.
 pub struct StreamOpened<'a> {
-    /// Its ARN.
     pub stream: &'a str,
     /// Where shards begin that were never seen.
     pub start: &'a str,
 }
 
 impl StreamOpened<'_> {
-    /// Says so.
     pub fn emit(&self, telemetry: &TableTelemetry) {
         info!(table = telemetry.table(), stream = self.stream, start = self.start, "reading stream");
     }
@@ -23,9 +21,7 @@ impl StreamOpened<'_> {
 
 /// A stream was listed as a whole for the first time.
 pub struct StreamListed<'a> {
-    /// Its ARN.
     pub stream: &'a str,
-    /// Shards being read.
     pub reading: usize,
     /// Shards waiting for their parents.
     pub waiting: usize,
@@ -34,7 +30,6 @@ pub struct StreamListed<'a> {
 }
 
 impl StreamListed<'_> {
-    /// Says so.
     pub fn emit(&self, telemetry: &TableTelemetry) {
         let Self { stream, reading, waiting, finished } = *self;
         info!(table = telemetry.table(), stream, reading, waiting, finished, "stream listed");
@@ -43,14 +38,11 @@ impl StreamListed<'_> {
 
 /// A stream was read to its end.
 pub struct StreamEnded<'a> {
-    /// Its ARN.
     pub stream: &'a str,
-    /// How it ended.
     pub why: &'a str,
 }
 
 impl StreamEnded<'_> {
-    /// Says so.
     pub fn emit(&self, telemetry: &TableTelemetry) {
         info!(table = telemetry.table(), stream = self.stream, why = self.why, "stream ended");
     }
@@ -58,12 +50,10 @@ impl StreamEnded<'_> {
 
 /// Reading waits for something that is not there yet.
 pub struct StreamAwaited<'a> {
-    /// What is missing.
     pub what: &'a str,
 }
 
 impl StreamAwaited<'_> {
-    /// Says so.
     pub fn emit(&self, telemetry: &TableTelemetry) {
         telemetry.recent().add("DSA-STREAM-AWAITED", &format!("waiting for {}", self.what));
         warn!(code = "DSA-STREAM-AWAITED", table = telemetry.table(), "waiting for {}", self.what);
@@ -72,16 +62,12 @@ impl StreamAwaited<'_> {
 
 /// A shard is going to be read.
 pub struct ShardOpened<'a> {
-    /// The stream's ARN.
     pub stream: &'a str,
-    /// The shard's id.
     pub shard: &'a str,
-    /// Where reading begins.
     pub from: &'a str,
 }
 
 impl ShardOpened<'_> {
-    /// Says so.
     pub fn emit(&self, telemetry: &TableTelemetry) {
         let Self { stream, shard, from } = *self;
         info!(table = telemetry.table(), stream, shard, from, "reading shard");
@@ -90,14 +76,11 @@ impl ShardOpened<'_> {
 
 /// A shard was read to its end.
 pub struct ShardEnded<'a> {
-    /// The stream's ARN.
     pub stream: &'a str,
-    /// The shard's id.
     pub shard: &'a str,
 }
 
 impl ShardEnded<'_> {
-    /// Says so.
     pub fn emit(&self, telemetry: &TableTelemetry) {
         info!(table = telemetry.table(), stream = self.stream, shard = self.shard, "shard read to its end");
     }
@@ -105,16 +88,14 @@ impl ShardEnded<'_> {
 
 /// A child got its first answer after its parent's end was read.
 pub struct ShardHandedOver<'a> {
-    /// The stream's ARN.
     pub stream: &'a str,
-    /// The child's id.
     pub shard: &'a str,
     /// How long that took.
     pub took: Duration,
 }
 
 impl ShardHandedOver<'_> {
-    /// Says and counts so.
+    /// Logs and counts it.
     pub fn emit(&self, telemetry: &TableTelemetry) {
         telemetry.metrics().shard_handover.observe(self.took.as_secs_f64());
         let Self { stream, shard, took } = *self;
@@ -141,7 +122,6 @@ pub enum RefusalClass {
     Denied,
     /// Calls are too many.
     Throttled,
-    /// Everything else.
     Failing,
 }
 
@@ -158,14 +138,12 @@ impl AwsRefused<'_> {
     }
 }
 
-/// AWS answers again.
 pub struct AwsRecovered {
     /// How long it refused.
     pub after: Duration,
 }
 
 impl AwsRecovered {
-    /// Says so.
     pub fn emit(&self, telemetry: &TableTelemetry) {
         info!(table = telemetry.table(), after_seconds = self.after.as_secs_f64(), "AWS answers again");
     }
@@ -173,20 +151,17 @@ impl AwsRecovered {
 
 /// Continuity cannot be proved.
 pub struct DataLost<'a> {
-    /// The stream's ARN.
     pub stream: &'a str,
     /// The shard, unless the whole stream is gone.
     pub shard: Option<&'a str>,
-    /// Where reading stood.
     pub position: &'a str,
     /// `trimmed`, `shard-missing`, `stream-missing` or `undecodable`.
     pub reason: &'static str,
-    /// What was seen.
     pub detail: &'a str,
 }
 
 impl DataLost<'_> {
-    /// Says and counts so.
+    /// Logs and counts it.
     pub fn emit(&self, telemetry: &TableTelemetry) {
         let table = telemetry.table();
         telemetry.metrics().data_loss.with_label_values(&[table, self.reason]).inc();
