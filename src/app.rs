@@ -103,7 +103,7 @@ async fn start(config: &Config) -> Result<Tasks, StartError> {
     let (sinks, credentials) = open_sinks(config)?;
     let dispatcher = Dispatcher::new(sinks, delivery_settings(config));
     let health = Arc::new(Health::default());
-    let connections = Connections::load(&AwsSettings::from(&config.aws), common_region(config)).await;
+    let connections = Connections::load(&AwsSettings::from(&config.aws), config.source.common_region()).await;
     let shared = Shared {
         describe_rate: Arc::new(RateLimiter::describe_stream()),
         store: open_store(config).await?,
@@ -132,10 +132,11 @@ fn announce(config: &Config) {
 }
 
 async fn open_store(config: &Config) -> Result<Arc<dyn CheckpointStore>, StartError> {
-    let config::CheckpointLocation::File(path) = &config.source.checkpoint else {
-        return Ok(Arc::new(MemoryStore::default()));
+    let path = match &config.source.checkpoint {
+        config::CheckpointLocation::Memory => return Ok(Arc::new(MemoryStore::default())),
+        config::CheckpointLocation::File(path) => path.clone(),
     };
-    let (path, group) = (path.clone(), config.source.consumer_group.clone());
+    let group = config.source.consumer_group.clone();
     // A volume that does not answer blocks a thread of its own.
     let opened = tokio::task::spawn_blocking(move || FileStore::open(&path, &group)).await;
     Ok(Arc::new(opened.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))?))
@@ -168,12 +169,6 @@ fn delivery_settings(config: &Config) -> Settings {
     let policy =
         Policy { backoff: delivery.backoff, limits: delivery.limits, on_undeliverable: delivery.on_undeliverable };
     Settings { limits, mode, timeout: delivery.timeout, policy, destination: config.sink.uri.clone() }
-}
-
-/// The region, if every table names one: then nobody need search for another.
-fn common_region(config: &Config) -> Option<&str> {
-    let named = config.source.tables.iter().all(|table| table.region().is_some());
-    config.source.tables.first().filter(|_| named)?.region()
 }
 
 fn watched(tables: &[Table], metrics: Metrics, health: Arc<Health>, status: Status) -> Arc<Admin> {

@@ -173,7 +173,7 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 /// More kinds than this are not told apart any more, so that they cannot fill the memory.
 const MAX_KINDS: usize = 256;
 
-/// Remembers what was reports.
+/// Remembers what was reported.
 #[derive(Debug, Default)]
 struct ReportLimiter(Mutex<BTreeMap<String, Reported>>);
 
@@ -187,7 +187,7 @@ struct Reported {
 }
 
 impl ReportLimiter {
-    /// Whether to say it, and then how often it happened since it was reports last.
+    /// Whether to say it, and then how often it happened since it was reported last.
     fn report_due(&self, kind: &str, now: Instant) -> Option<u64> {
         let mut reports = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match reports.get_mut(kind) {

@@ -1,7 +1,7 @@
 //! Finds parts of the process that stand still although nothing hinders them.
 //!
-//! Contract: such a part fails the liveness probe once it has stood still for [`PATIENCE`], and no longer than it does. What
-//! AWS, the sink or the store hold up is no stall, nor is a table that is read no further.
+//! Contract: such a part fails the liveness probe once it has stood still for [`PATIENCE`], and no longer than it does. A
+//! part that waits for AWS, the sink or the store is not blocked, nor is a table that is read no further.
 //!
 //! The parts publish what they wait for. A part is suspected when it should not be waiting at the moment; it stands still when
 //! it is suspected of the same step at every look for so long.

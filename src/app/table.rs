@@ -78,14 +78,16 @@ impl Table {
         metrics: &Metrics,
         health: &Health,
     ) -> Result<Self, PrepareError> {
-        // What the user wrote tells two tables of one name apart, in two regions say.
-        let name = table.table_name().to_owned();
-        let key = table.table_arn().unwrap_or(&name).to_owned();
+        let (name, key) = (table.table_name().to_owned(), table.store_key().to_owned());
         let (telemetry, health) = (TableTelemetry::new(&name, metrics), health.table(&name));
         let loaded = shared.store.load(&key).await;
         let stored = loaded.map_err(|error| PrepareError::Load(name, error))?.unwrap_or_default();
         let client = Arc::new(AwsClient::new(&connections.config(table.region())?));
-        Ok(Self::assemble(Parts { client, target: target(table), key, stored, telemetry, health }, source, shared))
+        Ok(Self::assemble(
+            Parts { client, target: TableTarget::of(table), key, stored, telemetry, health },
+            source,
+            shared,
+        ))
     }
 
     /// Puts one table's parts together.
@@ -107,20 +109,13 @@ impl Table {
         });
         let books = Books::new(Ledger::with_stored(&stored), budget, telemetry, health);
         let keeper = Keeper { books: books.clone(), store: shared.store.clone(), table: key, activity: Arc::default() };
-        let finder = Arc::new(StreamLocator {
+        let locator = Arc::new(StreamLocator {
             client: reading.client.clone(),
             rate_limiter: reading.describe_rate.clone(),
             target,
         });
-        let follower = Follower { reading, finder, stored, beginning: beginning(source.start) };
+        let follower = Follower { reading, locator, stored, beginning: beginning(source.start) };
         Self { books, follower, updates, keeper }
-    }
-}
-
-fn target(table: &TableRef) -> TableTarget {
-    TableTarget {
-        table: table.table_arn().unwrap_or(table.table_name()).to_owned(),
-        stream: table.stream_arn().map(str::to_owned),
     }
 }
 

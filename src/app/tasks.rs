@@ -1,4 +1,7 @@
-//! Every task of the process, and the ports that it serves: started together, watched for an end that nobody asked for, and ended from the top down.
+//! Every task of the process, and the ports that it serves.
+//!
+//! Contract: the tasks are started together. One that ends although nothing asked it to is a [`Fault`]. The orderly end goes from the
+//! top down.
 
 use std::io;
 use std::net::SocketAddr;

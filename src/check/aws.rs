@@ -11,7 +11,7 @@ use super::clock_skew::Clocks;
 use super::fix;
 use super::report::{Check, within};
 use crate::aws::{AwsSettings, Connections};
-use crate::config::{Config, TableRef};
+use crate::config::Config;
 use crate::error_text::causes;
 
 pub(super) const REGION: &str = "region";
@@ -51,7 +51,7 @@ impl Access {
 /// Looks for region and credentials as the adapter does, and asks STS whose they are.
 pub(super) async fn check(config: &Config, limit: Duration, clocks: &Clocks) -> Access {
     let settings = AwsSettings::from(&config.aws);
-    let found = within(limit, Connections::load(&settings, common_region(config))).await;
+    let found = within(limit, Connections::load(&settings, config.source.common_region())).await;
     let (sdk, connections) = match found.map(|found| (found.config(None), found)) {
         Ok((Ok(sdk), connections)) => (watched(sdk, clocks), connections),
         Ok((Err(error), _)) => return no_region(&error.to_string()),
@@ -77,12 +77,6 @@ pub(super) fn watched(sdk: SdkConfig, clocks: &Clocks) -> SdkConfig {
         Some(client) => sdk.to_builder().http_client(clocks.watching(client)).build(),
         None => sdk,
     }
-}
-
-/// The region, if every table names one: then nobody need search for another.
-fn common_region(config: &Config) -> Option<&str> {
-    let regions: Option<Vec<&str>> = config.source.tables.iter().map(TableRef::region).collect();
-    regions?.first().copied()
 }
 
 fn no_region(why: &str) -> Access {

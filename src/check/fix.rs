@@ -156,7 +156,7 @@ pub(super) fn is_unauthorized(code: &str) -> bool {
 
 /// The partition of a region, for ARNs.
 ///
-/// Source: "Amazon Resource TableNames" in the IAM User Guide.
+/// Source: "Amazon Resource Names" in the IAM User Guide.
 fn partition(region: &str) -> &'static str {
     match region {
         region if region.starts_with("cn-") => "aws-cn",

@@ -32,7 +32,7 @@ pub(super) async fn check(config: &Config, limit: Duration) -> Check {
     };
     let group = config.source.consumer_group.clone();
     let tables = config.source.tables.iter();
-    let tables = tables.map(|table| table.table_arn().unwrap_or(table.table_name()).to_owned()).collect();
+    let tables = tables.map(|table| table.store_key().to_owned()).collect();
     let runtime = tokio::runtime::Handle::current();
     // A volume that hangs must not hold up the others.
     let tried = tokio::task::spawn_blocking(move || runtime.block_on(File { path, group, tables }.check()));

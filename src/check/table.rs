@@ -170,11 +170,8 @@ impl<'s> Probe<'s> {
 
     /// The adapter's own way to look.
     fn locator(&self) -> StreamLocator {
-        let target = TableTarget {
-            table: self.table.table_arn().unwrap_or(&self.names.name).to_owned(),
-            stream: self.table.stream_arn().map(str::to_owned),
-        };
-        StreamLocator { client: self.client.clone(), rate_limiter: self.shared.describe_rate.clone(), target }
+        let (client, rate_limiter) = (self.client.clone(), self.shared.describe_rate.clone());
+        StreamLocator { client, rate_limiter, target: TableTarget::of(self.table) }
     }
 }
 

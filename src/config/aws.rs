@@ -1,4 +1,4 @@
-//! What is asked of AWS beyond the SDK's own settings.
+//! The IAM role to assume, and what other adapters' variables say of region, endpoint and credentials.
 
 use std::fmt;
 

@@ -126,6 +126,12 @@ pub struct PollIntervals {
 }
 
 impl Source {
+    /// The region, if every table names one: then nothing need search for another.
+    pub fn common_region(&self) -> Option<&str> {
+        let regions: Option<Vec<&str>> = self.tables.iter().map(TableRef::region).collect();
+        regions?.first().copied()
+    }
+
     pub(super) fn read(reader: &mut Reader, now: SystemTime) -> Result<Self, AlreadyReported> {
         let given: Given = reader.section();
         let tables = reader.list(&given.table, another_table);
@@ -236,6 +242,12 @@ pub enum InvalidTableRef {
 }
 
 impl TableRef {
+    /// What the table is called in a store of positions: as the user wrote it, so that two tables of one name, in two regions
+    /// say, are told apart.
+    pub fn store_key(&self) -> &str {
+        self.table_arn().unwrap_or(self.table_name())
+    }
+
     /// Exactly what the user wrote.
     pub fn as_str(&self) -> &str {
         &self.text

@@ -211,7 +211,7 @@ impl Ledger {
         TableState { streams: streams.collect() }
     }
 
-    /// Every shard as [`Ledger::view`] shows it.
+    /// A snapshot of all shards, for `/status`.
     pub fn view(&self) -> Vec<ShardView> {
         self.shards
             .iter()

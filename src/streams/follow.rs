@@ -29,7 +29,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(15);
 pub struct Follower {
     /// What all its readers share.
     pub reading: Arc<Reading>,
-    pub finder: Arc<StreamLocator>,
+    pub locator: Arc<StreamLocator>,
     /// What an earlier run has left.
     pub stored: TableState,
     /// Where a first start begins.
@@ -52,7 +52,7 @@ impl Follower {
         let mut failures = 0;
         loop {
             self.reading.activity.begin(Task::Table, Step::search());
-            match self.finder.find().await {
+            match self.locator.find().await {
                 Ok(LocatedStream::Stream(stream)) if last.as_ref() != Some(&stream) => {
                     failures = 0;
                     let beginning = if begun { Beginning::Everything } else { self.beginning };
@@ -84,7 +84,7 @@ impl Follower {
         let reading = self.reading.clone();
         // The stream has steps of its own.
         reading.activity.end(Task::Table);
-        let (outcome, facts) = StreamReader::read(reading, self.finder.clone(), stream, stored, beginning).await?;
+        let (outcome, facts) = StreamReader::read(reading, self.locator.clone(), stream, stored, beginning).await?;
         let telemetry = &self.reading.telemetry;
         events::StreamEnded { stream, why: outcome.as_str() }.emit(telemetry);
         match outcome {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::RateLimiter;
 use super::client::{ShardQuery, StreamStatus, StreamsClient};
 use crate::aws::errors::{CallError, ErrorKind};
+use crate::config::TableRef;
 
 /// Which table, as AWS is asked for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +17,14 @@ pub struct TableTarget {
     pub table: String,
     /// The only stream that is meant, where the user named one.
     pub stream: Option<String>,
+}
+
+impl TableTarget {
+    /// The table that the configuration names so.
+    pub fn of(table: &TableRef) -> Self {
+        let name = table.table_arn().unwrap_or(table.table_name());
+        Self { table: name.to_owned(), stream: table.stream_arn().map(str::to_owned) }
+    }
 }
 
 /// What a look at the table found.

@@ -75,7 +75,7 @@ type Asking = Pin<Box<dyn Future<Output = (Query, Result<StreamDescription, Call
 
 pub struct StreamReader {
     reading: Arc<Reading>,
-    finder: Arc<StreamLocator>,
+    locator: Arc<StreamLocator>,
     facts: Arc<StreamDetails>,
     lineage: Lineage,
     discovery: Discovery,
@@ -117,12 +117,12 @@ impl StreamReader {
     /// When nobody takes updates any more.
     pub async fn read(
         reading: Arc<Reading>,
-        finder: Arc<StreamLocator>,
+        locator: Arc<StreamLocator>,
         stream: &str,
         stored: Option<&StreamState>,
         beginning: Beginning,
     ) -> Result<(Outcome, Option<Arc<StreamDetails>>), Stopped> {
-        let Some(first) = first_answer(&reading, &finder, stream).await else {
+        let Some(first) = first_answer(&reading, &locator, stream).await else {
             return Ok((Outcome::Missing, None));
         };
         let facts = Arc::new(StreamDetails {
@@ -135,7 +135,7 @@ impl StreamReader {
         let start = stored.map_or_else(|| beginning.start(now), |stored| stored.start);
         events::StreamOpened { stream, start: &start.to_string() }.emit(&reading.telemetry);
         reading.tell(Task::Stream, Update::StreamOpened { facts: facts.clone(), start }).await?;
-        let mut reader = Self::new(reading, finder, facts.clone(), beginning, start);
+        let mut reader = Self::new(reading, locator, facts.clone(), beginning, start);
         if let Some(stored) = stored {
             reader.restore(stored).await?;
         }
@@ -146,14 +146,14 @@ impl StreamReader {
 
     fn new(
         reading: Arc<Reading>,
-        finder: Arc<StreamLocator>,
+        locator: Arc<StreamLocator>,
         facts: Arc<StreamDetails>,
         beginning: Beginning,
         start: Position,
     ) -> Self {
         Self {
             reading,
-            finder,
+            locator,
             facts,
             lineage: Lineage::new(),
             discovery: Discovery::new(Instant::now()),
@@ -223,7 +223,7 @@ impl StreamReader {
         }
         self.absent = 0;
         self.reading.activity.begin(Task::Stream, Step::search());
-        self.finder.is_replaced(&self.facts.arn).await
+        self.locator.is_replaced(&self.facts.arn).await
     }
 
     /// Ends what is still being read: the stream is gone, or its table is read no further.
@@ -386,7 +386,7 @@ impl Beginning {
 }
 
 /// The first answer for a stream, however long it takes; nothing if the stream is gone and the table has another one.
-async fn first_answer(reading: &Reading, finder: &StreamLocator, stream: &str) -> Option<StreamDescription> {
+async fn first_answer(reading: &Reading, locator: &StreamLocator, stream: &str) -> Option<StreamDescription> {
     let (mut failures, mut absent) = (0, 0);
     loop {
         match describe(reading, Task::Stream, stream, ShardQuery::First).await {
@@ -397,7 +397,7 @@ async fn first_answer(reading: &Reading, finder: &StreamLocator, stream: &str) -
                 reading.client.refused(&error);
                 if absent >= DENIALS_OF_EXISTENCE {
                     reading.activity.begin(Task::Stream, Step::search());
-                    if finder.is_replaced(stream).await {
+                    if locator.is_replaced(stream).await {
                         reading.activity.end(Task::Stream);
                         return None;
                     }

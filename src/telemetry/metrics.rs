@@ -292,7 +292,7 @@ impl Definition {
     }
 }
 
-/// What the page says of the counters in `legacy.rs`.
+/// What the page says of the counters of Knative's adapters.
 const LEGACY: &str = "
 ## The counters of Knative's adapters
 

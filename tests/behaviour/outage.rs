@@ -139,14 +139,14 @@ async fn a_sink_that_is_down_for_a_day_costs_bounded_memory_and_few_requests() {
         activity: Arc::default(),
         numbers: AtomicU32::new(0),
     });
-    let finder = Arc::new(StreamLocator {
+    let locator = Arc::new(StreamLocator {
         client: reading.client.clone(),
         rate_limiter: reading.describe_rate.clone(),
         target: TableTarget { table: "Orders".to_owned(), stream: None },
     });
     let follower = Follower {
         reading,
-        finder,
+        locator,
         stored: TableState::default(),
         beginning: Beginning::Since(SystemTime::UNIX_EPOCH),
     };

@@ -1,12 +1,12 @@
 //! The calls to AWS, by the AWS SDK.
 //!
-//! The only file that knows the SDK's clients and outputs. What the SDK does by itself: signing, endpoints, credentials,
-//! up to three attempts a call. See [`crate::aws`] for how long a call may take.
+//! The only file that knows the SDK's clients of DynamoDB and its streams. What the SDK does by itself: signing, endpoints,
+//! credentials, up to three attempts a call. See [`crate::aws`] for how long a call may take.
 //!
-//! `GetRecords` goes without the SDK's decoding of records. Decoding attribute values into the SDK's types and writing them out again costs ten times what a look at the body's
-//! structure does, and loses how AWS wrote them. So an interceptor puts its own deserializer in the place of the
-//! operation's: it makes a [`Page`] of a successful answer's body and hands everything else to the one that it
-//! replaced. Retries, signing, endpoints and errors stay the SDK's.
+//! `GetRecords` replaces the SDK's response deserializer. Decoding attribute values into the SDK's types and writing them out
+//! again costs ten times what a look at the body's structure does, and loses how AWS wrote them. So an interceptor puts its own
+//! deserializer in the place of the operation's: it makes a [`Page`] of a successful answer's body and hands everything else to
+//! the one that it replaced. Retries, signing, endpoints and errors stay the SDK's.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
