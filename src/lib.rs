@@ -43,6 +43,20 @@
 //! 8. `progress/ledger` moves the position past what is settled; `pipeline/keeper` stores it, in the order that [`checkpoint`]
 //!    promises. From here on no restart sends the record again.
 
+//! # Terms
+//!
+//! | term | what it is |
+//! |---|---|
+//! | entry | what a shard brings: a record, or a gap where continuity cannot be proved |
+//! | lane | the queue of one item's events; with order by shard, of one lineage's |
+//! | settled | an event that was acknowledged, dead-lettered or dropped |
+//! | position | the place in a shard behind which reading goes on after a restart |
+//! | parked | an item whose event keeps failing and is retried at the slowest pace |
+//! | barrier | a gap, for everything that follows it in its lineage: it is sent first |
+//! | lineage | a shard with the shards that continue it after a split or a rollover |
+//! | lag | the age of the oldest record that is not settled |
+//! | trial request | the one request at a time that a failing sink gets |
+
 #![cfg_attr(test, allow(clippy::disallowed_methods))] // unit tests may read the clock, only the rest runs in simulations
 
 /// `tokio::select!` that polls its branches in their order: a simulation must not depend on chance that it does not draw. Put the
