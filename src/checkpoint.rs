@@ -58,14 +58,12 @@ pub struct StreamState {
 pub enum ShardState {
     /// Reading goes on here; everything in the shard's ancestors is settled.
     Reading {
-        /// Where.
         position: Position,
         /// The shard that it continues, if that was known.
         parent: Option<String>,
     },
     /// Everything in it is settled: it must not be read again, though it stays listed for a day.
     Finished {
-        /// Since when.
         at: SystemTime,
         /// The shard that it continues, if that was known.
         parent: Option<String>,

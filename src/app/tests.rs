@@ -77,3 +77,11 @@ async fn goes_on(tasks: &mut Tasks, time: Duration) {
         panic!("the process ends over one table: {fault}");
     }
 }
+
+/// `telemetry` may not know `records`, where the reasons are declared.
+#[test]
+fn every_reason_of_a_loss_is_exported_before_the_first_loss() {
+    use crate::records::LossReason::{self, ShardMissing, StreamMissing, Trimmed, Undecodable};
+    let reasons = [Trimmed, ShardMissing, StreamMissing, Undecodable].map(LossReason::as_str);
+    assert_eq!(reasons, crate::telemetry::metrics::LOSS_REASONS);
+}

@@ -24,9 +24,7 @@ pub(super) fn statement(action: &str, resource: &str) -> String {
 /// A table in the terms of fixes: its name, its region and its ARN.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct TableNames {
-    /// The table's name.
     pub(super) name: String,
-    /// Its region.
     pub(super) region: String,
     /// Its ARN; the account is `*` where nobody told it.
     pub(super) arn: String,

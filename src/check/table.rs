@@ -184,7 +184,6 @@ fn take<T>(checks: &mut Vec<Check>, (check, found): (Check, Option<T>)) -> Resul
 
 /// A stream and how many shards of it were listed.
 struct Listed {
-    /// Its ARN.
     stream: String,
     /// The first page of its description.
     description: StreamDescription,

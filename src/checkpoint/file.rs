@@ -62,18 +62,12 @@ pub enum OpenError {
     #[error(
         "{path} cannot be used: {source}; the adapter needs to read and write the file and to create files in its folder"
     )]
-    Io {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    Io { path: PathBuf, source: io::Error },
     /// The file is not one of ours, or it is damaged. It was not touched.
     #[error(
         "{path} is not a usable file of positions and was not changed: {source}; restore it from a backup, or move it away to start again at START_POSITION"
     )]
     Foreign {
-        /// Which file.
         path: PathBuf,
         /// What is wrong with it.
         source: FormatError,

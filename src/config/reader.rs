@@ -369,7 +369,6 @@ pub enum Warning {
     Ignored {
         /// Its name.
         name: String,
-        /// Why.
         why: Cow<'static, str>,
     },
     /// `K_LOGGING_CONFIG` cannot be read, so its level is not honoured.

@@ -23,6 +23,9 @@ use crate::clock;
 use crate::records::{Entry, Gap, LossReason, Position, StreamDetails};
 use crate::telemetry::events;
 
+/// The id of the shard that stands for a stream that vanished: in the file of positions and in `/status`.
+const WHOLE_STREAM: &str = "the-whole-stream";
+
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(15);
 
@@ -121,7 +124,7 @@ impl Follower {
         report(&self.reading, &gap);
         // A shard of its own holds the gap, so that the next stream's positions wait for its delivery.
         let shard = self.reading.number();
-        let id = "the-whole-stream".into();
+        let id = WHOLE_STREAM.into();
         let from = Position::Start;
         self.reading.tell(Task::Table, Update::StreamOpened { facts: facts.clone(), start: Position::Start }).await?;
         self.reading

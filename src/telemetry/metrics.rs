@@ -19,6 +19,9 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+/// The values of the label `reason` of `data_loss_total`: each is exported from the start, so that an alert sees the first loss.
+pub(crate) const LOSS_REASONS: [&str; 4] = ["trimmed", "shard-missing", "stream-missing", "undecodable"];
+
 #[derive(Clone)]
 pub struct Metrics {
     registry: Registry,
@@ -130,7 +133,7 @@ impl Metrics {
     /// The metrics of one table. Those that count losses begin at zero at once, so that an alert sees the first one.
     pub fn table(&self, table: &str) -> TableMetrics {
         let t = &[table];
-        for reason in ["trimmed", "shard-missing", "stream-missing", "undecodable"] {
+        for reason in LOSS_REASONS {
             self.data_loss.with_label_values(&[table, reason]);
         }
         self.checkpoint_writes.with_label_values(&[table, "error"]);

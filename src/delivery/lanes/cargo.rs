@@ -1,4 +1,4 @@
-//! What lanes ask of their events.
+//! What lanes need to know of an event: its size, its barrier, and how it lets go of its page.
 
 pub trait Cargo {
     /// Called when the event is going to be kept for long: let go of what it shares with others.
