@@ -31,7 +31,9 @@ BINARY = "/usr/local/bin/dynamodb-streams-adapter"
 ROOT, CONTEXT = (pathlib.Path(os.environ[name]) for name in ("IMAGE_ROOT", "IMAGE_CONTEXT"))
 REVISION = os.environ["IMAGE_REVISION"]
 CONFIG = json.loads(pathlib.Path(os.environ["IMAGE_INSPECT"]).read_text())["OCIv1"]["config"]
-PACKAGE = tomllib.loads((REPOSITORY / "Cargo.toml").read_text())["package"]
+MANIFEST = tomllib.loads((REPOSITORY / "Cargo.toml").read_text())
+# What the workspace says holds where the package does not say it itself.
+PACKAGE = MANIFEST["package"] | MANIFEST["workspace"]["package"]
 INSIDE = pathlib.Path("/mnt")
 # How long anything may take on a busy machine.
 PATIENCE = 60
@@ -148,7 +150,7 @@ def test_nothing_but_the_sources_is_sent_to_the_build():
     sent = set(files(CONTEXT))
     tracked = subprocess.run(["git", "-C", REPOSITORY, "ls-files", "--cached", "--others", "--exclude-standard", "src"],
                              check=True, capture_output=True, text=True).stdout.split()
-    assert sent == {f"/{path}" for path in ["Cargo.toml", "Cargo.lock", "LICENSE", *tracked]}, sorted(sent)
+    assert sent == {f"/{path}" for path in ["Cargo.toml", "Cargo.lock", "LICENSE", "examples/demo/Cargo.toml", *tracked]}, sorted(sent)
 
 
 def test_a_build_of_the_same_sources_is_taken_from_the_cache():
