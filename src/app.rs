@@ -5,10 +5,10 @@
 //! port closes. It never takes longer than the configured time, and ends a start that is still under way at once.
 
 pub mod process;
+pub mod table;
 
 mod heartbeat;
 mod stalls;
-mod table;
 mod tasks;
 
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! One table's parts, put together.
+//! One table's parts, put together in one place: for the process, its tests and the simulation alike.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -32,30 +32,30 @@ use crate::telemetry::metrics::Metrics;
 const UPDATES_WAITING: usize = 16;
 
 /// What all tables share.
-pub(super) struct Shared {
-    pub(super) describe_rate: Arc<RateLimiter>,
-    pub(super) store: Arc<dyn CheckpointStore>,
+pub struct Shared {
+    pub describe_rate: Arc<RateLimiter>,
+    pub store: Arc<dyn CheckpointStore>,
     /// Each table's share of the buffer.
-    pub(super) budget: usize,
+    pub budget: usize,
 }
 
 /// One table, ready to run.
-pub(super) struct Table {
-    pub(super) books: Arc<Books>,
-    pub(super) follower: Follower,
-    pub(super) updates: mpsc::Receiver<Update>,
-    pub(super) keeper: Keeper,
+pub struct Table {
+    pub books: Arc<Books>,
+    pub follower: Follower,
+    pub updates: mpsc::Receiver<Update>,
+    pub keeper: Keeper,
 }
 
 /// What a table is made of besides its configuration.
-pub(super) struct Parts {
-    pub(super) client: Arc<dyn StreamsClient>,
-    pub(super) target: TableTarget,
+pub struct Parts {
+    pub client: Arc<dyn StreamsClient>,
+    pub target: TableTarget,
     /// The table's name in the store, and what an earlier run has left there.
-    pub(super) key: String,
-    pub(super) stored: TableState,
-    pub(super) telemetry: Arc<TableTelemetry>,
-    pub(super) health: Arc<TableHealth>,
+    pub key: String,
+    pub stored: TableState,
+    pub telemetry: Arc<TableTelemetry>,
+    pub health: Arc<TableHealth>,
 }
 
 /// Why a table cannot be read as configured.
@@ -91,7 +91,7 @@ impl Table {
     }
 
     /// Puts one table's parts together.
-    pub(super) fn assemble(parts: Parts, source: &config::Source, shared: &Shared) -> Self {
+    pub fn assemble(parts: Parts, source: &config::Source, shared: &Shared) -> Self {
         let Parts { client, target, key, stored, telemetry, health } = parts;
         let budget = Budget::new(shared.budget);
         let (sender, updates) = mpsc::channel(UPDATES_WAITING);

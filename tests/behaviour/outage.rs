@@ -2,33 +2,30 @@
 
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
+use dynamodb_streams_adapter::app::table::{Parts, Shared, Table};
 use dynamodb_streams_adapter::backoff::Backoff;
-use dynamodb_streams_adapter::checkpoint::TableState;
-use dynamodb_streams_adapter::config::{self, DeliveryOrder};
+use dynamodb_streams_adapter::checkpoint::{MemoryStore, TableState};
+use dynamodb_streams_adapter::config::{
+    self, CheckpointLocation, DeliveryOrder, OnDataLoss, PollIntervals, StartPosition,
+};
 use dynamodb_streams_adapter::delivery::dispatch::{Dispatcher, Settings, Sinks};
 use dynamodb_streams_adapter::delivery::lanes::Limits;
 use dynamodb_streams_adapter::delivery::retry::{OnUndeliverable, Policy, RetryLimits};
 use dynamodb_streams_adapter::event::Message;
-use dynamodb_streams_adapter::pipeline::{Books, Pipeline};
-use dynamodb_streams_adapter::progress::ledger::Ledger;
+use dynamodb_streams_adapter::pipeline::Pipeline;
 use dynamodb_streams_adapter::readiness::Health;
 use dynamodb_streams_adapter::records::Page;
 use dynamodb_streams_adapter::sink::{Sink, SinkResponse};
 use dynamodb_streams_adapter::streams::RateLimiter;
 use dynamodb_streams_adapter::streams::budget::Budget;
-use dynamodb_streams_adapter::streams::client::observed::ObservedClient;
 use dynamodb_streams_adapter::streams::client::{
     Call, IteratorStart, ListedShard, ShardQuery, StreamDescription, StreamStatus, StreamsClient, TableDescription,
 };
-use dynamodb_streams_adapter::streams::follow::Follower;
-use dynamodb_streams_adapter::streams::pace::Pace;
-use dynamodb_streams_adapter::streams::reading::{OnDataLoss, Reading};
-use dynamodb_streams_adapter::streams::stream_locator::{StreamLocator, TableTarget};
-use dynamodb_streams_adapter::streams::stream_reader::Beginning;
+use dynamodb_streams_adapter::streams::stream_locator::TableTarget;
 use dynamodb_streams_adapter::telemetry::TableTelemetry;
 use dynamodb_streams_adapter::telemetry::metrics::Metrics;
 use futures_util::FutureExt;
@@ -125,32 +122,23 @@ async fn a_sink_that_is_down_for_a_day_costs_bounded_memory_and_few_requests() {
     let metrics = Metrics::new("test", "test").unwrap();
     let telemetry = TableTelemetry::new("Orders", &metrics);
     let health = Health::default().table("Orders");
-    let budget = Budget::new(BUFFER);
-    let (updates, taken) = mpsc::channel(16);
-    let reading = Arc::new(Reading {
-        client: ObservedClient::new(client.clone(), telemetry.clone(), health.clone()),
-        pace: Pace { poll_interval: Duration::from_millis(250), idle_max: Duration::from_secs(5) },
-        budget: budget.clone(),
-        describe_rate: Arc::new(RateLimiter::describe_stream()),
+    let source = config::Source {
+        tables: Vec::new(),
+        start: StartPosition::TrimHorizon,
+        checkpoint: CheckpointLocation::Memory,
+        consumer_group: "default".to_owned(),
+        poll_intervals: PollIntervals {
+            poll_interval: Duration::from_millis(250),
+            idle_poll_interval_max: Duration::from_secs(5),
+        },
         on_data_loss: OnDataLoss::Continue,
-        updates,
-        telemetry: telemetry.clone(),
-        health: health.clone(),
-        activity: Arc::default(),
-        numbers: AtomicU32::new(0),
-    });
-    let locator = Arc::new(StreamLocator {
-        client: reading.client.clone(),
-        rate_limiter: reading.describe_rate.clone(),
-        target: TableTarget { table: "Orders".to_owned(), stream: None },
-    });
-    let follower = Follower {
-        reading,
-        locator,
-        stored: TableState::default(),
-        beginning: Beginning::Since(SystemTime::UNIX_EPOCH),
     };
-    let books = Books::new(Ledger::default(), budget.clone(), telemetry, health);
+    let store = Arc::new(MemoryStore::default());
+    let shared = Shared { describe_rate: Arc::new(RateLimiter::describe_stream()), store, budget: BUFFER };
+    let target = TableTarget { table: "Orders".to_owned(), stream: None };
+    let (key, stored) = ("Orders".to_owned(), TableState::default());
+    let parts = Parts { client: client.clone(), target, key, stored, telemetry, health };
+    let Table { books, follower, updates, keeper } = Table::assemble(parts, &source, &shared);
     let event = config::Event {
         profile: config::EventProfile::Aws,
         data: config::EventData::DynamodbJson,
@@ -171,13 +159,14 @@ async fn a_sink_that_is_down_for_a_day_costs_bounded_memory_and_few_requests() {
     let stop = CancellationToken::new();
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(follower.run().map(drop));
-    tasks.spawn(Pipeline::new(books.clone(), DeliveryOrder::Item, event, parcels).run(taken).map(drop));
-    tasks.spawn(Dispatcher::new(sinks, settings).run(intake, stop).map(drop));
+    tasks.spawn(Pipeline::new(books.clone(), DeliveryOrder::Item, event, parcels).run(updates).map(drop));
+    tasks.spawn(Dispatcher::new(sinks, settings).run(intake, stop.clone()).map(drop));
+    tasks.spawn(keeper.run(stop));
 
     let mut most = 0;
     while begun.elapsed() < DAY {
         tokio::time::sleep(Duration::from_secs(60)).await;
-        most = most.max(budget.used());
+        most = most.max(books.budget().used());
     }
     let refused = sink.refused.load(Ordering::Relaxed);
     let read = client.read.load(Ordering::Relaxed);
