@@ -108,7 +108,7 @@ fn kind_of(code: &str) -> ErrorKind {
         "TrimmedDataAccessException" => ErrorKind::Trimmed,
         "ResourceNotFoundException" => ErrorKind::NotFound,
         "LimitExceededException" => ErrorKind::LimitExceeded,
-        code if THROTTLING_ERRORS.contains(&code) || code == "Throttling" => ErrorKind::Throttled,
+        code if THROTTLING_ERRORS.contains(&code) => ErrorKind::Throttled,
         code if DENIED.contains(&code) => ErrorKind::Denied,
         _ => ErrorKind::Other,
     }

@@ -196,15 +196,19 @@ def check_all_queries_keep_to_what_is_chosen():
 
 
 def check_error_codes_are_the_programs():
-    """The codes in alerts and panels are those that src/streams/client/errors.rs takes for denials and throttles."""
-    source = (ROOT / "src/streams/client/errors.rs").read_text()
+    """The codes in alerts and panels are those that src/aws/errors.rs takes for denials, and the SDK for throttles."""
+    metadata = subprocess.run(["cargo", "metadata", "--format-version", "1"], cwd=ROOT, check=True, capture_output=True, text=True)
+    packages = json.loads(metadata.stdout)["packages"]
+    runtime = next(Path(one["manifest_path"]).parent for one in packages if one["name"] == "aws-runtime")
+    files = {"DENIED": ROOT / "src/aws/errors.rs", "THROTTLING_ERRORS": runtime / "src/retries/classifiers.rs"}
 
     def codes(constant):
-        return set(re.findall(r'"(\w+)"', re.search(rf"const {constant}: .*?=\s*\[(.*?)\];", source, re.S).group(1)))
+        found = re.search(rf"const {constant}: .*?=\s*&?\[(.*?)\];", files[constant].read_text(), re.S)
+        return set(re.findall(r'"(\w+)"', found.group(1)))
 
     expected = {
         "AccessDenied": codes("DENIED") | {"credentials"},
-        "ProvisionedThroughputExceededException": codes("THROTTLED") | {"LimitExceededException", "http-429"},
+        "ProvisionedThroughputExceededException": codes("THROTTLING_ERRORS") | {"http-429"},
     }
     texts = {"alerts.yaml": ALERTS.read_text(), **{query.name: query.expression for query in dashboards.queries()}}
     seen = set()
