@@ -15,6 +15,7 @@ use futures_util::future::{BoxFuture, ready};
 
 use crate::records::Position;
 
+pub(crate) use file::lock_path;
 pub use file::{FileStore, OpenError};
 
 /// Keeps the state of tables.

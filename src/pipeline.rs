@@ -44,17 +44,6 @@ pub struct Books {
     waits_for_earlier_streams: AtomicBool,
 }
 
-/// Why a pipeline has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PipelineEnd {
-    /// The table is read no further.
-    ReadingEnded,
-    /// Nobody takes events any more.
-    DeliveryEnded,
-    /// The table's books are broken; it is in the log.
-    TableStopped,
-}
-
 /// Takes one table's updates.
 pub struct Pipeline {
     books: Arc<Books>,
@@ -177,7 +166,7 @@ impl Pipeline {
     }
 
     /// Takes updates until nobody sends any more, nobody takes parcels, or the books are broken.
-    pub async fn run(mut self, mut updates: mpsc::Receiver<Update>) -> PipelineEnd {
+    pub async fn run(mut self, mut updates: mpsc::Receiver<Update>) {
         while let Some(update) = updates.recv().await {
             self.books.taken.fetch_add(1, Ordering::AcqRel);
             let entered = match update {
@@ -185,7 +174,7 @@ impl Pipeline {
                     Ok(parcels) if parcels.is_empty() => Ok(()),
                     Ok(parcels) => match self.parcels.send(parcels).await {
                         Ok(()) => Ok(()),
-                        Err(_) => return PipelineEnd::DeliveryEnded,
+                        Err(_) => return,
                     },
                     Err(why) => Err(why),
                 },
@@ -202,10 +191,9 @@ impl Pipeline {
                 self.books.break_down(&why);
             }
             if self.books.are_broken() {
-                return PipelineEnd::TableStopped;
+                return;
             }
         }
-        PipelineEnd::ReadingEnded
     }
 
     fn enter(&mut self, update: Update) -> Result<(), BrokenBooks> {

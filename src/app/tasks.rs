@@ -20,7 +20,7 @@ use crate::admin::{self, Admin};
 use crate::config::{self, DeliveryOrder};
 use crate::delivery::dispatch::{Dispatcher, DispatcherFault};
 use crate::delivery::parcel::Parcel;
-use crate::pipeline::{Books, Pipeline, PipelineEnd};
+use crate::pipeline::{Books, Pipeline};
 use crate::sink::CredentialReloader;
 use crate::streams::reading::Stopped;
 use crate::telemetry::events;
@@ -69,7 +69,7 @@ async fn open_port(variable: &'static str, address: SocketAddr) -> Result<TcpLis
 /// Everything that runs, from the top down.
 pub(super) struct Tasks {
     followers: JoinSet<Result<(), Stopped>>,
-    pipelines: JoinSet<PipelineEnd>,
+    pipelines: JoinSet<()>,
     dispatcher: JoinSet<Result<(), DispatcherFault>>,
     /// Each sink's credentials, read again when they change.
     credentials: JoinSet<()>,
@@ -157,11 +157,8 @@ impl Tasks {
                     Ok(Err(fault)) => Fault::Dispatcher(fault),
                     Err(failed) => Fault::Failed("dispatcher", failed),
                 }),
-                Some(ended) = self.pipelines.join_next() => match ended {
-                    // Where delivery has ended, the dispatcher's own end says why.
-                    Ok(PipelineEnd::ReadingEnded | PipelineEnd::TableStopped | PipelineEnd::DeliveryEnded) => None,
-                    Err(failed) => Some(Fault::Failed("pipeline", failed)),
-                },
+                // Its table is read no further, or delivery has ended: the dispatcher's own end says why.
+                Some(ended) = self.pipelines.join_next() => ended.err().map(|failed| Fault::Failed("pipeline", failed)),
                 // Its table's pipeline ended first, or the policy is to stop: both are said where they happen.
                 Some(ended) = self.followers.join_next() => ended.err().map(|failed| Fault::Failed("reader", failed)),
                 Some(ended) = self.credentials.join_next() => Some(unasked("reader of credentials", ended)),

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::report::{Check, within};
-use crate::checkpoint::{CheckpointStore as _, FileStore, OpenError};
+use crate::checkpoint::{CheckpointStore as _, FileStore, OpenError, lock_path};
 use crate::clock;
 use crate::config::{CheckpointLocation, Config, POSITIONS_IN_MEMORY};
 
@@ -164,9 +164,7 @@ fn resolved(path: &Path) -> PathBuf {
 
 /// Whether somebody holds the lock beside the file. A lock file that is not there is not created.
 fn is_in_use(file: &Path) -> Result<bool, StoreProblem> {
-    let mut name = file.as_os_str().to_owned();
-    name.push(".lock");
-    let name = PathBuf::from(name);
+    let name = lock_path(file);
     let lock = match OpenOptions::new().write(true).open(&name) {
         Ok(lock) => lock,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),

@@ -170,10 +170,15 @@ fn resolved(path: &Path) -> Result<PathBuf, OpenError> {
     Err(OpenError::Io { path: path.to_owned(), source: io::Error::other("too many levels of symbolic links") })
 }
 
-fn lock(path: &Path) -> Result<File, OpenError> {
+/// Where the lock of a file of positions lies: beside it.
+pub(crate) fn lock_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
-    let name = PathBuf::from(name);
+    PathBuf::from(name)
+}
+
+fn lock(path: &Path) -> Result<File, OpenError> {
+    let name = lock_path(path);
     let opened = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&name);
     let file = opened.map_err(|source| match source.kind() {
         ErrorKind::NotFound => OpenError::NoFolder(path.to_owned()),

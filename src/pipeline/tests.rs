@@ -17,7 +17,7 @@ struct Line {
     books: Arc<Books>,
     updates: mpsc::Sender<Update>,
     parcels: mpsc::Receiver<Vec<Parcel>>,
-    running: JoinHandle<PipelineEnd>,
+    running: JoinHandle<()>,
 }
 
 fn facts(stream: &str) -> Arc<StreamDetails> {

@@ -159,7 +159,7 @@ async fn a_sink_that_is_down_for_a_day_costs_bounded_memory_and_few_requests() {
     let stop = CancellationToken::new();
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(follower.run().map(drop));
-    tasks.spawn(Pipeline::new(books.clone(), DeliveryOrder::Item, event, parcels).run(updates).map(drop));
+    tasks.spawn(Pipeline::new(books.clone(), DeliveryOrder::Item, event, parcels).run(updates));
     tasks.spawn(Dispatcher::new(sinks, settings).run(intake, stop.clone()).map(drop));
     tasks.spawn(keeper.run(stop));
 
