@@ -1,0 +1,454 @@
+//! Knows every write, hears everything that the process does, and says where a promise was broken.
+//!
+//! Contract, in seven sentences:
+//! 1. What the store holds as settled is, for each item and at every moment, a prefix of its history over shards and streams; it
+//!    was settled indeed, and stays so.
+//! 2. Each change was taken, given up by a policy that was set, lies before the start, or lies in a gap that was told, which tells
+//!    of nothing that AWS still has.
+//! 3. Each item's changes come in order; after all crashes its last delivery is its newest state.
+//! 4. Nothing comes again that was stored as settled, or whose success this life has heard of.
+//! 5. Calls stay within the account's limits and the stated budgets; a shard has at most one reader.
+//! 6. Memory, by the process's own count, stays within its bound.
+//! 7. In a world that has healed everything arrives in the stated time, the process is ready, and never not alive.
+
+mod calls;
+mod settled;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Deserialize;
+
+use self::calls::Calls;
+use self::settled::Settled;
+use crate::aws::{Aws, ChangeNumber};
+use crate::fault::Fault;
+use crate::plan::{HEALTHY, Moment, Plan, Settings, Start};
+
+/// More findings of one sentence say nothing new.
+const MOST_A_SENTENCE: usize = 5;
+
+/// What was broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Sentence {
+    /// 1: stored as settled behind a change of the same item that is not.
+    NotAPrefix,
+    /// 1: stored as settled, and nobody has it.
+    SettledAndNeverTaken,
+    /// 1: it was stored as settled, and is not any more.
+    Forgotten,
+    /// 2: nobody has it, no gap tells of it, and it cannot come any more.
+    Lost,
+    /// 2: a gap tells of what AWS still has.
+    FalseGap,
+    /// 3: taken before an earlier change of its item, or behind a later one.
+    OutOfOrder,
+    /// 3: the last delivery of an item is not its newest state.
+    Stale,
+    /// 4: sent again although stored as settled, or although success was heard.
+    Repeated,
+    /// 4: sent although it lies before the start.
+    BeforeStart,
+    /// 5: more calls in a second than the account has.
+    AccountLimit,
+    /// 5: more `DescribeStream` in ten minutes than budgeted.
+    ListingBudget,
+    /// 5: a shard without records is asked too often in a second.
+    ShardRate,
+    /// 5: a quiet shard is asked more often than budgeted.
+    IdleBudget,
+    /// 5: two readers of one shard.
+    TwoReaders,
+    /// 6: more memory than bounded.
+    Memory,
+    /// 7: a change that could be delivered was not, long after all was well.
+    NotDelivered,
+    /// 7: not ready long after all was well.
+    NotReady,
+    /// 7: the liveness probe failed.
+    NotAlive,
+    /// 7: the process ended by itself.
+    Ended,
+    /// 7: in a world without faults a change came late.
+    Late,
+}
+
+#[derive(Debug, Clone)]
+pub struct Finding {
+    pub sentence: Sentence,
+    pub at: Moment,
+    pub what: String,
+}
+
+/// What one part of a request tells.
+#[derive(Debug, Clone)]
+pub enum Posted {
+    Change(ChangeNumber),
+    Gap(Told),
+    Unknown(String),
+}
+
+/// A gap, as its event tells it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Told {
+    #[serde(skip)]
+    id: String,
+    stream: String,
+    shard: Option<String>,
+    after: Option<String>,
+    before: Option<String>,
+    reason: String,
+}
+
+/// What became of a change.
+#[derive(Debug, Clone, Default)]
+struct Fate {
+    taken: bool,
+    taken_at: Option<Moment>,
+    given_up: bool,
+    told: bool,
+    /// It lies before the moment from which on everything is owed.
+    optional: bool,
+    /// The life that has heard of its success.
+    heard_in: u32,
+    /// A save that was confirmed held it as settled.
+    confirmed: bool,
+}
+
+impl Fate {
+    fn is_resolved(&self) -> bool {
+        self.taken || self.given_up || self.told || self.optional
+    }
+}
+
+pub struct Judge {
+    plan: Plan,
+    fates: Vec<Fate>,
+    /// Each item's change behind a change.
+    next: Vec<Option<ChangeNumber>>,
+    /// The last delivery of each table's items: in which life, and of what.
+    last: BTreeMap<(usize, u32), (u32, ChangeNumber)>,
+    settled: Settled,
+    calls: Calls,
+    life: u32,
+    settings: Settings,
+    /// The lowest and the highest moment that a start so far may have meant.
+    starts: Option<(Moment, Moment)>,
+    /// Since when everything is owed.
+    owed_since: Option<Moment>,
+    findings: Vec<Finding>,
+}
+
+impl Judge {
+    pub fn new(plan: &Plan) -> Self {
+        Self {
+            plan: plan.clone(),
+            fates: Vec::new(),
+            next: Vec::new(),
+            last: BTreeMap::new(),
+            settled: Settled::default(),
+            calls: Calls::new(plan),
+            life: 0,
+            settings: plan.settings.clone(),
+            starts: None,
+            owed_since: None,
+            findings: Vec::new(),
+        }
+    }
+
+    pub fn find(&mut self, sentence: Sentence, at: Moment, what: String) {
+        if self.findings.iter().filter(|finding| finding.sentence == sentence).count() < MOST_A_SENTENCE {
+            self.findings.push(Finding { sentence, at, what });
+        }
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub fn everything_is_owed(&self) -> bool {
+        self.owed_since.is_some()
+    }
+
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+
+    /// Takes note of what was written.
+    pub fn learn(&mut self, aws: &Aws) {
+        for (number, change) in aws.changes.iter().enumerate().skip(self.fates.len()) {
+            self.fates.push(Fate { optional: self.owed_since.is_none(), ..Fate::default() });
+            self.next.push(None);
+            if let Some(before) = change.before {
+                self.next[before as usize] = Some(number as ChangeNumber);
+            }
+        }
+    }
+
+    pub fn begin_life(&mut self, life: u32, settings: &Settings, now: Moment) {
+        (self.life, self.settings) = (life, settings.clone());
+        self.calls.begin_life(now, settings);
+        if self.owed_since.is_some() {
+            return;
+        }
+        let skew = |moment: Moment| match settings.skew {
+            ahead @ 0.. => moment + Moment::from_secs(ahead as u64),
+            behind => moment.saturating_sub(Moment::from_secs(behind.unsigned_abs())),
+        };
+        let start = match settings.start {
+            Start::Latest => now,
+            Start::TrimHorizon => Moment::ZERO,
+            Start::Ago(ago) => skew(now).saturating_sub(ago),
+        };
+        let (low, high) = self.starts.unwrap_or((start, start));
+        self.starts = Some((low.min(start), high.max(start)));
+    }
+
+    /// The process is ready: from now on everything is owed, and of what was there before what its start asks for.
+    pub fn is_ready(&mut self, aws: &Aws, now: Moment) {
+        if self.owed_since.is_some() {
+            return;
+        }
+        self.owed_since = Some(now);
+        let (_, start) = self.starts.unwrap_or((now, now));
+        for (change, fate) in aws.changes.iter().zip(&mut self.fates) {
+            let latest = self.settings.start == Start::Latest;
+            fate.optional = change.at < start || latest || aws.is_trimmed(change, now + crate::plan::minutes(5));
+        }
+    }
+
+    /// An attempt reaches the sink.
+    pub fn attempted(&mut self, posted: &Posted, aws: &Aws, now: Moment) {
+        match posted {
+            Posted::Change(number) => self.change_attempted(*number, aws, now),
+            Posted::Gap(told) => self.told(told, aws, now),
+            Posted::Unknown(id) => self.find(Sentence::OutOfOrder, now, format!("an event that nobody wrote: {id}")),
+        }
+    }
+
+    fn change_attempted(&mut self, number: ChangeNumber, aws: &Aws, now: Moment) {
+        let (fate, change) = (&self.fates[number as usize], &aws.changes[number as usize]);
+        let (heard, confirmed) = (fate.heard_in == self.life, fate.confirmed);
+        if heard {
+            self.find(Sentence::Repeated, now, format!("{} is sent again in the life that heard of its success", name(number, aws)));
+        } else if confirmed {
+            self.find(Sentence::Repeated, now, format!("{} is sent again, and was stored as settled", name(number, aws)));
+        }
+        // Times are whole seconds.
+        if let Some((low, _)) = self.starts
+            && change.at + Moment::from_secs(1) < low
+        {
+            self.find(Sentence::BeforeStart, now, format!("{} is older than any start", name(number, aws)));
+        }
+    }
+
+    fn told(&mut self, told: &Told, aws: &Aws, now: Moment) {
+        let lost = self.changes_in(told, aws, now);
+        for number in lost {
+            let change = &aws.changes[number as usize];
+            let stream = &aws.tables[change.table].streams[change.stream];
+            let gone = aws.is_trimmed(change, now) || stream.is_gone(now) || change.is_malformed;
+            if self.fates[number as usize].told {
+                continue;
+            }
+            self.fates[number as usize].told = true;
+            if !gone && !self.fates[number as usize].taken {
+                let what = format!("gap {} ({}) tells of {}, which AWS still has", told.id, told.reason, name(number, aws));
+                self.find(Sentence::FalseGap, now, what);
+            }
+        }
+    }
+
+    /// The changes that a gap speaks of.
+    fn changes_in(&self, told: &Told, aws: &Aws, now: Moment) -> Vec<ChangeNumber> {
+        let streams = aws.tables.iter().flat_map(|table| &table.streams);
+        let Some(stream) = streams.filter(|stream| stream.arn == told.stream).last() else { return Vec::new() };
+        let Some(shard) = &told.shard else {
+            return stream.shards.iter().flat_map(|shard| shard.records.iter().copied()).collect();
+        };
+        let Some(shard) = stream.number(shard) else { return Vec::new() };
+        let number = |text: &Option<String>| text.as_ref().and_then(|text| text.parse::<u128>().ok());
+        let (after, before) = (number(&told.after), number(&told.before));
+        let mut shards = vec![shard];
+        if told.reason == "shard-missing" {
+            // Whoever continued it and is gone too has no other place to be told of.
+            let mut next = 0;
+            while let Some(shard) = shards.get(next) {
+                next += 1;
+                shards.extend(stream.shards[*shard].children.iter().filter(|child| stream.shards[**child].is_gone(now)));
+            }
+        }
+        let is_within = |change: &ChangeNumber| {
+            let change = &aws.changes[*change as usize];
+            let first = change.shard == shard && after.is_some_and(|after| change.sequence <= after);
+            let behind = change.shard == shard && before.is_some_and(|before| change.sequence >= before);
+            let lost = match told.reason.as_str() {
+                "trimmed" => aws.is_trimmed(change, now),
+                "undecodable" => change.is_malformed,
+                _ => true,
+            };
+            !first && !behind && lost
+        };
+        shards.iter().flat_map(|shard| stream.shards[*shard].records.iter().copied()).filter(is_within).collect()
+    }
+
+    /// The sink, or the one for dead letters, takes an event.
+    pub fn accepted(&mut self, posted: &Posted, _dead_letters: bool, aws: &Aws, now: Moment) {
+        let Posted::Change(number) = *posted else { return };
+        let change = &aws.changes[number as usize];
+        let item = (change.table, change.item);
+        let mut before = change.before;
+        while let Some(earlier) = before {
+            if !self.fates[earlier as usize].is_resolved() {
+                let what = format!("{} is taken before {}", name(number, aws), name(earlier, aws));
+                self.find(Sentence::OutOfOrder, now, what);
+                break;
+            }
+            before = match self.fates[earlier as usize].optional {
+                true => aws.changes[earlier as usize].before,
+                false => None,
+            };
+        }
+        if let Some((life, last)) = self.last.get(&item).copied()
+            && life == self.life
+            && last > number
+        {
+            let what = format!("{} is taken behind {} in one life", name(number, aws), name(last, aws));
+            self.find(Sentence::OutOfOrder, now, what);
+        }
+        self.last.insert(item, (self.life, number));
+        let fate = &mut self.fates[number as usize];
+        fate.taken = true;
+        fate.taken_at = fate.taken_at.or(Some(now));
+        self.check_promptness(number, aws, now);
+    }
+
+    pub fn heard_success(&mut self, posted: &Posted, _now: Moment) {
+        if let Posted::Change(number) = posted {
+            self.fates[*number as usize].heard_in = self.life;
+        }
+    }
+
+    /// An attempt failed; the policy may give the event up.
+    pub fn heard_failure(&mut self, posted: &Posted, is_final: bool) {
+        let may_give_up = self.settings.undeliverable == "drop";
+        if let Posted::Change(number) = posted
+            && may_give_up
+            && (is_final || self.settings.max_attempts.is_some())
+        {
+            self.fates[*number as usize].given_up = true;
+        }
+    }
+
+    /// In a world where nothing goes wrong the next poll brings a change.
+    fn check_promptness(&mut self, number: ChangeNumber, aws: &Aws, now: Moment) {
+        let calm = self.plan.faults.iter().all(|fault| matches!(fault, Fault::SmallPages | Fault::MassRollover));
+        let (at, since) = (aws.changes[number as usize].at, self.owed_since);
+        let Some(since) = since.filter(|_| calm) else { return };
+        let at = at.max(since);
+        let bound = self.settings.idle_max + self.settings.poll + Moment::from_secs(3);
+        if now > at + bound {
+            let what = format!("{} came {:.1} s after it was written", name(number, aws), (now - at).as_secs_f64());
+            self.find(Sentence::Late, now, what);
+        }
+    }
+
+    pub fn handed_over(&mut self, now: Moment) {
+        self.calls.handed_over(now);
+    }
+
+    pub fn called(&mut self, operation: &'static str, now: Moment) {
+        if let Some((sentence, what)) = self.calls.called(operation, now) {
+            self.find(sentence, now, what);
+        }
+    }
+
+    pub fn iterator_issued(&mut self, shard: (usize, usize, usize), _next: usize) {
+        self.calls.iterator_issued(shard);
+    }
+
+    pub fn page_sent(&mut self, shard: (usize, usize, usize), records: std::ops::Range<usize>, now: Moment) {
+        if let Some((sentence, what)) = self.calls.page_sent(shard, records.is_empty(), now) {
+            self.find(sentence, now, what);
+        }
+    }
+
+    pub fn memory(&mut self, used: usize, limit: usize, now: Moment) {
+        if used > limit {
+            self.find(Sentence::Memory, now, format!("{used} bytes are held, more than {limit}"));
+        }
+    }
+
+    /// What is missing still, of what AWS has and of what nobody can bring any more.
+    pub fn missing(&self, aws: &Aws, now: Moment) -> (Vec<ChangeNumber>, Vec<ChangeNumber>) {
+        let missing = (0..self.fates.len() as ChangeNumber).filter(|number| !self.fates[*number as usize].is_resolved());
+        missing.partition(|number| {
+            let change = &aws.changes[*number as usize];
+            let stream = &aws.tables[change.table].streams[change.stream];
+            !aws.is_trimmed(change, now) && !stream.is_gone(now) && !self.settled.holds(*number)
+        })
+    }
+
+    /// The world was well for long enough: everything must be there.
+    pub fn close(&mut self, aws: &Aws, now: Moment) {
+        let (owed, lost) = self.missing(aws, now);
+        let all = |numbers: &[ChangeNumber]| {
+            let names: Vec<String> = numbers.iter().take(4).map(|number| name(*number, aws)).collect();
+            format!("{} changes, {}", numbers.len(), names.join(", "))
+        };
+        if !lost.is_empty() {
+            self.find(Sentence::Lost, now, all(&lost));
+        }
+        if !owed.is_empty() {
+            self.find(Sentence::NotDelivered, now, format!("{} min after all was well: {}", HEALTHY.as_secs() / 60, all(&owed)));
+        }
+        for ((table, item), (_, last)) in self.last.clone() {
+            let newest = aws.changes.iter().rposition(|change| (change.table, change.item) == (table, item));
+            let Some(newest) = newest.filter(|newest| self.fates[*newest].taken) else { continue };
+            if newest as ChangeNumber != last {
+                let what = format!("the last delivery of an item is {}, its newest state {}", name(last, aws), name(newest as ChangeNumber, aws));
+                self.find(Sentence::Stale, now, what);
+            }
+        }
+    }
+}
+
+impl Told {
+    pub fn with_id(mut self, id: &str) -> Self {
+        self.id = id.to_owned();
+        self
+    }
+}
+
+impl Posted {
+    pub fn id(&self) -> String {
+        match self {
+            Self::Change(number) => format!("c{number}"),
+            Self::Gap(told) => told.id.clone(),
+            Self::Unknown(id) => id.clone(),
+        }
+    }
+}
+
+/// A change for the reader of a finding.
+fn name(number: ChangeNumber, aws: &Aws) -> String {
+    let change = &aws.changes[number as usize];
+    let (table, since) = (change.table, change.at.saturating_sub(crate::plan::BEGIN));
+    format!(
+        "change {number} (table {table}, item {}, stream {}, shard {}, sequence {}, written at {}h{:02}m{:02})",
+        change.item,
+        change.stream,
+        change.shard,
+        change.sequence,
+        since.as_secs() / 3600,
+        since.as_secs() / 60 % 60,
+        since.as_secs() % 60,
+    )
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let since = self.at.saturating_sub(crate::plan::BEGIN).as_secs();
+        write!(f, "{:?} at {}h{:02}m{:02}: {}", self.sentence, since / 3600, since / 60 % 60, since % 60, self.what)
+    }
+}

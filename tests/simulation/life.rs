@@ -1,0 +1,299 @@
+//! One seed, from the beginning of its world to the judge's last word: the lives of the process, one runtime each.
+//!
+//! A life is the process's own assembly on simulated services, in virtual time. It is stopped as the process is, or killed by
+//! dropping its runtime.
+
+use std::ffi::OsString;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use dynamodb_streams_adapter::app::{self, Services};
+use dynamodb_streams_adapter::checkpoint::FileStore;
+use dynamodb_streams_adapter::clock;
+use dynamodb_streams_adapter::config::{Config, EnvironmentFacts};
+use dynamodb_streams_adapter::delivery::dispatch::Sinks;
+use dynamodb_streams_adapter::readiness::Health;
+use dynamodb_streams_adapter::streams::budget::Budget;
+use dynamodb_streams_adapter::telemetry::metrics::Metrics;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::aws::{table_arn, wall};
+use crate::fault::Fault;
+use crate::judge::{Finding, Sentence};
+use crate::plan::{Boundary, End, HEALTHY, Moment, Plan, Settings, Start, chance};
+use crate::said;
+use crate::service::SimulatedAws;
+use crate::sink::SimulatedSink;
+use crate::store::SimulatedStore;
+use crate::world::{POSITIONS, World};
+
+/// How often somebody looks at the probes.
+const PROBE: Duration = Duration::from_secs(20);
+
+/// How long the orderly end may take.
+const SHUTDOWN: Duration = Duration::from_secs(25);
+
+/// What a seed's run came to.
+pub struct Run {
+    pub findings: Vec<Finding>,
+    pub story: Vec<String>,
+    pub digest: u64,
+    pub calls: u64,
+    pub lives: u32,
+    pub simulated: Duration,
+    /// It was ended by the most calls that a seed may take.
+    pub is_cut: bool,
+}
+
+/// When a life ends, and how.
+struct Term {
+    at: Moment,
+    edge: Option<u64>,
+    end: End,
+}
+
+pub fn run(plan: Plan) -> Run {
+    let world = World::new(plan.clone());
+    let _listening = said::listen(&world);
+    world.away(crate::plan::BEGIN, plan.first_start);
+    let mut settings = plan.settings.clone();
+    for Boundary { down, edge, up, end, settings: next } in &plan.boundaries {
+        let ended = live(&world, &settings, Term { at: *down, edge: *edge, end: *end });
+        if world.look(|inner, _| inner.is_exhausted()) {
+            break;
+        }
+        // A process that is killed early is restarted as soon.
+        world.away(ended, if edge.is_some() { ended + (*up - *down) } else { *up });
+        settings = next.clone();
+    }
+    let is_cut = world.look(|inner, _| inner.is_exhausted());
+    if !is_cut {
+        settings.stop_on_loss = false;
+        close(&world, &settings, plan.healed);
+    }
+    let inner = world.lock();
+    Run {
+        findings: inner.findings().to_vec(),
+        story: inner.story().to_vec(),
+        digest: inner.digest(),
+        calls: inner.calls(),
+        lives: inner.life(),
+        simulated: inner.now() - crate::plan::BEGIN,
+        is_cut: inner.is_exhausted(),
+    }
+}
+
+/// All is well from here on: what is owed must come, and one more restart must bring nothing.
+fn close(world: &Arc<World>, settings: &Settings, healed: Moment) {
+    let ended = live(world, settings, Term { at: healed + HEALTHY, edge: None, end: End::Stopped });
+    if world.look(|inner, _| inner.is_exhausted()) {
+        return;
+    }
+    world.look(|inner, now| {
+        inner.judge.close(&inner.aws, now);
+    });
+    world.away(ended, ended + Duration::from_secs(2));
+    live(world, settings, Term { at: ended + Duration::from_secs(60), edge: None, end: End::Stopped });
+}
+
+/// Lives until its term, and returns when it ended.
+fn live(world: &Arc<World>, settings: &Settings, term: Term) -> Moment {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    let runtime = runtime.expect("a runtime of one thread");
+    let ended = runtime.block_on(async {
+        let (life, now) = world.begin_life(term.edge);
+        let ahead = settings.skew;
+        let shown = match ahead {
+            0.. => wall(now) + Duration::from_secs(ahead as u64),
+            _ => wall(now) - Duration::from_secs(ahead.unsigned_abs()),
+        };
+        let _clock = clock::start_at(shown);
+        fastrand::seed(chance(world.lock().plan.seed, 1_000 + u64::from(life)).u64(..));
+        world.look(|inner, now| {
+            inner.judge.begin_life(life, settings, now);
+            inner.look_at_store(false, now);
+        });
+        world.tell(format!("starts, {settings:?}"));
+        process(world, settings, &term).await;
+        world.look(|_, now| now)
+    });
+    drop(runtime);
+    let end = term.end;
+    world.look(|inner, now| {
+        inner.tell(now, format!("has ended: {end:?}"));
+        inner.disk.process_died();
+        if end == End::PowerLost {
+            let mut chance = chance(inner.plan.seed, 2_000 + u64::from(inner.life()));
+            inner.disk.power_lost(&mut chance);
+        }
+    });
+    ended
+}
+
+/// Runs the process until it ends, is told to, or dies.
+async fn process(world: &Arc<World>, settings: &Settings, term: &Term) {
+    let stop = CancellationToken::new();
+    let health = Arc::new(Health::default());
+    let begun = world.look(|_, now| now);
+    let until = Instant::now() + term.at.saturating_sub(begun);
+    let at_term = async {
+        tokio::select! {
+            biased;
+            () = world.rung() => {}
+            () = sleep_until(until) => {}
+        }
+        if term.end == End::Stopped {
+            stop.cancel();
+            sleep(SHUTDOWN + Duration::from_secs(5)).await;
+            world.look(|inner, now| inner.judge.find(Sentence::Ended, now, "an orderly end takes for ever".to_owned()));
+        }
+    };
+    tokio::select! {
+        biased;
+        () = world.died() => {}
+        () = at_term => {}
+        () = adapter(world, settings, &health, &stop) => {}
+        () = pauses(world) => {}
+        () = watch_probes(world, &health, term) => {}
+    }
+    world.kill();
+}
+
+/// The adapter, started until it can, as its supervisor would.
+async fn adapter(world: &Arc<World>, settings: &Settings, health: &Arc<Health>, stop: &CancellationToken) {
+    let tables = world.lock().plan.tables;
+    let config = config(settings, tables);
+    loop {
+        let files = world.lock().disk.clone();
+        match FileStore::open_on(files, POSITIONS.as_ref(), "default") {
+            Ok(store) => {
+                let store = Arc::new(SimulatedStore { world: world.clone(), store });
+                let sink = |takes_dead_letters| Arc::new(SimulatedSink { world: world.clone(), takes_dead_letters });
+                let service: Arc<SimulatedAws> = Arc::new(SimulatedAws(world.clone()));
+                let services = Services {
+                    store,
+                    sinks: Sinks { sink: sink(false), dead_letters: Some(sink(true)) },
+                    credentials: Vec::new(),
+                    connect: Box::new(move |_| Ok(service.clone())),
+                    metrics: metrics(),
+                    health: health.clone(),
+                };
+                match app::assemble(&config, services).await {
+                    Ok(tasks) => {
+                        let books = tasks.books().to_vec();
+                        let limit = config.process.buffer_memory + tables * Budget::PAGE;
+                        world.lock().watch_memory(move || books.iter().map(|it| it.budget().held()).sum(), limit);
+                        world.lock().watch_health(health.clone());
+                        let ended = tasks.run_until(stop, SHUTDOWN).await;
+                        world.look(|inner, now| match ended {
+                            Ok(()) => inner.tell(now, "stopped".to_owned()),
+                            Err(fault) => inner.judge.find(Sentence::Ended, now, fault.to_string()),
+                        });
+                        return;
+                    }
+                    Err(error) => world.tell(format!("cannot start: {error}")),
+                }
+            }
+            Err(error) => world.tell(format!("cannot start: {error}")),
+        }
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = sleep(Duration::from_secs(10)) => {}
+        }
+    }
+}
+
+/// Registering metrics takes longer than most lives: they are registered once a thread.
+fn metrics() -> Metrics {
+    thread_local! {
+        static METRICS: OnceLock<Metrics> = const { OnceLock::new() };
+    }
+    METRICS.with(|metrics| metrics.get_or_init(|| Metrics::new("simulated", "simulated").expect("valid metrics")).clone())
+}
+
+fn config(settings: &Settings, tables: usize) -> Config {
+    let millis = |duration: Duration| format!("{}ms", duration.as_millis());
+    let tables: Vec<String> = (0..tables)
+        .map(|n| format!("Table{n}"))
+        .map(|name| if settings.by_arn { table_arn(&name) } else { name })
+        .collect();
+    let start = match settings.start {
+        Start::Latest => "latest".to_owned(),
+        Start::TrimHorizon => "trim-horizon".to_owned(),
+        Start::Ago(ago) => millis(ago),
+    };
+    let mut variables = vec![
+        ("TABLE", tables.join(",")),
+        ("AWS_REGION", "eu-west-1".to_owned()),
+        ("K_SINK", "http://sink.example/".to_owned()),
+        ("CHECKPOINT_STORE", format!("file:{POSITIONS}")),
+        ("START_POSITION", start),
+        ("DELIVERY_ORDER", if settings.by_shard { "shard" } else { "item" }.to_owned()),
+        ("EVENT_MODE", settings.mode.to_owned()),
+        ("ON_UNDELIVERABLE", settings.undeliverable.to_owned()),
+        ("ON_DATA_LOSS", if settings.stop_on_loss { "stop" } else { "continue" }.to_owned()),
+        ("POLL_INTERVAL", millis(settings.poll)),
+        ("IDLE_POLL_INTERVAL_MAX", millis(settings.idle_max)),
+        ("DELIVERY_TIMEOUT", millis(settings.timeout)),
+        ("BUFFER_MEMORY", settings.buffer.to_string() + "B"),
+    ];
+    if settings.undeliverable == "dead-letter" {
+        variables.push(("DEAD_LETTER_SINK", "http://letters.example/".to_owned()));
+    }
+    if let Some(attempts) = settings.max_attempts {
+        variables.push(("RETRY_MAX_ATTEMPTS", attempts.to_string()));
+    }
+    let variables = variables.into_iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
+    let facts = EnvironmentFacts { now: clock::now(), stdout_is_terminal: false };
+    Config::from_env_vars(variables, &facts).unwrap_or_else(|mistakes| panic!("{mistakes}"))
+}
+
+/// The process stands still, and so does its clock's hand, until it goes on.
+async fn pauses(world: &Arc<World>) {
+    let episodes = world.lock().plan.episodes.clone();
+    for episode in episodes.iter().filter(|episode| episode.fault == Fault::Pauses) {
+        let now = world.look(|_, now| now);
+        if episode.from < now {
+            continue;
+        }
+        sleep(episode.from - now).await;
+        world.tell(format!("stands still for {:?}", episode.until - episode.from));
+        tokio::time::advance(episode.until - episode.from).await;
+    }
+    std::future::pending().await
+}
+
+/// Looks at the probes, as the platform does.
+async fn watch_probes(world: &Arc<World>, health: &Arc<Health>, term: &Term) {
+    let healed = world.lock().plan.healed;
+    loop {
+        sleep(PROBE).await;
+        let is_over = world.look(|inner, now| {
+            if let Some(why) = health.not_live() {
+                inner.judge.find(Sentence::NotAlive, now, why);
+            }
+            inner.is_exhausted()
+        });
+        if is_over {
+            return;
+        }
+        let is_last = term.at > healed;
+        if is_last && world.look(|inner, now| now > healed + Duration::from_secs(90) && inner.is_complete(now)) {
+            // A probe asks whether it is ready, until its patience ends.
+            let why = health.not_ready(Instant::now());
+            let is_late = world.look(|_, now| now + PROBE >= term.at);
+            match why {
+                Some(why) if is_late => {
+                    world.look(|inner, now| inner.judge.find(Sentence::NotReady, now, why));
+                }
+                Some(_) => continue,
+                None => {}
+            }
+            // What is left of the time brings nothing new.
+            world.ring();
+            return std::future::pending().await;
+        }
+    }
+}

@@ -1,0 +1,450 @@
+//! What one seed means: how large the world is, what goes wrong in it and when, and when the process lives.
+//!
+//! Contract: the same seed gives the same plan. Each kind of fault draws from a source of chance of its own, so that a plan from
+//! which one kind was taken away is the same plan otherwise: that is how the kinds that a finding needs are told.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use crate::fault::Fault;
+
+/// Time since the world began.
+pub type Moment = Duration;
+
+/// Worlds begin so late that what was there before has a time too.
+pub const BEGIN: Moment = hours(72);
+
+/// How long AWS keeps records, closed shards and disabled streams.
+pub const RETENTION: Duration = hours(24);
+
+/// How long everybody behaves before the judge closes the books.
+pub const HEALTHY: Duration = minutes(30);
+
+/// At most so many calls to AWS a seed.
+pub const MAX_CALLS: u64 = 200_000;
+
+pub const fn hours(hours: u64) -> Duration {
+    Duration::from_secs(hours * 3600)
+}
+
+pub const fn minutes(minutes: u64) -> Duration {
+    Duration::from_secs(minutes * 60)
+}
+
+/// How large a world is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scale {
+    /// Minutes to hours of a few shards.
+    Small,
+    /// Days of a few shards that are asked seldom.
+    Long,
+    /// Half an hour of a hundred shards.
+    Wide,
+    /// An hour of a thousand partitions, with a day of closed shards.
+    Partitions,
+    /// Many tables of many shards.
+    Tables,
+}
+
+/// A time during which something is wrong.
+#[derive(Debug, Clone)]
+pub struct Episode {
+    pub fault: Fault,
+    pub from: Moment,
+    pub until: Moment,
+    /// What each fault makes of it: a chance, a choice.
+    pub severity: f64,
+    pub pick: u64,
+}
+
+/// What happens in the world by itself.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Event {
+    Write { table: usize, item: u32, burst: u32 },
+    /// A shard is closed and continued by one or two; which, is drawn from those that are open then.
+    Rollover { table: usize, split: bool, draw: u64 },
+    MassRollover { table: usize },
+    /// The stream is disabled, and enabled again after the pause.
+    Recreate { table: usize, pause: Duration },
+    /// The table is deleted and made anew under its name.
+    Replace { table: usize, pause: Duration },
+    Enable { table: usize },
+}
+
+/// The end of a life of the process, and the beginning of the next.
+#[derive(Debug, Clone)]
+pub struct Boundary {
+    pub down: Moment,
+    /// The life ends at this edge of the world already, if it gets there: an edge is where a call takes effect or is answered.
+    pub edge: Option<u64>,
+    pub up: Moment,
+    pub end: End,
+    pub settings: Settings,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Stopped,
+    Killed,
+    /// The node is lost: what was not synced may be.
+    PowerLost,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    Latest,
+    TrimHorizon,
+    /// So long before the process starts.
+    Ago(Duration),
+}
+
+/// What the process is told in one of its lives.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    pub start: Start,
+    pub by_arn: bool,
+    pub by_shard: bool,
+    pub mode: &'static str,
+    pub undeliverable: &'static str,
+    pub max_attempts: Option<u32>,
+    pub stop_on_loss: bool,
+    pub poll: Duration,
+    pub idle_max: Duration,
+    pub timeout: Duration,
+    pub buffer: usize,
+    /// How far its clock is ahead of the world's, in seconds.
+    pub skew: i64,
+}
+
+/// One seed's world.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub seed: u64,
+    pub faults: BTreeSet<Fault>,
+    pub scale: Scale,
+    pub tables: usize,
+    pub partitions: usize,
+    /// Generations of closed shards at the beginning.
+    pub generations: usize,
+    pub rollover: Duration,
+    pub payload: usize,
+    /// Shards on a page of a listing, and records on one of a shard.
+    pub listing_page: usize,
+    pub page_limit: usize,
+    pub first_start: Moment,
+    pub settings: Settings,
+    pub boundaries: Vec<Boundary>,
+    pub episodes: Vec<Episode>,
+    pub events: Vec<(Moment, Event)>,
+    /// From here on nobody misbehaves.
+    pub healed: Moment,
+}
+
+/// A source of chance for one purpose.
+pub fn chance(seed: u64, purpose: u64) -> Rng {
+    let mut rng = Rng::with_seed(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ purpose.wrapping_mul(0xD1B5_4A32_D192_ED03));
+    rng.u64(..);
+    rng
+}
+
+/// A number for one thing in one world that does not depend on when it is asked for.
+pub fn hash(seed: u64, purpose: u64, thing: u64) -> u64 {
+    chance(seed ^ thing.wrapping_mul(0xA24B_AED4_963E_E407), purpose).u64(..)
+}
+
+fn between(rng: &mut Rng, least: Duration, most: Duration) -> Duration {
+    Duration::from_millis(rng.u64(least.as_millis() as u64..=most.as_millis() as u64))
+}
+
+/// Evenly on a logarithmic scale: short times as often as long ones.
+fn log_between(rng: &mut Rng, least: Duration, most: Duration) -> Duration {
+    let (least, most) = (least.as_secs_f64().ln(), most.as_secs_f64().ln());
+    Duration::from_secs_f64((least + (most - least) * rng.f64()).exp())
+}
+
+fn one_of<T: Copy>(rng: &mut Rng, choices: &[T]) -> T {
+    choices[rng.usize(..choices.len())]
+}
+
+impl Plan {
+    pub fn draw(seed: u64) -> Self {
+        Self::without(seed, &BTreeSet::new())
+    }
+
+    /// The seed's plan without these kinds of faults.
+    pub fn without(seed: u64, removed: &BTreeSet<Fault>) -> Self {
+        let drawn = draw_faults(seed);
+        let faults: BTreeSet<Fault> = drawn.difference(removed).copied().collect();
+        let mut rng = chance(seed, 1);
+        let scale = draw_scale(&mut rng, &drawn);
+        let span = draw_span(&mut rng, scale, &drawn);
+        let mut plan = Self::sized(seed, faults, scale, &mut rng);
+        let life = BEGIN..BEGIN + span;
+        plan.first_start = BEGIN + one_of(&mut rng, &[Duration::ZERO, minutes(1), span / 10, span / 4]);
+        plan.healed = life.end;
+        plan.draw_boundaries(span);
+        plan.draw_episodes(span);
+        plan.draw_stream_events(span);
+        plan.draw_writes(&mut rng, span);
+        plan.events.sort_by_key(|(moment, _)| *moment);
+        plan
+    }
+
+    pub fn has(&self, fault: Fault) -> bool {
+        self.faults.contains(&fault)
+    }
+
+    /// The episode of this kind that is going on, if there is one.
+    pub fn during(&self, fault: Fault, now: Moment) -> Option<&Episode> {
+        self.episodes.iter().find(|episode| episode.fault == fault && (episode.from..episode.until).contains(&now))
+    }
+
+    fn sized(seed: u64, faults: BTreeSet<Fault>, scale: Scale, rng: &mut Rng) -> Self {
+        let (tables, partitions, generations) = match scale {
+            Scale::Small | Scale::Long => (if rng.u8(..10) == 0 { 2 } else { 1 }, rng.usize(1..=4), rng.usize(0..=2)),
+            Scale::Wide => (1, rng.usize(40..=150), rng.usize(0..=3)),
+            Scale::Partitions => (1, 1_000, 6),
+            Scale::Tables => (32, 20, 0),
+        };
+        let rollover = match scale {
+            Scale::Small => log_between(rng, minutes(2), hours(1)),
+            Scale::Wide => log_between(rng, minutes(10), hours(4)),
+            Scale::Long | Scale::Partitions | Scale::Tables => hours(4),
+        };
+        let small = faults.contains(&Fault::SmallPages);
+        let page_limit = if small { rng.usize(1..=5) } else { 1_000 };
+        let payload = if faults.contains(&Fault::LargeRecords) { rng.usize(20_000..=300_000) } else { 0 };
+        let listing_page = one_of(rng, &[100, 100, 100, 3, 10]);
+        Self {
+            seed,
+            settings: draw_settings(seed, &faults, scale),
+            faults,
+            scale,
+            tables,
+            partitions,
+            generations,
+            rollover,
+            payload,
+            listing_page: if scale == Scale::Partitions { 100 } else { listing_page },
+            page_limit,
+            first_start: BEGIN,
+            boundaries: Vec::new(),
+            episodes: Vec::new(),
+            events: Vec::new(),
+            healed: BEGIN,
+        }
+    }
+
+    fn draw_boundaries(&mut self, span: Duration) {
+        let mut rng = chance(self.seed, 2);
+        let mut settings = self.settings.clone();
+        let mut moments: Vec<Moment> =
+            (0..rng.usize(2..=7)).map(|_| self.first_start + span.mul_f64(0.9 * rng.f64() * rng.f64())).collect();
+        moments.sort();
+        for down in moments {
+            let down = down.min(self.healed - minutes(2));
+            let kind = one_of(&mut rng, &[Fault::Stops, Fault::Stops, Fault::Kills, Fault::Kills, Fault::PowerLoss]);
+            let edge = (kind != Fault::Stops && rng.bool()).then(|| rng.u64(1..=200));
+            let quick = log_between(&mut rng, Duration::from_millis(200), minutes(10));
+            let (is_long, long) = (rng.u8(..3) == 0, log_between(&mut rng, hours(1), hours(40)));
+            let changed = change_settings(&mut rng, &settings, &self.faults);
+            if !self.has(kind) {
+                continue;
+            }
+            let absence = if is_long && self.has(Fault::LongAbsence) { long } else { quick };
+            settings = changed;
+            let end = match kind {
+                Fault::Stops => End::Stopped,
+                Fault::Kills => End::Killed,
+                _ => End::PowerLost,
+            };
+            let up = (down + absence).min(self.healed - minutes(1)).max(down);
+            self.boundaries.push(Boundary { down, edge, up, end, settings: settings.clone() });
+        }
+        // A life begins behind the end of the one before.
+        for index in 1..self.boundaries.len() {
+            let earliest = self.boundaries[index - 1].up;
+            let boundary = &mut self.boundaries[index];
+            boundary.down = boundary.down.max(earliest);
+            boundary.up = boundary.up.max(boundary.down);
+        }
+    }
+
+    fn draw_episodes(&mut self, span: Duration) {
+        for fault in Fault::ALL.iter().copied().filter(|fault| fault.comes_in_episodes()) {
+            let mut rng = chance(self.seed, 100 + fault as u64);
+            let (least, most) = fault.lengths();
+            for _ in 0..rng.usize(1..=3) {
+                let length = log_between(&mut rng, least, most);
+                let at = self.interesting(&mut rng, span);
+                let (severity, pick) = (rng.f64(), rng.u64(..));
+                let from = at.saturating_sub(length.mul_f64(rng.f64())).max(BEGIN);
+                let until = (from + length).min(self.healed);
+                if self.has(fault) {
+                    self.episodes.push(Episode { fault, from, until, severity, pick });
+                }
+            }
+        }
+    }
+
+    /// A moment near which something else happens, or any.
+    fn interesting(&self, rng: &mut Rng, span: Duration) -> Moment {
+        let any = BEGIN + span.mul_f64(rng.f64());
+        let boundary = rng.usize(..8);
+        let near = log_between(rng, Duration::from_millis(100), minutes(10));
+        let before = rng.bool();
+        match self.boundaries.get(boundary) {
+            Some(boundary) if before => boundary.down.saturating_sub(near).max(BEGIN),
+            Some(boundary) => (boundary.up + near).min(self.healed),
+            None => any,
+        }
+    }
+
+    fn draw_stream_events(&mut self, span: Duration) {
+        for table in 0..self.tables {
+            for (fault, most) in [(Fault::Recreation, 4), (Fault::TableReplaced, 2), (Fault::MassRollover, 3)] {
+                let mut rng = chance(self.seed, 200 + fault as u64 + 100 * table as u64);
+                let close_together = rng.bool();
+                let mut at = self.interesting(&mut rng, span);
+                for _ in 0..rng.usize(1..=most) {
+                    let pause = log_between(&mut rng, Duration::from_secs(1), minutes(20));
+                    let event = match fault {
+                        Fault::Recreation => Event::Recreate { table, pause },
+                        Fault::TableReplaced => Event::Replace { table, pause },
+                        _ => Event::MassRollover { table },
+                    };
+                    if self.has(fault) && at < self.healed - minutes(1) {
+                        self.events.push((at, event));
+                    }
+                    let next = log_between(&mut rng, Duration::from_secs(10), minutes(30));
+                    at = if close_together { at + pause + next } else { self.interesting(&mut rng, span) };
+                }
+            }
+        }
+    }
+
+    fn draw_writes(&mut self, rng: &mut Rng, span: Duration) {
+        let (least, most) = match self.scale {
+            Scale::Small => (20, 300),
+            Scale::Long => (20, 150),
+            Scale::Wide => (50, 500),
+            Scale::Partitions => (100, 400),
+            Scale::Tables => (600, 1_000),
+        };
+        let writes = rng.usize(least..=most) / if self.payload > 0 { 5 } else { 1 };
+        let items = one_of(rng, &[1_u32, 3, 10, 100]);
+        let items = if self.scale == Scale::Tables { 1_000 } else { items };
+        let end = self.healed - Duration::from_secs(30);
+        for _ in 0..writes {
+            let at = match rng.bool() && self.scale != Scale::Tables {
+                true => self.interesting(rng, span),
+                false => BEGIN + span.mul_f64(rng.f64()),
+            };
+            let burst = if rng.u8(..20) == 0 { rng.u32(2..=20) } else { 1 };
+            let write = Event::Write { table: rng.usize(..self.tables), item: rng.u32(..items), burst };
+            self.events.push((at.min(end), write));
+        }
+    }
+}
+
+/// A few kinds of faults a seed: so each combination comes up, and what a finding needs is soon told.
+fn draw_faults(seed: u64) -> BTreeSet<Fault> {
+    let mut rng = chance(seed, 3);
+    let wanted = one_of(&mut rng, &[0, 1, 2, 2, 3, 3, 4, 5, 6, 8]);
+    let mut faults: BTreeSet<Fault> = (0..wanted).map(|_| Fault::ALL[rng.usize(..Fault::ALL.len())]).collect();
+    if wanted > 0 && rng.u8(..10) < 6 {
+        faults.insert(one_of(&mut rng, &[Fault::Stops, Fault::Kills]));
+    }
+    if faults.contains(&Fault::LongAbsence) && !faults.contains(&Fault::Stops) {
+        faults.insert(Fault::Kills);
+    }
+    faults
+}
+
+fn draw_scale(rng: &mut Rng, faults: &BTreeSet<Fault>) -> Scale {
+    let scale = match rng.u16(..1_000) {
+        0..700 => Scale::Small,
+        700..900 => Scale::Long,
+        900..985 => Scale::Wide,
+        985..992 => Scale::Partitions,
+        _ => Scale::Tables,
+    };
+    if faults.iter().any(|fault| fault.takes_days()) {
+        return Scale::Long;
+    }
+    let is_large = matches!(scale, Scale::Partitions | Scale::Tables | Scale::Wide);
+    // A large world that is full of large records would take more than its calls.
+    if is_large && faults.contains(&Fault::LargeRecords) {
+        return Scale::Small;
+    }
+    scale
+}
+
+fn draw_span(rng: &mut Rng, scale: Scale, faults: &BTreeSet<Fault>) -> Duration {
+    let span = match scale {
+        Scale::Small => log_between(rng, minutes(5), hours(3)),
+        Scale::Long => log_between(rng, hours(12), hours(168)),
+        Scale::Wide => between(rng, minutes(15), minutes(40)),
+        Scale::Partitions => minutes(50),
+        Scale::Tables => minutes(6),
+    };
+    if faults.iter().any(|fault| fault.takes_days()) { span.max(hours(60)) } else { span }
+}
+
+fn draw_settings(seed: u64, faults: &BTreeSet<Fault>, scale: Scale) -> Settings {
+    let mut rng = chance(seed, 4);
+    let start = match rng.u8(..10) {
+        0..5 => Start::Latest,
+        5..8 => Start::TrimHorizon,
+        _ => Start::Ago(log_between(&mut rng, Duration::from_secs(10), hours(3))),
+    };
+    let idle = match scale {
+        Scale::Small => one_of(&mut rng, &[5, 5, 20]),
+        Scale::Long => one_of(&mut rng, &[60, 120, 300]),
+        Scale::Wide => one_of(&mut rng, &[10, 30]),
+        Scale::Partitions => 60,
+        Scale::Tables => 5,
+    };
+    let poll = one_of(&mut rng, &[250, 250, 1_000]);
+    let (by_shard, mode) = (rng.u8(..6) == 0, one_of(&mut rng, &["binary", "binary", "structured", "batch"]));
+    let undeliverable = one_of(&mut rng, &["block", "block", "drop", "dead-letter"]);
+    let max_attempts = (rng.u8(..4) == 0).then(|| rng.u32(1..=6));
+    let stop_on_loss = rng.u8(..8) == 0;
+    let timeout = Duration::from_secs(one_of(&mut rng, &[1, 5, 30]));
+    let by_arn = rng.u8(..4) == 0;
+    let skew = rng.i64(-280..=280);
+    Settings {
+        start,
+        by_arn,
+        by_shard,
+        mode,
+        undeliverable,
+        max_attempts: max_attempts.filter(|_| undeliverable != "block"),
+        stop_on_loss: stop_on_loss && faults.contains(&Fault::ChangedSettings),
+        poll: Duration::from_millis(poll),
+        idle_max: Duration::from_secs(idle),
+        timeout,
+        buffer: if faults.contains(&Fault::LargeRecords) { 4 << 20 } else { 64 << 20 },
+        skew: if faults.contains(&Fault::ClockOff) { skew } else { 0 },
+    }
+}
+
+/// The settings of the next life.
+fn change_settings(rng: &mut Rng, before: &Settings, faults: &BTreeSet<Fault>) -> Settings {
+    let mut after = before.clone();
+    let start = one_of(rng, &[Start::Latest, Start::TrimHorizon, Start::Ago(minutes(5))]);
+    let (by_shard, mode, spelled) = (rng.bool(), one_of(rng, &["binary", "structured", "batch"]), rng.bool());
+    let skew = rng.i64(-280..=280);
+    if faults.contains(&Fault::ChangedSettings) {
+        (after.start, after.by_shard, after.mode, after.stop_on_loss) = (start, by_shard, mode, false);
+    }
+    if faults.contains(&Fault::ChangedSpelling) {
+        after.by_arn = spelled;
+    }
+    if faults.contains(&Fault::ClockOff) {
+        after.skew = skew;
+    }
+    after
+}

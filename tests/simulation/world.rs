@@ -1,0 +1,341 @@
+//! The world around the process: its clock, what happens in it, and the edges at which a life can end.
+//!
+//! Contract: everything outside the process is looked at through [`World::look`] and changed through [`World::edge`] alone, which
+//! bring the world up to date first. A life that has ended has no effect any more: whoever still runs of it waits for ever.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use dynamodb_streams_adapter::checkpoint::{CheckpointStore, FileStore};
+use dynamodb_streams_adapter::readiness::Health;
+use fastrand::Rng;
+use futures_util::FutureExt;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
+
+use crate::aws::Aws;
+use crate::disk::{MemoryDisk, Outcome, Step};
+use crate::judge::{Finding, Judge, Sentence};
+use crate::plan::{Event, MAX_CALLS, Moment, Plan, chance};
+use crate::sink::SinkState;
+
+/// Where the process keeps its positions.
+pub const POSITIONS: &str = "/positions/positions.json";
+
+pub struct World {
+    inner: Mutex<Inner>,
+    died: Notify,
+    bell: Notify,
+}
+
+pub struct Inner {
+    pub plan: Plan,
+    pub aws: Aws,
+    pub judge: Judge,
+    pub sink: SinkState,
+    pub disk: MemoryDisk,
+    /// Chance for what calls meet.
+    pub chance: Rng,
+    /// When something was last wrongly said to be unknown.
+    pub wrong_at: BTreeMap<u64, u64>,
+    agenda: BTreeMap<(Moment, u64), Event>,
+    scheduled: u64,
+    clock: (Moment, Option<Instant>),
+    life: u32,
+    edges: u64,
+    dies_at: Option<u64>,
+    is_dead: bool,
+    calls: u64,
+    /// A digest of all that crossed an edge.
+    digest: u64,
+    story: Vec<String>,
+    reading: BTreeSet<String>,
+    held: Option<(Box<dyn Fn() -> usize + Send>, usize)>,
+    health: Option<Arc<Health>>,
+}
+
+/// Reads a shard for as long as it lives.
+pub struct ReadingShard<'w> {
+    world: &'w World,
+    shard: String,
+}
+
+impl World {
+    pub fn new(plan: Plan) -> Arc<Self> {
+        let aws = Aws::new(&plan);
+        let mut inner = Inner {
+            judge: Judge::new(&plan),
+            sink: SinkState::new(&plan),
+            disk: MemoryDisk::new(),
+            chance: chance(plan.seed, 5),
+            wrong_at: BTreeMap::new(),
+            agenda: BTreeMap::new(),
+            scheduled: 0,
+            clock: (crate::plan::BEGIN, None),
+            life: 0,
+            edges: 0,
+            dies_at: None,
+            is_dead: true,
+            calls: 0,
+            digest: plan.seed,
+            story: Vec::new(),
+            reading: BTreeSet::new(),
+            held: None,
+            health: None,
+            aws,
+            plan,
+        };
+        let events = std::mem::take(&mut inner.plan.events);
+        events.iter().for_each(|(moment, event)| inner.schedule(*moment, *event));
+        inner.plan.events = events;
+        inner.schedule_rollovers();
+        let disk = inner.disk.clone();
+        let world = Arc::new(Self { inner: Mutex::new(inner), died: Notify::new(), bell: Notify::new() });
+        let weak = Arc::downgrade(&world);
+        disk.on_step(move |step| weak.upgrade().map_or(Outcome::Dead, |world| world.disk_step(step)));
+        world
+    }
+
+    /// Looks at the world as it is now.
+    pub fn look<T>(&self, look: impl FnOnce(&mut Inner, Moment) -> T) -> T {
+        let mut inner = self.lock();
+        let now = inner.now();
+        inner.catch_up(now);
+        look(&mut inner, now)
+    }
+
+    /// Something that the process does to the outside: it takes so long, and the life can end before it takes effect and before
+    /// the process knows.
+    pub async fn edge<T>(&self, takes: Duration, effect: impl FnOnce(&mut Inner, Moment) -> T) -> T {
+        let share = self.look(|inner, _| inner.chance.f64());
+        self.pass().await;
+        sleep(takes.mul_f64(share)).await;
+        if self.look(|inner, _| inner.is_dead) {
+            return std::future::pending().await;
+        }
+        let result = self.look(effect);
+        self.pass().await;
+        sleep(takes.mul_f64(1.0 - share)).await;
+        if self.look(|inner, _| inner.is_dead) {
+            return std::future::pending().await;
+        }
+        result
+    }
+
+    async fn pass(&self) {
+        let is_dead = self.look(|inner, _| inner.pass_edge());
+        if is_dead {
+            self.died.notify_one();
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// What comes of a step on the disk; a life can end between any two.
+    fn disk_step(&self, step: Step) -> Outcome {
+        if self.look(|inner, _| inner.pass_edge()) {
+            self.died.notify_one();
+            return Outcome::Dead;
+        }
+        self.look(|inner, now| inner.disk_outcome(step, now))
+    }
+
+    /// Waits for the end of this life.
+    pub async fn died(&self) {
+        self.died.notified().await;
+    }
+
+    pub fn begin_life(&self, dies_at: Option<u64>) -> (u32, Moment) {
+        let mut inner = self.lock();
+        // What was left over of the life before.
+        let _ = (self.died.notified().now_or_never(), self.bell.notified().now_or_never());
+        inner.clock.1 = Some(Instant::now());
+        inner.life += 1;
+        (inner.edges, inner.dies_at, inner.is_dead) = (0, dies_at, false);
+        inner.reading.clear();
+        (inner.held, inner.health) = (None, None);
+        (inner.life, inner.now())
+    }
+
+    /// Ends this life at once.
+    pub fn kill(&self) {
+        self.lock().is_dead = true;
+    }
+
+    /// The process is away until `until`; call it when its runtime is gone.
+    pub fn away(&self, now: Moment, until: Moment) {
+        let mut inner = self.lock();
+        inner.is_dead = true;
+        inner.clock = (now.max(until), None);
+        (inner.held, inner.health) = (None, None);
+        let now = inner.now();
+        inner.catch_up(now);
+    }
+
+    pub fn begin_reading(&self, shard: &str) -> ReadingShard<'_> {
+        let mut inner = self.lock();
+        let now = inner.now();
+        if !inner.reading.insert(shard.to_owned()) {
+            inner.judge.find(Sentence::TwoReaders, now, format!("shard {shard} is read twice at a time"));
+        }
+        ReadingShard { world: self, shard: shard.to_owned() }
+    }
+
+    /// The life's term is brought forward: its stop or its kill comes now.
+    pub fn ring(&self) {
+        self.bell.notify_one();
+    }
+
+    pub async fn rung(&self) {
+        self.bell.notified().await;
+    }
+
+    pub fn tell(&self, line: String) {
+        self.look(|inner, now| inner.tell(now, line));
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for ReadingShard<'_> {
+    fn drop(&mut self) {
+        self.world.lock().reading.remove(&self.shard);
+    }
+}
+
+impl Inner {
+    pub fn now(&self) -> Moment {
+        self.clock.0 + self.clock.1.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    pub fn life(&self) -> u32 {
+        self.life
+    }
+
+    pub fn calls(&self) -> u64 {
+        self.calls
+    }
+
+    pub fn is_exhausted(&self) -> bool {
+        self.calls >= MAX_CALLS
+    }
+
+    pub fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    pub fn story(&self) -> &[String] {
+        &self.story
+    }
+
+    /// Adds something that was said or done to what two runs of a seed must agree in.
+    pub fn note(&mut self, what: &str) {
+        self.digest = (self.digest.rotate_left(5) ^ crate::service::text_hash(what)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+
+    pub fn tell(&mut self, now: Moment, line: String) {
+        let since = now.saturating_sub(crate::plan::BEGIN);
+        let (hours, seconds) = (since.as_secs() / 3600, since.as_secs_f64() % 3600.0);
+        let line = format!("{hours:>3}h{:02}m{:06.3} life {}: {line}", (seconds / 60.0) as u64, seconds % 60.0, self.life);
+        self.note(&line);
+        self.story.push(line);
+    }
+
+    /// What a process that starts now would find stored, under the name that it gives the table.
+    pub fn stored(&self, key: &str) -> Option<dynamodb_streams_adapter::checkpoint::TableState> {
+        let store = FileStore::open_on(self.disk.snapshot(), POSITIONS.as_ref(), "default").ok()?;
+        store.load(key).now_or_never()?.ok()?
+    }
+
+    /// Shows the judge what is stored now; `confirmed`: the store has said that it is.
+    pub fn look_at_store(&mut self, confirmed: bool, now: Moment) {
+        let by_arn = self.judge.settings().by_arn;
+        for table in 0..self.aws.tables.len() {
+            let name = self.aws.tables[table].name.clone();
+            let key = if by_arn { crate::aws::table_arn(&name) } else { name };
+            let state = self.stored(&key).unwrap_or_default();
+            self.judge.stored(table, &state, confirmed, &self.aws, now);
+        }
+    }
+
+    /// From now on the judge looks at what the process holds, and at its bound.
+    pub fn watch_memory(&mut self, held: impl Fn() -> usize + Send + 'static, limit: usize) {
+        self.held = Some((Box::new(held), limit));
+    }
+
+    /// From now on the judge looks whether the process is ready.
+    pub fn watch_health(&mut self, health: Arc<Health>) {
+        self.health = Some(health);
+    }
+
+    /// Looks at what the process says of itself.
+    pub fn look_at_process(&mut self, now: Moment) {
+        if let Some((held, limit)) = &self.held {
+            self.judge.memory(held(), *limit, now);
+        }
+        let is_awaited = !self.judge.everything_is_owed();
+        if is_awaited && self.health.as_ref().is_some_and(|health| health.not_ready(Instant::now()).is_none()) {
+            self.judge.is_ready(&self.aws, now);
+            self.tell(now, "is ready for the first time".to_owned());
+        }
+    }
+
+    /// Whether everything that is owed has come.
+    pub fn is_complete(&self, now: Moment) -> bool {
+        let (owed, lost) = self.judge.missing(&self.aws, now);
+        owed.is_empty() && lost.is_empty()
+    }
+
+    fn schedule(&mut self, moment: Moment, event: Event) {
+        self.scheduled += 1;
+        self.agenda.insert((moment, self.scheduled), event);
+    }
+
+    fn schedule_rollovers(&mut self) {
+        let mut rng = chance(self.plan.seed, 6);
+        for table in 0..self.plan.tables {
+            let pause = self.plan.rollover.div_f64(self.plan.partitions as f64);
+            let mut at = crate::plan::BEGIN + pause.mul_f64(rng.f64());
+            while at < self.plan.healed {
+                self.schedule(at, Event::Rollover { table, split: rng.u8(..5) == 0, draw: rng.u64(..) });
+                at += pause.mul_f64(0.5 + rng.f64()).max(Duration::from_secs(1));
+            }
+        }
+    }
+
+    fn catch_up(&mut self, now: Moment) {
+        while let Some(entry) = self.agenda.first_entry() {
+            let (at, _) = *entry.key();
+            if at > now {
+                break;
+            }
+            let event = entry.remove();
+            if let Event::Recreate { table, pause } | Event::Replace { table, pause } = event {
+                self.schedule(at + pause, Event::Enable { table });
+            }
+            if let Some(told) = self.aws.happen(event, at) {
+                self.tell(at, told);
+            }
+            if matches!(event, Event::Rollover { .. } | Event::MassRollover { .. }) {
+                self.judge.handed_over(at);
+            }
+        }
+        self.judge.learn(&self.aws);
+    }
+
+    /// Whether the life has ended.
+    fn pass_edge(&mut self) -> bool {
+        self.edges += 1;
+        self.calls += u64::from(self.edges % 2);
+        if self.dies_at.is_some_and(|edge| self.edges >= edge) {
+            self.is_dead = true;
+        }
+        self.is_dead
+    }
+
+    pub fn findings(&self) -> &[Finding] {
+        self.judge.findings()
+    }
+}
