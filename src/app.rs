@@ -1,35 +1,39 @@
 //! Puts the parts together, runs them, and takes them down in order.
 //!
+//! [`run`] opens the outside world and its ports; [`assemble`] puts the parts together on whatever [`Services`] it is given, which
+//! in a simulation are none of this world.
+//!
 //! Contract: every task is owned by `Tasks` and awaited; one that ends unasked ends the process. The orderly end
 //! begins at the top and goes down: reading stops, requests under way get their answers, positions are stored once more, the
 //! port closes. It never takes longer than the configured time, and ends a start that is still under way at once.
 
 pub mod process;
 pub mod table;
+pub mod tasks;
 
 mod heartbeat;
 mod stalls;
-mod tasks;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use self::table::{PrepareError, Shared, Table};
+use self::table::{Connect, PrepareError, Shared, Table};
 use self::tasks::{Fault, PortError, Ports, Tasks};
 use crate::admin::Admin;
 use crate::admin::status::{self, Status};
-use crate::aws::{AwsSettings, Connections};
+use crate::aws::{AwsSettings, Connections, NoRegion};
 use crate::checkpoint::{CheckpointStore, FileStore, MemoryStore, OpenError};
 use crate::config::{self, Config, EventMode, EventProfile, LegacyMetrics, TableRef};
 use crate::delivery::dispatch::{Dispatcher, Settings, Sinks};
 use crate::delivery::lanes::Limits;
 use crate::delivery::retry::Policy;
-use crate::pipeline::Books;
 use crate::readiness::Health;
 use crate::sink::{CredentialReloader, HttpSink, SinkSettings, SinkSetupError};
 use crate::streams::RateLimiter;
+use crate::streams::client::StreamsClient;
+use crate::streams::client::aws::AwsClient;
 use crate::telemetry::events;
 use crate::telemetry::metrics::{InvalidMetrics, LegacySettings, Metrics};
 
@@ -72,24 +76,43 @@ pub enum StartError {
 /// # Errors
 /// When it cannot start, and when one of its tasks ends unasked: see [`RunError`].
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError> {
-    let mut tasks = select! {
+    let tasks = select! {
         () = stop.cancelled() => {
             events::ShutdownFinished { unsettled: 0, took: Duration::ZERO }.emit();
             return Ok(());
         }
         tasks = start(&config) => tasks?,
     };
-    let ended = select! {
-        () = stop.cancelled() => Ok(()),
-        fault = tasks.fault() => Err(fault),
-    };
-    let ended = ended.inspect_err(report);
-    let stopped = tasks.stop(config.process.shutdown_timeout).await.inspect_err(report);
-    Ok(ended.and(stopped)?)
+    Ok(tasks.run_until(&stop, config.process.shutdown_timeout).await?)
 }
 
-fn report(fault: &Fault) {
-    events::Fault { what: &fault.to_string() }.emit();
+/// What the process uses of the outside world, besides its ports.
+pub struct Services {
+    pub store: Arc<dyn CheckpointStore>,
+    pub sinks: Sinks,
+    /// What reads the sinks' credentials again when they change.
+    pub credentials: Vec<CredentialReloader>,
+    pub connect: Box<Connect>,
+    /// Where the parts count; whoever shows it keeps a clone.
+    pub metrics: Metrics,
+    /// Where the parts tell how they are.
+    pub health: Arc<Health>,
+}
+
+/// Puts all tables and what delivers their events together, from what is stored of each table on, and starts them.
+///
+/// # Errors
+/// When a table cannot be read as configured: see [`PrepareError`].
+pub async fn assemble(config: &Config, services: Services) -> Result<Tasks, PrepareError> {
+    let Services { store, sinks, credentials, connect, metrics, health } = services;
+    let budget = config.process.buffer_memory / config.source.tables.len().max(1);
+    let shared = Shared { describe_rate: Arc::new(RateLimiter::describe_stream()), store, budget };
+    let mut tables = Vec::new();
+    for table in &config.source.tables {
+        tables.push(Table::prepare(table, &config.source, &*connect, &shared, &metrics, &health).await?);
+    }
+    let dispatcher = Dispatcher::new(sinks, delivery_settings(config));
+    Ok(Tasks::start(tables, dispatcher, credentials, health, config.delivery.order, &config.event))
 }
 
 async fn start(config: &Config) -> Result<Tasks, StartError> {
@@ -101,23 +124,22 @@ async fn start(config: &Config) -> Result<Tasks, StartError> {
     announce(config);
     let ports = Ports::open(config.process.http_address, config.process.metrics_address).await?;
     let (sinks, credentials) = open_sinks(config)?;
-    let dispatcher = Dispatcher::new(sinks, delivery_settings(config));
-    let health = Arc::new(Health::default());
     let connections = Connections::load(&AwsSettings::from(&config.aws), config.source.common_region()).await;
-    let shared = Shared {
-        describe_rate: Arc::new(RateLimiter::describe_stream()),
-        store: open_store(config).await?,
-        budget: config.process.buffer_memory / config.source.tables.len().max(1),
+    let connect = move |table: &TableRef| -> Result<Arc<dyn StreamsClient>, NoRegion> {
+        Ok(Arc::new(AwsClient::new(&connections.config(table.region())?)))
     };
-    let mut tables = Vec::new();
-    for table in &config.source.tables {
-        tables.push(Table::prepare(table, &config.source, &connections, &shared, &metrics, &health).await?);
-    }
-    let books = tables.iter().map(|table| table.books.clone()).collect();
-    let status = Status::new(books, health.clone(), &config.sink.uri, dispatcher.outage(), dispatcher.parked_items());
-    let admin = watched(&tables, metrics, health, status);
+    let health = Arc::new(Health::default());
+    let services = Services {
+        store: open_store(config).await?,
+        sinks,
+        credentials,
+        connect: Box::new(connect),
+        metrics: metrics.clone(),
+        health: health.clone(),
+    };
+    let mut tasks = assemble(config, services).await?;
     let addresses = ports.addresses();
-    let tasks = Tasks::start(tables, dispatcher, credentials, admin, ports, config.delivery.order, &config.event);
+    tasks.serve(ports, watched(&tasks, config, metrics, health));
     addresses.into_iter().for_each(|address| events::Listening { address }.emit());
     Ok(tasks)
 }
@@ -171,8 +193,10 @@ fn delivery_settings(config: &Config) -> Settings {
     Settings { limits, mode, timeout: delivery.timeout, policy, destination: config.sink.uri.clone() }
 }
 
-fn watched(tables: &[Table], metrics: Metrics, health: Arc<Health>, status: Status) -> Arc<Admin> {
-    let books: Vec<Arc<Books>> = tables.iter().map(|table| table.books.clone()).collect();
+fn watched(tasks: &Tasks, config: &Config, metrics: Metrics, health: Arc<Health>) -> Arc<Admin> {
+    let books = tasks.books().to_vec();
+    let status =
+        Status::new(books.clone(), health.clone(), &config.sink.uri, tasks.sink_outage(), tasks.parked_items());
     Arc::new(Admin {
         health,
         metrics,

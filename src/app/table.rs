@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use tokio::sync::mpsc;
 
-use crate::aws::{Connections, NoRegion};
+use crate::aws::NoRegion;
 use crate::checkpoint::TableState;
 use crate::checkpoint::{CheckpointStore, StoreError};
 use crate::config::{self, StartPosition, TableRef};
@@ -17,7 +17,6 @@ use crate::readiness::{Health, TableHealth};
 use crate::streams::RateLimiter;
 use crate::streams::budget::Budget;
 use crate::streams::client::StreamsClient;
-use crate::streams::client::aws::AwsClient;
 use crate::streams::client::observed::ObservedClient;
 use crate::streams::follow::Follower;
 use crate::streams::pace::Pace;
@@ -30,6 +29,9 @@ use crate::telemetry::metrics::Metrics;
 
 /// Updates of one table that wait to be entered in its books; the records in them are bounded by the buffer.
 const UPDATES_WAITING: usize = 16;
+
+/// Makes a client of the AWS region that a table is in.
+pub type Connect = dyn Fn(&TableRef) -> Result<Arc<dyn StreamsClient>, NoRegion> + Send + Sync;
 
 /// What all tables share.
 pub struct Shared {
@@ -73,7 +75,7 @@ impl Table {
     pub(super) async fn prepare(
         table: &TableRef,
         source: &config::Source,
-        connections: &Connections,
+        connect: &Connect,
         shared: &Shared,
         metrics: &Metrics,
         health: &Health,
@@ -82,7 +84,7 @@ impl Table {
         let (telemetry, health) = (TableTelemetry::new(&name, metrics), health.table(&name));
         let loaded = shared.store.load(&key).await;
         let stored = loaded.map_err(|error| PrepareError::Load(name, error))?.unwrap_or_default();
-        let client = Arc::new(AwsClient::new(&connections.config(table.region())?));
+        let client = connect(table)?;
         Ok(Self::assemble(
             Parts { client, target: TableTarget::of(table), key, stored, telemetry, health },
             source,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -18,9 +18,11 @@ use super::stalls::{self, Watched};
 use super::table::Table;
 use crate::admin::{self, Admin};
 use crate::config::{self, DeliveryOrder};
-use crate::delivery::dispatch::{Dispatcher, DispatcherFault};
+use crate::delivery::dispatch::{Dispatcher, DispatcherFault, SinkOutage};
 use crate::delivery::parcel::Parcel;
+use crate::delivery::parked_items::ParkedItems;
 use crate::pipeline::{Books, Pipeline};
+use crate::readiness::Health;
 use crate::sink::CredentialReloader;
 use crate::streams::reading::Stopped;
 use crate::telemetry::events;
@@ -67,7 +69,7 @@ async fn open_port(variable: &'static str, address: SocketAddr) -> Result<TcpLis
 }
 
 /// Everything that runs, from the top down.
-pub(super) struct Tasks {
+pub struct Tasks {
     followers: JoinSet<Result<(), Stopped>>,
     pipelines: JoinSet<()>,
     dispatcher: JoinSet<Result<(), DispatcherFault>>,
@@ -78,6 +80,8 @@ pub(super) struct Tasks {
     /// The search for parts that stand still.
     stalls: JoinSet<()>,
     books: Vec<Arc<Books>>,
+    sink_outage: watch::Receiver<Option<SinkOutage>>,
+    parked_items: Arc<ParkedItems>,
     /// Keeps the dispatcher from ending when every table is read no further.
     _parcels: mpsc::Sender<Vec<Parcel>>,
     stop_dispatcher: CancellationToken,
@@ -107,8 +111,7 @@ impl Tasks {
         tables: Vec<Table>,
         dispatcher: Dispatcher,
         credentials: Vec<CredentialReloader>,
-        admin: Arc<Admin>,
-        ports: Ports,
+        health: Arc<Health>,
         order: DeliveryOrder,
         event: &config::Event,
     ) -> Self {
@@ -122,13 +125,15 @@ impl Tasks {
             admin: JoinSet::new(),
             stalls: JoinSet::new(),
             books: tables.iter().map(|table| table.books.clone()).collect(),
+            sink_outage: dispatcher.outage(),
+            parked_items: dispatcher.parked_items(),
             _parcels: sender.clone(),
             stop_dispatcher: CancellationToken::new(),
             stop_keepers: CancellationToken::new(),
             stop_admin: CancellationToken::new(),
         };
         let watched = Watched::new(&tables, dispatcher.activity(), sender.downgrade());
-        tasks.stalls.spawn(stalls::watch(watched, admin.health.clone()));
+        tasks.stalls.spawn(stalls::watch(watched, health));
         tasks.dispatcher.spawn(dispatcher.run(parcels, tasks.stop_dispatcher.clone()));
         for reloader in credentials {
             tasks.credentials.spawn(reloader.run());
@@ -140,16 +145,49 @@ impl Tasks {
             tasks.pipelines.spawn(pipeline.run(updates));
             tasks.followers.spawn(follower.run());
         }
-        if let Some(listener) = ports.metrics {
-            tasks.admin.spawn(admin::serve_metrics(listener, admin.clone(), tasks.stop_admin.clone()));
-        }
-        tasks.admin.spawn(admin::serve(ports.all, admin, tasks.stop_admin.clone()));
         tasks
+    }
+
+    /// Answers probes and those who look, from now on.
+    pub(super) fn serve(&mut self, ports: Ports, admin: Arc<Admin>) {
+        if let Some(listener) = ports.metrics {
+            self.admin.spawn(admin::serve_metrics(listener, admin.clone(), self.stop_admin.clone()));
+        }
+        self.admin.spawn(admin::serve(ports.all, admin, self.stop_admin.clone()));
+    }
+
+    /// Each table's books, in the order of the configuration.
+    pub fn books(&self) -> &[Arc<Books>] {
+        &self.books
+    }
+
+    /// Whether the sink fails as a whole, now and later.
+    pub fn sink_outage(&self) -> watch::Receiver<Option<SinkOutage>> {
+        self.sink_outage.clone()
+    }
+
+    /// The items whose events keep failing, now and later.
+    pub fn parked_items(&self) -> Arc<ParkedItems> {
+        self.parked_items.clone()
+    }
+
+    /// Runs until `stop` is cancelled or a task ends unasked, and takes everything down within `patience`.
+    ///
+    /// # Errors
+    /// The fault that ended it, or else one that the orderly end met. Each is logged.
+    pub async fn run_until(mut self, stop: &CancellationToken, patience: Duration) -> Result<(), Fault> {
+        let ended = select! {
+            () = stop.cancelled() => Ok(()),
+            fault = self.fault() => Err(fault),
+        };
+        let ended = ended.inspect_err(report);
+        let stopped = self.stop(patience).await.inspect_err(report);
+        ended.and(stopped)
     }
 
     /// Waits until a task ends that should not: before [`Tasks::stop`] that is every task but those of a table that is read
     /// no further, because of `ON_DATA_LOSS=stop` or of a fault that concerns that table alone.
-    pub(super) async fn fault(&mut self) -> Fault {
+    pub async fn fault(&mut self) -> Fault {
         loop {
             let fault = select! {
                 Some(ended) = self.dispatcher.join_next() => Some(match ended {
@@ -184,7 +222,7 @@ impl Tasks {
     ///
     /// # Errors
     /// When the dispatcher fails while it waits for the last answers.
-    pub(super) async fn stop(mut self, patience: Duration) -> Result<(), Fault> {
+    pub async fn stop(mut self, patience: Duration) -> Result<(), Fault> {
         let begun = Instant::now();
         let deadline = begun + patience;
         let reserve = TIME_TO_STORE.min(patience / 4);
@@ -208,6 +246,10 @@ impl Tasks {
         self.admin.shutdown().await;
         drained
     }
+}
+
+fn report(fault: &Fault) {
+    events::Fault { what: &fault.to_string() }.emit();
 }
 
 fn unasked(task: &'static str, ended: Result<(), JoinError>) -> Fault {

@@ -31,7 +31,8 @@ async fn tasks() -> (Tasks, mpsc::WeakSender<Update>, Arc<Health>, HttpSink) {
     let ports = Ports { all: TcpListener::bind("127.0.0.1:0").await.unwrap(), metrics: None };
     let (sink, reloader) = HttpSink::new(SinkSettings::new(http::Uri::from_static("http://sink/"), 1)).unwrap();
     let (dispatcher, credentials) = (services.dispatcher(settings()), vec![reloader]);
-    let tasks = Tasks::start(vec![table], dispatcher, credentials, admin, ports, DeliveryOrder::Item, &event());
+    let mut tasks = Tasks::start(vec![table], dispatcher, credentials, health.clone(), DeliveryOrder::Item, &event());
+    tasks.serve(ports, admin);
     (tasks, updates, health, sink)
 }
 
