@@ -1,8 +1,9 @@
-//! What the state costs that a table keeps about its shards: `cargo bench --bench state`.
+//! What the state that a table keeps about its shards costs: `cargo bench --bench state`, on Linux.
 //!
 //! - Shards: seconds of CPU to take up what an earlier run has stored and the whole listing, and for handovers, as
-//!   `StreamReader` and the pipeline make them, without tasks, calls and waits; how they grow with the number of partitions
-//!   (time ~ partitions^k); and their ratio to a bare map that is told of as many shards.
+//!   `StreamReader` and the pipeline make them, without tasks, calls and waits. Beside them their ratio to a bare map that is
+//!   told of as many shards, and how they grow: k where time ~ partitions^k. A fixed number of handovers that grows with k = 1
+//!   is one whose every handover looks at all shards.
 //! - Records: entering pages in the books and settling their events, the fastest of some rounds, and the ratio to removing
 //!   as many keys from a bare map behind a lock. The allocator counts, which is part of the time of all of them.
 #![allow(clippy::disallowed_methods)] // it measures real time
@@ -114,7 +115,7 @@ struct Shard {
     parent: Option<Arc<str>>,
 }
 
-/// The listing, oldest first as AWS sends it: the last of it are the open shards.
+/// The listing in the order of ids, which is that of creation: the last of it are the open shards.
 fn listing(partitions: usize) -> Vec<Shard> {
     (0..GENERATIONS * partitions)
         .map(|number| {
@@ -284,8 +285,8 @@ fn settle(parcels: &[Parcel]) {
     parcels.iter().for_each(|parcel| parcel.account.settled(parcel.ticket, parcel.cost));
 }
 
-/// Another thread takes the books' lock all the time: while a page is entered it waits for about as long as that holds the lock,
-/// the time to wake up included. It can only do so while a core is free for it.
+/// A page's time bounds how long the books are locked. Another thread that takes the lock all the time waits for about as long,
+/// the time to wake up included; but only while a core is free for it: on a busy machine its figure says nothing.
 fn entering(page: &[Record], pages: usize) {
     let (mut table, mut entered, mut keys, mut allocations) = (Table::new(1), Vec::new(), Vec::new(), 0);
     for _ in 0..pages {
