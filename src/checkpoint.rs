@@ -16,7 +16,7 @@ use futures_util::future::{BoxFuture, ready};
 use crate::records::Position;
 
 pub(crate) use file::lock_path;
-pub use file::{FileStore, OpenError};
+pub use file::{Disk, FileStore, FileSystem, OpenError};
 
 /// Keeps the state of tables.
 pub trait CheckpointStore: Send + Sync {

@@ -8,18 +8,19 @@
 //! Writes come one after the other. Saves that arrive while one is under way share the next one.
 
 mod durable;
+mod file_system;
 mod format;
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::TryLockError;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt, TryFutureExt};
 
 use self::durable::{beside, replace, tidy};
+pub use self::file_system::{Disk, FileSystem};
 use self::format::{Document, FormatError};
 use super::{CheckpointStore, StoreError};
 use crate::checkpoint::TableState;
@@ -27,18 +28,20 @@ use crate::checkpoint::TableState;
 /// As many symbolic links as Linux follows.
 const MAX_LINKS: usize = 40;
 
-/// Replaces a file's content; a field, so that tests can make it slow or fail.
-type Replace = dyn Fn(&Path, &[u8]) -> io::Result<()> + Send + Sync;
-
 /// A file of positions, locked for this process.
-pub struct FileStore {
-    path: PathBuf,
+pub struct FileStore<F: FileSystem = Disk> {
+    file: Arc<PositionsFile<F>>,
     group: String,
-    state: Arc<Mutex<Kept>>,
     /// Whose turn it is to write. A write holds it to its end, also when nobody waits for the write any more.
     writing: Arc<tokio::sync::Mutex<()>>,
-    replace: Arc<Replace>,
-    _lock: File,
+    _lock: F::Lock,
+}
+
+/// The file, and what it is to contain.
+struct PositionsFile<F> {
+    files: F,
+    path: PathBuf,
+    state: Mutex<Kept>,
 }
 
 #[derive(Debug)]
@@ -80,41 +83,71 @@ impl FileStore {
     /// # Errors
     /// When the file cannot be used: see [`OpenError`].
     pub fn open(path: &Path, group: &str) -> Result<Self, OpenError> {
-        let path = resolved(path)?;
-        let lock = lock(&path)?;
-        let document = read(&path)?;
-        tidy(&path).map_err(|source| OpenError::Io { path: beside(&path), source })?;
-        let state = Arc::new(Mutex::new(Kept { document, change: 0, written: 0 }));
-        let (group, writing) = (group.to_owned(), Arc::default());
-        Ok(Self { path, group, state, writing, replace: Arc::new(replace), _lock: lock })
+        Self::open_on(Disk, path, group)
+    }
+}
+
+impl<F: FileSystem> FileStore<F> {
+    /// The same on another file system.
+    ///
+    /// # Errors
+    /// When the file cannot be used: see [`OpenError`].
+    pub fn open_on(files: F, path: &Path, group: &str) -> Result<Self, OpenError> {
+        let path = resolved(&files, path)?;
+        let lock = lock(&files, &path)?;
+        let document = read(&files, &path)?;
+        tidy(&files, &path).map_err(|source| OpenError::Io { path: beside(&path), source })?;
+        let state = Mutex::new(Kept { document, change: 0, written: 0 });
+        let (file, group) = (Arc::new(PositionsFile { files, path, state }), group.to_owned());
+        Ok(Self { file, group, writing: Arc::default(), _lock: lock })
     }
 
     async fn put(&self, table: &str, state: TableState) -> Result<(), StoreError> {
         let change = {
-            let mut kept = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut kept = self.file.kept();
             kept.document.put(&self.group, table, &state);
             kept.change += 1;
             kept.change
         };
-        let turn = self.writing.clone().lock_owned().await;
-        let (path, state, replace) = (self.path.clone(), self.state.clone(), self.replace.clone());
-        let written = tokio::task::spawn_blocking(move || {
+        let (turn, file) = (self.writing.clone().lock_owned().await, self.file.clone());
+        let write = move || {
             // It ends with the write, not with the future that started it: two writes must never meet in one file.
             let _turn = turn;
             // Another table's write may have taken this change along.
-            write_if_behind(&path, &state, change, &*replace)
-        });
+            file.write_if_behind(change)
+        };
+        let written = match F::BLOCKS {
+            true => tokio::task::spawn_blocking(write).await,
+            false => Ok(write()),
+        };
         written
-            .map_err(|error| StoreError(format!("writing positions was interrupted: {error}")))
-            .await?
-            .map_err(|error| StoreError(refusal(&self.path, &error)))
+            .map_err(|error| StoreError(format!("writing positions was interrupted: {error}")))?
+            .map_err(|error| StoreError(refusal(&self.file.path, &error)))
     }
 }
 
-impl CheckpointStore for FileStore {
+impl<F: FileSystem> PositionsFile<F> {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_if_behind(&self, change: u64) -> io::Result<()> {
+        let (text, newest) = {
+            let kept = self.kept();
+            if kept.written >= change {
+                return Ok(());
+            }
+            (kept.document.to_text(), kept.change)
+        };
+        replace(&self.files, &self.path, text.as_bytes())?;
+        self.kept().written = newest;
+        Ok(())
+    }
+}
+
+impl<F: FileSystem> CheckpointStore for FileStore<F> {
     fn load<'a>(&'a self, table: &'a str) -> BoxFuture<'a, Result<Option<TableState>, StoreError>> {
-        let kept = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let state = kept.document.get(&self.group, table).map_err(|error| StoreError(error.to_string()));
+        let state = self.file.kept().document.get(&self.group, table).map_err(|error| StoreError(error.to_string()));
         futures_util::future::ready(state).boxed()
     }
 
@@ -123,23 +156,10 @@ impl CheckpointStore for FileStore {
     }
 }
 
-impl std::fmt::Debug for FileStore {
+impl<F: FileSystem> std::fmt::Debug for FileStore<F> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("FileStore").field("path", &self.path).field("group", &self.group).finish_non_exhaustive()
+        f.debug_struct("FileStore").field("path", &self.file.path).field("group", &self.group).finish_non_exhaustive()
     }
-}
-
-fn write_if_behind(path: &Path, state: &Mutex<Kept>, change: u64, replace: &Replace) -> io::Result<()> {
-    let (text, newest) = {
-        let kept = state.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.written >= change {
-            return Ok(());
-        }
-        (kept.document.to_text(), kept.change)
-    };
-    replace(path, text.as_bytes())?;
-    state.lock().unwrap_or_else(PoisonError::into_inner).written = newest;
-    Ok(())
 }
 
 /// What went wrong, and what to do where that is known.
@@ -158,10 +178,10 @@ fn refusal(path: &Path, error: &io::Error) -> String {
 
 /// The file itself where the path is a symbolic link: replacing the link would leave the file behind it as it was. It
 /// need not be there yet.
-fn resolved(path: &Path) -> Result<PathBuf, OpenError> {
+fn resolved<F: FileSystem>(files: &F, path: &Path) -> Result<PathBuf, OpenError> {
     let mut file = path.to_owned();
     for _ in 0..MAX_LINKS {
-        match std::fs::read_link(&file) {
+        match files.read_link(&file) {
             Ok(target) => file = file.parent().unwrap_or(Path::new("")).join(target),
             // It is no link; whatever else is wrong with it shows when it is opened.
             Err(_) => return Ok(file),
@@ -177,22 +197,17 @@ pub(crate) fn lock_path(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn lock(path: &Path) -> Result<File, OpenError> {
+fn lock<F: FileSystem>(files: &F, path: &Path) -> Result<F::Lock, OpenError> {
     let name = lock_path(path);
-    let opened = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&name);
-    let file = opened.map_err(|source| match source.kind() {
-        ErrorKind::NotFound => OpenError::NoFolder(path.to_owned()),
-        _ => OpenError::Io { path: name.clone(), source },
-    })?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_owned())),
-        Err(TryLockError::Error(source)) => Err(OpenError::Io { path: name, source }),
-    }
+    files.lock(&name).map_err(|error| match error {
+        TryLockError::WouldBlock => OpenError::InUse(path.to_owned()),
+        TryLockError::Error(source) if source.kind() == ErrorKind::NotFound => OpenError::NoFolder(path.to_owned()),
+        TryLockError::Error(source) => OpenError::Io { path: name, source },
+    })
 }
 
-fn read(path: &Path) -> Result<Document, OpenError> {
-    match std::fs::read(path) {
+fn read<F: FileSystem>(files: &F, path: &Path) -> Result<Document, OpenError> {
+    match files.read(path) {
         Ok(text) => Document::parse(&text).map_err(|source| OpenError::Foreign { path: path.to_owned(), source }),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Document::empty()),
         Err(source) => Err(OpenError::Io { path: path.to_owned(), source }),

@@ -38,11 +38,15 @@ fn open(path: &Path) -> FileStore {
     open_for(path, "default")
 }
 
-/// A child that another test is starting has our locks too, until it runs its own program.
 fn open_for(path: &Path, group: &str) -> FileStore {
+    open_when_free(|| FileStore::open(path, group))
+}
+
+/// A child that another test is starting has our locks too, until it runs its own program.
+fn open_when_free<F: FileSystem>(open: impl Fn() -> Result<FileStore<F>, OpenError>) -> FileStore<F> {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
-        match FileStore::open(path, group) {
+        match open() {
             Err(OpenError::InUse(_)) if Instant::now() < deadline => std::thread::yield_now(),
             opened => return opened.unwrap(),
         }

@@ -1,6 +1,9 @@
-//! Every crash and every failure of [`replace_by`], on a disk that forgets whatever was not synced.
+//! Every crash and every failure of [`replace`], on a disk that forgets whatever was not synced.
 
 use std::collections::BTreeMap;
+use std::fs::TryLockError;
+use std::io::ErrorKind;
+use std::sync::{Mutex, MutexGuard};
 
 use super::*;
 
@@ -11,9 +14,11 @@ const STEPS: usize = 6;
 
 type Names = BTreeMap<PathBuf, usize>;
 
+struct Fragile(Mutex<State>);
+
 /// What the machine holds, and what of it is on the disk for certain.
 #[derive(Default)]
-struct Fragile {
+struct State {
     contents: Vec<Content>,
     names: Names,
     /// The folder's list as it was synced last, and after every change since then: a crash leaves any of them.
@@ -29,14 +34,20 @@ struct Content {
 }
 
 impl Fragile {
-    fn with_old_content(steps_left: usize) -> Self {
-        let mut disk = Self { steps_left, ..Self::default() };
-        disk.contents.push(Content { now: OLD.to_vec(), synced: true });
-        disk.names.insert(target(), 0);
-        disk.histories = vec![disk.names.clone()];
-        disk
+    fn with_old_content(steps_left: usize, fails_with: Option<ErrorKind>) -> Self {
+        let mut state = State { steps_left, fails_with, ..State::default() };
+        state.contents.push(Content { now: OLD.to_vec(), synced: true });
+        state.names.insert(target(), 0);
+        state.histories = vec![state.names.clone()];
+        Self(Mutex::new(state))
     }
 
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+}
+
+impl State {
     /// Fails at the chosen step, and goes on failing as if the machine had stopped, unless it is a failure that passes.
     fn step(&mut self) -> io::Result<()> {
         if let Some(left) = self.steps_left.checked_sub(1) {
@@ -66,51 +77,74 @@ impl Fragile {
     }
 }
 
-impl Steps for Fragile {
+impl FileSystem for Fragile {
     type File = usize;
+    type Lock = ();
 
-    fn create(&mut self, path: &Path) -> io::Result<usize> {
-        self.step()?;
-        assert!(!self.names.contains_key(path), "a file that is there was written to");
-        let file = self.contents.len();
-        self.contents.push(Content::default());
-        self.names.insert(path.to_owned(), file);
-        self.renamed();
+    const BLOCKS: bool = false;
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let state = self.state();
+        let file = state.names.get(path).ok_or(ErrorKind::NotFound)?;
+        Ok(state.contents[*file].now.clone())
+    }
+
+    fn read_link(&self, _path: &Path) -> io::Result<PathBuf> {
+        Err(ErrorKind::InvalidInput.into())
+    }
+
+    fn lock(&self, _path: &Path) -> Result<(), TryLockError> {
+        Ok(())
+    }
+
+    fn create(&self, path: &Path) -> io::Result<usize> {
+        let mut state = self.state();
+        state.step()?;
+        assert!(!state.names.contains_key(path), "a file that is there was written to");
+        let file = state.contents.len();
+        state.contents.push(Content::default());
+        state.names.insert(path.to_owned(), file);
+        state.renamed();
         Ok(file)
     }
 
-    fn write(&mut self, file: &mut usize, content: &[u8]) -> io::Result<()> {
-        self.contents[*file] = Content { now: content[..content.len() / 2].to_vec(), synced: false };
-        self.step()?;
-        self.contents[*file].now = content.to_vec();
+    fn write(&self, file: &mut usize, content: &[u8]) -> io::Result<()> {
+        let mut state = self.state();
+        state.contents[*file] = Content { now: content[..content.len() / 2].to_vec(), synced: false };
+        state.step()?;
+        state.contents[*file].now = content.to_vec();
         Ok(())
     }
 
-    fn sync(&mut self, file: usize) -> io::Result<()> {
-        self.step()?;
-        self.contents[file].synced = true;
+    fn sync(&self, file: &mut usize) -> io::Result<()> {
+        let mut state = self.state();
+        state.step()?;
+        state.contents[*file].synced = true;
         Ok(())
     }
 
-    fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
-        self.step()?;
-        let file = self.names.remove(from).ok_or(ErrorKind::NotFound)?;
-        self.names.insert(to.to_owned(), file);
-        self.renamed();
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.step()?;
+        let file = state.names.remove(from).ok_or(ErrorKind::NotFound)?;
+        state.names.insert(to.to_owned(), file);
+        state.renamed();
         Ok(())
     }
 
-    fn sync_folder(&mut self, folder: &Path) -> io::Result<()> {
+    fn sync_folder(&self, folder: &Path) -> io::Result<()> {
         assert_eq!(Some(folder), target().parent());
-        self.step()?;
-        self.histories = vec![self.names.clone()];
+        let mut state = self.state();
+        state.step()?;
+        state.histories = vec![state.names.clone()];
         Ok(())
     }
 
-    fn remove(&mut self, path: &Path) -> io::Result<()> {
-        self.step()?;
-        if self.names.remove(path).is_some() {
-            self.renamed();
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.step()?;
+        if state.names.remove(path).is_some() {
+            state.renamed();
         }
         Ok(())
     }
@@ -123,9 +157,9 @@ fn target() -> PathBuf {
 #[test]
 fn a_crash_between_any_two_steps_leaves_old_or_new_content_whole() {
     for steps_left in 0..=STEPS {
-        let mut disk = Fragile::with_old_content(steps_left);
-        let written = replace_by(&mut disk, &target(), NEW);
-        for content in disk.after_a_crash() {
+        let disk = Fragile::with_old_content(steps_left, None);
+        let written = replace(&disk, &target(), NEW);
+        for content in disk.state().after_a_crash() {
             let text = String::from_utf8_lossy(&content);
             assert!(content == OLD || content == NEW, "after {steps_left} steps and a crash: {text:?}");
             assert!(written.is_err() || content == NEW, "success was told before everything was on the disk");
@@ -137,25 +171,27 @@ fn a_crash_between_any_two_steps_leaves_old_or_new_content_whole() {
 #[test]
 fn a_disk_that_refuses_one_step_keeps_whole_content_and_no_leftover_and_the_next_write_works() {
     for steps_left in 0..STEPS {
-        let mut disk = Fragile::with_old_content(steps_left);
-        disk.fails_with = Some(ErrorKind::StorageFull);
-        let refused = replace_by(&mut disk, &target(), NEW).unwrap_err();
+        let disk = Fragile::with_old_content(steps_left, Some(ErrorKind::StorageFull));
+        let refused = replace(&disk, &target(), NEW).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::StorageFull);
-        let content = &disk.contents[disk.names[&target()]].now;
+        let content = disk.read(&target()).unwrap();
         assert!(content == OLD || content == NEW, "refused at step {steps_left}");
-        assert!(!disk.names.contains_key(&beside(&target())), "a temporary file stayed behind at step {steps_left}");
-        replace_by(&mut disk, &target(), b"later").unwrap();
-        assert_eq!(disk.after_a_crash(), [b"later"]);
+        assert!(
+            !disk.state().names.contains_key(&beside(&target())),
+            "a temporary file stayed behind at step {steps_left}"
+        );
+        replace(&disk, &target(), b"later").unwrap();
+        assert_eq!(disk.state().after_a_crash(), [b"later"]);
     }
 }
 
 #[test]
 fn a_crash_in_the_middle_of_a_write_does_not_stop_the_next_process() {
     for steps_left in 0..STEPS {
-        let mut disk = Fragile::with_old_content(steps_left);
-        let _ = replace_by(&mut disk, &target(), NEW);
-        disk.steps_left = usize::MAX;
-        replace_by(&mut disk, &target(), b"after the restart").unwrap();
-        assert_eq!(disk.after_a_crash(), [b"after the restart"]);
+        let disk = Fragile::with_old_content(steps_left, None);
+        let _ = replace(&disk, &target(), NEW);
+        disk.state().steps_left = usize::MAX;
+        replace(&disk, &target(), b"after the restart").unwrap();
+        assert_eq!(disk.state().after_a_crash(), [b"after the restart"]);
     }
 }

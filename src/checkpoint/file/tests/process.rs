@@ -51,8 +51,11 @@ async fn outgrow(store: FileStore) {
     let shard = ShardState::Reading { position: Position::Start, parent: None };
     large.streams[0].shards.extend((0..1000).map(|n| (format!("shardId-{n:040}"), shard.clone())));
     println!("child: {}", store.save("Orders", large).await.unwrap_err());
-    println!("child: {}", std::fs::read_to_string(store.path.clone()).unwrap().contains("after 000000000000000000001"));
-    println!("child: {}", beside(&store.path).exists());
+    println!(
+        "child: {}",
+        std::fs::read_to_string(store.file.path.clone()).unwrap().contains("after 000000000000000000001")
+    );
+    println!("child: {}", beside(&store.file.path).exists());
     store.save("Orders", state(3)).await.unwrap();
 }
 

@@ -1,5 +1,6 @@
 //! How saves share writes, and what they do when a write is slow or fails.
 
+use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 
@@ -8,9 +9,64 @@ use tokio::sync::Semaphore;
 
 use super::*;
 
+/// The real disk; something is called before each write.
+struct Watched(Box<dyn Fn() -> io::Result<()> + Send + Sync>);
+
+impl FileSystem for Watched {
+    type File = File;
+    type Lock = File;
+
+    const BLOCKS: bool = true;
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        Disk.read(path)
+    }
+
+    fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
+        Disk.read_link(path)
+    }
+
+    fn lock(&self, path: &Path) -> Result<File, TryLockError> {
+        Disk.lock(path)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<File> {
+        (self.0)()?;
+        Disk.create(path)
+    }
+
+    fn write(&self, file: &mut File, content: &[u8]) -> io::Result<()> {
+        Disk.write(file, content)
+    }
+
+    fn sync(&self, file: &mut File) -> io::Result<()> {
+        Disk.sync(file)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Disk.rename(from, to)
+    }
+
+    fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+        Disk.sync_folder(folder)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        Disk.remove(path)
+    }
+}
+
+fn open_watched(path: &Path, before_write: impl Fn() -> io::Result<()> + Send + Sync + 'static) -> FileStore<Watched> {
+    let before_write = Arc::new(before_write);
+    open_when_free(|| {
+        let before_write = before_write.clone();
+        FileStore::open_on(Watched(Box::new(move || before_write())), path, "default")
+    })
+}
+
 /// A disk that writes when it is told to.
 struct Gate {
-    store: FileStore,
+    store: FileStore<Watched>,
     begun: Arc<Semaphore>,
     go: mpsc::Sender<()>,
     writes: Arc<AtomicUsize>,
@@ -22,16 +78,15 @@ impl Gate {
         let (go, wait) = mpsc::channel();
         let wait = Mutex::new(wait);
         let (begun, writes, met) = (Arc::new(Semaphore::new(0)), Arc::<AtomicUsize>::default(), Arc::default());
-        let mut store = open(path);
         let (told, counted, noticed) = (begun.clone(), writes.clone(), Arc::<AtomicBool>::clone(&met));
-        store.replace = Arc::new(move |path, content| {
+        let store = open_watched(path, move || {
             counted.fetch_add(1, Ordering::SeqCst);
             told.add_permits(1);
             match wait.try_lock() {
                 Ok(wait) => wait.recv_timeout(Duration::from_secs(10)).map_err(io::Error::other)?,
                 Err(_) => noticed.store(true, Ordering::SeqCst),
             }
-            replace(path, content)
+            Ok(())
         });
         Self { store, begun, go, writes, met }
     }
@@ -69,8 +124,7 @@ async fn saves_that_arrive_during_a_write_share_the_next_one() {
 async fn a_shared_write_that_fails_is_confirmed_to_nobody() {
     let folder = folder();
     let path = folder.path().join("positions.json");
-    let mut store = open(&path);
-    store.replace = Arc::new(|_: &Path, _: &[u8]| Err(ErrorKind::StorageFull.into()));
+    let store = open_watched(&path, || Err(ErrorKind::StorageFull.into()));
     let saved = join_all(["Orders", "Users", "Items"].map(|table| store.save(table, state(1)))).await;
     assert!(saved.iter().all(Result::is_err), "{saved:?}");
 }
@@ -111,12 +165,17 @@ async fn whoever_fails_to_write_says_what_to_do() {
     for (kind, advice) in cases {
         let folder = folder();
         let path = folder.path().join("positions.json");
-        let mut store = open(&path);
+        let refuses = Arc::<AtomicBool>::default();
+        let refusing = refuses.clone();
+        let store = open_watched(&path, move || match refusing.load(Ordering::SeqCst) {
+            true => Err(kind.into()),
+            false => Ok(()),
+        });
         store.save("Orders", state(1)).await.unwrap();
-        store.replace = Arc::new(move |_: &Path, _: &[u8]| Err(kind.into()));
+        refuses.store(true, Ordering::SeqCst);
         let error = store.save("Orders", state(2)).await.unwrap_err().to_string();
         assert!(error.contains(advice) && error.contains("positions.json"), "{error}");
-        store.replace = Arc::new(replace);
+        refuses.store(false, Ordering::SeqCst);
         store.save("Users", state(3)).await.unwrap();
         drop(store);
         assert_eq!(
