@@ -38,6 +38,7 @@ bench:
     cargo bench --profile dist --bench end_to_end
     cargo bench --profile dist --bench event
     cargo bench --profile dist --bench wire
+    cargo bench --profile dist --bench state
 
 # The crash test with 1,000 kills instead of 200.
 soak:

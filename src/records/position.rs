@@ -154,7 +154,7 @@ pub struct StreamDetails {
 
 impl StreamDetails {
     /// What a stream's ARN alone tells: the table's ARN lies before `/stream/`, and the table's name ends that.
-    pub(crate) fn from_arn(arn: &str) -> Self {
+    pub fn from_arn(arn: &str) -> Self {
         let table_arn = arn.split_once("/stream/").map_or(arn, |(table, _)| table).to_owned();
         let table = table_arn.rsplit('/').next().unwrap_or_default().to_owned();
         Self { arn: arn.to_owned(), table_arn, table, key_schema: Vec::new(), view_type: None }
