@@ -195,7 +195,8 @@ impl Aws {
         let (next, (low, high)) = (shards.len(), shards[parent].keys);
         let middle = low + (high - low) / 2;
         let parts = if split && high - low > 16 { vec![(low, middle), (middle + 1, high)] } else { vec![(low, high)] };
-        let children: Vec<Shard> = (next..).zip(parts).map(|(n, keys)| self.shard(table, n, Some(parent), keys, now)).collect();
+        let children: Vec<Shard> =
+            (next..).zip(parts).map(|(n, keys)| self.shard(table, n, Some(parent), keys, now)).collect();
         let stream = &mut self.tables[table].streams[streams - 1];
         stream.shards[parent].closed = Some(now);
         stream.shards[parent].children = (next..next + children.len()).collect();

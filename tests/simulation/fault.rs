@@ -112,8 +112,21 @@ impl Fault {
         use Fault::*;
         !matches!(
             self,
-            Stops | Kills | PowerLoss | LongAbsence | ChangedSettings | ChangedSpelling | ClockOff | OddRecords
-                | LargeRecords | StrictTrimming | NotQuiteAws | Recreation | TableReplaced | MassRollover | SmallPages
+            Stops
+                | Kills
+                | PowerLoss
+                | LongAbsence
+                | ChangedSettings
+                | ChangedSpelling
+                | ClockOff
+                | OddRecords
+                | LargeRecords
+                | StrictTrimming
+                | NotQuiteAws
+                | Recreation
+                | TableReplaced
+                | MassRollover
+                | SmallPages
                 | ShuffledListings
         )
     }

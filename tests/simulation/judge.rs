@@ -136,6 +136,8 @@ pub struct Judge {
     starts: Option<(Moment, Moment)>,
     /// Since when everything is owed.
     owed_since: Option<Moment>,
+    /// Everything was settled at an orderly end: nothing may come again.
+    is_closed: bool,
     findings: Vec<Finding>,
 }
 
@@ -152,6 +154,7 @@ impl Judge {
             settings: plan.settings.clone(),
             starts: None,
             owed_since: None,
+            is_closed: false,
             findings: Vec::new(),
         }
     }
@@ -177,7 +180,9 @@ impl Judge {
     /// Takes note of what was written.
     pub fn learn(&mut self, aws: &Aws) {
         for (number, change) in aws.changes.iter().enumerate().skip(self.fates.len()) {
-            self.fates.push(Fate { optional: self.owed_since.is_none(), ..Fate::default() });
+            // A start may lie in the future of AWS's clock.
+            let is_before_start = self.starts.is_some_and(|(_, start)| change.at < start);
+            self.fates.push(Fate { optional: self.owed_since.is_none() || is_before_start, ..Fate::default() });
             self.next.push(None);
             if let Some(before) = change.before {
                 self.next[before as usize] = Some(number as ChangeNumber);
@@ -229,10 +234,22 @@ impl Judge {
     fn change_attempted(&mut self, number: ChangeNumber, aws: &Aws, now: Moment) {
         let (fate, change) = (&self.fates[number as usize], &aws.changes[number as usize]);
         let (heard, confirmed) = (fate.heard_in == self.life, fate.confirmed);
-        if heard {
-            self.find(Sentence::Repeated, now, format!("{} is sent again in the life that heard of its success", name(number, aws)));
+        if self.is_closed && fate.taken {
+            let what =
+                format!("{} is sent again after an orderly end at which everything was settled", name(number, aws));
+            self.find(Sentence::Repeated, now, what);
+        } else if heard {
+            self.find(
+                Sentence::Repeated,
+                now,
+                format!("{} is sent again in the life that heard of its success", name(number, aws)),
+            );
         } else if confirmed {
-            self.find(Sentence::Repeated, now, format!("{} is sent again, and was stored as settled", name(number, aws)));
+            self.find(
+                Sentence::Repeated,
+                now,
+                format!("{} is sent again, and was stored as settled", name(number, aws)),
+            );
         }
         // Times are whole seconds.
         if let Some((low, _)) = self.starts
@@ -253,7 +270,8 @@ impl Judge {
             }
             self.fates[number as usize].told = true;
             if !gone && !self.fates[number as usize].taken {
-                let what = format!("gap {} ({}) tells of {}, which AWS still has", told.id, told.reason, name(number, aws));
+                let what =
+                    format!("gap {} ({}) tells of {}, which AWS still has", told.id, told.reason, name(number, aws));
                 self.find(Sentence::FalseGap, now, what);
             }
         }
@@ -275,7 +293,8 @@ impl Judge {
             let mut next = 0;
             while let Some(shard) = shards.get(next) {
                 next += 1;
-                shards.extend(stream.shards[*shard].children.iter().filter(|child| stream.shards[**child].is_gone(now)));
+                shards
+                    .extend(stream.shards[*shard].children.iter().filter(|child| stream.shards[**child].is_gone(now)));
             }
         }
         let is_within = |change: &ChangeNumber| {
@@ -381,7 +400,8 @@ impl Judge {
 
     /// What is missing still, of what AWS has and of what nobody can bring any more.
     pub fn missing(&self, aws: &Aws, now: Moment) -> (Vec<ChangeNumber>, Vec<ChangeNumber>) {
-        let missing = (0..self.fates.len() as ChangeNumber).filter(|number| !self.fates[*number as usize].is_resolved());
+        let missing =
+            (0..self.fates.len() as ChangeNumber).filter(|number| !self.fates[*number as usize].is_resolved());
         missing.partition(|number| {
             let change = &aws.changes[*number as usize];
             let stream = &aws.tables[change.table].streams[change.stream];
@@ -392,6 +412,7 @@ impl Judge {
     /// The world was well for long enough: everything must be there.
     pub fn close(&mut self, aws: &Aws, now: Moment) {
         let (owed, lost) = self.missing(aws, now);
+        self.is_closed = owed.is_empty() && lost.is_empty();
         let all = |numbers: &[ChangeNumber]| {
             let names: Vec<String> = numbers.iter().take(4).map(|number| name(*number, aws)).collect();
             format!("{} changes, {}", numbers.len(), names.join(", "))
@@ -400,13 +421,21 @@ impl Judge {
             self.find(Sentence::Lost, now, all(&lost));
         }
         if !owed.is_empty() {
-            self.find(Sentence::NotDelivered, now, format!("{} min after all was well: {}", HEALTHY.as_secs() / 60, all(&owed)));
+            self.find(
+                Sentence::NotDelivered,
+                now,
+                format!("{} min after all was well: {}", HEALTHY.as_secs() / 60, all(&owed)),
+            );
         }
         for ((table, item), (_, last)) in self.last.clone() {
             let newest = aws.changes.iter().rposition(|change| (change.table, change.item) == (table, item));
             let Some(newest) = newest.filter(|newest| self.fates[*newest].taken) else { continue };
             if newest as ChangeNumber != last {
-                let what = format!("the last delivery of an item is {}, its newest state {}", name(last, aws), name(newest as ChangeNumber, aws));
+                let what = format!(
+                    "the last delivery of an item is {}, its newest state {}",
+                    name(last, aws),
+                    name(newest as ChangeNumber, aws)
+                );
                 self.find(Sentence::Stale, now, what);
             }
         }

@@ -102,7 +102,7 @@ fn live(world: &Arc<World>, settings: &Settings, term: Term) -> Moment {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.expect("a runtime of one thread");
     let ended = runtime.block_on(async {
-        let (life, now) = world.begin_life(term.edge);
+        let (life, now) = world.begin_life(term.edge.map(|edge| (edge, term.end == End::Stopped)));
         let ahead = settings.skew;
         let shown = match ahead {
             0.. => wall(now) + Duration::from_secs(ahead as u64),
@@ -116,7 +116,7 @@ fn live(world: &Arc<World>, settings: &Settings, term: Term) -> Moment {
         });
         world.tell(format!("starts, {settings:?}"));
         process(world, settings, &term).await;
-        world.look(|_, now| now)
+        world.stop_clock()
     });
     drop(runtime);
     let end = term.end;
@@ -210,7 +210,8 @@ fn metrics() -> Metrics {
     thread_local! {
         static METRICS: OnceLock<Metrics> = const { OnceLock::new() };
     }
-    METRICS.with(|metrics| metrics.get_or_init(|| Metrics::new("simulated", "simulated").expect("valid metrics")).clone())
+    METRICS
+        .with(|metrics| metrics.get_or_init(|| Metrics::new("simulated", "simulated").expect("valid metrics")).clone())
 }
 
 fn config(settings: &Settings, tables: usize) -> Config {

@@ -62,15 +62,33 @@ pub struct Episode {
 /// What happens in the world by itself.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Event {
-    Write { table: usize, item: u32, burst: u32 },
+    Write {
+        table: usize,
+        item: u32,
+        burst: u32,
+    },
     /// A shard is closed and continued by one or two; which, is drawn from those that are open then.
-    Rollover { table: usize, split: bool, draw: u64 },
-    MassRollover { table: usize },
+    Rollover {
+        table: usize,
+        split: bool,
+        draw: u64,
+    },
+    MassRollover {
+        table: usize,
+    },
     /// The stream is disabled, and enabled again after the pause.
-    Recreate { table: usize, pause: Duration },
+    Recreate {
+        table: usize,
+        pause: Duration,
+    },
     /// The table is deleted and made anew under its name.
-    Replace { table: usize, pause: Duration },
-    Enable { table: usize },
+    Replace {
+        table: usize,
+        pause: Duration,
+    },
+    Enable {
+        table: usize,
+    },
 }
 
 /// The end of a life of the process, and the beginning of the next.
@@ -144,7 +162,8 @@ pub struct Plan {
 
 /// A source of chance for one purpose.
 pub fn chance(seed: u64, purpose: u64) -> Rng {
-    let mut rng = Rng::with_seed(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ purpose.wrapping_mul(0xD1B5_4A32_D192_ED03));
+    let mut rng =
+        Rng::with_seed(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ purpose.wrapping_mul(0xD1B5_4A32_D192_ED03));
     rng.u64(..);
     rng
 }
@@ -246,7 +265,7 @@ impl Plan {
         for down in moments {
             let down = down.min(self.healed - minutes(2));
             let kind = one_of(&mut rng, &[Fault::Stops, Fault::Stops, Fault::Kills, Fault::Kills, Fault::PowerLoss]);
-            let edge = (kind != Fault::Stops && rng.bool()).then(|| rng.u64(1..=200));
+            let edge = rng.bool().then(|| rng.u64(1..=200));
             let quick = log_between(&mut rng, Duration::from_millis(200), minutes(10));
             let (is_long, long) = (rng.u8(..3) == 0, log_between(&mut rng, hours(1), hours(40)));
             let changed = change_settings(&mut rng, &settings, &self.faults);

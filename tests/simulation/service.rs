@@ -111,10 +111,12 @@ impl Inner {
     }
 
     fn stream_of(&self, arn: &str, now: Moment) -> Answer<(usize, usize)> {
-        let streams = self.aws.tables.iter().enumerate().flat_map(|(table, found)| {
-            found.streams.iter().enumerate().map(move |(stream, it)| (table, stream, it))
-        });
-        let found = streams.filter(|(_, _, it)| it.arn == arn && !it.is_gone(now)).map(|(table, stream, _)| (table, stream));
+        let streams =
+            self.aws.tables.iter().enumerate().flat_map(|(table, found)| {
+                found.streams.iter().enumerate().map(move |(stream, it)| (table, stream, it))
+            });
+        let found =
+            streams.filter(|(_, _, it)| it.arn == arn && !it.is_gone(now)).map(|(table, stream, _)| (table, stream));
         found.last().ok_or(ErrorKind::NotFound)
     }
 
@@ -152,9 +154,12 @@ impl Inner {
 
     fn describe_table_now(&self, target: &str, now: Moment) -> Answer<TableDescription> {
         let name = target.rsplit('/').next().unwrap_or(target);
-        let table = self.aws.tables.iter().find(|table| table.name == name && table.exists).ok_or(ErrorKind::NotFound)?;
+        let table =
+            self.aws.tables.iter().find(|table| table.name == name && table.exists).ok_or(ErrorKind::NotFound)?;
         let lags = self.plan.during(Fault::LateStatus, now);
-        let seen = |stream: &&Stream| lags.is_none_or(|it| stream.created + Duration::from_secs_f64(it.severity * 60.0) <= now);
+        let seen = |stream: &&Stream| {
+            lags.is_none_or(|it| stream.created + Duration::from_secs_f64(it.severity * 60.0) <= now)
+        };
         let latest = table.streams.iter().rev().find(seen).filter(|stream| !stream.is_gone(now));
         Ok(TableDescription { arn: table_arn(name), latest_stream: latest.map(|stream| stream.arn.clone()) })
     }
@@ -172,7 +177,9 @@ impl Inner {
         let (shards, next) = match query {
             Query::ChildrenOf(parent) if !self.plan.has(Fault::NotQuiteAws) => {
                 let late = self.plan.during(Fault::LateChildren, now);
-                let late = late.is_some_and(|it| hash(self.plan.seed, 35, now.as_secs() / 20) % 100 < (it.severity * 100.0) as u64);
+                let late = late.is_some_and(|it| {
+                    hash(self.plan.seed, 35, now.as_secs() / 20) % 100 < (it.severity * 100.0) as u64
+                });
                 (if late { Vec::new() } else { self.children_listed((table, stream), parent, now) }, None)
             }
             Query::Behind(shard) => self.page_listed((table, stream), Some(shard), now),
@@ -200,16 +207,27 @@ impl Inner {
     fn children_listed(&self, (table, stream): (usize, usize), parent: &str, now: Moment) -> Vec<ListedShard> {
         let found = &self.aws.tables[table].streams[stream];
         let parent = found.number(parent).map(|number| &found.shards[number]);
-        let children = parent.into_iter().flat_map(|parent| &parent.children).map(|child| (*child, &found.shards[*child]));
+        let children =
+            parent.into_iter().flat_map(|parent| &parent.children).map(|child| (*child, &found.shards[*child]));
         let seen = children.filter(|(n, shard)| self.is_listed(shard_key(table, stream, *n), shard, now));
         seen.map(|(_, shard)| listed(found, shard)).collect()
     }
 
-    fn page_listed(&self, (table, stream): (usize, usize), behind: Option<&str>, now: Moment) -> (Vec<ListedShard>, Option<String>) {
+    fn page_listed(
+        &self,
+        (table, stream): (usize, usize),
+        behind: Option<&str>,
+        now: Moment,
+    ) -> (Vec<ListedShard>, Option<String>) {
         let found = &self.aws.tables[table].streams[stream];
         let shuffled = self.plan.has(Fault::ShuffledListings);
-        let place = |id: &str| if shuffled { (hash(self.plan.seed, 36, text_hash(id)), String::new()) } else { (0, id.to_owned()) };
-        let odd = self.plan.during(Fault::RepeatingPages, now).map(|it| hash(self.plan.seed ^ it.pick, 37, now.as_secs() / 30) % 4);
+        let place = |id: &str| {
+            if shuffled { (hash(self.plan.seed, 36, text_hash(id)), String::new()) } else { (0, id.to_owned()) }
+        };
+        let odd = self
+            .plan
+            .during(Fault::RepeatingPages, now)
+            .map(|it| hash(self.plan.seed ^ it.pick, 37, now.as_secs() / 30) % 4);
         if let (Some(behind), Some(0)) = (behind, odd) {
             // A cursor that leads nowhere.
             return (Vec::new(), Some(behind.to_owned()));
@@ -243,7 +261,8 @@ impl Inner {
             IteratorStart::Latest => found.records.len(),
             IteratorStart::After(sequence) => {
                 let sequence: u128 = sequence.as_str().parse().map_err(|_| ErrorKind::Other)?;
-                let next = found.records.partition_point(|change| self.aws.changes[*change as usize].sequence <= sequence);
+                let next =
+                    found.records.partition_point(|change| self.aws.changes[*change as usize].sequence <= sequence);
                 let strict = self.plan.has(Fault::StrictTrimming) && next == trimmed && trimmed > 0;
                 if (next < trimmed || strict) && !self.plan.has(Fault::NotQuiteAws) {
                     return Err(ErrorKind::Trimmed);
@@ -280,7 +299,9 @@ impl Inner {
         let bytes = 1_000_000 / (self.plan.payload + 400);
         let taken = if empty { 0 } else { left.min(self.plan.page_limit).min(bytes.max(1)) };
         let behind = next + taken;
-        let ended = found.closed.is_some() && behind == found.records.len() && self.plan.during(Fault::LingeringShards, now).is_none();
+        let ended = found.closed.is_some()
+            && behind == found.records.len()
+            && self.plan.during(Fault::LingeringShards, now).is_none();
         let records: Vec<String> = found.records[next..behind]
             .iter()
             .map(|number| self.record(*number, &self.aws.changes[*number as usize]))
@@ -303,7 +324,9 @@ impl Inner {
             return match odd % 3 {
                 0 => r#"{"eventID":"broken"}"#.to_owned(),
                 1 => r#""not an object""#.to_owned(),
-                _ => format!(r#"{{"eventID":"c{number}","eventName":"MODIFY","dynamodb":{{"SequenceNumber":"{sequence}"}}}}"#),
+                _ => format!(
+                    r#"{{"eventID":"c{number}","eventName":"MODIFY","dynamodb":{{"SequenceNumber":"{sequence}"}}}}"#
+                ),
             };
         }
         let outer = match odd % 4 {
@@ -315,7 +338,10 @@ impl Inner {
         let image = match odd % 5 {
             1 => r#","NewImage":null,"SizeBytes":null"#.to_owned(),
             2 => r#","NewImage":{},"StreamViewType":null"#.to_owned(),
-            _ => format!(r#","NewImage":{{"id":{{"S":"i{item}"}},"n":{{"N":"{number}"}},"x":{{"S":"{}"}}}},"SizeBytes":80"#, "x".repeat(self.plan.payload)),
+            _ => format!(
+                r#","NewImage":{{"id":{{"S":"i{item}"}},"n":{{"N":"{number}"}},"x":{{"S":"{}"}}}},"SizeBytes":80"#,
+                "x".repeat(self.plan.payload)
+            ),
         };
         let time = if self.plan.has(Fault::NotQuiteAws) { format!("{created}.000") } else { created.to_string() };
         format!(

@@ -74,7 +74,12 @@ fn tell(seed: u64) {
     let Plan { scale, faults, partitions, episodes, .. } = &plan;
     println!("seed {seed}: {scale:?}, {partitions} partitions, faults {faults:?}");
     for episode in episodes {
-        println!("    {:?} from {:?} until {:?}", episode.fault, episode.from.saturating_sub(plan::BEGIN), episode.until.saturating_sub(plan::BEGIN));
+        println!(
+            "    {:?} from {:?} until {:?}",
+            episode.fault,
+            episode.from.saturating_sub(plan::BEGIN),
+            episode.until.saturating_sub(plan::BEGIN)
+        );
     }
     let run = life::run(plan);
     run.story.iter().for_each(|line| println!("{line}"));

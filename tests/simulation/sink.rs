@@ -32,7 +32,9 @@ pub struct SinkState {
 
 /// What comes of a request.
 enum Fate {
-    Taken { failed: Vec<usize> },
+    Taken {
+        failed: Vec<usize>,
+    },
     /// It is taken, and the process never hears of it.
     TakenUnheard(TransportError),
     Refused(StatusCode, Option<RetryAfter>),
@@ -79,7 +81,8 @@ impl Sink for SimulatedSink {
 impl Inner {
     fn sink_takes(&mut self, now: Moment) -> Duration {
         let usual = Duration::from_micros(self.chance.u64(300..20_000));
-        let cold = self.plan.during(Fault::ColdStart, now).filter(|_| self.sink.last_request + Duration::from_secs(60) < now);
+        let cold =
+            self.plan.during(Fault::ColdStart, now).filter(|_| self.sink.last_request + Duration::from_secs(60) < now);
         let cold = cold.map_or(Duration::ZERO, |episode| Duration::from_secs_f64(20.0 * episode.severity));
         self.sink.last_request = now;
         let slow = self.plan.during(Fault::SlowSink, now).map_or(0.0, |episode| episode.severity);
@@ -98,7 +101,9 @@ impl Inner {
                     0 => Fate::Fails(TransportError::Connect),
                     1 => Fate::Fails(TransportError::Timeout),
                     2 => Fate::Refused(StatusCode::INTERNAL_SERVER_ERROR, None),
-                    3 => Fate::Refused(StatusCode::SERVICE_UNAVAILABLE, Some(RetryAfter::Delay(Duration::from_secs(5)))),
+                    3 => {
+                        Fate::Refused(StatusCode::SERVICE_UNAVAILABLE, Some(RetryAfter::Delay(Duration::from_secs(5))))
+                    }
                     _ => Fate::Fails(TransportError::Reset),
                 };
             }
@@ -111,7 +116,7 @@ impl Inner {
         if let Some(episode) = self.plan.during(Fault::Poison, now).filter(|_| !poisoned.is_empty()) {
             let is_final = episode.pick.is_multiple_of(2);
             return match is_batch && !is_final {
-                true => Fate::Taken { failed: poisoned },
+                true => Fate::Taken { failed: self.with_followers(posted, &poisoned) },
                 false if is_final => Fate::Refused(StatusCode::BAD_REQUEST, None),
                 false => Fate::Refused(StatusCode::INTERNAL_SERVER_ERROR, None),
             };
@@ -123,6 +128,20 @@ impl Inner {
             (false, true) => Fate::TakenUnheard(TransportError::Reset),
             (false, false) => Fate::Taken { failed: Vec::new() },
         }
+    }
+
+    /// A sink that keeps an item's order takes nothing of it behind an event that it refuses.
+    fn with_followers(&self, posted: &[Posted], failed: &[usize]) -> Vec<usize> {
+        let item = |posted: &Posted| match posted {
+            Posted::Change(number) => self.aws.changes.get(*number as usize).map(|change| (change.table, change.item)),
+            Posted::Gap(_) | Posted::Unknown(_) => None,
+        };
+        let follows = |n: usize| {
+            failed.iter().any(|first| {
+                *first <= n && (*first == n || item(&posted[n]).is_some_and(|it| item(&posted[*first]) == Some(it)))
+            })
+        };
+        (0..posted.len()).filter(|n| follows(*n)).collect()
     }
 
     fn is_over_capacity(&mut self, now: Moment) -> bool {

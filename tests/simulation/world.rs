@@ -44,7 +44,8 @@ pub struct Inner {
     clock: (Moment, Option<Instant>),
     life: u32,
     edges: u64,
-    dies_at: Option<u64>,
+    /// The edge at which this life ends, and whether in an orderly way.
+    ends_at: Option<(u64, bool)>,
     is_dead: bool,
     calls: u64,
     /// A digest of all that crossed an edge.
@@ -75,7 +76,7 @@ impl World {
             clock: (crate::plan::BEGIN, None),
             life: 0,
             edges: 0,
-            dies_at: None,
+            ends_at: None,
             is_dead: true,
             calls: 0,
             digest: plan.seed,
@@ -124,7 +125,10 @@ impl World {
     }
 
     async fn pass(&self) {
-        let is_dead = self.look(|inner, _| inner.pass_edge());
+        let (is_dead, is_stopped) = self.look(|inner, _| (inner.pass_edge(), inner.is_stopped_here()));
+        if is_stopped {
+            self.ring();
+        }
         if is_dead {
             self.died.notify_one();
             std::future::pending::<()>().await;
@@ -145,13 +149,13 @@ impl World {
         self.died.notified().await;
     }
 
-    pub fn begin_life(&self, dies_at: Option<u64>) -> (u32, Moment) {
+    pub fn begin_life(&self, ends_at: Option<(u64, bool)>) -> (u32, Moment) {
         let mut inner = self.lock();
         // What was left over of the life before.
         let _ = (self.died.notified().now_or_never(), self.bell.notified().now_or_never());
         inner.clock.1 = Some(Instant::now());
         inner.life += 1;
-        (inner.edges, inner.dies_at, inner.is_dead) = (0, dies_at, false);
+        (inner.edges, inner.ends_at, inner.is_dead) = (0, ends_at, false);
         inner.reading.clear();
         (inner.held, inner.health) = (None, None);
         (inner.life, inner.now())
@@ -160,6 +164,14 @@ impl World {
     /// Ends this life at once.
     pub fn kill(&self) {
         self.lock().is_dead = true;
+    }
+
+    /// Stops the world's clock, which is that of the life's runtime; returns what it shows.
+    pub fn stop_clock(&self) -> Moment {
+        self.look(|inner, now| {
+            inner.clock = (now, None);
+            now
+        })
     }
 
     /// The process is away until `until`; call it when its runtime is gone.
@@ -232,13 +244,15 @@ impl Inner {
 
     /// Adds something that was said or done to what two runs of a seed must agree in.
     pub fn note(&mut self, what: &str) {
-        self.digest = (self.digest.rotate_left(5) ^ crate::service::text_hash(what)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.digest =
+            (self.digest.rotate_left(5) ^ crate::service::text_hash(what)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     }
 
     pub fn tell(&mut self, now: Moment, line: String) {
         let since = now.saturating_sub(crate::plan::BEGIN);
         let (hours, seconds) = (since.as_secs() / 3600, since.as_secs_f64() % 3600.0);
-        let line = format!("{hours:>3}h{:02}m{:06.3} life {}: {line}", (seconds / 60.0) as u64, seconds % 60.0, self.life);
+        let line =
+            format!("{hours:>3}h{:02}m{:06.3} life {}: {line}", (seconds / 60.0) as u64, seconds % 60.0, self.life);
         self.note(&line);
         self.story.push(line);
     }
@@ -329,10 +343,14 @@ impl Inner {
     fn pass_edge(&mut self) -> bool {
         self.edges += 1;
         self.calls += u64::from(self.edges % 2);
-        if self.dies_at.is_some_and(|edge| self.edges >= edge) {
+        if self.ends_at.is_some_and(|(edge, is_orderly)| self.edges >= edge && !is_orderly) {
             self.is_dead = true;
         }
         self.is_dead
+    }
+
+    fn is_stopped_here(&self) -> bool {
+        self.ends_at == Some((self.edges, true))
     }
 
     pub fn findings(&self) -> &[Finding] {

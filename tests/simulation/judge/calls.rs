@@ -84,7 +84,10 @@ impl Calls {
             self.listings += 1.0;
             if self.listings > self.budget && !self.said {
                 self.said = true;
-                let what = format!("DescribeStream was called {} times within ten minutes, {} are budgeted", self.listings, self.budget);
+                let what = format!(
+                    "DescribeStream was called {} times within ten minutes, {} are budgeted",
+                    self.listings, self.budget
+                );
                 return Some((Sentence::ListingBudget, what));
             }
         }
@@ -94,7 +97,8 @@ impl Calls {
         while recent.front().is_some_and(|at| *at + Duration::from_secs(1) <= now) {
             recent.pop_front();
         }
-        (recent.len() > limit).then(|| (Sentence::AccountLimit, format!("{} calls of {operation} within a second", recent.len())))
+        (recent.len() > limit)
+            .then(|| (Sentence::AccountLimit, format!("{} calls of {operation} within a second", recent.len())))
     }
 
     fn turn(&mut self, now: Moment) {
@@ -121,14 +125,20 @@ impl Calls {
         }
         let polls = 1_000 / self.settings.poll.as_millis() as u64 + 1 + SPARE_POLLS;
         if quiet.recent.len() as u64 > polls {
-            let what = format!("shard {shard:?} brings no records and was asked {} times within a second", quiet.recent.len());
+            let what =
+                format!("shard {shard:?} brings no records and was asked {} times within a second", quiet.recent.len());
             return Some((Sentence::ShardRate, what));
         }
         let (poll, idle) = (self.settings.poll.as_secs_f64(), self.settings.idle_max.as_secs_f64());
         let time = (now - quiet.since).as_secs_f64();
         // Each pause is a tenth of the quiet time, up to the longest.
         let allowed = 40.0 + 14.0 * (1.0 + time / (10.0 * poll)).ln() + 1.2 * time / idle;
-        let what = || format!("shard {shard:?} was asked {} times in {time:.0} quiet seconds, {allowed:.0} are budgeted", quiet.asked);
+        let what = || {
+            format!(
+                "shard {shard:?} was asked {} times in {time:.0} quiet seconds, {allowed:.0} are budgeted",
+                quiet.asked
+            )
+        };
         (quiet.asked as f64 > allowed).then(|| (Sentence::IdleBudget, what()))
     }
 }

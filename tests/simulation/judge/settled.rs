@@ -96,9 +96,10 @@ fn prefixes(stored: Option<&StreamState>, stream: &Stream, aws: &Aws) -> Vec<usi
     // Whoever has an entry has nothing unsettled before it.
     let mut is_passed = vec![false; stream.shards.len()];
     for (number, shard) in stream.shards.iter().enumerate().rev() {
-        is_passed[number] = shard.children.iter().any(|child| {
-            is_passed[*child] || stored.shards.contains_key(&stream.shards[*child].id)
-        });
+        is_passed[number] = shard
+            .children
+            .iter()
+            .any(|child| is_passed[*child] || stored.shards.contains_key(&stream.shards[*child].id));
     }
     let shards = stream.shards.iter().zip(is_passed);
     shards
