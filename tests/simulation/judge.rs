@@ -301,9 +301,10 @@ impl Judge {
             let change = &aws.changes[*change as usize];
             let first = change.shard == shard && after.is_some_and(|after| change.sequence <= after);
             let behind = change.shard == shard && before.is_some_and(|before| change.sequence >= before);
+            // Where a gap's end is open, it is not all of the shard that is lost.
             let lost = match told.reason.as_str() {
-                "trimmed" => aws.is_trimmed(change, now),
-                "undecodable" => change.is_malformed,
+                "trimmed" => before.is_some() || aws.is_trimmed(change, now),
+                "undecodable" => before.is_some() || change.is_malformed,
                 _ => true,
             };
             !first && !behind && lost

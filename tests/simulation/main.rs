@@ -6,6 +6,7 @@ mod fault;
 mod judge;
 mod life;
 mod plan;
+mod sabotage;
 mod said;
 mod service;
 mod sink;

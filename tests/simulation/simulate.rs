@@ -1,4 +1,5 @@
-//! Runs seeds until it is stopped, and tells what they find: `just simulate`. One seed is told as a story: `just simulate --seed 7`.
+//! Runs seeds until it is stopped, and tells what they find: `just simulate`. One seed is told as a story: `just simulate --seed 7`,
+//! also of an adapter with a fault: `--sabotage LosesARecord`.
 #![allow(clippy::unwrap_used)] // a simulation that cannot run has failed
 
 mod aws;
@@ -8,6 +9,7 @@ mod fault;
 mod judge;
 mod life;
 mod plan;
+mod sabotage;
 mod said;
 mod service;
 mod sink;
@@ -19,6 +21,7 @@ use std::time::Instant;
 use batch::{needed, run_seeds};
 use judge::Sentence;
 use plan::Plan;
+use sabotage::Sabotage;
 
 /// Seeds between two lines that tell how far it is.
 const STEP: u64 = 500;
@@ -35,7 +38,8 @@ fn main() {
         arguments.get(place + 1)?.parse::<u64>().ok()
     };
     if let Some(seed) = number("--seed") {
-        return tell(seed);
+        let name = arguments.iter().position(|argument| argument == "--sabotage").and_then(|n| arguments.get(n + 1));
+        return tell(seed, name.map_or(Sabotage::None, |name| Sabotage::named(name).expect("a kind of sabotage")));
     }
     let shrink = arguments.iter().any(|argument| argument == "--shrink");
     let (mut from, begun) = (number("--from").unwrap_or(0), now());
@@ -68,8 +72,8 @@ fn main() {
     }
 }
 
-/// The story of one seed.
-fn tell(seed: u64) {
+/// The story of one seed, with the adapter as it is or with a fault.
+fn tell(seed: u64, sabotage: Sabotage) {
     let plan = Plan::draw(seed);
     let Plan { scale, faults, partitions, episodes, .. } = &plan;
     println!("seed {seed}: {scale:?}, {partitions} partitions, faults {faults:?}");
@@ -81,7 +85,7 @@ fn tell(seed: u64) {
             episode.until.saturating_sub(plan::BEGIN)
         );
     }
-    let run = life::run(plan);
+    let run = life::run_sabotaged(plan, sabotage);
     run.story.iter().for_each(|line| println!("{line}"));
     println!("{} calls, {} lives, {:?} simulated", run.calls, run.lives, run.simulated);
     run.findings.iter().for_each(|finding| println!("FOUND {finding}"));
