@@ -5,7 +5,8 @@
 //!    was settled indeed, and stays so.
 //! 2. Each change was taken, given up by a policy that was set, lies before the start, or lies in a gap that was told, which tells
 //!    of nothing that AWS still has.
-//! 3. Each item's changes come in order; after all crashes its last delivery is its newest state.
+//! 3. Each item's changes come in order, with order by shard each shard's; after all crashes an item's last delivery is its newest
+//!    state.
 //! 4. Nothing comes again that was stored as settled, or whose success this life has heard of.
 //! 5. Calls stay within the account's limits and the stated budgets; a shard has at most one reader.
 //! 6. Memory, by the process's own count, stays within its bound.
@@ -106,6 +107,10 @@ struct Fate {
     taken: bool,
     taken_at: Option<Moment>,
     given_up: bool,
+    /// Attempts that failed, in one life.
+    failures: (u32, u32),
+    /// The life in which the sink refused it so often that the policy may act.
+    undeliverable_in: u32,
     told: bool,
     /// It lies before the moment from which on everything is owed.
     optional: bool,
@@ -128,6 +133,8 @@ pub struct Judge {
     next: Vec<Option<ChangeNumber>>,
     /// The last delivery of each table's items: in which life, and of what.
     last: BTreeMap<(usize, u32), (u32, ChangeNumber)>,
+    /// The same of each table's streams' shards.
+    last_of_shard: BTreeMap<(usize, usize, usize), (u32, ChangeNumber)>,
     settled: Settled,
     calls: Calls,
     life: u32,
@@ -148,6 +155,7 @@ impl Judge {
             fates: Vec::new(),
             next: Vec::new(),
             last: BTreeMap::new(),
+            last_of_shard: BTreeMap::new(),
             settled: Settled::default(),
             calls: Calls::new(plan),
             life: 0,
@@ -313,8 +321,15 @@ impl Judge {
     }
 
     /// The sink, or the one for dead letters, takes an event.
-    pub fn accepted(&mut self, posted: &Posted, _dead_letters: bool, aws: &Aws, now: Moment) {
+    pub fn accepted(&mut self, posted: &Posted, dead_letters: bool, aws: &Aws, now: Moment) {
         let Posted::Change(number) = *posted else { return };
+        let may_be_letter =
+            self.settings.undeliverable == "dead-letter" && self.fates[number as usize].undeliverable_in == self.life;
+        if dead_letters && !may_be_letter {
+            let what = format!("{} is among the dead letters, and is not to be given up yet", name(number, aws));
+            return self.find(Sentence::Lost, now, what);
+        }
+        self.check_shard_order(number, aws, now);
         let change = &aws.changes[number as usize];
         let item = (change.table, change.item);
         let mut before = change.before;
@@ -351,12 +366,26 @@ impl Judge {
 
     /// An attempt failed; the policy may give the event up.
     pub fn heard_failure(&mut self, posted: &Posted, is_final: bool) {
-        let may_give_up = self.settings.undeliverable == "drop";
-        if let Posted::Change(number) = posted
-            && may_give_up
-            && (is_final || self.settings.max_attempts.is_some())
+        let Posted::Change(number) = posted else { return };
+        let fate = &mut self.fates[*number as usize];
+        let before = if fate.failures.0 == self.life { fate.failures.1 } else { 0 };
+        fate.failures = (self.life, before + 1);
+        if is_final || self.settings.max_attempts.is_some_and(|most| before + 1 >= most) {
+            fate.undeliverable_in = self.life;
+            fate.given_up |= self.settings.undeliverable == "drop";
+        }
+    }
+
+    /// With order by shard, a shard's changes come one after the other.
+    fn check_shard_order(&mut self, number: ChangeNumber, aws: &Aws, now: Moment) {
+        let change = &aws.changes[number as usize];
+        let last = self.last_of_shard.insert((change.table, change.stream, change.shard), (self.life, number));
+        if let Some((life, last)) = last.filter(|_| self.settings.by_shard)
+            && life == self.life
+            && last > number
         {
-            self.fates[*number as usize].given_up = true;
+            let what = format!("{} is taken behind {} of its shard", name(number, aws), name(last, aws));
+            self.find(Sentence::OutOfOrder, now, what);
         }
     }
 

@@ -60,6 +60,8 @@ pub enum Sabotage {
     ReadsNewShardsFromTheirEnd,
     /// `latest` begins with the oldest record.
     TakesLatestForOldest,
+    /// It is ready, and asks for `latest` half a minute later.
+    BeginsBehindReady,
     /// Shards with a parent are never seen.
     SeesNoChildren,
     /// The tenth read never returns.
@@ -88,8 +90,14 @@ pub enum Sabotage {
     PostsNotAll,
     /// A refusal counts as success.
     TakesRefusalForSuccess,
-    /// What was to be kept is dropped after one attempt.
-    DropsWhatItMayNot,
+    /// What fails once is dropped.
+    DropsWhatFailsOnce,
+    /// What fails once is a dead letter.
+    BuriesWhatFailsOnce,
+    /// It goes on before the sink has answered.
+    PostsWithoutWaiting,
+    /// Events of a shard are posted side by side, although its order is set.
+    IgnoresShardOrder,
     /// A message waits for a minute before it is posted.
     PostsLate,
     /// The tenth post never returns.
@@ -107,7 +115,7 @@ pub enum Sabotage {
 }
 
 impl Sabotage {
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 36] = [
         Self::StoresTooFar,
         Self::FinishesOpenShards,
         Self::StoresChildBeforeParent,
@@ -121,6 +129,7 @@ impl Sabotage {
         Self::TakesPositionsForTrimmed,
         Self::ReadsNewShardsFromTheirEnd,
         Self::TakesLatestForOldest,
+        Self::BeginsBehindReady,
         Self::SeesNoChildren,
         Self::AReadHangs,
         Self::ListsInDozens,
@@ -133,7 +142,10 @@ impl Sabotage {
         Self::PostsTheOneBeforeAgain,
         Self::PostsNotAll,
         Self::TakesRefusalForSuccess,
-        Self::DropsWhatItMayNot,
+        Self::DropsWhatFailsOnce,
+        Self::BuriesWhatFailsOnce,
+        Self::PostsWithoutWaiting,
+        Self::IgnoresShardOrder,
         Self::PostsLate,
         Self::APostHangs,
         Self::BuffersSixteenfold,
@@ -176,7 +188,9 @@ impl Sabotage {
             Self::NeverSlowsDown => bent.idle_max = bent.poll,
             Self::PollsSlowly => (bent.poll, bent.idle_max) = (bent.poll * 20, bent.idle_max * 20),
             Self::IgnoresTheStart => bent.start = Start::TrimHorizon,
-            Self::DropsWhatItMayNot => (bent.undeliverable, bent.max_attempts) = ("drop", Some(1)),
+            Self::DropsWhatFailsOnce => (bent.undeliverable, bent.max_attempts) = ("drop", Some(1)),
+            Self::BuriesWhatFailsOnce => (bent.undeliverable, bent.max_attempts) = ("dead-letter", Some(1)),
+            Self::IgnoresShardOrder => bent.by_shard = false,
             _ => return Cow::Borrowed(settings),
         }
         Cow::Owned(bent)

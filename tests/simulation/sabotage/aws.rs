@@ -19,6 +19,9 @@ use super::{Sabotage, is_each};
 /// How often an adapter without end or pause asks again.
 const AGAIN: usize = 60;
 
+/// How an iterator begins that was not asked for yet.
+const NOT_YET: &str = "not yet ";
+
 pub struct BentAws {
     sabotage: Sabotage,
     client: Arc<dyn StreamsClient>,
@@ -60,6 +63,15 @@ impl BentAws {
             Some(last) => page.records = vec![last],
             None => self.trimmed().extend(page.next_iterator.clone()),
         }
+    }
+
+    /// An iterator that it pretended to have is asked for now.
+    async fn asked_late(&self, iterator: &str) -> Result<Option<String>, CallError> {
+        let Some((stream, shard)) = iterator.strip_prefix(NOT_YET).and_then(|it| it.split_once(' ')) else {
+            return Ok(None);
+        };
+        sleep(Duration::from_secs(30)).await;
+        self.client.get_shard_iterator(stream, shard, IteratorStart::Latest).await.map(Some)
     }
 
     /// Where it really lets a shard begin.
@@ -104,6 +116,8 @@ impl BentAws {
             }
             _ => {}
         }
+        let asked = self.asked_late(iterator).await?;
+        let iterator = asked.as_deref().unwrap_or(iterator);
         let mut page = self.client.get_records(iterator).await?;
         if self.sabotage == Sabotage::ReadsWithoutPause {
             for _ in 0..AGAIN {
@@ -133,6 +147,9 @@ impl StreamsClient for BentAws {
     fn get_shard_iterator<'a>(&'a self, stream: &'a str, shard: &'a str, from: IteratorStart) -> Call<'a, String> {
         Box::pin(async move {
             let from = self.bent_start(shard, from)?;
+            if self.sabotage == Sabotage::BeginsBehindReady && from == IteratorStart::Latest {
+                return Ok(format!("{NOT_YET}{stream} {shard}"));
+            }
             let iterator = self.client.get_shard_iterator(stream, shard, from).await?;
             if from == IteratorStart::Oldest && self.trimmed().contains(shard) {
                 self.trimmed().insert(iterator.clone());

@@ -49,6 +49,11 @@ impl Sink for BentSink {
                     self.sink.post(message, timeout).await;
                     return accepted();
                 }
+                Sabotage::PostsWithoutWaiting => {
+                    let sink = self.sink.clone();
+                    tokio::spawn(async move { sink.post(message, timeout).await });
+                    return accepted();
+                }
                 Sabotage::PostsLate => sleep(Duration::from_secs(60)).await,
                 Sabotage::APostHangs if is_each(10, &self.posts) => std::future::pending().await,
                 _ => {}
