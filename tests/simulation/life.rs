@@ -289,6 +289,7 @@ async fn watch_probes(world: &Arc<World>, health: &Arc<Health>, term: &Term) {
     loop {
         sleep(PROBE).await;
         let is_over = world.look(|inner, now| {
+            inner.look_at_process(now);
             if let Some(why) = health.not_live() {
                 inner.judge.find(Sentence::NotAlive, now, why);
             }
