@@ -331,6 +331,8 @@ impl Judge {
         if let Some((life, last)) = self.last.get(&item).copied()
             && life == self.life
             && last > number
+            // What a lost response hides comes again, a batch as a whole.
+            && self.fates[last as usize].heard_in == self.life
         {
             let what = format!("{} is taken behind {} in one life", name(number, aws), name(last, aws));
             self.find(Sentence::OutOfOrder, now, what);
