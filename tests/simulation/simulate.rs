@@ -14,14 +14,19 @@ mod sink;
 mod store;
 mod world;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use batch::{needed, run_seeds};
+use fault::Fault;
 use judge::Sentence;
 use plan::Plan;
 
 /// Seeds between two lines that tell how far it is.
 const STEP: u64 = 500;
+
+/// Seeds of one sentence that are shrunk at a time.
+const MOST_SHRUNK: usize = 60;
 
 #[allow(clippy::disallowed_methods, reason = "it tells how long it really takes")]
 fn now() -> Instant {
@@ -37,20 +42,23 @@ fn main() {
     if let Some(seed) = number("--seed") {
         return tell(seed);
     }
+    let all = arguments.iter().any(|argument| argument == "--all");
     let shrink = arguments.iter().any(|argument| argument == "--shrink");
+    if shrink {
+        return shrink_all(number("--from").unwrap_or(0), number("--count").unwrap_or(100));
+    }
     let (mut from, begun) = (number("--from").unwrap_or(0), now());
     let end = number("--count").map_or(u64::MAX, |count| from + count);
-    let mut known: std::collections::BTreeMap<Sentence, u64> = Default::default();
+    let mut known: BTreeMap<Sentence, u64> = Default::default();
     while from < end {
         let to = (from + STEP).min(end);
         let summary = run_seeds(from..to, |_, _| ());
         for (sentence, seeds) in summary.by_sentence() {
             *known.entry(sentence).or_default() += seeds.len() as u64;
-            for seed in seeds.iter().take(if shrink { 8 } else { 3 }) {
+            for seed in seeds.iter().take(if all { usize::MAX } else { 3 }) {
                 let found = &summary.found[seed];
                 let finding = found.findings.iter().find(|finding| finding.sentence == sentence).unwrap();
-                let faults = if shrink { needed(*seed, sentence) } else { found.faults.clone() };
-                println!("seed {seed} {:?} {faults:?}\n    {finding}", found.scale);
+                println!("seed {seed} {:?} {:?}\n    {finding}", found.scale, found.faults);
             }
         }
         from = to;
@@ -64,6 +72,26 @@ fn main() {
             summary.most_calls,
             summary.simulated.as_secs_f64() / 86_400.0,
             took
+        );
+    }
+}
+
+/// What is found, by sentence and the faults that it needs: how often, and the first seeds.
+fn shrink_all(from: u64, count: u64) {
+    let summary = run_seeds(from..from + count, |_, _| ());
+    let mut kinds: BTreeMap<(Sentence, BTreeSet<Fault>, String), Vec<u64>> = BTreeMap::new();
+    for (sentence, seeds) in summary.by_sentence() {
+        for seed in seeds.into_iter().take(MOST_SHRUNK) {
+            let scale = format!("{:?}", summary.found[&seed].scale);
+            kinds.entry((sentence, needed(seed, sentence), scale)).or_default().push(seed);
+        }
+    }
+    for ((sentence, faults, scale), seeds) in kinds {
+        let what = summary.found[&seeds[0]].findings.iter().find(|finding| finding.sentence == sentence).unwrap();
+        println!(
+            "{} x {sentence:?} {scale} {faults:?}, seeds {:?}\n    {what}",
+            seeds.len(),
+            &seeds[..seeds.len().min(4)]
         );
     }
 }
@@ -85,7 +113,7 @@ fn tell(seed: u64) {
     run.story.iter().for_each(|line| println!("{line}"));
     println!("{} calls, {} lives, {:?} simulated", run.calls, run.lives, run.simulated);
     run.findings.iter().for_each(|finding| println!("FOUND {finding}"));
-    for sentence in run.findings.iter().map(|finding| finding.sentence).collect::<std::collections::BTreeSet<_>>() {
+    for sentence in run.findings.iter().map(|finding| finding.sentence).collect::<BTreeSet<_>>() {
         println!("{sentence:?} needs {:?}", needed(seed, sentence));
     }
 }
