@@ -18,7 +18,7 @@ use dynamodb_streams_adapter::telemetry::metrics::Metrics;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::aws::{table_arn, wall};
+use crate::aws::wall;
 use crate::fault::Fault;
 use crate::judge::{Finding, Sentence};
 use crate::plan::{Boundary, End, HEALTHY, Moment, Plan, Settings, Start, chance};
@@ -162,8 +162,8 @@ async fn process(world: &Arc<World>, settings: &Settings, term: &Term) {
 
 /// The adapter, started until it can, as its supervisor would.
 async fn adapter(world: &Arc<World>, settings: &Settings, health: &Arc<Health>, stop: &CancellationToken) {
-    let tables = world.lock().plan.tables;
-    let config = config(settings, tables);
+    let named = world.lock().named(settings);
+    let (tables, config) = (named.len(), config(settings, &named));
     loop {
         let files = world.lock().disk.clone();
         match FileStore::open_on(files, POSITIONS.as_ref(), "default") {
@@ -214,12 +214,8 @@ fn metrics() -> Metrics {
         .with(|metrics| metrics.get_or_init(|| Metrics::new("simulated", "simulated").expect("valid metrics")).clone())
 }
 
-fn config(settings: &Settings, tables: usize) -> Config {
+fn config(settings: &Settings, tables: &[String]) -> Config {
     let millis = |duration: Duration| format!("{}ms", duration.as_millis());
-    let tables: Vec<String> = (0..tables)
-        .map(|n| format!("Table{n}"))
-        .map(|name| if settings.by_arn { table_arn(&name) } else { name })
-        .collect();
     let start = match settings.start {
         Start::Latest => "latest".to_owned(),
         Start::TrimHorizon => "trim-horizon".to_owned(),
@@ -287,7 +283,7 @@ async fn watch_probes(world: &Arc<World>, health: &Arc<Health>, term: &Term) {
             let is_late = world.look(|_, now| now + PROBE >= term.at);
             match why {
                 Some(why) if is_late => {
-                    world.look(|inner, now| inner.judge.find(Sentence::NotReady, now, why));
+                    world.look(|inner, now| inner.judge.not_ready(why, &inner.aws, now));
                 }
                 Some(_) => continue,
                 None => {}
