@@ -19,7 +19,7 @@ use futures_util::future::join;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::aws::{table_arn, wall};
+use crate::aws::wall;
 use crate::fault::Fault;
 use crate::judge::{Finding, Sentence};
 use crate::plan::{Boundary, End, HEALTHY, Moment, Plan, Settings, Start, chance};
@@ -175,8 +175,8 @@ async fn adapter(
     health: &Arc<Health>,
     stop: &CancellationToken,
 ) {
-    let tables = world.lock().plan.tables;
-    let config = config(&sabotage.settings(settings), sabotage.tables(tables));
+    let named = world.lock().named(settings);
+    let (tables, config) = (named.len(), config(&sabotage.settings(settings), &sabotage.tables(named)));
     loop {
         let files = world.lock().disk.clone();
         match FileStore::open_on(files, POSITIONS.as_ref(), "default") {
@@ -231,12 +231,8 @@ fn metrics() -> Metrics {
         .with(|metrics| metrics.get_or_init(|| Metrics::new("simulated", "simulated").expect("valid metrics")).clone())
 }
 
-fn config(settings: &Settings, tables: usize) -> Config {
+fn config(settings: &Settings, tables: &[String]) -> Config {
     let millis = |duration: Duration| format!("{}ms", duration.as_millis());
-    let tables: Vec<String> = (0..tables)
-        .map(|n| format!("Table{n}"))
-        .map(|name| if settings.by_arn { table_arn(&name) } else { name })
-        .collect();
     let start = match settings.start {
         Start::Latest => "latest".to_owned(),
         Start::TrimHorizon => "trim-horizon".to_owned(),
@@ -305,7 +301,7 @@ async fn watch_probes(world: &Arc<World>, health: &Arc<Health>, term: &Term) {
             let is_late = world.look(|_, now| now + PROBE >= term.at);
             match why {
                 Some(why) if is_late => {
-                    world.look(|inner, now| inner.judge.find(Sentence::NotReady, now, why));
+                    world.look(|inner, now| inner.judge.not_ready(why, &inner.aws, now));
                 }
                 Some(_) => continue,
                 None => {}

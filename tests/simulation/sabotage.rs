@@ -154,11 +154,6 @@ impl Sabotage {
         Self::StopsByItself,
     ];
 
-    /// The one of this name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|sabotage| format!("{sabotage:?}") == name)
-    }
-
     pub fn store(self, store: Arc<dyn CheckpointStore>) -> Arc<dyn CheckpointStore> {
         match self {
             Self::None => store,
@@ -196,9 +191,12 @@ impl Sabotage {
         Cow::Owned(bent)
     }
 
-    /// How many tables it believes that it has to read.
-    pub fn tables(self, tables: usize) -> usize {
-        tables + usize::from(self == Self::WaitsForATable)
+    /// What it believes that it has to read.
+    pub fn tables(self, mut named: Vec<String>) -> Vec<String> {
+        if self == Self::WaitsForATable {
+            named.push("Nobodys".to_owned());
+        }
+        named
     }
 
     /// Stops it, if it is one that stops by itself.

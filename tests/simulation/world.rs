@@ -14,10 +14,11 @@ use futures_util::FutureExt;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
-use crate::aws::Aws;
+use crate::aws::{Aws, Table, table_arn};
 use crate::disk::{MemoryDisk, Outcome, Step};
+use crate::fault::Fault;
 use crate::judge::{Finding, Judge, Sentence};
-use crate::plan::{Event, MAX_CALLS, Moment, Plan, chance};
+use crate::plan::{Event, MAX_CALLS, Moment, Plan, Settings, chance};
 use crate::sink::SinkState;
 
 /// Where the process keeps its positions.
@@ -155,6 +156,9 @@ impl World {
         let _ = (self.died.notified().now_or_never(), self.bell.notified().now_or_never());
         inner.clock.1 = Some(Instant::now());
         inner.life += 1;
+        if inner.life == 1 && inner.plan.has(Fault::StreamArns) {
+            inner.name_streams();
+        }
         (inner.edges, inner.ends_at, inner.is_dead) = (0, ends_at, false);
         inner.reading.clear();
         (inner.held, inner.health) = (None, None);
@@ -263,12 +267,34 @@ impl Inner {
         store.load(key).now_or_never()?.ok()?
     }
 
+    /// What the process is told to read.
+    pub fn named(&self, settings: &Settings) -> Vec<String> {
+        let name = |table: &Table| if settings.by_arn { table_arn(&table.name) } else { table.name.clone() };
+        match self.judge.streams() {
+            Some(streams) => {
+                streams.iter().map(|(table, stream)| self.aws.tables[*table].streams[*stream].arn.clone()).collect()
+            }
+            None => self.aws.tables.iter().map(name).collect(),
+        }
+    }
+
+    /// The process is told the streams that the tables have now, at most the two newest of each.
+    fn name_streams(&mut self) {
+        let now = self.now();
+        let tables = self.aws.tables.iter().enumerate();
+        let streams = tables.flat_map(|(table, found)| {
+            let newest = found.streams.iter().enumerate().rev().filter(move |(_, stream)| !stream.is_gone(now));
+            newest.map(move |(stream, _)| (table, stream)).take(2)
+        });
+        self.judge.reads_only(streams.collect());
+    }
+
     /// Shows the judge what is stored now; `confirmed`: the store has said that it is.
     pub fn look_at_store(&mut self, confirmed: bool, now: Moment) {
-        let by_arn = self.judge.settings().by_arn;
+        let by_arn = self.judge.settings().by_arn || self.judge.streams().is_some();
         for table in 0..self.aws.tables.len() {
             let name = self.aws.tables[table].name.clone();
-            let key = if by_arn { crate::aws::table_arn(&name) } else { name };
+            let key = if by_arn { table_arn(&name) } else { name };
             let state = self.stored(&key).unwrap_or_default();
             self.judge.stored(table, &state, confirmed, &self.aws, now);
         }

@@ -35,7 +35,7 @@ impl Case {
 }
 
 #[rustfmt::skip]
-const CASES: [Case; 40] = {
+const CASES: [Case; 39] = {
     use Fault::*;
     use Sabotage::*;
     use Sentence::*;
@@ -73,7 +73,6 @@ const CASES: [Case; 40] = {
         case(BuriesWhatFailsOnce, Lost, &[SinkOutage]).set(|it| it.undeliverable == "block"),
         case(PostsWithoutWaiting, OutOfOrder, &[]),
         case(IgnoresShardOrder, OutOfOrder, &[]).set(|it| it.by_shard && it.mode != "batch"),
-        case(IgnoresShardOrder, OutOfOrder, &[]).set(|it| it.by_shard && it.mode == "batch"),
         case(PostsLate, Late, &[]),
         case(APostHangs, NotDelivered, &[]),
         case(BuffersSixteenfold, Memory, &[LargeRecords, SinkOutage]),
