@@ -55,8 +55,8 @@ impl Summary {
     }
 }
 
-/// Runs these seeds; each finding is shown to `each` as soon as it is there.
-pub fn run_seeds(seeds: Range<u64>, each: impl Fn(&Plan, &Run) + Sync) -> Summary {
+/// Runs these seeds, as far as they have the faults `with`; each finding is shown to `each` as soon as it is there.
+pub fn run_seeds(seeds: Range<u64>, with: &BTreeSet<Fault>, each: impl Fn(&Plan, &Run) + Sync) -> Summary {
     let (next, summary) = (AtomicU64::new(seeds.start), Mutex::new(Summary::default()));
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     std::thread::scope(|scope| {
@@ -68,6 +68,9 @@ pub fn run_seeds(seeds: Range<u64>, each: impl Fn(&Plan, &Run) + Sync) -> Summar
                         return;
                     }
                     let plan = Plan::draw(seed);
+                    if !plan.faults.is_superset(with) {
+                        continue;
+                    }
                     let run = run(plan.clone());
                     each(&plan, &run);
                     summary.lock().unwrap().add(&plan, run);

@@ -42,17 +42,18 @@ fn main() {
     if let Some(seed) = number("--seed") {
         return tell(seed);
     }
+    let with = faults_named(&arguments);
     let all = arguments.iter().any(|argument| argument == "--all");
     let shrink = arguments.iter().any(|argument| argument == "--shrink");
     if shrink {
-        return shrink_all(number("--from").unwrap_or(0), number("--count").unwrap_or(100));
+        return shrink_all(number("--from").unwrap_or(0), number("--count").unwrap_or(100), &with);
     }
     let (mut from, begun) = (number("--from").unwrap_or(0), now());
     let end = number("--count").map_or(u64::MAX, |count| from + count);
     let mut known: BTreeMap<Sentence, u64> = Default::default();
     while from < end {
         let to = (from + STEP).min(end);
-        let summary = run_seeds(from..to, |_, _| ());
+        let summary = run_seeds(from..to, &with, |_, _| ());
         for (sentence, seeds) in summary.by_sentence() {
             *known.entry(sentence).or_default() += seeds.len() as u64;
             for seed in seeds.iter().take(if all { usize::MAX } else { 3 }) {
@@ -76,9 +77,16 @@ fn main() {
     }
 }
 
+/// Only seeds that have all of these faults are run: `--with Kills,HiddenShards`.
+fn faults_named(arguments: &[String]) -> BTreeSet<Fault> {
+    let place = arguments.iter().position(|argument| argument == "--with");
+    let names = place.and_then(|place| arguments.get(place + 1)).map_or("", String::as_str);
+    Fault::ALL.iter().copied().filter(|fault| names.split(',').any(|name| name == format!("{fault:?}"))).collect()
+}
+
 /// What is found, by sentence and the faults that it needs: how often, and the first seeds.
-fn shrink_all(from: u64, count: u64) {
-    let summary = run_seeds(from..from + count, |_, _| ());
+fn shrink_all(from: u64, count: u64, with: &BTreeSet<Fault>) {
+    let summary = run_seeds(from..from + count, with, |_, _| ());
     let mut kinds: BTreeMap<(Sentence, BTreeSet<Fault>, String), Vec<u64>> = BTreeMap::new();
     for (sentence, seeds) in summary.by_sentence() {
         for seed in seeds.into_iter().take(MOST_SHRUNK) {
