@@ -17,10 +17,12 @@ const STEP: u64 = 500;
 #[ignore = "it runs until it is stopped: just simulate"]
 fn until_it_is_stopped() {
     let mut from = number("SIMULATION_FROM").unwrap_or(0);
+    let with = faults("SIMULATION_WITH");
     let (mut total, mut known) = (Summary::default(), BTreeMap::new());
     loop {
         let found = Mutex::new(Vec::new());
-        let summary = run_seeds(from..from + STEP, |plan, run| found.lock().unwrap().extend(kinds(plan, run)));
+        let seeds = (from..from + STEP).filter(|seed| with.is_subset(&Plan::draw(*seed).faults));
+        let summary = run_seeds(seeds, |plan, run| found.lock().unwrap().extend(kinds(plan, run)));
         for (kind, seed) in found.into_inner().unwrap() {
             *known.entry(kind).or_insert(0) += 1;
             if kind.1.is_none() && known[&kind] <= 5 {
@@ -59,6 +61,16 @@ fn story_of_a_seed() {
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{variable} is {text:?}, not a number")))
+}
+
+/// The kinds of faults that a variable names, separated by commas.
+fn faults(variable: &str) -> BTreeSet<Fault> {
+    let text = std::env::var(variable).unwrap_or_default();
+    let named = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+    let find = |name: &str| Fault::ALL.iter().copied().find(|fault| format!("{fault:?}") == name);
+    named
+        .map(|name| find(name).unwrap_or_else(|| panic!("{variable} names {name:?}, which fault.rs has not")))
+        .collect()
 }
 
 type Kind = (Sentence, Option<&'static str>);

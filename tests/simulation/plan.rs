@@ -158,8 +158,9 @@ pub struct Plan {
     pub boundaries: Vec<Boundary>,
     pub episodes: Vec<Episode>,
     pub events: Vec<(Moment, Event)>,
-    /// Moments at which something else happens, or would if its fault had not been removed.
+    /// Moments at which something else happens, or would if its fault had not been removed from the seed's.
     anchors: Vec<Moment>,
+    drawn: BTreeSet<Fault>,
     /// From here on nobody misbehaves.
     pub healed: Moment,
 }
@@ -211,6 +212,8 @@ impl Plan {
         let life = BEGIN..BEGIN + span;
         plan.first_start = BEGIN + one_of(&mut rng, &[Duration::ZERO, minutes(1), span / 10, span / 4]);
         plan.healed = life.end;
+        plan.drawn = drawn;
+        plan.anchors.push(plan.first_start);
         plan.draw_boundaries(span);
         plan.draw_stream_events(span);
         plan.draw_episodes(span);
@@ -221,6 +224,16 @@ impl Plan {
 
     pub fn has(&self, fault: Fault) -> bool {
         self.faults.contains(&fault)
+    }
+
+    /// About how many polls it takes, to choose small worlds by.
+    pub fn polls(&self) -> u64 {
+        let shards = (self.tables * self.partitions) as f64;
+        let life = (self.healed + HEALTHY).saturating_sub(self.first_start);
+        let quiet = shards * life.as_secs_f64() / self.settings.idle_max.as_secs_f64();
+        // Behind a change a shard is asked often for a while.
+        let busy = 30.0 * self.events.len() as f64;
+        (quiet + busy) as u64
     }
 
     /// The episode of this kind that is going on, if there is one.
@@ -270,6 +283,7 @@ impl Plan {
             episodes: Vec::new(),
             events: Vec::new(),
             anchors: Vec::new(),
+            drawn: BTreeSet::new(),
             healed: BEGIN,
         }
     }
@@ -294,7 +308,10 @@ impl Plan {
             let quick = log_between(&mut rng, Duration::from_millis(200), minutes(10));
             let (is_long, long) = (rng.u8(..3) == 0, log_between(&mut rng, hours(1), hours(40)));
             let changed = change_settings(&mut rng, &settings, &self.faults);
-            self.anchors.extend([down, (down + if is_long { long } else { quick }).min(self.healed)]);
+            if self.drawn.contains(&kind) {
+                let away = if is_long && self.drawn.contains(&Fault::LongAbsence) { long } else { quick };
+                self.anchors.extend([down, (down + away).min(self.healed)]);
+            }
             if !self.has(kind) {
                 continue;
             }
@@ -368,7 +385,9 @@ impl Plan {
                         Fault::TableReplaced => Event::Replace { table, pause },
                         _ => Event::MassRollover { table },
                     };
-                    anchors.extend([at, (at + pause).min(self.healed)]);
+                    if self.drawn.contains(&fault) {
+                        anchors.extend([at, (at + pause).min(self.healed)]);
+                    }
                     if self.has(fault) && at < self.healed - minutes(1) {
                         self.events.push((at, event));
                         // A shard's end just before the stream's.
@@ -413,11 +432,65 @@ impl Plan {
     }
 }
 
+/// Faults that do more harm together.
+const THEMES: &[&[Fault]] = &[
+    &[
+        Fault::LateShards,
+        Fault::HiddenShards,
+        Fault::ShuffledListings,
+        Fault::RepeatingPages,
+        Fault::LateChildren,
+        Fault::LateStatus,
+        Fault::WrongNotFound,
+        Fault::Recreation,
+        Fault::TableReplaced,
+        Fault::MassRollover,
+    ],
+    &[
+        Fault::Stops,
+        Fault::Kills,
+        Fault::PowerLoss,
+        Fault::LongAbsence,
+        Fault::ChangedSettings,
+        Fault::ChangedSpelling,
+        Fault::Denials,
+        Fault::Outages,
+        Fault::Recreation,
+        Fault::FullDisk,
+        Fault::FailingDisk,
+    ],
+    &[
+        Fault::LongDenials,
+        Fault::LongSinkOutage,
+        Fault::LongAbsence,
+        Fault::StrictTrimming,
+        Fault::ClockOff,
+        Fault::Poison,
+        Fault::LargeRecords,
+        Fault::Recreation,
+        Fault::Pauses,
+    ],
+    &[
+        Fault::SlowSink,
+        Fault::LimitedSink,
+        Fault::ColdStart,
+        Fault::SinkOutage,
+        Fault::Poison,
+        Fault::LostResponses,
+        Fault::LargeRecords,
+        Fault::OddRecords,
+        Fault::SmallPages,
+        Fault::ChangedSettings,
+    ],
+];
+
 /// A few kinds of faults a seed: so each combination comes up, and what a finding needs is soon told.
 fn draw_faults(seed: u64) -> BTreeSet<Fault> {
     let mut rng = chance(seed, 3);
     let wanted = one_of(&mut rng, &[0, 1, 2, 2, 3, 3, 4, 5, 6, 8]);
-    let mut faults: BTreeSet<Fault> = (0..wanted).map(|_| Fault::ALL[rng.usize(..Fault::ALL.len())]).collect();
+    let theme = one_of(&mut rng, THEMES);
+    let kinds = if rng.bool() { Fault::ALL } else { theme };
+    let mut faults: BTreeSet<Fault> = (0..wanted).map(|_| one_of(&mut rng, kinds)).collect();
     // Most of what is promised is promised of AWS.
     if rng.u8(..3) > 0 {
         faults.retain(|fault| !fault.is_of_another_service());

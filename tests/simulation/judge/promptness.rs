@@ -20,7 +20,7 @@ impl Judge {
     /// The next poll brings a change, and whoever was quiet for a time waits at most a tenth of it for that poll.
     pub(super) fn check_promptness(&mut self, number: ChangeNumber, aws: &Aws, now: Moment) {
         let is_calm = self.plan.faults.iter().all(|fault| HARMLESS.contains(fault));
-        let Some(since) = self.owed_since.filter(|_| is_calm) else { return };
+        let Some(since) = self.owed_since.filter(|_| is_calm && !self.fates[number as usize].optional) else { return };
         let from = aws.changes[number as usize].at.max(since);
         let bound =
             self.longest_pause(number, aws) + self.time_for_backlog(number, from, aws) + SLACK + 6 * self.call();
