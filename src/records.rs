@@ -6,6 +6,7 @@ mod position;
 mod record;
 
 pub(crate) use self::item_key::{ItemKey, KeyType};
+pub use self::item_key::LaneId;
 pub use self::page::{MalformedPage, Page};
 pub use self::position::{Position, SequenceNumber, StreamDetails};
 pub(crate) use self::position::{RETENTION, ShardId, ShardNumber};
