@@ -5,8 +5,8 @@ mod page;
 mod position;
 mod record;
 
-pub(crate) use self::item_key::{ItemKey, KeyType};
 pub use self::item_key::LaneId;
+pub(crate) use self::item_key::{ItemKey, KeyType};
 pub use self::page::{MalformedPage, Page};
 pub use self::position::{Position, SequenceNumber, StreamDetails};
 pub(crate) use self::position::{RETENTION, ShardId, ShardNumber};

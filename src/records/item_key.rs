@@ -377,7 +377,15 @@ mod tests {
 
     #[test]
     fn what_names_no_lane_is_refused() {
-        for text in ["", "0", &"0".repeat(31), &"0".repeat(33), &"G".repeat(32), &"A".repeat(32), "+0000000000000000000000000000000"] {
+        for text in [
+            "",
+            "0",
+            &"0".repeat(31),
+            &"0".repeat(33),
+            &"G".repeat(32),
+            &"A".repeat(32),
+            "+0000000000000000000000000000000",
+        ] {
             assert_eq!(text.parse::<LaneId>(), Err(InvalidLaneId), "{text}");
         }
     }

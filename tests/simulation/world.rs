@@ -257,20 +257,16 @@ impl Inner {
         self.story.push(line);
     }
 
-    /// What a process that starts now would find stored, under the name that it gives the table.
-    pub fn stored(&self, key: &str) -> Option<dynamodb_streams_adapter::checkpoint::TableState> {
-        let store = FileStore::open_on(self.disk.snapshot(), POSITIONS.as_ref(), "default").ok()?;
-        store.load(key).now_or_never()?.ok()?
-    }
-
-    /// Shows the judge what is stored now; `confirmed`: the store has said that it is.
+    /// Shows the judge what a process that starts now would find stored, under the names that it gives the tables; `confirmed`: the
+    /// store has said that it is.
     pub fn look_at_store(&mut self, confirmed: bool, now: Moment) {
         let by_arn = self.judge.settings().by_arn;
+        let store = FileStore::open_on(self.disk.snapshot(), POSITIONS.as_ref(), "default").ok();
         for table in 0..self.aws.tables.len() {
             let name = self.aws.tables[table].name.clone();
             let key = if by_arn { crate::aws::table_arn(&name) } else { name };
-            let state = self.stored(&key).unwrap_or_default();
-            self.judge.stored(table, &state, confirmed, &self.aws, now);
+            let stored = store.as_ref().and_then(|store| store.load(&key).now_or_never()?.ok()?).unwrap_or_default();
+            self.judge.stored(table, &stored, confirmed, &self.aws, now);
         }
     }
 
