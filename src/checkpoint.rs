@@ -27,6 +27,9 @@ use crate::records::{LaneId, Position, SequenceNumber};
 pub(crate) use journal::lock_path;
 pub use journal::{Disk, FileStore, FileSystem, OpenError};
 
+/// What is stored of all tables, by consumer group and table.
+pub type StoredPositions = BTreeMap<String, BTreeMap<String, StoredTable>>;
+
 /// Keeps the state of tables.
 pub trait CheckpointStore: Send + Sync {
     /// What is stored of a table; none if nothing is.

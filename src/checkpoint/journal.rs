@@ -27,8 +27,8 @@ use futures_util::future::BoxFuture;
 
 use self::durable::{beside, replace, tidy};
 pub use self::file_system::{Disk, FileSystem};
-use self::lines::{Document, FormatError, Line, encode, parse};
-use super::{CheckpointStore, SaveError, StoreError, StoredTable};
+use self::lines::{Document, FormatError, Line, Starts, encode, parse};
+use super::{CheckpointStore, SaveError, StoreError, StoredPositions, StoredTable};
 
 /// As many symbolic links as Linux follows.
 const MAX_LINKS: usize = 40;
@@ -54,7 +54,7 @@ struct State {
     /// What is on disk for certain.
     confirmed: Document,
     /// The newest snapshots of tables that are not, each with the number of its save.
-    wanted: BTreeMap<String, (u64, StoredTable)>,
+    wanted: BTreeMap<String, (u64, StoredTable, Starts)>,
     /// The number of the newest save, and of the newest one that is on disk.
     newest: u64,
     written: u64,
@@ -114,6 +114,24 @@ impl FileStore {
     pub fn open(path: &Path, group: &str) -> Result<Self, OpenError> {
         Self::open_on(Disk, path, group)
     }
+
+    /// What a file holds, also while a process uses it; of a save that is under way nothing.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or is not there.
+    pub fn look(path: &Path) -> Result<StoredPositions, OpenError> {
+        let text = Disk.read(path).map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
+        let document = parse(&text).map_err(|source| OpenError::Foreign { path: path.to_owned(), source })?;
+        Ok(document.all())
+    }
+
+    /// A save that moves streams' starts, too: for people who edit what is stored.
+    ///
+    /// # Errors
+    /// As [`CheckpointStore::save`].
+    pub async fn overwrite(&self, table: &str, snapshot: StoredTable) -> Result<(), SaveError> {
+        self.put(table, snapshot, Starts::Move).await
+    }
 }
 
 impl<F: FileSystem> FileStore<F> {
@@ -131,12 +149,12 @@ impl<F: FileSystem> FileStore<F> {
         Ok(Self { file, writing: Arc::new(tokio::sync::Mutex::new(Tail::UNKNOWN)), _lock: lock })
     }
 
-    async fn put(&self, table: &str, snapshot: StoredTable) -> Result<(), SaveError> {
+    async fn put(&self, table: &str, snapshot: StoredTable, starts: Starts) -> Result<(), SaveError> {
         let number = {
             let mut state = self.file.state();
             state.newest += 1;
             let number = state.newest;
-            state.wanted.insert(table.to_owned(), (number, snapshot));
+            state.wanted.insert(table.to_owned(), (number, snapshot, starts));
             number
         };
         let (mut tail, file) = (self.writing.clone().lock_owned().await, self.file.clone());
@@ -164,8 +182,8 @@ impl<F: FileSystem> PositionsFile<F> {
                 return Ok(());
             }
             let (mut next, mut changed) = (state.confirmed.clone(), Vec::new());
-            for (table, (_, snapshot)) in &state.wanted {
-                changed.extend(next.put(&self.group, table, snapshot));
+            for (table, (_, snapshot, starts)) in &state.wanted {
+                changed.extend(next.put(&self.group, table, snapshot, *starts));
             }
             (next, changed, state.newest)
         };
@@ -174,7 +192,7 @@ impl<F: FileSystem> PositionsFile<F> {
         *tail = self.write(&next, &changed, known)?;
         let mut state = self.state();
         (state.confirmed, state.written) = (next, newest);
-        state.wanted.retain(|_, (number, _)| *number > newest);
+        state.wanted.retain(|_, (number, ..)| *number > newest);
         Ok(())
     }
 
@@ -233,7 +251,7 @@ impl<F: FileSystem> CheckpointStore for FileStore<F> {
     }
 
     fn save<'a>(&'a self, table: &'a str, snapshot: StoredTable) -> BoxFuture<'a, Result<(), SaveError>> {
-        self.put(table, snapshot).boxed()
+        self.put(table, snapshot, Starts::Stay).boxed()
     }
 }
 

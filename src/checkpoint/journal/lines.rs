@@ -26,7 +26,7 @@ use std::str;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::checkpoint::{ShardText, StoredShard, StoredStream, StoredTable};
+use crate::checkpoint::{ShardText, StoredPositions, StoredShard, StoredStream, StoredTable};
 use crate::records::Position;
 
 const FORMAT: &str = "dynamodb-streams-adapter/checkpoint";
@@ -91,6 +91,13 @@ pub(super) struct StreamText {
     done: bool,
 }
 
+/// What a snapshot does to streams whose start is stored already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Starts {
+    Stay,
+    Move,
+}
+
 /// What is said of one entry.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -109,8 +116,18 @@ impl Document {
         (!streams.is_empty()).then_some(StoredTable { streams })
     }
 
+    /// What is stored of all groups' tables.
+    pub(super) fn all(&self) -> StoredPositions {
+        let mut all = StoredPositions::new();
+        for StreamText { group, table, .. } in self.streams.values().map(|stream| &stream.text) {
+            let stored = self.get(group, table).unwrap_or_default();
+            all.entry(group.clone()).or_default().insert(table.clone(), stored);
+        }
+        all
+    }
+
     /// Replaces what is stored of a group's table; what a file must be told of it.
-    pub(super) fn put(&mut self, group: &str, table: &str, snapshot: &StoredTable) -> Vec<Line> {
+    pub(super) fn put(&mut self, group: &str, table: &str, snapshot: &StoredTable, starts: Starts) -> Vec<Line> {
         let numbers: BTreeMap<String, u32> =
             self.of(group, table).map(|(number, stream)| (stream.text.arn.clone(), number)).collect();
         let is_gone = |arn: &&String| !snapshot.streams.iter().any(|stream| stream.arn == **arn);
@@ -122,7 +139,8 @@ impl Document {
                 next_number - 1
             });
             let (group, table, arn) = (group.to_owned(), table.to_owned(), stream.arn.clone());
-            let StoredStream { start, done, .. } = *stream;
+            let stays = self.streams.get(&number).filter(|_| starts == Starts::Stay);
+            let (start, done) = (stays.map_or(stream.start, |stored| stored.text.start), stream.done);
             let text = StreamText { group, table, arn, place, start, done };
             lines.extend(stream_lines(self.streams.get(&number), number, text, &stream.shards));
         }
@@ -190,12 +208,10 @@ impl Stream {
 fn stream_lines(
     known: Option<&Stream>,
     number: u32,
-    mut text: StreamText,
+    text: StreamText,
     shards: &BTreeMap<String, StoredShard>,
 ) -> Vec<Line> {
     let mut lines = Vec::new();
-    // Its start is stored once.
-    text.start = known.map_or(text.start, |known| known.text.start);
     if known.is_none_or(|known| known.text != text) {
         lines.push(Line::Stream(number, text));
     }

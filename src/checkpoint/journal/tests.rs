@@ -154,7 +154,7 @@ fn a_missing_folder_is_named_with_what_to_do() {
 fn a_foreign_or_damaged_file_is_left_alone() {
     let good = {
         let mut document = Document::default();
-        document.put("default", "Orders", &state(1));
+        document.put("default", "Orders", &state(1), Starts::Stay);
         String::from_utf8(document.to_text()).unwrap()
     };
     let (header, body) = good.split_once('\n').unwrap();

@@ -9,9 +9,9 @@ use super::*;
 /// A file with one save in it, and what each of these adds to it.
 fn journal(tables: &[StoredTable]) -> (Vec<u8>, Vec<Vec<u8>>) {
     let mut document = Document::default();
-    document.put("default", "Orders", &state(0));
+    document.put("default", "Orders", &state(0), Starts::Stay);
     let file = document.to_text();
-    let saves = tables.iter().map(|table| encode(&document.put("default", "Orders", table)));
+    let saves = tables.iter().map(|table| encode(&document.put("default", "Orders", table, Starts::Stay)));
     (file, saves.collect())
 }
 
@@ -121,8 +121,13 @@ fn a_byte_that_changed_in_the_last_save_makes_no_third_state() {
 #[test]
 fn the_end_of_a_file_that_was_replaced_is_no_tail() {
     let (text, _) = journal(&[]);
-    for length in text.iter().position(|byte| *byte == b'\n').unwrap()..text.len() {
-        assert!(matches!(held(&text[..length]), Err(FormatError::Damaged(_))), "{length} of {} bytes", text.len());
+    let header = text.iter().position(|byte| *byte == b'\n').unwrap();
+    for at in header + 1..text.len() {
+        let line = text[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
+        assert_eq!(held(&text[..at]), Err(FormatError::Damaged(line)), "{at} of {} bytes", text.len());
+        let mut damaged = text.clone();
+        damaged[at] = 0;
+        assert_eq!(held(&damaged), Err(FormatError::Damaged(line)), "byte {at}");
     }
 }
 
@@ -189,7 +194,7 @@ proptest! {
         for (table, snapshot, replaced) in saves {
             let stored = model.get(&table).cloned().unwrap_or_default();
             model.insert(table.clone(), snapshot.clone().with_starts_of(&stored));
-            text.extend(encode(&document.put("default", &table, &snapshot)));
+            text.extend(encode(&document.put("default", &table, &snapshot, Starts::Stay)));
             if replaced {
                 text = document.to_text();
             }
