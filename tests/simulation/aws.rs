@@ -31,6 +31,18 @@ pub struct Change {
     pub is_malformed: bool,
 }
 
+/// How the service differs from AWS's.
+#[derive(Debug)]
+struct Quirks {
+    odd_ids: bool,
+    same_ids: bool,
+    odd_records: bool,
+    repeats_numbers: bool,
+    is_endless: bool,
+    forgets_at_once: bool,
+    reads_streams: bool,
+}
+
 #[derive(Debug)]
 pub struct Shard {
     pub id: String,
@@ -48,6 +60,8 @@ pub struct Stream {
     pub arn: String,
     pub created: Moment,
     pub disabled: Option<Moment>,
+    /// How long it is known after it was disabled.
+    kept: Duration,
     pub shards: Vec<Shard>,
     numbers: BTreeMap<String, usize>,
 }
@@ -66,8 +80,7 @@ pub struct Table {
 #[derive(Debug)]
 pub struct Aws {
     seed: u64,
-    odd_ids: bool,
-    odd_records: bool,
+    quirks: Quirks,
     most_shards: usize,
     rollover: Duration,
     pub tables: Vec<Table>,
@@ -79,8 +92,15 @@ impl Aws {
     pub fn new(plan: &Plan) -> Self {
         let mut aws = Self {
             seed: plan.seed,
-            odd_ids: plan.has(Fault::NotQuiteAws),
-            odd_records: plan.has(Fault::OddRecords),
+            quirks: Quirks {
+                odd_ids: plan.has(Fault::NotQuiteAws),
+                same_ids: plan.has(Fault::SameShardIds),
+                odd_records: plan.has(Fault::OddRecords),
+                repeats_numbers: plan.has(Fault::RepeatedNumbers),
+                is_endless: plan.has(Fault::EndlessIterators),
+                forgets_at_once: plan.has(Fault::GoneAtOnce),
+                reads_streams: plan.has(Fault::StreamArns),
+            },
             most_shards: (plan.partitions * 2).max(8),
             rollover: plan.rollover,
             tables: Vec::new(),
@@ -95,7 +115,8 @@ impl Aws {
                 newest: vec![None; 1_000],
             });
             aws.begin_stream(number, plan.partitions, BEGIN - hours(71));
-            for generation in (0..plan.generations).rev() {
+            let generations = if aws.quirks.is_endless { 0 } else { plan.generations };
+            for generation in (0..generations).rev() {
                 let at = BEGIN - aws.rollover * (generation as u32 + 1) + Duration::from_secs(1);
                 aws.roll_over_all(number, at.max(BEGIN - hours(47)));
             }
@@ -105,6 +126,10 @@ impl Aws {
 
     /// Lets one event happen; returns in words what it was, where it matters.
     pub fn happen(&mut self, event: Event, now: Moment) -> Option<String> {
+        // A service whose iterators never end has one generation of shards.
+        if self.quirks.is_endless && !matches!(event, Event::Write { .. }) {
+            return None;
+        }
         match event {
             Event::Write { table, item, burst } => {
                 (0..burst).for_each(|_| self.write(table, item, now));
@@ -142,17 +167,20 @@ impl Aws {
             self.shard(table, n, None, keys, now)
         });
         let shards: Vec<Shard> = shards.collect();
-        let mut stream = Stream { arn, created: now, disabled: None, shards: Vec::new(), numbers: BTreeMap::new() };
+        let kept = if self.quirks.forgets_at_once { Duration::ZERO } else { RETENTION };
+        let mut stream =
+            Stream { arn, created: now, disabled: None, kept, shards: Vec::new(), numbers: BTreeMap::new() };
         shards.into_iter().for_each(|shard| stream.add(shard));
         self.tables[table].streams.push(stream);
     }
 
     fn shard(&self, table: usize, number: usize, parent: Option<usize>, keys: (u32, u32), now: Moment) -> Shard {
-        let streams = self.tables[table].streams.len() as u64;
+        let streams = if self.quirks.same_ids { 0 } else { self.tables[table].streams.len() as u64 };
         let suffix = hash(self.seed, 11 + streams, (table * 100_000 + number) as u64) as u32;
-        let id = match self.odd_ids {
-            true => format!("shard-{suffix:08x}-{number}"),
-            false => format!("shardId-{:020}-{suffix:08x}", (EPOCH + now).as_millis()),
+        let id = match (self.quirks.odd_ids, self.quirks.same_ids) {
+            (true, _) => format!("H {suffix:08x}:{number}"),
+            (false, true) => format!("shardId-{:020}-{suffix:08x}", number + 1),
+            (false, false) => format!("shardId-{:020}-{suffix:08x}", (EPOCH + now).as_millis()),
         };
         Shard { id, parent, children: Vec::new(), keys, created: now, closed: None, records: Vec::new() }
     }
@@ -167,10 +195,18 @@ impl Aws {
         }
         let takes = |shard: &Shard| shard.closed.is_none() && (shard.keys.0..=shard.keys.1).contains(&key);
         let shard = found.shards.iter().rposition(takes).expect("open shards take all keys");
+        let last = found.shards[shard].records.last().map(|last| &self.changes[*last as usize]);
+        let is_together =
+            last.is_some_and(|last| last.at + Duration::from_secs(1) > now && last.sequence == self.sequence);
         found.shards[shard].records.push(number);
-        self.sequence += 1 + u128::from(hash(self.seed, 13, number.into()) % 5);
+        let draw = hash(self.seed, 13, number.into());
+        let repeats = self.quirks.repeats_numbers && is_together && draw.is_multiple_of(2);
+        self.sequence += if repeats { 0 } else { 1 + u128::from(draw % 5) };
         let before = self.tables[table].newest[item as usize].replace(number);
-        let is_malformed = self.odd_records && hash(self.seed, 14, number.into()).is_multiple_of(20);
+        // Whoever reads single streams has no order over them.
+        let before =
+            before.filter(|before| !self.quirks.reads_streams || self.changes[*before as usize].stream == stream);
+        let is_malformed = self.quirks.odd_records && hash(self.seed, 14, number.into()).is_multiple_of(20);
         let sequence = self.sequence;
         self.changes.push(Change { table, item, stream, shard, sequence, at: now, before, is_malformed });
     }
@@ -238,7 +274,7 @@ impl Stream {
     }
 
     pub fn is_gone(&self, now: Moment) -> bool {
-        self.disabled.is_some_and(|disabled| disabled + RETENTION <= now)
+        self.disabled.is_some_and(|disabled| disabled + self.kept <= now)
     }
 }
 

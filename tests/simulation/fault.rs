@@ -35,6 +35,8 @@ faults! {
     ChangedSpelling,
     /// Its clock is off by minutes.
     ClockOff,
+    /// `TABLE` names streams, two of a table where it has two.
+    StreamArns,
 
     // What listings show.
     /// New shards are listed late.
@@ -54,6 +56,8 @@ faults! {
     /// A single `ResourceNotFoundException` for what is there.
     WrongNotFound,
     Throttling,
+    /// Others read some of the shards too: `LimitExceededException`.
+    CrowdedShards,
     /// 5xx, resets, answers that cannot be read.
     Outages,
     /// Calls take up to their limit.
@@ -73,8 +77,22 @@ faults! {
     StrictTrimming,
     /// A closed shard goes on giving iterators and empty pages.
     LingeringShards,
-    /// Ids without times, no trimming errors, filters that are ignored: as emulators do.
+
+    // Systems that are not quite AWS.
+    /// Ids with blanks and without times, no trimming errors, filters that are ignored.
     NotQuiteAws,
+    /// Sequence numbers repeat within a shard.
+    RepeatedNumbers,
+    /// Shards and streams that nobody knows any more are answered with empty pages, for ever.
+    UnknownShards,
+    /// An iterator is never absent.
+    EndlessIterators,
+    /// A disabled stream is unknown at once.
+    GoneAtOnce,
+    /// Each stream of a table has shards of the same ids.
+    SameShardIds,
+    /// Times are cut to the minute.
+    MinuteTimes,
 
     // Streams.
     /// The stream is disabled and enabled again, several times.
@@ -119,10 +137,17 @@ impl Fault {
                 | ChangedSettings
                 | ChangedSpelling
                 | ClockOff
+                | StreamArns
                 | OddRecords
                 | LargeRecords
                 | StrictTrimming
                 | NotQuiteAws
+                | RepeatedNumbers
+                | UnknownShards
+                | EndlessIterators
+                | GoneAtOnce
+                | SameShardIds
+                | MinuteTimes
                 | Recreation
                 | TableReplaced
                 | MassRollover
@@ -140,9 +165,19 @@ impl Fault {
             Pauses => (Duration::from_secs(1), hours(2)),
             WrongNotFound => (Duration::from_secs(1), minutes(10)),
             SlowCalls | SlowSink | LimitedSink | SlowDisk => (Duration::from_secs(10), minutes(20)),
+            CrowdedShards => (minutes(1), hours(12)),
             LingeringShards | RepeatingPages => (minutes(1), minutes(20)),
             _ => (Duration::from_secs(1), minutes(30)),
         }
+    }
+
+    /// Whether the service is another than AWS's.
+    pub fn is_of_another_service(self) -> bool {
+        use Fault::*;
+        matches!(
+            self,
+            NotQuiteAws | RepeatedNumbers | UnknownShards | EndlessIterators | GoneAtOnce | SameShardIds | MinuteTimes
+        )
     }
 
     /// Whether a world with it must last for days.

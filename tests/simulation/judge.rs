@@ -5,23 +5,25 @@
 //!    was settled indeed, and stays so.
 //! 2. Each change was taken, given up by a policy that was set, lies before the start, or lies in a gap that was told, which tells
 //!    of nothing that AWS still has.
-//! 3. Each item's changes come in order; after all crashes its last delivery is its newest state.
+//! 3. Each item's changes come in order, with order by shard each shard's; after all crashes an item's last delivery is its newest
+//!    state.
 //! 4. Nothing comes again that was stored as settled, or whose success this life has heard of.
 //! 5. Calls stay within the account's limits and the stated budgets; a shard has at most one reader.
 //! 6. Memory, by the process's own count, stays within its bound.
 //! 7. In a world that has healed everything arrives in the stated time, the process is ready, and never not alive.
 
 mod calls;
+mod promptness;
 mod settled;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::Deserialize;
 
 use self::calls::Calls;
 use self::settled::Settled;
-use crate::aws::{Aws, ChangeNumber};
+use crate::aws::{Aws, Change, ChangeNumber};
 use crate::fault::Fault;
 use crate::plan::{HEALTHY, Moment, Plan, Settings, Start};
 
@@ -106,6 +108,10 @@ struct Fate {
     taken: bool,
     taken_at: Option<Moment>,
     given_up: bool,
+    /// Attempts that failed, in one life.
+    failures: (u32, u32),
+    /// The life in which the sink refused it so often that the policy may act.
+    undeliverable_in: u32,
     told: bool,
     /// It lies before the moment from which on everything is owed.
     optional: bool,
@@ -121,17 +127,24 @@ impl Fate {
     }
 }
 
+/// A table's item; its stream too, where streams are read by themselves.
+type History = (usize, u32, Option<usize>);
+
 pub struct Judge {
     plan: Plan,
     fates: Vec<Fate>,
     /// Each item's change behind a change.
     next: Vec<Option<ChangeNumber>>,
     /// The last delivery of each table's items: in which life, and of what.
-    last: BTreeMap<(usize, u32), (u32, ChangeNumber)>,
+    last: BTreeMap<History, (u32, ChangeNumber)>,
+    /// The same of each table's streams' shards.
+    last_of_shard: BTreeMap<(usize, usize, usize), (u32, ChangeNumber)>,
     settled: Settled,
     calls: Calls,
     life: u32,
     settings: Settings,
+    /// The streams that alone are read, where the process is told streams.
+    streams: Option<BTreeSet<(usize, usize)>>,
     /// The lowest and the highest moment that a start so far may have meant.
     starts: Option<(Moment, Moment)>,
     /// Since when everything is owed.
@@ -148,10 +161,12 @@ impl Judge {
             fates: Vec::new(),
             next: Vec::new(),
             last: BTreeMap::new(),
+            last_of_shard: BTreeMap::new(),
             settled: Settled::default(),
             calls: Calls::new(plan),
             life: 0,
             settings: plan.settings.clone(),
+            streams: None,
             starts: None,
             owed_since: None,
             is_closed: false,
@@ -169,6 +184,33 @@ impl Judge {
         &self.settings
     }
 
+    /// The process is told these streams, each a table's number and its own.
+    pub fn reads_only(&mut self, streams: BTreeSet<(usize, usize)>) {
+        self.streams = Some(streams);
+    }
+
+    pub fn streams(&self) -> Option<&BTreeSet<(usize, usize)>> {
+        self.streams.as_ref()
+    }
+
+    fn is_read(&self, change: &Change) -> bool {
+        self.streams.as_ref().is_none_or(|streams| streams.contains(&(change.table, change.stream)))
+    }
+
+    /// Within what a change has an order.
+    fn history(&self, change: &Change) -> History {
+        (change.table, change.item, self.streams.as_ref().map(|_| change.stream))
+    }
+
+    /// It is not ready although nobody misbehaves any more.
+    pub fn not_ready(&mut self, why: String, aws: &Aws, now: Moment) {
+        // Whoever was told a stream that is disabled waits for another word.
+        let is_disabled = |(table, stream): &(usize, usize)| aws.tables[*table].streams[*stream].disabled.is_some();
+        if !self.streams.iter().flatten().any(is_disabled) {
+            self.find(Sentence::NotReady, now, why);
+        }
+    }
+
     pub fn everything_is_owed(&self) -> bool {
         self.owed_since.is_some()
     }
@@ -181,8 +223,9 @@ impl Judge {
     pub fn learn(&mut self, aws: &Aws) {
         for (number, change) in aws.changes.iter().enumerate().skip(self.fates.len()) {
             // A start may lie in the future of AWS's clock.
-            let is_before_start = self.starts.is_some_and(|(_, start)| change.at < start);
-            self.fates.push(Fate { optional: self.owed_since.is_none() || is_before_start, ..Fate::default() });
+            let is_before_start = self.starts.is_some_and(|(_, start)| change.at < start + self.grain());
+            let optional = self.owed_since.is_none() || is_before_start || !self.is_read(change);
+            self.fates.push(Fate { optional, ..Fate::default() });
             self.next.push(None);
             if let Some(before) = change.before {
                 self.next[before as usize] = Some(number as ChangeNumber);
@@ -216,10 +259,16 @@ impl Judge {
         }
         self.owed_since = Some(now);
         let (_, start) = self.starts.unwrap_or((now, now));
-        for (change, fate) in aws.changes.iter().zip(&mut self.fates) {
-            let latest = self.settings.start == Start::Latest;
-            fate.optional = change.at < start || latest || aws.is_trimmed(change, now + crate::plan::minutes(5));
+        let (start, latest) = (start + self.grain(), self.settings.start == Start::Latest);
+        for (number, change) in aws.changes.iter().enumerate().take(self.fates.len()) {
+            let is_trimmed = aws.is_trimmed(change, now + crate::plan::minutes(5));
+            self.fates[number].optional = change.at < start || latest || is_trimmed || !self.is_read(change);
         }
+    }
+
+    /// How much earlier than it was made a change may say that it was, beyond the second that AWS cuts off.
+    fn grain(&self) -> Moment {
+        Moment::from_secs(if self.plan.has(Fault::MinuteTimes) { 60 } else { 0 })
     }
 
     /// An attempt reaches the sink.
@@ -253,7 +302,7 @@ impl Judge {
         }
         // Times are whole seconds.
         if let Some((low, _)) = self.starts
-            && change.at + Moment::from_secs(1) < low
+            && change.at + Moment::from_secs(1) + self.grain() < low
         {
             self.find(Sentence::BeforeStart, now, format!("{} is older than any start", name(number, aws)));
         }
@@ -280,7 +329,7 @@ impl Judge {
     /// The changes that a gap speaks of.
     fn changes_in(&self, told: &Told, aws: &Aws, now: Moment) -> Vec<ChangeNumber> {
         let streams = aws.tables.iter().flat_map(|table| &table.streams);
-        let Some(stream) = streams.filter(|stream| stream.arn == told.stream).last() else { return Vec::new() };
+        let Some(stream) = streams.rev().find(|stream| stream.arn == told.stream) else { return Vec::new() };
         let Some(shard) = &told.shard else {
             return stream.shards.iter().flat_map(|shard| shard.records.iter().copied()).collect();
         };
@@ -301,9 +350,10 @@ impl Judge {
             let change = &aws.changes[*change as usize];
             let first = change.shard == shard && after.is_some_and(|after| change.sequence <= after);
             let behind = change.shard == shard && before.is_some_and(|before| change.sequence >= before);
+            // Where a gap's end is open, it is not all of the shard that is lost.
             let lost = match told.reason.as_str() {
-                "trimmed" => aws.is_trimmed(change, now),
-                "undecodable" => change.is_malformed,
+                "trimmed" => before.is_some() || aws.is_trimmed(change, now),
+                "undecodable" => before.is_some() || change.is_malformed,
                 _ => true,
             };
             !first && !behind && lost
@@ -312,10 +362,17 @@ impl Judge {
     }
 
     /// The sink, or the one for dead letters, takes an event.
-    pub fn accepted(&mut self, posted: &Posted, _dead_letters: bool, aws: &Aws, now: Moment) {
+    pub fn accepted(&mut self, posted: &Posted, dead_letters: bool, aws: &Aws, now: Moment) {
         let Posted::Change(number) = *posted else { return };
+        let may_be_letter =
+            self.settings.undeliverable == "dead-letter" && self.fates[number as usize].undeliverable_in == self.life;
+        if dead_letters && !may_be_letter {
+            let what = format!("{} is among the dead letters, and is not to be given up yet", name(number, aws));
+            return self.find(Sentence::Lost, now, what);
+        }
+        self.check_shard_order(number, aws, now);
         let change = &aws.changes[number as usize];
-        let item = (change.table, change.item);
+        let item = self.history(change);
         let mut before = change.before;
         while let Some(earlier) = before {
             if !self.fates[earlier as usize].is_resolved() {
@@ -331,6 +388,8 @@ impl Judge {
         if let Some((life, last)) = self.last.get(&item).copied()
             && life == self.life
             && last > number
+            // What a lost response hides comes again, a batch as a whole.
+            && self.fates[last as usize].heard_in == self.life
         {
             let what = format!("{} is taken behind {} in one life", name(number, aws), name(last, aws));
             self.find(Sentence::OutOfOrder, now, what);
@@ -338,8 +397,10 @@ impl Judge {
         self.last.insert(item, (self.life, number));
         let fate = &mut self.fates[number as usize];
         fate.taken = true;
-        fate.taken_at = fate.taken_at.or(Some(now));
-        self.check_promptness(number, aws, now);
+        if fate.taken_at.is_none() {
+            fate.taken_at = Some(now);
+            self.check_promptness(number, aws, now);
+        }
     }
 
     pub fn heard_success(&mut self, posted: &Posted, _now: Moment) {
@@ -350,25 +411,27 @@ impl Judge {
 
     /// An attempt failed; the policy may give the event up.
     pub fn heard_failure(&mut self, posted: &Posted, is_final: bool) {
-        let may_give_up = self.settings.undeliverable == "drop";
-        if let Posted::Change(number) = posted
-            && may_give_up
-            && (is_final || self.settings.max_attempts.is_some())
-        {
-            self.fates[*number as usize].given_up = true;
+        let Posted::Change(number) = posted else { return };
+        let fate = &mut self.fates[*number as usize];
+        let before = if fate.failures.0 == self.life { fate.failures.1 } else { 0 };
+        fate.failures = (self.life, before + 1);
+        if is_final || self.settings.max_attempts.is_some_and(|most| before + 1 >= most) {
+            fate.undeliverable_in = self.life;
+            fate.given_up |= self.settings.undeliverable == "drop";
         }
     }
 
-    /// In a world where nothing goes wrong the next poll brings a change.
-    fn check_promptness(&mut self, number: ChangeNumber, aws: &Aws, now: Moment) {
-        let calm = self.plan.faults.iter().all(|fault| matches!(fault, Fault::SmallPages | Fault::MassRollover));
-        let (at, since) = (aws.changes[number as usize].at, self.owed_since);
-        let Some(since) = since.filter(|_| calm) else { return };
-        let at = at.max(since);
-        let bound = self.settings.idle_max + self.settings.poll + Moment::from_secs(3);
-        if now > at + bound {
-            let what = format!("{} came {:.1} s after it was written", name(number, aws), (now - at).as_secs_f64());
-            self.find(Sentence::Late, now, what);
+    /// With order by shard, a shard's changes come one after the other.
+    fn check_shard_order(&mut self, number: ChangeNumber, aws: &Aws, now: Moment) {
+        let change = &aws.changes[number as usize];
+        let last = self.last_of_shard.insert((change.table, change.stream, change.shard), (self.life, number));
+        let Some((life, last)) = last.filter(|_| self.settings.by_shard) else { return };
+        // What a lost response hides comes again. Of a batch the sink may take what lies behind a refusal of another item's.
+        let is_first = !self.fates[number as usize].taken && self.settings.mode != "batch";
+        let is_behind = life == self.life && last > number;
+        if is_behind && (is_first || self.fates[last as usize].heard_in == self.life) {
+            let what = format!("{} is taken behind {} of its shard", name(number, aws), name(last, aws));
+            self.find(Sentence::OutOfOrder, now, what);
         }
     }
 
@@ -427,8 +490,8 @@ impl Judge {
                 format!("{} min after all was well: {}", HEALTHY.as_secs() / 60, all(&owed)),
             );
         }
-        for ((table, item), (_, last)) in self.last.clone() {
-            let newest = aws.changes.iter().rposition(|change| (change.table, change.item) == (table, item));
+        for (history, (_, last)) in self.last.clone() {
+            let newest = aws.changes.iter().rposition(|change| self.history(change) == history);
             let Some(newest) = newest.filter(|newest| self.fates[*newest].taken) else { continue };
             if newest as ChangeNumber != last {
                 let what = format!(

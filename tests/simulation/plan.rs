@@ -147,6 +147,8 @@ pub struct Plan {
     /// Generations of closed shards at the beginning.
     pub generations: usize,
     pub rollover: Duration,
+    /// AWS is far away: the shortest and the longest time that an ordinary call takes, in milliseconds.
+    pub latency: (u64, u64),
     pub payload: usize,
     /// Shards on a page of a listing, and records on one of a shard.
     pub listing_page: usize,
@@ -156,6 +158,9 @@ pub struct Plan {
     pub boundaries: Vec<Boundary>,
     pub episodes: Vec<Episode>,
     pub events: Vec<(Moment, Event)>,
+    /// Moments at which something else happens, or would if its fault had not been removed from the seed's.
+    anchors: Vec<Moment>,
+    drawn: BTreeSet<Fault>,
     /// From here on nobody misbehaves.
     pub healed: Moment,
 }
@@ -195,17 +200,23 @@ impl Plan {
     /// The seed's plan without these kinds of faults.
     pub fn without(seed: u64, removed: &BTreeSet<Fault>) -> Self {
         let drawn = draw_faults(seed);
-        let faults: BTreeSet<Fault> = drawn.difference(removed).copied().collect();
         let mut rng = chance(seed, 1);
         let scale = draw_scale(&mut rng, &drawn);
+        let mut faults: BTreeSet<Fault> = drawn.difference(removed).copied().collect();
+        // Whether many tables are read in time is told only where nothing is wrong.
+        if scale == Scale::Tables && chance(seed, 8).u8(..4) > 0 {
+            faults.clear();
+        }
         let span = draw_span(&mut rng, scale, &drawn);
         let mut plan = Self::sized(seed, faults, scale, &mut rng);
         let life = BEGIN..BEGIN + span;
         plan.first_start = BEGIN + one_of(&mut rng, &[Duration::ZERO, minutes(1), span / 10, span / 4]);
         plan.healed = life.end;
+        plan.drawn = drawn;
+        plan.anchors.push(plan.first_start);
         plan.draw_boundaries(span);
-        plan.draw_episodes(span);
         plan.draw_stream_events(span);
+        plan.draw_episodes(span);
         plan.draw_writes(&mut rng, span);
         plan.events.sort_by_key(|(moment, _)| *moment);
         plan
@@ -215,6 +226,16 @@ impl Plan {
         self.faults.contains(&fault)
     }
 
+    /// About how many polls it takes, to choose small worlds by.
+    pub fn polls(&self) -> u64 {
+        let shards = (self.tables * self.partitions) as f64;
+        let life = (self.healed + HEALTHY).saturating_sub(self.first_start);
+        let quiet = shards * life.as_secs_f64() / self.settings.idle_max.as_secs_f64();
+        // Behind a change a shard is asked often for a while.
+        let busy = 30.0 * self.events.len() as f64;
+        (quiet + busy) as u64
+    }
+
     /// The episode of this kind that is going on, if there is one.
     pub fn during(&self, fault: Fault, now: Moment) -> Option<&Episode> {
         self.episodes.iter().find(|episode| episode.fault == fault && (episode.from..episode.until).contains(&now))
@@ -222,10 +243,13 @@ impl Plan {
 
     fn sized(seed: u64, faults: BTreeSet<Fault>, scale: Scale, rng: &mut Rng) -> Self {
         let (tables, partitions, generations) = match scale {
-            Scale::Small | Scale::Long => (if rng.u8(..10) == 0 { 2 } else { 1 }, rng.usize(1..=4), rng.usize(0..=2)),
+            Scale::Small | Scale::Long => {
+                let partitions = if rng.u8(..12) == 0 { 20 } else { rng.usize(1..=4) };
+                (if rng.u8(..10) == 0 { 2 } else { 1 }, partitions, rng.usize(0..=2))
+            }
             Scale::Wide => (1, rng.usize(40..=150), rng.usize(0..=3)),
             Scale::Partitions => (1, 1_000, 6),
-            Scale::Tables => (32, 20, 0),
+            Scale::Tables => (32, 40, 0),
         };
         let rollover = match scale {
             Scale::Small => log_between(rng, minutes(2), hours(1)),
@@ -233,9 +257,14 @@ impl Plan {
             Scale::Long | Scale::Partitions | Scale::Tables => hours(4),
         };
         let small = faults.contains(&Fault::SmallPages);
-        let page_limit = if small { rng.usize(1..=5) } else { 1_000 };
-        let payload = if faults.contains(&Fault::LargeRecords) { rng.usize(20_000..=300_000) } else { 0 };
-        let listing_page = one_of(rng, &[100, 100, 100, 3, 10]);
+        let (small_page, large_record) = (rng.usize(1..=5), rng.usize(20_000..=300_000));
+        let page_limit = if small { small_page } else { 1_000 };
+        let payload = if faults.contains(&Fault::LargeRecords) { large_record } else { 0 };
+        let listing_page = match scale {
+            Scale::Small | Scale::Long => one_of(rng, &[100, 100, 100, 3, 10]),
+            Scale::Wide | Scale::Partitions | Scale::Tables => 100,
+        };
+        let is_far = scale == Scale::Tables || rng.u8(..10) == 0;
         Self {
             seed,
             settings: draw_settings(seed, &faults, scale),
@@ -245,13 +274,16 @@ impl Plan {
             partitions,
             generations,
             rollover,
+            latency: if is_far { (150, 350) } else { (4, 30) },
             payload,
-            listing_page: if scale == Scale::Partitions { 100 } else { listing_page },
+            listing_page,
             page_limit,
             first_start: BEGIN,
             boundaries: Vec::new(),
             episodes: Vec::new(),
             events: Vec::new(),
+            anchors: Vec::new(),
+            drawn: BTreeSet::new(),
             healed: BEGIN,
         }
     }
@@ -262,6 +294,13 @@ impl Plan {
         let mut moments: Vec<Moment> =
             (0..rng.usize(2..=7)).map(|_| self.first_start + span.mul_f64(0.9 * rng.f64() * rng.f64())).collect();
         moments.sort();
+        // Some lives are short: the next ends soon after it began.
+        for index in 1..moments.len() {
+            let soon = moments[index - 1] + log_between(&mut rng, Duration::from_millis(500), minutes(3));
+            if rng.u8(..3) == 0 {
+                moments[index] = moments[index].min(soon);
+            }
+        }
         for down in moments {
             let down = down.min(self.healed - minutes(2));
             let kind = one_of(&mut rng, &[Fault::Stops, Fault::Stops, Fault::Kills, Fault::Kills, Fault::PowerLoss]);
@@ -269,6 +308,10 @@ impl Plan {
             let quick = log_between(&mut rng, Duration::from_millis(200), minutes(10));
             let (is_long, long) = (rng.u8(..3) == 0, log_between(&mut rng, hours(1), hours(40)));
             let changed = change_settings(&mut rng, &settings, &self.faults);
+            if self.drawn.contains(&kind) {
+                let away = if is_long && self.drawn.contains(&Fault::LongAbsence) { long } else { quick };
+                self.anchors.extend([down, (down + away).min(self.healed)]);
+            }
             if !self.has(kind) {
                 continue;
             }
@@ -311,17 +354,23 @@ impl Plan {
     /// A moment near which something else happens, or any.
     fn interesting(&self, rng: &mut Rng, span: Duration) -> Moment {
         let any = BEGIN + span.mul_f64(rng.f64());
-        let boundary = rng.usize(..8);
+        let anchor = self.anchors.get(rng.usize(..self.anchors.len() * 5 / 4 + 1)).copied();
         let near = log_between(rng, Duration::from_millis(100), minutes(10));
-        let before = rng.bool();
-        match self.boundaries.get(boundary) {
-            Some(boundary) if before => boundary.down.saturating_sub(near).max(BEGIN),
-            Some(boundary) => (boundary.up + near).min(self.healed),
-            None => any,
+        match (anchor, rng.bool()) {
+            (Some(anchor), true) => anchor.saturating_sub(near).max(BEGIN),
+            (Some(anchor), false) => (anchor + near).min(self.healed),
+            (None, _) => any,
         }
     }
 
     fn draw_stream_events(&mut self, span: Duration) {
+        let mut anchors = Vec::new();
+        if self.has(Fault::StreamArns) && self.first_start > BEGIN {
+            // So that a table has two streams when its streams are named.
+            let earlier = BEGIN + (self.first_start - BEGIN).mul_f64(chance(self.seed, 7).f64() * 0.8);
+            let pause = Duration::from_secs(1);
+            self.events.extend((0..self.tables).map(|table| (earlier, Event::Recreate { table, pause })));
+        }
         for table in 0..self.tables {
             for (fault, most) in [(Fault::Recreation, 4), (Fault::TableReplaced, 2), (Fault::MassRollover, 3)] {
                 let mut rng = chance(self.seed, 200 + fault as u64 + 100 * table as u64);
@@ -329,19 +378,31 @@ impl Plan {
                 let mut at = self.interesting(&mut rng, span);
                 for _ in 0..rng.usize(1..=most) {
                     let pause = log_between(&mut rng, Duration::from_secs(1), minutes(20));
+                    let lead = log_between(&mut rng, Duration::from_millis(10), Duration::from_secs(20));
+                    let (is_led, split, draw) = (rng.bool(), rng.bool(), rng.u64(..));
                     let event = match fault {
                         Fault::Recreation => Event::Recreate { table, pause },
                         Fault::TableReplaced => Event::Replace { table, pause },
                         _ => Event::MassRollover { table },
                     };
+                    if self.drawn.contains(&fault) {
+                        anchors.extend([at, (at + pause).min(self.healed)]);
+                    }
                     if self.has(fault) && at < self.healed - minutes(1) {
                         self.events.push((at, event));
+                        // A shard's end just before the stream's.
+                        if is_led && at > BEGIN + lead {
+                            self.events.push((at - lead, Event::Rollover { table, split, draw }));
+                        }
                     }
                     let next = log_between(&mut rng, Duration::from_secs(10), minutes(30));
                     at = if close_together { at + pause + next } else { self.interesting(&mut rng, span) };
                 }
             }
         }
+        // Only a few tables' events are what others come near to.
+        anchors.truncate(16);
+        self.anchors.extend(anchors);
     }
 
     fn draw_writes(&mut self, rng: &mut Rng, span: Duration) {
@@ -356,11 +417,14 @@ impl Plan {
         let items = one_of(rng, &[1_u32, 3, 10, 100]);
         let items = if self.scale == Scale::Tables { 1_000 } else { items };
         let end = self.healed - Duration::from_secs(30);
-        for _ in 0..writes {
+        // In some worlds much was written before the process starts for the first time.
+        let (has_backlog, ahead) = (rng.u8(..4) == 0, self.first_start - BEGIN);
+        for number in 0..writes {
             let at = match rng.bool() && self.scale != Scale::Tables {
                 true => self.interesting(rng, span),
                 false => BEGIN + span.mul_f64(rng.f64()),
             };
+            let at = if has_backlog && number % 2 == 0 { BEGIN + ahead.mul_f64(rng.f64()) } else { at };
             let burst = if rng.u8(..20) == 0 { rng.u32(2..=20) } else { 1 };
             let write = Event::Write { table: rng.usize(..self.tables), item: rng.u32(..items), burst };
             self.events.push((at.min(end), write));
@@ -368,11 +432,69 @@ impl Plan {
     }
 }
 
+/// Faults that do more harm together.
+const THEMES: &[&[Fault]] = &[
+    &[
+        Fault::LateShards,
+        Fault::HiddenShards,
+        Fault::ShuffledListings,
+        Fault::RepeatingPages,
+        Fault::LateChildren,
+        Fault::LateStatus,
+        Fault::WrongNotFound,
+        Fault::Recreation,
+        Fault::TableReplaced,
+        Fault::MassRollover,
+    ],
+    &[
+        Fault::Stops,
+        Fault::Kills,
+        Fault::PowerLoss,
+        Fault::LongAbsence,
+        Fault::ChangedSettings,
+        Fault::ChangedSpelling,
+        Fault::Denials,
+        Fault::Outages,
+        Fault::Recreation,
+        Fault::FullDisk,
+        Fault::FailingDisk,
+    ],
+    &[
+        Fault::LongDenials,
+        Fault::LongSinkOutage,
+        Fault::LongAbsence,
+        Fault::StrictTrimming,
+        Fault::ClockOff,
+        Fault::Poison,
+        Fault::LargeRecords,
+        Fault::Recreation,
+        Fault::Pauses,
+    ],
+    &[
+        Fault::SlowSink,
+        Fault::LimitedSink,
+        Fault::ColdStart,
+        Fault::SinkOutage,
+        Fault::Poison,
+        Fault::LostResponses,
+        Fault::LargeRecords,
+        Fault::OddRecords,
+        Fault::SmallPages,
+        Fault::ChangedSettings,
+    ],
+];
+
 /// A few kinds of faults a seed: so each combination comes up, and what a finding needs is soon told.
 fn draw_faults(seed: u64) -> BTreeSet<Fault> {
     let mut rng = chance(seed, 3);
     let wanted = one_of(&mut rng, &[0, 1, 2, 2, 3, 3, 4, 5, 6, 8]);
-    let mut faults: BTreeSet<Fault> = (0..wanted).map(|_| Fault::ALL[rng.usize(..Fault::ALL.len())]).collect();
+    let theme = one_of(&mut rng, THEMES);
+    let kinds = if rng.bool() { Fault::ALL } else { theme };
+    let mut faults: BTreeSet<Fault> = (0..wanted).map(|_| one_of(&mut rng, kinds)).collect();
+    // Most of what is promised is promised of AWS.
+    if rng.u8(..3) > 0 {
+        faults.retain(|fault| !fault.is_of_another_service());
+    }
     if wanted > 0 && rng.u8(..10) < 6 {
         faults.insert(one_of(&mut rng, &[Fault::Stops, Fault::Kills]));
     }
@@ -386,8 +508,8 @@ fn draw_scale(rng: &mut Rng, faults: &BTreeSet<Fault>) -> Scale {
     let scale = match rng.u16(..1_000) {
         0..700 => Scale::Small,
         700..900 => Scale::Long,
-        900..985 => Scale::Wide,
-        985..992 => Scale::Partitions,
+        900..983 => Scale::Wide,
+        983..990 => Scale::Partitions,
         _ => Scale::Tables,
     };
     if faults.iter().any(|fault| fault.takes_days()) {
@@ -407,7 +529,7 @@ fn draw_span(rng: &mut Rng, scale: Scale, faults: &BTreeSet<Fault>) -> Duration 
         Scale::Long => log_between(rng, hours(12), hours(168)),
         Scale::Wide => between(rng, minutes(15), minutes(40)),
         Scale::Partitions => minutes(50),
-        Scale::Tables => minutes(6),
+        Scale::Tables => Duration::from_secs(150),
     };
     if faults.iter().any(|fault| fault.takes_days()) { span.max(hours(60)) } else { span }
 }
@@ -424,7 +546,7 @@ fn draw_settings(seed: u64, faults: &BTreeSet<Fault>, scale: Scale) -> Settings 
         Scale::Long => one_of(&mut rng, &[60, 120, 300]),
         Scale::Wide => one_of(&mut rng, &[10, 30]),
         Scale::Partitions => 60,
-        Scale::Tables => 5,
+        Scale::Tables => 2,
     };
     let poll = one_of(&mut rng, &[250, 250, 1_000]);
     let (by_shard, mode) = (rng.u8(..6) == 0, one_of(&mut rng, &["binary", "binary", "structured", "batch"]));
@@ -466,4 +588,41 @@ fn change_settings(rng: &mut Rng, before: &Settings, faults: &BTreeSet<Fault>) -
         after.skew = skew;
     }
     after
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_seed_is_the_same_plan() {
+        for seed in 0..200 {
+            assert_eq!(format!("{:?}", Plan::draw(seed)), format!("{:?}", Plan::draw(seed)), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn a_kind_of_fault_that_is_removed_leaves_the_others_as_they_were() {
+        // The ends of lives are what the episodes are laid around.
+        let removable = |fault: &Fault| fault.comes_in_episodes();
+        for seed in 0..200 {
+            let whole = Plan::draw(seed);
+            for removed in whole.faults.iter().copied().filter(removable) {
+                let without = Plan::without(seed, &BTreeSet::from([removed]));
+                let rest: Vec<&Episode> = whole.episodes.iter().filter(|episode| episode.fault != removed).collect();
+                assert_eq!(
+                    format!("{rest:?}"),
+                    format!("{:?}", without.episodes.iter().collect::<Vec<_>>()),
+                    "seed {seed}, {removed:?}"
+                );
+                assert_eq!(
+                    format!("{:?}", whole.boundaries),
+                    format!("{:?}", without.boundaries),
+                    "seed {seed}, {removed:?}"
+                );
+                assert_eq!(whole.events, without.events, "seed {seed}, {removed:?}");
+                assert_eq!((whole.scale, whole.healed), (without.scale, without.healed), "seed {seed}, {removed:?}");
+            }
+        }
+    }
 }

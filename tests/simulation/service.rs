@@ -66,7 +66,8 @@ fn error(operation: &'static str, kind: ErrorKind) -> CallError {
 impl Inner {
     /// How long a call takes, and whether it then fails because of that.
     fn aws_latency(&mut self, operation: &str, now: Moment) -> (Duration, bool) {
-        let usual = Duration::from_millis(self.chance.u64(4..30));
+        let (least, most) = self.plan.latency;
+        let usual = Duration::from_millis(self.chance.u64(least..most));
         let limit = CALL_LIMIT;
         match self.plan.during(Fault::SlowCalls, now) {
             Some(episode) if self.chance.f64() < episode.severity * 0.5 => {
@@ -80,13 +81,17 @@ impl Inner {
 
     fn aws_refusal(&mut self, operation: &str, subject: u64, now: Moment) -> Option<ErrorKind> {
         let chance = self.chance.f64();
-        let number = operation.len() as u64;
         for fault in [Fault::Denials, Fault::LongDenials] {
-            if let Some(episode) = self.plan.during(fault, now)
-                && (episode.pick >> number) & 3 != 0
-            {
+            if self.plan.during(fault, now).is_some_and(|episode| is_denied(operation, episode.pick)) {
                 return Some(ErrorKind::Denied);
             }
+        }
+        if let Some(episode) = self.plan.during(Fault::CrowdedShards, now)
+            && operation == "GetRecords"
+            && hash(episode.pick, 39, subject).is_multiple_of(3)
+            && chance < 0.3 + episode.severity * 0.6
+        {
+            return Some(ErrorKind::LimitExceeded);
         }
         if let Some(episode) = self.plan.during(Fault::Outages, now)
             && chance < 0.2 + episode.severity
@@ -253,7 +258,11 @@ impl Inner {
     }
 
     fn iterator(&mut self, arn: &str, id: &str, from: IteratorStart, now: Moment) -> Answer<String> {
-        let (table, stream, shard) = self.shard_of(arn, id, now)?;
+        let known = self.shard_of(arn, id, now);
+        if known.is_err() && self.plan.has(Fault::UnknownShards) {
+            return Ok(format!("{UNKNOWN}|{}|0|0", text_hash(arn) ^ text_hash(id)));
+        }
+        let (table, stream, shard) = known?;
         let found = &self.aws.tables[table].streams[stream].shards[shard];
         let trimmed = self.aws.trimmed(found, now);
         let next = match from {
@@ -275,12 +284,17 @@ impl Inner {
     }
 
     fn records(&mut self, iterator: &str, now: Moment) -> Answer<Page> {
+        if iterator.starts_with(UNKNOWN) {
+            return empty_page(iterator);
+        }
         let parts: Vec<u64> = iterator.split('|').filter_map(|part| part.parse().ok()).collect();
         let &[table, stream, shard, next, issued] = parts.as_slice() else { return Err(ErrorKind::Other) };
         let (table, stream, shard, mut next) = (table as usize, stream as usize, shard as usize, next as usize);
         let found = &self.aws.tables[table].streams[stream];
-        if found.is_gone(now) || !self.still_there(&found.shards[shard], now) {
-            return Err(ErrorKind::NotFound);
+        // Whoever forgets a stream at once serves the iterators that are there.
+        let is_gone = found.is_gone(now) && !self.plan.has(Fault::GoneAtOnce);
+        if is_gone || !self.still_there(&found.shards[shard], now) {
+            return if self.plan.has(Fault::UnknownShards) { empty_page(iterator) } else { Err(ErrorKind::NotFound) };
         }
         let expires = self.plan.during(Fault::ExpiringIterators, now).map_or(0.0, |episode| episode.severity * 0.3);
         if Duration::from_millis(issued) + ITERATOR_LIFE < now || self.chance.f64() < expires {
@@ -301,7 +315,8 @@ impl Inner {
         let behind = next + taken;
         let ended = found.closed.is_some()
             && behind == found.records.len()
-            && self.plan.during(Fault::LingeringShards, now).is_none();
+            && self.plan.during(Fault::LingeringShards, now).is_none()
+            && !self.plan.has(Fault::EndlessIterators);
         let records: Vec<String> = found.records[next..behind]
             .iter()
             .map(|number| self.record(*number, &self.aws.changes[*number as usize]))
@@ -334,7 +349,11 @@ impl Inner {
             2 => "",
             _ => r#""eventVersion":"1.1","eventSource":"aws:dynamodb","awsRegion":"eu-west-1","#,
         };
-        let created = (wall(*at).duration_since(std::time::UNIX_EPOCH)).map_or(0, |since| since.as_secs());
+        let at = match self.plan.has(Fault::MinuteTimes) {
+            true => Duration::from_secs(at.as_secs() / 60 * 60),
+            false => *at,
+        };
+        let created = (wall(at).duration_since(std::time::UNIX_EPOCH)).map_or(0, |since| since.as_secs());
         let image = match odd % 5 {
             1 => r#","NewImage":null,"SizeBytes":null"#.to_owned(),
             2 => r#","NewImage":{},"StreamViewType":null"#.to_owned(),
@@ -380,6 +399,25 @@ impl StreamsClient for SimulatedAws {
             let _one_at_a_time = self.0.begin_reading(shard);
             self.call("GetRecords", subject, move |inner, now| inner.records(iterator, now)).await
         })
+    }
+}
+
+/// The iterator of what a service does not know and does not say so.
+const UNKNOWN: &str = "unknown";
+
+fn empty_page(next: &str) -> Answer<Page> {
+    let body = format!(r#"{{"Records":[],"NextShardIterator":"{next}"}}"#);
+    Page::parse(Bytes::from(body)).map_err(|_| ErrorKind::Other)
+}
+
+/// Mostly one operation alone is denied, sometimes all of them, or some.
+fn is_denied(operation: &str, pick: u64) -> bool {
+    const OPERATIONS: [&str; 5] = ["DescribeTable", "ListStreams", "DescribeStream", "GetShardIterator", "GetRecords"];
+    let number = OPERATIONS.iter().position(|known| *known == operation).unwrap_or(0) as u64;
+    match pick % 8 {
+        one @ 0..5 => one == number,
+        5 => true,
+        _ => pick >> (8 + number) & 1 == 0,
     }
 }
 

@@ -7,17 +7,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dynamodb_streams_adapter::checkpoint::{CheckpointStore, FileStore};
+use dynamodb_streams_adapter::checkpoint::{CheckpointStore, FileStore, StoredTable};
 use dynamodb_streams_adapter::readiness::Health;
 use fastrand::Rng;
 use futures_util::FutureExt;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
-use crate::aws::Aws;
+use crate::aws::{Aws, Table, table_arn};
 use crate::disk::{MemoryDisk, Outcome, Step};
+use crate::fault::Fault;
 use crate::judge::{Finding, Judge, Sentence};
-use crate::plan::{Event, MAX_CALLS, Moment, Plan, chance};
+use crate::plan::{Event, MAX_CALLS, Moment, Plan, Settings, chance};
 use crate::sink::SinkState;
 
 /// Where the process keeps its positions.
@@ -155,6 +156,9 @@ impl World {
         let _ = (self.died.notified().now_or_never(), self.bell.notified().now_or_never());
         inner.clock.1 = Some(Instant::now());
         inner.life += 1;
+        if inner.life == 1 && inner.plan.has(Fault::StreamArns) {
+            inner.name_streams();
+        }
         (inner.edges, inner.ends_at, inner.is_dead) = (0, ends_at, false);
         inner.reading.clear();
         (inner.held, inner.health) = (None, None);
@@ -257,16 +261,49 @@ impl Inner {
         self.story.push(line);
     }
 
-    /// Shows the judge what a process that starts now would find stored, under the names that it gives the tables; `confirmed`: the
+    /// What the process is told to read.
+    pub fn named(&self, settings: &Settings) -> Vec<String> {
+        let name = |table: &Table| if settings.by_arn { table_arn(&table.name) } else { table.name.clone() };
+        match self.judge.streams() {
+            Some(streams) => {
+                streams.iter().map(|(table, stream)| self.aws.tables[*table].streams[*stream].arn.clone()).collect()
+            }
+            None => self.aws.tables.iter().map(name).collect(),
+        }
+    }
+
+    /// What a table's positions are stored under: its name or ARN, or the ARN of each of its streams that is read.
+    fn keys(&self, table: usize) -> Vec<String> {
+        let Aws { tables, .. } = &self.aws;
+        match self.judge.streams() {
+            None if self.judge.settings().by_arn => vec![table_arn(&tables[table].name)],
+            None => vec![tables[table].name.clone()],
+            Some(streams) => {
+                let own = streams.iter().filter(|(of, _)| *of == table);
+                own.map(|(_, stream)| tables[table].streams[*stream].arn.clone()).collect()
+            }
+        }
+    }
+
+    /// The process is told the streams that the tables have now, at most the two newest of each.
+    fn name_streams(&mut self) {
+        let now = self.now();
+        let tables = self.aws.tables.iter().enumerate();
+        let streams = tables.flat_map(|(table, found)| {
+            let newest = found.streams.iter().enumerate().rev().filter(move |(_, stream)| !stream.is_gone(now));
+            newest.map(move |(stream, _)| (table, stream)).take(2)
+        });
+        self.judge.reads_only(streams.collect());
+    }
+
+    /// Shows the judge what a process that starts now would find stored, under the names that it gives what it reads; `confirmed`: the
     /// store has said that it is.
     pub fn look_at_store(&mut self, confirmed: bool, now: Moment) {
-        let by_arn = self.judge.settings().by_arn;
         let store = FileStore::open_on(self.disk.snapshot(), POSITIONS.as_ref(), "default").ok();
+        let load = |key: &String| store.as_ref()?.load(key).now_or_never()?.ok()?;
         for table in 0..self.aws.tables.len() {
-            let name = self.aws.tables[table].name.clone();
-            let key = if by_arn { crate::aws::table_arn(&name) } else { name };
-            let stored = store.as_ref().and_then(|store| store.load(&key).now_or_never()?.ok()?).unwrap_or_default();
-            self.judge.stored(table, &stored, confirmed, &self.aws, now);
+            let stored = self.keys(table).iter().filter_map(load).flat_map(|stored| stored.streams).collect();
+            self.judge.stored(table, &StoredTable { streams: stored }, confirmed, &self.aws, now);
         }
     }
 

@@ -127,3 +127,67 @@ fn prefix(position: Position, shard: &Shard, aws: &Aws) -> usize {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::plan::{BEGIN, Event, Plan};
+
+    /// A stream of one shard with three records, which is continued by one with two.
+    fn world() -> Aws {
+        let mut plan = Plan::without(1, &Plan::draw(1).faults);
+        (plan.tables, plan.partitions, plan.generations) = (1, 1, 0);
+        let mut aws = Aws::new(&plan);
+        let write = Event::Write { table: 0, item: 0, burst: 1 };
+        for second in 0..5 {
+            let now = BEGIN + Duration::from_secs(second);
+            if second == 3 {
+                aws.happen(Event::MassRollover { table: 0 }, now);
+            }
+            aws.happen(write, now);
+        }
+        aws
+    }
+
+    fn settled(start: Position, done: bool, shards: &[(usize, StoredShard)]) -> Vec<usize> {
+        let aws = world();
+        let stream = &aws.tables[0].streams[0];
+        let shards: BTreeMap<String, StoredShard> =
+            shards.iter().map(|(shard, state)| (stream.shards[*shard].id.clone(), state.clone())).collect();
+        prefixes(Some(&StoredStream { arn: stream.arn.clone(), start, done, shards }), stream, &aws)
+    }
+
+    fn reading(change: usize) -> StoredShard {
+        let sequence = world().changes[change].sequence.to_string().parse().unwrap();
+        StoredShard::at(Position::After(sequence), SystemTime::UNIX_EPOCH, None)
+    }
+
+    #[test]
+    fn a_position_settles_what_lies_before_it_and_all_ancestors() {
+        assert_eq!(settled(Position::Start, false, &[]), [0, 0]);
+        assert_eq!(settled(Position::Start, false, &[(0, reading(1))]), [2, 0]);
+        assert_eq!(settled(Position::Start, false, &[(1, reading(3))]), [3, 1]);
+        let begun = StoredShard::at(Position::Start, SystemTime::UNIX_EPOCH, None);
+        assert_eq!(settled(Position::Start, false, &[(1, begun)]), [3, 0]);
+        let finished = StoredShard::Finished { at: SystemTime::UNIX_EPOCH, parent: None };
+        assert_eq!(settled(Position::Start, false, &[(0, finished)]), [3, 0]);
+        assert_eq!(settled(Position::Start, true, &[]), [3, 2]);
+    }
+
+    #[test]
+    fn a_start_settles_what_is_older_by_whole_seconds() {
+        let since = |millis| Position::Since(crate::aws::wall(BEGIN + Duration::from_millis(millis)));
+        assert_eq!(settled(since(0), false, &[]), [0, 0]);
+        assert_eq!(settled(since(2_900), false, &[]), [2, 0]);
+        assert_eq!(settled(since(4_000), false, &[]), [3, 1]);
+    }
+
+    #[test]
+    fn nothing_is_settled_of_a_stream_that_is_not_stored() {
+        let aws = world();
+        assert_eq!(prefixes(None, &aws.tables[0].streams[0], &aws), [0, 0]);
+    }
+}

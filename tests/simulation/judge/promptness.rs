@@ -1,0 +1,75 @@
+//! How soon a change comes where nothing goes wrong.
+
+use std::time::Duration;
+
+use super::{Judge, Sentence, name};
+use crate::aws::{Aws, ChangeNumber};
+use crate::fault::Fault;
+use crate::plan::Moment;
+
+/// Worlds with these faults only are as prompt as others.
+const HARMLESS: [Fault; 3] = [Fault::SmallPages, Fault::MassRollover, Fault::ShuffledListings];
+
+/// What delivery and a turn in a queue may take, apart from calls.
+const SLACK: Duration = Duration::from_millis(1_500);
+
+/// What an event may take that waits for others of its lane.
+const DELIVERY: Duration = Duration::from_millis(25);
+
+impl Judge {
+    /// The next poll brings a change, and whoever was quiet for a time waits at most a tenth of it for that poll.
+    pub(super) fn check_promptness(&mut self, number: ChangeNumber, aws: &Aws, now: Moment) {
+        let is_calm = self.plan.faults.iter().all(|fault| HARMLESS.contains(fault));
+        let Some(since) = self.owed_since.filter(|_| is_calm && !self.fates[number as usize].optional) else { return };
+        let from = aws.changes[number as usize].at.max(since);
+        let bound =
+            self.longest_pause(number, aws) + self.time_for_backlog(number, from, aws) + SLACK + 6 * self.call();
+        if now > from + bound {
+            let took = (now - from).as_secs_f64();
+            let what = format!(
+                "{} came {took:.1} s after it could, {:.1} s are allowed",
+                name(number, aws),
+                bound.as_secs_f64()
+            );
+            self.find(Sentence::Late, now, what);
+        }
+    }
+
+    fn call(&self) -> Duration {
+        Duration::from_millis(self.plan.latency.1)
+    }
+
+    /// A pause that was begun in the quiet time before this change, or before one shortly ahead of it.
+    fn longest_pause(&self, number: ChangeNumber, aws: &Aws) -> Duration {
+        let (poll, idle) = (self.settings.poll, self.settings.idle_max.max(self.settings.poll));
+        let change = &aws.changes[number as usize];
+        let shard = &aws.tables[change.table].streams[change.stream].shards[change.shard];
+        let own = shard.records.partition_point(|record| *record < number);
+        let at = |place: usize| aws.changes[shard.records[place] as usize].at;
+        let mut longest = poll;
+        for place in (0..=own).rev().take_while(|place| at(*place) + idle >= change.at) {
+            let pause = match place.checked_sub(1) {
+                Some(before) => (at(place).saturating_sub(at(before)) / 10).clamp(poll, idle),
+                // The parent's end has to be seen first, and the child to be found.
+                None => idle + poll + SLACK,
+            };
+            if at(place) + pause >= change.at {
+                longest = longest.max(pause);
+            }
+        }
+        longest
+    }
+
+    /// What has to be read and delivered of the lineage before a change that could be had at `from`.
+    fn time_for_backlog(&self, number: ChangeNumber, from: Moment, aws: &Aws) -> Duration {
+        let change = &aws.changes[number as usize];
+        let shards = &aws.tables[change.table].streams[change.stream].shards;
+        let lineage = std::iter::successors(Some(change.shard), |shard| shards[*shard].parent);
+        let records = lineage.flat_map(|shard| &shards[shard].records).filter(|record| **record <= number);
+        let is_behind =
+            |record: &&ChangeNumber| self.fates[**record as usize].taken_at.is_none_or(|taken| taken > from);
+        let behind = records.filter(is_behind).count() as u32;
+        let pages = behind / self.plan.page_limit as u32;
+        behind * DELIVERY + pages * 2 * (self.settings.poll + self.call())
+    }
+}
