@@ -11,8 +11,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::{BrokenBooks, Progress, Standing, Ticket};
-use crate::checkpoint::{ShardState, StreamState, TableState};
+use crate::checkpoint::{StoredOrder, StoredShard, StoredStream, StoredTable, UnfinishedShard};
 use crate::records::{Position, ShardId, ShardNumber, StreamDetails};
+
+/// What is stored of a shard that does not change is stored anew this often: its age tells a later run whether anything can have
+/// been trimmed in the meantime.
+pub const VERIFICATION: Duration = Duration::from_secs(5 * 60);
 
 /// The books of one table.
 #[derive(Debug, Default)]
@@ -21,6 +25,7 @@ pub struct Ledger {
     streams: Vec<Stream>,
     shards: BTreeMap<ShardNumber, Shard>,
     changes: u64,
+    order: StoredOrder,
 }
 
 #[derive(Debug)]
@@ -40,13 +45,15 @@ struct Shard {
     /// Whether the last page held all there was.
     caught_up: bool,
     newest: Option<SystemTime>,
+    /// What was to be stored of it last, until it is finished.
+    last: Option<(Position, SystemTime)>,
 }
 
 impl Ledger {
     /// Takes over what an earlier run has stored, so that it stays stored until reading takes it up.
-    pub fn with_stored(stored: &TableState) -> Self {
+    pub fn with_stored(stored: &StoredTable) -> Self {
         let mut ledger = Self::default();
-        for stream in stored.streams.iter().filter(|stream| stream.drained) {
+        for stream in stored.streams.iter().filter(|stream| stream.done) {
             let facts = StreamDetails {
                 arn: stream.arn.clone(),
                 table_arn: String::new(),
@@ -57,6 +64,11 @@ impl Ledger {
             ledger.streams.push(Stream { facts: Arc::new(facts), start: stream.start, ended: true });
         }
         ledger
+    }
+
+    /// Lanes are of whole shards, not of items.
+    pub fn order_by_shard(&mut self) {
+        self.order = StoredOrder::Shard;
     }
 
     /// A stream is going to be read.
@@ -96,7 +108,8 @@ impl Ledger {
             None => self.unfinished_before(stream),
         };
         self.progress.open(number, from, ancestors);
-        let shard = Shard { id: id.clone(), stream, parent, finished: None, caught_up: false, newest: None };
+        let shard =
+            Shard { id: id.clone(), stream, parent, finished: None, caught_up: false, newest: None, last: None };
         self.shards.insert(number, shard);
         Ok(())
     }
@@ -116,7 +129,8 @@ impl Ledger {
         let stream = self.known_stream(arn)?;
         self.progress.open(number, Position::Start, Vec::new());
         self.progress.end(number)?;
-        let shard = Shard { id: id.clone(), stream, parent, finished: Some(at), caught_up: true, newest: None };
+        let shard =
+            Shard { id: id.clone(), stream, parent, finished: Some(at), caught_up: true, newest: None, last: None };
         self.shards.insert(number, shard);
         Ok(())
     }
@@ -193,22 +207,22 @@ impl Ledger {
     }
 
     /// What is to be stored.
-    pub fn state(&mut self, now: SystemTime) -> TableState {
+    pub fn state(&mut self, now: SystemTime) -> StoredTable {
         self.mark_finished(now);
+        self.verify(whole_second(now));
         let streams = self.streams.iter().enumerate().map(|(index, stream)| {
             let shards = self.shards.iter().filter(|(_, shard)| shard.stream == index);
-            let drained = stream.ended && self.is_finished(index);
+            let done = stream.ended && self.is_finished(index);
             let shards =
-                shards.filter_map(|(number, shard)| Some((shard.id.to_string(), self.shard_state(*number, shard)?)));
-            StreamState {
+                shards.filter_map(|(number, shard)| Some((shard.id.to_string(), self.stored_shard(*number, shard)?)));
+            StoredStream {
                 arn: stream.facts.arn.clone(),
                 start: stream.start,
-                drained,
-                saved_at: now,
-                shards: if drained { BTreeMap::new() } else { shards.collect() },
+                done,
+                shards: if done { BTreeMap::new() } else { shards.collect() },
             }
         });
-        TableState { streams: streams.collect() }
+        StoredTable { streams: streams.collect() }
     }
 
     /// A snapshot of all shards, for `/status`.
@@ -238,11 +252,33 @@ impl Ledger {
         }
     }
 
-    fn shard_state(&self, number: ShardNumber, shard: &Shard) -> Option<ShardState> {
+    /// Takes down what is true of each shard now: where it changed, and where that was done too long ago.
+    fn verify(&mut self, now: SystemTime) {
+        for (number, shard) in &mut self.shards {
+            let Some(Standing::Reading(position)) = self.progress.standing(*number) else { continue };
+            let is_fresh = |at: SystemTime| now.duration_since(at).is_ok_and(|age| age < VERIFICATION);
+            if shard.last.is_none_or(|(last, at)| last != position || !is_fresh(at)) {
+                shard.last = Some((position, now));
+            }
+        }
+    }
+
+    fn stored_shard(&self, number: ShardNumber, shard: &Shard) -> Option<StoredShard> {
         let parent = shard.parent.as_ref().map(ToString::to_string);
         Some(match self.progress.standing(number)? {
-            Standing::Reading(position) => ShardState::Reading { position, parent },
-            Standing::Finished => ShardState::Finished { at: shard.finished?, parent },
+            Standing::Finished => StoredShard::Finished { at: shard.finished?, parent },
+            Standing::Reading(_) => {
+                let (position, verified_at) = shard.last?;
+                StoredShard::Unfinished(UnfinishedShard {
+                    safe: position,
+                    newest_settled: position,
+                    heads: BTreeMap::new(),
+                    oldest_owed: self.progress.oldest_unsettled_in(number),
+                    verified_at,
+                    parent,
+                    order: self.order,
+                })
+            }
         })
     }
 
@@ -272,6 +308,12 @@ impl Ledger {
     fn number(&self, stream: usize, id: &ShardId) -> Option<ShardNumber> {
         self.shards.iter().find(|(_, shard)| shard.stream == stream && shard.id == *id).map(|(number, _)| *number)
     }
+}
+
+/// Earlier by less than a second: what nobody needs more exactly takes less space.
+fn whole_second(moment: SystemTime) -> SystemTime {
+    let since_epoch = moment.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    SystemTime::UNIX_EPOCH + Duration::from_secs(since_epoch.as_secs())
 }
 
 /// A shard for people to look at.
@@ -326,11 +368,8 @@ mod tests {
         SystemTime::UNIX_EPOCH + Duration::from_secs(1_000)
     }
 
-    fn position(state: &TableState, stream: usize, shard: &str) -> Option<Position> {
-        match state.streams[stream].shards.get(shard) {
-            Some(ShardState::Reading { position, .. }) => Some(*position),
-            _ => None,
-        }
+    fn position(state: &StoredTable, stream: usize, shard: &str) -> Option<Position> {
+        state.streams[stream].shards.get(shard)?.safe()
     }
 
     #[test]
@@ -349,7 +388,7 @@ mod tests {
         assert!(!before.streams[0].shards.contains_key("child"));
         ledger.settle(parked).unwrap();
         let after = ledger.state(now());
-        let finished = ShardState::Finished { at: now(), parent: None };
+        let finished = StoredShard::Finished { at: now(), parent: None };
         assert_eq!(after.streams[0].shards["parent"], finished);
         assert_eq!(position(&after, 0, "child"), Some(at(2)));
     }
@@ -368,11 +407,11 @@ mod tests {
         ledger.settle(read).unwrap();
 
         let state = ledger.state(now());
-        assert!(!state.streams[0].drained && state.streams[1].shards.is_empty(), "{state:?}");
+        assert!(!state.streams[0].done && state.streams[1].shards.is_empty(), "{state:?}");
         assert!(!ledger.is_settled_before(NEW));
         ledger.settle(parked).unwrap();
         let state = ledger.state(now());
-        assert!(state.streams[0].drained);
+        assert!(state.streams[0].done);
         assert_eq!(position(&state, 1, "b"), Some(at(9)));
         assert!(ledger.is_settled_before(NEW));
     }
@@ -386,7 +425,7 @@ mod tests {
         let mut second = Ledger::with_stored(&stored);
         second.open_stream(&facts(NEW), Position::Start);
         let state = second.state(now());
-        assert_eq!(state.streams.iter().map(|stream| stream.drained).collect::<Vec<_>>(), [true, false]);
+        assert_eq!(state.streams.iter().map(|stream| stream.done).collect::<Vec<_>>(), [true, false]);
     }
 
     #[test]

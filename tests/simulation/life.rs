@@ -212,7 +212,11 @@ async fn adapter(
                     Err(error) => world.tell(format!("cannot start: {error}")),
                 }
             }
-            Err(error) => world.tell(format!("cannot start: {error}")),
+            Err(error) if error.may_pass() => world.tell(format!("cannot start: {error}")),
+            Err(error) => {
+                world.look(|inner, now| inner.judge.find(Sentence::Ended, now, error.to_string()));
+                return;
+            }
         }
         tokio::select! {
             biased;

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dynamodb_streams_adapter::checkpoint::{CheckpointStore, FileStore};
+use dynamodb_streams_adapter::checkpoint::{CheckpointStore, FileStore, StoredTable};
 use dynamodb_streams_adapter::readiness::Health;
 use fastrand::Rng;
 use futures_util::FutureExt;
@@ -261,12 +261,6 @@ impl Inner {
         self.story.push(line);
     }
 
-    /// What a process that starts now would find stored, under the name that it gives the table.
-    pub fn stored(&self, key: &str) -> Option<dynamodb_streams_adapter::checkpoint::TableState> {
-        let store = FileStore::open_on(self.disk.snapshot(), POSITIONS.as_ref(), "default").ok()?;
-        store.load(key).now_or_never()?.ok()?
-    }
-
     /// What the process is told to read.
     pub fn named(&self, settings: &Settings) -> Vec<String> {
         let name = |table: &Table| if settings.by_arn { table_arn(&table.name) } else { table.name.clone() };
@@ -275,6 +269,19 @@ impl Inner {
                 streams.iter().map(|(table, stream)| self.aws.tables[*table].streams[*stream].arn.clone()).collect()
             }
             None => self.aws.tables.iter().map(name).collect(),
+        }
+    }
+
+    /// What a table's positions are stored under: its name or ARN, or the ARN of each of its streams that is read.
+    fn keys(&self, table: usize) -> Vec<String> {
+        let Aws { tables, .. } = &self.aws;
+        match self.judge.streams() {
+            None if self.judge.settings().by_arn => vec![table_arn(&tables[table].name)],
+            None => vec![tables[table].name.clone()],
+            Some(streams) => {
+                let own = streams.iter().filter(|(of, _)| *of == table);
+                own.map(|(_, stream)| tables[table].streams[*stream].arn.clone()).collect()
+            }
         }
     }
 
@@ -289,14 +296,14 @@ impl Inner {
         self.judge.reads_only(streams.collect());
     }
 
-    /// Shows the judge what is stored now; `confirmed`: the store has said that it is.
+    /// Shows the judge what a process that starts now would find stored, under the names that it gives what it reads; `confirmed`: the
+    /// store has said that it is.
     pub fn look_at_store(&mut self, confirmed: bool, now: Moment) {
-        let by_arn = self.judge.settings().by_arn || self.judge.streams().is_some();
+        let store = FileStore::open_on(self.disk.snapshot(), POSITIONS.as_ref(), "default").ok();
+        let load = |key: &String| store.as_ref()?.load(key).now_or_never()?.ok()?;
         for table in 0..self.aws.tables.len() {
-            let name = self.aws.tables[table].name.clone();
-            let key = if by_arn { table_arn(&name) } else { name };
-            let state = self.stored(&key).unwrap_or_default();
-            self.judge.stored(table, &state, confirmed, &self.aws, now);
+            let stored = self.keys(table).iter().filter_map(load).flat_map(|stored| stored.streams).collect();
+            self.judge.stored(table, &StoredTable { streams: stored }, confirmed, &self.aws, now);
         }
     }
 

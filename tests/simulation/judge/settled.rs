@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dynamodb_streams_adapter::checkpoint::{ShardState, StreamState, TableState};
+use dynamodb_streams_adapter::checkpoint::{StoredShard, StoredStream, StoredTable};
 use dynamodb_streams_adapter::records::Position;
 
 use super::{Judge, Sentence, name};
@@ -24,7 +24,7 @@ impl Settled {
 
 impl Judge {
     /// Looks at what is stored of a table; `confirmed`: the store has said that it will be there.
-    pub fn stored(&mut self, table: usize, state: &TableState, confirmed: bool, aws: &Aws, now: Moment) {
+    pub fn stored(&mut self, table: usize, state: &StoredTable, confirmed: bool, aws: &Aws, now: Moment) {
         self.settled.changes.resize(self.fates.len(), false);
         let (mut added, mut removed) = (Vec::new(), Vec::new());
         for (number, stream) in aws.tables[table].streams.iter().enumerate() {
@@ -91,7 +91,7 @@ impl Judge {
 }
 
 /// For each shard of a stream how many of its records the stored state settles.
-fn prefixes(stored: Option<&StreamState>, stream: &Stream, aws: &Aws) -> Vec<usize> {
+fn prefixes(stored: Option<&StoredStream>, stream: &Stream, aws: &Aws) -> Vec<usize> {
     let Some(stored) = stored else { return vec![0; stream.shards.len()] };
     // Whoever has an entry has nothing unsettled before it.
     let mut is_passed = vec![false; stream.shards.len()];
@@ -104,9 +104,10 @@ fn prefixes(stored: Option<&StreamState>, stream: &Stream, aws: &Aws) -> Vec<usi
     let shards = stream.shards.iter().zip(is_passed);
     shards
         .map(|(shard, is_passed)| match stored.shards.get(&shard.id) {
-            _ if stored.drained => shard.records.len(),
-            Some(ShardState::Finished { .. }) => shard.records.len(),
-            Some(ShardState::Reading { position, .. }) => prefix(*position, shard, aws),
+            _ if stored.done => shard.records.len(),
+            Some(StoredShard::Finished { .. }) => shard.records.len(),
+            // Today's adapter stores no heads: what is settled is a prefix.
+            Some(StoredShard::Unfinished(stored)) => prefix(stored.safe, shard, aws),
             None if is_passed => shard.records.len(),
             None => prefix(stored.start, shard, aws),
         })
@@ -151,18 +152,17 @@ mod tests {
         aws
     }
 
-    fn settled(start: Position, drained: bool, shards: &[(usize, ShardState)]) -> Vec<usize> {
+    fn settled(start: Position, done: bool, shards: &[(usize, StoredShard)]) -> Vec<usize> {
         let aws = world();
         let stream = &aws.tables[0].streams[0];
-        let shards: BTreeMap<String, ShardState> =
+        let shards: BTreeMap<String, StoredShard> =
             shards.iter().map(|(shard, state)| (stream.shards[*shard].id.clone(), state.clone())).collect();
-        let saved_at = SystemTime::UNIX_EPOCH;
-        prefixes(Some(&StreamState { arn: stream.arn.clone(), start, drained, saved_at, shards }), stream, &aws)
+        prefixes(Some(&StoredStream { arn: stream.arn.clone(), start, done, shards }), stream, &aws)
     }
 
-    fn reading(change: usize) -> ShardState {
+    fn reading(change: usize) -> StoredShard {
         let sequence = world().changes[change].sequence.to_string().parse().unwrap();
-        ShardState::Reading { position: Position::After(sequence), parent: None }
+        StoredShard::at(Position::After(sequence), SystemTime::UNIX_EPOCH, None)
     }
 
     #[test]
@@ -170,9 +170,9 @@ mod tests {
         assert_eq!(settled(Position::Start, false, &[]), [0, 0]);
         assert_eq!(settled(Position::Start, false, &[(0, reading(1))]), [2, 0]);
         assert_eq!(settled(Position::Start, false, &[(1, reading(3))]), [3, 1]);
-        let begun = ShardState::Reading { position: Position::Start, parent: None };
+        let begun = StoredShard::at(Position::Start, SystemTime::UNIX_EPOCH, None);
         assert_eq!(settled(Position::Start, false, &[(1, begun)]), [3, 0]);
-        let finished = ShardState::Finished { at: SystemTime::UNIX_EPOCH, parent: None };
+        let finished = StoredShard::Finished { at: SystemTime::UNIX_EPOCH, parent: None };
         assert_eq!(settled(Position::Start, false, &[(0, finished)]), [3, 0]);
         assert_eq!(settled(Position::Start, true, &[]), [3, 2]);
     }

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use dynamodb_streams_adapter::checkpoint::{CheckpointStore, ShardState, StoreError, StreamState, TableState};
+use dynamodb_streams_adapter::checkpoint::{
+    CheckpointStore, SaveError, StoreError, StoredShard, StoredStream, StoredTable,
+};
+use dynamodb_streams_adapter::clock;
 use dynamodb_streams_adapter::records::Position;
 use futures_util::future::BoxFuture;
 
@@ -18,7 +21,7 @@ pub struct BentStore {
     store: Arc<dyn CheckpointStore>,
     saves: AtomicU32,
     /// Where each shard was being read when that was last stored.
-    reading: Mutex<BTreeMap<String, ShardState>>,
+    reading: Mutex<BTreeMap<String, StoredShard>>,
 }
 
 impl BentStore {
@@ -26,21 +29,20 @@ impl BentStore {
         Self { sabotage, store, saves: AtomicU32::new(0), reading: Mutex::default() }
     }
 
-    fn bend(&self, stream: &mut StreamState) {
+    fn bend(&self, stream: &mut StoredStream) {
         match self.sabotage {
             Sabotage::StoresTooFar => stream.shards.values_mut().for_each(too_far),
             Sabotage::FinishesOpenShards => {
-                let at = stream.saved_at;
+                let at = clock::now();
                 stream.shards.values_mut().for_each(|state| {
-                    if let ShardState::Reading { parent, .. } = state {
-                        *state = ShardState::Finished { at, parent: parent.take() };
+                    if let StoredShard::Unfinished(shard) = state {
+                        *state = StoredShard::Finished { at, parent: shard.parent.take() };
                     }
                 });
             }
             Sabotage::StoresChildBeforeParent => self.keep_parents_open(stream),
             Sabotage::ForgetsAShard if is_each(3, &self.saves) => {
-                let known =
-                    |state: &ShardState| matches!(state, ShardState::Reading { position: Position::After(_), .. });
+                let known = |state: &StoredShard| matches!(state.safe(), Some(Position::After(_)));
                 let forgotten = stream.shards.iter().find(|(_, state)| known(state)).map(|(id, _)| id.clone());
                 forgotten.map(|id| stream.shards.remove(&id));
             }
@@ -49,14 +51,14 @@ impl BentStore {
     }
 
     /// Tells of a shard whose end was read what was last told while it was being read.
-    fn keep_parents_open(&self, stream: &mut StreamState) {
+    fn keep_parents_open(&self, stream: &mut StoredStream) {
         let mut reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         for (id, state) in &mut stream.shards {
             match state {
-                ShardState::Reading { .. } => {
+                StoredShard::Unfinished(_) => {
                     reading.insert(id.clone(), state.clone());
                 }
-                ShardState::Finished { .. } => {
+                StoredShard::Finished { .. } => {
                     if let Some(before) = reading.get(id) {
                         *state = before.clone();
                     }
@@ -67,14 +69,14 @@ impl BentStore {
 }
 
 impl CheckpointStore for BentStore {
-    fn load<'a>(&'a self, table: &'a str) -> BoxFuture<'a, Result<Option<TableState>, StoreError>> {
+    fn load<'a>(&'a self, table: &'a str) -> BoxFuture<'a, Result<Option<StoredTable>, StoreError>> {
         Box::pin(async move {
             let loaded = self.store.load(table).await;
             if self.sabotage == Sabotage::NeverLoads { Ok(None) } else { loaded }
         })
     }
 
-    fn save<'a>(&'a self, table: &'a str, mut state: TableState) -> BoxFuture<'a, Result<(), StoreError>> {
+    fn save<'a>(&'a self, table: &'a str, mut state: StoredTable) -> BoxFuture<'a, Result<(), SaveError>> {
         Box::pin(async move {
             match self.sabotage {
                 Sabotage::NeverStores => return Ok(()),
@@ -89,9 +91,12 @@ impl CheckpointStore for BentStore {
     }
 }
 
-fn too_far(state: &mut ShardState) {
-    if let ShardState::Reading { position: Position::After(sequence), .. } = state {
+fn too_far(state: &mut StoredShard) {
+    if let StoredShard::Unfinished(shard) = state
+        && let Position::After(sequence) = &mut shard.safe
+    {
         let number: u128 = sequence.as_str().parse().expect("the world's numbers are");
         *sequence = (number + TOO_FAR).to_string().parse().expect("a number of digits");
+        shard.newest_settled = shard.safe;
     }
 }
