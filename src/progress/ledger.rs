@@ -33,6 +33,8 @@ struct Stream {
     facts: Arc<StreamDetails>,
     start: Position,
     ended: bool,
+    /// What an earlier run has stored and reading has not taken up yet, by shard: it stays stored.
+    untaken: BTreeMap<String, StoredShard>,
 }
 
 #[derive(Debug)]
@@ -53,15 +55,20 @@ impl Ledger {
     /// Takes over what an earlier run has stored, so that it stays stored until reading takes it up.
     pub fn with_stored(stored: &StoredTable) -> Self {
         let mut ledger = Self::default();
-        for stream in stored.streams.iter().filter(|stream| stream.done) {
+        for StoredStream { arn, start, done, shards } in &stored.streams {
             let facts = StreamDetails {
-                arn: stream.arn.clone(),
+                arn: arn.clone(),
                 table_arn: String::new(),
                 table: String::new(),
                 key_schema: Vec::new(),
                 view_type: None,
             };
-            ledger.streams.push(Stream { facts: Arc::new(facts), start: stream.start, ended: true });
+            ledger.streams.push(Stream {
+                facts: Arc::new(facts),
+                start: *start,
+                ended: *done,
+                untaken: shards.clone(),
+            });
         }
         ledger
     }
@@ -73,9 +80,12 @@ impl Ledger {
 
     /// A stream is going to be read.
     pub fn open_stream(&mut self, facts: &Arc<StreamDetails>, start: Position) {
-        if self.stream(&facts.arn).is_none() {
-            self.streams.push(Stream { facts: facts.clone(), start, ended: false });
-            self.changes += 1;
+        match self.stream(&facts.arn) {
+            Some(stream) => self.streams[stream].facts = facts.clone(),
+            None => {
+                self.streams.push(Stream { facts: facts.clone(), start, ended: false, untaken: BTreeMap::new() });
+                self.changes += 1;
+            }
         }
     }
 
@@ -86,6 +96,7 @@ impl Ledger {
     pub fn end_stream(&mut self, arn: &str) -> Result<(), BrokenBooks> {
         let stream = self.known_stream(arn)?;
         self.streams[stream].ended = true;
+        self.streams[stream].untaken.clear();
         self.changes += 1;
         Ok(())
     }
@@ -108,6 +119,7 @@ impl Ledger {
             None => self.unfinished_before(stream),
         };
         self.progress.open(number, from, ancestors);
+        self.streams[stream].untaken.remove(&**id);
         let shard =
             Shard { id: id.clone(), stream, parent, finished: None, caught_up: false, newest: None, last: None };
         self.shards.insert(number, shard);
@@ -129,6 +141,7 @@ impl Ledger {
         let stream = self.known_stream(arn)?;
         self.progress.open(number, Position::Start, Vec::new());
         self.progress.end(number)?;
+        self.streams[stream].untaken.remove(&**id);
         let shard =
             Shard { id: id.clone(), stream, parent, finished: Some(at), caught_up: true, newest: None, last: None };
         self.shards.insert(number, shard);
@@ -215,11 +228,12 @@ impl Ledger {
             let done = stream.ended && self.is_finished(index);
             let shards =
                 shards.filter_map(|(number, shard)| Some((shard.id.to_string(), self.stored_shard(*number, shard)?)));
+            let untaken = stream.untaken.iter().map(|(id, shard)| (id.clone(), shard.clone()));
             StoredStream {
                 arn: stream.facts.arn.clone(),
                 start: stream.start,
                 done,
-                shards: if done { BTreeMap::new() } else { shards.collect() },
+                shards: if done { BTreeMap::new() } else { untaken.chain(shards).collect() },
             }
         });
         StoredTable { streams: streams.collect() }
@@ -426,6 +440,33 @@ mod tests {
         second.open_stream(&facts(NEW), Position::Start);
         let state = second.state(now());
         assert_eq!(state.streams.iter().map(|stream| stream.done).collect::<Vec<_>>(), [true, false]);
+    }
+
+    #[test]
+    fn what_an_earlier_run_has_stored_stays_stored_until_reading_takes_it_up() {
+        let open = |number| StoredShard::at(at(number), now(), None);
+        let finished = StoredShard::Finished { at: now(), parent: None };
+        let shards = |entries: &[(&str, &StoredShard)]| -> BTreeMap<String, StoredShard> {
+            entries.iter().map(|(id, shard)| ((*id).to_owned(), (*shard).clone())).collect()
+        };
+        let stream =
+            |arn: &str, done, shards| StoredStream { arn: arn.to_owned(), start: Position::Start, done, shards };
+        let new = shards(&[("a", &open(1)), ("b", &open(2)), ("c", &finished)]);
+        let stored = StoredTable { streams: vec![stream(OLD, true, BTreeMap::new()), stream(NEW, false, new)] };
+        let mut ledger = Ledger::with_stored(&stored);
+        assert_eq!(ledger.state(now()), stored, "before AWS has answered");
+
+        ledger.open_stream(&facts(NEW), Position::Start);
+        assert_eq!(ledger.state(now()), stored, "before the first shard is taken up");
+        ledger.open_shard(0, &"a".into(), NEW, None, at(1)).unwrap();
+        let read = ledger.read(0, at(7), None).unwrap();
+        ledger.settle(read).unwrap();
+        let state = ledger.state(now());
+        assert_eq!((position(&state, 1, "a"), position(&state, 1, "b")), (Some(at(7)), Some(at(2))));
+        assert_eq!(state.streams[1].shards["c"], finished);
+
+        ledger.end_stream(NEW).unwrap();
+        assert!(!ledger.state(now()).streams[1].shards.contains_key("b"), "nobody takes it up any more");
     }
 
     #[test]
