@@ -318,7 +318,9 @@ impl Judge {
                 continue;
             }
             self.fates[number as usize].told = true;
-            if !gone && !self.fates[number as usize].taken {
+            // What lies before the start is owed to nobody.
+            let fate = &self.fates[number as usize];
+            if !gone && !fate.taken && !fate.optional {
                 let what =
                     format!("gap {} ({}) tells of {}, which AWS still has", told.id, told.reason, name(number, aws));
                 self.find(Sentence::FalseGap, now, what);

@@ -11,7 +11,7 @@ use crate::life::{run, run_sabotaged};
 use crate::plan::{Plan, Scale, Settings, Start, minutes};
 
 /// The judge has to find it within so many worlds of those that it may happen in.
-const WORLDS: usize = 10;
+const WORLDS: usize = 20;
 
 /// A sabotage, what it breaks, and in which worlds it can.
 struct Case {
