@@ -375,7 +375,7 @@ impl Inner {
     /// Whether the life has ended.
     fn pass_edge(&mut self) -> bool {
         self.edges += 1;
-        self.calls += u64::from(self.edges % 2);
+        self.calls += self.edges % 2;
         if self.ends_at.is_some_and(|(edge, is_orderly)| self.edges >= edge && !is_orderly) {
             self.is_dead = true;
         }
