@@ -22,9 +22,6 @@ pub const RETENTION: Duration = hours(24);
 /// How long everybody behaves before the judge closes the books.
 pub const HEALTHY: Duration = minutes(30);
 
-/// At most so many calls to AWS a seed.
-pub const MAX_CALLS: u64 = 200_000;
-
 pub const fn hours(hours: u64) -> Duration {
     Duration::from_secs(hours * 3600)
 }
@@ -46,6 +43,16 @@ pub enum Scale {
     Partitions,
     /// Many tables of many shards.
     Tables,
+}
+
+impl Scale {
+    /// At most so many calls to AWS a seed.
+    pub fn most_calls(self) -> u64 {
+        match self {
+            Scale::Small | Scale::Long | Scale::Wide => 100_000,
+            Scale::Partitions | Scale::Tables => 200_000,
+        }
+    }
 }
 
 /// A time during which something is wrong.
@@ -255,9 +262,13 @@ impl Plan {
             Scale::Wide | Scale::Partitions | Scale::Tables => 100,
         };
         let is_far = scale == Scale::Tables || rng.u8(..10) == 0;
+        let mut settings = draw_settings(seed, &faults, scale);
+        if scale == Scale::Long && partitions >= 20 {
+            settings.idle_max = Duration::from_secs(300);
+        }
         Self {
             seed,
-            settings: draw_settings(seed, &faults, scale),
+            settings,
             faults,
             scale,
             tables,

@@ -18,7 +18,7 @@ use crate::aws::{Aws, Table, table_arn};
 use crate::disk::{MemoryDisk, Outcome, Step};
 use crate::fault::Fault;
 use crate::judge::{Finding, Judge, Sentence};
-use crate::plan::{Event, MAX_CALLS, Moment, Plan, Settings, chance};
+use crate::plan::{Event, Moment, Plan, Settings, chance};
 use crate::sink::SinkState;
 
 /// Where the process keeps its positions.
@@ -235,7 +235,7 @@ impl Inner {
     }
 
     pub fn is_exhausted(&self) -> bool {
-        self.calls >= MAX_CALLS
+        self.calls >= self.plan.scale.most_calls()
     }
 
     pub fn digest(&self) -> u64 {
@@ -289,15 +289,20 @@ impl Inner {
         self.judge.reads_only(streams.collect());
     }
 
-    /// Shows the judge what is stored now; `confirmed`: the store has said that it is.
-    pub fn look_at_store(&mut self, confirmed: bool, now: Moment) {
+    /// Shows the judge what is stored now of all tables.
+    pub fn look_at_store(&mut self, now: Moment) {
         let by_arn = self.judge.settings().by_arn || self.judge.streams().is_some();
-        for table in 0..self.aws.tables.len() {
-            let name = self.aws.tables[table].name.clone();
-            let key = if by_arn { table_arn(&name) } else { name };
-            let state = self.stored(&key).unwrap_or_default();
-            self.judge.stored(table, &state, confirmed, &self.aws, now);
-        }
+        let name = |table: &Table| if by_arn { table_arn(&table.name) } else { table.name.clone() };
+        let keys: Vec<String> = self.aws.tables.iter().map(name).collect();
+        keys.iter().for_each(|key| self.look_at_table(key, false, now));
+    }
+
+    /// Shows the judge what is stored now of one table.
+    pub fn look_at_table(&mut self, key: &str, confirmed: bool, now: Moment) {
+        let name = key.rsplit('/').next().unwrap_or(key);
+        let Some(table) = self.aws.tables.iter().position(|table| table.name == name) else { return };
+        let state = self.stored(key).unwrap_or_default();
+        self.judge.stored(table, &state, confirmed, &self.aws, now);
     }
 
     /// From now on the judge looks at what the process holds, and at its bound.
