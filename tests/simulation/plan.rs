@@ -419,7 +419,7 @@ impl Plan {
         let items = if self.scale == Scale::Tables { 1_000 } else { items };
         let end = self.healed - Duration::from_secs(30);
         // In some worlds much was written before the process starts for the first time.
-        let (has_backlog, ahead) = (rng.u8(..4) == 0, self.first_start - BEGIN);
+        let (has_backlog, ahead) = (rng.u8(..3) == 0, self.first_start - BEGIN);
         for number in 0..writes {
             let at = match rng.bool() && self.scale != Scale::Tables {
                 true => self.interesting(rng, span),
@@ -496,6 +496,9 @@ fn draw_faults(seed: u64) -> BTreeSet<Fault> {
     if rng.u8(..3) > 0 {
         faults.retain(|fault| !fault.is_of_another_service());
     }
+    if rng.u8(..10) == 0 {
+        faults.insert(Fault::SmallPages);
+    }
     if wanted > 0 && rng.u8(..10) < 6 {
         faults.insert(one_of(&mut rng, &[Fault::Stops, Fault::Kills]));
     }
@@ -538,8 +541,8 @@ fn draw_span(rng: &mut Rng, scale: Scale, faults: &BTreeSet<Fault>) -> Duration 
 fn draw_settings(seed: u64, faults: &BTreeSet<Fault>, scale: Scale) -> Settings {
     let mut rng = chance(seed, 4);
     let start = match rng.u8(..10) {
-        0..5 => Start::Latest,
-        5..8 => Start::TrimHorizon,
+        0..4 => Start::Latest,
+        4..7 => Start::TrimHorizon,
         _ => Start::Ago(log_between(&mut rng, Duration::from_secs(10), hours(3))),
     };
     let idle = match scale {
