@@ -166,7 +166,8 @@ impl Fault {
             WrongNotFound => (Duration::from_secs(1), minutes(10)),
             SlowCalls | SlowSink | LimitedSink | SlowDisk => (Duration::from_secs(10), minutes(20)),
             CrowdedShards => (minutes(1), hours(12)),
-            LingeringShards | RepeatingPages => (minutes(1), minutes(20)),
+            LingeringShards => (Duration::from_secs(5), minutes(2)),
+            RepeatingPages => (minutes(1), minutes(20)),
             _ => (Duration::from_secs(1), minutes(30)),
         }
     }

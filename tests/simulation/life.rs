@@ -119,7 +119,7 @@ fn live(world: &Arc<World>, sabotage: Sabotage, settings: &Settings, term: Term)
         fastrand::seed(chance(world.lock().plan.seed, 1_000 + u64::from(life)).u64(..));
         world.look(|inner, now| {
             inner.judge.begin_life(life, settings, now);
-            inner.look_at_store(false, now);
+            inner.look_at_store(now);
         });
         world.tell(format!("starts, {settings:?}"));
         process(world, sabotage, settings, &term).await;

@@ -22,9 +22,6 @@ pub const RETENTION: Duration = hours(24);
 /// How long everybody behaves before the judge closes the books.
 pub const HEALTHY: Duration = minutes(30);
 
-/// At most so many calls to AWS a seed.
-pub const MAX_CALLS: u64 = 200_000;
-
 pub const fn hours(hours: u64) -> Duration {
     Duration::from_secs(hours * 3600)
 }
@@ -46,6 +43,16 @@ pub enum Scale {
     Partitions,
     /// Many tables of many shards.
     Tables,
+}
+
+impl Scale {
+    /// At most so many calls to AWS a seed.
+    pub fn most_calls(self) -> u64 {
+        match self {
+            Scale::Small | Scale::Long | Scale::Wide => 100_000,
+            Scale::Partitions | Scale::Tables => 200_000,
+        }
+    }
 }
 
 /// A time during which something is wrong.
@@ -265,9 +272,13 @@ impl Plan {
             Scale::Wide | Scale::Partitions | Scale::Tables => 100,
         };
         let is_far = scale == Scale::Tables || rng.u8(..10) == 0;
+        let mut settings = draw_settings(seed, &faults, scale);
+        if scale == Scale::Long && partitions >= 20 {
+            settings.idle_max = Duration::from_secs(300);
+        }
         Self {
             seed,
-            settings: draw_settings(seed, &faults, scale),
+            settings,
             faults,
             scale,
             tables,
@@ -418,7 +429,7 @@ impl Plan {
         let items = if self.scale == Scale::Tables { 1_000 } else { items };
         let end = self.healed - Duration::from_secs(30);
         // In some worlds much was written before the process starts for the first time.
-        let (has_backlog, ahead) = (rng.u8(..4) == 0, self.first_start - BEGIN);
+        let (has_backlog, ahead) = (rng.u8(..3) == 0, self.first_start - BEGIN);
         for number in 0..writes {
             let at = match rng.bool() && self.scale != Scale::Tables {
                 true => self.interesting(rng, span),
@@ -495,6 +506,9 @@ fn draw_faults(seed: u64) -> BTreeSet<Fault> {
     if rng.u8(..3) > 0 {
         faults.retain(|fault| !fault.is_of_another_service());
     }
+    if rng.u8(..10) == 0 {
+        faults.insert(Fault::SmallPages);
+    }
     if wanted > 0 && rng.u8(..10) < 6 {
         faults.insert(one_of(&mut rng, &[Fault::Stops, Fault::Kills]));
     }
@@ -537,8 +551,8 @@ fn draw_span(rng: &mut Rng, scale: Scale, faults: &BTreeSet<Fault>) -> Duration 
 fn draw_settings(seed: u64, faults: &BTreeSet<Fault>, scale: Scale) -> Settings {
     let mut rng = chance(seed, 4);
     let start = match rng.u8(..10) {
-        0..5 => Start::Latest,
-        5..8 => Start::TrimHorizon,
+        0..4 => Start::Latest,
+        4..7 => Start::TrimHorizon,
         _ => Start::Ago(log_between(&mut rng, Duration::from_secs(10), hours(3))),
     };
     let idle = match scale {

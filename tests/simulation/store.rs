@@ -29,7 +29,7 @@ impl CheckpointStore for SimulatedStore {
         Box::pin(async move {
             self.wait().await;
             let saved = self.store.save(table, state).await;
-            self.world.look(|inner, now| inner.look_at_store(saved.is_ok(), now));
+            self.world.look(|inner, now| inner.look_at_table(table, saved.is_ok(), now));
             self.wait().await;
             saved
         })

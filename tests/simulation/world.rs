@@ -18,7 +18,7 @@ use crate::aws::{Aws, Table, table_arn};
 use crate::disk::{MemoryDisk, Outcome, Step};
 use crate::fault::Fault;
 use crate::judge::{Finding, Judge, Sentence};
-use crate::plan::{Event, MAX_CALLS, Moment, Plan, Settings, chance};
+use crate::plan::{Event, Moment, Plan, Settings, chance};
 use crate::sink::SinkState;
 
 /// Where the process keeps its positions.
@@ -235,7 +235,7 @@ impl Inner {
     }
 
     pub fn is_exhausted(&self) -> bool {
-        self.calls >= MAX_CALLS
+        self.calls >= self.plan.scale.most_calls()
     }
 
     pub fn digest(&self) -> u64 {
@@ -296,15 +296,25 @@ impl Inner {
         self.judge.reads_only(streams.collect());
     }
 
-    /// Shows the judge what a process that starts now would find stored, under the names that it gives what it reads; `confirmed`: the
-    /// store has said that it is.
-    pub fn look_at_store(&mut self, confirmed: bool, now: Moment) {
+    /// Shows the judge what a process that starts now would find stored of all tables.
+    pub fn look_at_store(&mut self, now: Moment) {
+        (0..self.aws.tables.len()).for_each(|table| self.look_at_stored(table, false, now));
+    }
+
+    /// Shows the judge what is stored of the table that the process stores under this name; `confirmed`: the store has said that
+    /// it is there.
+    pub fn look_at_table(&mut self, key: &str, confirmed: bool, now: Moment) {
+        let table = (0..self.aws.tables.len()).find(|table| self.keys(*table).iter().any(|name| name == key));
+        if let Some(table) = table {
+            self.look_at_stored(table, confirmed, now);
+        }
+    }
+
+    fn look_at_stored(&mut self, table: usize, confirmed: bool, now: Moment) {
         let store = FileStore::open_on(self.disk.snapshot(), POSITIONS.as_ref(), "default").ok();
         let load = |key: &String| store.as_ref()?.load(key).now_or_never()?.ok()?;
-        for table in 0..self.aws.tables.len() {
-            let stored = self.keys(table).iter().filter_map(load).flat_map(|stored| stored.streams).collect();
-            self.judge.stored(table, &StoredTable { streams: stored }, confirmed, &self.aws, now);
-        }
+        let stored = self.keys(table).iter().filter_map(load).flat_map(|stored| stored.streams).collect();
+        self.judge.stored(table, &StoredTable { streams: stored }, confirmed, &self.aws, now);
     }
 
     /// From now on the judge looks at what the process holds, and at its bound.

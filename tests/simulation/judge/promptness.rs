@@ -8,7 +8,14 @@ use crate::fault::Fault;
 use crate::plan::Moment;
 
 /// Worlds with these faults only are as prompt as others.
-const HARMLESS: [Fault; 3] = [Fault::SmallPages, Fault::MassRollover, Fault::ShuffledListings];
+const HARMLESS: [Fault; 6] = [
+    Fault::SmallPages,
+    Fault::MassRollover,
+    Fault::ShuffledListings,
+    Fault::ClockOff,
+    Fault::StrictTrimming,
+    Fault::SameShardIds,
+];
 
 /// What delivery and a turn in a queue may take, apart from calls.
 const SLACK: Duration = Duration::from_millis(1_500);
@@ -16,14 +23,19 @@ const SLACK: Duration = Duration::from_millis(1_500);
 /// What an event may take that waits for others of its lane.
 const DELIVERY: Duration = Duration::from_millis(25);
 
+/// What each partition may add to the time that the first look at all shards takes.
+const START: Duration = Duration::from_millis(10);
+
 impl Judge {
     /// The next poll brings a change, and whoever was quiet for a time waits at most a tenth of it for that poll.
     pub(super) fn check_promptness(&mut self, number: ChangeNumber, aws: &Aws, now: Moment) {
         let is_calm = self.plan.faults.iter().all(|fault| HARMLESS.contains(fault));
         let Some(since) = self.owed_since.filter(|_| is_calm && !self.fates[number as usize].optional) else { return };
-        let from = aws.changes[number as usize].at.max(since);
-        let bound =
-            self.longest_pause(number, aws) + self.time_for_backlog(number, from, aws) + SLACK + 6 * self.call();
+        let at = aws.changes[number as usize].at;
+        let from = at.max(since);
+        let start = if at < since { self.plan.partitions as u32 * START } else { Duration::ZERO };
+        let wait = self.longest_pause(number, aws) + self.time_for_backlog(number, from, aws);
+        let bound = wait + start + SLACK + 6 * self.call();
         if now > from + bound {
             let took = (now - from).as_secs_f64();
             let what = format!(

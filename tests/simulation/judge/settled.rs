@@ -46,12 +46,13 @@ impl Judge {
         added.into_iter().for_each(|number| self.settles(number, aws, now));
         removed.into_iter().for_each(|number| self.unsettles(number, aws, now));
         if confirmed {
-            self.confirm();
+            self.confirm(table, aws);
         }
     }
 
-    fn confirm(&mut self) {
-        for (fate, settled) in self.fates.iter_mut().zip(&self.settled.changes) {
+    fn confirm(&mut self, table: usize, aws: &Aws) {
+        let fates = self.fates.iter_mut().zip(&self.settled.changes).zip(&aws.changes);
+        for ((fate, settled), _) in fates.filter(|(_, change)| change.table == table) {
             fate.confirmed |= *settled && !fate.optional;
         }
     }
