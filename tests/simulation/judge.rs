@@ -105,6 +105,8 @@ pub struct Told {
 #[derive(Debug, Clone, Default)]
 struct Fate {
     taken: bool,
+    /// The life in which it was last taken.
+    taken_in: u32,
     taken_at: Option<Moment>,
     given_up: bool,
     told: bool,
@@ -372,17 +374,24 @@ impl Judge {
         if let Some((life, last)) = self.last.get(&item).copied()
             && life == self.life
             && last > number
+            && !self.comes_with_a_batch(number, last)
         {
             let what = format!("{} is taken behind {} in one life", name(number, aws), name(last, aws));
             self.find(Sentence::OutOfOrder, now, what);
         }
         self.last.insert(item, (self.life, number));
         let fate = &mut self.fates[number as usize];
-        fate.taken = true;
+        (fate.taken, fate.taken_in) = (true, self.life);
         if fate.taken_at.is_none() {
             fate.taken_at = Some(now);
             self.check_promptness(number, aws, now);
         }
+    }
+
+    /// A batch of both was taken, and the process has not heard of it: it sends all of it again.
+    fn comes_with_a_batch(&self, number: ChangeNumber, last: ChangeNumber) -> bool {
+        let [number, last] = [number, last].map(|change| &self.fates[change as usize]);
+        number.taken_in == self.life && last.heard_in != self.life
     }
 
     pub fn heard_success(&mut self, posted: &Posted, _now: Moment) {
