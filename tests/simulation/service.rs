@@ -34,15 +34,15 @@ impl SimulatedAws {
     ) -> Call<'a, T> {
         Box::pin(async move {
             let world = &self.0;
-            let (takes, hangs) = world.look(|inner, now| inner.aws_latency(operation, now));
+            let (takes, hangs) = world.look(|inner, now| {
+                inner.judge.called(operation, now);
+                inner.aws_latency(operation, now)
+            });
             let result = world
-                .edge(takes, |inner, now| {
-                    inner.judge.called(operation, now);
-                    match inner.aws_refusal(operation, subject, now) {
-                        Some(kind) => Err(kind),
-                        None if hangs => Err(ErrorKind::Other),
-                        None => answer(inner, now),
-                    }
+                .edge(takes, |inner, now| match inner.aws_refusal(operation, subject, now) {
+                    Some(kind) => Err(kind),
+                    None if hangs => Err(ErrorKind::Other),
+                    None => answer(inner, now),
                 })
                 .await;
             result.map_err(|kind| error(operation, kind))
