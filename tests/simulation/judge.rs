@@ -135,6 +135,8 @@ pub struct Judge {
     /// The last delivery of each table's items: in which life, and of what.
     last: BTreeMap<History, (u32, ChangeNumber)>,
     settled: Settled,
+    /// When a shard's page was empty although there were records.
+    withheld: BTreeMap<(usize, usize, usize), Vec<Moment>>,
     calls: Calls,
     life: u32,
     settings: Settings,
@@ -157,6 +159,7 @@ impl Judge {
             next: Vec::new(),
             last: BTreeMap::new(),
             settled: Settled::default(),
+            withheld: BTreeMap::new(),
             calls: Calls::new(plan),
             life: 0,
             settings: plan.settings.clone(),
@@ -423,6 +426,11 @@ impl Judge {
 
     pub fn iterator_issued(&mut self, shard: (usize, usize, usize), _next: usize) {
         self.calls.iterator_issued(shard);
+    }
+
+    /// A page is empty although there are records.
+    pub fn withheld(&mut self, shard: (usize, usize, usize), now: Moment) {
+        self.withheld.entry(shard).or_default().push(now);
     }
 
     pub fn page_sent(&mut self, shard: (usize, usize, usize), records: std::ops::Range<usize>, now: Moment) {

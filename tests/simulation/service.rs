@@ -311,6 +311,9 @@ impl Inner {
         let left = found.records.len() - next;
         let empty = self.plan.has(Fault::SmallPages) && left > 0 && self.chance.u8(..4) == 0;
         let bytes = 1_000_000 / (self.plan.payload + 400);
+        if empty {
+            self.judge.withheld((table, stream, shard), now);
+        }
         let taken = if empty { 0 } else { left.min(self.plan.page_limit).min(bytes.max(1)) };
         let behind = next + taken;
         let ended = found.closed.is_some()
