@@ -35,7 +35,7 @@ impl Judge {
         let from = at.max(since);
         let start = if at < since { self.plan.partitions as u32 * START } else { Duration::ZERO };
         let pause = self.longest_pause(number, aws);
-        let again = self.empty_pages(number, from, aws) * pause.max(self.pause_now(number, now, aws));
+        let again = self.empty_pages(number, from, aws) * pause.max(self.last_pause(number, from, now, aws));
         let wait = pause + again + self.time_for_backlog(number, from, aws);
         let bound = wait + start + SLACK + 6 * self.call();
         if now > from + bound {
@@ -74,12 +74,17 @@ impl Judge {
         longest
     }
 
-    /// A pause that begins now, if the change ahead of this one was the last that came.
-    fn pause_now(&self, number: ChangeNumber, now: Moment, aws: &Aws) -> Duration {
+    /// A pause that begins now, if nothing came after what had come when the change was made.
+    fn last_pause(&self, number: ChangeNumber, from: Moment, now: Moment, aws: &Aws) -> Duration {
         let change = &aws.changes[number as usize];
         let shard = &aws.tables[change.table].streams[change.stream].shards[change.shard];
-        let before = shard.records.partition_point(|record| *record < number).checked_sub(1);
-        let quiet_since = before.map_or(shard.created, |before| aws.changes[shard.records[before] as usize].at);
+        let has_come = |record: &ChangeNumber| {
+            let fate = &self.fates[*record as usize];
+            fate.taken_at.map_or(fate.optional, |taken| taken < from)
+        };
+        let before =
+            shard.records.iter().take_while(|record| **record < number).filter(|record| has_come(record)).last();
+        let quiet_since = before.map_or(shard.created, |before| aws.changes[*before as usize].at);
         (now.saturating_sub(quiet_since) / 10).clamp(self.settings.poll, self.settings.idle_max.max(self.settings.poll))
     }
 
