@@ -106,6 +106,8 @@ pub struct Told {
 #[derive(Debug, Clone, Default)]
 struct Fate {
     taken: bool,
+    /// The life in which it was last taken.
+    taken_in: u32,
     taken_at: Option<Moment>,
     given_up: bool,
     /// Attempts that failed, in one life.
@@ -140,6 +142,8 @@ pub struct Judge {
     /// The same of each table's streams' shards.
     last_of_shard: BTreeMap<(usize, usize, usize), (u32, ChangeNumber)>,
     settled: Settled,
+    /// When a shard's page was empty although there were records.
+    withheld: BTreeMap<(usize, usize, usize), Vec<Moment>>,
     calls: Calls,
     life: u32,
     settings: Settings,
@@ -163,6 +167,7 @@ impl Judge {
             last: BTreeMap::new(),
             last_of_shard: BTreeMap::new(),
             settled: Settled::default(),
+            withheld: BTreeMap::new(),
             calls: Calls::new(plan),
             life: 0,
             settings: plan.settings.clone(),
@@ -390,19 +395,24 @@ impl Judge {
         if let Some((life, last)) = self.last.get(&item).copied()
             && life == self.life
             && last > number
-            // What a lost response hides comes again, a batch as a whole.
-            && self.fates[last as usize].heard_in == self.life
+            && !self.comes_with_a_batch(number, last)
         {
             let what = format!("{} is taken behind {} in one life", name(number, aws), name(last, aws));
             self.find(Sentence::OutOfOrder, now, what);
         }
         self.last.insert(item, (self.life, number));
         let fate = &mut self.fates[number as usize];
-        fate.taken = true;
+        (fate.taken, fate.taken_in) = (true, self.life);
         if fate.taken_at.is_none() {
             fate.taken_at = Some(now);
             self.check_promptness(number, aws, now);
         }
+    }
+
+    /// A batch of both was taken, and the process has not heard of it: it sends all of it again.
+    fn comes_with_a_batch(&self, number: ChangeNumber, last: ChangeNumber) -> bool {
+        let [number, last] = [number, last].map(|change| &self.fates[change as usize]);
+        number.taken_in == self.life && last.heard_in != self.life
     }
 
     pub fn heard_success(&mut self, posted: &Posted, _now: Moment) {
@@ -449,6 +459,11 @@ impl Judge {
 
     pub fn iterator_issued(&mut self, shard: (usize, usize, usize), _next: usize) {
         self.calls.iterator_issued(shard);
+    }
+
+    /// A page is empty although there are records.
+    pub fn withheld(&mut self, shard: (usize, usize, usize), now: Moment) {
+        self.withheld.entry(shard).or_default().push(now);
     }
 
     pub fn page_sent(&mut self, shard: (usize, usize, usize), records: std::ops::Range<usize>, now: Moment) {

@@ -34,15 +34,15 @@ impl SimulatedAws {
     ) -> Call<'a, T> {
         Box::pin(async move {
             let world = &self.0;
-            let (takes, hangs) = world.look(|inner, now| inner.aws_latency(operation, now));
+            let (takes, hangs) = world.look(|inner, now| {
+                inner.judge.called(operation, now);
+                inner.aws_latency(operation, now)
+            });
             let result = world
-                .edge(takes, |inner, now| {
-                    inner.judge.called(operation, now);
-                    match inner.aws_refusal(operation, subject, now) {
-                        Some(kind) => Err(kind),
-                        None if hangs => Err(ErrorKind::Other),
-                        None => answer(inner, now),
-                    }
+                .edge(takes, |inner, now| match inner.aws_refusal(operation, subject, now) {
+                    Some(kind) => Err(kind),
+                    None if hangs => Err(ErrorKind::Other),
+                    None => answer(inner, now),
                 })
                 .await;
             result.map_err(|kind| error(operation, kind))
@@ -311,6 +311,9 @@ impl Inner {
         let left = found.records.len() - next;
         let empty = self.plan.has(Fault::SmallPages) && left > 0 && self.chance.u8(..4) == 0;
         let bytes = 1_000_000 / (self.plan.payload + 400);
+        if empty {
+            self.judge.withheld((table, stream, shard), now);
+        }
         let taken = if empty { 0 } else { left.min(self.plan.page_limit).min(bytes.max(1)) };
         let behind = next + taken;
         let ended = found.closed.is_some()

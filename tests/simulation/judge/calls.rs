@@ -122,7 +122,7 @@ impl Calls {
     pub fn page_sent(&mut self, shard: ShardKey, is_empty: bool, now: Moment) -> Option<(Sentence, String)> {
         let quiet = self.shards.entry(shard).or_insert_with(|| Quiet { since: now, asked: 0, recent: VecDeque::new() });
         if !is_empty {
-            (quiet.since, quiet.asked) = (now, 0);
+            *quiet = Quiet { since: now, asked: 0, recent: VecDeque::new() };
             return None;
         }
         quiet.asked += 1;

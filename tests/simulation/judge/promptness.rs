@@ -34,7 +34,9 @@ impl Judge {
         let at = aws.changes[number as usize].at;
         let from = at.max(since);
         let start = if at < since { self.plan.partitions as u32 * START } else { Duration::ZERO };
-        let wait = self.longest_pause(number, aws) + self.time_for_backlog(number, from, aws);
+        let pause = self.longest_pause(number, aws);
+        let again = self.empty_pages(number, from, aws) * pause.max(self.last_pause(number, from, now, aws));
+        let wait = pause + again + self.time_for_backlog(number, from, aws);
         let bound = wait + start + SLACK + 6 * self.call();
         if now > from + bound {
             let took = (now - from).as_secs_f64();
@@ -70,6 +72,29 @@ impl Judge {
             }
         }
         longest
+    }
+
+    /// A pause that begins now, if nothing came after what had come when the change was made.
+    fn last_pause(&self, number: ChangeNumber, from: Moment, now: Moment, aws: &Aws) -> Duration {
+        let change = &aws.changes[number as usize];
+        let shard = &aws.tables[change.table].streams[change.stream].shards[change.shard];
+        let has_come = |record: &ChangeNumber| {
+            let fate = &self.fates[*record as usize];
+            fate.taken_at.map_or(fate.optional, |taken| taken < from)
+        };
+        let before =
+            shard.records.iter().take_while(|record| **record < number).filter(|record| has_come(record)).last();
+        let quiet_since = before.map_or(shard.created, |before| aws.changes[*before as usize].at);
+        (now.saturating_sub(quiet_since) / 10).clamp(self.settings.poll, self.settings.idle_max.max(self.settings.poll))
+    }
+
+    /// Empty pages of its lineage since it could be had: each costs a pause.
+    fn empty_pages(&self, number: ChangeNumber, from: Moment, aws: &Aws) -> u32 {
+        let change = &aws.changes[number as usize];
+        let shards = &aws.tables[change.table].streams[change.stream].shards;
+        let lineage = std::iter::successors(Some(change.shard), |shard| shards[*shard].parent);
+        let withheld = lineage.filter_map(|shard| self.withheld.get(&(change.table, change.stream, shard)));
+        withheld.flatten().filter(|at| **at >= from).count() as u32
     }
 
     /// What has to be read and delivered of the lineage before a change that could be had at `from`.
