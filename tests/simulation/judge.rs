@@ -151,6 +151,8 @@ pub struct Judge {
     streams: Option<BTreeSet<(usize, usize)>>,
     /// The lowest and the highest moment that a start so far may have meant.
     starts: Option<(Moment, Moment)>,
+    /// When the first life began.
+    begun: Option<Moment>,
     /// Since when everything is owed.
     owed_since: Option<Moment>,
     /// Everything was settled at an orderly end: nothing may come again.
@@ -173,6 +175,7 @@ impl Judge {
             settings: plan.settings.clone(),
             streams: None,
             starts: None,
+            begun: None,
             owed_since: None,
             is_closed: false,
             findings: Vec::new(),
@@ -241,6 +244,7 @@ impl Judge {
     pub fn begin_life(&mut self, life: u32, settings: &Settings, now: Moment) {
         (self.life, self.settings) = (life, settings.clone());
         self.calls.begin_life(now, settings);
+        self.begun.get_or_insert(now);
         if self.owed_since.is_some() {
             return;
         }
@@ -267,7 +271,11 @@ impl Judge {
         let (start, latest) = (start + self.grain(), self.settings.start == Start::Latest);
         for (number, change) in aws.changes.iter().enumerate().take(self.fates.len()) {
             let is_trimmed = aws.is_trimmed(change, now + crate::plan::minutes(5));
-            self.fates[number].optional = change.at < start || latest || is_trimmed || !self.is_read(change);
+            // A first start begins with the stream that the table has then.
+            let disabled = aws.tables[change.table].streams[change.stream].disabled;
+            let is_earlier = disabled.is_some_and(|at| self.begun.is_some_and(|begun| at <= begun));
+            self.fates[number].optional =
+                change.at < start || latest || is_trimmed || is_earlier || !self.is_read(change);
         }
     }
 
