@@ -44,6 +44,14 @@ bench:
 soak:
     SOAK_KILLS=1000 cargo test --release --test behaviour killed_at -- --nocapture
 
+# Weeks in virtual time, until it is stopped: docs/simulation.md.
+simulate from="0":
+    SIMULATION_FROM={{from}} cargo test --release --test simulation -- --ignored --nocapture until_it_is_stopped
+
+# The story of one seed.
+story seed:
+    SIMULATION_SEED={{seed}} cargo test --release --test simulation -- --ignored --nocapture story_of_a_seed
+
 # Writes the generated parts of the documentation anew.
 docs:
     UPDATE_DOCS=1 cargo test --test config --lib

@@ -3,7 +3,9 @@
 //! [`run`] opens the outside world and its ports; [`assemble`] puts the parts together on whatever [`Services`] it is given, which
 //! in a simulation are none of this world.
 //!
-//! Contract: every task is owned by `Tasks` and awaited; one that ends unasked ends the process. The orderly end
+//! Contract: the ports are open and probes are answered before anything else happens. What may pass, a volume that is not there or a
+//! file of positions that another process uses, is waited for. Every task is owned by `Tasks` and awaited; one that ends unasked ends
+//! the process. The orderly end
 //! begins at the top and goes down: reading stops, requests under way get their answers, positions are stored once more, the
 //! port closes. It never takes longer than the configured time, and ends a start that is still under way at once.
 
@@ -17,13 +19,15 @@ mod stalls;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use self::table::{Connect, PrepareError, Shared, Table};
-use self::tasks::{Fault, PortError, Ports, Tasks};
+use self::tasks::{Fault, PortError, Ports, Server, Tasks};
 use crate::admin::Admin;
 use crate::admin::status::{self, Status};
 use crate::aws::{AwsSettings, Connections, NoRegion};
+use crate::backoff::pause_after;
 use crate::checkpoint::{CheckpointStore, FileStore, MemoryStore, OpenError};
 use crate::config::{self, Config, EventMode, EventProfile, LegacyMetrics, TableRef};
 use crate::delivery::dispatch::{Dispatcher, Settings, Sinks};
@@ -76,13 +80,27 @@ pub enum StartError {
 /// # Errors
 /// When it cannot start, and when one of its tasks ends unasked: see [`RunError`].
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError> {
-    let tasks = select! {
-        () = stop.cancelled() => {
-            events::ShutdownFinished { unsettled: 0, took: Duration::ZERO }.emit();
-            return Ok(());
+    let metrics = metrics(&config).map_err(StartError::from)?;
+    announce(&config);
+    let health = Arc::new(Health::default());
+    let status = Arc::new(Status::new(health.clone(), &config.sink.uri));
+    let mut server = serve(&config, &metrics, &health, &status).await?;
+    let started = select! {
+        () = stop.cancelled() => None,
+        fault = server.fault() => {
+            tasks::report(&fault);
+            return Err(fault.into());
         }
-        tasks = start(&config) => tasks?,
+        tasks = start(&config, metrics, &health) => Some(tasks?),
     };
+    let Some(mut tasks) = started else {
+        events::ShutdownFinished { unsettled: 0, took: Duration::ZERO }.emit();
+        server.end().await;
+        return Ok(());
+    };
+    tasks.take_over(server);
+    let (outage, parked_items) = (tasks.sink_outage(), tasks.parked_items());
+    status.has_started(status::Parts { books: tasks.books().to_vec(), outage, parked_items });
     Ok(tasks.run_until(&stop, config.process.shutdown_timeout).await?)
 }
 
@@ -115,32 +133,49 @@ pub async fn assemble(config: &Config, services: Services) -> Result<Tasks, Prep
     Ok(Tasks::start(tables, dispatcher, credentials, health, config.delivery.order, &config.event))
 }
 
-async fn start(config: &Config) -> Result<Tasks, StartError> {
+fn metrics(config: &Config) -> Result<Metrics, InvalidMetrics> {
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), option_env!("VCS_REF").unwrap_or("unknown"))?;
-    let metrics = match legacy_counters(config) {
-        Some(settings) => metrics.with_legacy(settings)?,
-        None => metrics,
-    };
-    announce(config);
+    match legacy_counters(config) {
+        Some(settings) => metrics.with_legacy(settings),
+        None => Ok(metrics),
+    }
+}
+
+/// Opens the ports and answers on them; from now on a probe says what the start waits for.
+async fn serve(
+    config: &Config,
+    metrics: &Metrics,
+    health: &Arc<Health>,
+    status: &Arc<Status>,
+) -> Result<Server, StartError> {
+    health.starts_with(Some("the settings of the sink and of AWS".to_owned()));
     let ports = Ports::open(config.process.http_address, config.process.metrics_address).await?;
+    let addresses = ports.addresses();
+    let (refreshed, shown) = (status.clone(), status.clone());
+    let server = Server::start(
+        ports,
+        Arc::new(Admin {
+            health: health.clone(),
+            metrics: metrics.clone(),
+            refresh: Box::new(move || refreshed.refresh()),
+            status: Box::new(move || shown.show()),
+        }),
+    );
+    addresses.into_iter().for_each(|address| events::Listening { address }.emit());
+    Ok(server)
+}
+
+async fn start(config: &Config, metrics: Metrics, health: &Arc<Health>) -> Result<Tasks, StartError> {
     let (sinks, credentials) = open_sinks(config)?;
     let connections = Connections::load(&AwsSettings::from(&config.aws), config.source.common_region()).await;
     let connect = move |table: &TableRef| -> Result<Arc<dyn StreamsClient>, NoRegion> {
         Ok(Arc::new(AwsClient::new(&connections.config(table.region())?)))
     };
-    let health = Arc::new(Health::default());
-    let services = Services {
-        store: open_store(config).await?,
-        sinks,
-        credentials,
-        connect: Box::new(connect),
-        metrics: metrics.clone(),
-        health: health.clone(),
-    };
-    let mut tasks = assemble(config, services).await?;
-    let addresses = ports.addresses();
-    tasks.serve(ports, watched(&tasks, config, metrics, health));
-    addresses.into_iter().for_each(|address| events::Listening { address }.emit());
+    let store = open_store(config, health).await?;
+    let connect = Box::new(connect);
+    let services = Services { store, sinks, credentials, connect, metrics, health: health.clone() };
+    let tasks = assemble(config, services).await?;
+    health.starts_with(None);
     Ok(tasks)
 }
 
@@ -153,15 +188,37 @@ fn announce(config: &Config) {
     }
 }
 
-async fn open_store(config: &Config) -> Result<Arc<dyn CheckpointStore>, StartError> {
+/// The store, however long it takes to open it: another process may use the file, or its volume may not be there yet.
+async fn open_store(config: &Config, health: &Health) -> Result<Arc<dyn CheckpointStore>, StartError> {
     let path = match &config.source.checkpoint {
         config::CheckpointLocation::Memory => return Ok(Arc::new(MemoryStore::default())),
         config::CheckpointLocation::File(path) => path.clone(),
     };
-    let group = config.source.consumer_group.clone();
-    // A volume that does not answer blocks a thread of its own.
-    let opened = tokio::task::spawn_blocking(move || FileStore::open(&path, &group)).await;
-    Ok(Arc::new(opened.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))?))
+    let (group, mut failures) = (config.source.consumer_group.clone(), 0);
+    health.starts_with(Some(format!("{} to be opened", path.display())));
+    loop {
+        let (path, group) = (path.clone(), group.clone());
+        // A volume that does not answer blocks a thread of its own.
+        let opened = tokio::task::spawn_blocking(move || FileStore::open(&path, &group)).await;
+        match opened.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic())) {
+            Ok(store) => {
+                if failures > 0 {
+                    events::PositionsThere { table: None }.emit();
+                }
+                return Ok(Arc::new(store));
+            }
+            Err(error) if error.may_pass() => {
+                let why = error.to_string();
+                if failures == 0 {
+                    events::PositionsAwaited { table: None, why: &why }.emit();
+                }
+                health.starts_with(Some(format!("the stored positions: {why}")));
+                failures += 1;
+                sleep(pause_after(failures, table::PAUSE_MIN, table::PAUSE_MAX, fastrand::f64())).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 /// The sinks, and the tasks that keep their credentials fresh.
@@ -191,18 +248,6 @@ fn delivery_settings(config: &Config) -> Settings {
     let policy =
         Policy { backoff: delivery.backoff, limits: delivery.limits, on_undeliverable: delivery.on_undeliverable };
     Settings { limits, mode, timeout: delivery.timeout, policy, destination: config.sink.uri.clone() }
-}
-
-fn watched(tasks: &Tasks, config: &Config, metrics: Metrics, health: Arc<Health>) -> Arc<Admin> {
-    let books = tasks.books().to_vec();
-    let status =
-        Status::new(books.clone(), health.clone(), &config.sink.uri, tasks.sink_outage(), tasks.parked_items());
-    Arc::new(Admin {
-        health,
-        metrics,
-        refresh: Box::new(move || books.iter().for_each(|books| status::refresh(books))),
-        status: Box::new(move || status.show()),
-    })
 }
 
 /// `awsDynamoDBSourceResource` of TriggerMesh.

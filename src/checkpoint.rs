@@ -1,68 +1,91 @@
-//! Where positions live between two runs: what is stored of a table, the contract of a store, and the store in memory.
+//! Where positions live between two runs: what is stored of a table, its text, the contract of a store, and the store in memory.
 //!
-//! Contract: what [`CheckpointStore::save`] has confirmed is what the next [`CheckpointStore::load`] returns, whole,
-//! also after a crash at any moment; a save that failed left the earlier state whole. Saving never changes what is stored
-//! for other tables or consumer groups.
+//! Contract:
+//! - What [`CheckpointStore::save`] has confirmed is what the next [`CheckpointStore::load`] returns, whole, also after a crash at
+//!   any moment. Until then the earlier state is there, whole; of a save whose outcome is unknown either of the two.
+//! - A save is a snapshot of the whole table; the store works out what has changed since its last confirmed one and writes that.
+//!   What is not in the snapshot is forgotten.
+//! - A stream's start is stored once: a later snapshot does not move it.
+//! - Saving never changes what is stored for other tables or consumer groups.
 
-mod file;
+mod journal;
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::records::Position;
+use crate::clock::{parse_rfc3339, rfc3339};
+use crate::records::{LaneId, Position, SequenceNumber};
 
-pub(crate) use file::lock_path;
-pub use file::{Disk, FileStore, FileSystem, OpenError};
+pub(crate) use journal::lock_path;
+pub use journal::{Disk, FileStore, FileSystem, OpenError};
+
+/// What is stored of all tables, by consumer group and table.
+pub type StoredPositions = BTreeMap<String, BTreeMap<String, StoredTable>>;
 
 /// Keeps the state of tables.
 pub trait CheckpointStore: Send + Sync {
-    /// What is stored of a table; none if it was never saved.
-    fn load<'a>(&'a self, table: &'a str) -> BoxFuture<'a, Result<Option<TableState>, StoreError>>;
+    /// What is stored of a table; none if nothing is.
+    fn load<'a>(&'a self, table: &'a str) -> BoxFuture<'a, Result<Option<StoredTable>, StoreError>>;
 
-    /// Replaces what is stored of a table. Saves of one table come one after the other.
-    fn save<'a>(&'a self, table: &'a str, state: TableState) -> BoxFuture<'a, Result<(), StoreError>>;
+    /// Replaces what is stored of a table; success means that it will be there. Saves of one table come one after the other.
+    fn save<'a>(&'a self, table: &'a str, snapshot: StoredTable) -> BoxFuture<'a, Result<(), SaveError>>;
 }
 
-/// Positions could not be stored or read now. Another try may work.
+/// The store does not do now what it was asked for. Another try may work.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
 pub struct StoreError(pub String);
 
+/// Why a save is not confirmed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SaveError {
+    /// Nothing of it is stored. It may still be stored together with a later save, but never after a newer one of its table.
+    #[error(transparent)]
+    NotStored(StoreError),
+    /// It may be stored, or the earlier state is. The store confirms nothing more before it knows.
+    #[error(transparent)]
+    Unknown(StoreError),
+    /// Another process owns the table now: nothing of it is stored, and nothing of this process will be any more.
+    #[error("another process has taken over the positions: {0}")]
+    Fenced(StoreError),
+}
+
 /// One table's streams.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TableState {
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoredTable {
     /// Oldest first: a table gets a new stream when its stream is disabled and enabled again.
-    pub streams: Vec<StreamState>,
+    pub streams: Vec<StoredStream>,
 }
 
 /// One stream.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StreamState {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoredStream {
     /// The stream's ARN, opaque.
     pub arn: String,
     /// Where shards begin that were never seen.
     pub start: Position,
     /// Everything in it is settled, and nothing more will come.
-    pub drained: bool,
-    /// When all of this was last known to be true.
-    pub saved_at: SystemTime,
+    pub done: bool,
     /// Its shards by id.
-    pub shards: BTreeMap<String, ShardState>,
+    pub shards: BTreeMap<String, StoredShard>,
 }
 
 /// One shard.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ShardState {
-    /// Reading goes on here; everything in the shard's ancestors is settled.
-    Reading {
-        position: Position,
-        /// The shard that it continues, if that was known.
-        parent: Option<String>,
-    },
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "ShardText", into = "ShardText")]
+pub enum StoredShard {
+    /// Something in it is not settled, or may still come.
+    Unfinished(UnfinishedShard),
     /// Everything in it is settled: it must not be read again, though it stays listed for a day.
     Finished {
         at: SystemTime,
@@ -71,18 +94,268 @@ pub enum ShardState {
     },
 }
 
-/// A store without a memory of earlier runs.
-#[derive(Debug, Default)]
-pub struct MemoryStore(Mutex<BTreeMap<String, TableState>>);
+/// What is settled of a shard, exactly: everything up to `safe`, and up to `newest_settled` what no head stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnfinishedShard {
+    /// Everything in the shard up to here is settled; reading goes on behind it.
+    pub safe: Position,
+    /// Everything behind this is owed.
+    pub newest_settled: Position,
+    /// The first record that a lane owes, of each lane that owes one at or before `newest_settled`.
+    pub heads: BTreeMap<LaneId, LaneHead>,
+    /// When the oldest owed record was created, by AWS's clock; none if none is known.
+    pub oldest_owed: Option<SystemTime>,
+    /// When it was last known that nothing behind `safe` had been trimmed.
+    pub verified_at: SystemTime,
+    /// The shard that it continues, if that was known.
+    pub parent: Option<String>,
+    /// What the lanes are of.
+    pub order: StoredOrder,
+}
 
-impl CheckpointStore for MemoryStore {
-    fn load<'a>(&'a self, table: &'a str) -> BoxFuture<'a, Result<Option<TableState>, StoreError>> {
-        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(table).cloned();
-        ready(Ok(state)).boxed()
+/// The first record that a lane owes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LaneHead {
+    pub sequence: SequenceNumber,
+    /// How many of the lane's records with this number come before it: none, unless an item has one number twice.
+    pub ordinal: u32,
+}
+
+/// Whose order delivery keeps: an item's, or a whole shard's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoredOrder {
+    #[default]
+    Item,
+    Shard,
+}
+
+impl StoredTable {
+    /// The same with the streams' starts as they are stored already.
+    fn with_starts_of(mut self, stored: &Self) -> Self {
+        for stream in &mut self.streams {
+            if let Some(stored) = stored.streams.iter().find(|stored| stored.arn == stream.arn) {
+                stream.start = stored.start;
+            }
+        }
+        self
+    }
+}
+
+impl StoredShard {
+    /// A shard that is settled up to `position` and in which nothing behind it is.
+    pub fn at(position: Position, verified_at: SystemTime, parent: Option<String>) -> Self {
+        Self::Unfinished(UnfinishedShard {
+            safe: position,
+            newest_settled: position,
+            heads: BTreeMap::new(),
+            oldest_owed: None,
+            verified_at,
+            parent,
+            order: StoredOrder::Item,
+        })
     }
 
-    fn save<'a>(&'a self, table: &'a str, state: TableState) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(table.to_owned(), state);
+    /// The shard that it continues, if that was known.
+    pub fn parent(&self) -> Option<&str> {
+        match self {
+            Self::Unfinished(UnfinishedShard { parent, .. }) | Self::Finished { parent, .. } => parent.as_deref(),
+        }
+    }
+
+    /// Where reading goes on; nowhere if the shard is finished.
+    pub fn safe(&self) -> Option<Position> {
+        match self {
+            Self::Unfinished(shard) => Some(shard.safe),
+            Self::Finished { .. } => None,
+        }
+    }
+
+    /// Whether a record is owed: the `ordinal`th, from 0, of its lane's records with this number. A start at a moment is not looked
+    /// at: whoever reads knows when a record was created.
+    pub fn owes(&self, lane: LaneId, sequence: SequenceNumber, ordinal: u32) -> bool {
+        let Self::Unfinished(shard) = self else { return false };
+        let is_passed = |position: Position| matches!(position, Position::After(last) if sequence <= last);
+        if is_passed(shard.safe) {
+            return false;
+        }
+        let record = LaneHead { sequence, ordinal };
+        !is_passed(shard.newest_settled) || shard.heads.get(&lane).is_some_and(|head| *head <= record)
+    }
+}
+
+/// `<sequence number>`, with `#<ordinal>` behind it unless that is 0.
+impl fmt::Display for LaneHead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.ordinal {
+            0 => write!(f, "{}", self.sequence),
+            ordinal => write!(f, "{}#{ordinal}", self.sequence),
+        }
+    }
+}
+
+impl FromStr for LaneHead {
+    type Err = InvalidEntry;
+
+    fn from_str(text: &str) -> Result<Self, InvalidEntry> {
+        let (sequence, ordinal) = text.split_once('#').unwrap_or((text, "0"));
+        let head = sequence.parse().ok().zip(ordinal.parse().ok());
+        let head = head.map(|(sequence, ordinal)| Self { sequence, ordinal });
+        head.ok_or_else(|| InvalidEntry::Value(text.to_owned()))
+    }
+}
+
+impl Serialize for LaneHead {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for LaneHead {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// A text is no entry.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidEntry {
+    /// Not exactly one of the two.
+    #[error("a shard has either `safe` with `verified_at`, or `finished`")]
+    NeitherNorBoth,
+    /// Something is settled before that before which everything is.
+    #[error("`newest_settled` lies before `safe`")]
+    Backwards,
+    /// A lane owes what is settled, or what nobody said that it owes.
+    #[error("the head of lane {0} does not lie behind `safe` and up to `newest_settled`")]
+    Head(LaneId),
+    /// No number or moment.
+    #[error("it contains the invalid value {0:?}")]
+    Value(String),
+}
+
+/// A shard's text. Members that this version does not know are refused: a newer one has written them, and dropping them would lose
+/// what it meant.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ShardText {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    safe: Option<Position>,
+    /// Absent where it is `safe`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    newest_settled: Option<Position>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    heads: BTreeMap<LaneId, LaneHead>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    oldest_owed: Option<Moment>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    verified_at: Option<Moment>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    finished: Option<Moment>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    parent: Option<String>,
+    /// Absent where it is an item's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    order: Option<StoredOrder>,
+}
+
+impl From<StoredShard> for ShardText {
+    fn from(shard: StoredShard) -> Self {
+        match shard {
+            StoredShard::Unfinished(shard) => Self {
+                safe: Some(shard.safe),
+                newest_settled: Some(shard.newest_settled).filter(|newest| *newest != shard.safe),
+                heads: shard.heads,
+                oldest_owed: shard.oldest_owed.map(Moment),
+                verified_at: Some(Moment(shard.verified_at)),
+                finished: None,
+                parent: shard.parent,
+                order: Some(shard.order),
+            },
+            StoredShard::Finished { at, parent } => Self { finished: Some(Moment(at)), parent, ..Self::default() },
+        }
+    }
+}
+
+impl TryFrom<ShardText> for StoredShard {
+    type Error = InvalidEntry;
+
+    fn try_from(text: ShardText) -> Result<Self, InvalidEntry> {
+        let ShardText { safe, newest_settled, heads, oldest_owed, verified_at, finished, parent, order } = text;
+        let is_bare = newest_settled.is_none() && heads.is_empty() && oldest_owed.is_none();
+        let (safe, verified_at) = match (safe, verified_at, finished) {
+            (Some(safe), Some(verified_at), None) => (safe, verified_at.0),
+            (None, None, Some(at)) if is_bare => return Ok(Self::Finished { at: at.0, parent }),
+            _ => return Err(InvalidEntry::NeitherNorBoth),
+        };
+        let shard = UnfinishedShard {
+            safe,
+            newest_settled: newest_settled.unwrap_or(safe),
+            heads,
+            oldest_owed: oldest_owed.map(|oldest| oldest.0),
+            verified_at,
+            parent,
+            order: order.unwrap_or_default(),
+        };
+        shard.check().map(Self::Unfinished)
+    }
+}
+
+impl UnfinishedShard {
+    fn check(self) -> Result<Self, InvalidEntry> {
+        let is_ordered = match (self.safe, self.newest_settled) {
+            (Position::After(safe), Position::After(newest)) => safe <= newest,
+            (Position::Start | Position::Since(_), Position::After(_)) => true,
+            (safe, newest) => safe == newest,
+        };
+        if !is_ordered {
+            return Err(InvalidEntry::Backwards);
+        }
+        let is_settled = |head: &LaneHead| matches!(self.safe, Position::After(safe) if head.sequence <= safe);
+        let is_known = |head: &LaneHead| matches!(self.newest_settled, Position::After(last) if head.sequence <= last);
+        match self.heads.iter().find(|(_, head)| is_settled(head) || !is_known(head)) {
+            Some((lane, _)) => Err(InvalidEntry::Head(*lane)),
+            None => Ok(self),
+        }
+    }
+}
+
+/// A moment in RFC 3339.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Moment(SystemTime);
+
+impl Serialize for Moment {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&rfc3339(self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Moment {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let moment = parse_rfc3339(&text).map(Self);
+        moment.ok_or_else(|| D::Error::custom(InvalidEntry::Value(text)))
+    }
+}
+
+/// A store without a memory of earlier runs.
+#[derive(Debug, Default)]
+pub struct MemoryStore(Mutex<BTreeMap<String, StoredTable>>);
+
+impl CheckpointStore for MemoryStore {
+    fn load<'a>(&'a self, table: &'a str) -> BoxFuture<'a, Result<Option<StoredTable>, StoreError>> {
+        let stored = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(table).cloned();
+        ready(Ok(stored)).boxed()
+    }
+
+    fn save<'a>(&'a self, table: &'a str, snapshot: StoredTable) -> BoxFuture<'a, Result<(), SaveError>> {
+        let mut tables = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let stored = tables.entry(table.to_owned()).or_default();
+        *stored = snapshot.with_starts_of(stored);
+        drop(tables);
         ready(Ok(())).boxed()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,11 +3,14 @@
 //! Contract: all arguments that cannot be understood are named in one message, with what is expected, and nothing starts. No
 //! environment variable is read here: settings belong to [`config`].
 
+pub mod positions;
+
 use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 
+use self::positions::PositionsCommand;
 use crate::check::{self, CheckCommand};
 use crate::command_output::{CommandOutput, EXIT_OK, EXIT_USAGE};
 use crate::config;
@@ -26,6 +29,8 @@ pub enum Command {
     /// Try what the adapter needs.
     #[command(about = check::ABOUT)]
     Check(CheckCommand),
+    /// Show, export, import or edit stored positions.
+    Positions(PositionsCommand),
 }
 
 /// Reads the arguments of the process, the program's name first; nothing means that the adapter is to run.
@@ -60,8 +65,11 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Option<Com
 fn command_line() -> clap::Command {
     let mut command = CommandLine::command();
     command.build();
-    let help = command.find_subcommand_mut("check").map(|check| check.render_help().to_string());
-    let help = format!("{}\n{}", config::help(), help.unwrap_or_default());
+    let mut help = config::help();
+    for name in ["positions", "check"] {
+        let text = command.find_subcommand_mut(name).map(|command| command.render_help().to_string());
+        help = format!("{help}\n{}", text.unwrap_or_default());
+    }
     command.override_help(help)
 }
 
@@ -235,7 +243,8 @@ mod tests {
         }
         for text in ["chekc", "nonsense", "chekc --output json", "-x", "--output"] {
             let name = text.split(' ').next().expect("a word");
-            let expected = format!("unknown argument {name:?}; expected `check`, `--help` or `--version`\n");
+            let expected =
+                format!("unknown argument {name:?}; expected `check`, `positions`, `--help` or `--version`\n");
             assert_eq!(refused(text), expected, "{text}");
         }
     }

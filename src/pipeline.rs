@@ -151,6 +151,9 @@ impl Pipeline {
         parcels: mpsc::Sender<Vec<Parcel>>,
     ) -> Self {
         let packaging = Packaging::new(event.mode, &event.overrides);
+        if order == DeliveryOrder::Shard {
+            books.ledger().order_by_shard();
+        }
         Self {
             books,
             order,

@@ -3,6 +3,7 @@
 //! Contract:
 //! - Ready: every table's stream was listed once and its first positions are stored, and no table went without progress
 //!   for [`PATIENCE`] because AWS or the sink refuses. A denied operation that reading needs is enough at once.
+//! - While the process starts, what it waits for is the reason ([`Health::starts_with`]).
 //! - Started: ready was true once.
 //! - Not live: only while a part of the process stands still although nothing hinders it ([`Health::stalled`]).
 //!
@@ -35,6 +36,8 @@ pub enum Dependency {
 #[derive(Debug, Default)]
 pub struct Health {
     tables: Mutex<Vec<Arc<TableHealth>>>,
+    /// What is missing before there are tables.
+    starting: Mutex<Option<String>>,
     started: AtomicBool,
     stalled: Mutex<Option<String>>,
 }
@@ -100,10 +103,16 @@ impl Health {
         health
     }
 
+    /// What the process waits for before its tables are there; nothing once they are.
+    pub fn starts_with(&self, what: Option<String>) {
+        *lock(&self.starting) = what;
+    }
+
     /// Why the process is not ready: one line a table; none if it is ready.
     pub fn not_ready(&self, now: Instant) -> Option<String> {
-        let reasons: Vec<String> = lock(&self.tables).iter().filter_map(|table| table.not_ready(now)).collect();
-        let reasons: Vec<String> = self.not_live().into_iter().chain(reasons).collect();
+        let starting = lock(&self.starting).as_ref().map(|what| format!("starting: waiting for {what}"));
+        let tables: Vec<String> = lock(&self.tables).iter().filter_map(|table| table.not_ready(now)).collect();
+        let reasons: Vec<String> = self.not_live().into_iter().chain(starting).chain(tables).collect();
         if reasons.is_empty() {
             self.started.store(true, Ordering::Release);
             return None;

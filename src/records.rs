@@ -5,6 +5,7 @@ mod page;
 mod position;
 mod record;
 
+pub use self::item_key::LaneId;
 pub(crate) use self::item_key::{ItemKey, KeyType};
 pub use self::page::{MalformedPage, Page};
 pub use self::position::{Position, SequenceNumber, StreamDetails};

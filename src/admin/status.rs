@@ -4,7 +4,7 @@
 //! No item data, no secrets: an item is a hash of its key, the sink is its scheme and authority. What it shows is bounded
 //! by the number of shards, and of those that are finished at most [`MOST_FINISHED`] are listed.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use http::Uri;
@@ -28,16 +28,21 @@ const MOST_FINISHED: usize = 2_000;
 
 /// The whole process's state, for those who look.
 pub(crate) struct Status {
-    books: Vec<Arc<Books>>,
     health: Arc<Health>,
     sink: String,
-    outage: watch::Receiver<Option<SinkOutage>>,
-    parked_items: Arc<ParkedItems>,
     started: SystemTime,
+    parts: OnceLock<Parts>,
+}
+
+/// What is there once the process has started.
+pub(crate) struct Parts {
+    pub(crate) books: Vec<Arc<Books>>,
+    pub(crate) outage: watch::Receiver<Option<SinkOutage>>,
+    pub(crate) parked_items: Arc<ParkedItems>,
 }
 
 /// Brings a table's gauges up to date.
-pub(crate) fn refresh(books: &Books) {
+fn refresh(books: &Books) {
     let telemetry = books.telemetry();
     let lag = lag(books);
     let metrics = telemetry.metrics();
@@ -53,31 +58,38 @@ pub(crate) fn origin(uri: &Uri) -> String {
 }
 
 impl Status {
-    pub(crate) fn new(
-        books: Vec<Arc<Books>>,
-        health: Arc<Health>,
-        sink: &Uri,
-        outage: watch::Receiver<Option<SinkOutage>>,
-        parked_items: Arc<ParkedItems>,
-    ) -> Self {
-        Self { books, health, sink: origin(sink), outage, parked_items, started: clock::now() }
+    /// Of a process that starts now.
+    pub(crate) fn new(health: Arc<Health>, sink: &Uri) -> Self {
+        Self { health, sink: origin(sink), started: clock::now(), parts: OnceLock::new() }
+    }
+
+    /// From now on it shows these parts.
+    pub(crate) fn has_started(&self, parts: Parts) {
+        // A process starts once.
+        let _ = self.parts.set(parts);
+    }
+
+    /// Brings all gauges up to date.
+    pub(crate) fn refresh(&self) {
+        self.parts.get().iter().flat_map(|parts| &parts.books).for_each(|books| refresh(books));
     }
 
     /// All of it, as of now.
     pub(crate) fn show(&self) -> Value {
         let now = clock::now();
+        let of = |parts: &Parts| parts.books.iter().map(|it| table(it, &parts.parked_items, now)).collect::<Vec<_>>();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "time": rfc3339(now),
             "started": rfc3339(self.started),
             "not_ready": self.health.not_ready(Instant::now()),
             "sink": self.sink(),
-            "tables": self.books.iter().map(|books| table(books, &self.parked_items, now)).collect::<Vec<_>>(),
+            "tables": self.parts.get().map(of).unwrap_or_default(),
         })
     }
 
     fn sink(&self) -> Value {
-        let outage = self.outage.borrow();
+        let outage = self.parts.get().and_then(|parts| parts.outage.borrow().clone());
         json!({
             "url": self.sink,
             "state": if outage.is_some() { "failing" } else { "up" },

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 
 use crate::aws::NoRegion;
-use crate::checkpoint::TableState;
-use crate::checkpoint::{CheckpointStore, StoreError};
+use crate::backoff::pause_after;
+use crate::checkpoint::{CheckpointStore, StoredTable};
 use crate::config::{self, StartPosition, TableRef};
 use crate::pipeline::Books;
 use crate::pipeline::keeper::Keeper;
@@ -24,8 +25,8 @@ use crate::streams::reading::Reading;
 use crate::streams::stream_locator::{StreamLocator, TableTarget};
 use crate::streams::stream_reader::Beginning;
 use crate::streams::update::Update;
-use crate::telemetry::TableTelemetry;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::{TableTelemetry, events};
 
 /// Updates of one table that wait to be entered in its books; the records in them are bounded by the buffer.
 const UPDATES_WAITING: usize = 16;
@@ -55,7 +56,7 @@ pub struct Parts {
     pub target: TableTarget,
     /// The table's name in the store, and what an earlier run has left there.
     pub key: String,
-    pub stored: TableState,
+    pub stored: StoredTable,
     pub telemetry: Arc<TableTelemetry>,
     pub health: Arc<TableHealth>,
 }
@@ -66,10 +67,11 @@ pub enum PrepareError {
     /// No region.
     #[error("TABLE: {0}")]
     Connect(#[from] NoRegion),
-    /// What is stored cannot be read.
-    #[error("CHECKPOINT_STORE: the positions of table {0} cannot be read: {1}")]
-    Load(String, StoreError),
 }
+
+/// The pauses between tries to read what is stored.
+pub(super) const PAUSE_MIN: Duration = Duration::from_millis(250);
+pub(super) const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 impl Table {
     pub(super) async fn prepare(
@@ -82,9 +84,8 @@ impl Table {
     ) -> Result<Self, PrepareError> {
         let (name, key) = (table.table_name().to_owned(), table.store_key().to_owned());
         let (telemetry, health) = (TableTelemetry::new(&name, metrics), health.table(&name));
-        let loaded = shared.store.load(&key).await;
-        let stored = loaded.map_err(|error| PrepareError::Load(name, error))?.unwrap_or_default();
         let client = connect(table)?;
+        let stored = load(&*shared.store, &key, &telemetry, &health).await;
         Ok(Self::assemble(
             Parts { client, target: TableTarget::of(table), key, stored, telemetry, health },
             source,
@@ -118,6 +119,31 @@ impl Table {
         });
         let follower = Follower { reading, locator, stored, beginning: beginning(source.start) };
         Self { books, follower, updates, keeper }
+    }
+}
+
+/// What an earlier run has left, however long it takes.
+async fn load(store: &dyn CheckpointStore, key: &str, telemetry: &TableTelemetry, health: &TableHealth) -> StoredTable {
+    let mut failures = 0;
+    loop {
+        match store.load(key).await {
+            Ok(stored) => {
+                health.record_store_error(None);
+                if failures > 0 {
+                    events::PositionsThere { table: Some(telemetry.table()) }.emit();
+                }
+                return stored.unwrap_or_default();
+            }
+            Err(error) => {
+                let why = error.to_string();
+                health.record_store_error(Some(&why));
+                if failures == 0 {
+                    events::PositionsAwaited { table: Some(telemetry.table()), why: &why }.emit();
+                }
+                failures += 1;
+                sleep(pause_after(failures, PAUSE_MIN, PAUSE_MAX, fastrand::f64())).await;
+            }
+        }
     }
 }
 

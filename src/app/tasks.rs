@@ -68,6 +68,41 @@ async fn open_port(variable: &'static str, address: SocketAddr) -> Result<TcpLis
     TcpListener::bind(address).await.map_err(|source| PortError { variable, address, source })
 }
 
+/// Answers probes and those who look, before anything else runs and until everything else has ended.
+pub(super) struct Server {
+    tasks: JoinSet<io::Result<()>>,
+    stop: CancellationToken,
+}
+
+impl Server {
+    pub(super) fn start(ports: Ports, admin: Arc<Admin>) -> Self {
+        let (mut tasks, stop) = (JoinSet::new(), CancellationToken::new());
+        if let Some(listener) = ports.metrics {
+            tasks.spawn(admin::serve_metrics(listener, admin.clone(), stop.clone()));
+        }
+        tasks.spawn(admin::serve(ports.all, admin, stop.clone()));
+        Self { tasks, stop }
+    }
+
+    /// Waits until it ends, which it should not; for ever if there is none.
+    pub(super) async fn fault(&mut self) -> Fault {
+        match self.tasks.join_next().await {
+            None => std::future::pending().await,
+            Some(Ok(Err(error))) => {
+                events::AdminFailed { error: &error.to_string() }.emit();
+                Fault::Admin(error)
+            }
+            Some(Ok(Ok(()))) => Fault::Ended("server of probes"),
+            Some(Err(failed)) => Fault::Failed("server of probes", failed),
+        }
+    }
+
+    pub(super) async fn end(mut self) {
+        self.stop.cancel();
+        self.tasks.shutdown().await;
+    }
+}
+
 /// Everything that runs, from the top down.
 pub struct Tasks {
     followers: JoinSet<Result<(), Stopped>>,
@@ -76,7 +111,7 @@ pub struct Tasks {
     /// Each sink's credentials, read again when they change.
     credentials: JoinSet<()>,
     keepers: JoinSet<()>,
-    admin: JoinSet<io::Result<()>>,
+    server: Server,
     /// The search for parts that stand still.
     stalls: JoinSet<()>,
     books: Vec<Arc<Books>>,
@@ -86,7 +121,6 @@ pub struct Tasks {
     _parcels: mpsc::Sender<Vec<Parcel>>,
     stop_dispatcher: CancellationToken,
     stop_keepers: CancellationToken,
-    stop_admin: CancellationToken,
 }
 
 /// A task ended although nobody asked it to.
@@ -122,7 +156,7 @@ impl Tasks {
             dispatcher: JoinSet::new(),
             credentials: JoinSet::new(),
             keepers: JoinSet::new(),
-            admin: JoinSet::new(),
+            server: Server { tasks: JoinSet::new(), stop: CancellationToken::new() },
             stalls: JoinSet::new(),
             books: tables.iter().map(|table| table.books.clone()).collect(),
             sink_outage: dispatcher.outage(),
@@ -130,7 +164,6 @@ impl Tasks {
             _parcels: sender.clone(),
             stop_dispatcher: CancellationToken::new(),
             stop_keepers: CancellationToken::new(),
-            stop_admin: CancellationToken::new(),
         };
         let watched = Watched::new(&tables, dispatcher.activity(), sender.downgrade());
         tasks.stalls.spawn(stalls::watch(watched, health));
@@ -148,12 +181,9 @@ impl Tasks {
         tasks
     }
 
-    /// Answers probes and those who look, from now on.
-    pub(super) fn serve(&mut self, ports: Ports, admin: Arc<Admin>) {
-        if let Some(listener) = ports.metrics {
-            self.admin.spawn(admin::serve_metrics(listener, admin.clone(), self.stop_admin.clone()));
-        }
-        self.admin.spawn(admin::serve(ports.all, admin, self.stop_admin.clone()));
+    /// Takes over what answers probes: it ends last.
+    pub(super) fn take_over(&mut self, server: Server) {
+        self.server = server;
     }
 
     /// Each table's books, in the order of the configuration.
@@ -201,16 +231,8 @@ impl Tasks {
                 Some(ended) = self.followers.join_next() => ended.err().map(|failed| Fault::Failed("reader", failed)),
                 Some(ended) = self.credentials.join_next() => Some(unasked("reader of credentials", ended)),
                 Some(ended) = self.keepers.join_next() => Some(unasked("keeper of positions", ended)),
-                Some(ended) = self.admin.join_next() => Some(match ended {
-                    Ok(Err(error)) => {
-                        events::AdminFailed { error: &error.to_string() }.emit();
-                        Fault::Admin(error)
-                    }
-                    Ok(Ok(())) => Fault::Ended("server of probes"),
-                    Err(failed) => Fault::Failed("server of probes", failed),
-                }),
+                fault = self.server.fault() => Some(fault),
                 Some(ended) = self.stalls.join_next() => Some(unasked("search for stalls", ended)),
-                else => Some(Fault::Ended("every one")),
             };
             if let Some(fault) = fault {
                 return fault;
@@ -242,13 +264,12 @@ impl Tasks {
         while let Ok(Some(_)) = timeout_at(deadline, self.keepers.join_next()).await {}
         let unsettled = self.books.iter().map(|books| books.ledger().unsettled()).sum();
         events::ShutdownFinished { unsettled, took: begun.elapsed() }.emit();
-        self.stop_admin.cancel();
-        self.admin.shutdown().await;
+        self.server.end().await;
         drained
     }
 }
 
-fn report(fault: &Fault) {
+pub(super) fn report(fault: &Fault) {
     events::Fault { what: &fault.to_string() }.emit();
 }
 
@@ -276,7 +297,7 @@ impl Tasks {
         match task {
             "dispatcher" => self.stop_dispatcher.cancel(),
             "keeper of positions" => self.stop_keepers.cancel(),
-            "server of probes" => self.stop_admin.cancel(),
+            "server of probes" => self.server.stop.cancel(),
             other => panic!("no task is called {other}"),
         }
     }

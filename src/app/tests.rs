@@ -32,7 +32,7 @@ async fn tasks() -> (Tasks, mpsc::WeakSender<Update>, Arc<Health>, HttpSink) {
     let (sink, reloader) = HttpSink::new(SinkSettings::new(http::Uri::from_static("http://sink/"), 1)).unwrap();
     let (dispatcher, credentials) = (services.dispatcher(settings()), vec![reloader]);
     let mut tasks = Tasks::start(vec![table], dispatcher, credentials, health.clone(), DeliveryOrder::Item, &event());
-    tasks.serve(ports, admin);
+    tasks.take_over(Server::start(ports, admin));
     (tasks, updates, health, sink)
 }
 

@@ -63,7 +63,7 @@ impl File {
             Ok(true) => {
                 let path = self.path.display();
                 let detail = format!(
-                    "{path} is in use by another process, possibly the running adapter: a second process cannot use the same file"
+                    "{path} is in use by another process, possibly the running adapter: a second process waits until that one ends"
                 );
                 Check::warn(NAME, &detail).with_fix(
                     "stop the other process, or use a different file; in Kubernetes: replicas: 1 and strategy: Recreate",

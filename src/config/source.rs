@@ -242,10 +242,10 @@ pub enum InvalidTableRef {
 }
 
 impl TableRef {
-    /// What the table is called in a store of positions: as the user wrote it, so that two tables of one name, in two regions
-    /// say, are told apart.
+    /// What positions are stored under: the ARN of the table or stream where it was given, so that two tables of one name, in two
+    /// regions say, and two streams of one table are told apart; else the name.
     pub fn store_key(&self) -> &str {
-        self.table_arn().unwrap_or(self.table_name())
+        self.stream_arn().or(self.table_arn()).unwrap_or(self.table_name())
     }
 
     /// Exactly what the user wrote.

@@ -9,16 +9,13 @@ use tokio_util::sync::CancellationToken;
 use super::Books;
 use crate::checkpoint::CheckpointStore;
 use crate::clock;
+use crate::progress::ledger::VERIFICATION;
 use crate::telemetry::events;
 
 /// The kind of report under which failed writes are limited.
 const STORE_FAILURE: &str = "checkpoint";
 
 const INTERVAL: Duration = Duration::from_secs(1);
-
-/// Positions that do not change are stored anew this often: their age tells a later run whether anything can have been
-/// trimmed in the meantime.
-const REFRESH: Duration = Duration::from_secs(60 * 60);
 
 /// Keeps one table's positions in the store.
 pub struct Keeper {
@@ -98,7 +95,7 @@ impl Keeper {
             return;
         }
         let changes = self.books.ledger().changes();
-        let stale = kept.at.elapsed() >= REFRESH;
+        let stale = kept.at.elapsed() >= VERIFICATION;
         let gauge = &self.books.telemetry.metrics().checkpoint_age;
         if kept.changes == Some(changes) && !stale {
             gauge.set(0.0);

@@ -11,8 +11,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::{BrokenBooks, Progress, Standing, Ticket};
-use crate::checkpoint::{ShardState, StreamState, TableState};
+use crate::checkpoint::{StoredOrder, StoredShard, StoredStream, StoredTable, UnfinishedShard};
 use crate::records::{Position, ShardId, ShardNumber, StreamDetails};
+
+/// What is stored of a shard that does not change is stored anew this often: its age tells a later run whether anything can have
+/// been trimmed in the meantime.
+pub const VERIFICATION: Duration = Duration::from_secs(5 * 60);
 
 /// The books of one table.
 #[derive(Debug, Default)]
@@ -21,6 +25,7 @@ pub struct Ledger {
     streams: Vec<Stream>,
     shards: BTreeMap<ShardNumber, Shard>,
     changes: u64,
+    order: StoredOrder,
 }
 
 #[derive(Debug)]
@@ -28,6 +33,8 @@ struct Stream {
     facts: Arc<StreamDetails>,
     start: Position,
     ended: bool,
+    /// What an earlier run has stored and reading has not taken up yet, by shard: it stays stored.
+    untaken: BTreeMap<String, StoredShard>,
 }
 
 #[derive(Debug)]
@@ -40,30 +47,45 @@ struct Shard {
     /// Whether the last page held all there was.
     caught_up: bool,
     newest: Option<SystemTime>,
+    /// What was to be stored of it last, until it is finished.
+    last: Option<(Position, SystemTime)>,
 }
 
 impl Ledger {
     /// Takes over what an earlier run has stored, so that it stays stored until reading takes it up.
-    pub fn with_stored(stored: &TableState) -> Self {
+    pub fn with_stored(stored: &StoredTable) -> Self {
         let mut ledger = Self::default();
-        for stream in stored.streams.iter().filter(|stream| stream.drained) {
+        for StoredStream { arn, start, done, shards } in &stored.streams {
             let facts = StreamDetails {
-                arn: stream.arn.clone(),
+                arn: arn.clone(),
                 table_arn: String::new(),
                 table: String::new(),
                 key_schema: Vec::new(),
                 view_type: None,
             };
-            ledger.streams.push(Stream { facts: Arc::new(facts), start: stream.start, ended: true });
+            ledger.streams.push(Stream {
+                facts: Arc::new(facts),
+                start: *start,
+                ended: *done,
+                untaken: shards.clone(),
+            });
         }
         ledger
     }
 
+    /// Lanes are of whole shards, not of items.
+    pub fn order_by_shard(&mut self) {
+        self.order = StoredOrder::Shard;
+    }
+
     /// A stream is going to be read.
     pub fn open_stream(&mut self, facts: &Arc<StreamDetails>, start: Position) {
-        if self.stream(&facts.arn).is_none() {
-            self.streams.push(Stream { facts: facts.clone(), start, ended: false });
-            self.changes += 1;
+        match self.stream(&facts.arn) {
+            Some(stream) => self.streams[stream].facts = facts.clone(),
+            None => {
+                self.streams.push(Stream { facts: facts.clone(), start, ended: false, untaken: BTreeMap::new() });
+                self.changes += 1;
+            }
         }
     }
 
@@ -74,6 +96,7 @@ impl Ledger {
     pub fn end_stream(&mut self, arn: &str) -> Result<(), BrokenBooks> {
         let stream = self.known_stream(arn)?;
         self.streams[stream].ended = true;
+        self.streams[stream].untaken.clear();
         self.changes += 1;
         Ok(())
     }
@@ -96,7 +119,9 @@ impl Ledger {
             None => self.unfinished_before(stream),
         };
         self.progress.open(number, from, ancestors);
-        let shard = Shard { id: id.clone(), stream, parent, finished: None, caught_up: false, newest: None };
+        self.streams[stream].untaken.remove(&**id);
+        let shard =
+            Shard { id: id.clone(), stream, parent, finished: None, caught_up: false, newest: None, last: None };
         self.shards.insert(number, shard);
         Ok(())
     }
@@ -116,7 +141,9 @@ impl Ledger {
         let stream = self.known_stream(arn)?;
         self.progress.open(number, Position::Start, Vec::new());
         self.progress.end(number)?;
-        let shard = Shard { id: id.clone(), stream, parent, finished: Some(at), caught_up: true, newest: None };
+        self.streams[stream].untaken.remove(&**id);
+        let shard =
+            Shard { id: id.clone(), stream, parent, finished: Some(at), caught_up: true, newest: None, last: None };
         self.shards.insert(number, shard);
         Ok(())
     }
@@ -193,22 +220,23 @@ impl Ledger {
     }
 
     /// What is to be stored.
-    pub fn state(&mut self, now: SystemTime) -> TableState {
+    pub fn state(&mut self, now: SystemTime) -> StoredTable {
         self.mark_finished(now);
+        self.verify(whole_second(now));
         let streams = self.streams.iter().enumerate().map(|(index, stream)| {
             let shards = self.shards.iter().filter(|(_, shard)| shard.stream == index);
-            let drained = stream.ended && self.is_finished(index);
+            let done = stream.ended && self.is_finished(index);
             let shards =
-                shards.filter_map(|(number, shard)| Some((shard.id.to_string(), self.shard_state(*number, shard)?)));
-            StreamState {
+                shards.filter_map(|(number, shard)| Some((shard.id.to_string(), self.stored_shard(*number, shard)?)));
+            let untaken = stream.untaken.iter().map(|(id, shard)| (id.clone(), shard.clone()));
+            StoredStream {
                 arn: stream.facts.arn.clone(),
                 start: stream.start,
-                drained,
-                saved_at: now,
-                shards: if drained { BTreeMap::new() } else { shards.collect() },
+                done,
+                shards: if done { BTreeMap::new() } else { untaken.chain(shards).collect() },
             }
         });
-        TableState { streams: streams.collect() }
+        StoredTable { streams: streams.collect() }
     }
 
     /// A snapshot of all shards, for `/status`.
@@ -238,11 +266,33 @@ impl Ledger {
         }
     }
 
-    fn shard_state(&self, number: ShardNumber, shard: &Shard) -> Option<ShardState> {
+    /// Takes down what is true of each shard now: where it changed, and where that was done too long ago.
+    fn verify(&mut self, now: SystemTime) {
+        for (number, shard) in &mut self.shards {
+            let Some(Standing::Reading(position)) = self.progress.standing(*number) else { continue };
+            let is_fresh = |at: SystemTime| now.duration_since(at).is_ok_and(|age| age < VERIFICATION);
+            if shard.last.is_none_or(|(last, at)| last != position || !is_fresh(at)) {
+                shard.last = Some((position, now));
+            }
+        }
+    }
+
+    fn stored_shard(&self, number: ShardNumber, shard: &Shard) -> Option<StoredShard> {
         let parent = shard.parent.as_ref().map(ToString::to_string);
         Some(match self.progress.standing(number)? {
-            Standing::Reading(position) => ShardState::Reading { position, parent },
-            Standing::Finished => ShardState::Finished { at: shard.finished?, parent },
+            Standing::Finished => StoredShard::Finished { at: shard.finished?, parent },
+            Standing::Reading(_) => {
+                let (position, verified_at) = shard.last?;
+                StoredShard::Unfinished(UnfinishedShard {
+                    safe: position,
+                    newest_settled: position,
+                    heads: BTreeMap::new(),
+                    oldest_owed: self.progress.oldest_unsettled_in(number),
+                    verified_at,
+                    parent,
+                    order: self.order,
+                })
+            }
         })
     }
 
@@ -272,6 +322,12 @@ impl Ledger {
     fn number(&self, stream: usize, id: &ShardId) -> Option<ShardNumber> {
         self.shards.iter().find(|(_, shard)| shard.stream == stream && shard.id == *id).map(|(number, _)| *number)
     }
+}
+
+/// Earlier by less than a second: what nobody needs more exactly takes less space.
+fn whole_second(moment: SystemTime) -> SystemTime {
+    let since_epoch = moment.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    SystemTime::UNIX_EPOCH + Duration::from_secs(since_epoch.as_secs())
 }
 
 /// A shard for people to look at.
@@ -326,11 +382,8 @@ mod tests {
         SystemTime::UNIX_EPOCH + Duration::from_secs(1_000)
     }
 
-    fn position(state: &TableState, stream: usize, shard: &str) -> Option<Position> {
-        match state.streams[stream].shards.get(shard) {
-            Some(ShardState::Reading { position, .. }) => Some(*position),
-            _ => None,
-        }
+    fn position(state: &StoredTable, stream: usize, shard: &str) -> Option<Position> {
+        state.streams[stream].shards.get(shard)?.safe()
     }
 
     #[test]
@@ -349,7 +402,7 @@ mod tests {
         assert!(!before.streams[0].shards.contains_key("child"));
         ledger.settle(parked).unwrap();
         let after = ledger.state(now());
-        let finished = ShardState::Finished { at: now(), parent: None };
+        let finished = StoredShard::Finished { at: now(), parent: None };
         assert_eq!(after.streams[0].shards["parent"], finished);
         assert_eq!(position(&after, 0, "child"), Some(at(2)));
     }
@@ -368,11 +421,11 @@ mod tests {
         ledger.settle(read).unwrap();
 
         let state = ledger.state(now());
-        assert!(!state.streams[0].drained && state.streams[1].shards.is_empty(), "{state:?}");
+        assert!(!state.streams[0].done && state.streams[1].shards.is_empty(), "{state:?}");
         assert!(!ledger.is_settled_before(NEW));
         ledger.settle(parked).unwrap();
         let state = ledger.state(now());
-        assert!(state.streams[0].drained);
+        assert!(state.streams[0].done);
         assert_eq!(position(&state, 1, "b"), Some(at(9)));
         assert!(ledger.is_settled_before(NEW));
     }
@@ -386,7 +439,34 @@ mod tests {
         let mut second = Ledger::with_stored(&stored);
         second.open_stream(&facts(NEW), Position::Start);
         let state = second.state(now());
-        assert_eq!(state.streams.iter().map(|stream| stream.drained).collect::<Vec<_>>(), [true, false]);
+        assert_eq!(state.streams.iter().map(|stream| stream.done).collect::<Vec<_>>(), [true, false]);
+    }
+
+    #[test]
+    fn what_an_earlier_run_has_stored_stays_stored_until_reading_takes_it_up() {
+        let open = |number| StoredShard::at(at(number), now(), None);
+        let finished = StoredShard::Finished { at: now(), parent: None };
+        let shards = |entries: &[(&str, &StoredShard)]| -> BTreeMap<String, StoredShard> {
+            entries.iter().map(|(id, shard)| ((*id).to_owned(), (*shard).clone())).collect()
+        };
+        let stream =
+            |arn: &str, done, shards| StoredStream { arn: arn.to_owned(), start: Position::Start, done, shards };
+        let new = shards(&[("a", &open(1)), ("b", &open(2)), ("c", &finished)]);
+        let stored = StoredTable { streams: vec![stream(OLD, true, BTreeMap::new()), stream(NEW, false, new)] };
+        let mut ledger = Ledger::with_stored(&stored);
+        assert_eq!(ledger.state(now()), stored, "before AWS has answered");
+
+        ledger.open_stream(&facts(NEW), Position::Start);
+        assert_eq!(ledger.state(now()), stored, "before the first shard is taken up");
+        ledger.open_shard(0, &"a".into(), NEW, None, at(1)).unwrap();
+        let read = ledger.read(0, at(7), None).unwrap();
+        ledger.settle(read).unwrap();
+        let state = ledger.state(now());
+        assert_eq!((position(&state, 1, "a"), position(&state, 1, "b")), (Some(at(7)), Some(at(2))));
+        assert_eq!(state.streams[1].shards["c"], finished);
+
+        ledger.end_stream(NEW).unwrap();
+        assert!(!ledger.state(now()).streams[1].shards.contains_key("b"), "nobody takes it up any more");
     }
 
     #[test]

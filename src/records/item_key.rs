@@ -3,14 +3,19 @@
 //! An item keeps its key for life, so records with the same key belong into the same lane. A record's key is parsed
 //! once, with its page: the record keeps where names and values lie. The order in which AWS sends a key's two attributes
 //! means nothing: [`ItemKey::ordered_by`] gives them another.
+//!
+//! [`LaneId`] names a lane in what is stored: it must never change from one build to another.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
+use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
+use serde::{Serialize, Serializer};
+use sha2::{Digest, Sha256};
 
 /// A key's one or two attributes. `T` is a decoded text, or the place of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +90,88 @@ impl<T: AsRef<str>> ItemKey<T> {
         };
         let (first, second) = if swap { (second, first) } else { (first, second) };
         Self { first, second: Some(second) }
+    }
+}
+
+impl<T: AsRef<str> + Copy> ItemKey<T> {
+    /// The lane of the item, however its key's attributes are ordered here.
+    pub(super) fn lane_id(&self) -> LaneId {
+        let in_byte_order = self.ordered_by::<&str>(&[]);
+        let attributes = in_byte_order.attributes();
+        let attributes: Vec<[&str; 3]> =
+            attributes.map(|it| [it.name.as_ref(), it.kind.name(), it.value.as_ref()]).collect();
+        LaneId::of(&attributes)
+    }
+}
+
+impl KeyType {
+    fn name(self) -> &'static str {
+        match self {
+            Self::String => "S",
+            Self::Number => "N",
+            Self::Binary => "B",
+        }
+    }
+}
+
+/// The stable name of a lane, for what is stored: 32 hexadecimal digits.
+///
+/// It is the first 128 bits of the SHA-256 of a canonical text, compact JSON: of an item's lane `[[name,type,value],…]` with the
+/// attributes of its key in the byte order of their names, of a shard's lane the shard's id. Two lanes never share it in practice.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LaneId(u128);
+
+/// The text is no lane's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a lane's name has 32 hexadecimal digits in lower case")]
+pub struct InvalidLaneId;
+
+impl LaneId {
+    /// The lane of everything in a shard and in what continues it, for order by shard: that of the shard where the lineage began.
+    pub fn of_shard(id: &str) -> Self {
+        Self::of(id)
+    }
+
+    fn of(canonical: &(impl Serialize + ?Sized)) -> Self {
+        let text = serde_json::to_vec(canonical).expect("texts are always JSON");
+        let digest = Sha256::digest(text);
+        Self(digest.iter().take(16).fold(0, |bits, byte| bits << 8 | u128::from(*byte)))
+    }
+}
+
+impl fmt::Display for LaneId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for LaneId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for LaneId {
+    type Err = InvalidLaneId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidLaneId> {
+        let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        match text.len() == 32 && text.bytes().all(is_digit) {
+            true => u128::from_str_radix(text, 16).map(Self).map_err(|_| InvalidLaneId),
+            false => Err(InvalidLaneId),
+        }
+    }
+}
+
+impl Serialize for LaneId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for LaneId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Cow::<str>::deserialize(deserializer)?.parse().map_err(Error::custom)
     }
 }
 
@@ -180,7 +267,7 @@ struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[cfg(test)]
 mod tests {
-    use super::{InvalidKey, KeyType, parse};
+    use super::{InvalidKey, InvalidLaneId, KeyType, LaneId, parse};
 
     const UNKNOWN: &[&str] = &[];
 
@@ -242,6 +329,64 @@ mod tests {
         for value in ["q83", "q83?", "a===", "*"] {
             let keys = format!(r#"{{"a":{{"B":"{value}"}}}}"#);
             assert_eq!(parse(&keys), Err(InvalidKey::NotBase64 { name: "a".into() }), "{value}");
+        }
+    }
+
+    fn lane(keys: &str, schema: &[&str]) -> LaneId {
+        let key = parse(keys).expect("a key").ordered_by(schema).map(|text| &*text.into_owned().leak());
+        key.lane_id()
+    }
+
+    /// Names that are stored: they are the same in every build, or a restart delivers what was settled.
+    #[test]
+    fn the_name_of_a_lane_never_changes() {
+        for (keys, name) in [
+            (r#"{"id":{"S":"a"}}"#, "a897fb799442ab47ef81cddc70d154c0"),
+            (r#"{"id":{"N":"7"}}"#, "8dfcf5e90886b7099df649c8f2b050ca"),
+            (r#"{"id":{"B":"q83/"}}"#, "1f3c686796b4d38574048e4bd9bb7511"),
+            (r#"{"orderId":{"S":"\u00e9\n\""},"line":{"N":"7"}}"#, "6a32389ab9c4c2dc62646b50a4c067f5"),
+        ] {
+            assert_eq!(lane(keys, UNKNOWN).to_string(), name, "{keys}");
+            assert_eq!(name.parse(), Ok(lane(keys, UNKNOWN)));
+        }
+        let shard = "shardId-00000001767323045000-0a1b2c3d";
+        assert_eq!(LaneId::of_shard(shard).to_string(), "3766c54c00e4ab49d1bc36fa1e49afa5");
+    }
+
+    #[test]
+    fn an_item_has_one_lane_whatever_the_order_of_its_keys_attributes_or_the_escapes() {
+        let spellings = [r#"{"a":{"S":"x"},"b":{"N":"1"}}"#, r#"{"b":{"N":"1"},"a":{"S":"\u0078"}}"#];
+        let schemas: [&[&str]; 3] = [UNKNOWN, &["a", "b"], &["b", "a"]];
+        let lanes = schemas.map(|schema| spellings.map(|keys| lane(keys, schema))).concat();
+        assert!(lanes.windows(2).all(|pair| pair[0] == pair[1]), "{lanes:?}");
+    }
+
+    #[test]
+    fn other_items_have_other_lanes() {
+        let keys = [
+            r#"{"a":{"S":"x"}}"#,
+            r#"{"a":{"S":"1"}}"#,
+            r#"{"a":{"N":"1"}}"#,
+            r#"{"b":{"N":"1"}}"#,
+            r#"{"a":{"S":"x"},"b":{"N":"1"}}"#,
+            r#"{"a":{"S":"x\",\"b"},"b":{"N":"1"}}"#,
+        ];
+        let lanes: std::collections::BTreeSet<_> = keys.map(|keys| lane(keys, UNKNOWN)).into();
+        assert_eq!(lanes.len(), keys.len());
+    }
+
+    #[test]
+    fn what_names_no_lane_is_refused() {
+        for text in [
+            "",
+            "0",
+            &"0".repeat(31),
+            &"0".repeat(33),
+            &"G".repeat(32),
+            &"A".repeat(32),
+            "+0000000000000000000000000000000",
+        ] {
+            assert_eq!(text.parse::<LaneId>(), Err(InvalidLaneId), "{text}");
         }
     }
 }

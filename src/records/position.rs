@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::clock::rfc3339;
+use crate::clock::{parse_rfc3339, rfc3339};
 
 /// How long DynamoDB Streams keeps a record.
 ///
@@ -126,6 +126,37 @@ pub enum Position {
     /// At the first record created at this moment or later, by AWS's clock in whole seconds.
     Since(SystemTime),
     After(SequenceNumber),
+}
+
+/// The text is not a position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a position is `start`, `since <time in RFC 3339>` or `after <sequence number>`")]
+pub struct InvalidPosition;
+
+impl FromStr for Position {
+    type Err = InvalidPosition;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPosition> {
+        match text.split_once(' ') {
+            None if text == "start" => Ok(Self::Start),
+            Some(("since", moment)) => parse_rfc3339(moment).map(Self::Since).ok_or(InvalidPosition),
+            Some(("after", sequence)) => sequence.parse().map(Self::After).map_err(|_| InvalidPosition),
+            _ => Err(InvalidPosition),
+        }
+    }
+}
+
+impl Serialize for Position {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Position {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
 }
 
 /// As it stands in logs, on the status page and in the file of positions: `start`, `since <time>` or `after <number>`.

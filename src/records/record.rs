@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use super::item_key::ItemKey;
+use super::item_key::{ItemKey, LaneId};
 use super::position::{Position, SequenceNumber, StreamDetails};
 
 /// What a record costs besides its own bytes: this struct, and about as much again for the handle that shares its
@@ -108,6 +108,11 @@ impl Record {
     /// of their names where `schema` does not name exactly these.
     pub(crate) fn item_key<S: AsRef<str>>(&self, schema: &[S]) -> ItemKey<&str> {
         self.item_key.map(|place| place.of(&self.bytes)).ordered_by(schema)
+    }
+
+    /// The lane of the record's item: the same in every build and for all of the table's streams.
+    pub fn lane_id(&self) -> LaneId {
+        self.item_key.map(|place| place.of(&self.bytes)).lane_id()
     }
 
     /// The item after the change, raw JSON text of an object exactly as it was sent.

@@ -18,7 +18,7 @@ use super::stream_locator::{LocatedStream, StreamLocator};
 use super::stream_reader::{Beginning, Outcome, StreamReader, report};
 use super::update::{ShardPage, Update};
 use crate::backoff::pause_after;
-use crate::checkpoint::{StreamState, TableState};
+use crate::checkpoint::{StoredStream, StoredTable};
 use crate::clock;
 use crate::records::{Entry, Gap, LossReason, Position, StreamDetails};
 use crate::telemetry::events;
@@ -34,7 +34,7 @@ pub struct Follower {
     pub reading: Arc<Reading>,
     pub locator: Arc<StreamLocator>,
     /// What an earlier run has left.
-    pub stored: TableState,
+    pub stored: StoredTable,
     /// Where a first start begins.
     pub beginning: Beginning,
 }
@@ -47,7 +47,7 @@ impl Follower {
     pub async fn run(self) -> Result<(), Stopped> {
         let mut begun = !self.stored.streams.is_empty();
         let mut last = self.stored.streams.last().map(|stream| stream.arn.clone());
-        for stream in self.stored.streams.iter().filter(|stream| !stream.drained) {
+        for stream in self.stored.streams.iter().filter(|stream| !stream.done) {
             if !self.read(&stream.arn, Some(stream), Beginning::Everything).await? {
                 return Ok(());
             }
@@ -83,7 +83,7 @@ impl Follower {
     }
 
     /// Reads one stream to its end; says whether to go on with the next.
-    async fn read(&self, stream: &str, stored: Option<&StreamState>, beginning: Beginning) -> Result<bool, Stopped> {
+    async fn read(&self, stream: &str, stored: Option<&StoredStream>, beginning: Beginning) -> Result<bool, Stopped> {
         let reading = self.reading.clone();
         // The stream has steps of its own.
         reading.activity.end(Task::Table);

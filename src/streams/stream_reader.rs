@@ -28,7 +28,7 @@ use super::stream_locator::StreamLocator;
 use super::update::Update;
 use crate::aws::errors::{CallError, ErrorKind};
 use crate::backoff::pause_after;
-use crate::checkpoint::{ShardState, StreamState};
+use crate::checkpoint::{StoredShard, StoredStream};
 use crate::clock;
 use crate::records::{Gap, Position, ShardId, ShardNumber, StreamDetails};
 use crate::telemetry::events;
@@ -119,7 +119,7 @@ impl StreamReader {
         reading: Arc<Reading>,
         locator: Arc<StreamLocator>,
         stream: &str,
-        stored: Option<&StreamState>,
+        stored: Option<&StoredStream>,
         beginning: Beginning,
     ) -> Result<(Outcome, Option<Arc<StreamDetails>>), Stopped> {
         let Some(first) = first_answer(&reading, &locator, stream).await else {
@@ -242,17 +242,17 @@ impl StreamReader {
     }
 
     /// Takes up what an earlier run left.
-    async fn restore(&mut self, stored: &StreamState) -> Result<(), Stopped> {
+    async fn restore(&mut self, stored: &StoredStream) -> Result<(), Stopped> {
         for (id, shard) in &stored.shards {
-            if let ShardState::Finished { at, parent } = shard {
+            if let StoredShard::Finished { at, parent } = shard {
                 self.lineage.restore_read(id, parent.as_deref());
                 self.skip(Ready { id: id.as_str().into(), parent: parent.as_deref().map(Arc::from) }, *at).await?;
             }
         }
         for (id, shard) in &stored.shards {
-            if let ShardState::Reading { position, parent } = shard {
-                let ready = self.lineage.restore_reading(id, parent.as_deref());
-                self.open(ready, *position, Debt { owed: true, vouched: stored.saved_at }).await?;
+            if let StoredShard::Unfinished(shard) = shard {
+                let ready = self.lineage.restore_reading(id, shard.parent.as_deref());
+                self.open(ready, shard.safe, Debt { owed: true, vouched: shard.verified_at }).await?;
             }
         }
         Ok(())

@@ -28,6 +28,7 @@ pub const CODES: &[&str] = &[
     "DSA-AWS-DENIED",
     "DSA-AWS-FAILING",
     "DSA-AWS-THROTTLED",
+    "DSA-CHECKPOINT-AWAITED",
     "DSA-CHECKPOINT-FAILED",
     "DSA-CONFIG",
     "DSA-DATA-LOSS",
@@ -65,6 +66,32 @@ pub struct ConfigWarning<'a> {
 impl ConfigWarning<'_> {
     pub fn emit(&self) {
         warn!(code = "DSA-CONFIG", "{}", self.text);
+    }
+}
+
+/// Stored positions cannot be read now. It is tried again until it works.
+pub struct PositionsAwaited<'a> {
+    /// None: they are the whole process's.
+    pub table: Option<&'a str>,
+    pub why: &'a str,
+}
+
+impl PositionsAwaited<'_> {
+    pub fn emit(&self) {
+        let code = "DSA-CHECKPOINT-AWAITED";
+        warn!(code, table = self.table, "waiting for the stored positions, nothing is read before: {}", self.why);
+    }
+}
+
+/// Stored positions can be read again.
+pub struct PositionsThere<'a> {
+    /// None: they are the whole process's.
+    pub table: Option<&'a str>,
+}
+
+impl PositionsThere<'_> {
+    pub fn emit(&self) {
+        info!(table = self.table, "the stored positions are there");
     }
 }
 

@@ -180,8 +180,9 @@ async fn a_full_disk_is_survived_and_reported() {
         (FakeAws::with_table("orders", 1).await, TestSink::start().await, tempfile::tempdir().unwrap());
     let plan = Plan::new(&aws, &sink, "orders").keeping_positions(&folder);
     let adapter = plan.start_ready().await;
-    // A folder in the temporary file's place fails every write, whoever runs the test.
-    let obstacle = folder.path().join("positions.json.tmp");
+    // A folder in the file's place fails every write, whoever runs the test.
+    let obstacle = folder.path().join("positions.json");
+    std::fs::rename(&obstacle, folder.path().join("kept")).unwrap();
     std::fs::create_dir(&obstacle).unwrap();
     aws.write("orders", 5, 2);
     wait_for("delivery in spite of the disk", || sink.distinct() == 10).await;
@@ -210,13 +211,38 @@ async fn mistakes_in_the_configuration_are_all_named_at_once_with_exit_code_64()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_process_on_the_same_positions_is_refused_with_the_reason() {
+async fn a_second_process_on_the_same_positions_waits_and_takes_over() {
     let (aws, sink, folder) =
         (FakeAws::with_table("orders", 1).await, TestSink::start().await, tempfile::tempdir().unwrap());
     let plan = Plan::new(&aws, &sink, "orders").keeping_positions(&folder);
-    let _first = plan.start_ready().await;
-    let output = plan.command().output().unwrap();
-    let text = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(64), "{text}");
-    assert!(text.contains("in use by another process"), "{text}");
+    let first = plan.start_ready().await;
+    let second = plan.start().await;
+    wait_for("the log line", || !second.logged_code("DSA-CHECKPOINT-AWAITED").is_empty()).await;
+    assert_eq!(second.get("/livez").await.0, 200);
+    let (status, reason) = second.get("/readyz").await;
+    assert!(status == 503 && reason.contains("in use by another process"), "{status}: {reason}");
+    aws.write("orders", 10, 1);
+    wait_for("the first process's events", || sink.distinct() == 10).await;
+    assert_eq!(first.terminate().await, Some(0));
+    second.wait_ready().await;
+    aws.write("orders", 10, 1);
+    wait_for("the second process's events", || sink.distinct() == 20).await;
+    assert_eq!(oracle::duplicates(&sink.received()), 0, "it did not go on where the first one stood");
+    assert_eq!(second.logged_code("DSA-CHECKPOINT-AWAITED").len(), 1, "it is said once");
+    assert_eq!(second.logged("the stored positions are there").len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_is_not_there_yet_is_waited_for() {
+    let (aws, sink, folder) =
+        (FakeAws::with_table("orders", 1).await, TestSink::start().await, tempfile::tempdir().unwrap());
+    let volume = folder.path().join("volume");
+    let path = format!("file:{}/positions", volume.display());
+    let adapter = Plan::new(&aws, &sink, "orders").env("CHECKPOINT_STORE", path).start().await;
+    wait_for("the log line", || !adapter.logged_code("DSA-CHECKPOINT-AWAITED").is_empty()).await;
+    let (status, reason) = adapter.get("/readyz").await;
+    assert!(status == 503 && reason.contains("mount a volume"), "{status}: {reason}");
+    std::fs::create_dir(&volume).unwrap();
+    adapter.wait_ready().await;
+    assert_eq!(adapter.terminate().await, Some(0));
 }

@@ -11,6 +11,7 @@ mod delivery;
 mod lifecycle;
 mod modes;
 mod outage;
+mod positions;
 mod promises;
 mod shards;
 mod start;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dynamodb_streams_adapter::app::table::{Parts, Shared, Table};
 use dynamodb_streams_adapter::backoff::Backoff;
-use dynamodb_streams_adapter::checkpoint::{MemoryStore, TableState};
+use dynamodb_streams_adapter::checkpoint::{MemoryStore, StoredTable};
 use dynamodb_streams_adapter::config::{
     self, CheckpointLocation, DeliveryOrder, OnDataLoss, PollIntervals, StartPosition,
 };
@@ -136,7 +136,7 @@ async fn a_sink_that_is_down_for_a_day_costs_bounded_memory_and_few_requests() {
     let store = Arc::new(MemoryStore::default());
     let shared = Shared { describe_rate: Arc::new(RateLimiter::describe_stream()), store, budget: BUFFER };
     let target = TableTarget { table: "Orders".to_owned(), stream: None };
-    let (key, stored) = ("Orders".to_owned(), TableState::default());
+    let (key, stored) = ("Orders".to_owned(), StoredTable::default());
     let parts = Parts { client: client.clone(), target, key, stored, telemetry, health };
     let Table { books, follower, updates, keeper } = Table::assemble(parts, &source, &shared);
     let event = config::Event {

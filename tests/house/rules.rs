@@ -48,7 +48,7 @@ pub const MAY_IMPORT: [(&str, &str); 27] = [
 /// `scaler` and `convert` above.
 const PURE: &str = "\
     backoff.rs error_text.rs command_output.rs readiness.rs filter.rs records.rs records/ config.rs config/ aws/errors.rs \
-    event.rs event/ progress.rs progress/ledger.rs streams/lineage.rs streams/discovery.rs streams/pace.rs \
+    event.rs event/ checkpoint/journal/lines.rs progress.rs progress/ledger.rs streams/lineage.rs streams/discovery.rs streams/pace.rs \
     delivery/health.rs delivery/partial.rs delivery/lanes/ \
     lease/assignment.rs progress/table_tracker.rs progress/lineage.rs streams/shard_discovery.rs delivery/sink_controller.rs \
     delivery/response_class.rs delivery/lanes.rs delivery/retry.rs delivery/queues.rs pipeline/backfill_rows.rs check/fix.rs";
@@ -88,9 +88,8 @@ const LIBRARIES: [(&str, &str, &str); 13] = [
         "config/variable.rs config/reader.rs"),
     ("clap", "clap",
         "commands.rs commands/ main.rs check.rs config/"),
-    // `checkpoint/file` until positions are a journal.
     ("std::fs", "std::fs tokio::fs",
-        "checkpoint/journal.rs checkpoint/file.rs checkpoint/file/ sink/tls.rs sink/reloading_file.rs check/store.rs \
+        "checkpoint/journal.rs checkpoint/journal/ sink/tls.rs sink/reloading_file.rs check/store.rs \
          commands.rs commands/"),
 ];
 

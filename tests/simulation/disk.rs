@@ -28,6 +28,7 @@ pub enum Step {
     Read,
     Lock,
     Create,
+    Open,
     Write,
     Sync,
     Rename,
@@ -173,6 +174,9 @@ impl FileSystem for MemoryDisk {
 
     const BLOCKS: bool = false;
 
+    /// Replacements are to happen as well, and files to be read quickly.
+    const SMALL: usize = 8 * 1024;
+
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         let state = self.step(Step::Read)?;
         Ok(state.files[&state.file(path)?].bytes.clone())
@@ -197,6 +201,15 @@ impl FileSystem for MemoryDisk {
     fn create(&self, path: &Path) -> io::Result<OpenFile> {
         let mut state = self.step(Step::Create)?;
         Ok(OpenFile { file: state.create(path)?, process: state.process })
+    }
+
+    fn open_at(&self, path: &Path, length: usize) -> io::Result<OpenFile> {
+        let state = self.step(Step::Open)?;
+        let file = state.file(path)?;
+        match state.files[&file].bytes.len() == length {
+            true => Ok(OpenFile { file, process: state.process }),
+            false => Err(io::Error::other("somebody else has changed it")),
+        }
     }
 
     fn write(&self, file: &mut OpenFile, content: &[u8]) -> io::Result<()> {

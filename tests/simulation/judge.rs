@@ -5,7 +5,8 @@
 //!    was settled indeed, and stays so.
 //! 2. Each change was taken, given up by a policy that was set, lies before the start, or lies in a gap that was told, which tells
 //!    of nothing that AWS still has.
-//! 3. Each item's changes come in order; after all crashes its last delivery is its newest state.
+//! 3. Each item's changes come in order, with order by shard each shard's; after all crashes an item's last delivery is its newest
+//!    state.
 //! 4. Nothing comes again that was stored as settled, or whose success this life has heard of.
 //! 5. Calls stay within the account's limits and the stated budgets; a shard has at most one reader.
 //! 6. Memory, by the process's own count, stays within its bound.
@@ -109,6 +110,10 @@ struct Fate {
     taken_in: u32,
     taken_at: Option<Moment>,
     given_up: bool,
+    /// Attempts that failed, in one life.
+    failures: (u32, u32),
+    /// The life in which the sink refused it so often that the policy may act.
+    undeliverable_in: u32,
     told: bool,
     /// It lies before the moment from which on everything is owed.
     optional: bool,
@@ -134,6 +139,8 @@ pub struct Judge {
     next: Vec<Option<ChangeNumber>>,
     /// The last delivery of each table's items: in which life, and of what.
     last: BTreeMap<History, (u32, ChangeNumber)>,
+    /// The same of each table's streams' shards.
+    last_of_shard: BTreeMap<(usize, usize, usize), (u32, ChangeNumber)>,
     settled: Settled,
     /// When a shard's page was empty although there were records.
     withheld: BTreeMap<(usize, usize, usize), Vec<Moment>>,
@@ -158,6 +165,7 @@ impl Judge {
             fates: Vec::new(),
             next: Vec::new(),
             last: BTreeMap::new(),
+            last_of_shard: BTreeMap::new(),
             settled: Settled::default(),
             withheld: BTreeMap::new(),
             calls: Calls::new(plan),
@@ -315,7 +323,9 @@ impl Judge {
                 continue;
             }
             self.fates[number as usize].told = true;
-            if !gone && !self.fates[number as usize].taken {
+            // What lies before the start is owed to nobody.
+            let fate = &self.fates[number as usize];
+            if !gone && !fate.taken && !fate.optional {
                 let what =
                     format!("gap {} ({}) tells of {}, which AWS still has", told.id, told.reason, name(number, aws));
                 self.find(Sentence::FalseGap, now, what);
@@ -326,7 +336,7 @@ impl Judge {
     /// The changes that a gap speaks of.
     fn changes_in(&self, told: &Told, aws: &Aws, now: Moment) -> Vec<ChangeNumber> {
         let streams = aws.tables.iter().flat_map(|table| &table.streams);
-        let Some(stream) = streams.filter(|stream| stream.arn == told.stream).last() else { return Vec::new() };
+        let Some(stream) = streams.rev().find(|stream| stream.arn == told.stream) else { return Vec::new() };
         let Some(shard) = &told.shard else {
             return stream.shards.iter().flat_map(|shard| shard.records.iter().copied()).collect();
         };
@@ -347,9 +357,10 @@ impl Judge {
             let change = &aws.changes[*change as usize];
             let first = change.shard == shard && after.is_some_and(|after| change.sequence <= after);
             let behind = change.shard == shard && before.is_some_and(|before| change.sequence >= before);
+            // Where a gap's end is open, it is not all of the shard that is lost.
             let lost = match told.reason.as_str() {
-                "trimmed" => aws.is_trimmed(change, now),
-                "undecodable" => change.is_malformed,
+                "trimmed" => before.is_some() || aws.is_trimmed(change, now),
+                "undecodable" => before.is_some() || change.is_malformed,
                 _ => true,
             };
             !first && !behind && lost
@@ -358,8 +369,15 @@ impl Judge {
     }
 
     /// The sink, or the one for dead letters, takes an event.
-    pub fn accepted(&mut self, posted: &Posted, _dead_letters: bool, aws: &Aws, now: Moment) {
+    pub fn accepted(&mut self, posted: &Posted, dead_letters: bool, aws: &Aws, now: Moment) {
         let Posted::Change(number) = *posted else { return };
+        let may_be_letter =
+            self.settings.undeliverable == "dead-letter" && self.fates[number as usize].undeliverable_in == self.life;
+        if dead_letters && !may_be_letter {
+            let what = format!("{} is among the dead letters, and is not to be given up yet", name(number, aws));
+            return self.find(Sentence::Lost, now, what);
+        }
+        self.check_shard_order(number, aws, now);
         let change = &aws.changes[number as usize];
         let item = self.history(change);
         let mut before = change.before;
@@ -405,12 +423,27 @@ impl Judge {
 
     /// An attempt failed; the policy may give the event up.
     pub fn heard_failure(&mut self, posted: &Posted, is_final: bool) {
-        let may_give_up = self.settings.undeliverable == "drop";
-        if let Posted::Change(number) = posted
-            && may_give_up
-            && (is_final || self.settings.max_attempts.is_some())
-        {
-            self.fates[*number as usize].given_up = true;
+        let Posted::Change(number) = posted else { return };
+        let fate = &mut self.fates[*number as usize];
+        let before = if fate.failures.0 == self.life { fate.failures.1 } else { 0 };
+        fate.failures = (self.life, before + 1);
+        if is_final || self.settings.max_attempts.is_some_and(|most| before + 1 >= most) {
+            fate.undeliverable_in = self.life;
+            fate.given_up |= self.settings.undeliverable == "drop";
+        }
+    }
+
+    /// With order by shard, a shard's changes come one after the other.
+    fn check_shard_order(&mut self, number: ChangeNumber, aws: &Aws, now: Moment) {
+        let change = &aws.changes[number as usize];
+        let last = self.last_of_shard.insert((change.table, change.stream, change.shard), (self.life, number));
+        let Some((life, last)) = last.filter(|_| self.settings.by_shard) else { return };
+        // What a lost response hides comes again. Of a batch the sink may take what lies behind a refusal of another item's.
+        let is_first = !self.fates[number as usize].taken && self.settings.mode != "batch";
+        let is_behind = life == self.life && last > number;
+        if is_behind && (is_first || self.fates[last as usize].heard_in == self.life) {
+            let what = format!("{} is taken behind {} of its shard", name(number, aws), name(last, aws));
+            self.find(Sentence::OutOfOrder, now, what);
         }
     }
 

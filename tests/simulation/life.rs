@@ -15,6 +15,7 @@ use dynamodb_streams_adapter::delivery::dispatch::Sinks;
 use dynamodb_streams_adapter::readiness::Health;
 use dynamodb_streams_adapter::streams::budget::Budget;
 use dynamodb_streams_adapter::telemetry::metrics::Metrics;
+use futures_util::future::join;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +23,7 @@ use crate::aws::wall;
 use crate::fault::Fault;
 use crate::judge::{Finding, Sentence};
 use crate::plan::{Boundary, End, HEALTHY, Moment, Plan, Settings, Start, chance};
+use crate::sabotage::Sabotage;
 use crate::said;
 use crate::service::SimulatedAws;
 use crate::sink::SimulatedSink;
@@ -54,12 +56,17 @@ struct Term {
 }
 
 pub fn run(plan: Plan) -> Run {
+    run_sabotaged(plan, Sabotage::None)
+}
+
+/// The seed's run with an adapter that has a fault.
+pub fn run_sabotaged(plan: Plan, sabotage: Sabotage) -> Run {
     let world = World::new(plan.clone());
     let _listening = said::listen(&world);
     world.away(crate::plan::BEGIN, plan.first_start);
     let mut settings = plan.settings.clone();
     for Boundary { down, edge, up, end, settings: next } in &plan.boundaries {
-        let ended = live(&world, &settings, Term { at: *down, edge: *edge, end: *end });
+        let ended = live(&world, sabotage, &settings, Term { at: *down, edge: *edge, end: *end });
         if world.look(|inner, _| inner.is_exhausted()) {
             break;
         }
@@ -70,7 +77,7 @@ pub fn run(plan: Plan) -> Run {
     let is_cut = world.look(|inner, _| inner.is_exhausted());
     if !is_cut {
         settings.stop_on_loss = false;
-        close(&world, &settings, plan.healed);
+        close(&world, sabotage, &settings, plan.healed);
     }
     let inner = world.lock();
     Run {
@@ -85,8 +92,8 @@ pub fn run(plan: Plan) -> Run {
 }
 
 /// All is well from here on: what is owed must come, and one more restart must bring nothing.
-fn close(world: &Arc<World>, settings: &Settings, healed: Moment) {
-    let ended = live(world, settings, Term { at: healed + HEALTHY, edge: None, end: End::Stopped });
+fn close(world: &Arc<World>, sabotage: Sabotage, settings: &Settings, healed: Moment) {
+    let ended = live(world, sabotage, settings, Term { at: healed + HEALTHY, edge: None, end: End::Stopped });
     if world.look(|inner, _| inner.is_exhausted()) {
         return;
     }
@@ -94,11 +101,11 @@ fn close(world: &Arc<World>, settings: &Settings, healed: Moment) {
         inner.judge.close(&inner.aws, now);
     });
     world.away(ended, ended + Duration::from_secs(2));
-    live(world, settings, Term { at: ended + Duration::from_secs(60), edge: None, end: End::Stopped });
+    live(world, sabotage, settings, Term { at: ended + Duration::from_secs(60), edge: None, end: End::Stopped });
 }
 
 /// Lives until its term, and returns when it ended.
-fn live(world: &Arc<World>, settings: &Settings, term: Term) -> Moment {
+fn live(world: &Arc<World>, sabotage: Sabotage, settings: &Settings, term: Term) -> Moment {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.expect("a runtime of one thread");
     let ended = runtime.block_on(async {
@@ -115,7 +122,7 @@ fn live(world: &Arc<World>, settings: &Settings, term: Term) -> Moment {
             inner.look_at_store(now);
         });
         world.tell(format!("starts, {settings:?}"));
-        process(world, settings, &term).await;
+        process(world, sabotage, settings, &term).await;
         world.stop_clock()
     });
     drop(runtime);
@@ -132,7 +139,7 @@ fn live(world: &Arc<World>, settings: &Settings, term: Term) -> Moment {
 }
 
 /// Runs the process until it ends, is told to, or dies.
-async fn process(world: &Arc<World>, settings: &Settings, term: &Term) {
+async fn process(world: &Arc<World>, sabotage: Sabotage, settings: &Settings, term: &Term) {
     let stop = CancellationToken::new();
     let health = Arc::new(Health::default());
     let begun = world.look(|_, now| now);
@@ -153,7 +160,7 @@ async fn process(world: &Arc<World>, settings: &Settings, term: &Term) {
         biased;
         () = world.died() => {}
         () = at_term => {}
-        () = adapter(world, settings, &health, &stop) => {}
+        () = adapter(world, sabotage, settings, &health, &stop) => {}
         () = pauses(world) => {}
         () = watch_probes(world, &health, term) => {}
     }
@@ -161,18 +168,26 @@ async fn process(world: &Arc<World>, settings: &Settings, term: &Term) {
 }
 
 /// The adapter, started until it can, as its supervisor would.
-async fn adapter(world: &Arc<World>, settings: &Settings, health: &Arc<Health>, stop: &CancellationToken) {
+async fn adapter(
+    world: &Arc<World>,
+    sabotage: Sabotage,
+    settings: &Settings,
+    health: &Arc<Health>,
+    stop: &CancellationToken,
+) {
     let named = world.lock().named(settings);
-    let (tables, config) = (named.len(), config(settings, &named));
+    let (tables, config) = (named.len(), config(&sabotage.settings(settings), &sabotage.tables(named)));
     loop {
         let files = world.lock().disk.clone();
         match FileStore::open_on(files, POSITIONS.as_ref(), "default") {
             Ok(store) => {
                 let store = Arc::new(SimulatedStore { world: world.clone(), store });
-                let sink = |takes_dead_letters| Arc::new(SimulatedSink { world: world.clone(), takes_dead_letters });
-                let service: Arc<SimulatedAws> = Arc::new(SimulatedAws(world.clone()));
+                let sink = |takes_dead_letters| {
+                    sabotage.sink(Arc::new(SimulatedSink { world: world.clone(), takes_dead_letters }))
+                };
+                let service = sabotage.aws(Arc::new(SimulatedAws(world.clone())));
                 let services = Services {
-                    store,
+                    store: sabotage.store(store),
                     sinks: Sinks { sink: sink(false), dead_letters: Some(sink(true)) },
                     credentials: Vec::new(),
                     connect: Box::new(move |_| Ok(service.clone())),
@@ -182,12 +197,14 @@ async fn adapter(world: &Arc<World>, settings: &Settings, health: &Arc<Health>, 
                 match app::assemble(&config, services).await {
                     Ok(tasks) => {
                         let books = tasks.books().to_vec();
-                        let limit = config.process.buffer_memory + tables * Budget::PAGE;
+                        let limit = settings.buffer + tables * Budget::PAGE;
                         world.lock().watch_memory(move || books.iter().map(|it| it.budget().held()).sum(), limit);
                         world.lock().watch_health(health.clone());
-                        let ended = tasks.run_until(stop, SHUTDOWN).await;
+                        let told = stop.child_token();
+                        let (ended, ()) = join(tasks.run_until(&told, SHUTDOWN), sabotage.stops(&told)).await;
                         world.look(|inner, now| match ended {
-                            Ok(()) => inner.tell(now, "stopped".to_owned()),
+                            Ok(()) if stop.is_cancelled() => inner.tell(now, "stopped".to_owned()),
+                            Ok(()) => inner.judge.find(Sentence::Ended, now, "it was not told to".to_owned()),
                             Err(fault) => inner.judge.find(Sentence::Ended, now, fault.to_string()),
                         });
                         return;
@@ -195,7 +212,11 @@ async fn adapter(world: &Arc<World>, settings: &Settings, health: &Arc<Health>, 
                     Err(error) => world.tell(format!("cannot start: {error}")),
                 }
             }
-            Err(error) => world.tell(format!("cannot start: {error}")),
+            Err(error) if error.may_pass() => world.tell(format!("cannot start: {error}")),
+            Err(error) => {
+                world.look(|inner, now| inner.judge.find(Sentence::Ended, now, error.to_string()));
+                return;
+            }
         }
         tokio::select! {
             biased;
@@ -268,6 +289,7 @@ async fn watch_probes(world: &Arc<World>, health: &Arc<Health>, term: &Term) {
     loop {
         sleep(PROBE).await;
         let is_over = world.look(|inner, now| {
+            inner.look_at_process(now);
             if let Some(why) = health.not_live() {
                 inner.judge.find(Sentence::NotAlive, now, why);
             }

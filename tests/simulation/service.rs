@@ -120,9 +120,9 @@ impl Inner {
             self.aws.tables.iter().enumerate().flat_map(|(table, found)| {
                 found.streams.iter().enumerate().map(move |(stream, it)| (table, stream, it))
             });
-        let found =
+        let mut found =
             streams.filter(|(_, _, it)| it.arn == arn && !it.is_gone(now)).map(|(table, stream, _)| (table, stream));
-        found.last().ok_or(ErrorKind::NotFound)
+        found.next_back().ok_or(ErrorKind::NotFound)
     }
 
     fn shard_of(&self, arn: &str, id: &str, now: Moment) -> Answer<(usize, usize, usize)> {

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dynamodb_streams_adapter::checkpoint::{CheckpointStore, FileStore, StoreError, TableState};
+use dynamodb_streams_adapter::checkpoint::{CheckpointStore, FileStore, SaveError, StoreError, StoredTable};
 use futures_util::future::BoxFuture;
 
 use crate::disk::{MemoryDisk, Outcome, Step};
@@ -18,14 +18,14 @@ pub struct SimulatedStore {
 }
 
 impl CheckpointStore for SimulatedStore {
-    fn load<'a>(&'a self, table: &'a str) -> BoxFuture<'a, Result<Option<TableState>, StoreError>> {
+    fn load<'a>(&'a self, table: &'a str) -> BoxFuture<'a, Result<Option<StoredTable>, StoreError>> {
         Box::pin(async move {
             self.wait().await;
             self.store.load(table).await
         })
     }
 
-    fn save<'a>(&'a self, table: &'a str, state: TableState) -> BoxFuture<'a, Result<(), StoreError>> {
+    fn save<'a>(&'a self, table: &'a str, state: StoredTable) -> BoxFuture<'a, Result<(), SaveError>> {
         Box::pin(async move {
             self.wait().await;
             let saved = self.store.save(table, state).await;

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dynamodb_streams_adapter::checkpoint::{CheckpointStore, FileStore};
+use dynamodb_streams_adapter::checkpoint::{CheckpointStore, FileStore, StoredTable};
 use dynamodb_streams_adapter::readiness::Health;
 use fastrand::Rng;
 use futures_util::FutureExt;
@@ -261,12 +261,6 @@ impl Inner {
         self.story.push(line);
     }
 
-    /// What a process that starts now would find stored, under the name that it gives the table.
-    pub fn stored(&self, key: &str) -> Option<dynamodb_streams_adapter::checkpoint::TableState> {
-        let store = FileStore::open_on(self.disk.snapshot(), POSITIONS.as_ref(), "default").ok()?;
-        store.load(key).now_or_never()?.ok()?
-    }
-
     /// What the process is told to read.
     pub fn named(&self, settings: &Settings) -> Vec<String> {
         let name = |table: &Table| if settings.by_arn { table_arn(&table.name) } else { table.name.clone() };
@@ -275,6 +269,19 @@ impl Inner {
                 streams.iter().map(|(table, stream)| self.aws.tables[*table].streams[*stream].arn.clone()).collect()
             }
             None => self.aws.tables.iter().map(name).collect(),
+        }
+    }
+
+    /// What a table's positions are stored under: its name or ARN, or the ARN of each of its streams that is read.
+    fn keys(&self, table: usize) -> Vec<String> {
+        let Aws { tables, .. } = &self.aws;
+        match self.judge.streams() {
+            None if self.judge.settings().by_arn => vec![table_arn(&tables[table].name)],
+            None => vec![tables[table].name.clone()],
+            Some(streams) => {
+                let own = streams.iter().filter(|(of, _)| *of == table);
+                own.map(|(_, stream)| tables[table].streams[*stream].arn.clone()).collect()
+            }
         }
     }
 
@@ -289,20 +296,25 @@ impl Inner {
         self.judge.reads_only(streams.collect());
     }
 
-    /// Shows the judge what is stored now of all tables.
+    /// Shows the judge what a process that starts now would find stored of all tables.
     pub fn look_at_store(&mut self, now: Moment) {
-        let by_arn = self.judge.settings().by_arn || self.judge.streams().is_some();
-        let name = |table: &Table| if by_arn { table_arn(&table.name) } else { table.name.clone() };
-        let keys: Vec<String> = self.aws.tables.iter().map(name).collect();
-        keys.iter().for_each(|key| self.look_at_table(key, false, now));
+        (0..self.aws.tables.len()).for_each(|table| self.look_at_stored(table, false, now));
     }
 
-    /// Shows the judge what is stored now of one table.
+    /// Shows the judge what is stored of the table that the process stores under this name; `confirmed`: the store has said that
+    /// it is there.
     pub fn look_at_table(&mut self, key: &str, confirmed: bool, now: Moment) {
-        let name = key.rsplit('/').next().unwrap_or(key);
-        let Some(table) = self.aws.tables.iter().position(|table| table.name == name) else { return };
-        let state = self.stored(key).unwrap_or_default();
-        self.judge.stored(table, &state, confirmed, &self.aws, now);
+        let table = (0..self.aws.tables.len()).find(|table| self.keys(*table).iter().any(|name| name == key));
+        if let Some(table) = table {
+            self.look_at_stored(table, confirmed, now);
+        }
+    }
+
+    fn look_at_stored(&mut self, table: usize, confirmed: bool, now: Moment) {
+        let store = FileStore::open_on(self.disk.snapshot(), POSITIONS.as_ref(), "default").ok();
+        let load = |key: &String| store.as_ref()?.load(key).now_or_never()?.ok()?;
+        let stored = self.keys(table).iter().filter_map(load).flat_map(|stored| stored.streams).collect();
+        self.judge.stored(table, &StoredTable { streams: stored }, confirmed, &self.aws, now);
     }
 
     /// From now on the judge looks at what the process holds, and at its bound.
@@ -373,7 +385,7 @@ impl Inner {
     /// Whether the life has ended.
     fn pass_edge(&mut self) -> bool {
         self.edges += 1;
-        self.calls += u64::from(self.edges % 2);
+        self.calls += self.edges % 2;
         if self.ends_at.is_some_and(|(edge, is_orderly)| self.edges >= edge && !is_orderly) {
             self.is_dead = true;
         }

@@ -23,7 +23,10 @@ impl House {
         let books = Books::new(Ledger::default(), Budget::new(1 << 20), telemetry, health.table("orders"));
         let (outage, parked_items) = (watch::Sender::default(), Arc::new(ParkedItems::default()));
         let uri = "https://broker.example:8443/token-4711?key=secret".parse().unwrap();
-        let status = Status::new(vec![books.clone()], health.clone(), &uri, outage.subscribe(), parked_items.clone());
+        let status = Status::new(health.clone(), &uri);
+        let parts =
+            Parts { books: vec![books.clone()], outage: outage.subscribe(), parked_items: parked_items.clone() };
+        status.has_started(parts);
         let facts = StreamDetails {
             arn: STREAM.to_owned(),
             table_arn: "arn:table".to_owned(),

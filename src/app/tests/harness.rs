@@ -20,7 +20,7 @@ use crate::app::stalls::{self, Watched};
 use crate::app::table::{Parts, Shared, Table};
 use crate::aws::errors::{CallError, ErrorKind};
 use crate::backoff::Backoff;
-use crate::checkpoint::{CheckpointStore, StoreError, TableState};
+use crate::checkpoint::{CheckpointStore, SaveError, StoreError, StoredTable};
 use crate::config::{self, DeliveryOrder, EventData, EventMode, EventProfile, OnDataLoss, StartPosition};
 use crate::delivery::dispatch::{Dispatcher, Settings, Sinks};
 use crate::delivery::lanes::Limits;
@@ -102,7 +102,7 @@ pub(in crate::app) struct Script {
     pub(in crate::app) store_fails: bool,
     pub(in crate::app) store_takes: Duration,
     pub(in crate::app) delivered: Vec<String>,
-    pub(in crate::app) saved: Vec<TableState>,
+    pub(in crate::app) saved: Vec<StoredTable>,
 }
 
 #[derive(Default)]
@@ -264,16 +264,16 @@ impl Sink for FakeServices {
 }
 
 impl CheckpointStore for FakeServices {
-    fn load<'a>(&'a self, _table: &'a str) -> BoxFuture<'a, Result<Option<TableState>, StoreError>> {
+    fn load<'a>(&'a self, _table: &'a str) -> BoxFuture<'a, Result<Option<StoredTable>, StoreError>> {
         Box::pin(ready(Ok(None)))
     }
 
-    fn save<'a>(&'a self, _table: &'a str, state: TableState) -> BoxFuture<'a, Result<(), StoreError>> {
+    fn save<'a>(&'a self, _table: &'a str, state: StoredTable) -> BoxFuture<'a, Result<(), SaveError>> {
         Box::pin(async move {
             let takes = self.script(|script| script.store_takes);
             tokio::time::sleep(takes).await;
             self.script(|script| match script.store_fails {
-                true => Err(StoreError("no space left".to_owned())),
+                true => Err(SaveError::NotStored(StoreError("no space left".to_owned()))),
                 false => {
                     script.saved.push(state);
                     Ok(())
@@ -288,7 +288,7 @@ pub(in crate::app) struct Setup {
     pub(in crate::app) order: DeliveryOrder,
     pub(in crate::app) start: StartPosition,
     pub(in crate::app) on_data_loss: OnDataLoss,
-    pub(in crate::app) stored: TableState,
+    pub(in crate::app) stored: StoredTable,
     pub(in crate::app) settings: Settings,
     pub(in crate::app) idle_max: Duration,
 }
@@ -299,7 +299,7 @@ impl Default for Setup {
             order: DeliveryOrder::Item,
             start: StartPosition::TrimHorizon,
             on_data_loss: OnDataLoss::Continue,
-            stored: TableState::default(),
+            stored: StoredTable::default(),
             settings: settings(),
             idle_max: IDLE_MAX,
         }
@@ -401,7 +401,7 @@ impl RunningTable {
         self.services.script(|script| script.delivered.clone())
     }
 
-    pub(in crate::app) fn last_saved(&self) -> TableState {
+    pub(in crate::app) fn last_saved(&self) -> StoredTable {
         self.services.script(|script| script.saved.last().cloned()).unwrap_or_default()
     }
 

@@ -3,7 +3,7 @@
 use std::time::UNIX_EPOCH;
 
 use dynamodb_streams_adapter::checkpoint::{
-    CheckpointStore, FileStore, OpenError, ShardState, StoreError, StreamState, TableState,
+    CheckpointStore, FileStore, OpenError, SaveError, StoredShard, StoredStream, StoredTable,
 };
 use dynamodb_streams_adapter::records::Position;
 use futures_util::FutureExt;
@@ -11,8 +11,11 @@ use futures_util::future::join_all;
 
 use super::*;
 
+/// Open, write, sync.
+const STEPS_OF_A_SAVE: usize = 3;
+
 /// Remove, create, write, sync, rename, sync the folder.
-const STEPS_OF_A_SAVE: usize = 6;
+const STEPS_OF_A_REPLACEMENT: usize = 6;
 
 fn path(name: &str) -> PathBuf {
     Path::new(FOLDER).join(name)
@@ -169,22 +172,20 @@ fn try_open(disk: &MemoryDisk) -> Result<FileStore<MemoryDisk>, OpenError> {
     FileStore::open_on(disk.clone(), &path("positions.json"), "default")
 }
 
-fn state(number: u64) -> TableState {
+fn state(number: u64) -> StoredTable {
     let position = Position::After(format!("{number:021}").parse().unwrap());
-    let shard = ShardState::Reading { position, parent: None };
+    let shard = StoredShard::at(position, UNIX_EPOCH, None);
     let shards = [("shard".to_owned(), shard)].into();
     let arn = "stream".to_owned();
-    TableState {
-        streams: vec![StreamState { arn, start: Position::Start, drained: false, saved_at: UNIX_EPOCH, shards }],
-    }
+    StoredTable { streams: vec![StoredStream { arn, start: Position::Start, done: false, shards }] }
 }
 
 /// Saves at once: no other thread has part in it.
-fn save(store: &FileStore<MemoryDisk>, number: u64) -> Result<(), StoreError> {
+fn save(store: &FileStore<MemoryDisk>, number: u64) -> Result<(), SaveError> {
     store.save("Orders", state(number)).now_or_never().expect("a save waits for something")
 }
 
-fn load(store: &FileStore<MemoryDisk>) -> Option<TableState> {
+fn load(store: &FileStore<MemoryDisk>) -> Option<StoredTable> {
     store.load("Orders").now_or_never().unwrap().unwrap()
 }
 
@@ -202,15 +203,34 @@ const OUTCOMES: [Outcome; 3] =
 
 #[test]
 fn a_save_that_breaks_off_at_any_step_leaves_the_store_old_or_new_after_a_kill_and_after_a_loss_of_power() {
-    for (at, outcome) in (0..=STEPS_OF_A_SAVE).flat_map(|at| OUTCOMES.map(|outcome| (at, outcome))) {
+    breaks_off_anywhere(STEPS_OF_A_SAVE, |_| {});
+}
+
+/// A process's first save, and one after a save of unknown outcome, replace the file.
+#[test]
+fn a_replacement_that_breaks_off_at_any_step_leaves_the_store_old_or_new_too() {
+    breaks_off_anywhere(STEPS_OF_A_REPLACEMENT, |(disk, store)| {
+        once_at(disk, STEPS_OF_A_SAVE - 1, Outcome::Fails(ErrorKind::Other));
+        assert!(matches!(save(store, 1), Err(SaveError::Unknown(_))), "whether a save was synced is not known");
+    });
+}
+
+/// Fails each step of saving 2 where 1 is stored, and looks what comes of it.
+fn breaks_off_anywhere(steps: usize, prepare: impl Fn((&MemoryDisk, &FileStore<MemoryDisk>))) {
+    for (at, outcome) in (0..=steps).flat_map(|at| OUTCOMES.map(|outcome| (at, outcome))) {
         // One seed stands for a kill.
         for seed in 0..100 {
             let disk = MemoryDisk::new();
             let store = open(&disk);
-            save(&store, 1).unwrap();
+            save(&store, 0).unwrap();
+            prepare((&disk, &store));
+            disk.on_step(|_| Outcome::Done);
+            if steps == STEPS_OF_A_SAVE {
+                save(&store, 1).unwrap();
+            }
             once_at(&disk, at, outcome);
             let saved = save(&store, 2);
-            assert_eq!(saved.is_ok(), at == STEPS_OF_A_SAVE, "{outcome:?} at {at}");
+            assert_eq!(saved.is_ok(), at == steps, "{outcome:?} at {at}");
             drop(store);
             match seed {
                 0 => disk.process_died(),
@@ -219,13 +239,60 @@ fn a_save_that_breaks_off_at_any_step_leaves_the_store_old_or_new_after_a_kill_a
             disk.on_step(|_| Outcome::Done);
             let store = open(&disk);
             let found = load(&store);
-            let is_allowed = found == Some(state(2)) || saved.is_err() && found == Some(state(1));
-            assert!(is_allowed, "{outcome:?} at {at}, seed {seed}: {saved:?}, and then {found:?}");
+            let before = [0, 1].map(|number| Some(state(number)));
+            let is_before = if steps == STEPS_OF_A_SAVE { found == before[1] } else { before.contains(&found) };
+            let is_new = found == Some(state(2)) && !matches!(saved, Err(SaveError::NotStored(_)));
+            assert!(
+                is_new || saved.is_err() && is_before,
+                "{outcome:?} at {at}, seed {seed}: {saved:?}, and then {found:?}"
+            );
             save(&store, 3).unwrap();
             drop(store);
             disk.power_lost(&mut fastrand::Rng::with_seed(seed));
             assert_eq!(load(&open(&disk)), Some(state(3)), "{outcome:?} at {at}, seed {seed}");
         }
+    }
+}
+
+/// Whatever follows a save that went wrong, what is confirmed afterwards is there.
+#[test]
+fn nothing_is_confirmed_that_a_tail_from_before_makes_unreadable() {
+    for (at, outcome) in (0..STEPS_OF_A_SAVE).flat_map(|at| OUTCOMES.map(|outcome| (at, outcome))) {
+        if outcome == Outcome::Dead {
+            continue;
+        }
+        let disk = MemoryDisk::new();
+        let store = open(&disk);
+        save(&store, 1).unwrap();
+        once_at(&disk, at, outcome);
+        assert!(save(&store, 2).is_err());
+        for number in 3..6 {
+            save(&store, number).unwrap();
+            for seed in 0..20 {
+                let copy = disk.snapshot();
+                copy.power_lost(&mut fastrand::Rng::with_seed(seed));
+                assert_eq!(load(&open(&copy)), Some(state(number)), "{outcome:?} at {at}, save {number}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_store_goes_on_from_a_save_torn_at_any_byte() {
+    let disk = MemoryDisk::new();
+    let store = open(&disk);
+    save(&store, 1).unwrap();
+    let before = disk.read_file(&path("positions.json")).unwrap().len();
+    save(&store, 2).unwrap();
+    let text = disk.read_file(&path("positions.json")).unwrap();
+    for length in before..=text.len() {
+        let disk = MemoryDisk::new();
+        sync(&disk, write(&disk, "positions.json", &text[..length]));
+        let store = open(&disk);
+        assert_eq!(load(&store), Some(state(if length == text.len() { 2 } else { 1 })), "{length} bytes");
+        save(&store, 3).unwrap();
+        disk.power_lost(&mut fastrand::Rng::with_seed(length as u64));
+        assert_eq!(load(&open(&disk)), Some(state(3)), "{length} bytes");
     }
 }
 

@@ -28,6 +28,8 @@ pub struct Calls {
     said: bool,
     partitions: f64,
     pages: f64,
+    /// Shards on one of them.
+    page: usize,
     shards: BTreeMap<ShardKey, Quiet>,
     settings: Settings,
 }
@@ -42,8 +44,10 @@ struct Quiet {
 
 impl Calls {
     pub fn new(plan: &Plan) -> Self {
-        let listed = plan.partitions * (plan.generations + 1);
-        let pages = (listed as f64 / plan.listing_page as f64).ceil();
+        // A shard is listed for a day after it was closed.
+        let generations = 1.0 + crate::plan::RETENTION.as_secs_f64() / plan.rollover.as_secs_f64();
+        let listed = plan.partitions as f64 * generations.min((plan.generations + 8) as f64);
+        let pages = (listed / plan.listing_page as f64).ceil();
         let mut calls = Self {
             recent: BTreeMap::new(),
             window: 0,
@@ -52,6 +56,7 @@ impl Calls {
             said: false,
             partitions: if plan.scale == Scale::Tables { 320.0 } else { plan.partitions as f64 },
             pages: pages * plan.tables as f64,
+            page: plan.listing_page,
             shards: BTreeMap::new(),
             settings: plan.settings.clone(),
         };
@@ -61,8 +66,10 @@ impl Calls {
 
     /// One a second up to 1,000 partitions, two up to 10,000.
     fn usual(&self) -> f64 {
-        let rate = if self.partitions <= 1_000.0 { 1.0 } else { 2.0 };
-        rate * WINDOW.as_secs_f64()
+        let rate: f64 = if self.partitions <= 1_000.0 { 1.0 } else { 2.0 };
+        // Where pages are smaller than AWS's, one whole listing a minute may take more.
+        let small = if self.page < 100 { 1.5 * self.pages / 60.0 } else { 0.0 };
+        rate.max(small) * WINDOW.as_secs_f64()
     }
 
     pub fn begin_life(&mut self, now: Moment, settings: &Settings) {
@@ -140,5 +147,56 @@ impl Calls {
             )
         };
         (quiet.asked as f64 > allowed).then(|| (Sentence::IdleBudget, what()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::hours;
+
+    fn calls() -> Calls {
+        let mut calls = Calls::new(&Plan::draw(1));
+        let settings =
+            Settings { poll: Duration::from_millis(250), idle_max: Duration::from_secs(5), ..Plan::draw(1).settings };
+        calls.begin_life(hours(100), &settings);
+        calls
+    }
+
+    /// What is found when this is done so often, at even distances.
+    fn evenly(
+        times: u32,
+        every: Duration,
+        mut once: impl FnMut(Moment) -> Option<(Sentence, String)>,
+    ) -> Option<Sentence> {
+        (0..times).find_map(|n| once(hours(100) + every * n)).map(|(sentence, _)| sentence)
+    }
+
+    #[test]
+    fn an_account_has_ten_listings_a_second() {
+        let (mut kept, mut broken) = (calls(), calls());
+        assert_eq!(evenly(100, Duration::from_millis(100), |now| kept.called("DescribeStream", now)), None);
+        let found = evenly(11, Duration::from_millis(90), |now| broken.called("DescribeStream", now));
+        assert_eq!(found, Some(Sentence::AccountLimit));
+    }
+
+    #[test]
+    fn listings_have_a_budget_for_ten_minutes() {
+        let (mut kept, mut broken) = (calls(), calls());
+        assert_eq!(evenly(7_200, Duration::from_secs(1), |now| kept.called("DescribeStream", now)), None);
+        let found = evenly(1_200, Duration::from_millis(400), |now| broken.called("DescribeStream", now));
+        assert_eq!(found, Some(Sentence::ListingBudget));
+    }
+
+    #[test]
+    fn a_quiet_shard_is_asked_seldom_and_a_busy_one_as_often_as_set() {
+        let shard = (0, 0, 0);
+        let (mut busy, mut quiet, mut slow, mut fast) = (calls(), calls(), calls(), calls());
+        let poll = Duration::from_millis(250);
+        assert_eq!(evenly(10_000, poll, |now| busy.page_sent(shard, false, now)), None);
+        assert_eq!(evenly(10_000, poll, |now| quiet.page_sent(shard, true, now)), Some(Sentence::IdleBudget));
+        assert_eq!(evenly(10_000, Duration::from_secs(5), |now| slow.page_sent(shard, true, now)), None);
+        let found = evenly(100, Duration::from_millis(20), |now| fast.page_sent(shard, true, now));
+        assert_eq!(found, Some(Sentence::ShardRate));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dynamodb_streams_adapter::checkpoint::{ShardState, StreamState, TableState};
+use dynamodb_streams_adapter::checkpoint::{StoredShard, StoredStream, StoredTable};
 use dynamodb_streams_adapter::records::Position;
 
 use super::{Judge, Sentence, name};
@@ -24,7 +24,7 @@ impl Settled {
 
 impl Judge {
     /// Looks at what is stored of a table; `confirmed`: the store has said that it will be there.
-    pub fn stored(&mut self, table: usize, state: &TableState, confirmed: bool, aws: &Aws, now: Moment) {
+    pub fn stored(&mut self, table: usize, state: &StoredTable, confirmed: bool, aws: &Aws, now: Moment) {
         self.settled.changes.resize(self.fates.len(), false);
         let (mut added, mut removed) = (Vec::new(), Vec::new());
         for (number, stream) in aws.tables[table].streams.iter().enumerate() {
@@ -52,7 +52,7 @@ impl Judge {
 
     fn confirm(&mut self, table: usize, aws: &Aws) {
         let fates = self.fates.iter_mut().zip(&self.settled.changes).zip(&aws.changes);
-        for ((fate, settled), change) in fates.filter(|(_, change)| change.table == table) {
+        for ((fate, settled), _) in fates.filter(|(_, change)| change.table == table) {
             fate.confirmed |= *settled && !fate.optional;
         }
     }
@@ -92,7 +92,7 @@ impl Judge {
 }
 
 /// For each shard of a stream how many of its records the stored state settles.
-fn prefixes(stored: Option<&StreamState>, stream: &Stream, aws: &Aws) -> Vec<usize> {
+fn prefixes(stored: Option<&StoredStream>, stream: &Stream, aws: &Aws) -> Vec<usize> {
     let Some(stored) = stored else { return vec![0; stream.shards.len()] };
     // Whoever has an entry has nothing unsettled before it.
     let mut is_passed = vec![false; stream.shards.len()];
@@ -105,9 +105,10 @@ fn prefixes(stored: Option<&StreamState>, stream: &Stream, aws: &Aws) -> Vec<usi
     let shards = stream.shards.iter().zip(is_passed);
     shards
         .map(|(shard, is_passed)| match stored.shards.get(&shard.id) {
-            _ if stored.drained => shard.records.len(),
-            Some(ShardState::Finished { .. }) => shard.records.len(),
-            Some(ShardState::Reading { position, .. }) => prefix(*position, shard, aws),
+            _ if stored.done => shard.records.len(),
+            Some(StoredShard::Finished { .. }) => shard.records.len(),
+            // Today's adapter stores no heads: what is settled is a prefix.
+            Some(StoredShard::Unfinished(stored)) => prefix(stored.safe, shard, aws),
             None if is_passed => shard.records.len(),
             None => prefix(stored.start, shard, aws),
         })
@@ -125,5 +126,69 @@ fn prefix(position: Position, shard: &Shard, aws: &Aws) -> usize {
             let second = moment_of(moment).map_or(0, |moment| moment.as_secs());
             shard.records.partition_point(|change| aws.changes[*change as usize].at.as_secs() < second)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::plan::{BEGIN, Event, Plan};
+
+    /// A stream of one shard with three records, which is continued by one with two.
+    fn world() -> Aws {
+        let mut plan = Plan::without(1, &Plan::draw(1).faults);
+        (plan.tables, plan.partitions, plan.generations) = (1, 1, 0);
+        let mut aws = Aws::new(&plan);
+        let write = Event::Write { table: 0, item: 0, burst: 1 };
+        for second in 0..5 {
+            let now = BEGIN + Duration::from_secs(second);
+            if second == 3 {
+                aws.happen(Event::MassRollover { table: 0 }, now);
+            }
+            aws.happen(write, now);
+        }
+        aws
+    }
+
+    fn settled(start: Position, done: bool, shards: &[(usize, StoredShard)]) -> Vec<usize> {
+        let aws = world();
+        let stream = &aws.tables[0].streams[0];
+        let shards: BTreeMap<String, StoredShard> =
+            shards.iter().map(|(shard, state)| (stream.shards[*shard].id.clone(), state.clone())).collect();
+        prefixes(Some(&StoredStream { arn: stream.arn.clone(), start, done, shards }), stream, &aws)
+    }
+
+    fn reading(change: usize) -> StoredShard {
+        let sequence = world().changes[change].sequence.to_string().parse().unwrap();
+        StoredShard::at(Position::After(sequence), SystemTime::UNIX_EPOCH, None)
+    }
+
+    #[test]
+    fn a_position_settles_what_lies_before_it_and_all_ancestors() {
+        assert_eq!(settled(Position::Start, false, &[]), [0, 0]);
+        assert_eq!(settled(Position::Start, false, &[(0, reading(1))]), [2, 0]);
+        assert_eq!(settled(Position::Start, false, &[(1, reading(3))]), [3, 1]);
+        let begun = StoredShard::at(Position::Start, SystemTime::UNIX_EPOCH, None);
+        assert_eq!(settled(Position::Start, false, &[(1, begun)]), [3, 0]);
+        let finished = StoredShard::Finished { at: SystemTime::UNIX_EPOCH, parent: None };
+        assert_eq!(settled(Position::Start, false, &[(0, finished)]), [3, 0]);
+        assert_eq!(settled(Position::Start, true, &[]), [3, 2]);
+    }
+
+    #[test]
+    fn a_start_settles_what_is_older_by_whole_seconds() {
+        let since = |millis| Position::Since(crate::aws::wall(BEGIN + Duration::from_millis(millis)));
+        assert_eq!(settled(since(0), false, &[]), [0, 0]);
+        assert_eq!(settled(since(2_900), false, &[]), [2, 0]);
+        assert_eq!(settled(since(4_000), false, &[]), [3, 1]);
+    }
+
+    #[test]
+    fn nothing_is_settled_of_a_stream_that_is_not_stored() {
+        let aws = world();
+        assert_eq!(prefixes(None, &aws.tables[0].streams[0], &aws), [0, 0]);
     }
 }

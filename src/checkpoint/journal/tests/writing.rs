@@ -9,8 +9,8 @@ use tokio::sync::Semaphore;
 
 use super::*;
 
-/// The real disk; something is called before each write.
-struct Watched(Box<dyn Fn() -> io::Result<()> + Send + Sync>);
+/// The real disk; something is called before each write, and bytes are counted.
+struct Watched(Box<dyn Fn() -> io::Result<()> + Send + Sync>, Arc<AtomicUsize>);
 
 impl FileSystem for Watched {
     type File = File;
@@ -35,7 +35,13 @@ impl FileSystem for Watched {
         Disk.create(path)
     }
 
+    fn open_at(&self, path: &Path, length: usize) -> io::Result<File> {
+        (self.0)()?;
+        Disk.open_at(path, length)
+    }
+
     fn write(&self, file: &mut File, content: &[u8]) -> io::Result<()> {
+        self.1.fetch_add(content.len(), Ordering::SeqCst);
         Disk.write(file, content)
     }
 
@@ -60,7 +66,7 @@ fn open_watched(path: &Path, before_write: impl Fn() -> io::Result<()> + Send + 
     let before_write = Arc::new(before_write);
     open_when_free(|| {
         let before_write = before_write.clone();
-        FileStore::open_on(Watched(Box::new(move || before_write())), path, "default")
+        FileStore::open_on(Watched(Box::new(move || before_write()), Arc::default()), path, "default")
     })
 }
 
@@ -183,5 +189,41 @@ async fn whoever_fails_to_write_says_what_to_do() {
             Some(state(2)),
             "the save that failed comes with the next"
         );
+    }
+}
+
+/// A table as AWS names things, of which so many shards are busy, each save a second later than the one before.
+fn busy(shards: u64, save: u64) -> StoredTable {
+    let now = UNIX_EPOCH + Duration::from_secs(1_767_326_400 + save / 10);
+    let shard = |number: u64| {
+        let position = Position::After(
+            (300_000_000_000_000_000_000 + u128::from(save * 1000 + number)).to_string().parse().unwrap(),
+        );
+        let parent = format!("shardId-0000000176732{number:07}-1b2c3d4e");
+        (format!("shardId-0000000176733{number:07}-0a1b2c3d"), StoredShard::at(position, now, Some(parent)))
+    };
+    let mut table = state(1);
+    table.streams[0].shards = (0..shards).map(shard).collect();
+    table
+}
+
+/// Ten saves a second of 100 busy shards are at most 200 KB.
+#[tokio::test]
+async fn a_save_is_as_small_as_what_has_changed() {
+    for (shards, most) in [(1, 200), (100, 20_000), (1000, 400_000)] {
+        let folder = folder();
+        let path = folder.path().join("positions");
+        let bytes = Arc::<AtomicUsize>::default();
+        let files = || Watched(Box::new(|| Ok(())), bytes.clone());
+        let store = open_when_free(|| FileStore::open_on(files(), &path, "default"));
+        store.save("Orders", busy(shards, 0)).await.unwrap();
+        let (saves, begun) = (100, Instant::now());
+        bytes.store(0, Ordering::SeqCst);
+        for save in 1..=saves {
+            store.save("Orders", busy(shards, save)).await.unwrap();
+        }
+        let (a_save, took) = (bytes.load(Ordering::SeqCst) / 100, begun.elapsed() / 100);
+        println!("{shards} busy shards: {a_save} bytes and {took:?} a save, replacements included");
+        assert!(a_save <= most, "{a_save} bytes a save at {shards} shards");
     }
 }

@@ -1,8 +1,8 @@
 //! The file system under the file of positions: the real one, and the trait by which others take its place.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// The file system as the store uses it, each method about one system call: so tests and the simulation can stop between any two.
@@ -19,6 +19,9 @@ pub trait FileSystem: Send + Sync + 'static {
     /// virtual time run ahead.
     const BLOCKS: bool;
 
+    /// A file of this size, in bytes, is not worth being replaced by a shorter one.
+    const SMALL: usize = 256 * 1024;
+
     /// A file's whole content.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
 
@@ -30,6 +33,9 @@ pub trait FileSystem: Send + Sync + 'static {
 
     /// Creates a file that is not there yet, for its owner alone.
     fn create(&self, path: &Path) -> io::Result<Self::File>;
+
+    /// Opens a file that is there, and so many bytes long, to add to it; it is for its owner alone from then on.
+    fn open_at(&self, path: &Path, length: usize) -> io::Result<Self::File>;
 
     /// Adds to its content.
     fn write(&self, file: &mut Self::File, content: &[u8]) -> io::Result<()>;
@@ -74,6 +80,18 @@ impl FileSystem for Disk {
 
     fn create(&self, path: &Path) -> io::Result<File> {
         OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)
+    }
+
+    fn open_at(&self, path: &Path, length: usize) -> io::Result<File> {
+        let file = OpenOptions::new().append(true).open(path)?;
+        let found = file.metadata()?;
+        if found.len() != length as u64 {
+            return Err(io::Error::other("somebody else has changed it"));
+        }
+        if found.permissions().mode() & 0o077 != 0 {
+            file.set_permissions(Permissions::from_mode(0o600))?;
+        }
+        Ok(file)
     }
 
     fn write(&self, file: &mut File, content: &[u8]) -> io::Result<()> {

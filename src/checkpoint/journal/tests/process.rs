@@ -48,7 +48,7 @@ async fn child() {
 async fn outgrow(store: FileStore) {
     store.save("Orders", state(1)).await.unwrap();
     let mut large = state(2);
-    let shard = ShardState::Reading { position: Position::Start, parent: None };
+    let shard = StoredShard::at(Position::Start, UNIX_EPOCH, None);
     large.streams[0].shards.extend((0..1000).map(|n| (format!("shardId-{n:040}"), shard.clone())));
     println!("child: {}", store.save("Orders", large).await.unwrap_err());
     println!(

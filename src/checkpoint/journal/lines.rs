@@ -1,0 +1,346 @@
+//! The file's format, version 2: a header, and a line for each entry that changed. Pure.
+//!
+//! ```text
+//! {"format":"dynamodb-streams-adapter/checkpoint","version":2,"whole":481}
+//! 0a1b2c3d 175 + {"stream":[1,{"group":"default","table":"Orders","arn":"arn:aws:…","place":0,"start":"start","done":false}]}
+//! 1b2c3d4e 128 2 {"shard":[1,"shardId-0001",{"safe":"after 300000000000000499659","verified_at":"2026-01-02T04:00:00Z"}]}
+//! ```
+//!
+//! A line has its checksum (the first 32 bits of SHA-256 of mark and JSON), the length of its JSON, a mark, and the JSON. The mark is
+//! `+` if the save that wrote the line goes on; a save's last line has the number of its lines. `whole` is how many bytes behind the
+//! header were there when the file was put in its place.
+//!
+//! | line | meaning |
+//! |---|---|
+//! | `stream` | a stream by its number in this file, its place among its table's streams, and what is stored of it besides its shards |
+//! | `shard` | a shard of that stream; a parent or an order that is absent is as before |
+//! | `forget` | a shard, or the whole stream where there is `null`, is not stored any more |
+//!
+//! Of a file's end, what is not a whole save is no save: it was under way when the machine lost its power. Anything else that is not
+//! as it was written is damage, and the file is refused. That the last save of all was written and its sync confirmed cannot be seen
+//! in the file: damage in it is taken for a save that was under way.
+
+use std::collections::BTreeMap;
+use std::str;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::checkpoint::{ShardText, StoredPositions, StoredShard, StoredStream, StoredTable};
+use crate::records::Position;
+
+const FORMAT: &str = "dynamodb-streams-adapter/checkpoint";
+const VERSION: u32 = 2;
+
+/// The mark of a line that another one of its save follows.
+const GOES_ON: &str = "+";
+
+/// Why a file's content cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FormatError {
+    /// Nothing in it.
+    #[error("it is empty")]
+    Empty,
+    /// Not what this program writes.
+    #[error("it is not a file of positions ({0})")]
+    NotOurs(String),
+    /// Written before the first release.
+    #[error("its format has version 1, which no release of this adapter has written and this one does not read")]
+    VersionOne,
+    /// Written by a newer version.
+    #[error("its format has version {0}, this adapter supports version {VERSION}: use a newer adapter")]
+    Newer(u32),
+    /// A line is not as it was written.
+    #[error("line {0} is damaged")]
+    Damaged(usize),
+    /// A line is as it was written and makes no sense.
+    #[error("line {line} makes no sense: {why}")]
+    Nonsense { line: usize, why: String },
+}
+
+/// The file's first line.
+#[derive(Serialize, Deserialize)]
+struct Header {
+    format: String,
+    version: u32,
+    #[serde(default)]
+    whole: usize,
+}
+
+/// What is stored of all tables and consumer groups.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Document {
+    /// By their numbers in the file.
+    streams: BTreeMap<u32, Stream>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Stream {
+    text: StreamText,
+    shards: BTreeMap<String, StoredShard>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StreamText {
+    group: String,
+    table: String,
+    arn: String,
+    place: usize,
+    start: Position,
+    done: bool,
+}
+
+/// What a snapshot does to streams whose start is stored already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Starts {
+    Stay,
+    Move,
+}
+
+/// What is said of one entry.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Line {
+    Stream(u32, StreamText),
+    Shard(u32, String, ShardText),
+    Forget(u32, Option<String>),
+}
+
+impl Document {
+    /// What is stored of a group's table.
+    pub(super) fn get(&self, group: &str, table: &str) -> Option<StoredTable> {
+        let mut streams: Vec<&Stream> = self.of(group, table).map(|(_, stream)| stream).collect();
+        streams.sort_by_key(|stream| stream.text.place);
+        let streams: Vec<StoredStream> = streams.into_iter().map(Stream::stored).collect();
+        (!streams.is_empty()).then_some(StoredTable { streams })
+    }
+
+    /// What is stored of all groups' tables.
+    pub(super) fn all(&self) -> StoredPositions {
+        let mut all = StoredPositions::new();
+        for StreamText { group, table, .. } in self.streams.values().map(|stream| &stream.text) {
+            let stored = self.get(group, table).unwrap_or_default();
+            all.entry(group.clone()).or_default().insert(table.clone(), stored);
+        }
+        all
+    }
+
+    /// Replaces what is stored of a group's table; what a file must be told of it.
+    pub(super) fn put(&mut self, group: &str, table: &str, snapshot: &StoredTable, starts: Starts) -> Vec<Line> {
+        let numbers: BTreeMap<String, u32> =
+            self.of(group, table).map(|(number, stream)| (stream.text.arn.clone(), number)).collect();
+        let is_gone = |arn: &&String| !snapshot.streams.iter().any(|stream| stream.arn == **arn);
+        let mut lines: Vec<Line> = numbers.keys().filter(is_gone).map(|arn| Line::Forget(numbers[arn], None)).collect();
+        let mut next_number = self.streams.last_key_value().map_or(1, |(number, _)| number + 1);
+        for (place, stream) in snapshot.streams.iter().enumerate() {
+            let number = numbers.get(&stream.arn).copied().unwrap_or_else(|| {
+                next_number += 1;
+                next_number - 1
+            });
+            let (group, table, arn) = (group.to_owned(), table.to_owned(), stream.arn.clone());
+            let stays = self.streams.get(&number).filter(|_| starts == Starts::Stay);
+            let (start, done) = (stays.map_or(stream.start, |stored| stored.text.start), stream.done);
+            let text = StreamText { group, table, arn, place, start, done };
+            lines.extend(stream_lines(self.streams.get(&number), number, text, &stream.shards));
+        }
+        for line in &lines {
+            self.apply(line).expect("they were made for what is here");
+        }
+        lines
+    }
+
+    /// A whole file in which this is stored.
+    pub(super) fn to_text(&self) -> Vec<u8> {
+        let mut lines = Vec::new();
+        for (number, stream) in &self.streams {
+            lines.extend(stream_lines(None, *number, stream.text.clone(), &stream.shards));
+        }
+        let body = encode(&lines);
+        let header = Header { format: FORMAT.to_owned(), version: VERSION, whole: body.len() };
+        let mut text = json(&header);
+        text.push(b'\n');
+        text.extend(body);
+        text
+    }
+
+    fn of(&self, group: &str, table: &str) -> impl Iterator<Item = (u32, &Stream)> {
+        let streams = self.streams.iter().map(|(number, stream)| (*number, stream));
+        streams.filter(move |(_, stream)| stream.text.group == group && stream.text.table == table)
+    }
+
+    fn apply(&mut self, line: &Line) -> Result<(), String> {
+        match line {
+            Line::Stream(number, text) => {
+                let shards = self.streams.remove(number).map(|stream| stream.shards).unwrap_or_default();
+                self.streams.insert(*number, Stream { text: text.clone(), shards });
+            }
+            Line::Shard(number, id, text) => {
+                let shards = &mut self.known(*number)?.shards;
+                let earlier = shards.get(id).cloned().map(ShardText::from).unwrap_or_default();
+                let (parent, order) = (text.parent.clone().or(earlier.parent), text.order.or(earlier.order));
+                let shard = StoredShard::try_from(ShardText { parent, order, ..text.clone() });
+                shards.insert(id.clone(), shard.map_err(|error| error.to_string())?);
+            }
+            Line::Forget(number, Some(id)) => {
+                self.known(*number)?.shards.remove(id);
+            }
+            Line::Forget(number, None) => {
+                self.streams.remove(number);
+            }
+        }
+        Ok(())
+    }
+
+    fn known(&mut self, number: u32) -> Result<&mut Stream, String> {
+        self.streams.get_mut(&number).ok_or_else(|| format!("there is no stream {number}"))
+    }
+}
+
+impl Stream {
+    fn stored(&self) -> StoredStream {
+        let StreamText { arn, start, done, .. } = self.text.clone();
+        StoredStream { arn, start, done, shards: self.shards.clone() }
+    }
+}
+
+/// What must be said of a stream of which this is known.
+fn stream_lines(
+    known: Option<&Stream>,
+    number: u32,
+    text: StreamText,
+    shards: &BTreeMap<String, StoredShard>,
+) -> Vec<Line> {
+    let mut lines = Vec::new();
+    if known.is_none_or(|known| known.text != text) {
+        lines.push(Line::Stream(number, text));
+    }
+    let forget = |id: &String| Line::Forget(number, Some(id.clone()));
+    let stored = known.iter().flat_map(|known| known.shards.keys());
+    lines.extend(stored.filter(|id| !shards.contains_key(*id)).map(forget));
+    let known = |id: &String| known.and_then(|known| known.shards.get(id));
+    for (id, shard) in shards.iter().filter(|(id, shard)| known(id) != Some(*shard)) {
+        let mut text = ShardText::from(shard.clone());
+        let earlier = known(id).cloned().map(ShardText::from).unwrap_or_default();
+        if earlier.parent.is_some() && text.parent.is_none() {
+            lines.push(forget(id));
+        } else {
+            text.parent = text.parent.filter(|parent| earlier.parent.as_ref() != Some(parent));
+            text.order = text.order.filter(|order| earlier.order != Some(*order));
+        }
+        lines.push(Line::Shard(number, id.clone(), text));
+    }
+    lines
+}
+
+/// One save: what is to be added to a file, so that all of it counts or nothing.
+pub(super) fn encode(lines: &[Line]) -> Vec<u8> {
+    let mut save = Vec::with_capacity(lines.len() * 160);
+    for (number, line) in lines.iter().enumerate() {
+        let is_last = number + 1 == lines.len();
+        let (mark, json) = (if is_last { lines.len().to_string() } else { GOES_ON.to_owned() }, json(line));
+        let marked = [mark.as_bytes(), b" ", &json].concat();
+        save.extend(format!("{} {} ", checksum(&marked), json.len()).into_bytes());
+        save.extend(marked);
+        save.push(b'\n');
+    }
+    save
+}
+
+/// Reads a file's content and checks every value in it.
+pub(super) fn parse(text: &[u8]) -> Result<Document, FormatError> {
+    let (begin, whole) = parse_header(text)?;
+    let replaced_to = begin.saturating_add(whole);
+    let (mut document, mut save) = (Document::default(), Vec::new());
+    // What was read, and what of it was whole saves.
+    let (mut at, mut whole_to, mut number) = (begin, begin, 1);
+    while at < text.len() {
+        number += 1;
+        let damaged = Err(FormatError::Damaged(number));
+        let Some(Checked { json, lines, end }) = checked_line(text, at) else {
+            match at >= replaced_to && is_torn(text, at, save.len()) {
+                true => break,
+                false => return damaged,
+            }
+        };
+        at = end;
+        let nonsense = |why: String| FormatError::Nonsense { line: number, why };
+        save.push((number, serde_json::from_slice::<Line>(json).map_err(|error| nonsense(error.to_string()))?));
+        if let Some(lines) = lines {
+            if lines != save.len() {
+                return damaged;
+            }
+            whole_to = at;
+            for (line, said) in save.drain(..) {
+                document.apply(&said).map_err(|why| FormatError::Nonsense { line, why })?;
+            }
+        }
+    }
+    match whole_to < replaced_to {
+        true => Err(FormatError::Damaged(number + 1)),
+        false => Ok(document),
+    }
+}
+
+/// Where the header ends, and how much was behind it from the beginning.
+fn parse_header(text: &[u8]) -> Result<(usize, usize), FormatError> {
+    if text.iter().all(u8::is_ascii_whitespace) {
+        return Err(FormatError::Empty);
+    }
+    let end = text.iter().position(|byte| *byte == b'\n').map_or(text.len(), |at| at + 1);
+    // Version 1 is one JSON text of many lines.
+    let header = serde_json::from_slice::<Header>(&text[..end]).or_else(|_| serde_json::from_slice(text));
+    let header = header.map_err(|error| FormatError::NotOurs(error.to_string()))?;
+    match (header.format.as_str(), header.version) {
+        (FORMAT, VERSION) => Ok((end, header.whole)),
+        (FORMAT, 1) => Err(FormatError::VersionOne),
+        (FORMAT, 0) => Err(FormatError::NotOurs("version 0 does not exist".to_owned())),
+        (FORMAT, newer) => Err(FormatError::Newer(newer)),
+        (other, _) => Err(FormatError::NotOurs(format!("its format is {other:?}"))),
+    }
+}
+
+/// A line that is as it was written.
+struct Checked<'t> {
+    json: &'t [u8],
+    /// Of how many lines the save consists that ends with it.
+    lines: Option<usize>,
+    /// Where the next one begins.
+    end: usize,
+}
+
+fn checked_line(text: &[u8], at: usize) -> Option<Checked<'_>> {
+    let length = text[at..].iter().position(|byte| *byte == b'\n')?;
+    let mut parts = text[at..at + length].splitn(3, |byte| *byte == b' ');
+    let (sum, size, marked) = (parts.next()?, parts.next()?, parts.next()?);
+    let space = marked.iter().position(|byte| *byte == b' ')?;
+    let (mark, json) = (str::from_utf8(&marked[..space]).ok()?, &marked[space + 1..]);
+    let lines = if mark == GOES_ON { None } else { Some(mark.parse().ok()?) };
+    let is_whole = checksum(marked).as_bytes() == sum && json.len().to_string().as_bytes() == size;
+    is_whole.then_some(Checked { json, lines, end: at + length + 1 })
+}
+
+/// Whether what begins here, is not as it was written, and follows so many lines of its save, can be a save that was under way when
+/// the power was lost. Then no save ends behind it; or the same one does, but some of its lines are not there: parts of it never
+/// reached the disk, which has zeros in their place.
+fn is_torn(text: &[u8], at: usize, lines_before: usize) -> bool {
+    let starts = (at..text.len()).filter(|start| text[start - 1] == b'\n');
+    let intact: Vec<Checked> = starts.filter_map(|start| checked_line(text, start)).collect();
+    let mut ends = intact.iter().filter_map(|line| Some((line.lines?, line.end)));
+    match (ends.next(), ends.next()) {
+        (None, _) => true,
+        (Some((lines, end)), None) => {
+            end == text.len() && lines > lines_before + intact.len() && text[at..].contains(&0)
+        }
+        _ => false,
+    }
+}
+
+fn checksum(marked: &[u8]) -> String {
+    let digest = Sha256::digest(marked);
+    digest[..4].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("maps of texts are always JSON")
+}

@@ -1,0 +1,123 @@
+//! What the simulation finds today and is not mended yet: expected failures, by name.
+//!
+//! A seed may break a sentence only as one of these says, in a world that has the kinds of faults that it needs; everything else
+//! fails. The list may only get shorter: an entry whose own seed finds nothing any more fails too.
+
+use crate::fault::Fault;
+use crate::judge::Sentence::{self, *};
+use crate::plan::Plan;
+
+/// A fault of the adapter that is known.
+pub struct Known {
+    /// What happens to whom.
+    pub name: &'static str,
+    pub breaks: &'static [Sentence],
+    /// It takes all of these.
+    pub needs: &'static [Fault],
+    /// A seed that finds it, and the sentence that it breaks there.
+    pub seed: (u64, Sentence),
+}
+
+impl Known {
+    pub fn explains(&self, plan: &Plan, sentence: Sentence) -> bool {
+        self.breaks.contains(&sentence) && self.needs.iter().all(|fault| plan.has(*fault))
+    }
+}
+
+/// The first known fault that can have broken this sentence in this world.
+pub fn explanation(plan: &Plan, sentence: Sentence) -> Option<&'static Known> {
+    KNOWN.iter().find(|known| known.explains(plan, sentence))
+}
+
+pub const KNOWN: &[Known] = &[
+    Known {
+        name: "one wrong ResourceNotFoundException for a shard that is there ends its reader for good, or is told as a loss; the \
+               search for its children asks for listings without end",
+        breaks: &[SettledAndNeverTaken, Lost, FalseGap, OutOfOrder, NotDelivered, AccountLimit],
+        needs: &[Fault::WrongNotFound],
+        seed: (434, Lost),
+    },
+    Known {
+        name: "a stream that is created anew: one that lives and dies while the one before is drained is never read, one that is \
+               gone holds the next ones' positions, and with lagging listings one is taken for drained too early",
+        breaks: &[NotAPrefix, NotDelivered, OutOfOrder, Lost, SettledAndNeverTaken],
+        needs: &[Fault::Recreation],
+        seed: (232, NotAPrefix),
+    },
+    Known {
+        name: "the same where the table is deleted and made anew under its name",
+        breaks: &[NotAPrefix, NotDelivered, OutOfOrder, Lost, SettledAndNeverTaken],
+        needs: &[Fault::TableReplaced],
+        seed: (484, NotAPrefix),
+    },
+    Known {
+        name: "a shard is read before its parent because two listings left the parent out, and what is stored of it makes the \
+               parent's changes come last",
+        breaks: &[SettledAndNeverTaken, OutOfOrder, Stale, Repeated, NotAPrefix, Forgotten],
+        needs: &[Fault::HiddenShards],
+        seed: (33, Stale),
+    },
+    Known {
+        name: "after a first start a shard owes nothing before its first record: what is trimmed while AWS denies the calls is lost \
+               without a word",
+        breaks: &[SettledAndNeverTaken, Lost, OutOfOrder],
+        needs: &[Fault::LongDenials],
+        seed: (776, SettledAndNeverTaken),
+    },
+    Known {
+        name: "changes that were not settled for a day and are trimmed are lost without a word at a restart, because the moment at \
+               which their position was stored counts as proof that nothing is missing",
+        breaks: &[SettledAndNeverTaken, Lost, OutOfOrder],
+        needs: &[Fault::LongSinkOutage],
+        seed: (725, SettledAndNeverTaken),
+    },
+    Known {
+        name: "a table's name and its ARN have positions of their own",
+        breaks: &[SettledAndNeverTaken, Lost, OutOfOrder, Forgotten, Repeated],
+        needs: &[Fault::ChangedSpelling],
+        seed: (111, Lost),
+    },
+    Known {
+        name: "where numbers repeat, reading goes on behind a stored number although not all that have it were read",
+        breaks: &[SettledAndNeverTaken, Lost, OutOfOrder, Repeated],
+        needs: &[Fault::RepeatedNumbers],
+        seed: (499, Repeated),
+    },
+    Known {
+        name: "a gap behind one that the sink refuses is not tried before what follows it",
+        breaks: &[OutOfOrder],
+        needs: &[Fault::OddRecords],
+        seed: (320, OutOfOrder),
+    },
+    Known {
+        name: "a start at a moment holds for the first shards of each lineage only: what is older in their children is sent",
+        breaks: &[BeforeStart],
+        needs: &[],
+        seed: (185, BeforeStart),
+    },
+    Known {
+        name: "each handover lists the whole stream",
+        breaks: &[ListingBudget],
+        needs: &[],
+        seed: (412, ListingBudget),
+    },
+    Known {
+        name: "records from before the start do not count as activity, so small pages of them are read ever more slowly; with many \
+               tables few polls find room at a time",
+        breaks: &[Late],
+        needs: &[],
+        seed: (134, Late),
+    },
+    Known {
+        name: "a closed shard that goes on giving empty pages is asked without a pause",
+        breaks: &[ShardRate],
+        needs: &[Fault::LingeringShards],
+        seed: (620, ShardRate),
+    },
+    Known {
+        name: "the same where empty pages come before its last records",
+        breaks: &[ShardRate],
+        needs: &[Fault::SmallPages],
+        seed: (98, ShardRate),
+    },
+];
