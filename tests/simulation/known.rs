@@ -106,18 +106,12 @@ pub const KNOWN: &[Known] = &[
                tables few polls find room at a time",
         breaks: &[Late],
         needs: &[],
-        seed: (134, Late),
+        seed: (198, Late),
     },
     Known {
         name: "a closed shard that goes on giving empty pages is asked without a pause",
         breaks: &[ShardRate],
         needs: &[Fault::LingeringShards],
         seed: (620, ShardRate),
-    },
-    Known {
-        name: "the same where empty pages come before its last records",
-        breaks: &[ShardRate],
-        needs: &[Fault::SmallPages],
-        seed: (98, ShardRate),
     },
 ];
