@@ -34,9 +34,9 @@ impl Judge {
         let at = aws.changes[number as usize].at;
         let from = at.max(since);
         let start = if at < since { self.plan.partitions as u32 * START } else { Duration::ZERO };
-        let pause = self.longest_pause(number, aws);
-        let again = self.empty_pages(number, from, aws) * pause.max(self.last_pause(number, from, now, aws));
-        let wait = pause + again + self.time_for_backlog(number, from, aws);
+        let pause = self.longest_pause(number, aws).max(self.last_pause(number, from, now, aws));
+        let pauses = 1 + self.empty_pages(number, from, aws);
+        let wait = pauses * pause + self.time_for_backlog(number, from, aws);
         let bound = wait + start + SLACK + 6 * self.call();
         if now > from + bound {
             let took = (now - from).as_secs_f64();
