@@ -42,13 +42,13 @@ pub const KNOWN: &[Known] = &[
                gone holds the next ones' positions, and with lagging listings one is taken for drained too early",
         breaks: &[NotAPrefix, NotDelivered, OutOfOrder, Lost, SettledAndNeverTaken],
         needs: &[Fault::Recreation],
-        seed: (232, NotAPrefix),
+        seed: (52, NotAPrefix),
     },
     Known {
         name: "the same where the table is deleted and made anew under its name",
         breaks: &[NotAPrefix, NotDelivered, OutOfOrder, Lost, SettledAndNeverTaken],
         needs: &[Fault::TableReplaced],
-        seed: (484, NotAPrefix),
+        seed: (408, Lost),
     },
     Known {
         name: "a shard is read before its parent because two listings left the parent out, and what is stored of it makes the \
@@ -75,7 +75,7 @@ pub const KNOWN: &[Known] = &[
         name: "a table's name and its ARN have positions of their own",
         breaks: &[SettledAndNeverTaken, Lost, OutOfOrder, Forgotten, Repeated],
         needs: &[Fault::ChangedSpelling],
-        seed: (111, Lost),
+        seed: (475, Repeated),
     },
     Known {
         name: "where numbers repeat, reading goes on behind a stored number although not all that have it were read",
@@ -102,8 +102,13 @@ pub const KNOWN: &[Known] = &[
         seed: (412, ListingBudget),
     },
     Known {
-        name: "records from before the start do not count as activity, so small pages of them are read ever more slowly; with many \
-               tables few polls find room at a time",
+        name: "records from before the start do not count as activity, so small pages of them are read ever more slowly",
+        breaks: &[Late, NotDelivered],
+        needs: &[Fault::SmallPages],
+        seed: (3_922, NotDelivered),
+    },
+    Known {
+        name: "with many tables few polls find room in a table's share of the buffer at a time",
         breaks: &[Late],
         needs: &[],
         seed: (198, Late),

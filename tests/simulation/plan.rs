@@ -221,6 +221,7 @@ impl Plan {
         plan.healed = life.end;
         plan.drawn = drawn;
         plan.anchors.push(plan.first_start);
+        plan.draw_older_changes();
         plan.draw_boundaries(span);
         plan.draw_stream_events(span);
         plan.draw_episodes(span);
@@ -428,7 +429,7 @@ impl Plan {
         let items = one_of(rng, &[1_u32, 3, 10, 100]);
         let items = if self.scale == Scale::Tables { 1_000 } else { items };
         let end = self.healed - Duration::from_secs(30);
-        // In some worlds much was written before the process starts for the first time.
+        // In some worlds something was written before the process starts for the first time.
         let (has_backlog, ahead) = (rng.u8(..3) == 0, self.first_start - BEGIN);
         for number in 0..writes {
             let at = match rng.bool() && self.scale != Scale::Tables {
@@ -440,6 +441,26 @@ impl Plan {
             let write = Event::Write { table: rng.usize(..self.tables), item: rng.u32(..items), burst };
             self.events.push((at.min(end), write));
         }
+    }
+
+    /// In some worlds of small pages there are many of them before those that the start asks for.
+    fn draw_older_changes(&mut self) {
+        const OLDER: u32 = 200;
+        const NEWER: u32 = 10;
+        let (mut rng, ahead) = (chance(self.seed, 9), self.first_start - BEGIN);
+        let is_chosen = self.scale == Scale::Small && self.drawn.contains(&Fault::SmallPages) && rng.bool();
+        if !is_chosen || ahead < minutes(1) {
+            return;
+        }
+        let ago = (ahead / 3).min(Duration::from_secs(30));
+        self.settings.start = Start::Ago(ago);
+        self.rollover = self.rollover.max(hours(1));
+        let older = ahead - ago - Duration::from_secs(10);
+        let moments = (0..OLDER).map(|_| BEGIN + older.mul_f64(rng.f64())).collect::<Vec<_>>();
+        let soon = Duration::from_secs(30);
+        let moments = moments.into_iter().chain((0..NEWER).map(|n| self.first_start + soon * n / NEWER));
+        let writes = moments.map(|at| (at, Event::Write { table: 0, item: rng.u32(..3), burst: 1 }));
+        self.events.extend(writes.filter(|(at, _)| *at < self.healed - minutes(1)));
     }
 }
 
