@@ -261,8 +261,8 @@ def triggermesh(sink):
     table = "Triggermesh"
     environment = triggermesh_environment(sink, table)
     with Adapter(environment) as adapter:
-        status, why = adapter.get("/health")
-        assert status == 503 and table in why, f"no table yet: {status} {why}"
+        # The port answers before the table is looked for.
+        wait("no table yet", lambda: adapter.get("/health")[0] == 503 and table in adapter.get("/health")[1])
         create(table)
         wait("/health", lambda: adapter.get("/health") == (204, ""))
         write(table, f"{table}-after")
