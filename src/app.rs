@@ -5,9 +5,9 @@
 //!
 //! Contract: the ports are open and probes are answered before anything else happens. What may pass, a volume that is not there or a
 //! file of positions that another process uses, is waited for. Every task is owned by `Tasks` and awaited; one that ends unasked ends
-//! the process. The orderly end
-//! begins at the top and goes down: reading stops, requests under way get their answers, positions are stored once more, the
-//! port closes. It never takes longer than the configured time, and ends a start that is still under way at once.
+//! the process. The orderly end begins at the top and goes down: reading stops, requests under way get their answers, positions are
+//! stored once more, the port closes. It never takes longer than the configured time, and ends a start that is still under way at
+//! once.
 
 pub mod process;
 pub mod table;
@@ -19,15 +19,13 @@ mod stalls;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use self::table::{Connect, PrepareError, Shared, Table};
+use self::table::{Connect, PositionsWait, PrepareError, Shared, Table};
 use self::tasks::{Fault, PortError, Ports, Server, Tasks};
 use crate::admin::Admin;
 use crate::admin::status::{self, Status};
 use crate::aws::{AwsSettings, Connections, NoRegion};
-use crate::backoff::pause_after;
 use crate::checkpoint::{CheckpointStore, FileStore, MemoryStore, OpenError};
 use crate::config::{self, Config, EventMode, EventProfile, LegacyMetrics, TableRef};
 use crate::delivery::dispatch::{Dispatcher, Settings, Sinks};
@@ -194,7 +192,7 @@ async fn open_store(config: &Config, health: &Health) -> Result<Arc<dyn Checkpoi
         config::CheckpointLocation::Memory => return Ok(Arc::new(MemoryStore::default())),
         config::CheckpointLocation::File(path) => path.clone(),
     };
-    let (group, mut failures) = (config.source.consumer_group.clone(), 0);
+    let (group, mut wait) = (config.source.consumer_group.clone(), PositionsWait::new(None));
     health.starts_with(Some(format!("{} to be opened", path.display())));
     loop {
         let (path, group) = (path.clone(), group.clone());
@@ -202,19 +200,13 @@ async fn open_store(config: &Config, health: &Health) -> Result<Arc<dyn Checkpoi
         let opened = tokio::task::spawn_blocking(move || FileStore::open(&path, &group)).await;
         match opened.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic())) {
             Ok(store) => {
-                if failures > 0 {
-                    events::PositionsThere { table: None }.emit();
-                }
+                wait.is_over();
                 return Ok(Arc::new(store));
             }
             Err(error) if error.may_pass() => {
                 let why = error.to_string();
-                if failures == 0 {
-                    events::PositionsAwaited { table: None, why: &why }.emit();
-                }
                 health.starts_with(Some(format!("the stored positions: {why}")));
-                failures += 1;
-                sleep(pause_after(failures, table::PAUSE_MIN, table::PAUSE_MAX, fastrand::f64())).await;
+                wait.failed(&why).await;
             }
             Err(error) => return Err(error.into()),
         }

@@ -6,7 +6,7 @@
 
 use std::cell::Cell;
 use std::marker::PhantomData;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, Datelike, SecondsFormat, Utc};
 use tokio::time::Instant;
@@ -49,6 +49,12 @@ impl Drop for SimulatedClock {
     }
 }
 
+/// The second that a moment lies in, without its fraction: as AWS writes the creation times of records.
+pub(crate) fn whole_second(moment: SystemTime) -> SystemTime {
+    let since_epoch = moment.duration_since(UNIX_EPOCH).unwrap_or_default();
+    UNIX_EPOCH + Duration::from_secs(since_epoch.as_secs())
+}
+
 /// A moment in milliseconds since 1970; nothing where RFC 3339 cannot write it.
 pub(crate) fn utc_from_millis(millis: i64) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp_millis(millis).filter(|time| (0..=LAST_YEAR).contains(&time.year()))
@@ -75,8 +81,6 @@ pub(crate) fn parse_rfc3339(text: &str) -> Option<SystemTime> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use proptest::prelude::*;
 

@@ -70,8 +70,37 @@ pub enum PrepareError {
 }
 
 /// The pauses between tries to read what is stored.
-pub(super) const PAUSE_MIN: Duration = Duration::from_millis(250);
-pub(super) const PAUSE_MAX: Duration = Duration::from_secs(5);
+const PAUSE_MIN: Duration = Duration::from_millis(250);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Waits for stored positions that cannot be read now; logs the first failure and its end.
+pub(super) struct PositionsWait<'t> {
+    /// None: they are the whole process's.
+    table: Option<&'t str>,
+    failures: u32,
+}
+
+impl<'t> PositionsWait<'t> {
+    pub(super) fn new(table: Option<&'t str>) -> Self {
+        Self { table, failures: 0 }
+    }
+
+    /// A try has failed: waits until the next one.
+    pub(super) async fn failed(&mut self, why: &str) {
+        if self.failures == 0 {
+            events::PositionsAwaited { table: self.table, why }.emit();
+        }
+        self.failures += 1;
+        sleep(pause_after(self.failures, PAUSE_MIN, PAUSE_MAX, fastrand::f64())).await;
+    }
+
+    /// A try has worked.
+    pub(super) fn is_over(&self) {
+        if self.failures > 0 {
+            events::PositionsThere { table: self.table }.emit();
+        }
+    }
+}
 
 impl Table {
     pub(super) async fn prepare(
@@ -124,24 +153,18 @@ impl Table {
 
 /// What an earlier run has left, however long it takes.
 async fn load(store: &dyn CheckpointStore, key: &str, telemetry: &TableTelemetry, health: &TableHealth) -> StoredTable {
-    let mut failures = 0;
+    let mut wait = PositionsWait::new(Some(telemetry.table()));
     loop {
         match store.load(key).await {
             Ok(stored) => {
                 health.record_store_error(None);
-                if failures > 0 {
-                    events::PositionsThere { table: Some(telemetry.table()) }.emit();
-                }
+                wait.is_over();
                 return stored.unwrap_or_default();
             }
             Err(error) => {
                 let why = error.to_string();
                 health.record_store_error(Some(&why));
-                if failures == 0 {
-                    events::PositionsAwaited { table: Some(telemetry.table()), why: &why }.emit();
-                }
-                failures += 1;
-                sleep(pause_after(failures, PAUSE_MIN, PAUSE_MAX, fastrand::f64())).await;
+                wait.failed(&why).await;
             }
         }
     }

@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use super::{BrokenBooks, Progress, Standing, Ticket};
 use crate::checkpoint::{StoredOrder, StoredShard, StoredStream, StoredTable, UnfinishedShard};
+use crate::clock;
 use crate::records::{Position, ShardId, ShardNumber, StreamDetails};
 
 /// What is stored of a shard that does not change is stored anew this often: its age tells a later run whether anything can have
@@ -56,15 +57,8 @@ impl Ledger {
     pub fn with_stored(stored: &StoredTable) -> Self {
         let mut ledger = Self::default();
         for StoredStream { arn, start, done, shards } in &stored.streams {
-            let facts = StreamDetails {
-                arn: arn.clone(),
-                table_arn: String::new(),
-                table: String::new(),
-                key_schema: Vec::new(),
-                view_type: None,
-            };
             ledger.streams.push(Stream {
-                facts: Arc::new(facts),
+                facts: Arc::new(StreamDetails::from_arn(arn)),
                 start: *start,
                 ended: *done,
                 untaken: shards.clone(),
@@ -222,7 +216,8 @@ impl Ledger {
     /// What is to be stored.
     pub fn state(&mut self, now: SystemTime) -> StoredTable {
         self.mark_finished(now);
-        self.verify(whole_second(now));
+        // What nobody needs more exactly takes less space.
+        self.verify(clock::whole_second(now));
         let streams = self.streams.iter().enumerate().map(|(index, stream)| {
             let shards = self.shards.iter().filter(|(_, shard)| shard.stream == index);
             let done = stream.ended && self.is_finished(index);
@@ -322,12 +317,6 @@ impl Ledger {
     fn number(&self, stream: usize, id: &ShardId) -> Option<ShardNumber> {
         self.shards.iter().find(|(_, shard)| shard.stream == stream && shard.id == *id).map(|(number, _)| *number)
     }
-}
-
-/// Earlier by less than a second: what nobody needs more exactly takes less space.
-fn whole_second(moment: SystemTime) -> SystemTime {
-    let since_epoch = moment.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    SystemTime::UNIX_EPOCH + Duration::from_secs(since_epoch.as_secs())
 }
 
 /// A shard for people to look at.

@@ -212,7 +212,7 @@ impl ShardReader {
     fn take(&mut self, record: Record) -> Option<Entry> {
         if let Position::Since(moment) = self.position
             && self.state.may_be_old
-            && record.created_at().is_some_and(|created| created < whole_second(moment))
+            && record.created_at().is_some_and(|created| created < clock::whole_second(moment))
         {
             self.reading.telemetry.records_filtered(1);
             return None;
@@ -316,10 +316,4 @@ fn sequence_of(record: &Result<Record, Undecodable>) -> Option<SequenceNumber> {
         Ok(record) => Some(record.sequence_number()),
         Err(undecodable) => undecodable.sequence_number,
     }
-}
-
-/// Creation times are whole seconds, rounded down: a cut-off within a second lets all of that second in.
-fn whole_second(moment: SystemTime) -> SystemTime {
-    let since_epoch = moment.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    SystemTime::UNIX_EPOCH + Duration::from_secs(since_epoch.as_secs())
 }
