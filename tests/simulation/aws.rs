@@ -251,6 +251,14 @@ impl Aws {
         shard.records.partition_point(|change| self.changes[*change as usize].at + RETENTION <= now)
     }
 
+    pub fn stream_of(&self, change: &Change) -> &Stream {
+        &self.tables[change.table].streams[change.stream]
+    }
+
+    pub fn shard_of(&self, change: &Change) -> &Shard {
+        &self.stream_of(change).shards[change.shard]
+    }
+
     pub fn is_trimmed(&self, change: &Change, now: Moment) -> bool {
         change.at + RETENTION <= now
     }

@@ -248,14 +248,10 @@ impl Judge {
         if self.owed_since.is_some() {
             return;
         }
-        let skew = |moment: Moment| match settings.skew {
-            ahead @ 0.. => moment + Moment::from_secs(ahead as u64),
-            behind => moment.saturating_sub(Moment::from_secs(behind.unsigned_abs())),
-        };
         let start = match settings.start {
             Start::Latest => now,
             Start::TrimHorizon => Moment::ZERO,
-            Start::Ago(ago) => skew(now).saturating_sub(ago),
+            Start::Ago(ago) => settings.clock(now).saturating_sub(ago),
         };
         let (low, high) = self.starts.unwrap_or((start, start));
         self.starts = Some((low.min(start), high.max(start)));
@@ -272,7 +268,7 @@ impl Judge {
         for (number, change) in aws.changes.iter().enumerate().take(self.fates.len()) {
             let is_trimmed = aws.is_trimmed(change, now + crate::plan::minutes(5));
             // A first start begins with the stream that the table has then.
-            let disabled = aws.tables[change.table].streams[change.stream].disabled;
+            let disabled = aws.stream_of(change).disabled;
             let is_earlier = disabled.is_some_and(|at| self.begun.is_some_and(|begun| at <= begun));
             self.fates[number].optional =
                 change.at < start || latest || is_trimmed || is_earlier || !self.is_read(change);
@@ -325,7 +321,7 @@ impl Judge {
         let lost = self.changes_in(told, aws, now);
         for number in lost {
             let change = &aws.changes[number as usize];
-            let stream = &aws.tables[change.table].streams[change.stream];
+            let stream = aws.stream_of(change);
             let gone = aws.is_trimmed(change, now) || stream.is_gone(now) || change.is_malformed;
             if self.fates[number as usize].told {
                 continue;
@@ -423,7 +419,7 @@ impl Judge {
         number.taken_in == self.life && last.heard_in != self.life
     }
 
-    pub fn heard_success(&mut self, posted: &Posted, _now: Moment) {
+    pub fn heard_success(&mut self, posted: &Posted) {
         if let Posted::Change(number) = posted {
             self.fates[*number as usize].heard_in = self.life;
         }
@@ -465,7 +461,7 @@ impl Judge {
         }
     }
 
-    pub fn iterator_issued(&mut self, shard: (usize, usize, usize), _next: usize) {
+    pub fn iterator_issued(&mut self, shard: (usize, usize, usize)) {
         self.calls.iterator_issued(shard);
     }
 
@@ -492,7 +488,7 @@ impl Judge {
             (0..self.fates.len() as ChangeNumber).filter(|number| !self.fates[*number as usize].is_resolved());
         missing.partition(|number| {
             let change = &aws.changes[*number as usize];
-            let stream = &aws.tables[change.table].streams[change.stream];
+            let stream = aws.stream_of(change);
             !aws.is_trimmed(change, now) && !stream.is_gone(now) && !self.settled.holds(*number)
         })
     }
@@ -550,22 +546,25 @@ impl Posted {
 /// A change for the reader of a finding.
 fn name(number: ChangeNumber, aws: &Aws) -> String {
     let change = &aws.changes[number as usize];
-    let (table, since) = (change.table, change.at.saturating_sub(crate::plan::BEGIN));
     format!(
-        "change {number} (table {table}, item {}, stream {}, shard {}, sequence {}, written at {}h{:02}m{:02})",
+        "change {number} (table {}, item {}, stream {}, shard {}, sequence {}, written at {})",
+        change.table,
         change.item,
         change.stream,
         change.shard,
         change.sequence,
-        since.as_secs() / 3600,
-        since.as_secs() / 60 % 60,
-        since.as_secs() % 60,
+        hours_since_begin(change.at),
     )
+}
+
+/// A moment as findings show it: `1h02m03`.
+fn hours_since_begin(moment: Moment) -> String {
+    let since = moment.saturating_sub(crate::plan::BEGIN).as_secs();
+    format!("{}h{:02}m{:02}", since / 3600, since / 60 % 60, since % 60)
 }
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let since = self.at.saturating_sub(crate::plan::BEGIN).as_secs();
-        write!(f, "{:?} at {}h{:02}m{:02}: {}", self.sentence, since / 3600, since / 60 % 60, since % 60, self.what)
+        write!(f, "{:?} at {}: {}", self.sentence, hours_since_begin(self.at), self.what)
     }
 }

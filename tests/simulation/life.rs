@@ -110,12 +110,7 @@ fn live(world: &Arc<World>, sabotage: Sabotage, settings: &Settings, term: Term)
     let runtime = runtime.expect("a runtime of one thread");
     let ended = runtime.block_on(async {
         let (life, now) = world.begin_life(term.edge.map(|edge| (edge, term.end == End::Stopped)));
-        let ahead = settings.skew;
-        let shown = match ahead {
-            0.. => wall(now) + Duration::from_secs(ahead as u64),
-            _ => wall(now) - Duration::from_secs(ahead.unsigned_abs()),
-        };
-        let _clock = clock::start_at(shown);
+        let _clock = clock::start_at(wall(settings.clock(now)));
         fastrand::seed(chance(world.lock().plan.seed, 1_000 + u64::from(life)).u64(..));
         world.look(|inner, now| {
             inner.judge.begin_life(life, settings, now);

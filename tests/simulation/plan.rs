@@ -143,6 +143,14 @@ pub struct Settings {
     pub skew: i64,
 }
 
+impl Settings {
+    /// What the process's clock shows at a moment of the world.
+    pub fn clock(&self, now: Moment) -> Moment {
+        let off = Duration::from_secs(self.skew.unsigned_abs());
+        if self.skew < 0 { now.saturating_sub(off) } else { now + off }
+    }
+}
+
 /// One seed's world.
 #[derive(Debug, Clone)]
 pub struct Plan {

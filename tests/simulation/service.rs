@@ -279,7 +279,7 @@ impl Inner {
                 next.max(trimmed)
             }
         };
-        self.judge.iterator_issued((table, stream, shard), next);
+        self.judge.iterator_issued((table, stream, shard));
         Ok(format!("{table}|{stream}|{shard}|{next}|{}", now.as_millis()))
     }
 

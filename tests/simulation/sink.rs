@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use crate::fault::Fault;
 use crate::judge::{Posted, Told};
-use crate::plan::{Moment, Plan, hash};
+use crate::plan::{Moment, hash};
 use crate::world::{Inner, World};
 
 /// Where the process posts.
@@ -23,6 +23,7 @@ pub struct SimulatedSink {
 }
 
 /// What the sink remembers.
+#[derive(Default)]
 pub struct SinkState {
     /// Requests that it may still take now.
     tokens: f64,
@@ -50,12 +51,6 @@ struct Envelope<'e> {
     data: Option<&'e RawValue>,
 }
 
-impl SinkState {
-    pub fn new(_plan: &Plan) -> Self {
-        Self { tokens: 0.0, filled: Duration::ZERO, last_request: Duration::ZERO }
-    }
-}
-
 impl Sink for SimulatedSink {
     fn post(&self, message: Message, timeout: Duration) -> BoxFuture<'_, SinkResponse> {
         Box::pin(async move {
@@ -72,7 +67,7 @@ impl Sink for SimulatedSink {
                     fate
                 })
                 .await;
-            self.world.look(|inner, now| inner.heard(&posted, &fate, now));
+            self.world.look(|inner, _| inner.heard(&posted, &fate));
             response(&posted, fate)
         })
     }
@@ -182,10 +177,10 @@ impl Inner {
     }
 
     /// The process gets its answer.
-    fn heard(&mut self, posted: &[Posted], fate: &Fate, now: Moment) {
+    fn heard(&mut self, posted: &[Posted], fate: &Fate) {
         for (number, posted) in posted.iter().enumerate() {
             match fate {
-                Fate::Taken { failed } if !failed.contains(&number) => self.judge.heard_success(posted, now),
+                Fate::Taken { failed } if !failed.contains(&number) => self.judge.heard_success(posted),
                 Fate::Refused(status, _) => self.judge.heard_failure(posted, *status == StatusCode::BAD_REQUEST),
                 _ => self.judge.heard_failure(posted, false),
             }

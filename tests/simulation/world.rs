@@ -68,7 +68,7 @@ impl World {
         let aws = Aws::new(&plan);
         let mut inner = Inner {
             judge: Judge::new(&plan),
-            sink: SinkState::new(&plan),
+            sink: SinkState::default(),
             disk: MemoryDisk::new(),
             chance: chance(plan.seed, 5),
             wrong_at: BTreeMap::new(),
@@ -247,7 +247,7 @@ impl Inner {
     }
 
     /// Adds something that was said or done to what two runs of a seed must agree in.
-    pub fn note(&mut self, what: &str) {
+    fn note(&mut self, what: &str) {
         self.digest =
             (self.digest.rotate_left(5) ^ crate::service::text_hash(what)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     }

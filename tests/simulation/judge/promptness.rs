@@ -57,7 +57,7 @@ impl Judge {
     fn longest_pause(&self, number: ChangeNumber, aws: &Aws) -> Duration {
         let (poll, idle) = (self.settings.poll, self.settings.idle_max.max(self.settings.poll));
         let change = &aws.changes[number as usize];
-        let shard = &aws.tables[change.table].streams[change.stream].shards[change.shard];
+        let shard = aws.shard_of(change);
         let own = shard.records.partition_point(|record| *record < number);
         let at = |place: usize| aws.changes[shard.records[place] as usize].at;
         let mut longest = poll;
@@ -77,7 +77,7 @@ impl Judge {
     /// A pause that begins now, if nothing came after what had come when the change was made.
     fn last_pause(&self, number: ChangeNumber, from: Moment, now: Moment, aws: &Aws) -> Duration {
         let change = &aws.changes[number as usize];
-        let shard = &aws.tables[change.table].streams[change.stream].shards[change.shard];
+        let shard = aws.shard_of(change);
         let has_come = |record: &ChangeNumber| {
             let fate = &self.fates[*record as usize];
             fate.taken_at.map_or(fate.optional, |taken| taken < from)
@@ -91,7 +91,7 @@ impl Judge {
     /// Empty pages of its lineage since it could be had: each costs a pause.
     fn empty_pages(&self, number: ChangeNumber, from: Moment, aws: &Aws) -> u32 {
         let change = &aws.changes[number as usize];
-        let shards = &aws.tables[change.table].streams[change.stream].shards;
+        let shards = &aws.stream_of(change).shards;
         let lineage = std::iter::successors(Some(change.shard), |shard| shards[*shard].parent);
         let withheld = lineage.filter_map(|shard| self.withheld.get(&(change.table, change.stream, shard)));
         withheld.flatten().filter(|at| **at >= from).count() as u32
@@ -100,7 +100,7 @@ impl Judge {
     /// What has to be read and delivered of the lineage before a change that could be had at `from`.
     fn time_for_backlog(&self, number: ChangeNumber, from: Moment, aws: &Aws) -> Duration {
         let change = &aws.changes[number as usize];
-        let shards = &aws.tables[change.table].streams[change.stream].shards;
+        let shards = &aws.stream_of(change).shards;
         let lineage = std::iter::successors(Some(change.shard), |shard| shards[*shard].parent);
         let records = lineage.flat_map(|shard| &shards[shard].records).filter(|record| **record <= number);
         let is_behind =

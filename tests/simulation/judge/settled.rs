@@ -69,7 +69,7 @@ impl Judge {
 
     fn unsettles(&mut self, number: ChangeNumber, aws: &Aws, now: Moment) {
         let change = &aws.changes[number as usize];
-        let stream = &aws.tables[change.table].streams[change.stream];
+        let stream = aws.stream_of(change);
         let is_gone = aws.is_trimmed(change, now) || stream.is_gone(now) || stream.shards[change.shard].is_gone(now);
         if self.fates[number as usize].confirmed && !is_gone {
             let what = format!("{} was stored as settled, and is not any more", name(number, aws));
