@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use self::table::{Connect, PositionsWait, PrepareError, Shared, Table};
+use self::table::{Connect, PrepareError, Shared, Table};
 use self::tasks::{Fault, PortError, Ports, Server, Tasks};
 use crate::admin::Admin;
 use crate::admin::status::{self, Status};
@@ -31,9 +31,9 @@ use crate::config::{self, Config, EventMode, EventProfile, LegacyMetrics, TableR
 use crate::delivery::dispatch::{Dispatcher, Settings, Sinks};
 use crate::delivery::lanes::Limits;
 use crate::delivery::retry::Policy;
+use crate::progress::PositionsWait;
 use crate::readiness::Health;
 use crate::sink::{CredentialReloader, HttpSink, SinkSettings, SinkSetupError};
-use crate::streams::RateLimiter;
 use crate::streams::client::StreamsClient;
 use crate::streams::client::aws::AwsClient;
 use crate::telemetry::events;
@@ -98,7 +98,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     };
     tasks.take_over(server);
     let (outage, parked_items) = (tasks.sink_outage(), tasks.parked_items());
-    status.has_started(status::Parts { books: tasks.books().to_vec(), outage, parked_items });
+    status.has_started(status::Parts { progress: tasks.progress().to_vec(), outage, parked_items });
     Ok(tasks.run_until(&stop, config.process.shutdown_timeout).await?)
 }
 
@@ -115,17 +115,17 @@ pub struct Services {
     pub health: Arc<Health>,
 }
 
-/// Puts all tables and what delivers their events together, from what is stored of each table on, and starts them.
+/// Puts all tables and what delivers their events together, and starts them.
 ///
 /// # Errors
 /// When a table cannot be read as configured: see [`PrepareError`].
-pub async fn assemble(config: &Config, services: Services) -> Result<Tasks, PrepareError> {
+pub fn assemble(config: &Config, services: Services) -> Result<Tasks, PrepareError> {
     let Services { store, sinks, credentials, connect, metrics, health } = services;
-    let budget = config.process.buffer_memory / config.source.tables.len().max(1);
-    let shared = Shared { describe_rate: Arc::new(RateLimiter::describe_stream()), store, budget };
+    let buffer = config.process.buffer_memory / config.source.tables.len().max(1);
+    let shared = Shared::new(store, buffer, config.delivery.order);
     let mut tables = Vec::new();
     for table in &config.source.tables {
-        tables.push(Table::prepare(table, &config.source, &*connect, &shared, &metrics, &health).await?);
+        tables.push(Table::prepare(table, &config.source, &*connect, &shared, &metrics, &health)?);
     }
     let dispatcher = Dispatcher::new(sinks, delivery_settings(config));
     Ok(Tasks::start(tables, dispatcher, credentials, health, config.delivery.order, &config.event))
@@ -172,7 +172,7 @@ async fn start(config: &Config, metrics: Metrics, health: &Arc<Health>) -> Resul
     let store = open_store(config, health).await?;
     let connect = Box::new(connect);
     let services = Services { store, sinks, credentials, connect, metrics, health: health.clone() };
-    let tasks = assemble(config, services).await?;
+    let tasks = assemble(config, services)?;
     health.starts_with(None);
     Ok(tasks)
 }

@@ -3,16 +3,15 @@
 //! Contract:
 //! - What [`CheckpointStore::save`] has confirmed is what the next [`CheckpointStore::load`] returns, whole, also after a crash at
 //!   any moment. Until then the earlier state is there, whole; of a save whose outcome is unknown either of the two.
-//! - A save is a snapshot of the whole table; the store works out what has changed since its last confirmed one and writes that.
-//!   What is not in the snapshot is forgotten.
-//! - A stream's start is stored once: a later snapshot does not move it.
+//! - A save brings what has changed of a table since its last confirmed save, taken at one moment. All of it is stored or nothing;
+//!   a store that can only write entry by entry writes a shard after its unfinished ancestors. So at every moment, for each item,
+//!   what is stored as settled is a prefix of the item's history over shards and streams.
+//! - A stream's start is stored once: a later save does not move it.
 //! - Saving never changes what is stored for other tables or consumer groups.
 
 mod journal;
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -22,7 +21,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::clock::{parse_rfc3339, rfc3339};
-use crate::records::{LaneId, Position, SequenceNumber};
+use crate::records::{LaneId, Position, RecordNumber};
 
 pub(crate) use journal::lock_path;
 pub use journal::{Disk, FileStore, FileSystem, OpenError};
@@ -35,8 +34,9 @@ pub trait CheckpointStore: Send + Sync {
     /// What is stored of a table; none if nothing is.
     fn load<'a>(&'a self, table: &'a str) -> BoxFuture<'a, Result<Option<StoredTable>, StoreError>>;
 
-    /// Replaces what is stored of a table; success means that it will be there. Saves of one table come one after the other.
-    fn save<'a>(&'a self, table: &'a str, snapshot: StoredTable) -> BoxFuture<'a, Result<(), SaveError>>;
+    /// Changes what is stored of a table; success means that it will be there. Saves of one table come one after the other, and
+    /// one that follows a save without success brings all that one brought, or newer.
+    fn save<'a>(&'a self, table: &'a str, changes: StoredChanges) -> BoxFuture<'a, Result<(), SaveError>>;
 }
 
 /// The store does not do now what it was asked for. Another try may work.
@@ -101,44 +101,79 @@ pub struct UnfinishedShard {
     pub safe: Position,
     /// Everything behind this is owed.
     pub newest_settled: Position,
-    /// The first record that a lane owes, of each lane that owes one at or before `newest_settled`.
-    pub heads: BTreeMap<LaneId, LaneHead>,
+    /// The first record that a lane owes, of each lane that owes one at or before `newest_settled`. A lane is an item's; a gap has
+    /// the lane of its shard.
+    pub heads: BTreeMap<LaneId, RecordNumber>,
     /// When the oldest owed record was created, by AWS's clock; none if none is known.
     pub oldest_owed: Option<SystemTime>,
-    /// When it was last known that nothing behind `safe` had been trimmed.
+    /// Everything behind `newest_settled` was created at this moment or later: until a day after it nothing of that can have been
+    /// trimmed.
     pub verified_at: SystemTime,
     /// The shard that it continues, if that was known.
     pub parent: Option<String>,
-    /// What the lanes are of.
-    pub order: StoredOrder,
 }
 
-/// The first record that a lane owes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct LaneHead {
-    pub sequence: SequenceNumber,
-    /// How many of the lane's records with this number come before it: none, unless an item has one number twice.
-    pub ordinal: u32,
+/// What changes of what is stored of a table, at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StoredChanges {
+    /// Each stream once.
+    pub streams: Vec<StreamChanges>,
 }
 
-/// Whose order delivery keeps: an item's, or a whole shard's.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum StoredOrder {
-    #[default]
-    Item,
-    Shard,
+/// What changes of what is stored of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamChanges {
+    pub arn: String,
+    /// How many streams of the table are older.
+    pub place: usize,
+    /// Where shards begin that were never seen; it counts only if the stream is not stored yet.
+    pub start: Position,
+    /// Everything in it is settled, and nothing more will come: nothing is stored of its shards any more.
+    pub done: bool,
+    /// The shards that change, by id; none: it is not stored any more.
+    pub shards: BTreeMap<String, Option<StoredShard>>,
 }
 
 impl StoredTable {
-    /// The same with the streams' starts as they are stored already.
-    fn with_starts_of(mut self, stored: &Self) -> Self {
-        for stream in &mut self.streams {
-            if let Some(stored) = stored.streams.iter().find(|stored| stored.arn == stream.arn) {
-                stream.start = stored.start;
+    /// Takes these changes in.
+    pub fn apply(&mut self, changes: &StoredChanges) {
+        for StreamChanges { arn, place, start, done, shards } in &changes.streams {
+            let index = self.streams.iter().position(|stream| stream.arn == *arn).unwrap_or_else(|| {
+                let (arn, start, shards) = (arn.clone(), *start, BTreeMap::new());
+                let place = (*place).min(self.streams.len());
+                self.streams.insert(place, StoredStream { arn, start, done: false, shards });
+                place
+            });
+            let stream = &mut self.streams[index];
+            stream.done = *done;
+            for (id, shard) in shards {
+                match shard {
+                    Some(shard) => stream.shards.insert(id.clone(), shard.clone()),
+                    None => stream.shards.remove(id),
+                };
+            }
+            if *done {
+                stream.shards.clear();
             }
         }
-        self
+    }
+}
+
+/// What brings a table to this state from one that has no other shards and streams.
+impl From<StoredTable> for StoredChanges {
+    fn from(stored: StoredTable) -> Self {
+        let streams = stored.streams.into_iter().enumerate().map(|(place, stream)| {
+            let StoredStream { arn, start, done, shards } = stream;
+            let shards = shards.into_iter().map(|(id, shard)| (id, Some(shard))).collect();
+            StreamChanges { arn, place, start, done, shards }
+        });
+        Self { streams: streams.collect() }
+    }
+}
+
+impl StoredChanges {
+    pub fn is_empty(&self) -> bool {
+        self.streams.is_empty()
     }
 }
 
@@ -152,7 +187,6 @@ impl StoredShard {
             oldest_owed: None,
             verified_at,
             parent,
-            order: StoredOrder::Item,
         })
     }
 
@@ -171,49 +205,13 @@ impl StoredShard {
         }
     }
 
-    /// Whether a record is owed: the `ordinal`th, from 0, of its lane's records with this number. A start at a moment is not looked
-    /// at: whoever reads knows when a record was created.
-    pub fn owes(&self, lane: LaneId, sequence: SequenceNumber, ordinal: u32) -> bool {
+    /// Whether a record of this lane is owed. A start at a moment is not looked at: whoever reads knows when a record was created.
+    pub fn owes(&self, lane: LaneId, record: RecordNumber) -> bool {
         let Self::Unfinished(shard) = self else { return false };
-        let is_passed = |position: Position| matches!(position, Position::After(last) if sequence <= last);
-        if is_passed(shard.safe) {
+        if shard.safe.is_behind(record) {
             return false;
         }
-        let record = LaneHead { sequence, ordinal };
-        !is_passed(shard.newest_settled) || shard.heads.get(&lane).is_some_and(|head| *head <= record)
-    }
-}
-
-/// `<sequence number>`, with `#<ordinal>` behind it unless that is 0.
-impl fmt::Display for LaneHead {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.ordinal {
-            0 => write!(f, "{}", self.sequence),
-            ordinal => write!(f, "{}#{ordinal}", self.sequence),
-        }
-    }
-}
-
-impl FromStr for LaneHead {
-    type Err = InvalidEntry;
-
-    fn from_str(text: &str) -> Result<Self, InvalidEntry> {
-        let (sequence, ordinal) = text.split_once('#').unwrap_or((text, "0"));
-        let head = sequence.parse().ok().zip(ordinal.parse().ok());
-        let head = head.map(|(sequence, ordinal)| Self { sequence, ordinal });
-        head.ok_or_else(|| InvalidEntry::Value(text.to_owned()))
-    }
-}
-
-impl Serialize for LaneHead {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for LaneHead {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+        !shard.newest_settled.is_behind(record) || shard.heads.get(&lane).is_some_and(|head| *head <= record)
     }
 }
 
@@ -245,7 +243,7 @@ struct ShardText {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     newest_settled: Option<Position>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    heads: BTreeMap<LaneId, LaneHead>,
+    heads: BTreeMap<LaneId, RecordNumber>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     oldest_owed: Option<Moment>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -254,9 +252,6 @@ struct ShardText {
     finished: Option<Moment>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     parent: Option<String>,
-    /// Absent where it is an item's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    order: Option<StoredOrder>,
 }
 
 impl From<StoredShard> for ShardText {
@@ -270,7 +265,6 @@ impl From<StoredShard> for ShardText {
                 verified_at: Some(Moment(shard.verified_at)),
                 finished: None,
                 parent: shard.parent,
-                order: Some(shard.order),
             },
             StoredShard::Finished { at, parent } => Self { finished: Some(Moment(at)), parent, ..Self::default() },
         }
@@ -281,7 +275,7 @@ impl TryFrom<ShardText> for StoredShard {
     type Error = InvalidEntry;
 
     fn try_from(text: ShardText) -> Result<Self, InvalidEntry> {
-        let ShardText { safe, newest_settled, heads, oldest_owed, verified_at, finished, parent, order } = text;
+        let ShardText { safe, newest_settled, heads, oldest_owed, verified_at, finished, parent } = text;
         let is_bare = newest_settled.is_none() && heads.is_empty() && oldest_owed.is_none();
         let (safe, verified_at) = match (safe, verified_at, finished) {
             (Some(safe), Some(verified_at), None) => (safe, verified_at.0),
@@ -295,7 +289,6 @@ impl TryFrom<ShardText> for StoredShard {
             oldest_owed: oldest_owed.map(|oldest| oldest.0),
             verified_at,
             parent,
-            order: order.unwrap_or_default(),
         };
         shard.check().map(Self::Unfinished)
     }
@@ -311,9 +304,8 @@ impl UnfinishedShard {
         if !is_ordered {
             return Err(InvalidEntry::Backwards);
         }
-        let is_settled = |head: &LaneHead| matches!(self.safe, Position::After(safe) if head.sequence <= safe);
-        let is_known = |head: &LaneHead| matches!(self.newest_settled, Position::After(last) if head.sequence <= last);
-        match self.heads.iter().find(|(_, head)| is_settled(head) || !is_known(head)) {
+        let is_between = |head: RecordNumber| !self.safe.is_behind(head) && self.newest_settled.is_behind(head);
+        match self.heads.iter().find(|(_, head)| !is_between(**head)) {
             Some((lane, _)) => Err(InvalidEntry::Head(*lane)),
             None => Ok(self),
         }
@@ -348,10 +340,9 @@ impl CheckpointStore for MemoryStore {
         ready(Ok(stored)).boxed()
     }
 
-    fn save<'a>(&'a self, table: &'a str, snapshot: StoredTable) -> BoxFuture<'a, Result<(), SaveError>> {
+    fn save<'a>(&'a self, table: &'a str, changes: StoredChanges) -> BoxFuture<'a, Result<(), SaveError>> {
         let mut tables = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let stored = tables.entry(table.to_owned()).or_default();
-        *stored = snapshot.with_starts_of(stored);
+        tables.entry(table.to_owned()).or_default().apply(&changes);
         drop(tables);
         ready(Ok(())).boxed()
     }

@@ -12,7 +12,7 @@ mod encoder;
 mod profile;
 
 pub use self::encoder::{Encoder, EncoderSettings};
-pub(crate) use self::encoder::{encode_gap, gap_id, gap_lane_key};
+pub(crate) use self::encoder::{encode_gap, gap_id};
 pub(crate) use self::http::Extension;
 pub use self::http::{Message, Packaging};
 

@@ -29,19 +29,19 @@
 //!
 //! # The life of a record
 //!
-//! 1. `streams/shard_reader` says when the next page is due, reserves room in `streams/budget`, and asks for it through
+//! 1. `streams/shard_reader` says when the next page is due, reserves room in `progress/buffer`, and asks for it through
 //!    `streams/client/observed`, which counts the call and tells [`readiness`] how it ended.
 //! 2. `streams/client/aws` takes the response's body before the SDK decodes it; `records/page` finds every record in one pass,
 //!    with its place (`records/position`) and its key (`records/item_key`). A [`records::Record`] is views into the page.
 //! 3. The shard's reader makes entries of the page: records, and gaps where continuity fails. [`pipeline`] enters them, in order,
-//!    in the table's books (`progress/ledger`), and gives each the lane of its item.
+//!    in the table's progress (`progress/table_tracker`), where each is owed by the lane of its item until it is settled.
 //! 4. `delivery/dispatch` takes the events in. `delivery/lanes` says whose turn it is: a lane has one event under way, and what is
 //!    behind a gap waits for it. `delivery/health` says whether the sink may get one now.
 //! 5. `event/encoder` makes the message: attributes by `event/profile`, data by `event/data`, headers and body by `event/http`.
 //! 6. `sink/http` posts it with the newest `sink/credentials`, on a connection of its pool, and returns a [`sink::SinkResponse`].
 //! 7. `delivery/dispatch/outcome` settles the event, or asks `delivery/retry` when and whether to try again.
-//! 8. `progress/ledger` moves the position past what is settled; `pipeline/keeper` stores it, in the order that [`checkpoint`]
-//!    promises. From here on no restart sends the record again.
+//! 8. `progress/shard_progress` notes it as settled; `progress/checkpointer` stores what has changed, as [`checkpoint`] promises. From
+//!    here on no restart sends the record again.
 
 //! # Terms
 //!

@@ -1,220 +1,209 @@
-//! From settled events to the positions that are safe to store. Pure: no I/O, no clock.
+//! What is known of a table's shards, from listing to stored position: one state machine a table, [`table_tracker::TableTracker`].
 //!
 //! Contract:
-//! - A shard's [`Standing::Reading`] position lies before every record of it that was read and is not settled, and
-//!   behind everything before the first such record.
-//! - A shard has a standing only when everything in its ancestors is settled. So whatever is replayed after a crash is
-//!   *everything since some point* of a lineage, and an item's last delivery is its newest state.
-//! - A shard is [`Standing::Finished`] once it was read to its end and all of it is settled; in the same step its
-//!   children get their standing.
-//! - What concerns a shard that was never opened, or is forgotten, is [`BrokenBooks`]: from then on nothing of the table
-//!   may be stored, since nobody knows what is missing in it.
-//! - Memory grows with the records that are read and not settled, and with the number of shards; not with the records
-//!   that were settled behind an unsettled one.
+//! - What was read is entered before it is handed to delivery, in the order in which it was read.
+//! - The tracker is locked for single steps and whole pages, never across an await.
 
-pub mod ledger;
+pub mod buffer;
+pub mod checkpointer;
+pub mod lineage;
+pub mod shard_progress;
+pub mod table_tracker;
 
-use std::collections::BTreeMap;
-use std::time::SystemTime;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
-use crate::records::{Position, ShardNumber};
+use tokio::sync::Notify;
+use tokio::time::sleep;
 
-/// Names one record that was read and is not settled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Ticket {
-    pub shard: ShardNumber,
+use self::buffer::Buffer;
+use self::table_tracker::{ShardHandle, StreamHandle, TableTracker};
+use crate::backoff::pause_after;
+use crate::checkpoint::{CheckpointStore, StoredTable};
+use crate::readiness::TableHealth;
+use crate::telemetry::{TableTelemetry, events};
+
+/// One record that was read and is not settled. It is given back once.
+#[derive(Debug, PartialEq, Eq)]
+pub struct AckToken {
+    shard: ShardHandle,
     ordinal: u64,
 }
 
-/// What may be stored of a shard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// Reading may go on here after a restart.
-    Reading(Position),
-    /// Everything in it is settled: it must not be read again.
-    Finished,
+/// The pauses between tries to read what is stored.
+const PAUSE_MIN: Duration = Duration::from_millis(250);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Waits for stored positions that cannot be read now; logs the first failure and its end.
+pub struct PositionsWait<'t> {
+    /// None: they are the whole process's.
+    table: Option<&'t str>,
+    failures: u32,
 }
 
-/// A state that cannot be: the books do not know what they are told about.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BrokenBooks {
-    /// A shard that was never opened, or is forgotten.
-    #[error("the table's books do not know shard number {0}")]
-    UnknownShard(ShardNumber),
-    /// A stream that was never opened.
-    #[error("the table's books do not know stream {0}")]
-    UnknownStream(String),
-}
-
-/// The progress of one table's shards.
-#[derive(Debug, Default)]
-pub struct Progress {
-    shards: BTreeMap<ShardNumber, Shard>,
-    unsettled: usize,
-    changes: u64,
-}
-
-#[derive(Debug)]
-struct Shard {
-    /// Shards whose records come before any of this one's.
-    ancestors: Vec<ShardNumber>,
-    /// Behind the last record that was read.
-    read_to: Position,
-    /// What was read and is not settled, in the order of reading.
-    unsettled: BTreeMap<u64, Unsettled>,
-    next_ordinal: u64,
-    ended: bool,
-    finished: bool,
-}
-
-#[derive(Debug)]
-struct Unsettled {
-    /// Where reading must go on for this record to come again.
-    before: Position,
-    created: Option<SystemTime>,
-}
-
-impl Progress {
-    /// Begins a shard. `ancestors` are the shards that must be finished before this one's position may be stored;
-    /// those that are not known here count as finished.
-    pub fn open(&mut self, shard: ShardNumber, from: Position, ancestors: Vec<ShardNumber>) {
-        let opened = Shard {
-            ancestors,
-            read_to: from,
-            unsettled: BTreeMap::new(),
-            next_ordinal: 0,
-            ended: false,
-            finished: false,
-        };
-        self.shards.insert(shard, opened);
-        self.changes += 1;
+impl<'t> PositionsWait<'t> {
+    pub fn new(table: Option<&'t str>) -> Self {
+        Self { table, failures: 0 }
     }
 
-    /// Records that a record was read; records of a shard come in its order. `position` is the one behind the record.
-    ///
-    /// # Errors
-    /// When the shard is unknown.
-    pub fn read(
-        &mut self,
-        shard: ShardNumber,
-        position: Position,
-        created: Option<SystemTime>,
-    ) -> Result<Ticket, BrokenBooks> {
-        let state = self.known(shard)?;
-        let ordinal = state.next_ordinal;
-        state.next_ordinal += 1;
-        state.unsettled.insert(ordinal, Unsettled { before: state.read_to, created });
-        state.read_to = position;
-        self.unsettled += 1;
-        Ok(Ticket { shard, ordinal })
-    }
-
-    /// An event reached its end: acknowledged, or given up by policy. Settling twice changes nothing.
-    ///
-    /// # Errors
-    /// When the ticket's shard is unknown.
-    pub fn settle(&mut self, ticket: Ticket) -> Result<(), BrokenBooks> {
-        let state = self.known(ticket.shard)?;
-        if state.unsettled.remove(&ticket.ordinal).is_some() {
-            self.unsettled -= 1;
-            self.changes += 1;
-            self.finish_from(ticket.shard);
+    /// A try has failed: waits until the next one.
+    pub async fn failed(&mut self, why: &str) {
+        if self.failures == 0 {
+            events::PositionsAwaited { table: self.table, why }.emit();
         }
-        Ok(())
+        self.failures += 1;
+        sleep(pause_after(self.failures, PAUSE_MIN, PAUSE_MAX, fastrand::f64())).await;
     }
 
-    /// A shard was read to its end.
-    ///
-    /// # Errors
-    /// When the shard is unknown.
-    pub fn end(&mut self, shard: ShardNumber) -> Result<(), BrokenBooks> {
-        self.known(shard)?.ended = true;
-        self.changes += 1;
-        self.finish_from(shard);
-        Ok(())
-    }
-
-    /// What may be stored of a shard; nothing while something in an ancestor is not settled.
-    pub fn standing(&self, shard: ShardNumber) -> Option<Standing> {
-        let state = self.shards.get(&shard)?;
-        if state.finished {
-            return Some(Standing::Finished);
-        }
-        if !self.ancestors_finished(state) {
-            return None;
-        }
-        let safe = state.unsettled.values().next().map_or(state.read_to, |oldest| oldest.before);
-        Some(Standing::Reading(safe))
-    }
-
-    /// Counts changes that may alter a standing: a new value means that there may be something to store.
-    pub fn changes(&self) -> u64 {
-        self.changes
-    }
-
-    /// Records read and not settled.
-    pub fn unsettled(&self) -> usize {
-        self.unsettled
-    }
-
-    /// The creation time of the oldest record that is not settled, as far as records say theirs.
-    pub fn oldest_unsettled(&self) -> Option<SystemTime> {
-        self.shards.values().filter_map(|shard| shard.unsettled.values().find_map(|record| record.created)).min()
-    }
-
-    /// Behind the last record read of a shard.
-    pub fn read_to(&self, shard: ShardNumber) -> Option<Position> {
-        self.shards.get(&shard).map(|state| state.read_to)
-    }
-
-    /// Records of one shard that were read and are not settled.
-    pub fn unsettled_in(&self, shard: ShardNumber) -> usize {
-        self.shards.get(&shard).map_or(0, |state| state.unsettled.len())
-    }
-
-    /// The creation time of the oldest record of one shard that is not settled, as far as records say theirs.
-    pub fn oldest_unsettled_in(&self, shard: ShardNumber) -> Option<SystemTime> {
-        self.shards.get(&shard)?.unsettled.values().find_map(|record| record.created)
-    }
-
-    /// Whether a shard was read to its end.
-    pub fn has_ended(&self, shard: ShardNumber) -> bool {
-        self.shards.get(&shard).is_some_and(|state| state.ended)
-    }
-
-    /// Forgets a finished shard.
-    pub fn forget(&mut self, shard: ShardNumber) {
-        if self.shards.get(&shard).is_some_and(|state| state.finished) {
-            self.shards.remove(&shard);
-            self.changes += 1;
+    /// A try has worked.
+    pub fn is_over(&self) {
+        if self.failures > 0 {
+            events::PositionsThere { table: self.table }.emit();
         }
     }
+}
 
-    fn known(&mut self, shard: ShardNumber) -> Result<&mut Shard, BrokenBooks> {
-        self.shards.get_mut(&shard).ok_or(BrokenBooks::UnknownShard(shard))
+/// Whom delivery tells that an event has reached its end.
+pub trait Acknowledger: Send + Sync {
+    /// An event reached its end; called once for each. `cost` is what it took of the buffer.
+    fn acknowledge(&self, token: Option<AckToken>, cost: usize);
+
+    /// What the table says about itself.
+    fn telemetry(&self) -> &TableTelemetry;
+
+    /// The table's part in readiness.
+    fn health(&self) -> &TableHealth;
+}
+
+/// One table's tracker behind its lock, and whom its changes wake.
+pub struct TableProgress {
+    tracker: Mutex<TableTracker>,
+    is_ordered_by_shard: bool,
+    /// The table's name in the store, once what is stored under it was taken over.
+    key: OnceLock<String>,
+    buffer: Arc<Buffer>,
+    telemetry: Arc<TableTelemetry>,
+    health: Arc<TableHealth>,
+    settled: Notify,
+    changed: Notify,
+    is_listed: AtomicBool,
+}
+
+impl TableProgress {
+    /// A table of which nothing is known. `is_ordered_by_shard`: lanes are of whole lineages, not of items.
+    pub fn new(
+        is_ordered_by_shard: bool,
+        buffer: Arc<Buffer>,
+        telemetry: Arc<TableTelemetry>,
+        health: Arc<TableHealth>,
+    ) -> Arc<Self> {
+        let tracker = Mutex::new(TableTracker::restored(StoredTable::default(), is_ordered_by_shard));
+        let (settled, changed) = (Notify::new(), Notify::new());
+        let (key, is_listed) = (OnceLock::new(), AtomicBool::new(false));
+        Arc::new(Self {
+            tracker,
+            is_ordered_by_shard,
+            key,
+            buffer,
+            telemetry,
+            health,
+            settled,
+            changed,
+            is_listed,
+        })
     }
 
-    /// Marks `shard` finished if it is, and then every shard for which that was the last thing missing.
-    fn finish_from(&mut self, shard: ShardNumber) {
-        let mut candidates = vec![shard];
-        while let Some(candidate) = candidates.pop() {
-            let complete = self.shards.get(&candidate).is_some_and(|state| {
-                !state.finished && state.ended && state.unsettled.is_empty() && self.ancestors_finished(state)
-            });
-            if complete {
-                if let Some(state) = self.shards.get_mut(&candidate) {
-                    state.finished = true;
+    /// Takes over what an earlier run has stored under this name, however long it takes.
+    pub async fn load(&self, store: &dyn CheckpointStore, key: String) {
+        let mut wait = PositionsWait::new(Some(self.telemetry.table()));
+        loop {
+            match store.load(&key).await {
+                Ok(stored) => {
+                    self.health.record_store_error(None);
+                    wait.is_over();
+                    return self.restore(key, stored.unwrap_or_default());
                 }
-                let heirs = self.shards.iter().filter(|(_, state)| state.ancestors.contains(&candidate));
-                candidates.extend(heirs.map(|(number, _)| *number));
+                Err(error) => {
+                    let why = error.to_string();
+                    self.health.record_store_error(Some(&why));
+                    wait.failed(&why).await;
+                }
             }
         }
     }
 
-    fn ancestors_finished(&self, shard: &Shard) -> bool {
-        shard.ancestors.iter().all(|ancestor| self.shards.get(ancestor).is_none_or(|state| state.finished))
+    /// Takes over what an earlier run has stored under this name. Before that nothing is stored.
+    pub fn restore(&self, key: String, stored: StoredTable) {
+        *self.tracker() = TableTracker::restored(stored, self.is_ordered_by_shard);
+        // A table is restored once.
+        let _ = self.key.set(key);
+        self.changed.notify_one();
+    }
+
+    /// The table's name in the store, once what is stored under it was taken over.
+    pub fn key(&self) -> Option<&str> {
+        self.key.get().map(String::as_str)
+    }
+
+    /// The tracker, for one step or one look.
+    pub fn tracker(&self) -> MutexGuard<'_, TableTracker> {
+        self.tracker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the tracker, and wakes whoever stores it.
+    pub fn change<T>(&self, change: impl FnOnce(&mut TableTracker) -> T) -> T {
+        let changed = change(&mut self.tracker());
+        self.changed.notify_one();
+        changed
+    }
+
+    pub fn buffer(&self) -> &Buffer {
+        &self.buffer
+    }
+
+    /// Waits until something may have changed that is to be stored.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// The table's stream was listed as a whole.
+    pub fn mark_listed(&self) {
+        self.is_listed.store(true, Ordering::Release);
+        self.changed.notify_one();
+    }
+
+    pub fn is_listed(&self) -> bool {
+        self.is_listed.load(Ordering::Acquire)
+    }
+
+    /// With order by shard nothing else keeps an item's order across two streams: waits until everything in earlier ones is
+    /// settled. With order by item there is nothing to wait for.
+    pub async fn earlier_streams_are_settled(&self, stream: StreamHandle) {
+        while self.is_ordered_by_shard {
+            let settled = self.settled.notified();
+            if self.tracker().is_settled_before(stream) {
+                break;
+            }
+            settled.await;
+        }
     }
 }
 
-#[cfg(test)]
-mod tests;
+impl Acknowledger for TableProgress {
+    fn acknowledge(&self, token: Option<AckToken>, cost: usize) {
+        if let Some(token) = token {
+            self.change(|tracker| tracker.settle(&token));
+        }
+        self.buffer.release(cost);
+        self.settled.notify_waiters();
+    }
+
+    fn telemetry(&self) -> &TableTelemetry {
+        &self.telemetry
+    }
+
+    fn health(&self) -> &TableHealth {
+        &self.health
+    }
+}

@@ -14,11 +14,9 @@ use tokio::time::Instant;
 
 use crate::clock::{self, rfc3339};
 use crate::delivery::dispatch::SinkOutage;
-use crate::delivery::parcel::Account;
 use crate::delivery::parked_items::{ParkedItem, ParkedItems};
-use crate::pipeline::Books;
-use crate::progress::Standing;
-use crate::progress::ledger::ShardView;
+use crate::progress::table_tracker::ShardView;
+use crate::progress::{Acknowledger as _, TableProgress};
 use crate::readiness::{Dependency, Health};
 use crate::records::RETENTION;
 use crate::telemetry::TableTelemetry;
@@ -36,19 +34,19 @@ pub(crate) struct Status {
 
 /// What is there once the process has started.
 pub(crate) struct Parts {
-    pub(crate) books: Vec<Arc<Books>>,
+    pub(crate) progress: Vec<Arc<TableProgress>>,
     pub(crate) outage: watch::Receiver<Option<SinkOutage>>,
     pub(crate) parked_items: Arc<ParkedItems>,
 }
 
 /// Brings a table's gauges up to date.
-fn refresh(books: &Books) {
-    let telemetry = books.telemetry();
-    let lag = lag(books);
+fn refresh(progress: &TableProgress) {
+    let telemetry = progress.telemetry();
+    let lag = lag(progress);
     let metrics = telemetry.metrics();
     metrics.lag.set(lag.as_secs_f64());
     metrics.retention_headroom.set(RETENTION.saturating_sub(lag).as_secs_f64());
-    metrics.buffered.set(i64::try_from(books.budget().held()).unwrap_or(i64::MAX));
+    metrics.buffered.set(i64::try_from(progress.buffer().held()).unwrap_or(i64::MAX));
 }
 
 /// A URL without what may be secret in it: scheme, host and port.
@@ -71,13 +69,13 @@ impl Status {
 
     /// Brings all gauges up to date.
     pub(crate) fn refresh(&self) {
-        self.parts.get().iter().flat_map(|parts| &parts.books).for_each(|books| refresh(books));
+        self.parts.get().iter().flat_map(|parts| &parts.progress).for_each(|progress| refresh(progress));
     }
 
     /// All of it, as of now.
     pub(crate) fn show(&self) -> Value {
         let now = clock::now();
-        let of = |parts: &Parts| parts.books.iter().map(|it| table(it, &parts.parked_items, now)).collect::<Vec<_>>();
+        let of = |parts: &Parts| parts.progress.iter().map(|it| table(it, &parts.parked_items, now)).collect::<Vec<_>>();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "time": rfc3339(now),
@@ -100,32 +98,32 @@ impl Status {
 }
 
 /// What is known of records plus, while AWS refuses to answer, the time since it did.
-fn lag(books: &Books) -> Duration {
-    let known = books.ledger().lag(clock::now());
-    known.max(books.health().failing_for(Dependency::Aws, Instant::now()))
+fn lag(progress: &TableProgress) -> Duration {
+    let known = progress.tracker().lag(clock::now());
+    known.max(progress.health().failing_for(Dependency::Aws, Instant::now()))
 }
 
-fn table(books: &Books, parked_items: &ParkedItems, now: SystemTime) -> Value {
-    let telemetry = books.telemetry();
-    let (metrics, health) = (telemetry.metrics(), books.health());
+fn table(progress: &TableProgress, parked_items: &ParkedItems, now: SystemTime) -> Value {
+    let telemetry = progress.telemetry();
+    let (metrics, health) = (telemetry.metrics(), progress.health());
     let (unsettled, shards) = {
-        let ledger = books.ledger();
-        (ledger.unsettled(), ledger.view())
+        let tracker = progress.tracker();
+        (tracker.unsettled(), tracker.view())
     };
     let (finished, open): (Vec<_>, Vec<_>) =
-        shards.into_iter().partition(|shard| shard.standing == Some(Standing::Finished));
+        shards.into_iter().partition(|shard| shard.is_finished);
     let unlisted = finished.len().saturating_sub(MOST_FINISHED);
     json!({
         "table": telemetry.table(),
         "waiting_for": health.awaited(),
         "not_ready": health.trouble(Instant::now()),
-        "lag_seconds": lag(books).as_secs_f64(),
+        "lag_seconds": lag(progress).as_secs_f64(),
         "unsettled_events": unsettled,
         "in_flight_events": metrics.in_flight.get(),
         "parked_items": metrics.parked.get(),
         "parked": parked(&parked_items.items(telemetry.table())),
-        "buffered_bytes": books.budget().held(),
-        "buffer_is_full": books.budget().is_short(),
+        "buffered_bytes": progress.buffer().held(),
+        "buffer_is_full": progress.buffer().is_short(),
         "records_read": metrics.records_read.get(),
         "events_delivered": metrics.events_delivered.get(),
         "positions_unstored_for_seconds": metrics.checkpoint_age.get(),
@@ -169,26 +167,22 @@ fn ancestor(shard: &ShardView) -> Value {
 }
 
 fn shard(shard: &ShardView, now: SystemTime) -> Value {
-    let stored = match shard.standing {
-        Some(Standing::Reading(position)) => Some(position.to_string()),
-        Some(Standing::Finished) | None => None,
-    };
     json!({
         "stream": shard.stream,
         "shard": shard.id,
         "parent": shard.parent,
         "state": state(shard),
-        "read_to": shard.read_to.map(|position| position.to_string()),
-        "settled_to": stored,
+        "read_to": shard.read_to.to_string(),
+        "settled_to": shard.safe.to_string(),
         "unsettled_events": shard.unsettled,
-        "caught_up": shard.caught_up,
+        "caught_up": shard.is_caught_up,
         "lag_seconds": shard.lag(now).as_secs_f64(),
         "newest_record": shard.newest.map(rfc3339),
     })
 }
 
 fn state(shard: &ShardView) -> &'static str {
-    match (shard.ended, shard.caught_up) {
+    match (shard.is_ended, shard.is_caught_up) {
         (true, _) => "settling",
         (false, true) => "caught-up",
         (false, false) => "reading",

@@ -15,12 +15,12 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::table::Table;
 use crate::delivery::dispatch::DispatcherActivity;
-use crate::delivery::parcel::{Account, Parcel};
-use crate::pipeline::Books;
-use crate::pipeline::keeper::KeeperActivity;
+use crate::delivery::parcel::Parcel;
+use crate::pipeline::PipelineActivity;
+use crate::progress::checkpointer::CheckpointerActivity;
+use crate::progress::{Acknowledger as _, TableProgress};
 use crate::readiness::Health;
-use crate::streams::reading::{Activity, Reading, Room};
-use crate::streams::update::Update;
+use crate::streams::{Activity, ReaderContext, Room, ShardPage};
 use crate::telemetry::events;
 
 /// How long a part may stand still.
@@ -36,10 +36,11 @@ pub(super) struct Watched {
 }
 
 struct WatchedTable {
-    books: Arc<Books>,
+    progress: Arc<TableProgress>,
     reading: Arc<Activity>,
-    keeper: Arc<KeeperActivity>,
-    updates: mpsc::WeakSender<Update>,
+    pipeline: Arc<PipelineActivity>,
+    checkpointer: Arc<CheckpointerActivity>,
+    pages: mpsc::WeakSender<ShardPage>,
 }
 
 /// A part that should not be waiting: who does not do what, and the number of the step in which it waits.
@@ -102,37 +103,38 @@ impl Watched {
 
 impl WatchedTable {
     fn of(table: &Table) -> Self {
-        let Reading { activity, updates, .. } = &*table.follower.reading;
+        let ReaderContext { activity, pages, .. } = &*table.reader.context;
         Self {
-            books: table.books.clone(),
+            progress: table.progress.clone(),
             reading: activity.clone(),
-            keeper: table.keeper.activity.clone(),
-            updates: updates.downgrade(),
+            pipeline: table.pipeline.clone(),
+            checkpointer: table.checkpointer.activity.clone(),
+            pages: pages.downgrade(),
         }
     }
 
     fn suspects(&self, now: Instant) -> Vec<Suspect> {
-        let telemetry = self.books.telemetry();
-        if self.books.health().has_stopped() {
+        let telemetry = self.progress.telemetry();
+        if self.progress.health().has_stopped() {
             return Vec::new();
         }
-        let (unsettled, changes) = {
-            let ledger = self.books.ledger();
-            (ledger.unsettled(), ledger.changes())
+        let (unsettled, has_changes) = {
+            let tracker = self.progress.tracker();
+            (tracker.unsettled(), tracker.has_changes())
         };
         let room = Room {
-            free: self.books.budget().has_room(),
+            free: self.progress.buffer().has_room(),
             held: unsettled > 0,
-            below: self.updates.upgrade().is_some_and(|updates| updates.capacity() > 0),
+            below: self.pages.upgrade().is_some_and(|pages| pages.capacity() > 0),
         };
         let overdue = self.reading.overdue(room, now);
         let mut suspects: Vec<Suspect> =
             overdue.into_iter().map(|(task, step)| (format!("{task} does not go on"), step)).collect();
-        if let Some(taken) = self.books.updates_taken().filter(|_| holds_any(&self.updates)) {
-            suspects.push(("the pipeline takes in no pages".to_owned(), taken));
+        if holds_any(&self.pages) {
+            suspects.push(("the pipeline takes in no pages".to_owned(), self.pipeline.pages_taken()));
         }
-        if let Some(stored) = self.keeper.behind(changes) {
-            suspects.push(("changed positions are not written".to_owned(), stored));
+        if let Some(tried) = self.checkpointer.waiting().filter(|_| has_changes) {
+            suspects.push(("changed positions are not written".to_owned(), tried));
         }
         let table = telemetry.table();
         suspects.into_iter().map(|(what, step)| (format!("table {table}: {what}"), step)).collect()

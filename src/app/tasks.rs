@@ -21,10 +21,11 @@ use crate::config::{self, DeliveryOrder};
 use crate::delivery::dispatch::{Dispatcher, DispatcherFault, SinkOutage};
 use crate::delivery::parcel::Parcel;
 use crate::delivery::parked_items::ParkedItems;
-use crate::pipeline::{Books, Pipeline};
+use crate::pipeline::Pipeline;
+use crate::progress::TableProgress;
 use crate::readiness::Health;
 use crate::sink::CredentialReloader;
-use crate::streams::reading::Stopped;
+use crate::streams::ReadingStopped;
 use crate::telemetry::events;
 
 /// Pages that were read and wait to be put into lanes; what they hold is bounded by the buffer.
@@ -105,22 +106,22 @@ impl Server {
 
 /// Everything that runs, from the top down.
 pub struct Tasks {
-    followers: JoinSet<Result<(), Stopped>>,
+    readers: JoinSet<Result<(), ReadingStopped>>,
     pipelines: JoinSet<()>,
     dispatcher: JoinSet<Result<(), DispatcherFault>>,
     /// Each sink's credentials, read again when they change.
     credentials: JoinSet<()>,
-    keepers: JoinSet<()>,
+    checkpointers: JoinSet<()>,
     server: Server,
     /// The search for parts that stand still.
     stalls: JoinSet<()>,
-    books: Vec<Arc<Books>>,
+    progress: Vec<Arc<TableProgress>>,
     sink_outage: watch::Receiver<Option<SinkOutage>>,
     parked_items: Arc<ParkedItems>,
     /// Keeps the dispatcher from ending when every table is read no further.
     _parcels: mpsc::Sender<Vec<Parcel>>,
     stop_dispatcher: CancellationToken,
-    stop_keepers: CancellationToken,
+    stop_checkpointers: CancellationToken,
 }
 
 /// A task ended although nobody asked it to.
@@ -151,19 +152,19 @@ impl Tasks {
     ) -> Self {
         let (sender, parcels) = mpsc::channel(PAGES_WAITING);
         let mut tasks = Self {
-            followers: JoinSet::new(),
+            readers: JoinSet::new(),
             pipelines: JoinSet::new(),
             dispatcher: JoinSet::new(),
             credentials: JoinSet::new(),
-            keepers: JoinSet::new(),
+            checkpointers: JoinSet::new(),
             server: Server { tasks: JoinSet::new(), stop: CancellationToken::new() },
             stalls: JoinSet::new(),
-            books: tables.iter().map(|table| table.books.clone()).collect(),
+            progress: tables.iter().map(|table| table.progress.clone()).collect(),
             sink_outage: dispatcher.outage(),
             parked_items: dispatcher.parked_items(),
             _parcels: sender.clone(),
             stop_dispatcher: CancellationToken::new(),
-            stop_keepers: CancellationToken::new(),
+            stop_checkpointers: CancellationToken::new(),
         };
         let watched = Watched::new(&tables, dispatcher.activity(), sender.downgrade());
         tasks.stalls.spawn(stalls::watch(watched, health));
@@ -172,11 +173,11 @@ impl Tasks {
             tasks.credentials.spawn(reloader.run());
         }
         for table in tables {
-            let Table { books, follower, updates, keeper } = table;
-            tasks.keepers.spawn(keeper.run(tasks.stop_keepers.clone()));
-            let pipeline = Pipeline::new(books, order, event.clone(), sender.clone());
-            tasks.pipelines.spawn(pipeline.run(updates));
-            tasks.followers.spawn(follower.run());
+            let Table { progress, reader, pages, pipeline, checkpointer } = table;
+            tasks.checkpointers.spawn(checkpointer.run(tasks.stop_checkpointers.clone()));
+            let pipeline = Pipeline::new(progress, order, event.clone(), sender.clone(), pipeline);
+            tasks.pipelines.spawn(pipeline.run(pages));
+            tasks.readers.spawn(reader.run());
         }
         tasks
     }
@@ -186,9 +187,9 @@ impl Tasks {
         self.server = server;
     }
 
-    /// Each table's books, in the order of the configuration.
-    pub fn books(&self) -> &[Arc<Books>] {
-        &self.books
+    /// Each table's progress, in the order of the configuration.
+    pub fn progress(&self) -> &[Arc<TableProgress>] {
+        &self.progress
     }
 
     /// Whether the sink fails as a whole, now and later.
@@ -228,9 +229,9 @@ impl Tasks {
                 // Its table is read no further, or delivery has ended: the dispatcher's own end says why.
                 Some(ended) = self.pipelines.join_next() => ended.err().map(|failed| Fault::Failed("pipeline", failed)),
                 // Its table's pipeline ended first, or the policy is to stop: both are said where they happen.
-                Some(ended) = self.followers.join_next() => ended.err().map(|failed| Fault::Failed("reader", failed)),
+                Some(ended) = self.readers.join_next() => ended.err().map(|failed| Fault::Failed("reader", failed)),
                 Some(ended) = self.credentials.join_next() => Some(unasked("reader of credentials", ended)),
-                Some(ended) = self.keepers.join_next() => Some(unasked("keeper of positions", ended)),
+                Some(ended) = self.checkpointers.join_next() => Some(unasked("keeper of positions", ended)),
                 fault = self.server.fault() => Some(fault),
                 Some(ended) = self.stalls.join_next() => Some(unasked("search for stalls", ended)),
             };
@@ -249,7 +250,7 @@ impl Tasks {
         let deadline = begun + patience;
         let reserve = TIME_TO_STORE.min(patience / 4);
         self.stalls.shutdown().await;
-        self.followers.shutdown().await;
+        self.readers.shutdown().await;
         self.stop_dispatcher.cancel();
         // Whoever runs out of time here has events without an answer: they are not stored as settled.
         let drained = match timeout_at(deadline - reserve, self.dispatcher.join_next()).await {
@@ -260,9 +261,9 @@ impl Tasks {
         self.dispatcher.shutdown().await;
         self.credentials.shutdown().await;
         self.pipelines.shutdown().await;
-        self.stop_keepers.cancel();
-        while let Ok(Some(_)) = timeout_at(deadline, self.keepers.join_next()).await {}
-        let unsettled = self.books.iter().map(|books| books.ledger().unsettled()).sum();
+        self.stop_checkpointers.cancel();
+        while let Ok(Some(_)) = timeout_at(deadline, self.checkpointers.join_next()).await {}
+        let unsettled = self.progress.iter().map(|progress| progress.tracker().unsettled()).sum();
         events::ShutdownFinished { unsettled, took: begun.elapsed() }.emit();
         self.server.end().await;
         drained
@@ -296,7 +297,7 @@ impl Tasks {
     pub(super) fn stop_early(&self, task: &str) {
         match task {
             "dispatcher" => self.stop_dispatcher.cancel(),
-            "keeper of positions" => self.stop_keepers.cancel(),
+            "keeper of positions" => self.stop_checkpointers.cancel(),
             "server of probes" => self.server.stop.cancel(),
             other => panic!("no task is called {other}"),
         }

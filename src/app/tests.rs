@@ -8,20 +8,17 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use self::harness::{FakeServices, Setup, event, settings};
 use super::*;
 use crate::config::DeliveryOrder;
 use crate::sink::{HttpSink, SinkSettings};
-use crate::streams::update::Update;
 
 /// All tasks of a process with one table, and the sink whose credentials are read as long as it is there.
-async fn tasks() -> (Tasks, mpsc::WeakSender<Update>, Arc<Health>, HttpSink) {
+async fn tasks() -> (Tasks, HttpSink) {
     let (services, health) = (FakeServices::with_shards(&["a"]), Arc::new(Health::default()));
     let table = services.table(Setup::default(), &health);
-    let updates = table.follower.reading.updates.downgrade();
     let admin = Arc::new(Admin {
         health: health.clone(),
         metrics: Metrics::new("t", "t").unwrap(),
@@ -33,7 +30,7 @@ async fn tasks() -> (Tasks, mpsc::WeakSender<Update>, Arc<Health>, HttpSink) {
     let (dispatcher, credentials) = (services.dispatcher(settings()), vec![reloader]);
     let mut tasks = Tasks::start(vec![table], dispatcher, credentials, health.clone(), DeliveryOrder::Item, &event());
     tasks.take_over(Server::start(ports, admin));
-    (tasks, updates, health, sink)
+    (tasks, sink)
 }
 
 const SOON: Duration = Duration::from_secs(20);
@@ -41,7 +38,7 @@ const SOON: Duration = Duration::from_secs(20);
 #[tokio::test]
 async fn every_task_that_ends_unasked_is_a_fault_and_the_rest_still_ends_in_order() {
     for task in ["dispatcher", "reader of credentials", "keeper of positions", "server of probes"] {
-        let (mut tasks, .., sink) = tasks().await;
+        let (mut tasks, sink) = tasks().await;
         let mut sink = Some(sink);
         assert!(tasks.fault().now_or_never().is_none(), "nothing has ended yet");
         match task {
@@ -56,27 +53,10 @@ async fn every_task_that_ends_unasked_is_a_fault_and_the_rest_still_ends_in_orde
 
 #[tokio::test]
 async fn a_dispatcher_that_fails_while_it_stops_is_a_fault() {
-    let (mut tasks, .., _sink) = tasks().await;
+    let (mut tasks, _sink) = tasks().await;
     tasks.fail_while_stopping();
     let stopped = timeout(SOON, tasks.stop(Duration::from_secs(1))).await.expect("the rest does not end");
     assert!(matches!(stopped, Err(Fault::Dispatcher(_))), "{stopped:?}");
-}
-
-#[tokio::test]
-async fn a_table_that_stops_over_broken_books_ends_no_other() {
-    let (mut tasks, updates, health, _sink) = tasks().await;
-    updates.upgrade().unwrap().send(Update::ShardEnded { shard: 77 }).await.unwrap();
-    while health.not_ready(tokio::time::Instant::now()).is_none_or(|why| !why.contains("shard number 77")) {
-        goes_on(&mut tasks, Duration::from_millis(10)).await;
-    }
-    goes_on(&mut tasks, Duration::from_millis(500)).await;
-    tasks.stop(Duration::from_secs(1)).await.unwrap();
-}
-
-async fn goes_on(tasks: &mut Tasks, time: Duration) {
-    if let Ok(fault) = timeout(time, tasks.fault()).await {
-        panic!("the process ends over one table: {fault}");
-    }
 }
 
 /// `telemetry` may not know `records`, where the reasons are declared.

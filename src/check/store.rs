@@ -92,7 +92,7 @@ impl File {
         let store = FileStore::open(copy, &self.group).map_err(|error| self.unreadable(error, folder))?;
         for table in &self.tables {
             let state = store.load(table).await.map_err(|error| self.damaged(&error.to_string()))?;
-            let saved = store.save(table, state.unwrap_or_default()).await;
+            let saved = store.save(table, state.unwrap_or_default().into()).await;
             saved.map_err(|error| StoreProblem {
                 what: format!("the folder {} cannot be written: {error}", folder.display()),
                 fix: format!("df -h {}", quoted(folder)),

@@ -27,8 +27,8 @@ use futures_util::future::BoxFuture;
 
 use self::durable::{beside, replace, tidy};
 pub use self::file_system::{Disk, FileSystem};
-use self::lines::{Document, FormatError, Line, Starts, encode, parse};
-use super::{CheckpointStore, SaveError, StoreError, StoredPositions, StoredTable};
+use self::lines::{Document, FormatError, Line, encode, parse};
+use super::{CheckpointStore, SaveError, StoreError, StoredChanges, StoredPositions, StoredTable};
 
 /// As many symbolic links as Linux follows.
 const MAX_LINKS: usize = 40;
@@ -53,11 +53,19 @@ struct PositionsFile<F> {
 struct State {
     /// What is on disk for certain.
     confirmed: Document,
-    /// The newest snapshots of tables that are not, each with the number of its save.
-    wanted: BTreeMap<String, (u64, StoredTable, Starts)>,
+    /// What is wanted of tables and is not on disk, each with the number of its newest save.
+    wanted: BTreeMap<String, (u64, Wanted)>,
     /// The number of the newest save, and of the newest one that is on disk.
     newest: u64,
     written: u64,
+}
+
+/// What is to be stored of a table.
+#[derive(Debug)]
+enum Wanted {
+    /// Everything, streams' starts included.
+    Whole(StoredTable),
+    Changes(StoredChanges),
 }
 
 /// What is known of the file's end.
@@ -125,12 +133,12 @@ impl FileStore {
         Ok(document.all())
     }
 
-    /// A save that moves streams' starts, too: for people who edit what is stored.
+    /// Replaces all that is stored of a table, streams' starts included: for people who edit what is stored.
     ///
     /// # Errors
     /// As [`CheckpointStore::save`].
     pub async fn overwrite(&self, table: &str, snapshot: StoredTable) -> Result<(), SaveError> {
-        self.put(table, snapshot, Starts::Move).await
+        self.put(table, Wanted::Whole(snapshot)).await
     }
 }
 
@@ -149,14 +157,8 @@ impl<F: FileSystem> FileStore<F> {
         Ok(Self { file, writing: Arc::new(tokio::sync::Mutex::new(Tail::UNKNOWN)), _lock: lock })
     }
 
-    async fn put(&self, table: &str, snapshot: StoredTable, starts: Starts) -> Result<(), SaveError> {
-        let number = {
-            let mut state = self.file.state();
-            state.newest += 1;
-            let number = state.newest;
-            state.wanted.insert(table.to_owned(), (number, snapshot, starts));
-            number
-        };
+    async fn put(&self, table: &str, wanted: Wanted) -> Result<(), SaveError> {
+        let number = self.file.state().want(table, wanted);
         let (mut tail, file) = (self.writing.clone().lock_owned().await, self.file.clone());
         // It holds its turn to its end, not to that of the future that started it: two writes must never meet in one file.
         let mut write = move || file.write_if_behind(number, &mut tail);
@@ -169,6 +171,27 @@ impl<F: FileSystem> FileStore<F> {
     }
 }
 
+impl State {
+    /// Notes what is wanted of a table, which includes what was wanted before, and returns the number of this save.
+    fn want(&mut self, table: &str, wanted: Wanted) -> u64 {
+        self.newest += 1;
+        self.wanted.insert(table.to_owned(), (self.newest, wanted));
+        self.newest
+    }
+
+    /// What the file must be told.
+    fn changed(&self, group: &str) -> Vec<Line> {
+        let (mut lines, mut next_number) = (Vec::new(), self.confirmed.next_number());
+        for (table, (_, wanted)) in &self.wanted {
+            lines.extend(match wanted {
+                Wanted::Whole(stored) => self.confirmed.replacing(group, table, stored, &mut next_number),
+                Wanted::Changes(changes) => self.confirmed.changing(group, table, changes, &mut next_number),
+            });
+        }
+        lines
+    }
+}
+
 impl<F: FileSystem> PositionsFile<F> {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -176,29 +199,26 @@ impl<F: FileSystem> PositionsFile<F> {
 
     /// Writes what is wanted, unless another table's write has taken this save along.
     fn write_if_behind(&self, number: u64, tail: &mut Tail) -> Result<(), SaveError> {
-        let (next, changed, newest) = {
+        let (changed, newest) = {
             let state = self.state();
             if state.written >= number {
                 return Ok(());
             }
-            let (mut next, mut changed) = (state.confirmed.clone(), Vec::new());
-            for (table, (_, snapshot, starts)) in &state.wanted {
-                changed.extend(next.put(&self.group, table, snapshot, *starts));
-            }
-            (next, changed, state.newest)
+            (state.changed(&self.group), state.newest)
         };
         // Should this fail, nobody knows how the file ends.
         let known = std::mem::replace(tail, Tail::UNKNOWN);
-        *tail = self.write(&next, &changed, known)?;
+        *tail = self.write(&changed, known)?;
         let mut state = self.state();
-        (state.confirmed, state.written) = (next, newest);
-        state.wanted.retain(|_, (number, ..)| *number > newest);
+        state.confirmed.apply_all(&changed);
+        state.written = newest;
+        state.wanted.retain(|_, (number, _)| *number > newest);
         Ok(())
     }
 
-    /// Brings `next` to the disk, of which the file has all but `changed`; how the file ends then.
-    fn write(&self, next: &Document, changed: &[Line], tail: Tail) -> Result<Tail, SaveError> {
-        let Some(length) = tail.length else { return self.replace(&next.to_text()) };
+    /// Brings what has changed to the disk; how the file ends then.
+    fn write(&self, changed: &[Line], tail: Tail) -> Result<Tail, SaveError> {
+        let Some(length) = tail.length else { return self.replace(&self.whole_with(changed)) };
         if changed.is_empty() {
             return Ok(tail);
         }
@@ -206,7 +226,7 @@ impl<F: FileSystem> PositionsFile<F> {
         if length + save.len() <= tail.limit {
             return self.append(&save, length, tail.limit);
         }
-        let whole = next.to_text();
+        let whole = self.whole_with(changed);
         if length + save.len() <= limit::<F>(whole.len()) {
             return self.append(&save, length, limit::<F>(whole.len()));
         }
@@ -215,6 +235,13 @@ impl<F: FileSystem> PositionsFile<F> {
             Err(SaveError::NotStored(_)) => self.append(&save, length, tail.limit),
             replaced => replaced,
         }
+    }
+
+    /// The whole file with these changes in it.
+    fn whole_with(&self, changed: &[Line]) -> Vec<u8> {
+        let mut document = self.state().confirmed.clone();
+        document.apply_all(changed);
+        document.to_text()
     }
 
     fn replace(&self, whole: &[u8]) -> Result<Tail, SaveError> {
@@ -250,8 +277,8 @@ impl<F: FileSystem> CheckpointStore for FileStore<F> {
         futures_util::future::ready(Ok(stored)).boxed()
     }
 
-    fn save<'a>(&'a self, table: &'a str, snapshot: StoredTable) -> BoxFuture<'a, Result<(), SaveError>> {
-        self.put(table, snapshot, Starts::Stay).boxed()
+    fn save<'a>(&'a self, table: &'a str, changes: StoredChanges) -> BoxFuture<'a, Result<(), SaveError>> {
+        self.put(table, Wanted::Changes(changes)).boxed()
     }
 }
 

@@ -5,11 +5,12 @@ use std::time::{Duration, UNIX_EPOCH};
 use proptest::prelude::*;
 
 use super::*;
+use crate::records::SequenceNumber;
 
 /// Records of a shard in order: each record's lane, whether its number is that of the record before it, and whether it is settled.
 /// A lane settles from its front.
 #[derive(Debug, Clone)]
-struct History(Vec<(u8, SequenceNumber, u32, bool)>);
+struct History(Vec<(u8, RecordNumber, bool)>);
 
 fn sequence(number: usize) -> SequenceNumber {
     (number * 7).to_string().parse().unwrap()
@@ -21,34 +22,35 @@ fn lane(number: u8) -> LaneId {
 
 impl History {
     fn new(records: Vec<(u8, bool, bool)>) -> Self {
-        let (mut history, mut blocked, mut number) = (Vec::<(u8, SequenceNumber, u32, bool)>::new(), [false; 4], 1);
+        let (mut history, mut blocked, mut number) = (Vec::new(), [false; 4], 1);
+        let mut last = Position::Start;
         for (lane, is_twin, is_settled) in records {
             number += usize::from(!is_twin);
-            let sequence = sequence(number);
-            let ordinal = history.iter().filter(|(of, at, ..)| (*of, *at) == (lane, sequence)).count();
+            let record = last.next(sequence(number));
+            last = Position::After(record);
             let is_settled = is_settled && !blocked[usize::from(lane)];
             blocked[usize::from(lane)] |= !is_settled;
-            history.push((lane, sequence, ordinal as u32, is_settled));
+            history.push((lane, record, is_settled));
         }
         Self(history)
     }
 
     /// What is to be stored of it.
     fn stored(&self) -> UnfinishedShard {
-        let settled = self.0.iter().filter(|record| record.3);
+        let settled = self.0.iter().filter(|record| record.2);
         let newest_settled = settled.map(|record| record.1).max().map_or(Position::Start, Position::After);
-        let owed = self.0.iter().filter(|record| !record.3);
+        let owed = self.0.iter().filter(|record| !record.2);
         let first_owed = owed.clone().map(|record| record.1).min();
-        let is_safe = |number: &SequenceNumber| first_owed.is_none_or(|first| *number < first);
+        let is_safe = |number: &RecordNumber| first_owed.is_none_or(|first| *number < first);
         let safe = self.0.iter().map(|record| record.1).filter(is_safe).max().map_or(Position::Start, Position::After);
         let mut heads = BTreeMap::new();
-        for (of, sequence, ordinal, _) in owed {
-            if matches!(newest_settled, Position::After(newest) if *sequence <= newest) {
-                heads.entry(lane(*of)).or_insert(LaneHead { sequence: *sequence, ordinal: *ordinal });
+        for (of, record, _) in owed {
+            if newest_settled.is_behind(*record) {
+                heads.entry(lane(*of)).or_insert(*record);
             }
         }
-        let (oldest_owed, verified_at, parent, order) = (None, UNIX_EPOCH, None, StoredOrder::Item);
-        UnfinishedShard { safe, newest_settled, heads, oldest_owed, verified_at, parent, order }
+        let (oldest_owed, verified_at, parent) = (None, UNIX_EPOCH, None);
+        UnfinishedShard { safe, newest_settled, heads, oldest_owed, verified_at, parent }
     }
 }
 
@@ -65,8 +67,8 @@ fn moment() -> impl Strategy<Value = SystemTime> {
 }
 
 fn position() -> impl Strategy<Value = Position> {
-    let digits = "[0-9]{1,40}".prop_map(|digits| Position::After(digits.parse().unwrap()));
-    prop_oneof![Just(Position::Start), moment().prop_map(Position::Since), digits]
+    let number = "[0-9]{1,40}(#[1-9])?".prop_map(|number| Position::After(number.parse().unwrap()));
+    prop_oneof![Just(Position::Start), moment().prop_map(Position::Since), number]
 }
 
 fn parent() -> impl Strategy<Value = Option<String>> {
@@ -75,15 +77,14 @@ fn parent() -> impl Strategy<Value = Option<String>> {
 
 /// Any shard that may be stored.
 fn shard() -> impl Strategy<Value = StoredShard> {
-    let details = (prop::option::of(moment()), moment(), parent(), any::<bool>());
+    let details = (prop::option::of(moment()), moment(), parent());
     let unfinished = (history(), details, prop::option::of(position()));
-    let unfinished = unfinished.prop_map(|(history, (oldest_owed, verified_at, parent, by_shard), bare)| {
-        let order = if by_shard { StoredOrder::Shard } else { StoredOrder::Item };
+    let unfinished = unfinished.prop_map(|(history, (oldest_owed, verified_at, parent), bare)| {
         let shard = match bare {
             Some(at) => UnfinishedShard { safe: at, newest_settled: at, ..History(Vec::new()).stored() },
             None => history.stored(),
         };
-        StoredShard::Unfinished(UnfinishedShard { oldest_owed, verified_at, parent, order, ..shard })
+        StoredShard::Unfinished(UnfinishedShard { oldest_owed, verified_at, parent, ..shard })
     });
     let finished = (moment(), parent()).prop_map(|(at, parent)| StoredShard::Finished { at, parent });
     prop_oneof![3 => unfinished, 1 => finished]
@@ -106,11 +107,11 @@ proptest! {
     #[test]
     fn exactly_what_is_not_settled_is_owed(history in history(), unread in 1usize..5) {
         let stored = StoredShard::Unfinished(history.stored());
-        for (of, sequence, ordinal, is_settled) in &history.0 {
-            prop_assert_eq!(stored.owes(lane(*of), *sequence, *ordinal), !is_settled, "{} in {:?}", sequence, stored);
+        for (of, record, is_settled) in &history.0 {
+            prop_assert_eq!(stored.owes(lane(*of), *record), !is_settled, "{} in {:?}", record, stored);
         }
         let behind = sequence(history.0.len() + 1 + unread);
-        prop_assert!((0..4).all(|of| stored.owes(lane(of), behind, 0)), "what was never read is owed");
+        prop_assert!((0..4).all(|of| stored.owes(lane(of), behind.into())), "what was never read is owed");
     }
 
     #[test]
@@ -123,17 +124,18 @@ proptest! {
 #[test]
 fn a_finished_shard_owes_nothing() {
     let finished = StoredShard::Finished { at: UNIX_EPOCH, parent: None };
-    assert!(!finished.owes(lane(0), sequence(1), 0));
+    assert!(!finished.owes(lane(0), sequence(1).into()));
 }
 
 #[test]
 fn of_two_records_of_one_item_with_one_number_the_second_alone_may_be_owed() {
     let history = History::new(vec![(0, false, true), (0, true, false), (1, false, true)]);
     let stored = StoredShard::Unfinished(history.stored());
-    let number = history.0[0].1;
-    assert_eq!([0, 1].map(|ordinal| stored.owes(lane(0), number, ordinal)), [false, true]);
+    let sequence = history.0[0].1.sequence;
+    let owes = |repeat| stored.owes(lane(0), RecordNumber { sequence, repeat });
+    assert_eq!([0, 1].map(owes), [false, true]);
     let text = serde_json::to_string(&stored).unwrap();
-    assert!(text.contains(&format!(r#""{}":"{number}#1""#, lane(0))), "{text}");
+    assert!(text.contains(&format!(r#""{}":"{sequence}#1""#, lane(0))), "{text}");
 }
 
 #[test]
@@ -154,9 +156,8 @@ fn a_text_that_contradicts_itself_is_refused() {
         (format!(r#"{{"safe":"after 4",{verified},{}}}"#, head(5)), "head of lane"),
         (format!(r#"{{"safe":"behind 4",{verified}}}"#), "a position is"),
         (r#"{"safe":"start","verified_at":"yesterday"}"#.to_owned(), "yesterday"),
-        (format!(r#"{{"safe":"start",{verified},"order":"none"}}"#), "none"),
         (format!(r#"{{"safe":"start",{verified},"owner":"me"}}"#), "owner"),
-        (format!(r#"{{"safe":"after 4","newest_settled":"after 8",{verified},"heads":{{"{lane}":"5#x"}}}}"#), "5#x"),
+        (format!(r#"{{"safe":"after 4","newest_settled":"after 8",{verified},"heads":{{"{lane}":"5#x"}}}}"#), "named by its sequence number"),
         (format!(r#"{{"safe":"after 4","newest_settled":"after 8",{verified},"heads":{{"lane":"5"}}}}"#), "32"),
     ];
     for (text, why) in cases {
@@ -172,7 +173,7 @@ async fn the_memory_keeps_a_streams_start_too() {
         streams: vec![StoredStream { arn: "arn".to_owned(), start, done: false, shards: BTreeMap::new() }],
     };
     let since = Position::Since(UNIX_EPOCH);
-    store.save("Orders", table(since)).await.unwrap();
-    store.save("Orders", table(Position::Start)).await.unwrap();
+    store.save("Orders", table(since).into()).await.unwrap();
+    store.save("Orders", table(Position::Start).into()).await.unwrap();
     assert_eq!(store.load("Orders").await.unwrap(), Some(table(since)));
 }

@@ -263,7 +263,7 @@ impl Dispatcher {
                 }
             };
             if taken {
-                parcel.account.telemetry().metrics().in_flight.inc();
+                parcel.acknowledger.telemetry().metrics().in_flight.inc();
             }
             taken
         })?;

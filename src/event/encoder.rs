@@ -4,7 +4,6 @@
 //! the CloudEvents SDK's kind, attribute by attribute, then their data. A record does so without becoming an SDK [`Event`]
 //! first, so the item is copied once, from AWS's answer into the request's body.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::SystemTime;
 
 use cloudevents::event::SpecVersion;
@@ -17,7 +16,7 @@ use super::profile::hash_text;
 use super::{EventContext, data, profile};
 use crate::clock;
 use crate::config::{EventData, EventProfile};
-use crate::records::{Gap, Record};
+use crate::records::{Gap, LaneId, Record};
 
 /// What the events of one stream have in common.
 #[derive(Debug, Clone)]
@@ -42,16 +41,16 @@ pub struct Encoder {
     data: EventData,
     packaging: Packaging,
     context: EventContext,
-    lanes: DefaultHasher,
+    /// The table, as a part of its lanes' keys.
+    table: LaneId,
 }
 
 impl Encoder {
     /// An encoder for one stream.
     pub fn new(settings: EncoderSettings) -> Self {
         let EncoderSettings { profile, data, packaging, table_arn, stream_arn, key_schema } = settings;
-        let mut lanes = DefaultHasher::new();
-        table_arn.hash(&mut lanes);
-        Self { profile, data, packaging, context: EventContext::new(table_arn, stream_arn, key_schema), lanes }
+        let table = LaneId::of_table(&table_arn);
+        Self { profile, data, packaging, context: EventContext::new(table_arn, stream_arn, key_schema), table }
     }
 
     /// The message that tells a record, read at `recorded`.
@@ -69,15 +68,9 @@ impl Encoder {
         &self.packaging
     }
 
-    /// Which lane keeps the order of a record's item: the same number for all records of one item, whichever of the
-    /// table's streams they come from, and in whatever order a record lists the attributes of its key.
-    ///
-    /// Two items may share a number, and then wait for each other. It differs from one build to another: never store it.
-    pub fn lane_key(&self, record: &Record) -> u64 {
-        let mut lane = self.lanes.clone();
-        let key = record.item_key(&self.context.key_schema);
-        key.attributes().for_each(|attribute| (attribute.kind, attribute.value).hash(&mut lane));
-        lane.finish()
+    /// A lane of the table among those of all tables. Two lanes may share a number, and then wait for each other.
+    pub fn lane_key(&self, lane: LaneId) -> u64 {
+        lane.key_in(self.table)
     }
 }
 
@@ -125,13 +118,6 @@ pub(crate) fn gap_id(gap: &Gap) -> String {
     format!("gap-{}", hash_text(&place))
 }
 
-/// A number for the gaps of its shard: their lane, apart from all items.
-pub(crate) fn gap_lane_key(gap: &Gap) -> u64 {
-    let mut lane = DefaultHasher::new();
-    ("gap", &gap.stream_arn, &gap.shard).hash(&mut lane);
-    lane.finish()
-}
-
 /// The message that tells the gap, which was noticed at `noticed`, with further extensions. It travels like every other.
 pub(crate) fn encode_gap(gap: &Gap, packaging: &Packaging, noticed: SystemTime, extensions: &[Extension]) -> Message {
     packaging.message_with(gap_event(gap, noticed), extensions)
@@ -158,9 +144,10 @@ fn gap_data(gap: &Gap) -> serde_json::Value {
         "table": table_name(&gap.table_arn),
         "stream": gap.stream_arn,
         "shard": gap.shard,
-        "after": gap.after,
+        "after": gap.after.map(|after| after.sequence),
         "before": gap.before,
         "reason": gap.reason.as_str(),
+        "lanes": gap.lanes,
     })
 }
 

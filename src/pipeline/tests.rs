@@ -1,6 +1,6 @@
 //! Which lanes and gates the parcels of a table's shards get.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use tokio::task::JoinHandle;
@@ -8,19 +8,22 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::config::{EventData, EventMode, EventProfile};
-use crate::progress::Standing;
+use crate::checkpoint::StoredTable;
+use crate::progress::buffer::Buffer;
+use crate::progress::table_tracker::ShardHandle;
 use crate::readiness::Health;
-use crate::records::{LossReason, Page};
+use crate::records::{Gap, LossReason, Page, Position};
+use crate::telemetry::TableTelemetry;
 use crate::telemetry::metrics::Metrics;
 
 struct Line {
-    books: Arc<Books>,
-    updates: mpsc::Sender<Update>,
+    progress: Arc<TableProgress>,
+    pages: mpsc::Sender<ShardPage>,
     parcels: mpsc::Receiver<Vec<Parcel>>,
     running: JoinHandle<()>,
 }
 
-fn facts(stream: &str) -> Arc<StreamDetails> {
+fn details(stream: &str) -> Arc<StreamDetails> {
     let (arn, table_arn) = (stream.to_owned(), "arn:table".to_owned());
     Arc::new(StreamDetails {
         arn,
@@ -39,40 +42,50 @@ fn record(number: u64) -> Entry {
 }
 
 fn gap(stream: &str, shard: Option<&str>) -> Entry {
-    Entry::Gap(Gap::at(&facts(stream), shard, Position::Start, LossReason::Trimmed))
+    Entry::Gap(Gap::at(&details(stream), shard, Position::Start, LossReason::Trimmed))
 }
 
 impl Line {
     fn new(order: DeliveryOrder) -> Self {
         let telemetry = TableTelemetry::new("t", &Metrics::new("t", "t").unwrap());
-        let books = Books::new(Ledger::default(), Budget::new(1 << 20), telemetry, Health::default().table("t"));
+        let is_ordered_by_shard = order == DeliveryOrder::Shard;
+        let health = Health::default().table("t");
+        let progress = TableProgress::new(is_ordered_by_shard, Buffer::new(1 << 20), telemetry, health);
         let event = config::Event {
             profile: EventProfile::Aws,
             data: EventData::DynamodbJson,
             mode: EventMode::Binary,
             overrides: Default::default(),
         };
-        let ((updates, taken), (sender, parcels)) = (mpsc::channel(16), mpsc::channel(16));
-        let running = tokio::spawn(Pipeline::new(books.clone(), order, event, sender).run(taken));
-        Self { books, updates, parcels, running }
+        let ((pages, taken), (sender, parcels)) = (mpsc::channel(16), mpsc::channel(16));
+        let pipeline = Pipeline::new(progress.clone(), order, event, sender, Arc::default());
+        let running = tokio::spawn(pipeline.run(taken));
+        Self { progress, pages, parcels, running }
     }
 
-    async fn open_stream(&self, stream: &str) {
-        let update = Update::StreamOpened { facts: facts(stream), start: Position::Start };
-        self.updates.send(update).await.unwrap();
+    /// Opens a shard; its parent was read to its end.
+    fn open(&self, stream: &str, id: &str, parent: Option<ShardHandle>) -> ShardHandle {
+        self.progress.change(|tracker| {
+            let stream = tracker.open_stream(details(stream), Position::Start, false, SystemTime::now());
+            let parent_id = parent.map(|parent| {
+                tracker.read_to_end(parent, tokio::time::Instant::now());
+                tracker.shard_id(parent).clone()
+            });
+            tracker.learn(stream, id, parent_id.as_deref());
+            tracker.open_ready(stream).pop().expect("it may be read").handle
+        })
     }
 
-    async fn open(&self, stream: &str, shard: ShardNumber, parent: Option<ShardNumber>) {
-        let parent = parent.map(|parent| parent.to_string().as_str().into());
-        let (id, facts) = (shard.to_string().as_str().into(), facts(stream));
-        self.updates.send(Update::ShardOpened { shard, id, facts, from: Position::Start, parent }).await.unwrap();
+    async fn hand_in(&self, stream: &str, shard: ShardHandle, entries: Vec<Entry>, is_last: bool) {
+        self.progress.buffer().charge(entries.iter().map(Entry::cost).sum());
+        let (details, now, is_caught_up) = (details(stream), SystemTime::now(), true);
+        let page = ShardPage { shard, details, entries, asked_at: now, read_at: now, is_caught_up, is_last };
+        self.pages.send(page).await.unwrap();
     }
 
     /// The parcels that a page of these becomes.
-    async fn page(&mut self, stream: &str, shard: ShardNumber, entries: Vec<Entry>) -> Vec<Parcel> {
-        self.books.budget().charge(entries.iter().map(Entry::cost).sum());
-        let page = ShardPage { shard, facts: facts(stream), entries, read_at: SystemTime::now(), caught_up: true };
-        self.updates.send(Update::Page(page)).await.unwrap();
+    async fn page(&mut self, stream: &str, shard: ShardHandle, entries: Vec<Entry>) -> Vec<Parcel> {
+        self.hand_in(stream, shard, entries, false).await;
         timeout(Duration::from_secs(5), self.parcels.recv()).await.expect("nothing was handed on").unwrap()
     }
 }
@@ -87,87 +100,92 @@ fn gates(parcels: &[Parcel]) -> Vec<Gate> {
     parcels.iter().map(|parcel| parcel.gate).collect()
 }
 
-fn settle(parcels: &[Parcel]) {
-    parcels.iter().for_each(|parcel| parcel.account.settled(parcel.ticket, parcel.cost));
+fn settle(parcels: Vec<Parcel>) {
+    parcels.into_iter().for_each(|parcel| parcel.acknowledger.acknowledge(parcel.token, parcel.cost));
 }
 
 #[tokio::test]
 async fn what_follows_a_gap_in_its_lineage_is_behind_it_and_nothing_else_is() {
     let mut line = Line::new(DeliveryOrder::Item);
-    line.open_stream("a").await;
-    line.open("a", 1, None).await;
-    line.open("a", 2, None).await;
-    let page = line.page("a", 1, vec![record(1), gap("a", Some("1")), record(2)]).await;
+    let (one, two) = (line.open("a", "1", None), line.open("a", "2", None));
+    let page = line.page("a", one, vec![record(1), gap("a", Some("1")), record(2)]).await;
     let Gate::Barrier(number) = page[1].gate else { panic!("a gap is a barrier: {:?}", page[1].gate) };
     assert_eq!(gates(&page), [Gate::None, Gate::Barrier(number), Gate::Behind(number)]);
     assert_eq!(page[1].lane, number);
-    assert_eq!(gates(&line.page("a", 2, vec![record(3)]).await), [Gate::None], "another lineage");
-    line.open("a", 3, Some(1)).await;
-    line.open("a", 4, Some(3)).await;
-    assert_eq!(gates(&line.page("a", 4, vec![record(4)]).await), [Gate::Behind(number)], "a grandchild");
-    let again = line.page("a", 4, vec![gap("a", Some("4"))]).await;
-    assert_eq!((again[0].gate, again[0].lane), (Gate::Barrier(number), number), "gaps of one lineage share a lane");
+    assert_eq!(gates(&line.page("a", two, vec![record(3)]).await), [Gate::None], "another lineage");
+    let three = line.open("a", "3", Some(one));
+    let four = line.open("a", "4", Some(three));
+    assert_eq!(gates(&line.page("a", four, vec![record(4)]).await), [Gate::Behind(number)], "a grandchild");
+    let again = line.page("a", four, vec![gap("a", Some("4")), record(5)]).await;
+    let Gate::Barrier(second) = again[0].gate else { panic!("a gap is a barrier: {:?}", again[0].gate) };
+    assert_ne!(second, number, "a gap that is refused must not keep the next one from being tried");
+    assert_eq!(again[1].gate, Gate::Behind(second));
 }
 
 #[tokio::test]
 async fn a_stream_that_is_gone_is_a_gap_before_everything_in_the_next_one() {
     let mut line = Line::new(DeliveryOrder::Item);
-    line.open_stream("a").await;
-    line.open("a", 1, None).await;
-    let page = line.page("a", 1, vec![gap("a", None)]).await;
-    line.open_stream("b").await;
-    line.open("b", 2, None).await;
-    assert_eq!(gates(&line.page("b", 2, vec![record(1)]).await), [Gate::Behind(page[0].lane)]);
+    let lost = line.open("a", "1", None);
+    let page = line.page("a", lost, vec![gap("a", None)]).await;
+    let next = line.open("b", "2", None);
+    assert_eq!(gates(&line.page("b", next, vec![record(1)]).await), [Gate::Behind(page[0].lane)]);
 }
 
 #[tokio::test]
 async fn a_gap_at_which_reading_stops_holds_the_position_for_good() {
     let mut line = Line::new(DeliveryOrder::Item);
-    line.open_stream("a").await;
-    line.open("a", 1, None).await;
+    let shard = line.open("a", "1", None);
     let Entry::Gap(mut gap) = gap("a", Some("1")) else { unreachable!() };
     gap.resume = None;
-    settle(&line.page("a", 1, vec![record(1), Entry::Gap(gap), record(2)]).await);
+    settle(line.page("a", shard, vec![record(1), Entry::Gap(gap), record(2)]).await);
     let Entry::Record(first) = record(1) else { unreachable!() };
-    let standing = line.books.ledger().view()[0].standing;
-    assert_eq!(standing, Some(Standing::Reading(Position::After(first.sequence_number()))));
-    assert_eq!(line.books.budget().used(), 0, "its room is given back all the same");
+    assert_eq!(line.progress.tracker().view()[0].safe, Position::after(first.sequence_number()));
+    assert_eq!(line.progress.buffer().used(), 0, "its room is given back all the same");
 }
 
 #[tokio::test]
 async fn with_order_by_shard_a_lineage_is_one_lane_and_gaps_wait_in_it() {
     let mut line = Line::new(DeliveryOrder::Shard);
-    line.open_stream("a").await;
-    line.open("a", 1, None).await;
-    line.open("a", 2, None).await;
-    let parent = line.page("a", 1, vec![record(1), gap("a", Some("1")), record(2)]).await;
+    let (one, two) = (line.open("a", "1", None), line.open("a", "2", None));
+    let parent = line.page("a", one, vec![record(1), gap("a", Some("1")), record(2)]).await;
     assert!(parent.iter().all(|parcel| parcel.lane == parent[0].lane && parcel.gate == Gate::None));
-    line.open("a", 3, Some(1)).await;
-    assert_eq!(line.page("a", 3, vec![record(3)]).await[0].lane, parent[0].lane, "a child");
-    assert_ne!(line.page("a", 2, vec![record(4)]).await[0].lane, parent[0].lane, "another lineage");
+    let three = line.open("a", "3", Some(one));
+    assert_eq!(line.page("a", three, vec![record(3)]).await[0].lane, parent[0].lane, "a child");
+    assert_ne!(line.page("a", two, vec![record(4)]).await[0].lane, parent[0].lane, "another lineage");
 }
 
 #[tokio::test(start_paused = true)]
 async fn with_order_by_shard_a_new_stream_waits_for_everything_in_the_old_one() {
     let mut line = Line::new(DeliveryOrder::Shard);
-    line.open_stream("a").await;
-    line.open("a", 1, None).await;
-    let old = line.page("a", 1, vec![record(1), record(2)]).await;
-    line.updates.send(Update::ShardEnded { shard: 1 }).await.unwrap();
-    line.open_stream("b").await;
-    line.open("b", 2, None).await;
-    settle(&old[..1]);
-    let page = ShardPage {
-        shard: 2,
-        facts: facts("b"),
-        entries: vec![record(3)],
-        read_at: SystemTime::now(),
-        caught_up: true,
-    };
-    line.updates.send(Update::Page(page)).await.unwrap();
-    let early = timeout(Duration::from_secs(60), line.parcels.recv()).await;
-    assert!(early.is_err(), "it overtook the old stream's last record");
-    settle(&old[1..]);
-    let new = timeout(Duration::from_secs(60), line.parcels.recv()).await;
-    assert_eq!(new.expect("it goes on by itself").map(|page| page.len()), Some(1));
+    let old = line.open("a", "1", None);
+    let mut events = line.page("a", old, vec![record(1), record(2)]).await;
+    line.hand_in("a", old, Vec::new(), true).await;
+    let details = details("b");
+    let next = line.progress.change(|it| it.open_stream(details, Position::Start, true, SystemTime::now()));
+    let last = events.split_off(1);
+    settle(events);
+    let mut waits = Box::pin(line.progress.earlier_streams_are_settled(next));
+    assert!(timeout(Duration::from_secs(60), &mut waits).await.is_err(), "it overtakes the old stream's last record");
+    settle(last);
+    timeout(Duration::from_secs(60), waits).await.expect("it goes on by itself");
+}
+
+/// Whoever restarts reads a parked item's shard again from there on: what the sink has must not be sent twice.
+#[tokio::test]
+async fn what_an_earlier_run_has_settled_goes_no_further_and_takes_no_room() {
+    let mut line = Line::new(DeliveryOrder::Item);
+    let shard = line.open("a", "1", None);
+    let mut events = line.page("a", shard, vec![record(1), record(2), record(3)]).await;
+    let parked = events.remove(1);
+    settle(events);
+    let mut stored = StoredTable::default();
+    stored.apply(&line.progress.tracker().take_changes());
+
+    let mut line = Line::new(DeliveryOrder::Item);
+    line.progress.restore("t".to_owned(), stored);
+    let shard = line.open("a", "1", None);
+    let again = line.page("a", shard, vec![record(2), record(3), record(4)]).await;
+    assert_eq!(again.iter().map(Parcel::id).collect::<Vec<_>>(), [parked.id(), "4".to_owned()]);
+    settle(again);
+    assert_eq!(line.progress.buffer().used(), 0);
 }

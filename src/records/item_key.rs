@@ -128,8 +128,24 @@ pub struct InvalidLaneId;
 
 impl LaneId {
     /// The lane of everything in a shard and in what continues it, for order by shard: that of the shard where the lineage began.
+    /// In what is stored it is that of the shard's gaps.
     pub fn of_shard(id: &str) -> Self {
         Self::of(id)
+    }
+
+    /// The lane of one gap, by the `id` of its event.
+    pub(crate) fn of_gap(id: &str) -> Self {
+        Self::of(id)
+    }
+
+    /// What tells a table's lanes from those of others.
+    pub(crate) fn of_table(arn: &str) -> Self {
+        Self::of(arn)
+    }
+
+    /// A short key of it among all tables' lanes; two of them may be the same.
+    pub(crate) fn key_in(self, table: Self) -> u64 {
+        ((self.0 ^ table.0) >> 64) as u64
     }
 
     fn of(canonical: &(impl Serialize + ?Sized)) -> Self {

@@ -36,6 +36,13 @@ pub struct SequenceNumber {
 pub struct InvalidSequenceNumber;
 
 impl SequenceNumber {
+    /// The lowest one, which AWS gives to no record.
+    pub(crate) const ZERO: Self = {
+        let mut digits = [0; MAX_DIGITS];
+        digits[0] = b'0';
+        Self { digits, len: 1 }
+    };
+
     /// The text exactly as it was received.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(self.text()).expect("only ASCII digits are let in")
@@ -118,6 +125,66 @@ impl<'de> Deserialize<'de> for SequenceNumber {
     }
 }
 
+/// One record of a shard. AWS gives each record a sequence number of its own; other services may give several records one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RecordNumber {
+    pub sequence: SequenceNumber,
+    /// How many records of the shard with this sequence number come before it.
+    pub repeat: u32,
+}
+
+/// The text is no record's number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a record is named by its sequence number, with `#<count>` behind it where others before it have the same one")]
+pub struct InvalidRecordNumber;
+
+impl RecordNumber {
+    /// The number of the record behind this one that has this sequence number.
+    #[must_use]
+    pub fn followed_by(self, sequence: SequenceNumber) -> Self {
+        Self { sequence, repeat: if self.sequence == sequence { self.repeat.saturating_add(1) } else { 0 } }
+    }
+}
+
+impl From<SequenceNumber> for RecordNumber {
+    fn from(sequence: SequenceNumber) -> Self {
+        Self { sequence, repeat: 0 }
+    }
+}
+
+/// `<sequence number>`, with `#<repeat>` behind it unless that is 0.
+impl fmt::Display for RecordNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.repeat {
+            0 => write!(f, "{}", self.sequence),
+            repeat => write!(f, "{}#{repeat}", self.sequence),
+        }
+    }
+}
+
+impl FromStr for RecordNumber {
+    type Err = InvalidRecordNumber;
+
+    fn from_str(text: &str) -> Result<Self, InvalidRecordNumber> {
+        let (sequence, repeat) = text.split_once('#').unwrap_or((text, "0"));
+        let number = sequence.parse().ok().zip(repeat.parse().ok());
+        number.map(|(sequence, repeat)| Self { sequence, repeat }).ok_or(InvalidRecordNumber)
+    }
+}
+
+impl Serialize for RecordNumber {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for RecordNumber {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// Where reading of a shard goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Position {
@@ -125,7 +192,83 @@ pub enum Position {
     Start,
     /// At the first record created at this moment or later, by AWS's clock in whole seconds.
     Since(SystemTime),
-    After(SequenceNumber),
+    /// Behind this record.
+    After(RecordNumber),
+}
+
+impl Position {
+    /// Behind the first record with this sequence number.
+    pub fn after(sequence: SequenceNumber) -> Self {
+        Self::After(sequence.into())
+    }
+
+    /// Whether this record lies before it; a moment says nothing about records.
+    pub fn is_behind(self, record: RecordNumber) -> bool {
+        matches!(self, Self::After(last) if record <= last)
+    }
+
+    /// The number of the next record, which has this sequence number.
+    pub fn next(self, sequence: SequenceNumber) -> RecordNumber {
+        match self {
+            Self::After(last) => last.followed_by(sequence),
+            Self::Start | Self::Since(_) => sequence.into(),
+        }
+    }
+
+    /// The number of something that is missing next. Where it has no sequence number of its own that is the lowest one behind
+    /// the position: that of a further record with the number of the last one, or 0.
+    pub(crate) fn gap(self, sequence: Option<SequenceNumber>) -> RecordNumber {
+        match (self, sequence) {
+            (_, Some(sequence)) => self.next(sequence),
+            (Self::After(last), None) => last.followed_by(last.sequence),
+            (Self::Start | Self::Since(_), None) => SequenceNumber::ZERO.into(),
+        }
+    }
+
+    /// The position behind that.
+    pub(crate) fn behind_gap(self, sequence: Option<SequenceNumber>) -> Self {
+        Self::After(self.gap(sequence))
+    }
+
+    /// Whether it lies before the first record, behind something that is missing there: nobody can be asked for what follows it.
+    pub(crate) fn is_before_records(self) -> bool {
+        matches!(self, Self::After(last) if last.sequence == SequenceNumber::ZERO)
+    }
+}
+
+/// Where to begin with a stream that was never read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InitialPosition {
+    /// With what is written from now on.
+    Latest,
+    /// With records of this moment or later that are still there.
+    Since(SystemTime),
+    /// With everything: an earlier stream of the table was being read.
+    Everything,
+}
+
+impl InitialPosition {
+    /// Whether no shard is opened before the first whole listing, because that decides which ones are not read at all.
+    ///
+    /// A shard of the first page is the oldest of its lineage: opened at once it would be read in vain, and its descendants
+    /// from their start, older changes included. The price is time: a listing of 700 pages, as of a table with 10,000
+    /// partitions, takes 88 s. From the oldest record on nothing is skipped, so nothing is waited for.
+    pub(crate) fn needs_whole_listing(self) -> bool {
+        match self {
+            Self::Latest => true,
+            Self::Since(moment) => moment > SystemTime::UNIX_EPOCH,
+            Self::Everything => false,
+        }
+    }
+
+    /// Where shards begin, at this moment.
+    pub(crate) fn position(self, now: SystemTime) -> Position {
+        match self {
+            Self::Latest => Position::Since(now),
+            Self::Since(moment) => Position::Since(moment),
+            Self::Everything => Position::Start,
+        }
+    }
 }
 
 /// The text is not a position.
@@ -140,7 +283,7 @@ impl FromStr for Position {
         match text.split_once(' ') {
             None if text == "start" => Ok(Self::Start),
             Some(("since", moment)) => parse_rfc3339(moment).map(Self::Since).ok_or(InvalidPosition),
-            Some(("after", sequence)) => sequence.parse().map(Self::After).map_err(|_| InvalidPosition),
+            Some(("after", record)) => record.parse().map(Self::After).map_err(|_| InvalidPosition),
             _ => Err(InvalidPosition),
         }
     }
@@ -159,13 +302,13 @@ impl<'de> Deserialize<'de> for Position {
     }
 }
 
-/// As it stands in logs, on the status page and in the file of positions: `start`, `since <time>` or `after <number>`.
+/// As it stands in logs, on the status page and in the file of positions: `start`, `since <time>` or `after <record>`.
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Position::Start => f.write_str("start"),
             Position::Since(moment) => write!(f, "since {}", rfc3339(*moment)),
-            Position::After(sequence) => write!(f, "after {sequence}"),
+            Position::After(record) => write!(f, "after {record}"),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 
 use super::item_key::{ItemKey, LaneId};
-use super::position::{Position, SequenceNumber, StreamDetails};
+use super::position::{Position, RecordNumber, SequenceNumber, StreamDetails};
 
 /// What a record costs besides its own bytes: this struct, and about as much again for the handle that shares its
 /// page and the allocator's slack.
@@ -252,12 +252,14 @@ pub struct Gap {
     /// The shard; none where the whole stream is gone.
     pub(crate) shard: Option<String>,
     /// The last record before the gap; none where nothing was read before it.
-    pub(crate) after: Option<SequenceNumber>,
+    pub(crate) after: Option<RecordNumber>,
     /// The first record behind the gap, where it is known.
     pub(crate) before: Option<SequenceNumber>,
     /// The lost record's own place, where a single record is lost and its place is known.
     pub(crate) lost: Option<SequenceNumber>,
     pub(crate) reason: LossReason,
+    /// How many items' lanes lost something, where that is known.
+    pub(crate) lanes: Option<usize>,
     /// Where reading goes on behind the gap; none where it stops here and the position stays.
     pub(crate) resume: Option<Position>,
 }
@@ -269,7 +271,7 @@ impl Gap {
     /// A gap behind a position, after which reading goes on at that same position.
     pub(crate) fn at(stream: &StreamDetails, shard: Option<&str>, position: Position, reason: LossReason) -> Self {
         let after = match position {
-            Position::After(sequence) => Some(sequence),
+            Position::After(record) => Some(record),
             Position::Start | Position::Since(_) => None,
         };
         Self {
@@ -280,6 +282,7 @@ impl Gap {
             before: None,
             lost: None,
             reason,
+            lanes: None,
             resume: Some(position),
         }
     }

@@ -101,6 +101,6 @@ pub enum IteratorStart {
     Oldest,
     /// `LATEST`.
     Latest,
-    /// `AFTER_SEQUENCE_NUMBER`.
-    After(SequenceNumber),
+    /// `AT_SEQUENCE_NUMBER`.
+    At(SequenceNumber),
 }

@@ -1,12 +1,15 @@
 //! Reads one shard from a position to its end.
 //!
 //! Contract:
-//! - Every record behind the position is handed down once and in order, whatever iterators do: an iterator that expired
-//!   is replaced by one behind the last record read. `LATEST` is asked for once, by a reader that was told so, and never
-//!   by a restarted or repeated attempt.
-//! - The next page is asked for while the last one is being delivered, as far as the table's budget goes.
-//! - Where continuity cannot be proved a [`Gap`] is handed down in that place.
+//! - Every record behind the position is handed down once and in order, whatever iterators do: an iterator that expired is replaced
+//!   by one at the last record read, since a page may end between two records of one number; what was read is skipped. `LATEST` is
+//!   asked for once, by a reader that was told so, and never by a restarted or repeated attempt.
+//! - The next page is asked for while the last one is being delivered, as far as the table's buffer goes.
+//! - Where something that is owed is missing a [`Gap`] is handed down in that place. The record at the position itself proves that
+//!   nothing is; where AWS does not give it, the stored state and the clock decide: see [`TableTracker::loss_before`].
 //! - Dropping the reader at any await loses nothing that was stored: what it had not handed down was not counted.
+//!
+//! [`TableTracker::loss_before`]: crate::progress::table_tracker::TableTracker::loss_before
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -16,15 +19,14 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::client::{IteratorStart, StreamsClient as _};
-use super::pace::Fill;
-use super::reading::{OnDataLoss, Reading, Step, Stopped, Task};
-use super::update::{ShardPage, Update};
+use super::{OnDataLoss, PollIntervals, ReaderContext, ReadingStopped, ShardPage, Step, Task};
 use crate::aws::errors::{CallError, ErrorKind};
 use crate::backoff::pause_after;
 use crate::clock;
+use crate::progress::Acknowledger as _;
+use crate::progress::table_tracker::{Loss, OpenedShard};
 use crate::records::{
-    Entry, Gap, LossReason, Page, Position, RETENTION, Record, SequenceNumber, ShardId, ShardNumber, StreamDetails,
-    Undecodable,
+    Entry, Gap, LossReason, Page, Position, Record, SequenceNumber, StreamDetails, Undecodable,
 };
 use crate::telemetry::events;
 
@@ -35,45 +37,54 @@ const DENIED_PAUSE_MIN: Duration = Duration::from_secs(2);
 const DENIED_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// After so many failures in a row the iterator itself may be the trouble.
 const FAILURES_BEFORE_NEW_ITERATOR: u32 = 3;
+/// After so much time of empty pages no record is left between the position and the end of the shard.
+const PROOF_OF_EMPTINESS: Duration = Duration::from_secs(60);
+/// Those below are told of a quiet shard this often.
+const QUIET_REPORT: Duration = Duration::from_secs(30);
+
+/// The most records that a page can hold.
+///
+/// Source: the `Limit` parameter of `GetRecords` in the DynamoDB Streams API reference.
+const FULL_PAGE_RECORDS: usize = 1_000;
+
+/// A page near the service's limit of 1 MB was cut by size: more is waiting.
+const FULL_PAGE_BYTES: usize = 900_000;
 
 pub struct ShardReader {
     /// What it shares with the table's other readers.
-    pub reading: Arc<Reading>,
-    pub facts: Arc<StreamDetails>,
-    pub id: ShardId,
-    pub number: ShardNumber,
-    pub position: Position,
+    pub context: Arc<ReaderContext>,
+    pub details: Arc<StreamDetails>,
+    pub shard: OpenedShard,
     /// Begin with `LATEST`, and say so here once that is done; the position tells where to go on if that iterator is
     /// lost before a record was read.
     pub latest: Option<oneshot::Sender<()>>,
-    /// Every record behind the position is owed to the sink. Not so for the first start of a stream, which takes what
-    /// is there.
-    pub owed: bool,
-    /// When it was last known that nothing behind the position had been trimmed.
-    pub vouched: SystemTime,
     /// Cancelled once the shard is known to take no more records.
     pub closed: CancellationToken,
-    /// When the parent's end was read.
-    pub handed_over: Option<Instant>,
-    /// Bookkeeping; begin with the default.
-    pub state: State,
+    state: ReaderState,
 }
 
-#[derive(Default)]
-pub struct State {
+struct ReaderState {
+    /// Behind the last record that was handed down, or was to be.
+    position: Position,
     iterator: Option<String>,
-    /// A loss that was noticed and has not been handed down.
-    loss: Option<LossReason>,
+    /// Behind the last record that this iterator gave.
+    cursor: Position,
+    /// The iterator is new: whether it has left something out is not known yet. Since when it gives empty pages.
+    unproved: Option<Instant>,
+    /// AWS has trimmed the record at the position.
+    is_trimmed: bool,
     failures: u32,
     /// The iterator began at the oldest record, not at the newest.
     may_be_old: bool,
-    quiet_since: Option<Instant>,
-    told_caught_up: bool,
+    quiet_since: Instant,
+    /// Until when those below need not be told again that the shard is quiet.
+    quiet_told: Option<Instant>,
+    handed_over: Option<Instant>,
 }
 
 /// How reading a shard ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub enum ShardEnd {
     /// Everything was read and handed down.
     Read,
     /// AWS does not know the shard, or its stream.
@@ -84,34 +95,66 @@ pub enum End {
     Stopped,
 }
 
+/// What the last page was like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fill {
+    /// Cut at the service's limit: the next page has more.
+    Full,
+    /// Some records, or none.
+    Partial,
+}
+
 impl ShardReader {
+    /// A reader of a shard that was opened.
+    pub fn new(
+        context: Arc<ReaderContext>,
+        details: Arc<StreamDetails>,
+        shard: OpenedShard,
+        latest: Option<oneshot::Sender<()>>,
+        closed: CancellationToken,
+    ) -> Self {
+        let state = ReaderState {
+            position: shard.from,
+            iterator: None,
+            cursor: Position::Start,
+            unproved: None,
+            is_trimmed: false,
+            failures: 0,
+            may_be_old: false,
+            quiet_since: Instant::now(),
+            quiet_told: None,
+            handed_over: shard.handed_over,
+        };
+        Self { context, details, shard, latest, closed, state }
+    }
+
     /// Reads until the shard ends.
-    pub async fn run(mut self) -> End {
+    pub async fn run(mut self) -> ShardEnd {
         let ended = self.read_on().await;
-        self.reading.activity.end(Task::Shard(self.number));
+        self.context.activity.end(self.task());
         match ended {
             Ok(end) => end,
-            Err(Stopped) => End::Stopped,
+            Err(ReadingStopped) => ShardEnd::Stopped,
         }
     }
 
-    async fn read_on(&mut self) -> Result<End, Stopped> {
-        self.state.quiet_since = Some(Instant::now());
+    async fn read_on(&mut self) -> Result<ShardEnd, ReadingStopped> {
         loop {
             self.begin(Step::Room);
-            let reservation = self.reading.budget.reserve().await;
+            let reservation = self.context.buffer.reserve().await;
+            let asked_at = clock::now();
             match self.poll().await {
                 Ok(page) => {
                     self.arrived();
-                    let (fill, ended) = (Fill::of(page.records.len(), page.bytes), page.next_iterator.is_none());
+                    let (fill, is_last) = (Fill::of(page.records.len(), page.bytes), page.next_iterator.is_none());
                     self.state.iterator = page.next_iterator.clone();
-                    let entries = self.sort_out(page.records);
-                    let lost = entries.last().is_some_and(Entry::stops);
+                    let entries = self.sort_out(page.records, is_last);
+                    let is_lost = entries.last().is_some_and(Entry::stops);
                     let in_hand = reservation.arrived(entries.iter().map(Entry::cost).sum());
-                    self.hand_down(entries, fill).await?;
+                    self.hand_down(entries, fill, asked_at, is_last && !is_lost).await?;
                     in_hand.handed_down();
-                    if lost || ended {
-                        return Ok(if lost { End::Lost } else { End::Read });
+                    if is_lost || is_last {
+                        return Ok(if is_lost { ShardEnd::Lost } else { ShardEnd::Read });
                     }
                     self.pause(fill).await;
                 }
@@ -125,8 +168,12 @@ impl ShardReader {
         }
     }
 
+    fn task(&self) -> Task {
+        Task::Shard(self.shard.handle)
+    }
+
     fn begin(&self, step: Step) {
-        self.reading.activity.begin(Task::Shard(self.number), step);
+        self.context.activity.begin(self.task(), step);
     }
 
     async fn poll(&mut self) -> Result<Page, CallError> {
@@ -135,138 +182,160 @@ impl ShardReader {
             None => self.new_iterator().await?,
         };
         self.begin(Step::call());
-        let page = self.reading.client.get_records(&iterator).await;
+        let page = self.context.client.get_records(&iterator).await;
         self.state.iterator = Some(iterator);
         page
     }
 
     async fn new_iterator(&mut self) -> Result<String, CallError> {
-        let from = match self.position {
+        let from = match self.state.position {
             _ if self.latest.is_some() => IteratorStart::Latest,
-            Position::Start | Position::Since(_) => self.oldest(),
-            // Behind a loss nothing can be asked for but the oldest record there is.
-            Position::After(_) if self.state.loss.is_some() => IteratorStart::Oldest,
-            Position::After(sequence) => IteratorStart::After(sequence),
+            Position::Start | Position::Since(_) => IteratorStart::Oldest,
+            // Nothing can be asked for but the oldest record there is.
+            behind if behind.is_before_records() || self.state.is_trimmed => IteratorStart::Oldest,
+            Position::After(record) => IteratorStart::At(record.sequence),
         };
         self.begin(Step::call());
-        let iterator = self.reading.client.get_shard_iterator(&self.facts.arn, &self.id, from).await?;
+        let iterator = self.context.client.get_shard_iterator(&self.details.arn, &self.shard.id, from).await?;
         if let Some(begun) = self.latest.take() {
             // Nobody listens any more when the process is shutting down.
             let _ = begun.send(());
         }
         // Behind LATEST everything is new, even if its creation time was rounded down below the start.
         self.state.may_be_old = from == IteratorStart::Oldest;
+        self.state.unproved = (from != IteratorStart::Latest).then(Instant::now);
+        self.state.cursor = Position::Start;
         Ok(iterator)
-    }
-
-    /// The oldest record is the first one owed only if nothing can have been trimmed in between.
-    fn oldest(&mut self) -> IteratorStart {
-        let age = clock::now().duration_since(self.vouched).unwrap_or_default();
-        if self.owed && age > RETENTION && self.state.loss.is_none() {
-            self.lose(LossReason::Trimmed, "nothing was read for longer than DynamoDB keeps records");
-        }
-        IteratorStart::Oldest
     }
 
     /// Bookkeeping after an answer.
     fn arrived(&mut self) {
-        self.state.failures = 0;
-        self.vouched = clock::now();
-        self.reading.client.answered();
-        if let Some(since) = self.handed_over.take() {
-            events::ShardHandedOver { stream: &self.facts.arn, shard: &self.id, took: since.elapsed() }
-                .emit(&self.reading.telemetry);
+        (self.state.failures, self.state.is_trimmed) = (0, false);
+        self.context.client.answered();
+        if let Some(since) = self.state.handed_over.take() {
+            events::ShardHandedOver { stream: &self.details.arn, shard: &self.shard.id, took: since.elapsed() }
+                .emit(self.context.progress.telemetry());
         }
     }
 
     /// Turns a page into what is handed down, and moves the position behind it.
-    fn sort_out(&mut self, records: Vec<Result<Record, Undecodable>>) -> Vec<Entry> {
+    fn sort_out(&mut self, records: Vec<Result<Record, Undecodable>>, is_last: bool) -> Vec<Entry> {
         let mut entries = Vec::with_capacity(records.len() + 1);
-        let read = records.len();
-        if let Some(reason) = self.state.loss.take() {
-            let before = records.first().and_then(sequence_of);
-            entries.push(Entry::Gap(self.pass_gap(reason, before, None)));
-        }
+        let is_empty = records.is_empty();
+        let first = records.iter().find_map(sequence_of);
+        entries.extend(self.loss_before(first, !is_empty || is_last).map(Entry::Gap));
         let mut records = records.into_iter().peekable();
         while let Some(record) = records.next() {
             if entries.last().is_some_and(Entry::stops) {
                 break;
             }
-            match record {
-                Ok(record) => entries.extend(self.take(record)),
+            entries.extend(match record {
+                Ok(record) => self.take(record),
                 Err(undecodable) => {
                     let before = records.peek().and_then(sequence_of);
-                    self.report_loss(LossReason::Undecodable, &undecodable.reason);
-                    entries.push(Entry::Gap(self.pass_gap(
-                        LossReason::Undecodable,
-                        before,
-                        undecodable.sequence_number,
-                    )));
+                    self.take_undecodable(&undecodable, before).map(Entry::Gap)
                 }
-            }
+            });
         }
-        self.reading.telemetry.records_read(read);
         entries
     }
 
+    /// What a new iterator has left out before `first`, once that can be told.
+    fn loss_before(&mut self, first: Option<SequenceNumber>, is_decided: bool) -> Option<Gap> {
+        let since = self.state.unproved?;
+        if !is_decided && since.elapsed() < PROOF_OF_EMPTINESS {
+            return None;
+        }
+        self.state.unproved = None;
+        if matches!(self.state.position, Position::After(last) if first == Some(last.sequence)) {
+            return None;
+        }
+        let loss = self.context.progress.tracker().loss_before(self.shard.handle, first, clock::now());
+        let Loss { lanes } = loss?;
+        self.report_loss(LossReason::Trimmed, "it was there for longer than DynamoDB keeps records, and was not settled");
+        let gap = self.gap(LossReason::Trimmed, self.state.position.behind_gap(None));
+        Some(Gap { before: first, lanes, ..gap })
+    }
+
     fn take(&mut self, record: Record) -> Option<Entry> {
-        if let Position::Since(moment) = self.position
+        let number = self.state.cursor.next(record.sequence_number());
+        self.state.cursor = Position::After(number);
+        if self.state.position.is_behind(number) {
+            return None;
+        }
+        self.context.progress.telemetry().records_read(1);
+        if let Position::Since(moment) = self.start()
             && self.state.may_be_old
             && record.created_at().is_some_and(|created| created < clock::whole_second(moment))
         {
-            self.reading.telemetry.records_filtered(1);
+            self.context.progress.telemetry().records_filtered(1);
             return None;
         }
-        self.position = Position::After(record.sequence_number());
+        self.state.position = self.state.cursor;
         Some(Entry::Record(record))
     }
 
-    /// The gap at the current position, which moves behind it if the policy is to read on.
-    fn pass_gap(&mut self, reason: LossReason, before: Option<SequenceNumber>, lost: Option<SequenceNumber>) -> Gap {
-        let mut gap = Gap::at(&self.facts, Some(&self.id), self.position, reason);
-        let behind = match (reason, lost) {
-            (LossReason::Undecodable, Some(lost)) => Position::After(lost),
-            (LossReason::Undecodable, None) => self.position,
-            _ => Position::Start,
-        };
-        gap.resume = (self.reading.on_data_loss == OnDataLoss::Continue).then_some(behind);
-        self.position = gap.resume.unwrap_or(self.position);
-        Gap { before, lost, ..gap }
+    /// Where reading begins as long as no record was taken; else the position.
+    fn start(&self) -> Position {
+        if self.state.position.is_before_records() { self.shard.from } else { self.state.position }
     }
 
-    fn lose(&mut self, reason: LossReason, detail: &str) {
-        self.state.loss = Some(reason);
-        self.report_loss(reason, detail);
+    fn take_undecodable(&mut self, undecodable: &Undecodable, before: Option<SequenceNumber>) -> Option<Gap> {
+        let lost = undecodable.sequence_number;
+        let number = self.state.cursor.gap(lost);
+        self.state.cursor = self.state.cursor.behind_gap(lost);
+        if self.state.position.is_behind(number) {
+            return None;
+        }
+        self.context.progress.telemetry().records_read(1);
+        self.report_loss(LossReason::Undecodable, &undecodable.reason);
+        let gap = self.gap(LossReason::Undecodable, self.state.position.behind_gap(lost));
+        Some(Gap { before, lost, lanes: Some(1), ..gap })
+    }
+
+    /// A gap at the position, which moves `behind` it if the policy is to read on.
+    fn gap(&mut self, reason: LossReason, behind: Position) -> Gap {
+        let mut gap = Gap::at(&self.details, Some(&self.shard.id), self.state.position, reason);
+        gap.resume = (self.context.on_data_loss == OnDataLoss::Continue).then_some(behind);
+        self.state.position = gap.resume.unwrap_or(self.state.position);
+        gap
     }
 
     fn report_loss(&self, reason: LossReason, detail: &str) {
         events::DataLost {
-            stream: &self.facts.arn,
-            shard: Some(&self.id),
-            position: &self.position.to_string(),
+            stream: &self.details.arn,
+            shard: Some(&self.shard.id),
+            position: &self.state.position.to_string(),
             reason: reason.as_str(),
             detail,
         }
-        .emit(&self.reading.telemetry);
+        .emit(self.context.progress.telemetry());
     }
 
-    async fn hand_down(&mut self, entries: Vec<Entry>, fill: Fill) -> Result<(), Stopped> {
-        let caught_up = fill == Fill::Partial;
-        if entries.is_empty() && self.state.told_caught_up {
+    async fn hand_down(
+        &mut self,
+        entries: Vec<Entry>,
+        fill: Fill,
+        asked_at: SystemTime,
+        is_last: bool,
+    ) -> Result<(), ReadingStopped> {
+        let (now, is_caught_up) = (Instant::now(), fill == Fill::Partial);
+        let is_quiet = entries.is_empty() && is_caught_up && !is_last;
+        if is_quiet && self.state.quiet_told.is_some_and(|until| now < until) {
             return Ok(());
         }
         if !entries.is_empty() {
-            self.state.quiet_since = Some(Instant::now());
+            self.state.quiet_since = now;
         }
-        self.state.told_caught_up = entries.is_empty() && caught_up;
-        let (shard, facts, read_at) = (self.number, self.facts.clone(), clock::now());
-        let page = Update::Page(ShardPage { shard, facts, entries, read_at, caught_up });
-        self.reading.tell(Task::Shard(shard), page).await
+        self.state.quiet_told = is_quiet.then(|| now + QUIET_REPORT);
+        let (shard, details, read_at) = (self.shard.handle, self.details.clone(), clock::now());
+        let page = ShardPage { shard, details, entries, asked_at, read_at, is_caught_up, is_last };
+        self.context.hand_down(self.task(), page).await
     }
 
     async fn pause(&self, fill: Fill) {
-        let quiet = self.state.quiet_since.map(|since| since.elapsed()).unwrap_or_default();
-        let pause = self.reading.pace.pause(fill, quiet, self.closed.is_cancelled());
+        let quiet = self.state.quiet_since.elapsed();
+        let pause = pause(self.context.poll_intervals, fill, quiet, self.closed.is_cancelled());
         if !pause.is_zero() {
             self.begin(Step::Until(Instant::now() + pause));
             select! {
@@ -277,19 +346,18 @@ impl ShardReader {
     }
 
     /// Decides what a failed call asks for; nothing means: try again.
-    async fn react(&mut self, error: &CallError) -> Option<End> {
+    async fn react(&mut self, error: &CallError) -> Option<ShardEnd> {
         match error.kind {
-            ErrorKind::NotFound => return Some(End::Missing(self.position)),
+            ErrorKind::NotFound => return Some(ShardEnd::Missing(self.state.position)),
             ErrorKind::ExpiredIterator => self.state.iterator = None,
             ErrorKind::Trimmed => {
                 self.state.iterator = None;
-                let first = self.state.loss.is_none();
-                if first && (self.owed || matches!(self.position, Position::After(_))) {
-                    self.lose(LossReason::Trimmed, &error.message);
+                let is_news = !std::mem::replace(&mut self.state.is_trimmed, true);
+                if is_news && matches!(self.state.position, Position::After(_)) {
                     return None;
                 }
             }
-            _ => self.reading.client.refused(error),
+            _ => self.context.client.refused(error),
         }
         self.state.failures += 1;
         if self.state.failures >= FAILURES_BEFORE_NEW_ITERATOR {
@@ -311,9 +379,69 @@ impl ShardReader {
     }
 }
 
+impl Fill {
+    /// Judges a page by what it held.
+    fn of(records: usize, bytes: usize) -> Self {
+        if records >= FULL_PAGE_RECORDS || (records > 0 && bytes >= FULL_PAGE_BYTES) {
+            Fill::Full
+        } else {
+            Fill::Partial
+        }
+    }
+}
+
+/// The pause before the next page. `quiet` is the time since the last record, `closed` says that the shard is known to take no more
+/// records.
+///
+/// Every call is billed, empty or not, so a quiet shard is asked less and less often: whoever was quiet for a time T waits at most
+/// a tenth of T for the next event.
+fn pause(intervals: PollIntervals, fill: Fill, quiet: Duration, closed: bool) -> Duration {
+    if closed || fill == Fill::Full {
+        return Duration::ZERO;
+    }
+    let PollIntervals { poll_interval, idle_poll_interval_max } = intervals;
+    (quiet / 10).clamp(poll_interval, idle_poll_interval_max.max(poll_interval))
+}
+
 fn sequence_of(record: &Result<Record, Undecodable>) -> Option<SequenceNumber> {
     match record {
         Ok(record) => Some(record.sequence_number()),
         Err(undecodable) => undecodable.sequence_number,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const INTERVALS: PollIntervals =
+        PollIntervals { poll_interval: Duration::from_millis(250), idle_poll_interval_max: Duration::from_secs(5) };
+
+    #[test]
+    fn a_full_page_is_followed_at_once() {
+        assert_eq!(pause(INTERVALS, Fill::of(1_000, 10_000), Duration::ZERO, false), Duration::ZERO);
+        assert_eq!(pause(INTERVALS, Fill::of(400, 1_000_000), Duration::ZERO, false), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_closed_shard_is_read_without_pauses() {
+        assert_eq!(pause(INTERVALS, Fill::of(0, 60), Duration::from_secs(3600), true), Duration::ZERO);
+    }
+
+    #[test]
+    fn an_active_shard_is_polled_at_the_poll_interval() {
+        assert_eq!(pause(INTERVALS, Fill::of(3, 5_000), Duration::ZERO, false), INTERVALS.poll_interval);
+    }
+
+    proptest! {
+        #[test]
+        fn a_quiet_shard_waits_a_tenth_of_its_quiet_time_within_the_bounds(quiet_ms in 0u64..100_000_000) {
+            let paused = pause(INTERVALS, Fill::of(0, 60), Duration::from_millis(quiet_ms), false);
+            prop_assert!(paused >= INTERVALS.poll_interval && paused <= INTERVALS.idle_poll_interval_max);
+            let tenth = Duration::from_millis(quiet_ms) / 10;
+            prop_assert!(paused == INTERVALS.poll_interval || paused == INTERVALS.idle_poll_interval_max || paused == tenth);
+            prop_assert!(paused <= tenth.max(INTERVALS.poll_interval), "waited longer than a tenth of the quiet time");
+        }
     }
 }

@@ -9,6 +9,7 @@ use super::RateLimiter;
 use super::client::{ShardQuery, StreamStatus, StreamsClient};
 use crate::aws::errors::{CallError, ErrorKind};
 use crate::config::TableRef;
+use crate::records::StreamDetails;
 
 /// Which table, as AWS is asked for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +36,18 @@ pub enum LocatedStream {
     Nothing(String),
 }
 
+/// What a look for the table itself found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LocatedTable {
+    /// The table's ARN, or that of the only stream that is meant.
+    Arn(String),
+    /// What is missing, in words.
+    Nothing(String),
+}
+
+const NO_TABLE: &str = "the table: it does not exist in this region and account";
+const NO_STREAM: &str = "a stream: the table has none; enable DynamoDB Streams on it";
+
 /// Looks for a table's stream.
 pub struct StreamLocator {
     pub client: Arc<dyn StreamsClient>,
@@ -56,15 +69,34 @@ impl StreamLocator {
         match self.client.describe_table(table).await {
             Ok(description) => Ok(match description.latest_stream {
                 Some(stream) => LocatedStream::Stream(stream),
-                None => {
-                    LocatedStream::Nothing("a stream: the table has none; enable DynamoDB Streams on it".to_owned())
-                }
+                None => LocatedStream::Nothing(NO_STREAM.to_owned()),
             }),
             Err(error) if error.kind == ErrorKind::NotFound => {
-                Ok(LocatedStream::Nothing("the table: it does not exist in this region and account".to_owned()))
+                Ok(LocatedStream::Nothing(NO_TABLE.to_owned()))
             }
             // Whoever replaced an adapter that used ListStreams may not have the other permission.
             Err(error) if error.kind == ErrorKind::Denied => self.find_by_listing(error).await,
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Which table that is, whatever it was called. AWS is asked only where it was called by its name.
+    ///
+    /// # Errors
+    /// When AWS did not answer the question.
+    pub async fn identify(&self) -> Result<LocatedTable, CallError> {
+        let TableTarget { table, stream } = &self.target;
+        if let Some(arn) = stream.as_ref().or(Some(table).filter(|table| table.starts_with("arn:"))) {
+            return Ok(LocatedTable::Arn(arn.clone()));
+        }
+        match self.client.describe_table(table).await {
+            Ok(description) => Ok(LocatedTable::Arn(description.arn)),
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(LocatedTable::Nothing(NO_TABLE.to_owned())),
+            Err(error) if error.kind == ErrorKind::Denied => {
+                let streams = self.client.list_streams(table).await.map_err(|_| error)?;
+                let arn = streams.first().map(|stream| StreamDetails::from_arn(stream).table_arn);
+                Ok(arn.map_or_else(|| LocatedTable::Nothing(NO_STREAM.to_owned()), LocatedTable::Arn))
+            }
             Err(error) => Err(error),
         }
     }

@@ -5,53 +5,37 @@
 //! - A listing that fails, or shows less than before, changes nothing of what is being read.
 //! - The stream is drained when it is disabled, a whole listing has been taken since, and every shard was read.
 
-mod shards;
-
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::client::{ShardQuery, StreamDescription, StreamStatus, StreamsClient as _};
-use super::discovery::{Discovery, Query};
-use super::lineage::{Lineage, Ready};
-use super::reading::{Reading, Step, Stopped, Task};
-use super::shard_reader::End;
+use super::shard_discovery::{ListingQuery, ShardDiscovery};
+use super::shard_reader::{ShardEnd, ShardReader};
 use super::stream_locator::StreamLocator;
-use super::update::Update;
+use super::{OnDataLoss, ReaderContext, ReadingStopped, ShardPage, Step, Task};
 use crate::aws::errors::{CallError, ErrorKind};
 use crate::backoff::pause_after;
-use crate::checkpoint::{StoredShard, StoredStream};
 use crate::clock;
-use crate::records::{Gap, Position, ShardId, ShardNumber, StreamDetails};
+use crate::progress::Acknowledger as _;
+use crate::progress::table_tracker::{OpenedShard, ShardHandle, StreamHandle};
+use crate::records::{Entry, Gap, InitialPosition, LossReason, Position, ShardId, StreamDetails};
 use crate::telemetry::events;
 
-/// Finished shards are remembered this long: they stay listed for a day.
-const MARKER_LIFE: Duration = Duration::from_secs(48 * 60 * 60);
 /// A stream counts as gone when AWS said so this often in a row.
 const DENIALS_OF_EXISTENCE: u32 = 3;
 
-/// Where to begin with a stream that was never read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Beginning {
-    /// With what is written from now on.
-    Latest,
-    /// With records of this moment or later that are still there.
-    Since(SystemTime),
-    /// With everything: an earlier stream of the table was being read.
-    Everything,
-}
-
 /// How reading a stream ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum StreamEnd {
     /// It is disabled and was read to its end.
     Drained,
     /// AWS does not know it any more.
@@ -60,36 +44,35 @@ pub enum Outcome {
     Lost,
 }
 
-impl Outcome {
+impl StreamEnd {
     pub fn as_str(self) -> &'static str {
         match self {
-            Outcome::Drained => "disabled and read to its end",
-            Outcome::Missing => "it no longer exists",
-            Outcome::Lost => "data was lost",
+            StreamEnd::Drained => "disabled and read to its end",
+            StreamEnd::Missing => "it no longer exists",
+            StreamEnd::Lost => "data was lost",
         }
     }
 }
 
 /// A question that is being asked.
-type Asking = Pin<Box<dyn Future<Output = (Query, Result<StreamDescription, CallError>)> + Send>>;
+type Asking = Pin<Box<dyn Future<Output = (ListingQuery, Result<StreamDescription, CallError>)> + Send>>;
 
 pub struct StreamReader {
-    reading: Arc<Reading>,
+    context: Arc<ReaderContext>,
     locator: Arc<StreamLocator>,
-    facts: Arc<StreamDetails>,
-    lineage: Lineage,
-    discovery: Discovery,
-    readers: JoinSet<(ShardId, End)>,
-    running: BTreeMap<ShardId, Running>,
-    /// When shards were read to their end, or finished by an earlier run.
-    read_at: BTreeMap<ShardId, Finished>,
+    details: Arc<StreamDetails>,
+    stream: StreamHandle,
+    discovery: ShardDiscovery,
+    readers: JoinSet<(ShardHandle, ShardEnd)>,
+    running: BTreeMap<ShardHandle, RunningShard>,
     /// Shards that AWS does not know, until a listing shows whether it is the shard or the stream that is gone.
-    vanished: Vec<(ShardId, Position)>,
-    beginning: Beginning,
+    vanished: Vec<(ShardHandle, Position)>,
+    initial: InitialPosition,
+    /// An earlier run has begun with it.
+    is_resumed: bool,
     /// Readers that were told to begin with `LATEST` and have not asked for it yet: what is written before they do is
     /// not read.
     beginnings: FuturesUnordered<oneshot::Receiver<()>>,
-    start: Position,
     disabled: bool,
     listed_since_disabled: bool,
     absent: u32,
@@ -97,73 +80,67 @@ pub struct StreamReader {
     lost: bool,
 }
 
-struct Running {
-    number: ShardNumber,
+struct RunningShard {
+    id: ShardId,
     closed: CancellationToken,
-    owed: bool,
-}
-
-struct Finished {
-    number: ShardNumber,
-    at: SystemTime,
-    /// When its end was read; none if it was skipped, or finished by an earlier run.
-    read: Option<Instant>,
 }
 
 impl StreamReader {
-    /// Reads `stream` until it is drained or gone, from where `stored` says or from `beginning`.
+    /// Reads `stream` until it is drained or gone, from where an earlier run has left it (`is_resumed`) or from `initial`.
     ///
     /// # Errors
-    /// When nobody takes updates any more.
+    /// When nobody takes pages any more.
     pub async fn read(
-        reading: Arc<Reading>,
+        context: Arc<ReaderContext>,
         locator: Arc<StreamLocator>,
         stream: &str,
-        stored: Option<&StoredStream>,
-        beginning: Beginning,
-    ) -> Result<(Outcome, Option<Arc<StreamDetails>>), Stopped> {
-        let Some(first) = first_answer(&reading, &locator, stream).await else {
-            return Ok((Outcome::Missing, None));
+        is_resumed: bool,
+        initial: InitialPosition,
+    ) -> Result<(StreamEnd, Option<StreamHandle>), ReadingStopped> {
+        let Some(first) = first_answer(&context, &locator, stream).await else {
+            return Ok((StreamEnd::Missing, None));
         };
-        let facts = Arc::new(StreamDetails {
+        let details = Arc::new(StreamDetails {
             table: first.table.clone(),
             key_schema: first.key_schema.clone(),
             view_type: first.view_type.clone(),
             ..StreamDetails::from_arn(stream)
         });
         let now = first.answered_at.unwrap_or_else(clock::now);
-        let start = stored.map_or_else(|| beginning.start(now), |stored| stored.start);
-        events::StreamOpened { stream, start: &start.to_string() }.emit(&reading.telemetry);
-        reading.tell(Task::Stream, Update::StreamOpened { facts: facts.clone(), start }).await?;
-        let mut reader = Self::new(reading, locator, facts.clone(), beginning, start);
-        if let Some(stored) = stored {
-            reader.restore(stored).await?;
-        }
-        let outcome = reader.run(first, stored.is_none()).await?;
+        let (required, start) = (initial == InitialPosition::Everything, initial.position(now));
+        let (handle, start) = context.progress.change(|tracker| {
+            let handle = tracker.open_stream(details.clone(), start, required, now);
+            (handle, tracker.start(handle))
+        });
+        events::StreamOpened { stream, start: &start.to_string() }.emit(context.progress.telemetry());
+        context.activity.begin(Task::Stream, Step::Settlement);
+        context.progress.earlier_streams_are_settled(handle).await;
+        let mut reader = Self::new(context, locator, details, handle, is_resumed, initial);
+        let end = reader.run(first).await?;
         reader.end_readers().await;
-        Ok((outcome, Some(facts)))
+        Ok((end, Some(handle)))
     }
 
     fn new(
-        reading: Arc<Reading>,
+        context: Arc<ReaderContext>,
         locator: Arc<StreamLocator>,
-        facts: Arc<StreamDetails>,
-        beginning: Beginning,
-        start: Position,
+        details: Arc<StreamDetails>,
+        stream: StreamHandle,
+        is_resumed: bool,
+        initial: InitialPosition,
     ) -> Self {
         Self {
-            reading,
+            context,
             locator,
-            facts,
-            lineage: Lineage::new(),
-            discovery: Discovery::new(Instant::now()),
+            details,
+            stream,
+            discovery: ShardDiscovery::new(Instant::now()),
             readers: JoinSet::new(),
             running: BTreeMap::new(),
-            read_at: BTreeMap::new(),
             vanished: Vec::new(),
-            beginning,
+            initial,
+            is_resumed,
             beginnings: FuturesUnordered::new(),
-            start,
             disabled: false,
             listed_since_disabled: false,
             absent: 0,
@@ -171,35 +148,38 @@ impl StreamReader {
         }
     }
 
-    async fn run(&mut self, first: StreamDescription, fresh: bool) -> Result<Outcome, Stopped> {
-        self.answered(Query::Page(None), first, fresh).await?;
+    async fn run(&mut self, first: StreamDescription) -> Result<StreamEnd, ReadingStopped> {
+        if self.is_resumed {
+            self.open_ready();
+        }
+        self.answered(ListingQuery::Page(None), first).await?;
         let mut asking: Option<Asking> = None;
         loop {
             if self.lost {
-                return Ok(Outcome::Lost);
+                return Ok(StreamEnd::Lost);
             }
             if self.is_drained() {
-                return Ok(Outcome::Drained);
+                return Ok(StreamEnd::Drained);
             }
             if asking.is_none() {
                 asking = self.discovery.next(Instant::now()).map(|query| self.ask(query));
             }
             let quiet = asking.is_none();
             match quiet {
-                true => self.reading.activity.begin(Task::Stream, Step::Until(self.discovery.due())),
+                true => self.context.activity.begin(Task::Stream, Step::Until(self.discovery.due())),
                 // The question has steps of its own.
-                false => self.reading.activity.end(Task::Stream),
+                false => self.context.activity.end(Task::Stream),
             }
             select! {
                 Some(ended) = self.readers.join_next(), if !self.readers.is_empty() => {
-                    if let Some(outcome) = self.reader_ended(ended).await? {
-                        return Ok(outcome);
+                    if let Some(end) = self.reader_ended(ended)? {
+                        return Ok(end);
                     }
                 }
                 (query, answer) = async { asking.as_mut().expect("guarded by the condition").await }, if !quiet => {
                     asking = None;
                     match answer {
-                        Ok(page) => self.answered(query, page, fresh).await?,
+                        Ok(page) => self.answered(query, page).await?,
                         Err(error) => self.unanswered(&query, &error),
                     }
                     if self.is_gone().await {
@@ -208,7 +188,7 @@ impl StreamReader {
                 }
                 Some(_) = self.beginnings.next(), if !self.beginnings.is_empty() => {
                     if self.beginnings.is_empty() {
-                        self.announce().await?;
+                        self.announce();
                     }
                 }
                 () = sleep_until(self.discovery.due()), if quiet => {}
@@ -222,188 +202,257 @@ impl StreamReader {
             return false;
         }
         self.absent = 0;
-        self.reading.activity.begin(Task::Stream, Step::search());
-        self.locator.is_replaced(&self.facts.arn).await
+        self.context.activity.begin(Task::Stream, Step::search());
+        self.locator.is_replaced(&self.details.arn).await
     }
 
     /// Ends what is still being read: the stream is gone, or its table is read no further.
     async fn end_readers(&mut self) {
         self.readers.shutdown().await;
-        let shards = self.running.values().map(|running| Task::Shard(running.number));
-        shards.chain([Task::Stream, Task::Query]).for_each(|task| self.reading.activity.end(task));
+        let shards = self.running.keys().map(|shard| Task::Shard(*shard));
+        shards.chain([Task::Stream, Task::Query]).for_each(|task| self.context.activity.end(task));
     }
 
-    async fn give_up(&mut self) -> Result<Outcome, Stopped> {
+    async fn give_up(&mut self) -> Result<StreamEnd, ReadingStopped> {
         self.end_readers().await;
-        for (_, running) in std::mem::take(&mut self.running) {
-            self.reading.tell(Task::Stream, Update::ShardEnded { shard: running.number }).await?;
+        if self.context.on_data_loss == OnDataLoss::Stop {
+            // What is stored stays as it is, should AWS be wrong.
+            return Ok(StreamEnd::Missing);
         }
-        Ok(Outcome::Missing)
+        for (shard, _) in std::mem::take(&mut self.running) {
+            self.end_shard(shard, Vec::new(), true).await?;
+        }
+        Ok(StreamEnd::Missing)
     }
 
-    /// Takes up what an earlier run left.
-    async fn restore(&mut self, stored: &StoredStream) -> Result<(), Stopped> {
-        for (id, shard) in &stored.shards {
-            if let StoredShard::Finished { at, parent } = shard {
-                self.lineage.restore_read(id, parent.as_deref());
-                self.skip(Ready { id: id.as_str().into(), parent: parent.as_deref().map(Arc::from) }, *at).await?;
-            }
-        }
-        for (id, shard) in &stored.shards {
-            if let StoredShard::Unfinished(shard) = shard {
-                let ready = self.lineage.restore_reading(id, shard.parent.as_deref());
-                self.open(ready, shard.safe, Debt { owed: true, vouched: shard.verified_at }).await?;
-            }
-        }
-        Ok(())
-    }
-
-    fn ask(&self, query: Query) -> Asking {
-        let (reading, stream) = (self.reading.clone(), self.facts.arn.clone());
+    fn ask(&self, query: ListingQuery) -> Asking {
+        let (context, stream) = (self.context.clone(), self.details.arn.clone());
         async move {
             let shards = match &query {
-                Query::Page(None) => ShardQuery::First,
-                Query::Page(Some(behind)) | Query::Tail(behind) => ShardQuery::Behind(behind),
-                Query::Children(parent) => ShardQuery::ChildrenOf(parent),
+                ListingQuery::Page(None) => ShardQuery::First,
+                ListingQuery::Page(Some(behind)) | ListingQuery::Tail(behind) => ShardQuery::Behind(behind),
+                ListingQuery::Children(parent) => ShardQuery::ChildrenOf(parent),
             };
-            let answer = describe(&reading, Task::Query, &stream, shards).await;
-            reading.activity.end(Task::Query);
+            let answer = describe(&context, Task::Query, &stream, shards).await;
+            context.activity.end(Task::Query);
             (query, answer)
         }
         .boxed()
     }
 
-    async fn answered(&mut self, query: Query, page: StreamDescription, fresh: bool) -> Result<(), Stopped> {
+    async fn answered(&mut self, query: ListingQuery, page: StreamDescription) -> Result<(), ReadingStopped> {
         self.absent = 0;
-        self.reading.client.answered();
-        for shard in &page.shards {
-            self.lineage.learn(&shard.id, shard.parent.as_deref());
+        self.context.client.answered();
+        {
+            let mut tracker = self.context.progress.tracker();
+            for shard in &page.shards {
+                tracker.learn(self.stream, &shard.id, shard.parent.as_deref());
+            }
         }
         let last = page.shards.last().map(|shard| shard.id.as_str());
         let whole = self.discovery.answered(&query, page.next.clone(), last, Instant::now());
         if whole {
             self.pass_completed(page.status).await?;
         }
-        let first_listing = fresh && !self.lineage.was_listed();
-        if !(first_listing && self.beginning.needs_whole_listing()) {
-            self.open_ready().await?;
+        let first_listing = !self.is_resumed && !self.context.progress.tracker().was_listed(self.stream);
+        if !(first_listing && self.initial.needs_whole_listing()) {
+            self.open_ready();
+        }
+        let tracker = self.context.progress.tracker();
+        self.discovery.retain_searches(Instant::now(), |parent| !tracker.has_child(self.stream, parent));
+        Ok(())
+    }
+
+    async fn pass_completed(&mut self, status: StreamStatus) -> Result<(), ReadingStopped> {
+        let is_first = self.context.progress.change(|tracker| {
+            let is_first = !tracker.was_listed(self.stream);
+            tracker.complete_pass(self.stream);
+            tracker.forget_finished(self.stream, clock::now());
+            is_first
+        });
+        self.listed_since_disabled = self.disabled && status == StreamStatus::Disabled;
+        self.disabled = status == StreamStatus::Disabled;
+        if self.disabled && !self.listed_since_disabled {
+            self.discovery.list_now(Instant::now());
+        }
+        if is_first {
+            self.first_listing();
+        }
+        if self.context.progress.tracker().is_in_doubt(self.stream) {
+            self.discovery.list_now(Instant::now());
+        }
+        for (shard, position) in std::mem::take(&mut self.vanished) {
+            self.shard_is_gone(shard, position).await?;
         }
         Ok(())
     }
 
-    async fn pass_completed(&mut self, status: StreamStatus) -> Result<(), Stopped> {
-        let first = !self.lineage.was_listed();
-        self.lineage.complete_pass();
-        self.listed_since_disabled = self.disabled && status == StreamStatus::Disabled;
-        self.disabled = status == StreamStatus::Disabled;
-        if self.disabled && !self.listed_since_disabled {
-            self.discovery.hurry(Instant::now());
-        }
-        if first {
-            self.first_listing().await?;
-        }
-        if self.lineage.is_in_doubt() {
-            self.discovery.hurry(Instant::now());
-        }
-        for (id, position) in std::mem::take(&mut self.vanished) {
-            self.shard_is_gone(&id, position).await?;
-        }
-        self.forget_old_markers().await
-    }
-
-    async fn first_listing(&mut self) -> Result<(), Stopped> {
-        if self.running.is_empty() && self.read_at.is_empty() {
-            let skipped = match self.beginning {
-                Beginning::Latest => self.lineage.skip_parents(),
-                Beginning::Since(moment) => self.lineage.skip_closed_before(moment),
-                Beginning::Everything => Vec::new(),
-            };
+    fn first_listing(&mut self) {
+        let (stream, initial) = (self.stream, self.initial);
+        let leaves = self.context.progress.change(|tracker| {
+            if !tracker.is_untouched(stream) {
+                return Vec::new();
+            }
             let now = clock::now();
-            for shard in skipped {
-                self.skip(shard, now).await?;
-            }
-            if self.beginning == Beginning::Latest {
-                for leaf in self.lineage.take_leaves() {
-                    self.open_latest(leaf).await?;
+            match initial {
+                InitialPosition::Latest => {
+                    tracker.skip_parents(stream, now);
+                    return tracker.open_leaves(stream);
                 }
+                InitialPosition::Since(moment) => tracker.skip_closed_before(stream, moment, now),
+                InitialPosition::Everything => {}
             }
+            Vec::new()
+        });
+        for leaf in leaves {
+            let (begun, beginning) = oneshot::channel();
+            self.beginnings.push(beginning);
+            self.spawn(leaf, Some(begun));
         }
-        if self.beginnings.is_empty() { self.announce().await } else { Ok(()) }
+        if self.beginnings.is_empty() {
+            self.announce();
+        }
     }
 
     /// From now on everything that is written will be delivered.
-    async fn announce(&mut self) -> Result<(), Stopped> {
-        let counts = self.lineage.counts();
+    fn announce(&mut self) {
+        let counts = self.context.progress.tracker().counts(self.stream);
         events::StreamListed {
-            stream: &self.facts.arn,
+            stream: &self.details.arn,
             reading: counts.reading,
             waiting: counts.waiting,
             finished: counts.finished,
         }
-        .emit(&self.reading.telemetry);
-        self.reading.tell(Task::Stream, Update::StreamListed).await
+        .emit(self.context.progress.telemetry());
+        self.context.progress.mark_listed();
     }
 
-    fn unanswered(&mut self, query: &Query, error: &CallError) {
+    fn unanswered(&mut self, query: &ListingQuery, error: &CallError) {
         self.absent = if error.kind == ErrorKind::NotFound { self.absent + 1 } else { 0 };
-        self.reading.client.refused(error);
+        self.context.client.refused(error);
         let pause = failure_pause(self.discovery.failures() + 1);
         self.discovery.failed(query, pause, Instant::now());
     }
 
     fn is_drained(&self) -> bool {
-        self.disabled && self.listed_since_disabled && self.lineage.is_drained() && self.vanished.is_empty()
-    }
-}
-
-/// Whether everything from a position on is owed, and until when nothing of it had been trimmed.
-struct Debt {
-    owed: bool,
-    vouched: SystemTime,
-}
-
-impl Beginning {
-    /// Whether no shard is opened before the first whole listing, because that decides which ones are not read at all.
-    ///
-    /// A shard of the first page is the oldest of its lineage: opened at once it would be read in vain, and its descendants
-    /// from their start, older changes included. The price is time: a listing of 700 pages, as of a table with 10,000
-    /// partitions, takes 88 s. From the oldest record on nothing is skipped, so nothing is waited for.
-    fn needs_whole_listing(self) -> bool {
-        match self {
-            Beginning::Latest => true,
-            Beginning::Since(moment) => moment > SystemTime::UNIX_EPOCH,
-            Beginning::Everything => false,
-        }
+        let may_be = self.disabled && self.listed_since_disabled && self.vanished.is_empty();
+        may_be && self.context.progress.tracker().is_drained(self.stream)
     }
 
-    fn start(self, now: SystemTime) -> Position {
-        match self {
-            Beginning::Latest => Position::Since(now),
-            Beginning::Since(moment) => Position::Since(moment),
-            Beginning::Everything => Position::Start,
+    fn open_ready(&mut self) {
+        let (opened, closed, counts) = self.context.progress.change(|tracker| {
+            let opened = tracker.open_ready(self.stream);
+            (opened, tracker.take_closed(self.stream), tracker.counts(self.stream))
+        });
+        for shard in opened {
+            self.spawn(shard, None);
         }
+        for running in closed.iter().filter_map(|shard| self.running.get(shard)) {
+            running.closed.cancel();
+        }
+        self.context.progress.telemetry().shards(counts.reading, counts.waiting, counts.finished);
+    }
+
+    fn spawn(&mut self, shard: OpenedShard, latest: Option<oneshot::Sender<()>>) {
+        events::ShardOpened { stream: &self.details.arn, shard: &shard.id, from: &shard.from.to_string() }
+            .emit(self.context.progress.telemetry());
+        let (handle, id, closed) = (shard.handle, shard.id.clone(), CancellationToken::new());
+        let (context, details) = (self.context.clone(), self.details.clone());
+        let reader = ShardReader::new(context, details, shard, latest, closed.clone());
+        self.running.insert(handle, RunningShard { id, closed });
+        self.readers.spawn(reader.run().map(move |end| (handle, end)));
+    }
+
+    fn reader_ended(
+        &mut self,
+        ended: Result<(ShardHandle, ShardEnd), JoinError>,
+    ) -> Result<Option<StreamEnd>, ReadingStopped> {
+        let (shard, end) = match ended {
+            Ok(ended) => ended,
+            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+        };
+        match end {
+            ShardEnd::Read => self.shard_was_read(shard)?,
+            ShardEnd::Missing(position) => {
+                self.vanished.push((shard, position));
+                self.discovery.list_now(Instant::now());
+            }
+            ShardEnd::Lost => return Ok(Some(StreamEnd::Lost)),
+            ShardEnd::Stopped => return Err(ReadingStopped),
+        }
+        Ok(None)
+    }
+
+    /// Everything of a shard was handed down: its children go on at once.
+    fn shard_was_read(&mut self, shard: ShardHandle) -> Result<(), ReadingStopped> {
+        let Some(RunningShard { id, .. }) = self.running.remove(&shard) else {
+            return Err(self.context.broken("a shard was read to its end and had no reader"));
+        };
+        events::ShardEnded { stream: &self.details.arn, shard: &id }.emit(self.context.progress.telemetry());
+        let now = Instant::now();
+        let has_child = self.context.progress.change(|tracker| {
+            tracker.read_to_end(shard, now);
+            tracker.has_child(self.stream, &id)
+        });
+        if !has_child {
+            self.discovery.search_children(id, now);
+        }
+        self.open_ready();
+        Ok(())
+    }
+
+    /// AWS does not know a shard that was not read to its end.
+    async fn shard_is_gone(&mut self, shard: ShardHandle, position: Position) -> Result<(), ReadingStopped> {
+        let Some(RunningShard { id, .. }) = self.running.get(&shard) else {
+            return Err(self.context.broken("a shard is gone and had no reader"));
+        };
+        let mut entries = Vec::new();
+        if self.context.progress.tracker().is_loss(shard, clock::now()) {
+            let mut gap = Gap::at(&self.details, Some(id), position, LossReason::ShardMissing);
+            if self.context.on_data_loss == OnDataLoss::Stop {
+                gap.resume = None;
+                self.lost = true;
+            }
+            report(&self.context, &gap);
+            entries.push(Entry::Gap(gap));
+        }
+        self.end_shard(shard, entries, !self.lost).await?;
+        if self.lost { Ok(()) } else { self.shard_was_read(shard) }
+    }
+
+    async fn end_shard(
+        &mut self,
+        shard: ShardHandle,
+        entries: Vec<Entry>,
+        is_last: bool,
+    ) -> Result<(), ReadingStopped> {
+        self.context.buffer.charge(entries.iter().map(Entry::cost).sum());
+        let (details, now) = (self.details.clone(), clock::now());
+        let (asked_at, read_at, is_caught_up) = (now, now, true);
+        let page = ShardPage { shard, details, entries, asked_at, read_at, is_caught_up, is_last };
+        self.context.hand_down(Task::Stream, page).await
     }
 }
 
 /// The first answer for a stream, however long it takes; nothing if the stream is gone and the table has another one.
-async fn first_answer(reading: &Reading, locator: &StreamLocator, stream: &str) -> Option<StreamDescription> {
+async fn first_answer(context: &ReaderContext, locator: &StreamLocator, stream: &str) -> Option<StreamDescription> {
     let (mut failures, mut absent) = (0, 0);
     loop {
-        match describe(reading, Task::Stream, stream, ShardQuery::First).await {
+        match describe(context, Task::Stream, stream, ShardQuery::First).await {
             Ok(first) => return Some(first),
             Err(error) => {
                 failures += 1;
                 absent = if error.kind == ErrorKind::NotFound { absent + 1 } else { 0 };
-                reading.client.refused(&error);
+                context.client.refused(&error);
                 if absent >= DENIALS_OF_EXISTENCE {
-                    reading.activity.begin(Task::Stream, Step::search());
+                    context.activity.begin(Task::Stream, Step::search());
                     if locator.is_replaced(stream).await {
-                        reading.activity.end(Task::Stream);
+                        context.activity.end(Task::Stream);
                         return None;
                     }
                 }
                 let due = Instant::now() + failure_pause(failures);
-                reading.activity.begin(Task::Stream, Step::Until(due));
+                context.activity.begin(Task::Stream, Step::Until(due));
                 sleep_until(due).await;
             }
         }
@@ -412,16 +461,16 @@ async fn first_answer(reading: &Reading, locator: &StreamLocator, stream: &str) 
 
 /// One question about a stream, at its turn.
 async fn describe(
-    reading: &Reading,
+    context: &ReaderContext,
     task: Task,
     stream: &str,
     shards: ShardQuery<'_>,
 ) -> Result<StreamDescription, CallError> {
-    let turn = reading.describe_rate.book_turn();
-    reading.activity.begin(task, Step::Until(turn));
+    let turn = context.describe_rate.book_turn();
+    context.activity.begin(task, Step::Until(turn));
     sleep_until(turn).await;
-    reading.activity.begin(task, Step::call());
-    reading.client.describe_stream(stream, shards).await
+    context.activity.begin(task, Step::call());
+    context.client.describe_stream(stream, shards).await
 }
 
 fn failure_pause(failures: u32) -> Duration {
@@ -429,7 +478,7 @@ fn failure_pause(failures: u32) -> Duration {
 }
 
 /// Says loudly that data was lost.
-pub fn report(reading: &Reading, gap: &Gap) {
+pub fn report(context: &ReaderContext, gap: &Gap) {
     events::DataLost {
         stream: &gap.stream_arn,
         shard: gap.shard.as_deref(),
@@ -437,5 +486,5 @@ pub fn report(reading: &Reading, gap: &Gap) {
         reason: gap.reason.as_str(),
         detail: "it no longer exists",
     }
-    .emit(&reading.telemetry);
+    .emit(context.progress.telemetry());
 }

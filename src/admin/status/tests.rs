@@ -1,16 +1,17 @@
 //! What `/status` says of a table whose state is known.
 
 use super::*;
-use crate::progress::ledger::Ledger;
-use crate::records::{Position, StreamDetails};
-use crate::streams::budget::Budget;
+use crate::progress::buffer::Buffer;
+use crate::progress::table_tracker::{PageRead, ShardHandle, StreamHandle};
+use crate::records::{LaneId, Position, StreamDetails};
 use crate::telemetry::metrics::Metrics;
 
 const STREAM: &str = "arn:aws:dynamodb:eu-west-1:111122223333:table/orders/stream/2026-01-01T00:00:00.000";
 
 struct House {
     health: Arc<Health>,
-    books: Arc<Books>,
+    progress: Arc<TableProgress>,
+    stream: StreamHandle,
     outage: watch::Sender<Option<SinkOutage>>,
     parked_items: Arc<ParkedItems>,
     status: Status,
@@ -20,12 +21,12 @@ impl House {
     fn new() -> Self {
         let (health, metrics) = (Arc::new(Health::default()), Metrics::new("1", "r").unwrap());
         let telemetry = TableTelemetry::new("orders", &metrics);
-        let books = Books::new(Ledger::default(), Budget::new(1 << 20), telemetry, health.table("orders"));
+        let progress = TableProgress::new(false, Buffer::new(1 << 20), telemetry, health.table("orders"));
         let (outage, parked_items) = (watch::Sender::default(), Arc::new(ParkedItems::default()));
         let uri = "https://broker.example:8443/token-4711?key=secret".parse().unwrap();
         let status = Status::new(health.clone(), &uri);
         let parts =
-            Parts { books: vec![books.clone()], outage: outage.subscribe(), parked_items: parked_items.clone() };
+            Parts { progress: vec![progress.clone()], outage: outage.subscribe(), parked_items: parked_items.clone() };
         status.has_started(parts);
         let facts = StreamDetails {
             arn: STREAM.to_owned(),
@@ -34,8 +35,9 @@ impl House {
             key_schema: Vec::new(),
             view_type: None,
         };
-        books.ledger().open_stream(&Arc::new(facts), Position::Start);
-        Self { health, books, outage, parked_items, status }
+        let stream =
+            progress.tracker().open_stream(Arc::new(facts), Position::Start, false, SystemTime::UNIX_EPOCH);
+        Self { health, progress, stream, outage, parked_items, status }
     }
 
     fn table(&self) -> Value {
@@ -43,8 +45,9 @@ impl House {
     }
 }
 
-fn at(number: u64) -> Position {
-    Position::After(number.to_string().parse().unwrap())
+/// What a page of a shard says of it.
+fn page(is_caught_up: bool, is_last: bool) -> PageRead {
+    PageRead { asked_at: SystemTime::now(), is_caught_up, is_last }
 }
 
 #[tokio::test]
@@ -52,17 +55,27 @@ async fn a_lineage_can_be_followed_from_the_finished_parent_to_the_child_that_is
     let house = House::new();
     let minute_ago = SystemTime::now().checked_sub(Duration::from_secs(60));
     {
-        let mut ledger = house.books.ledger();
-        ledger.open_shard(0, &"parent".into(), STREAM, None, Position::Start).unwrap();
-        ledger.end_shard(0).unwrap();
-        ledger.open_shard(1, &"child".into(), STREAM, Some("parent".into()), Position::Start).unwrap();
-        ledger.read(1, at(7), minute_ago).unwrap();
-        ledger.page_read(1, true).unwrap();
-        ledger.open_shard(2, &"ended".into(), STREAM, Some("parent".into()), Position::Start).unwrap();
-        ledger.read(2, at(8), None).unwrap();
-        ledger.end_shard(2).unwrap();
-        ledger.open_shard(3, &"grandchild".into(), STREAM, Some("ended".into()), Position::Start).unwrap();
-        ledger.page_read(3, false).unwrap();
+        let mut tracker = house.progress.tracker();
+        let open = |tracker: &mut crate::progress::table_tracker::TableTracker, id: &str, parent: Option<&str>| {
+            tracker.learn(house.stream, id, parent);
+            tracker.open_ready(house.stream).pop().unwrap().handle
+        };
+        let read = |tracker: &mut crate::progress::table_tracker::TableTracker, shard: ShardHandle, number: u64, at| {
+            let (sequence, lane) = (number.to_string().parse().unwrap(), LaneId::of_shard("item"));
+            tracker.page(shard).record(sequence, lane, at).unwrap();
+        };
+        let parent = open(&mut tracker, "parent", None);
+        tracker.page(parent).read(page(true, true));
+        tracker.read_to_end(parent, Instant::now());
+        let child = open(&mut tracker, "child", Some("parent"));
+        read(&mut tracker, child, 7, minute_ago);
+        tracker.page(child).read(page(true, false));
+        let ended = open(&mut tracker, "ended", Some("parent"));
+        read(&mut tracker, ended, 8, None);
+        tracker.page(ended).read(page(true, true));
+        tracker.read_to_end(ended, Instant::now());
+        let grandchild = open(&mut tracker, "grandchild", Some("ended"));
+        tracker.page(grandchild).read(page(false, false));
     }
     let table = house.table();
     assert_eq!(table["finished"], json!([{"shard": "parent", "parent": null}]));
@@ -76,7 +89,7 @@ async fn a_lineage_can_be_followed_from_the_finished_parent_to_the_child_that_is
     let lag = child["lag_seconds"].as_f64().unwrap();
     assert!((60.0..90.0).contains(&lag), "{child}");
     assert_eq!(table["shards"][1]["lag_seconds"], 0.0);
-    assert_eq!(table["shards"][2]["settled_to"], Value::Null, "its parent is not settled");
+    assert_eq!(table["shards"][2]["settled_to"], "start");
 }
 
 fn summary(shard: &Value) -> (&str, &str, &str) {
@@ -87,9 +100,14 @@ fn summary(shard: &Value) -> (&str, &str, &str) {
 #[tokio::test]
 async fn old_finished_shards_are_counted_and_not_listed() {
     let house = House::new();
-    for number in 0..=u32::try_from(MOST_FINISHED).unwrap() {
-        house.books.ledger().skip_shard(number, &number.to_string().into(), STREAM, None, SystemTime::now()).unwrap();
+    let mut tracker = house.progress.tracker();
+    for number in 0..=MOST_FINISHED {
+        tracker.learn(house.stream, &number.to_string(), None);
     }
+    for shard in tracker.open_ready(house.stream) {
+        tracker.page(shard.handle).read(page(true, true));
+    }
+    drop(tracker);
     let table = house.table();
     assert_eq!(table["finished_shards"], MOST_FINISHED + 1);
     let listed = table["finished"].as_array().unwrap();
@@ -113,11 +131,11 @@ async fn the_sink_is_shown_without_its_path_and_fails_since_a_moment_for_a_reaso
 #[tokio::test]
 async fn parked_items_and_troubles_are_listed_for_the_one_on_call() {
     let house = House::new();
-    let telemetry = house.books.telemetry();
+    let telemetry = house.progress.telemetry();
     house.parked_items.failed("orders", 0x1234_5678_0000_0000, "e1", 5, "it answered 400", SystemTime::now());
     telemetry.recent().add("DSA-DATA-LOSS", "trimmed");
     crate::telemetry::events::CheckpointFailed { error: "no space left on device" }.emit(telemetry);
-    house.books.health().record_store_error(Some("no space left on device"));
+    house.progress.health().record_store_error(Some("no space left on device"));
     let table = house.table();
     assert_eq!(table["parked"][0]["item"], "12345678");
     assert_eq!(
@@ -135,7 +153,7 @@ async fn readiness_is_that_of_the_probe() {
     let house = House::new();
     let now = Instant::now();
     assert_eq!(house.status.show()["not_ready"].as_str().map(str::to_owned), house.health.not_ready(now));
-    house.books.health().mark_ready();
+    house.progress.health().mark_ready();
     assert_eq!(house.status.show()["not_ready"], Value::Null);
     assert_eq!(house.table()["not_ready"], Value::Null);
 }

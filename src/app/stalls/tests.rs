@@ -95,9 +95,9 @@ async fn a_dispatcher_that_does_not_go_on_after_a_pause_fails_the_probe() {
 #[tokio::test(start_paused = true)]
 async fn a_reader_that_waits_for_room_that_nobody_gives_back_fails_the_probe_until_it_gets_some() {
     let running = running_for_a_minute().await;
-    running.books.budget().charge(BUFFER);
+    running.progress.buffer().charge(BUFFER);
     running.stands_still("the reader of a shard does not go on", IDLE_MAX).await;
-    running.books.budget().release(BUFFER);
+    running.progress.buffer().release(BUFFER);
     sleep(2 * LOOK_INTERVAL).await;
     running.is_live().await;
 }
@@ -121,7 +121,7 @@ async fn a_pipeline_that_lost_a_wake_up_fails_the_probe() {
 #[tokio::test(start_paused = true)]
 async fn a_changed_position_that_is_never_written_fails_the_probe() {
     let running = running_for_a_minute().await;
-    running.keeper.store(true, Ordering::Relaxed);
+    running.checkpointer.store(true, Ordering::Relaxed);
     running.services.write(NEW, "a", 2);
     sleep(IDLE_MAX).await;
     assert_eq!(running.delivered().len(), 2);
@@ -133,7 +133,7 @@ async fn a_dispatcher_that_never_looks_at_an_answer_fails_the_probe_although_not
     let running = running_for_a_minute().await;
     running.services.script(|script| script.sink_takes = Duration::from_secs(2));
     running.services.write(NEW, "a", 2);
-    while running.books.ledger().unsettled() == 0 {
+    while running.progress.tracker().unsettled() == 0 {
         sleep(Duration::from_millis(100)).await;
     }
     // The request is under way; the wake-up by its answer is lost.
@@ -181,12 +181,12 @@ async fn a_call_that_outlives_every_timeout_fails_the_probe() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_keeper_that_never_tries_again_after_a_failed_write_fails_the_probe() {
+async fn a_checkpointer_that_never_tries_again_after_a_failed_write_fails_the_probe() {
     let running = running_for_a_minute().await;
     running.services.script(|script| script.store_fails = true);
     running.services.write(NEW, "a", 2);
     sleep(Duration::from_secs(20)).await;
-    running.keeper.store(true, Ordering::Relaxed);
+    running.checkpointer.store(true, Ordering::Relaxed);
     running.services.script(|script| script.store_fails = false);
     running.is_noticed("changed positions are not written").await;
 }
@@ -199,7 +199,7 @@ async fn a_pipeline_that_stands_still_with_the_last_page_in_hand_fails_the_probe
     // As many pages as wait for the dispatcher, and one more, with which the pipeline waits for room.
     for number in 0..65 {
         running.services.write(NEW, "a", number);
-        while running.books.ledger().unsettled() <= number as usize {
+        while running.progress.tracker().unsettled() <= number as usize {
             sleep(Duration::from_millis(10)).await;
         }
     }

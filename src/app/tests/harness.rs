@@ -20,22 +20,21 @@ use crate::app::stalls::{self, Watched};
 use crate::app::table::{Parts, Shared, Table};
 use crate::aws::errors::{CallError, ErrorKind};
 use crate::backoff::Backoff;
-use crate::checkpoint::{CheckpointStore, SaveError, StoreError, StoredTable};
+use crate::checkpoint::{CheckpointStore, SaveError, StoreError, StoredChanges, StoredTable};
 use crate::config::{self, DeliveryOrder, EventData, EventMode, EventProfile, OnDataLoss, StartPosition};
 use crate::delivery::dispatch::{Dispatcher, Settings, Sinks};
 use crate::delivery::lanes::Limits;
 use crate::delivery::retry::{OnUndeliverable, Policy, RetryLimits};
 use crate::event::Message;
-use crate::pipeline::{Books, Pipeline};
+use crate::pipeline::Pipeline;
+use crate::progress::TableProgress;
 use crate::readiness::Health;
 use crate::records::Page;
 use crate::sink::{Sink, SinkResponse};
-use crate::streams::RateLimiter;
 use crate::streams::client::{
     Call, IteratorStart, ListedShard, ShardQuery, StreamDescription, StreamStatus, StreamsClient, TableDescription,
 };
 use crate::streams::stream_locator::TableTarget;
-use crate::streams::update::Update;
 use crate::telemetry::TableTelemetry;
 use crate::telemetry::metrics::Metrics;
 
@@ -102,6 +101,8 @@ pub(in crate::app) struct Script {
     pub(in crate::app) store_fails: bool,
     pub(in crate::app) store_takes: Duration,
     pub(in crate::app) delivered: Vec<String>,
+    /// What is stored, and what was after each save.
+    pub(in crate::app) stored: StoredTable,
     pub(in crate::app) saved: Vec<StoredTable>,
 }
 
@@ -214,12 +215,12 @@ impl StreamsClient for FakeServices {
             let next = match from {
                 IteratorStart::Oldest => 0,
                 IteratorStart::Latest => records.len(),
-                IteratorStart::After(number) => {
+                IteratorStart::At(number) => {
                     let number: u64 = number.to_string().parse().unwrap();
                     if number + 1 < trimmed {
                         return Err(ErrorKind::Trimmed);
                     }
-                    records.iter().take_while(|record| **record <= number).count()
+                    records.iter().take_while(|record| **record < number).count()
                 }
             };
             Ok(format!("{stream}|{shard}|{next}"))
@@ -265,17 +266,18 @@ impl Sink for FakeServices {
 
 impl CheckpointStore for FakeServices {
     fn load<'a>(&'a self, _table: &'a str) -> BoxFuture<'a, Result<Option<StoredTable>, StoreError>> {
-        Box::pin(ready(Ok(None)))
+        Box::pin(ready(Ok(Some(self.script(|script| script.stored.clone())))))
     }
 
-    fn save<'a>(&'a self, _table: &'a str, state: StoredTable) -> BoxFuture<'a, Result<(), SaveError>> {
+    fn save<'a>(&'a self, _table: &'a str, changes: StoredChanges) -> BoxFuture<'a, Result<(), SaveError>> {
         Box::pin(async move {
             let takes = self.script(|script| script.store_takes);
             tokio::time::sleep(takes).await;
             self.script(|script| match script.store_fails {
                 true => Err(SaveError::NotStored(StoreError("no space left".to_owned()))),
                 false => {
-                    script.saved.push(state);
+                    script.stored.apply(&changes);
+                    script.saved.push(script.stored.clone());
                     Ok(())
                 }
             })
@@ -318,10 +320,9 @@ impl FakeServices {
     pub(in crate::app) fn table(self: &Arc<Self>, setup: Setup, health: &Health) -> Table {
         let telemetry = TableTelemetry::new("Orders", &Metrics::new("t", "t").unwrap());
         let health = health.table("Orders");
-        let rate = Arc::new(RateLimiter::describe_stream());
-        let shared = Shared { describe_rate: rate, store: self.clone(), budget: BUFFER };
+        let shared = Shared::new(self.clone(), BUFFER, setup.order);
         let target = TableTarget { table: "Orders".to_owned(), stream: None };
-        let (key, stored) = ("Orders".to_owned(), setup.stored);
+        self.script(|script| script.stored = setup.stored);
         let poll_intervals =
             config::PollIntervals { poll_interval: Duration::from_millis(250), idle_poll_interval_max: setup.idle_max };
         let source = config::Source {
@@ -332,7 +333,7 @@ impl FakeServices {
             poll_intervals,
             on_data_loss: setup.on_data_loss,
         };
-        Table::assemble(Parts { client: self.clone(), target, key, stored, telemetry, health }, &source, &shared)
+        Table::assemble(Parts { client: self.clone(), target, telemetry, health }, &source, &shared)
     }
 
     /// The dispatcher to their sink.
@@ -345,12 +346,11 @@ impl FakeServices {
 pub(in crate::app) struct RunningTable {
     pub(in crate::app) services: Arc<FakeServices>,
     pub(in crate::app) health: Arc<Health>,
-    pub(in crate::app) books: Arc<Books>,
-    pub(in crate::app) updates: mpsc::WeakSender<Update>,
+    pub(in crate::app) progress: Arc<TableProgress>,
     pub(in crate::app) reading: Arc<AtomicBool>,
     pub(in crate::app) pipeline: Arc<AtomicBool>,
     pub(in crate::app) dispatcher: Arc<AtomicBool>,
-    pub(in crate::app) keeper: Arc<AtomicBool>,
+    pub(in crate::app) checkpointer: Arc<AtomicBool>,
     wakers: Arc<Mutex<Vec<Waker>>>,
     tasks: JoinSet<()>,
 }
@@ -362,24 +362,24 @@ impl RunningTable {
         let (sender, parcels) = mpsc::channel(64);
         let tables = [services.table(setup, &health)];
         let watched = Watched::new(&tables, dispatcher.activity(), sender.downgrade());
-        let [Table { books, follower, updates, keeper }] = tables;
+        let [Table { progress, reader, pages, pipeline, checkpointer }] = tables;
         let mut running = Self {
             services,
             health: health.clone(),
-            books: books.clone(),
-            updates: follower.reading.updates.downgrade(),
+            progress: progress.clone(),
             reading: Arc::default(),
             pipeline: Arc::default(),
             dispatcher: Arc::default(),
-            keeper: Arc::default(),
+            checkpointer: Arc::default(),
             wakers: Arc::default(),
             tasks: JoinSet::new(),
         };
         running.tasks.spawn(stalls::watch(watched, health));
-        running.run(running.reading.clone(), follower.run());
-        running.run(running.pipeline.clone(), Pipeline::new(books, order, event(), sender).run(updates));
+        running.run(running.reading.clone(), reader.run());
+        let pipeline = Pipeline::new(progress, order, event(), sender, pipeline);
+        running.run(running.pipeline.clone(), pipeline.run(pages));
         running.run(running.dispatcher.clone(), dispatcher.run(parcels, CancellationToken::new()));
-        running.run(running.keeper.clone(), keeper.run(CancellationToken::new()));
+        running.run(running.checkpointer.clone(), checkpointer.run(CancellationToken::new()));
         running
     }
 

@@ -13,7 +13,8 @@
 //! | line | meaning |
 //! |---|---|
 //! | `stream` | a stream by its number in this file, its place among its table's streams, and what is stored of it besides its shards |
-//! | `shard` | a shard of that stream; a parent or an order that is absent is as before |
+//! | `shard` | a shard of that stream; a parent that is absent is as before |
+//! | `heads` | the same, with the heads that changed only; of a lane with `null` there is none any more |
 //! | `forget` | a shard, or the whole stream where there is `null`, is not stored any more |
 //!
 //! Of a file's end, what is not a whole save is no save: it was under way when the machine lost its power. Anything else that is not
@@ -26,8 +27,10 @@ use std::str;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::checkpoint::{ShardText, StoredPositions, StoredShard, StoredStream, StoredTable};
-use crate::records::Position;
+use crate::checkpoint::{
+    ShardText, StoredChanges, StoredPositions, StoredShard, StoredStream, StoredTable, StreamChanges,
+};
+use crate::records::{LaneId, Position, RecordNumber};
 
 const FORMAT: &str = "dynamodb-streams-adapter/checkpoint";
 const VERSION: u32 = 2;
@@ -91,12 +94,10 @@ pub(super) struct StreamText {
     done: bool,
 }
 
-/// What a snapshot does to streams whose start is stored already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Starts {
-    Stay,
-    Move,
-}
+type Heads = BTreeMap<LaneId, RecordNumber>;
+
+/// The heads that changed, by lane; none: the lane has none any more.
+type HeadChanges = BTreeMap<LaneId, Option<RecordNumber>>;
 
 /// What is said of one entry.
 #[derive(Debug, Serialize, Deserialize)]
@@ -104,6 +105,7 @@ pub(super) enum Starts {
 pub(super) enum Line {
     Stream(u32, StreamText),
     Shard(u32, String, ShardText),
+    Heads(u32, String, HeadChanges, ShardText),
     Forget(u32, Option<String>),
 }
 
@@ -126,28 +128,75 @@ impl Document {
         all
     }
 
-    /// Replaces what is stored of a group's table; what a file must be told of it.
-    pub(super) fn put(&mut self, group: &str, table: &str, snapshot: &StoredTable, starts: Starts) -> Vec<Line> {
-        let numbers: BTreeMap<String, u32> =
-            self.of(group, table).map(|(number, stream)| (stream.text.arn.clone(), number)).collect();
-        let is_gone = |arn: &&String| !snapshot.streams.iter().any(|stream| stream.arn == **arn);
-        let mut lines: Vec<Line> = numbers.keys().filter(is_gone).map(|arn| Line::Forget(numbers[arn], None)).collect();
-        let mut next_number = self.streams.last_key_value().map_or(1, |(number, _)| number + 1);
-        for (place, stream) in snapshot.streams.iter().enumerate() {
-            let number = numbers.get(&stream.arn).copied().unwrap_or_else(|| {
-                next_number += 1;
-                next_number - 1
-            });
+    /// The number of the next stream.
+    pub(super) fn next_number(&self) -> u32 {
+        self.streams.last_key_value().map_or(1, |(number, _)| number + 1)
+    }
+
+    /// What a file must be told so that this, and nothing else, is stored of a group's table.
+    pub(super) fn replacing(&self, group: &str, table: &str, stored: &StoredTable, next_number: &mut u32) -> Vec<Line> {
+        let is_gone = |stream: &Stream| !stored.streams.iter().any(|stored| stored.arn == stream.text.arn);
+        let gone = self.of(group, table).filter(|(_, stream)| is_gone(stream));
+        let mut lines: Vec<Line> = gone.map(|(number, _)| Line::Forget(number, None)).collect();
+        for (place, stream) in stored.streams.iter().enumerate() {
+            let (number, known) = self.known_or_next(group, table, &stream.arn, next_number);
             let (group, table, arn) = (group.to_owned(), table.to_owned(), stream.arn.clone());
-            let stays = self.streams.get(&number).filter(|_| starts == Starts::Stay);
-            let (start, done) = (stays.map_or(stream.start, |stored| stored.text.start), stream.done);
-            let text = StreamText { group, table, arn, place, start, done };
-            lines.extend(stream_lines(self.streams.get(&number), number, text, &stream.shards));
-        }
-        for line in &lines {
-            self.apply(line).expect("they were made for what is here");
+            let text = StreamText { group, table, arn, place, start: stream.start, done: stream.done };
+            lines.extend(stream_lines(known, number, text, &stream.shards));
         }
         lines
+    }
+
+    /// What a file must be told so that these changes are stored of a group's table.
+    pub(super) fn changing(
+        &self,
+        group: &str,
+        table: &str,
+        changes: &StoredChanges,
+        next_number: &mut u32,
+    ) -> Vec<Line> {
+        let mut lines = Vec::new();
+        for StreamChanges { arn, place, start, done, shards } in &changes.streams {
+            let (number, known) = self.known_or_next(group, table, arn, next_number);
+            let (place, start) = known.map_or((*place, *start), |known| (known.text.place, known.text.start));
+            let (group, table, arn) = (group.to_owned(), table.to_owned(), arn.clone());
+            let text = StreamText { group, table, arn, place, start, done: *done };
+            if known.is_none_or(|known| known.text != text) {
+                lines.push(Line::Stream(number, text));
+            }
+            let stored = |id: &str| known.and_then(|known| known.shards.get(id));
+            if *done {
+                let ids = known.iter().flat_map(|known| known.shards.keys());
+                lines.extend(ids.map(|id| Line::Forget(number, Some(id.clone()))));
+                continue;
+            }
+            for (id, shard) in shards {
+                match shard {
+                    Some(shard) => lines.extend(shard_lines(stored(id), number, id, shard)),
+                    None => lines.extend(stored(id).map(|_| Line::Forget(number, Some(id.clone())))),
+                }
+            }
+        }
+        lines
+    }
+
+    /// A stream's number, and what is known of it; of an unknown one a number of its own.
+    fn known_or_next(&self, group: &str, table: &str, arn: &str, next_number: &mut u32) -> (u32, Option<&Stream>) {
+        let known = self.of(group, table).find(|(_, stream)| stream.text.arn == arn);
+        known.map_or_else(
+            || {
+                *next_number += 1;
+                (*next_number - 1, None)
+            },
+            |(number, stream)| (number, Some(stream)),
+        )
+    }
+
+    /// Takes in what a file was told, which was made for what is here.
+    pub(super) fn apply_all(&mut self, lines: &[Line]) {
+        for line in lines {
+            self.apply(line).expect("they were made for what is here");
+        }
     }
 
     /// A whole file in which this is stored.
@@ -175,12 +224,13 @@ impl Document {
                 let shards = self.streams.remove(number).map(|stream| stream.shards).unwrap_or_default();
                 self.streams.insert(*number, Stream { text: text.clone(), shards });
             }
-            Line::Shard(number, id, text) => {
-                let shards = &mut self.known(*number)?.shards;
-                let earlier = shards.get(id).cloned().map(ShardText::from).unwrap_or_default();
-                let (parent, order) = (text.parent.clone().or(earlier.parent), text.order.or(earlier.order));
-                let shard = StoredShard::try_from(ShardText { parent, order, ..text.clone() });
-                shards.insert(id.clone(), shard.map_err(|error| error.to_string())?);
+            Line::Shard(number, id, text) => self.known(*number)?.put(id, text.clone())?,
+            Line::Heads(number, id, changes, text) => {
+                let stream = self.known(*number)?;
+                let mut heads = stream.shards.get(id).map(heads_of).cloned().unwrap_or_default();
+                heads.extend(changes.iter().filter_map(|(lane, head)| Some((*lane, (*head)?))));
+                heads.retain(|lane, _| changes.get(lane).is_none_or(Option::is_some));
+                stream.put(id, ShardText { heads, ..text.clone() })?;
             }
             Line::Forget(number, Some(id)) => {
                 self.known(*number)?.shards.remove(id);
@@ -202,6 +252,13 @@ impl Stream {
         let StreamText { arn, start, done, .. } = self.text.clone();
         StoredStream { arn, start, done, shards: self.shards.clone() }
     }
+
+    fn put(&mut self, id: &str, text: ShardText) -> Result<(), String> {
+        let parent = text.parent.clone().or_else(|| self.shards.get(id)?.parent().map(str::to_owned));
+        let shard = StoredShard::try_from(ShardText { parent, ..text }).map_err(|error| error.to_string())?;
+        self.shards.insert(id.to_owned(), shard);
+        Ok(())
+    }
 }
 
 /// What must be said of a stream of which this is known.
@@ -218,19 +275,43 @@ fn stream_lines(
     let forget = |id: &String| Line::Forget(number, Some(id.clone()));
     let stored = known.iter().flat_map(|known| known.shards.keys());
     lines.extend(stored.filter(|id| !shards.contains_key(*id)).map(forget));
-    let known = |id: &String| known.and_then(|known| known.shards.get(id));
-    for (id, shard) in shards.iter().filter(|(id, shard)| known(id) != Some(*shard)) {
-        let mut text = ShardText::from(shard.clone());
-        let earlier = known(id).cloned().map(ShardText::from).unwrap_or_default();
-        if earlier.parent.is_some() && text.parent.is_none() {
-            lines.push(forget(id));
-        } else {
-            text.parent = text.parent.filter(|parent| earlier.parent.as_ref() != Some(parent));
-            text.order = text.order.filter(|order| earlier.order != Some(*order));
-        }
-        lines.push(Line::Shard(number, id.clone(), text));
-    }
+    let known = |id: &str| known.and_then(|known| known.shards.get(id));
+    lines.extend(shards.iter().flat_map(|(id, shard)| shard_lines(known(id), number, id, shard)));
     lines
+}
+
+/// What must be said of a shard of which this is known.
+fn shard_lines(known: Option<&StoredShard>, number: u32, id: &str, shard: &StoredShard) -> Vec<Line> {
+    if known == Some(shard) {
+        return Vec::new();
+    }
+    let (mut lines, mut text, id) = (Vec::new(), ShardText::from(shard.clone()), id.to_owned());
+    let known_parent = known.and_then(StoredShard::parent);
+    match (known_parent, &text.parent) {
+        (Some(_), None) => lines.push(Line::Forget(number, Some(id.clone()))),
+        (known, parent) if known == parent.as_deref() => text.parent = None,
+        _ => {}
+    }
+    let changes = known.filter(|_| lines.is_empty()).map(|known| head_changes(heads_of(known), &text.heads));
+    lines.push(match changes.filter(|changes| 2 * changes.len() < text.heads.len()) {
+        Some(changes) => Line::Heads(number, id, changes, ShardText { heads: BTreeMap::new(), ..text }),
+        None => Line::Shard(number, id, text),
+    });
+    lines
+}
+
+fn heads_of(shard: &StoredShard) -> &Heads {
+    static NONE: Heads = Heads::new();
+    match shard {
+        StoredShard::Unfinished(shard) => &shard.heads,
+        StoredShard::Finished { .. } => &NONE,
+    }
+}
+
+fn head_changes(before: &Heads, after: &Heads) -> HeadChanges {
+    let changed = after.iter().filter(|(lane, head)| before.get(lane) != Some(head));
+    let gone = before.keys().filter(|lane| !after.contains_key(lane));
+    changed.map(|(lane, head)| (*lane, Some(*head))).chain(gone.map(|lane| (*lane, None))).collect()
 }
 
 /// One save: what is to be added to a file, so that all of it counts or nothing.

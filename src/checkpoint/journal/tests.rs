@@ -8,8 +8,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use super::*;
-use crate::checkpoint::{LaneHead, StoredOrder, StoredShard, StoredStream};
-use crate::records::{LaneId, Position};
+use crate::checkpoint::{StoredShard, StoredStream};
+use crate::records::{LaneId, Position, RecordNumber, SequenceNumber};
 
 fn state(sequence: u64) -> StoredTable {
     let shard = |position| {
@@ -29,6 +29,13 @@ fn state(sequence: u64) -> StoredTable {
         .into(),
     };
     StoredTable { streams: vec![stream] }
+}
+
+/// Stores it in a document; what a file must be told.
+fn put(document: &mut Document, table: &str, stored: &StoredTable) -> Vec<Line> {
+    let lines = document.replacing("default", table, stored, &mut document.next_number());
+    document.apply_all(&lines);
+    lines
 }
 
 fn folder() -> tempfile::TempDir {
@@ -64,8 +71,8 @@ async fn what_was_saved_is_there_after_a_restart() {
     let path = folder.path().join("positions.json");
     let store = open(&path);
     assert_eq!(store.load("Orders").await.unwrap(), None);
-    store.save("Orders", state(1)).await.unwrap();
-    store.save("Orders", state(2)).await.unwrap();
+    store.save("Orders", state(1).into()).await.unwrap();
+    store.save("Orders", state(2).into()).await.unwrap();
     drop(store);
     assert_eq!(stored(&path, "default", "Orders").await, Some(state(2)));
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
@@ -76,9 +83,9 @@ async fn the_format_is_the_one_that_is_documented() {
     let folder = folder();
     let path = folder.path().join("positions.json");
     let store = open(&path);
-    store.save("Orders", state(7)).await.unwrap();
-    store.save("Orders", state(8)).await.unwrap();
-    store.save("Orders", with_heads(9)).await.unwrap();
+    store.save("Orders", state(7).into()).await.unwrap();
+    store.save("Orders", state(8).into()).await.unwrap();
+    store.save("Orders", with_heads(9).into()).await.unwrap();
     let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/checkpoint-v2.jsonl");
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::copy(&path, golden).unwrap();
@@ -93,12 +100,11 @@ fn with_heads(sequence: u64) -> StoredTable {
     let mut table = state(sequence);
     let shard = table.streams[0].shards.get_mut("shardId-a").unwrap();
     if let StoredShard::Unfinished(shard) = shard {
-        let number = |number: u64| format!("{number:021}").parse().unwrap();
-        shard.newest_settled = Position::After(number(sequence + 5));
-        let head = |at, ordinal| LaneHead { sequence: number(sequence + at), ordinal };
+        let number = |number: u64| format!("{number:021}").parse::<SequenceNumber>().unwrap();
+        shard.newest_settled = Position::after(number(sequence + 5));
+        let head = |at, repeat| RecordNumber { sequence: number(sequence + at), repeat };
         shard.heads = [(LaneId::of_shard("1"), head(1, 0)), (LaneId::of_shard("2"), head(3, 1))].into();
         shard.oldest_owed = Some(UNIX_EPOCH + Duration::from_secs(1_767_326_000));
-        shard.order = StoredOrder::Shard;
     }
     table
 }
@@ -107,11 +113,11 @@ fn with_heads(sequence: u64) -> StoredTable {
 async fn other_groups_and_tables_keep_their_positions() {
     let folder = folder();
     let path = folder.path().join("positions.json");
-    open(&path).save("Orders", state(1)).await.unwrap();
+    open(&path).save("Orders", state(1).into()).await.unwrap();
     let other = open_for(&path, "other");
     assert_eq!(other.load("Orders").await.unwrap(), None);
-    other.save("Orders", state(2)).await.unwrap();
-    other.save("Users", state(3)).await.unwrap();
+    other.save("Orders", state(2).into()).await.unwrap();
+    other.save("Users", state(3).into()).await.unwrap();
     drop(other);
     assert_eq!(stored(&path, "default", "Orders").await, Some(state(1)));
     assert_eq!(stored(&path, "other", "Orders").await, Some(state(2)));
@@ -125,7 +131,7 @@ async fn twenty_tables_that_save_at_once_all_get_through() {
     let store = open(&path);
     for round in 0..5 {
         let tables: Vec<String> = (0..20).map(|n| format!("table-{n}")).collect();
-        let saves = tables.iter().map(|table| store.save(table, state(round)));
+        let saves = tables.iter().map(|table| store.save(table, state(round).into()));
         futures_util::future::try_join_all(saves).await.unwrap();
     }
     drop(store);
@@ -154,7 +160,7 @@ fn a_missing_folder_is_named_with_what_to_do() {
 fn a_foreign_or_damaged_file_is_left_alone() {
     let good = {
         let mut document = Document::default();
-        document.put("default", "Orders", &state(1), Starts::Stay);
+        put(&mut document, "Orders", &state(1));
         String::from_utf8(document.to_text()).unwrap()
     };
     let (header, body) = good.split_once('\n').unwrap();
@@ -199,17 +205,17 @@ async fn a_disk_that_refuses_is_survived_and_the_next_save_has_everything() {
     let folder = folder();
     let path = folder.path().join("positions.json");
     let store = open(&path);
-    store.save("Orders", state(1)).await.unwrap();
+    store.save("Orders", state(1).into()).await.unwrap();
     // A folder in the file's place fails every write, whoever runs the test.
     let kept = folder.path().join("kept");
     std::fs::rename(&path, &kept).unwrap();
     std::fs::create_dir(&path).unwrap();
-    let error = store.save("Orders", state(2)).await.unwrap_err();
+    let error = store.save("Orders", state(2).into()).await.unwrap_err();
     assert!(error.to_string().contains("positions.json cannot be written"), "{error}");
-    assert!(store.save("Users", state(3)).await.is_err(), "a save that wrote nothing was confirmed");
+    assert!(store.save("Users", state(3).into()).await.is_err(), "a save that wrote nothing was confirmed");
     assert_eq!(parse(&std::fs::read(&kept).unwrap()).unwrap().get("default", "Orders"), Some(state(1)));
     std::fs::remove_dir(&path).unwrap();
-    store.save("Users", state(3)).await.unwrap();
+    store.save("Users", state(3).into()).await.unwrap();
     drop(store);
     assert_eq!(stored(&path, "default", "Orders").await, Some(state(2)));
     assert_eq!(stored(&path, "default", "Users").await, Some(state(3)));
@@ -221,15 +227,15 @@ async fn a_file_that_somebody_removes_or_changes_is_put_back() {
     let path = folder.path().join("positions.json");
     let store = open(&path);
     for number in 1..4 {
-        store.save("Orders", state(number)).await.unwrap();
+        store.save("Orders", state(number).into()).await.unwrap();
         match number {
             1 => std::fs::remove_file(&path).unwrap(),
             _ => std::fs::write(&path, "precious").unwrap(),
         }
         // The first save finds out, the next one makes it good.
-        assert!(matches!(store.save("Orders", state(10)).await, Err(SaveError::NotStored(_))));
+        assert!(matches!(store.save("Orders", state(10).into()).await, Err(SaveError::NotStored(_))));
     }
-    store.save("Orders", state(11)).await.unwrap();
+    store.save("Orders", state(11).into()).await.unwrap();
     drop(store);
     assert_eq!(stored(&path, "default", "Orders").await, Some(state(11)));
 }
@@ -238,13 +244,13 @@ async fn a_file_that_somebody_removes_or_changes_is_put_back() {
 async fn what_a_crash_left_behind_does_no_harm() {
     let folder = folder();
     let path = folder.path().join("positions.json");
-    open(&path).save("Orders", state(1)).await.unwrap();
+    open(&path).save("Orders", state(1).into()).await.unwrap();
     let leftover = folder.path().join("positions.json.tmp");
     std::fs::write(&leftover, "{ half a fi").unwrap();
     let store = open(&path);
     assert!(!leftover.exists(), "half a file takes space for nothing");
     assert_eq!(store.load("Orders").await.unwrap(), Some(state(1)));
-    store.save("Orders", state(2)).await.unwrap();
+    store.save("Orders", state(2).into()).await.unwrap();
     drop(store);
     assert_eq!(stored(&path, "default", "Orders").await, Some(state(2)));
 }
@@ -253,11 +259,11 @@ async fn what_a_crash_left_behind_does_no_harm() {
 async fn a_symbolic_link_stays_one() {
     let folder = folder();
     let (real, link) = (folder.path().join("real.json"), folder.path().join("link.json"));
-    open(&real).save("Orders", state(1)).await.unwrap();
+    open(&real).save("Orders", state(1).into()).await.unwrap();
     symlink(&real, &link).unwrap();
     let store = open(&link);
     assert!(matches!(FileStore::open(&real, "default"), Err(OpenError::InUse(_))), "two names, one file, one lock");
-    store.save("Orders", state(2)).await.unwrap();
+    store.save("Orders", state(2).into()).await.unwrap();
     drop(store);
     assert!(link.symlink_metadata().unwrap().is_symlink());
     assert_eq!(stored(&real, "default", "Orders").await, Some(state(2)));
@@ -270,7 +276,7 @@ async fn a_symbolic_link_may_lead_to_a_file_that_is_not_there_yet() {
     std::fs::create_dir(&volume).unwrap();
     let link = folder.path().join("positions.json");
     symlink("volume/positions.json", &link).unwrap();
-    open(&link).save("Orders", state(1)).await.unwrap();
+    open(&link).save("Orders", state(1).into()).await.unwrap();
     assert!(link.symlink_metadata().unwrap().is_symlink());
     assert_eq!(stored(&volume.join("positions.json"), "default", "Orders").await, Some(state(1)));
 }
@@ -293,7 +299,7 @@ async fn a_link_in_the_temporary_files_place_is_not_followed() {
     let elsewhere = folder.path().join("precious");
     std::fs::write(&elsewhere, "precious").unwrap();
     symlink(&elsewhere, folder.path().join("positions.json.tmp")).unwrap();
-    store.save("Orders", state(1)).await.unwrap();
+    store.save("Orders", state(1).into()).await.unwrap();
     assert_eq!(std::fs::read_to_string(&elsewhere).unwrap(), "precious");
     assert!(!path.symlink_metadata().unwrap().is_symlink());
 }
@@ -302,13 +308,13 @@ async fn a_link_in_the_temporary_files_place_is_not_followed() {
 async fn a_file_that_others_could_read_is_the_owners_alone_after_a_save() {
     let folder = folder();
     let path = folder.path().join("positions.json");
-    open(&path).save("Orders", state(1)).await.unwrap();
+    open(&path).save("Orders", state(1).into()).await.unwrap();
     for name in ["positions.json", "positions.json.tmp"] {
         let file = folder.path().join(name);
         std::fs::write(&file, std::fs::read(&path).unwrap()).unwrap();
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
     }
-    open(&path).save("Orders", state(2)).await.unwrap();
+    open(&path).save("Orders", state(2).into()).await.unwrap();
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
@@ -328,10 +334,10 @@ async fn a_folder_that_vanishes_is_survived() {
     let path = volume.join("positions.json");
     let store = open(&path);
     std::fs::remove_dir_all(&volume).unwrap();
-    let error = store.save("Orders", state(1)).await.unwrap_err();
+    let error = store.save("Orders", state(1).into()).await.unwrap_err();
     assert!(error.to_string().contains("its folder no longer exists"), "{error}");
     std::fs::create_dir(&volume).unwrap();
-    store.save("Orders", state(2)).await.unwrap();
+    store.save("Orders", state(2).into()).await.unwrap();
     drop(store);
     assert_eq!(stored(&path, "default", "Orders").await, Some(state(2)));
 }

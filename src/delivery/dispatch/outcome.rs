@@ -69,7 +69,7 @@ impl Dispatcher {
         };
         for passengers in done.departure.passengers() {
             if let Some(parcel) = self.lanes.first(passengers.lane) {
-                let telemetry = parcel.account.telemetry();
+                let telemetry = parcel.acknowledger.telemetry();
                 telemetry.metrics().in_flight.sub(passengers.events as i64);
                 if !is_letter {
                     telemetry.events_attempted(passengers.events, passengers.failures == 0, code);
@@ -77,7 +77,7 @@ impl Dispatcher {
             }
         }
         let Some(first) = self.lanes.first(done.departure.first.lane) else { return };
-        let telemetry = first.account.telemetry();
+        let telemetry = first.acknowledger.telemetry();
         if events::AttemptEnded::is_wanted() {
             let (event, events, took) = (&first.id(), done.departure.events(), done.took);
             events::AttemptEnded { event, events, code, took }.emit(telemetry);
@@ -141,7 +141,7 @@ impl Dispatcher {
         let Some((parcel, was_parked)) = self.lanes.settle(lane, now) else {
             return self.fault = Some(DispatcherFault);
         };
-        let telemetry = parcel.account.telemetry();
+        let telemetry = parcel.acknowledger.telemetry();
         match end {
             End::Delivered => {
                 telemetry.delivered(parcel.created());
@@ -149,9 +149,9 @@ impl Dispatcher {
             End::DeadLettered => telemetry.metrics().events_dead_lettered.inc(),
             End::Dropped => telemetry.metrics().events_dropped.inc(),
         }
-        parcel.account.health().sink_answered(now);
+        parcel.acknowledger.health().sink_answered(now);
         self.not_parked(telemetry, lane, was_parked);
-        parcel.account.settled(parcel.ticket, parcel.cost);
+        parcel.acknowledger.acknowledge(parcel.token, parcel.cost);
     }
 
     /// The lane's first event failed, and with it whatever was on board behind it.
@@ -159,9 +159,9 @@ impl Dispatcher {
         let Some(parcel) = self.lanes.first(passengers.lane) else {
             return self.fault = Some(DispatcherFault);
         };
-        let (account, lane, why) = (parcel.account.clone(), passengers.lane, failure.why.as_str());
-        let telemetry = account.telemetry();
-        account.health().record_failure(FailingCall::Sink, why, false, now);
+        let (acknowledger, lane, why) = (parcel.acknowledger.clone(), passengers.lane, failure.why.as_str());
+        let telemetry = acknowledger.telemetry();
+        acknowledger.health().record_failure(FailingCall::Sink, why, false, now);
         let attempts = passengers.failures + 1;
         let age = now.duration_since(passengers.first_try);
         match self.settings.policy.fate(FailedAttempt { verdict: failure.verdict, attempts, age, alone }) {
@@ -191,7 +191,7 @@ impl Dispatcher {
         let due = now + pause.max(failure.asked.unwrap_or_default());
         let is_news = self.lanes.retry(lane, due, parked, now);
         let Some(parcel) = self.lanes.first(lane) else { return };
-        let telemetry = parcel.account.telemetry();
+        let telemetry = parcel.acknowledger.telemetry();
         if !parked {
             events::DeliveryFailed { why: &failure.why }.emit(telemetry);
             return;
@@ -208,9 +208,9 @@ impl Dispatcher {
     fn letter_failed(&mut self, done: &Done, failure: &Failure, now: Instant) {
         let passengers = &done.departure.first;
         if let Some(parcel) = self.lanes.first(passengers.lane) {
-            let telemetry = parcel.account.telemetry();
+            let telemetry = parcel.acknowledger.telemetry();
             let why = format!("dead-letter sink: {}", failure.why);
-            parcel.account.health().record_failure(FailingCall::Sink, &why, false, now);
+            parcel.acknowledger.health().record_failure(FailingCall::Sink, &why, false, now);
             events::DeadLetterSinkFailing { why: &failure.why }.emit(telemetry);
         }
         let slow = self.settings.policy.backoff.is_at_its_slowest(passengers.failures + 1);
@@ -222,7 +222,7 @@ impl Dispatcher {
         if self.health.failed(done.attempt, failure.asked, now, fastrand::f64()) == Change::WentDown {
             events::SinkFailing { why }.emit();
             if let Some(parcel) = self.lanes.first(done.attempt.lane) {
-                parcel.account.telemetry().recent().add("DSA-SINK-FAILING", why);
+                parcel.acknowledger.telemetry().recent().add("DSA-SINK-FAILING", why);
             }
             self.outage.send_replace(Some(SinkOutage { since: clock::now(), why: String::new() }));
         }

@@ -102,8 +102,8 @@ impl AwsClient {
         let call = match from {
             IteratorStart::Oldest => call.shard_iterator_type(ShardIteratorType::TrimHorizon),
             IteratorStart::Latest => call.shard_iterator_type(ShardIteratorType::Latest),
-            IteratorStart::After(number) => {
-                call.shard_iterator_type(ShardIteratorType::AfterSequenceNumber).sequence_number(number.as_str())
+            IteratorStart::At(number) => {
+                call.shard_iterator_type(ShardIteratorType::AtSequenceNumber).sequence_number(number.as_str())
             }
         };
         let answer = call.send().await.map_err(|error| call_error(OPERATION, error))?;

@@ -276,12 +276,12 @@ async fn all_pages_of_a_tables_streams_are_listed() {
 async fn an_iterator_starts_where_it_was_told() {
     let fake = Fake::answering([Answer::ok(r#"{"ShardIterator":"iterator"}"#)]).await;
     let client = client(&fake).await;
-    let after = IteratorStart::After("000000000000000000001".parse().expect("digits"));
-    for from in [IteratorStart::Oldest, IteratorStart::Latest, after] {
+    let at = IteratorStart::At("000000000000000000001".parse().expect("digits"));
+    for from in [IteratorStart::Oldest, IteratorStart::Latest, at] {
         assert_eq!(client.get_shard_iterator(STREAM, "s", from).await.expect("an iterator"), "iterator");
     }
     let asked: Vec<_> = fake.seen().iter().map(|seen| seen.json()["ShardIteratorType"].clone()).collect();
-    assert_eq!(asked, ["TRIM_HORIZON", "LATEST", "AFTER_SEQUENCE_NUMBER"]);
+    assert_eq!(asked, ["TRIM_HORIZON", "LATEST", "AT_SEQUENCE_NUMBER"]);
     assert_eq!(fake.seen()[2].json()["SequenceNumber"], "000000000000000000001");
 }
 

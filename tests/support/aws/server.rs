@@ -220,10 +220,11 @@ fn get_shard_iterator(world: &mut World, input: &Value) -> Outcome {
     let index = match input["ShardIteratorType"].as_str().unwrap_or_default() {
         "TRIM_HORIZON" => shard.trimmed,
         "LATEST" => shard.records.len(),
-        "AFTER_SEQUENCE_NUMBER" => {
+        kind @ ("AT_SEQUENCE_NUMBER" | "AFTER_SEQUENCE_NUMBER") => {
             let sequence = sequence()?;
-            let index = shard.records.iter().take_while(|record| record.sequence <= sequence).count();
-            if index <= shard.trimmed && shard.trimmed > 0 {
+            let first = sequence + u128::from(kind == "AFTER_SEQUENCE_NUMBER");
+            let index = shard.records.iter().take_while(|record| record.sequence < first).count();
+            if shard.trimmed > 0 && shard.records[..shard.trimmed].last().is_some_and(|last| last.sequence >= sequence) {
                 return Err("TrimmedDataAccessException");
             }
             index

@@ -42,19 +42,6 @@ async fn what_the_sink_aws_or_the_store_hold_up_is_no_stall() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_table_whose_books_are_broken_stops_and_says_so_and_is_no_stall() {
-    let running = running_for_a_minute().await;
-    let unknown = Update::ShardEnded { shard: 77 };
-    running.updates.upgrade().unwrap().send(unknown).await.unwrap();
-    sleep(Duration::from_secs(10)).await;
-    let why = running.health.not_ready(Instant::now()).unwrap();
-    assert!(why.starts_with("table Orders: reading stopped: the table's books do not know shard number 77"), "{why}");
-    running.services.write(NEW, "a", 2);
-    running.is_live().await;
-    assert_eq!(running.delivered().len(), 1, "it is read no further");
-}
-
-#[tokio::test(start_paused = true)]
 async fn with_order_by_shard_a_sink_that_is_down_for_hours_while_the_stream_changes_is_no_stall() {
     let services = FakeServices::with_shards(&[]);
     services.shard(OLD, "o", None, &[1], true);

@@ -36,7 +36,7 @@ async fn child() {
     match std::env::var(ROLE).as_deref() {
         Ok("saves until it is killed") => {
             for number in 1.. {
-                store.save("Orders", state(number)).await.unwrap();
+                store.save("Orders", state(number).into()).await.unwrap();
                 println!("child: {number}");
             }
         }
@@ -46,17 +46,17 @@ async fn child() {
 }
 
 async fn outgrow(store: FileStore) {
-    store.save("Orders", state(1)).await.unwrap();
+    store.save("Orders", state(1).into()).await.unwrap();
     let mut large = state(2);
     let shard = StoredShard::at(Position::Start, UNIX_EPOCH, None);
     large.streams[0].shards.extend((0..1000).map(|n| (format!("shardId-{n:040}"), shard.clone())));
-    println!("child: {}", store.save("Orders", large).await.unwrap_err());
+    println!("child: {}", store.save("Orders", large.into()).await.unwrap_err());
     println!(
         "child: {}",
         std::fs::read_to_string(store.file.path.clone()).unwrap().contains("after 000000000000000000001")
     );
     println!("child: {}", beside(&store.file.path).exists());
-    store.save("Orders", state(3)).await.unwrap();
+    store.overwrite("Orders", state(3)).await.unwrap();
 }
 
 /// SIGKILL is how a pod ends that does not end in time.

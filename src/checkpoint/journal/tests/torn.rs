@@ -9,9 +9,9 @@ use super::*;
 /// A file with one save in it, and what each of these adds to it.
 fn journal(tables: &[StoredTable]) -> (Vec<u8>, Vec<Vec<u8>>) {
     let mut document = Document::default();
-    document.put("default", "Orders", &state(0), Starts::Stay);
+    put(&mut document, "Orders", &state(0));
     let file = document.to_text();
-    let saves = tables.iter().map(|table| encode(&document.put("default", "Orders", table, Starts::Stay)));
+    let saves = tables.iter().map(|table| encode(&put(&mut document, "Orders", table)));
     (file, saves.collect())
 }
 
@@ -46,7 +46,7 @@ async fn a_save_torn_at_any_byte_was_no_save_and_the_next_one_is_whole() {
             let path = folder.path().join("positions");
             std::fs::write(&path, &text).unwrap();
             let store = open(&path);
-            store.save("Users", state(3)).await.unwrap();
+            store.save("Users", state(3).into()).await.unwrap();
             drop(store);
             let text = std::fs::read(&path).unwrap();
             assert_eq!(held(&text), Ok(wide(1)), "torn at {torn}, {zeros} zeros, after another save");
@@ -136,14 +136,14 @@ async fn what_does_not_change_is_not_written_again() {
     let folder = folder();
     let path = folder.path().join("positions");
     let store = open(&path);
-    store.save("Orders", wide(1)).await.unwrap();
+    store.save("Orders", wide(1).into()).await.unwrap();
     let before = std::fs::read(&path).unwrap();
-    store.save("Orders", wide(1)).await.unwrap();
+    store.save("Orders", wide(1).into()).await.unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), before);
     let mut next = wide(1);
     let position = Position::After("300000000000000000499659".parse().unwrap());
     next.streams[0].shards.insert("shardId-3".to_owned(), StoredShard::at(position, UNIX_EPOCH, None));
-    store.save("Orders", next).await.unwrap();
+    store.save("Orders", next.into()).await.unwrap();
     let added = String::from_utf8(std::fs::read(&path).unwrap().split_off(before.len())).unwrap();
     assert_eq!(added.lines().count(), 1, "{added}");
     assert!(added.contains("shardId-3") && !added.contains("order") && added.len() < 150, "{added}");
@@ -156,7 +156,7 @@ async fn a_file_is_replaced_when_it_is_large_and_holds_little() {
     let store = open(&path);
     let mut largest = 0;
     for number in 0..1000 {
-        store.save("Orders", wide(number)).await.unwrap();
+        store.save("Orders", wide(number).into()).await.unwrap();
         largest = largest.max(std::fs::metadata(&path).unwrap().len());
     }
     assert!(largest > 200 * 1024 && largest <= Disk::SMALL as u64, "{largest}");
@@ -170,16 +170,41 @@ async fn a_streams_start_is_stored_once() {
     let folder = folder();
     let path = folder.path().join("positions");
     let store = open(&path);
-    store.save("Orders", state(1)).await.unwrap();
+    store.save("Orders", state(1).into()).await.unwrap();
     let mut moved = state(2);
     moved.streams[0].start = Position::Start;
-    store.save("Orders", moved.clone()).await.unwrap();
+    store.save("Orders", moved.clone().into()).await.unwrap();
     assert_eq!(store.load("Orders").await.unwrap(), Some(state(2)), "its start was moved");
-    store.save("Orders", StoredTable::default()).await.unwrap();
+    store.overwrite("Orders", StoredTable::default()).await.unwrap();
     assert_eq!(store.load("Orders").await.unwrap(), None, "it was not forgotten");
-    store.save("Orders", moved.clone()).await.unwrap();
+    store.save("Orders", moved.clone().into()).await.unwrap();
     drop(store);
     assert_eq!(stored(&path, "default", "Orders").await, Some(moved));
+}
+
+/// Of a thousand parked items' heads, those that did not change are not written again.
+#[tokio::test]
+async fn of_many_heads_those_are_written_that_changed() {
+    let folder = folder();
+    let path = folder.path().join("positions");
+    let with = |heads: std::ops::Range<u64>, newest: u64| {
+        let mut table = state(1);
+        let Some(StoredShard::Unfinished(shard)) = table.streams[0].shards.get_mut("shardId-a") else { unreachable!() };
+        let number = |number: u64| format!("{:021}", 10 + number).parse::<SequenceNumber>().unwrap();
+        shard.newest_settled = Position::after(number(newest));
+        shard.heads = heads.map(|n| (LaneId::of_shard(&n.to_string()), number(n).into())).collect();
+        table
+    };
+    let store = open(&path);
+    store.save("Orders", with(0..1000, 5000).into()).await.unwrap();
+    let before = std::fs::metadata(&path).unwrap().len();
+    for step in 1..=20 {
+        store.save("Orders", with(step..1000 + step, 5000 + step).into()).await.unwrap();
+    }
+    let added = std::fs::metadata(&path).unwrap().len() - before;
+    assert!(added < 20 * 500, "{added} bytes for 20 saves");
+    drop(store);
+    assert_eq!(stored(&path, "default", "Orders").await, Some(with(20..1020, 5020)));
 }
 
 proptest! {
@@ -187,14 +212,27 @@ proptest! {
 
     #[test]
     fn any_saves_come_back_appended_or_replaced(
-        saves in prop::collection::vec(("[ab]", crate::checkpoint::tests::table(), any::<bool>()), 1..8),
+        saves in prop::collection::vec(
+            ("[ab]", crate::checkpoint::tests::table(), any::<bool>(), any::<bool>()), 1..8),
     ) {
         let (mut document, mut model) = (Document::default(), BTreeMap::<String, StoredTable>::new());
         let mut text = document.to_text();
-        for (table, snapshot, replaced) in saves {
-            let stored = model.get(&table).cloned().unwrap_or_default();
-            model.insert(table.clone(), snapshot.clone().with_starts_of(&stored));
-            text.extend(encode(&document.put("default", &table, &snapshot, Starts::Stay)));
+        for (table, stored, whole, replaced) in saves {
+            let lines = if whole {
+                model.insert(table.clone(), stored.clone());
+                put(&mut document, &table, &stored)
+            } else {
+                let model = model.entry(table.clone()).or_default();
+                let mut changes = StoredChanges::from(stored);
+                changes.streams.retain(|one| model.streams.iter().all(|stored| stored.arn != one.arn) || !one.done);
+                // New streams are younger than those that are known.
+                (changes.streams.iter_mut().zip(model.streams.len()..)).for_each(|(one, place)| one.place = place);
+                model.apply(&changes);
+                let lines = document.changing("default", &table, &changes, &mut document.next_number());
+                document.apply_all(&lines);
+                lines
+            };
+            text.extend(encode(&lines));
             if replaced {
                 text = document.to_text();
             }

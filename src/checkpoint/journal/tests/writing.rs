@@ -110,7 +110,7 @@ async fn saves_that_arrive_during_a_write_share_the_next_one() {
     let path = folder.path().join("positions.json");
     let gate = Gate::new(&path);
     let tables: Vec<String> = (0..20).map(|n| format!("table-{n}")).collect();
-    let saves = join_all(tables.iter().map(|table| gate.store.save(table, state(1))));
+    let saves = join_all(tables.iter().map(|table| gate.store.save(table, state(1).into())));
     let disk = async {
         gate.write_begins().await;
         gate.go.send(()).unwrap();
@@ -131,7 +131,7 @@ async fn a_shared_write_that_fails_is_confirmed_to_nobody() {
     let folder = folder();
     let path = folder.path().join("positions.json");
     let store = open_watched(&path, || Err(ErrorKind::StorageFull.into()));
-    let saved = join_all(["Orders", "Users", "Items"].map(|table| store.save(table, state(1)))).await;
+    let saved = join_all(["Orders", "Users", "Items"].map(|table| store.save(table, state(1).into()))).await;
     assert!(saved.iter().all(Result::is_err), "{saved:?}");
 }
 
@@ -144,7 +144,7 @@ async fn a_save_that_nobody_waits_for_any_more_still_keeps_other_writes_away() {
     let gate = Arc::new(Gate::new(&path));
     let abandoned = tokio::spawn({
         let gate = gate.clone();
-        async move { gate.store.save("Orders", state(1)).await }
+        async move { gate.store.save("Orders", state(1).into()).await }
     });
     gate.write_begins().await;
     abandoned.abort();
@@ -152,7 +152,7 @@ async fn a_save_that_nobody_waits_for_any_more_still_keeps_other_writes_away() {
     assert!(gate.store.writing.try_lock().is_err(), "the next write could start beside the one under way");
     gate.go.send(()).unwrap();
     gate.go.send(()).unwrap();
-    gate.store.save("Users", state(2)).await.unwrap();
+    gate.store.save("Users", state(2).into()).await.unwrap();
     assert!(!gate.met.load(Ordering::SeqCst), "two writes met");
     drop(gate);
     assert_eq!(stored(&path, "default", "Orders").await, Some(state(1)));
@@ -177,12 +177,12 @@ async fn whoever_fails_to_write_says_what_to_do() {
             true => Err(kind.into()),
             false => Ok(()),
         });
-        store.save("Orders", state(1)).await.unwrap();
+        store.save("Orders", state(1).into()).await.unwrap();
         refuses.store(true, Ordering::SeqCst);
-        let error = store.save("Orders", state(2)).await.unwrap_err().to_string();
+        let error = store.save("Orders", state(2).into()).await.unwrap_err().to_string();
         assert!(error.contains(advice) && error.contains("positions.json"), "{error}");
         refuses.store(false, Ordering::SeqCst);
-        store.save("Users", state(3)).await.unwrap();
+        store.save("Users", state(3).into()).await.unwrap();
         drop(store);
         assert_eq!(
             stored(&path, "default", "Orders").await,
@@ -216,11 +216,11 @@ async fn a_save_is_as_small_as_what_has_changed() {
         let bytes = Arc::<AtomicUsize>::default();
         let files = || Watched(Box::new(|| Ok(())), bytes.clone());
         let store = open_when_free(|| FileStore::open_on(files(), &path, "default"));
-        store.save("Orders", busy(shards, 0)).await.unwrap();
+        store.save("Orders", busy(shards, 0).into()).await.unwrap();
         let (saves, begun) = (100, Instant::now());
         bytes.store(0, Ordering::SeqCst);
         for save in 1..=saves {
-            store.save("Orders", busy(shards, save)).await.unwrap();
+            store.save("Orders", busy(shards, save).into()).await.unwrap();
         }
         let (a_save, took) = (bytes.load(Ordering::SeqCst) / 100, begun.elapsed() / 100);
         println!("{shards} busy shards: {a_save} bytes and {took:?} a save, replacements included");

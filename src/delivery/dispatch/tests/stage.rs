@@ -12,10 +12,11 @@ use super::*;
 use crate::backoff::Backoff;
 use crate::config::{EventData, EventProfile};
 use crate::delivery::lanes::Gate;
-use crate::delivery::parcel::{Account, Content};
+
 use crate::delivery::retry::{OnUndeliverable, RetryLimits};
 use crate::event::{Encoder, EncoderSettings, Packaging};
-use crate::progress::Ticket;
+use crate::progress::{AckToken, Acknowledger};
+use crate::records::Entry;
 use crate::readiness::{Health, TableHealth};
 use crate::records::Page;
 use crate::sink::{RetryAfter, TransportError};
@@ -148,8 +149,8 @@ struct Desk {
 /// What a parcel costs tells the desk which one it is.
 const COST: usize = 1_000_000;
 
-impl Account for Desk {
-    fn settled(&self, _ticket: Option<Ticket>, cost: usize) {
+impl Acknowledger for Desk {
+    fn acknowledge(&self, _token: Option<AckToken>, cost: usize) {
         lock(&self.settled).push(((cost / COST) as u64, (cost % COST) as u64));
     }
 
@@ -230,12 +231,12 @@ impl Stage {
         Parcel {
             lane: item,
             gate: Gate::None,
-            content: Content::Record(record),
+            content: Entry::Record(record),
             recorded: SystemTime::UNIX_EPOCH,
             encoder: self.encoder.clone(),
-            ticket: None,
+            token: None,
             cost: item as usize * COST + version as usize,
-            account: self.desk.clone(),
+            acknowledger: self.desk.clone(),
             letter: None,
         }
     }

@@ -88,7 +88,7 @@ proptest! {
 
 #[test]
 fn the_data_of_every_gap_is_as_its_schema_says() {
-    let position = Some("300000000000000499659".parse().expect("a sequence number"));
+    let position: Option<crate::records::SequenceNumber> = Some("300000000000000499659".parse().expect("a sequence number"));
     let reasons = [LossReason::Trimmed, LossReason::ShardMissing, LossReason::StreamMissing, LossReason::Undecodable];
     for (reason, shard) in reasons.into_iter().zip([Some("shardId-1"), Some("shardId-2"), None, Some("shardId-3")]) {
         for (after, before) in [(None, None), (position, None), (position, position)] {
@@ -96,10 +96,11 @@ fn the_data_of_every_gap_is_as_its_schema_says() {
                 table_arn: TABLE.to_owned(),
                 stream_arn: format!("{TABLE}/stream/2026-01-02T03:04:05.678"),
                 shard: shard.map(str::to_owned),
-                after,
+                after: after.map(Into::into),
                 before,
                 lost: None,
                 reason,
+                lanes: before.map(|_| 2),
                 resume: None,
             };
             let data =

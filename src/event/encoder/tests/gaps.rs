@@ -6,10 +6,14 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde_json::Value;
 
 use super::*;
-use crate::records::{LossReason, SequenceNumber};
+use crate::records::{LaneId, LossReason, RecordNumber, SequenceNumber};
 
 fn position(text: &str) -> Option<SequenceNumber> {
     Some(text.parse().expect("a sequence number"))
+}
+
+fn record(text: &str) -> Option<RecordNumber> {
+    Some(text.parse().expect("a record's number"))
 }
 
 fn trimmed() -> Gap {
@@ -17,11 +21,12 @@ fn trimmed() -> Gap {
         table_arn: "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders".to_owned(),
         stream_arn: "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders/stream/2026-01-02T03:04:05.678".to_owned(),
         shard: Some("shardId-00000001767323045000-0a1b2c3d".to_owned()),
-        after: position("300000000000000499659"),
+        after: record("300000000000000499659"),
         before: None,
         lost: None,
         resume: None,
         reason: LossReason::Trimmed,
+        lanes: Some(3),
     }
 }
 
@@ -57,7 +62,7 @@ fn the_event_has_the_documented_attributes_and_data() {
         data,
         json!({
             "table": "Orders", "stream": gap.stream_arn, "shard": gap.shard,
-            "after": "300000000000000499659", "before": null, "reason": "trimmed",
+            "after": "300000000000000499659", "before": null, "reason": "trimmed", "lanes": 3,
         })
     );
 }
@@ -78,18 +83,19 @@ fn a_gap_noticed_again_has_the_same_id_even_if_its_far_side_moved() {
 }
 
 #[test]
-fn every_other_place_has_another_id_and_every_other_shard_another_lane() {
-    let other_shard = Gap { shard: Some("shardId-2".to_owned()), ..trimmed() };
+fn every_other_place_has_another_id_and_another_lane() {
     let others = [
         Gap { stream_arn: "arn:other".to_owned(), ..trimmed() },
         Gap { shard: None, ..trimmed() },
-        Gap { after: position("300000000000000499660"), ..trimmed() },
+        Gap { after: record("300000000000000499660"), ..trimmed() },
+        Gap { after: record("300000000000000499659#1"), ..trimmed() },
         Gap { after: None, ..trimmed() },
         Gap { lost: position("300000000000000499659"), ..trimmed() },
         Gap { lost: position("300000000000000499660"), ..trimmed() },
-        other_shard.clone(),
+        Gap { shard: Some("shardId-2".to_owned()), ..trimmed() },
     ];
     let ids: std::collections::BTreeSet<_> = others.iter().chain([&trimmed()]).map(gap_id).collect();
     assert_eq!(ids.len(), others.len() + 1);
-    assert_ne!(gap_lane_key(&other_shard), gap_lane_key(&trimmed()));
+    let lanes: std::collections::BTreeSet<_> = ids.iter().map(|id| LaneId::of_gap(id)).collect();
+    assert_eq!(lanes.len(), ids.len());
 }

@@ -5,9 +5,72 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
+use crate::progress::lineage::Lineage as Numbered;
 
-fn ids(ready: Vec<Ready>) -> BTreeSet<String> {
-    ready.into_iter().map(|ready| ready.id.to_string()).collect()
+/// A lineage in which nothing else is known of shards, by their ids.
+struct Lineage(Numbered<()>);
+
+impl Lineage {
+    fn new() -> Self {
+        Self(Numbered::default())
+    }
+
+    /// What an earlier run has stored: shards with their parents, and whether each was read.
+    fn restored(shards: &[(&str, Option<&str>, bool)]) -> Self {
+        let restored = shards.iter().map(|(id, parent, is_read)| {
+            let (id, parent) = ((*id).into(), parent.map(Into::into));
+            Restored { id, parent, is_read: *is_read, state: () }
+        });
+        Self(Numbered::restored(restored))
+    }
+
+    fn learn(&mut self, id: &str, parent: Option<&str>) {
+        self.0.learn(id, parent, || ());
+    }
+
+    fn ids(&self, numbers: Vec<ShardNumber>) -> Vec<String> {
+        numbers.into_iter().map(|number| self.0.id(number).to_string()).collect()
+    }
+
+    fn take_ready(&mut self) -> Vec<String> {
+        let ready = self.0.take_ready();
+        self.ids(ready)
+    }
+
+    fn take_leaves(&mut self) -> Vec<String> {
+        let leaves = self.0.take_leaves();
+        self.ids(leaves)
+    }
+
+    fn skip_parents(&mut self) -> Vec<String> {
+        let skipped = self.0.skip_parents();
+        self.ids(skipped)
+    }
+
+    fn skip_closed_before(&mut self, moment: SystemTime) -> Vec<String> {
+        let skipped = self.0.skip_closed_before(moment);
+        self.ids(skipped)
+    }
+
+    fn read_to_end(&mut self, id: &str) {
+        self.0.read_to_end(self.0.number(id).unwrap());
+    }
+
+    fn forget(&mut self, id: &str) -> bool {
+        self.0.forget(self.0.number(id).unwrap()).is_some()
+    }
+}
+
+impl std::ops::Deref for Lineage {
+    type Target = Numbered<()>;
+
+    fn deref(&self) -> &Numbered<()> {
+        &self.0
+    }
+}
+
+fn ids(ready: Vec<String>) -> BTreeSet<String> {
+    ready.into_iter().collect()
 }
 
 fn set(names: &[&str]) -> BTreeSet<String> {
@@ -19,7 +82,7 @@ fn a_child_is_read_when_its_parent_was_read_and_not_before() {
     let mut lineage = Lineage::new();
     lineage.learn("parent", None);
     lineage.learn("child", Some("parent"));
-    lineage.complete_pass();
+    lineage.0.complete_pass();
     assert_eq!(ids(lineage.take_ready()), set(&["parent"]));
     assert_eq!(ids(lineage.take_ready()), set(&[]));
     lineage.read_to_end("parent");
@@ -32,18 +95,18 @@ fn a_child_on_an_earlier_page_than_its_parent_waits_for_the_whole_listing() {
     lineage.learn("child", Some("parent"));
     assert_eq!(ids(lineage.take_ready()), set(&[]), "the parent may be on the next page");
     lineage.learn("parent", None);
-    lineage.complete_pass();
+    lineage.0.complete_pass();
     assert_eq!(ids(lineage.take_ready()), set(&["parent"]));
 }
 
 #[test]
 fn a_child_on_an_earlier_page_waits_in_later_listings_too() {
     let mut lineage = Lineage::new();
-    lineage.complete_pass();
+    lineage.0.complete_pass();
     lineage.learn("child", Some("parent"));
     assert_eq!(ids(lineage.take_ready()), set(&[]));
     lineage.learn("parent", None);
-    lineage.complete_pass();
+    lineage.0.complete_pass();
     assert_eq!(ids(lineage.take_ready()), set(&["parent"]));
 }
 
@@ -51,23 +114,23 @@ fn a_child_on_an_earlier_page_waits_in_later_listings_too() {
 fn a_shard_whose_parent_was_trimmed_is_read_once_two_whole_listings_lack_the_parent() {
     let mut lineage = Lineage::new();
     lineage.learn("child", Some("trimmed"));
-    lineage.complete_pass();
+    lineage.0.complete_pass();
     assert_eq!(ids(lineage.take_ready()), set(&[]), "one listing may leave a shard out");
     assert!(lineage.is_in_doubt());
-    lineage.complete_pass();
+    lineage.0.complete_pass();
     assert!(!lineage.is_in_doubt());
-    assert_eq!(lineage.take_ready(), vec![Ready { id: "child".into(), parent: None }]);
+    assert_eq!(lineage.take_ready(), ["child"]);
 }
 
 #[test]
 fn a_parent_that_one_listing_left_out_is_read_before_its_child() {
     let mut lineage = Lineage::new();
     lineage.learn("child", Some("parent"));
-    lineage.complete_pass();
+    lineage.0.complete_pass();
     assert_eq!(ids(lineage.take_ready()), set(&[]));
     lineage.learn("child", Some("parent"));
     lineage.learn("parent", None);
-    lineage.complete_pass();
+    lineage.0.complete_pass();
     assert_eq!(ids(lineage.take_ready()), set(&["parent"]));
     assert!(!lineage.is_in_doubt(), "nobody waits for a listing any more");
     lineage.read_to_end("parent");
@@ -76,15 +139,14 @@ fn a_parent_that_one_listing_left_out_is_read_before_its_child() {
 
 #[test]
 fn a_finished_shard_that_is_still_listed_is_not_read_again() {
-    let mut lineage = Lineage::new();
-    lineage.restore_read("done", None);
+    let mut lineage = Lineage::restored(&[("done", None, true)]);
     for _ in 0..3 {
         lineage.learn("done", None);
-        lineage.complete_pass();
+        lineage.0.complete_pass();
         assert_eq!(ids(lineage.take_ready()), set(&[]));
     }
     assert!(!lineage.forget("done"), "it is still listed");
-    lineage.complete_pass();
+    lineage.0.complete_pass();
     assert!(lineage.forget("done"));
 }
 
@@ -92,10 +154,10 @@ fn a_finished_shard_that_is_still_listed_is_not_read_again() {
 fn an_empty_listing_forgets_nothing_that_is_being_read() {
     let mut lineage = Lineage::new();
     lineage.learn("shard", None);
-    lineage.complete_pass();
+    lineage.0.complete_pass();
     lineage.take_ready();
-    lineage.complete_pass();
-    lineage.complete_pass();
+    lineage.0.complete_pass();
+    lineage.0.complete_pass();
     assert!(!lineage.forget("shard"));
     assert_eq!(lineage.counts().reading, 1);
 }
@@ -104,7 +166,7 @@ fn an_empty_listing_forgets_nothing_that_is_being_read() {
 fn a_shard_that_names_itself_as_parent_is_not_its_own_child() {
     let mut lineage = Lineage::new();
     lineage.learn("only", Some("only"));
-    lineage.complete_pass();
+    lineage.0.complete_pass();
     assert!(!lineage.has_child("only"));
     assert_eq!(ids(lineage.take_ready()), set(&["only"]));
 }
@@ -115,22 +177,37 @@ fn a_start_at_the_newest_records_skips_every_shard_with_a_child() {
     lineage.learn("old", None);
     lineage.learn("leaf", Some("old"));
     lineage.learn("lone", None);
-    lineage.complete_pass();
+    lineage.0.complete_pass();
     assert_eq!(ids(lineage.skip_parents()), set(&["old"]));
     assert_eq!(ids(lineage.take_leaves()), set(&["leaf", "lone"]));
     assert_eq!(ids(lineage.take_leaves()), set(&[]));
 }
 
 #[test]
-fn a_restored_shard_is_taken_up_without_a_listing() {
-    let mut lineage = Lineage::new();
-    lineage.restore_read("parent", None);
-    let ready = lineage.restore_reading("shard", Some("parent"));
-    assert_eq!(ready.parent.as_deref(), Some("parent"));
-    lineage.learn("shard", Some("parent"));
-    lineage.learn("parent", None);
-    lineage.complete_pass();
+fn a_restored_shard_is_taken_up_without_a_listing_and_once() {
+    let mut lineage =
+        Lineage::restored(&[("done", None, true), ("after-done", Some("done"), false), ("orphan", Some("x"), false)]);
+    assert_eq!(ids(lineage.take_ready()), set(&["after-done", "orphan"]));
+    lineage.learn("after-done", Some("done"));
+    lineage.learn("done", None);
+    lineage.0.complete_pass();
     assert_eq!(ids(lineage.take_ready()), set(&[]), "no second reader for it");
+}
+
+#[test]
+fn what_an_earlier_run_has_read_waits_again_behind_an_ancestor_that_owes_something() {
+    let mut lineage = Lineage::restored(&[
+        ("a", None, false),
+        ("b", Some("a"), true),
+        ("c", Some("b"), true),
+        ("d", Some("c"), false),
+        ("e", Some("c"), true),
+    ]);
+    lineage.learn("f", Some("e"));
+    assert_eq!(ids(lineage.take_ready()), set(&["a"]), "d and f come behind everything in a");
+    assert!(!lineage.forget("c"), "d would be read too early after another restart");
+    lineage.read_to_end("a");
+    assert_eq!(ids(lineage.take_ready()), set(&["d", "f"]));
 }
 
 #[test]
@@ -143,7 +220,7 @@ fn seven_hundred_shards_are_read_each_once_in_order() {
             lineage.learn(&name(chain, age), parent.as_deref());
         }
     }
-    lineage.complete_pass();
+    lineage.0.complete_pass();
     for age in 0..7 {
         let ready = ids(lineage.take_ready());
         assert_eq!(ready, (0..100).map(|chain| name(chain, age)).collect());
@@ -193,7 +270,7 @@ proptest! {
                 Step::Learn(index) => learn(&mut lineage, index.index(parent_of.len())),
                 Step::WholePass => {
                     (0..parent_of.len()).for_each(|i| learn(&mut lineage, i));
-                    lineage.complete_pass();
+                    lineage.0.complete_pass();
                 }
                 Step::End(index) => {
                     let reading: Vec<usize> = started.iter().filter(|(_, done)| !**done).map(|(i, _)| *i).collect();
@@ -205,7 +282,7 @@ proptest! {
                 }
             }
             for ready in lineage.take_ready() {
-                let id: usize = ready.id.parse().unwrap();
+                let id: usize = ready.parse().unwrap();
                 prop_assert!(started.insert(id, false).is_none(), "shard {} was handed out twice", id);
                 if let Some(parent) = parent_of[id] {
                     prop_assert_eq!(started.get(&parent), Some(&true), "shard {} before its parent {}", id, parent);
@@ -223,7 +300,7 @@ proptest! {
                 started.insert(id, true);
             }
             for ready in lineage.take_ready() {
-                started.insert(ready.id.parse().unwrap(), false);
+                started.insert(ready.parse().unwrap(), false);
             }
         }
         prop_assert_eq!(started.len(), parent_of.len(), "every shard was read");
@@ -234,6 +311,7 @@ proptest! {
 const MOMENT: u64 = 1_769_860_800_000;
 const MINUTE: u64 = 60_000;
 const MARGIN: u64 = 5 * MINUTE;
+const NONE: [String; 0] = [];
 
 fn time(millis: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_millis(millis)
@@ -250,7 +328,7 @@ fn listed(shards: &[(&str, Option<&str>)]) -> Lineage {
     for (id, parent) in shards {
         lineage.learn(id, *parent);
     }
-    lineage.complete_pass();
+    lineage.0.complete_pass();
     lineage
 }
 
@@ -264,8 +342,7 @@ fn a_start_at_a_moment_skips_what_was_closed_before_it() {
         (&old, Some(&oldest)),
         (&oldest, Some("shardId-trimmed")),
     ]);
-    let skipped: Vec<String> =
-        lineage.skip_closed_before(time(MOMENT)).into_iter().map(|ready| ready.id.to_string()).collect();
+    let skipped = lineage.skip_closed_before(time(MOMENT));
     assert_eq!(skipped, [oldest, old], "parents first");
     assert_eq!(ids(lineage.take_ready()), set(&[&current]), "it was open until a minute before the moment");
     lineage.read_to_end(&current);
@@ -288,7 +365,7 @@ fn a_shard_is_skipped_only_if_all_its_children_are_old() {
     let old = id_of(MOMENT - 300 * MINUTE, 2);
     for other in [id_of(MOMENT - MINUTE, 3), "shardId-00000003-orders".to_owned()] {
         let mut lineage = listed(&[(&parent, None), (&old, Some(&parent)), (&other, Some(&parent))]);
-        assert_eq!(lineage.skip_closed_before(time(MOMENT)), [], "{other}");
+        assert_eq!(lineage.skip_closed_before(time(MOMENT)), NONE, "{other}");
     }
 }
 
@@ -298,7 +375,7 @@ fn a_shard_behind_one_that_is_read_is_read_too() {
     let [oldest, old, leaf] = [600, 360, 120].map(|minutes| id_of(MOMENT - minutes * MINUTE, minutes as usize));
     let late = id_of(MOMENT, 9);
     let mut lineage = listed(&[(&oldest, None), (&old, Some(&oldest)), (&late, Some(&oldest)), (&leaf, Some(&old))]);
-    assert_eq!(lineage.skip_closed_before(time(MOMENT)), []);
+    assert_eq!(lineage.skip_closed_before(time(MOMENT)), NONE);
 }
 
 #[test]
@@ -307,9 +384,9 @@ fn nothing_is_skipped_before_the_first_whole_listing_or_from_the_oldest_record_o
     let mut lineage = Lineage::new();
     lineage.learn(&parent, None);
     lineage.learn(&child, Some(&parent));
-    assert_eq!(lineage.skip_closed_before(time(MOMENT)), []);
-    lineage.complete_pass();
-    assert_eq!(lineage.skip_closed_before(SystemTime::UNIX_EPOCH), []);
+    assert_eq!(lineage.skip_closed_before(time(MOMENT)), NONE);
+    lineage.0.complete_pass();
+    assert_eq!(lineage.skip_closed_before(SystemTime::UNIX_EPOCH), NONE);
     assert_eq!(lineage.skip_closed_before(time(MOMENT)).len(), 1);
 }
 
@@ -318,19 +395,19 @@ fn a_shard_without_a_child_or_that_is_being_read_is_not_skipped() {
     let (parent, child) = (id_of(MOMENT - 600 * MINUTE, 1), id_of(MOMENT - 300 * MINUTE, 2));
     let mut lineage = listed(&[(&parent, None), (&child, Some(&parent))]);
     assert_eq!(ids(lineage.take_ready()), set(&[&parent]));
-    assert_eq!(lineage.skip_closed_before(time(MOMENT)), [], "the parent is being read");
+    assert_eq!(lineage.skip_closed_before(time(MOMENT)), NONE, "the parent is being read");
     let mut lineage = listed(&[(&parent, None)]);
-    assert_eq!(lineage.skip_closed_before(time(MOMENT)), [], "it may be open");
+    assert_eq!(lineage.skip_closed_before(time(MOMENT)), NONE, "it may be open");
 }
 
 #[test]
 fn contradictory_listings_end_and_skip_nothing() {
     let (one, two) = (id_of(MOMENT - 600 * MINUTE, 1), id_of(MOMENT - 600 * MINUTE, 2));
     let mut lineage = listed(&[(&one, Some(&two)), (&two, Some(&one))]);
-    assert_eq!(lineage.skip_closed_before(time(MOMENT)), [], "each is the other's parent");
+    assert_eq!(lineage.skip_closed_before(time(MOMENT)), NONE, "each is the other's parent");
     let mut lineage =
         listed(&[(&id_of(MOMENT - 300 * MINUTE, 1), None), (&one, Some(&id_of(MOMENT - 300 * MINUTE, 1)))]);
-    assert_eq!(lineage.skip_closed_before(time(MOMENT)), [], "the child is older than its parent");
+    assert_eq!(lineage.skip_closed_before(time(MOMENT)), NONE, "the child is older than its parent");
 }
 
 #[test]
@@ -435,12 +512,12 @@ proptest! {
         for shard in forest.iter().filter(|shard| shard.listed) {
             lineage.learn(&shard.id, shard.parent.map(|parent| forest[parent].id.as_str()));
         }
-        prop_assert_eq!(lineage.skip_closed_before(time(moment)), []);
-        lineage.complete_pass();
+        prop_assert_eq!(lineage.skip_closed_before(time(moment)), NONE);
+        lineage.0.complete_pass();
         let skipped = lineage.skip_closed_before(time(moment));
         let mut seen = BTreeSet::new();
         for ready in &skipped {
-            let shard = forest.iter().find(|shard| *shard.id == *ready.id).unwrap();
+            let shard = forest.iter().find(|shard| shard.id == *ready).unwrap();
             prop_assert!(shard.closed.is_some_and(|closed| closed < moment), "a wrong skip: {:?}", shard);
             if let Some(parent) = shard.parent.filter(|parent| forest[*parent].listed) {
                 prop_assert!(seen.contains(&forest[parent].id), "{:?} before its parent, or without it", shard);

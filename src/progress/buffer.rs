@@ -1,8 +1,8 @@
 //! The memory that one table's records may take between being read and being settled.
 //!
 //! Contract: a page is asked for only when there is room for a whole one, so what is held exceeds the limit by at most
-//! the excess of pages that turn out larger than [`Budget::PAGE`]. When the room is used up reading waits; it goes on
-//! by itself as events are settled. Every table has a budget of its own: one table's parked events never stop another.
+//! the excess of pages that turn out larger than [`Buffer::PAGE`]. When the room is used up reading waits; it goes on
+//! by itself as events are settled. Every table has a buffer of its own: one table's parked events never stop another.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 /// One table's share of the process's buffer.
 #[derive(Debug)]
-pub struct Budget {
+pub struct Buffer {
     limit: usize,
     page: usize,
     used: AtomicUsize,
@@ -23,8 +23,8 @@ pub struct Budget {
 
 /// Room for one page that has been asked for and not yet arrived; gives the room back when dropped.
 #[derive(Debug)]
-pub struct Reservation {
-    budget: Arc<Budget>,
+pub struct PageReservation {
+    buffer: Arc<Buffer>,
     bytes: usize,
 }
 
@@ -32,17 +32,17 @@ pub struct Reservation {
 #[derive(Debug)]
 #[must_use]
 pub struct PageInHand {
-    budget: Arc<Budget>,
+    buffer: Arc<Buffer>,
     bytes: usize,
 }
 
-impl Budget {
+impl Buffer {
     /// What is set aside for a page before its size is known: the most that `GetRecords` returns.
     ///
     /// Source: "maximum of 1 MB" in the description of `GetRecords` in the DynamoDB Streams API reference.
     pub const PAGE: usize = 1 << 20;
 
-    /// A budget of so many bytes. One too small for two pages sets aside less for each.
+    /// A buffer of so many bytes. One too small for two pages sets aside less for each.
     pub fn new(limit: usize) -> Arc<Self> {
         let page = Self::PAGE.min(limit / 2).max(1);
         let (used, reserved, waiting) = Default::default();
@@ -50,7 +50,7 @@ impl Budget {
     }
 
     /// Waits until there is room for a page. Safe to cancel.
-    pub async fn reserve(self: &Arc<Self>) -> Reservation {
+    pub async fn reserve(self: &Arc<Self>) -> PageReservation {
         loop {
             if let Some(reservation) = self.try_reserve() {
                 return reservation;
@@ -66,11 +66,11 @@ impl Budget {
     }
 
     /// Takes room for a page if there is any.
-    pub fn try_reserve(self: &Arc<Self>) -> Option<Reservation> {
+    pub fn try_reserve(self: &Arc<Self>) -> Option<PageReservation> {
         let fits = |used: usize| self.fits(used).then_some(used + self.page);
         self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits).ok()?;
         self.reserved.fetch_add(self.page, Ordering::AcqRel);
-        Some(Reservation { budget: self.clone(), bytes: self.page })
+        Some(PageReservation { buffer: self.clone(), bytes: self.page })
     }
 
     fn fits(&self, used: usize) -> bool {
@@ -112,16 +112,16 @@ impl Budget {
     }
 }
 
-impl Reservation {
+impl PageReservation {
     /// The page has arrived and takes so many bytes.
     pub fn arrived(self, bytes: usize) -> PageInHand {
-        self.budget.charge(bytes);
-        PageInHand { budget: self.budget.clone(), bytes }
+        self.buffer.charge(bytes);
+        PageInHand { buffer: self.buffer.clone(), bytes }
     }
 }
 
 impl PageInHand {
-    /// From now on whoever took the page gives its room back, by [`Budget::release`].
+    /// From now on whoever took the page gives its room back, by [`Buffer::release`].
     pub fn handed_down(mut self) {
         self.bytes = 0;
     }
@@ -130,15 +130,15 @@ impl PageInHand {
 impl Drop for PageInHand {
     fn drop(&mut self) {
         if self.bytes > 0 {
-            self.budget.release(self.bytes);
+            self.buffer.release(self.bytes);
         }
     }
 }
 
-impl Drop for Reservation {
+impl Drop for PageReservation {
     fn drop(&mut self) {
-        self.budget.reserved.fetch_sub(self.bytes, Ordering::AcqRel);
-        self.budget.release(self.bytes);
+        self.buffer.reserved.fetch_sub(self.bytes, Ordering::AcqRel);
+        self.buffer.release(self.bytes);
     }
 }
 
@@ -165,47 +165,47 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_buffer_stops_reading_until_something_is_settled() {
-        let budget = Budget::new(4 * Budget::PAGE);
+        let buffer = Buffer::new(4 * Buffer::PAGE);
         for _ in 0..3 {
-            budget.reserve().await.arrived(Budget::PAGE).handed_down();
+            buffer.reserve().await.arrived(Buffer::PAGE).handed_down();
         }
-        budget.reserve().await.arrived(1).handed_down();
-        let mut waiting = Box::pin(budget.reserve());
+        buffer.reserve().await.arrived(1).handed_down();
+        let mut waiting = Box::pin(buffer.reserve());
         assert!((&mut waiting).now_or_never().is_none(), "a page was asked for without room");
-        assert!(budget.is_short());
-        budget.release(1);
+        assert!(buffer.is_short());
+        buffer.release(1);
         let reservation = (&mut waiting).now_or_never().expect("reading goes on by itself");
         drop(reservation);
-        assert_eq!(budget.used(), 3 * Budget::PAGE);
+        assert_eq!(buffer.used(), 3 * Buffer::PAGE);
     }
 
     #[tokio::test]
     async fn room_that_is_only_set_aside_is_not_held() {
-        let budget = Budget::new(4 * Budget::PAGE);
-        let reservation = budget.reserve().await;
-        assert_eq!((budget.held(), budget.used()), (0, Budget::PAGE));
+        let buffer = Buffer::new(4 * Buffer::PAGE);
+        let reservation = buffer.reserve().await;
+        assert_eq!((buffer.held(), buffer.used()), (0, Buffer::PAGE));
         reservation.arrived(100).handed_down();
-        drop(budget.reserve().await);
-        assert_eq!((budget.held(), budget.used()), (100, 100));
+        drop(buffer.reserve().await);
+        assert_eq!((buffer.held(), buffer.used()), (100, 100));
     }
 
     #[tokio::test]
     async fn a_page_that_is_not_handed_down_gives_its_room_back() {
-        let budget = Budget::new(4 * Budget::PAGE);
-        let page = budget.reserve().await.arrived(100);
-        assert_eq!((budget.held(), budget.used()), (100, 100));
+        let buffer = Buffer::new(4 * Buffer::PAGE);
+        let page = buffer.reserve().await.arrived(100);
+        assert_eq!((buffer.held(), buffer.used()), (100, 100));
         drop(page);
-        assert_eq!((budget.held(), budget.used()), (0, 0));
+        assert_eq!((buffer.held(), buffer.used()), (0, 0));
     }
 
     #[tokio::test]
     async fn every_waiting_reader_gets_its_turn() {
-        let budget = Budget::new(2 * Budget::PAGE);
-        budget.reserve().await.arrived(2 * Budget::PAGE).handed_down();
-        let mut first = Box::pin(budget.reserve());
-        let mut second = Box::pin(budget.reserve());
+        let buffer = Buffer::new(2 * Buffer::PAGE);
+        buffer.reserve().await.arrived(2 * Buffer::PAGE).handed_down();
+        let mut first = Box::pin(buffer.reserve());
+        let mut second = Box::pin(buffer.reserve());
         assert!((&mut first).now_or_never().is_none() && (&mut second).now_or_never().is_none());
-        budget.release(Budget::PAGE);
+        buffer.release(Buffer::PAGE);
         let reservation = (&mut first).now_or_never().unwrap();
         assert!((&mut second).now_or_never().is_none());
         drop(reservation);
@@ -214,23 +214,23 @@ mod tests {
 
     #[tokio::test]
     async fn a_reader_that_gives_up_waiting_passes_its_turn_on() {
-        let budget = Budget::new(2 * Budget::PAGE);
-        budget.reserve().await.arrived(2 * Budget::PAGE).handed_down();
-        let mut first = Box::pin(budget.reserve());
-        let mut second = Box::pin(budget.reserve());
+        let buffer = Buffer::new(2 * Buffer::PAGE);
+        buffer.reserve().await.arrived(2 * Buffer::PAGE).handed_down();
+        let mut first = Box::pin(buffer.reserve());
+        let mut second = Box::pin(buffer.reserve());
         assert!((&mut first).now_or_never().is_none() && (&mut second).now_or_never().is_none());
-        budget.release(2 * Budget::PAGE);
+        buffer.release(2 * Buffer::PAGE);
         drop(first);
         assert!((&mut second).now_or_never().is_some());
     }
 
     #[tokio::test]
     async fn a_page_larger_than_the_whole_budget_is_read_when_nothing_else_is_held() {
-        let budget = Budget::new(1000);
-        budget.reserve().await.arrived(5000).handed_down();
-        assert!(budget.try_reserve().is_none());
-        budget.release(5000);
-        assert!(budget.try_reserve().is_some());
+        let buffer = Buffer::new(1000);
+        buffer.reserve().await.arrived(5000).handed_down();
+        assert!(buffer.try_reserve().is_none());
+        buffer.release(5000);
+        assert!(buffer.try_reserve().is_some());
     }
 
     /// Known: whoever asks first gets the room, not whoever waits. While the shards that fill the buffer have a backlog and the
@@ -238,21 +238,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     #[should_panic(expected = "pages read of each shard in a minute")]
     async fn a_shard_gets_room_although_others_read_without_a_pause() {
-        let budget = Budget::new(4 * Budget::PAGE);
-        let reader = |budget: Arc<Budget>, pages: Arc<AtomicUsize>| async move {
+        let buffer = Buffer::new(4 * Buffer::PAGE);
+        let reader = |buffer: Arc<Buffer>, pages: Arc<AtomicUsize>| async move {
             loop {
-                let reservation = budget.reserve().await;
+                let reservation = buffer.reserve().await;
                 tokio::time::sleep(std::time::Duration::from_millis(20)).await;
                 pages.fetch_add(1, Ordering::Relaxed);
                 // A full page, which the sink takes at once: the next one is asked for without a pause.
-                reservation.arrived(Budget::PAGE).handed_down();
-                budget.release(Budget::PAGE);
+                reservation.arrived(Buffer::PAGE).handed_down();
+                buffer.release(Buffer::PAGE);
             }
         };
         let pages: Vec<Arc<AtomicUsize>> = (0..8).map(|_| Arc::default()).collect();
         let mut readers = tokio::task::JoinSet::new();
         for pages in &pages {
-            readers.spawn(reader(budget.clone(), pages.clone()));
+            readers.spawn(reader(buffer.clone(), pages.clone()));
         }
         tokio::time::sleep(std::time::Duration::from_secs(60)).await;
         let pages: Vec<usize> = pages.iter().map(|pages| pages.load(Ordering::Relaxed)).collect();

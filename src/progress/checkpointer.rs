@@ -1,52 +1,56 @@
-//! Stores a table's positions: at most once a second while something changes, at once where it matters, once at the end.
+//! Stores a table's positions: soon after they change, and once at the end.
+//!
+//! Contract: what has changed is stored at most [`INTERVAL`] later and as long as the store takes; one save is under way at a time. What
+//! could not be stored, or may not be, is stored together with what has changed since. Nothing is stored before what an earlier
+//! run has left was taken over.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::Books;
+use super::{Acknowledger as _, TableProgress};
 use crate::checkpoint::CheckpointStore;
 use crate::clock;
-use crate::progress::ledger::VERIFICATION;
 use crate::telemetry::events;
 
 /// The kind of report under which failed writes are limited.
 const STORE_FAILURE: &str = "checkpoint";
 
-const INTERVAL: Duration = Duration::from_secs(1);
+/// Saves begin at least so far apart. What was acknowledged since the last one comes again after a kill.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// After one that failed they begin so far apart.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often shards are looked for whose continuity was stored too long ago.
+const LOOK_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Keeps one table's positions in the store.
-pub struct Keeper {
-    pub books: Arc<Books>,
+pub struct Checkpointer {
+    pub progress: Arc<TableProgress>,
     pub store: Arc<dyn CheckpointStore>,
-    /// The table's name in it.
-    pub table: String,
     /// What it is doing, for those who watch that it goes on.
-    pub activity: Arc<KeeperActivity>,
+    pub activity: Arc<CheckpointerActivity>,
 }
 
-/// What a keeper has stored and tries to store.
+/// What a checkpointer tries to store.
 #[derive(Debug, Default)]
-pub struct KeeperActivity(Mutex<Attempts>);
+pub struct CheckpointerActivity(Mutex<Attempts>);
 
 #[derive(Debug, Default)]
 struct Attempts {
-    /// [`crate::progress::ledger::Ledger::changes`] as they were stored last.
-    stored: Option<u64>,
     begun: u64,
     /// The store has not answered yet.
     under_way: bool,
 }
 
-impl KeeperActivity {
-    /// How often it has tried to store, if the changes of the books are others now than those stored, and it does not try
-    /// at the moment.
-    pub fn behind(&self, changes: u64) -> Option<u64> {
+impl CheckpointerActivity {
+    /// How often it has tried to store, if it does not try at the moment.
+    pub fn waiting(&self) -> Option<u64> {
         let attempts = self.attempts();
-        let behind = changes > 0 && attempts.stored != Some(changes) && !attempts.under_way;
-        behind.then_some(attempts.begun)
+        (!attempts.under_way).then_some(attempts.begun)
     }
 
     fn begin(&self) {
@@ -55,10 +59,8 @@ impl KeeperActivity {
         attempts.under_way = true;
     }
 
-    fn end(&self, stored: Option<u64>) {
-        let mut attempts = self.attempts();
-        attempts.stored = stored;
-        attempts.under_way = false;
+    fn end(&self) {
+        self.attempts().under_way = false;
     }
 
     fn attempts(&self) -> MutexGuard<'_, Attempts> {
@@ -66,59 +68,65 @@ impl KeeperActivity {
     }
 }
 
-struct Kept {
-    changes: Option<u64>,
-    at: Instant,
+struct LastSave {
+    begun: Instant,
     /// Since when there has been something to store.
     behind_since: Option<Instant>,
 }
 
-impl Keeper {
+impl LastSave {
+    /// When the next one may begin.
+    fn next(&self) -> Instant {
+        self.begun + if self.behind_since.is_some() { RETRY_INTERVAL } else { INTERVAL }
+    }
+}
+
+impl Checkpointer {
     /// Stores until told to stop, and then once more.
     pub async fn run(self, stop: CancellationToken) {
-        let mut kept = Kept { changes: None, at: Instant::now(), behind_since: None };
-        let mut ticks = interval(INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
+        let mut last = LastSave { begun: Instant::now(), behind_since: None };
+        let mut look = Instant::now() + LOOK_INTERVAL;
+        while !stop.is_cancelled() {
             select! {
                 () = stop.cancelled() => break,
-                () = self.books.urgent.notified() => {}
-                _ = ticks.tick() => {}
+                () = self.progress.changed() => {}
+                () = sleep_until(look) => {}
             }
-            self.keep(&mut kept).await;
+            if look <= Instant::now() {
+                look = Instant::now() + LOOK_INTERVAL;
+                self.progress.tracker().verify(clock::now());
+            }
+            select! {
+                () = stop.cancelled() => break,
+                () = sleep_until(last.next()) => {}
+            }
+            self.store_changes(&mut last).await;
         }
-        self.keep(&mut kept).await;
+        self.store_changes(&mut last).await;
     }
 
-    async fn keep(&self, kept: &mut Kept) {
-        if self.books.are_broken() {
+    async fn store_changes(&self, last: &mut LastSave) {
+        let Some(key) = self.progress.key() else { return };
+        let gauge = &self.progress.telemetry().metrics().checkpoint_age;
+        let changes = self.progress.tracker().take_changes();
+        if changes.is_empty() {
+            self.announce();
             return;
         }
-        let changes = self.books.ledger().changes();
-        let stale = kept.at.elapsed() >= VERIFICATION;
-        let gauge = &self.books.telemetry.metrics().checkpoint_age;
-        if kept.changes == Some(changes) && !stale {
-            gauge.set(0.0);
-            self.announce(kept);
-            return;
-        }
-        let behind_since = *kept.behind_since.get_or_insert_with(Instant::now);
-        let state = self.books.ledger().state(clock::now());
-        if state.streams.is_empty() {
-            return;
-        }
+        last.begun = Instant::now();
+        let behind_since = *last.behind_since.get_or_insert(last.begun);
         self.activity.begin();
-        let saved = self.store.save(&self.table, state).await;
+        let saved = self.store.save(key, changes.clone()).await;
+        self.activity.end();
         match saved {
             Ok(()) => {
-                self.activity.end(Some(changes));
-                *kept = Kept { changes: Some(changes), at: Instant::now(), behind_since: None };
+                last.behind_since = None;
                 self.written(Ok(()));
                 gauge.set(0.0);
-                self.announce(kept);
+                self.announce();
             }
             Err(error) => {
-                self.activity.end(kept.changes);
+                self.progress.change(|tracker| tracker.put_back(changes));
                 self.written(Err(&error.to_string()));
                 gauge.set(behind_since.elapsed().as_secs_f64());
             }
@@ -127,8 +135,8 @@ impl Keeper {
 
     /// Counts a write and tells readiness. The first failure is logged, then one a minute, and the end of it.
     fn written(&self, result: Result<(), &str>) {
-        let telemetry = &self.books.telemetry;
-        self.books.health.record_store_error(result.err());
+        let telemetry = self.progress.telemetry();
+        self.progress.health().record_store_error(result.err());
         let outcome = if result.is_ok() { "ok" } else { "error" };
         telemetry.metrics().checkpoint_writes.with_label_values(&[telemetry.table(), outcome]).inc();
         match result {
@@ -146,9 +154,9 @@ impl Keeper {
     }
 
     /// A table is ready once its shards are listed and its start position is stored.
-    fn announce(&self, kept: &Kept) {
-        if self.books.is_listed() && kept.changes.is_some() {
-            self.books.health.mark_ready();
+    fn announce(&self) {
+        if self.progress.is_listed() {
+            self.progress.health().mark_ready();
         }
     }
 }
@@ -157,9 +165,8 @@ impl Keeper {
 mod tests {
     use super::*;
     use crate::checkpoint::MemoryStore;
-    use crate::progress::ledger::Ledger;
     use crate::readiness::Health;
-    use crate::streams::budget::Budget;
+    use crate::progress::buffer::Buffer;
     use crate::telemetry::TableTelemetry;
     use crate::telemetry::logs::capture;
     use crate::telemetry::metrics::Metrics;
@@ -169,18 +176,18 @@ mod tests {
         let (health, metrics) = (Health::default(), Metrics::new("t", "t").unwrap());
         let telemetry = TableTelemetry::new("orders", &metrics);
         let table = health.table("orders");
-        let books = Books::new(Ledger::default(), Budget::new(1 << 20), telemetry, table.clone());
+        let progress = TableProgress::new(false, Buffer::new(1 << 20), telemetry, table.clone());
         let store = Arc::new(MemoryStore::default());
-        let keeper = Keeper { books, store, table: "orders".to_owned(), activity: Arc::default() };
+        let checkpointer = Checkpointer { progress, store, activity: Arc::default() };
         table.mark_reading();
         let lines = capture::objects(|| {
-            keeper.written(Ok(()));
+            checkpointer.written(Ok(()));
             for _ in 0..5 {
-                keeper.written(Err("no space left"));
+                checkpointer.written(Err("no space left"));
             }
             assert!(health.not_ready(Instant::now()).unwrap().contains("no space left"));
-            keeper.written(Ok(()));
-            keeper.written(Ok(()));
+            checkpointer.written(Ok(()));
+            checkpointer.written(Ok(()));
             assert!(!health.not_ready(Instant::now()).unwrap().contains("no space left"));
         });
         let codes: Vec<&str> = lines.iter().filter_map(|line| line["code"].as_str()).collect();

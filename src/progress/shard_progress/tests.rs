@@ -1,0 +1,222 @@
+//! What a shard says is settled, against a history of which everything is known, over any number of restarts.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::checkpoint::StoredShard;
+
+fn sequence(number: u64) -> SequenceNumber {
+    number.to_string().parse().unwrap()
+}
+
+fn lane(number: u8) -> LaneId {
+    LaneId::of_shard(&number.to_string())
+}
+
+/// What a shard holds: each record's lane, and whether it shares the number of the one before. Lane 4 is that of what cannot be
+/// decoded: it has no number.
+#[derive(Debug, Clone)]
+struct Record {
+    lane: u8,
+    number: RecordNumber,
+    is_settled: bool,
+}
+
+const UNDECODABLE: u8 = 4;
+
+fn history() -> impl Strategy<Value = Vec<Record>> {
+    prop::collection::vec((0u8..=4, prop::bool::weighted(0.2)), 1..40).prop_map(|records| {
+        let (mut last, mut next) = (Position::Start, 7);
+        let mut number = |lane, is_twin: bool| {
+            next += u64::from(!is_twin);
+            let number = if lane == UNDECODABLE { last.gap(None) } else { last.next(sequence(next)) };
+            last = Position::After(number);
+            number
+        };
+        let record = |(lane, is_twin)| Record { lane, number: number(lane, is_twin), is_settled: false };
+        records.into_iter().map(record).collect()
+    })
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Read,
+    /// Settles the first owed record of a lane that was read.
+    Settle(u8),
+    Restart,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        6 => Just(Step::Read),
+        5 => (0u8..=4).prop_map(Step::Settle),
+        1 => Just(Step::Restart),
+    ];
+    prop::collection::vec(step, 0..200)
+}
+
+/// A run over the shard.
+struct Run {
+    progress: ShardProgress,
+    /// The next record to be read.
+    next: usize,
+    /// What was read and is owed: its place in the history, and its ordinal.
+    owed: Vec<(usize, u64)>,
+}
+
+impl Run {
+    fn resume(stored: &UnfinishedShard, history: &[Record]) -> Self {
+        let is_settled = |record: &Record| stored.safe.is_behind(record.number);
+        let next = history.iter().position(|record| !is_settled(record)).unwrap_or(history.len());
+        Self { progress: ShardProgress::resume(stored), next, owed: Vec::new() }
+    }
+
+    fn read(&mut self, history: &[Record]) {
+        let Some(record) = history.get(self.next) else { return };
+        let ordinal = match record.lane {
+            UNDECODABLE => self.progress.undecodable(None, lane(record.lane)),
+            _ => self.progress.read(record.number.sequence, lane(record.lane), None),
+        };
+        assert_eq!(ordinal.is_some(), !record.is_settled, "{record:?} of {history:?}");
+        self.owed.extend(ordinal.map(|ordinal| (self.next, ordinal)));
+        self.next += 1;
+    }
+
+    fn settle(&mut self, lane: u8, history: &mut [Record]) {
+        let first = self.owed.iter().position(|(place, _)| history[*place].lane == lane);
+        if let Some((place, ordinal)) = first.map(|first| self.owed.remove(first)) {
+            self.progress.settle(ordinal);
+            history[place].is_settled = true;
+        }
+    }
+
+    fn stored(&self) -> UnfinishedShard {
+        let Settled { safe, newest_settled, heads, oldest_owed, .. } = self.progress.settled();
+        UnfinishedShard { safe, newest_settled, heads, oldest_owed, verified_at: UNIX_EPOCH, parent: None }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 1024, ..ProptestConfig::default() })]
+
+    #[test]
+    fn exactly_what_is_settled_is_stored_as_settled_at_every_moment(mut history in history(), steps in steps()) {
+        let begin = ShardProgress::begin(Position::Start);
+        let mut run = Run { progress: begin, next: 0, owed: Vec::new() };
+        for step in steps {
+            match step {
+                Step::Read => run.read(&history),
+                Step::Settle(lane) => run.settle(lane, &mut history),
+                Step::Restart => run = Run::resume(&run.stored(), &history),
+            }
+            let stored = run.stored();
+            prop_assert_eq!(run.progress.unsettled(), run.owed.len());
+            // What is stored can be written, and read by a later run.
+            let text = serde_json::to_string(&StoredShard::Unfinished(stored)).unwrap();
+            let stored: StoredShard = serde_json::from_str(&text).unwrap();
+            for record in &history {
+                let is_owed = stored.owes(lane(record.lane), record.number);
+                prop_assert_eq!(is_owed, !record.is_settled, "{:?} by {}", record, text);
+            }
+            prop_assert!(stored.owes(lane(0), sequence(1_000).into()), "what was never read is owed");
+        }
+        // Everything is delivered in the end, and then one position says it all.
+        while run.next < history.len() {
+            run.read(&history);
+        }
+        for lane in 0..=4 {
+            history.clone().iter().for_each(|_| run.settle(lane, &mut history));
+        }
+        prop_assert!(history.iter().all(|record| record.is_settled));
+        let stored = run.stored();
+        prop_assert_eq!((stored.safe, stored.heads.len()), (run.progress.read_to(), 0));
+    }
+
+    /// Order by shard is a lane that settles from its front: it needs no heads.
+    #[test]
+    fn what_settles_in_the_order_of_reading_is_one_position(count in 1usize..60, settled in 0usize..60) {
+        let mut progress = ShardProgress::begin(Position::Start);
+        let ordinals: Vec<u64> = (1..=count)
+            .map(|number| progress.read(sequence(number as u64), lane(number as u8 % 4), None).unwrap())
+            .collect();
+        let settled = settled.min(count);
+        ordinals[..settled].iter().for_each(|ordinal| progress.settle(*ordinal));
+        let stored = progress.settled();
+        let expected = match settled {
+            0 => Position::Start,
+            settled => Position::after(sequence(settled as u64)),
+        };
+        prop_assert_eq!((stored.safe, stored.newest_settled, stored.heads.len()), (expected, expected, 0));
+    }
+}
+
+fn created(seconds: u64) -> Option<SystemTime> {
+    Some(UNIX_EPOCH + Duration::from_secs(seconds))
+}
+
+#[test]
+fn a_parked_item_takes_no_memory_for_what_is_settled_behind_it() {
+    let mut progress = ShardProgress::begin(Position::Start);
+    progress.read(sequence(1), lane(0), None);
+    for number in 2..100_000 {
+        let ordinal = progress.read(sequence(number), lane(1), None).unwrap();
+        progress.settle(ordinal);
+    }
+    assert!(progress.read.len() <= 2 * MOST_SETTLED + 2, "{} records are held", progress.read.len());
+    let settled = progress.settled();
+    assert_eq!(settled.heads, BTreeMap::from([(lane(0), sequence(1).into())]));
+    assert_eq!(settled.newest_settled, Position::after(sequence(99_999)));
+    progress.settle(0);
+    assert_eq!(progress.settled().safe, Position::after(sequence(99_999)), "a restart reads nothing of it again");
+}
+
+/// A stop while the first record and the last one are under way: between them nothing is read again for ever.
+#[test]
+fn a_position_lies_right_before_the_first_owed_record_although_what_was_before_it_is_cleared_away() {
+    let mut progress = ShardProgress::begin(Position::Start);
+    let ordinals: Vec<u64> =
+        (1..=1_000).map(|number| progress.read(sequence(number), lane(number as u8), None).unwrap()).collect();
+    ordinals[1..999].iter().for_each(|ordinal| progress.settle(*ordinal));
+    progress.settle(ordinals[0]);
+    assert_eq!(progress.settled().safe, Position::after(sequence(999)));
+}
+
+#[test]
+fn what_a_gap_took_with_it_is_owed_until_the_gap_is_settled() {
+    let stored = UnfinishedShard {
+        safe: Position::after(sequence(4)),
+        newest_settled: Position::after(sequence(20)),
+        heads: BTreeMap::from([(lane(0), sequence(5).into()), (lane(1), sequence(15).into())]),
+        oldest_owed: created(5),
+        verified_at: UNIX_EPOCH,
+        parent: None,
+    };
+    let mut progress = ShardProgress::resume(&stored);
+    let lost = progress.owed_before(Some(sequence(12)));
+    assert_eq!(lost, BTreeMap::from([(lane(0), sequence(5).into())]), "lane 1's first record is still there");
+    assert!(progress.knows(sequence(20)) && !progress.knows(sequence(21)));
+    let gap = progress.gap(lane(9), lost);
+    assert_eq!(progress.read(sequence(12), lane(2), None), None);
+    let settled = progress.settled();
+    assert_eq!(settled.safe, Position::after(sequence(4)), "a restart must find the gap again");
+    assert_eq!(settled.heads[&lane(0)], sequence(5).into());
+    progress.settle(gap);
+    let settled = progress.settled();
+    assert_eq!(settled.safe, Position::after(sequence(12)));
+    assert!(settled.heads[&lane(0)] > sequence(12).into(), "what of lane 0 follows is owed");
+    assert_eq!(settled.heads[&lane(1)], sequence(15).into());
+}
+
+#[test]
+fn the_oldest_owed_record_and_the_first_one_behind_everything_settled_are_known() {
+    let mut progress = ShardProgress::begin(Position::Start);
+    let ordinals: Vec<u64> =
+        (1..=4).map(|number| progress.read(sequence(number), lane(number as u8), created(number)).unwrap()).collect();
+    assert_eq!((progress.oldest_owed(), progress.settled().next_owed), (created(1), Some(created(1))));
+    progress.settle(ordinals[1]);
+    assert_eq!((progress.oldest_owed(), progress.settled().next_owed), (created(1), Some(created(3))));
+    ordinals.iter().for_each(|ordinal| progress.settle(*ordinal));
+    assert_eq!((progress.oldest_owed(), progress.settled().next_owed), (None, None));
+}
