@@ -128,7 +128,7 @@ pub fn assemble(config: &Config, services: Services) -> Result<Tasks, PrepareErr
         tables.push(Table::prepare(table, &config.source, &*connect, &shared, &metrics, &health)?);
     }
     let dispatcher = Dispatcher::new(sinks, delivery_settings(config));
-    Ok(Tasks::start(tables, dispatcher, credentials, health, config.delivery.order, &config.event))
+    Ok(Tasks::start(tables, dispatcher, credentials, health, &config.event))
 }
 
 fn metrics(config: &Config) -> Result<Metrics, InvalidMetrics> {

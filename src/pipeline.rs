@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::mpsc;
 
-use crate::config::{self, DeliveryOrder};
+use crate::config;
 use crate::delivery::lanes::Gate;
 use crate::delivery::parcel::Parcel;
 use crate::event::{Encoder, EncoderSettings, Packaging, gap_id};
@@ -21,7 +21,6 @@ use crate::streams::ShardPage;
 /// Takes one table's pages.
 pub struct Pipeline {
     progress: Arc<TableProgress>,
-    order: DeliveryOrder,
     event: config::Event,
     packaging: Packaging,
     parcels: mpsc::Sender<Vec<Parcel>>,
@@ -44,13 +43,12 @@ impl Pipeline {
     /// A pipeline into `parcels`.
     pub fn new(
         progress: Arc<TableProgress>,
-        order: DeliveryOrder,
         event: config::Event,
         parcels: mpsc::Sender<Vec<Parcel>>,
         activity: Arc<PipelineActivity>,
     ) -> Self {
         let packaging = Packaging::new(event.mode, &event.overrides);
-        Self { progress, order, event, packaging, parcels, encoders: BTreeMap::new(), activity }
+        Self { progress, event, packaging, parcels, encoders: BTreeMap::new(), activity }
     }
 
     /// Takes pages until nobody sends any more, or nobody takes parcels.
@@ -92,14 +90,12 @@ impl Pipeline {
         let recorded = page.read_at;
         parcels
             .into_iter()
-            .map(|(content, Owed { token, lane, behind })| {
+            .map(|(content, Owed { token, lane, barrier })| {
                 let (cost, lane) = (content.cost(), encoder.lane_key(lane));
-                let gate = match (&content, self.order) {
-                    (_, DeliveryOrder::Shard) => Gate::None,
-                    (Entry::Gap(_), DeliveryOrder::Item) => Gate::Barrier(lane),
-                    (Entry::Record(_), DeliveryOrder::Item) => {
-                        behind.map_or(Gate::None, |gap| Gate::Behind(encoder.lane_key(gap)))
-                    }
+                let gate = match (&content, barrier.map(|barrier| encoder.lane_key(barrier))) {
+                    (_, None) => Gate::None,
+                    (Entry::Gap(_), Some(barrier)) => Gate::Barrier(barrier),
+                    (Entry::Record(_), Some(barrier)) => Gate::Behind(barrier),
                 };
                 let (encoder, acknowledger) = (encoder.clone(), self.progress.clone());
                 Parcel { lane, gate, content, recorded, encoder, token, cost, acknowledger, letter: None }

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::stalls::{self, Watched};
 use super::table::Table;
 use crate::admin::{self, Admin};
-use crate::config::{self, DeliveryOrder};
+use crate::config;
 use crate::delivery::dispatch::{Dispatcher, DispatcherFault, SinkOutage};
 use crate::delivery::parcel::Parcel;
 use crate::delivery::parked_items::ParkedItems;
@@ -147,7 +147,6 @@ impl Tasks {
         dispatcher: Dispatcher,
         credentials: Vec<CredentialReloader>,
         health: Arc<Health>,
-        order: DeliveryOrder,
         event: &config::Event,
     ) -> Self {
         let (sender, parcels) = mpsc::channel(PAGES_WAITING);
@@ -175,7 +174,7 @@ impl Tasks {
         for table in tables {
             let Table { progress, reader, pages, pipeline, checkpointer } = table;
             tasks.checkpointers.spawn(checkpointer.run(tasks.stop_checkpointers.clone()));
-            let pipeline = Pipeline::new(progress, order, event.clone(), sender.clone(), pipeline);
+            let pipeline = Pipeline::new(progress, event.clone(), sender.clone(), pipeline);
             tasks.pipelines.spawn(pipeline.run(pages));
             tasks.readers.spawn(reader.run());
         }

@@ -12,7 +12,6 @@ use tokio::time::timeout;
 
 use self::harness::{FakeServices, Setup, event, settings};
 use super::*;
-use crate::config::DeliveryOrder;
 use crate::sink::{HttpSink, SinkSettings};
 
 /// All tasks of a process with one table, and the sink whose credentials are read as long as it is there.
@@ -28,7 +27,7 @@ async fn tasks() -> (Tasks, HttpSink) {
     let ports = Ports { all: TcpListener::bind("127.0.0.1:0").await.unwrap(), metrics: None };
     let (sink, reloader) = HttpSink::new(SinkSettings::new(http::Uri::from_static("http://sink/"), 1)).unwrap();
     let (dispatcher, credentials) = (services.dispatcher(settings()), vec![reloader]);
-    let mut tasks = Tasks::start(vec![table], dispatcher, credentials, health.clone(), DeliveryOrder::Item, &event());
+    let mut tasks = Tasks::start(vec![table], dispatcher, credentials, health.clone(), &event());
     tasks.take_over(Server::start(ports, admin));
     (tasks, sink)
 }

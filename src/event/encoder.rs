@@ -16,7 +16,7 @@ use super::profile::hash_text;
 use super::{EventContext, data, profile};
 use crate::clock;
 use crate::config::{EventData, EventProfile};
-use crate::records::{Gap, LaneId, Record};
+use crate::records::{Gap, LaneId, Record, SequenceNumber};
 
 /// What the events of one stream have in common.
 #[derive(Debug, Clone)]
@@ -144,7 +144,7 @@ fn gap_data(gap: &Gap) -> serde_json::Value {
         "table": table_name(&gap.table_arn),
         "stream": gap.stream_arn,
         "shard": gap.shard,
-        "after": gap.after.map(|after| after.sequence),
+        "after": gap.after.map(|after| after.sequence).filter(|after| *after != SequenceNumber::ZERO),
         "before": gap.before,
         "reason": gap.reason.as_str(),
         "lanes": gap.lanes,

@@ -361,7 +361,6 @@ impl<S> Lineage<S> {
 
     fn take(&mut self, number: ShardNumber) {
         self.set_stage(number, Stage::Reading);
-        self.orphans.remove(&number);
         if self.children.contains_key(&self.shard(number).id) {
             self.close(number);
         }
@@ -412,6 +411,7 @@ impl<S> Lineage<S> {
     }
 
     fn set_stage(&mut self, number: ShardNumber, stage: Stage) {
+        self.orphans.remove(&number);
         let before = std::mem::replace(&mut self.shard_mut(number).stage, stage);
         *self.counts.of(before) -= 1;
         *self.counts.of(stage) += 1;

@@ -122,10 +122,11 @@ enum Phase {
     Finished { at: SystemTime },
 }
 
-/// A gap that has to be tried before what was read behind it.
+/// The gaps of a lineage, each of which has to be tried before what was read behind it.
 #[derive(Debug, Clone)]
 struct Barrier {
-    gap: LaneId,
+    /// What they have in common: the lane of the first one.
+    name: LaneId,
     /// The lanes that lost something; none: any may have.
     lanes: Option<Arc<BTreeSet<LaneId>>>,
 }
@@ -155,8 +156,8 @@ pub struct Owed {
     pub token: Option<AckToken>,
     /// Its lane within the table: that of its item, of its lineage, or a gap's own.
     pub lane: LaneId,
-    /// The gap that has to be tried before it.
-    pub behind: Option<LaneId>,
+    /// The name of the gaps that have to be tried before it; of a gap, that of those to which it belongs.
+    pub barrier: Option<LaneId>,
 }
 
 /// What a page says of its shard, besides its entries.
@@ -596,9 +597,9 @@ impl PageEntry<'_> {
         }
         let read = shard.progress.read(sequence, lane, created);
         let barrier = shard.barrier.as_ref().filter(|barrier| barrier.holds(lane));
-        let behind = barrier.filter(|_| !is_ordered_by_shard).map(|barrier| barrier.gap);
+        let barrier = barrier.filter(|_| !is_ordered_by_shard).map(|barrier| barrier.name);
         let lane = if is_ordered_by_shard { shard.lane } else { lane };
-        read.map(|ordinal| Owed { token: Some(self.owe(ordinal)), lane, behind }).or_else(|| self.settled_before())
+        read.map(|ordinal| Owed { token: Some(self.owe(ordinal)), lane, barrier }).or_else(|| self.settled_before())
     }
 
     /// Changes may be missing here; `name` is the lane of the gap's event. Returns what it owes, or nothing if an earlier run has
@@ -616,16 +617,17 @@ impl PageEntry<'_> {
             }
         };
         let Some(ordinal) = ordinal else { return self.settled_before() };
-        let lanes = gap.lanes.map(|_| Arc::new(lost.into_keys().collect()));
-        let barrier = Barrier { gap: name, lanes };
+        let lanes = gap.lanes.map(|_| lost.into_keys().collect());
+        let barrier = Barrier::behind(shard.barrier.as_ref(), name, lanes);
         shard.barrier = Some(barrier.clone());
+        let number = barrier.name;
         let lane = if is_ordered_by_shard { shard.lane } else { name };
         if gap.shard.is_none() {
             self.tracker.barrier = Some(barrier);
         }
         let token = self.owe(ordinal);
         // A gap at which reading stops holds the position for good: only a restart gets past it.
-        Some(Owed { token: gap.resume.map(|_| token), lane, behind: None })
+        Some(Owed { token: gap.resume.map(|_| token), lane, barrier: Some(number).filter(|_| !is_ordered_by_shard) })
     }
 
     /// That was all of the page.
@@ -726,6 +728,13 @@ impl Shard {
 }
 
 impl Barrier {
+    /// A gap's, behind an earlier one of its lineage.
+    fn behind(earlier: Option<&Self>, gap: LaneId, lanes: Option<BTreeSet<LaneId>>) -> Self {
+        let Some(earlier) = earlier else { return Self { name: gap, lanes: lanes.map(Arc::new) } };
+        let lanes = lanes.zip(earlier.lanes.as_deref()).map(|(lanes, earlier)| &lanes | earlier);
+        Self { name: earlier.name, lanes: lanes.map(Arc::new) }
+    }
+
     fn holds(&self, lane: LaneId) -> bool {
         self.lanes.as_ref().is_none_or(|lanes| lanes.contains(&lane))
     }

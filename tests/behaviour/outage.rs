@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dynamodb_streams_adapter::app::table::{Parts, Shared, Table};
 use dynamodb_streams_adapter::backoff::Backoff;
-use dynamodb_streams_adapter::checkpoint::{MemoryStore, StoredTable};
+use dynamodb_streams_adapter::checkpoint::MemoryStore;
 use dynamodb_streams_adapter::config::{
     self, CheckpointLocation, DeliveryOrder, OnDataLoss, PollIntervals, StartPosition,
 };
@@ -20,8 +20,7 @@ use dynamodb_streams_adapter::pipeline::Pipeline;
 use dynamodb_streams_adapter::readiness::Health;
 use dynamodb_streams_adapter::records::Page;
 use dynamodb_streams_adapter::sink::{Sink, SinkResponse};
-use dynamodb_streams_adapter::streams::RateLimiter;
-use dynamodb_streams_adapter::streams::budget::Budget;
+use dynamodb_streams_adapter::progress::buffer::Buffer;
 use dynamodb_streams_adapter::streams::client::{
     Call, IteratorStart, ListedShard, ShardQuery, StreamDescription, StreamStatus, StreamsClient, TableDescription,
 };
@@ -69,7 +68,7 @@ impl StreamsClient for Endless {
 
     fn get_shard_iterator<'a>(&'a self, _stream: &'a str, _shard: &'a str, from: IteratorStart) -> Call<'a, String> {
         let index = match from {
-            IteratorStart::After(sequence) => sequence.as_str().parse::<u64>().unwrap(),
+            IteratorStart::At(sequence) => sequence.as_str().parse::<u64>().unwrap() - 1,
             _ => 0,
         };
         ready(index.to_string())
@@ -134,11 +133,10 @@ async fn a_sink_that_is_down_for_a_day_costs_bounded_memory_and_few_requests() {
         on_data_loss: OnDataLoss::Continue,
     };
     let store = Arc::new(MemoryStore::default());
-    let shared = Shared { describe_rate: Arc::new(RateLimiter::describe_stream()), store, budget: BUFFER };
+    let shared = Shared::new(store, BUFFER, DeliveryOrder::Item);
     let target = TableTarget { table: "Orders".to_owned(), stream: None };
-    let (key, stored) = ("Orders".to_owned(), StoredTable::default());
-    let parts = Parts { client: client.clone(), target, key, stored, telemetry, health };
-    let Table { books, follower, updates, keeper } = Table::assemble(parts, &source, &shared);
+    let parts = Parts { client: client.clone(), target, telemetry, health };
+    let Table { progress, reader, pages, pipeline, checkpointer } = Table::assemble(parts, &source, &shared);
     let event = config::Event {
         profile: config::EventProfile::Aws,
         data: config::EventData::DynamodbJson,
@@ -158,19 +156,19 @@ async fn a_sink_that_is_down_for_a_day_costs_bounded_memory_and_few_requests() {
     let sinks = Sinks { sink: sink.clone(), dead_letters: None };
     let stop = CancellationToken::new();
     let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn(follower.run().map(drop));
-    tasks.spawn(Pipeline::new(books.clone(), DeliveryOrder::Item, event, parcels).run(updates));
+    tasks.spawn(reader.run().map(drop));
+    tasks.spawn(Pipeline::new(progress.clone(), event, parcels, pipeline).run(pages));
     tasks.spawn(Dispatcher::new(sinks, settings).run(intake, stop.clone()).map(drop));
-    tasks.spawn(keeper.run(stop));
+    tasks.spawn(checkpointer.run(stop));
 
     let mut most = 0;
     while begun.elapsed() < DAY {
         tokio::time::sleep(Duration::from_secs(60)).await;
-        most = most.max(books.budget().used());
+        most = most.max(progress.buffer().used());
     }
     let refused = sink.refused.load(Ordering::Relaxed);
     let read = client.read.load(Ordering::Relaxed);
-    assert!(most <= BUFFER + 2 * Budget::PAGE, "{most} bytes were held");
+    assert!(most <= BUFFER + 2 * Buffer::PAGE, "{most} bytes were held");
     assert!(read > 1000 && read < 10_000, "{read} records were read into a buffer of 4 MiB");
     assert!(refused > 1000, "{refused} probes in a day: the outage's end would be noticed late");
     assert!(refused < 20_000, "{refused} requests to a sink that was down all day");

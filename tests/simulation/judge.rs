@@ -188,10 +188,6 @@ impl Judge {
         }
     }
 
-    pub fn settings(&self) -> &Settings {
-        &self.settings
-    }
-
     /// The process is told these streams, each a table's number and its own.
     pub fn reads_only(&mut self, streams: BTreeSet<(usize, usize)>) {
         self.streams = Some(streams);

@@ -13,7 +13,7 @@ use dynamodb_streams_adapter::clock;
 use dynamodb_streams_adapter::config::{Config, EnvironmentFacts};
 use dynamodb_streams_adapter::delivery::dispatch::Sinks;
 use dynamodb_streams_adapter::readiness::Health;
-use dynamodb_streams_adapter::streams::budget::Budget;
+use dynamodb_streams_adapter::progress::buffer::Buffer;
 use dynamodb_streams_adapter::telemetry::metrics::Metrics;
 use futures_util::future::join;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -189,11 +189,11 @@ async fn adapter(
                     metrics: metrics(),
                     health: health.clone(),
                 };
-                match app::assemble(&config, services).await {
+                match app::assemble(&config, services) {
                     Ok(tasks) => {
-                        let books = tasks.books().to_vec();
-                        let limit = settings.buffer + tables * Budget::PAGE;
-                        world.lock().watch_memory(move || books.iter().map(|it| it.budget().held()).sum(), limit);
+                        let progress = tasks.progress().to_vec();
+                        let limit = settings.buffer + tables * Buffer::PAGE;
+                        world.lock().watch_memory(move || progress.iter().map(|it| it.buffer().held()).sum(), limit);
                         world.lock().watch_health(health.clone());
                         let told = stop.child_token();
                         let (ended, ()) = join(tasks.run_until(&told, SHUTDOWN), sabotage.stops(&told)).await;

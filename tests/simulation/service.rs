@@ -268,10 +268,10 @@ impl Inner {
         let next = match from {
             IteratorStart::Oldest => trimmed,
             IteratorStart::Latest => found.records.len(),
-            IteratorStart::After(sequence) => {
+            IteratorStart::At(sequence) => {
                 let sequence: u128 = sequence.as_str().parse().map_err(|_| ErrorKind::Other)?;
                 let next =
-                    found.records.partition_point(|change| self.aws.changes[*change as usize].sequence <= sequence);
+                    found.records.partition_point(|change| self.aws.changes[*change as usize].sequence < sequence);
                 let strict = self.plan.has(Fault::StrictTrimming) && next == trimmed && trimmed > 0;
                 if (next < trimmed || strict) && !self.plan.has(Fault::NotQuiteAws) {
                     return Err(ErrorKind::Trimmed);

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dynamodb_streams_adapter::checkpoint::{CheckpointStore, FileStore, SaveError, StoreError, StoredTable};
+use dynamodb_streams_adapter::checkpoint::{CheckpointStore, FileStore, SaveError, StoreError, StoredChanges, StoredTable};
 use futures_util::future::BoxFuture;
 
 use crate::disk::{MemoryDisk, Outcome, Step};
@@ -25,11 +25,11 @@ impl CheckpointStore for SimulatedStore {
         })
     }
 
-    fn save<'a>(&'a self, table: &'a str, state: StoredTable) -> BoxFuture<'a, Result<(), SaveError>> {
+    fn save<'a>(&'a self, table: &'a str, changes: StoredChanges) -> BoxFuture<'a, Result<(), SaveError>> {
         Box::pin(async move {
             self.wait().await;
-            let saved = self.store.save(table, state).await;
-            self.world.look(|inner, now| inner.look_at_table(table, saved.is_ok(), now));
+            let saved = self.store.save(table, changes.clone()).await;
+            self.world.look(|inner, now| inner.look_at_save(table, &changes, saved.is_ok(), now));
             self.wait().await;
             saved
         })

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dynamodb_streams_adapter::checkpoint::{CheckpointStore, FileStore, StoredTable};
+use dynamodb_streams_adapter::checkpoint::{CheckpointStore, FileStore, StoredChanges, StoredTable};
 use dynamodb_streams_adapter::readiness::Health;
 use fastrand::Rng;
 use futures_util::FutureExt;
@@ -23,6 +23,9 @@ use crate::sink::SinkState;
 
 /// Where the process keeps its positions.
 pub const POSITIONS: &str = "/positions/positions.json";
+
+/// So many saves are believed before the file is looked at.
+const LOOK_EVERY: u64 = 64;
 
 pub struct World {
     inner: Mutex<Inner>,
@@ -42,6 +45,7 @@ pub struct Inner {
     pub wrong_at: BTreeMap<u64, u64>,
     agenda: BTreeMap<(Moment, u64), Event>,
     scheduled: u64,
+    saves: u64,
     clock: (Moment, Option<Instant>),
     life: u32,
     edges: u64,
@@ -74,6 +78,7 @@ impl World {
             wrong_at: BTreeMap::new(),
             agenda: BTreeMap::new(),
             scheduled: 0,
+            saves: 0,
             clock: (crate::plan::BEGIN, None),
             life: 0,
             edges: 0,
@@ -272,12 +277,11 @@ impl Inner {
         }
     }
 
-    /// What a table's positions are stored under: its name or ARN, or the ARN of each of its streams that is read.
+    /// What a table's positions are stored under: its ARN, or that of each of its streams that is read.
     fn keys(&self, table: usize) -> Vec<String> {
         let Aws { tables, .. } = &self.aws;
         match self.judge.streams() {
-            None if self.judge.settings().by_arn => vec![table_arn(&tables[table].name)],
-            None => vec![tables[table].name.clone()],
+            None => vec![table_arn(&tables[table].name)],
             Some(streams) => {
                 let own = streams.iter().filter(|(of, _)| *of == table);
                 own.map(|(_, stream)| tables[table].streams[*stream].arn.clone()).collect()
@@ -298,23 +302,30 @@ impl Inner {
 
     /// Shows the judge what a process that starts now would find stored of all tables.
     pub fn look_at_store(&mut self, now: Moment) {
-        (0..self.aws.tables.len()).for_each(|table| self.look_at_stored(table, false, now));
+        (0..self.aws.tables.len()).for_each(|table| self.look_at_stored(table, now));
     }
 
-    /// Shows the judge what is stored of the table that the process stores under this name; `confirmed`: the store has said that
-    /// it is there.
-    pub fn look_at_table(&mut self, key: &str, confirmed: bool, now: Moment) {
+    /// Shows the judge what a save of the table that the process stores under this name has come to: the store has said that it
+    /// is there, or nobody knows.
+    pub fn look_at_save(&mut self, key: &str, changes: &StoredChanges, is_confirmed: bool, now: Moment) {
         let table = (0..self.aws.tables.len()).find(|table| self.keys(*table).iter().any(|name| name == key));
-        if let Some(table) = table {
-            self.look_at_stored(table, confirmed, now);
+        let Some(table) = table else { return };
+        self.saves += 1;
+        match is_confirmed {
+            true => self.judge.changed(table, changes, &self.aws, now),
+            false => self.look_at_stored(table, now),
+        }
+        if is_confirmed && self.saves.is_multiple_of(LOOK_EVERY) {
+            self.look_at_stored(table, now);
         }
     }
 
-    fn look_at_stored(&mut self, table: usize, confirmed: bool, now: Moment) {
+    /// Shows the judge what a process that started now would find stored of a table.
+    fn look_at_stored(&mut self, table: usize, now: Moment) {
         let store = FileStore::open_on(self.disk.snapshot(), POSITIONS.as_ref(), "default").ok();
         let load = |key: &String| store.as_ref()?.load(key).now_or_never()?.ok()?;
         let stored = self.keys(table).iter().filter_map(load).flat_map(|stored| stored.streams).collect();
-        self.judge.stored(table, &StoredTable { streams: stored }, confirmed, &self.aws, now);
+        self.judge.stored(table, StoredTable { streams: stored }, &self.aws, now);
     }
 
     /// From now on the judge looks at what the process holds, and at its bound.

@@ -358,7 +358,7 @@ pub(in crate::app) struct RunningTable {
 impl RunningTable {
     pub(in crate::app) fn new(services: Arc<FakeServices>, setup: Setup) -> Self {
         let health = Arc::new(Health::default());
-        let (order, dispatcher) = (setup.order, services.dispatcher(setup.settings.clone()));
+        let dispatcher = services.dispatcher(setup.settings.clone());
         let (sender, parcels) = mpsc::channel(64);
         let tables = [services.table(setup, &health)];
         let watched = Watched::new(&tables, dispatcher.activity(), sender.downgrade());
@@ -376,7 +376,7 @@ impl RunningTable {
         };
         running.tasks.spawn(stalls::watch(watched, health));
         running.run(running.reading.clone(), reader.run());
-        let pipeline = Pipeline::new(progress, order, event(), sender, pipeline);
+        let pipeline = Pipeline::new(progress, event(), sender, pipeline);
         running.run(running.pipeline.clone(), pipeline.run(pages));
         running.run(running.dispatcher.clone(), dispatcher.run(parcels, CancellationToken::new()));
         running.run(running.checkpointer.clone(), checkpointer.run(CancellationToken::new()));

@@ -182,7 +182,7 @@ fn state(number: u64) -> StoredTable {
 
 /// Saves at once: no other thread has part in it.
 fn save(store: &FileStore<MemoryDisk>, number: u64) -> Result<(), SaveError> {
-    store.save("Orders", state(number)).now_or_never().expect("a save waits for something")
+    store.save("Orders", state(number).into()).now_or_never().expect("a save waits for something")
 }
 
 fn load(store: &FileStore<MemoryDisk>) -> Option<StoredTable> {
@@ -344,7 +344,7 @@ async fn saves_of_many_tables_take_no_virtual_time() {
     let (disk, begun) = (MemoryDisk::new(), tokio::time::Instant::now());
     let store = open(&disk);
     let tables: Vec<String> = (0..20).map(|number| format!("table-{number}")).collect();
-    let saved = join_all(tables.iter().map(|table| store.save(table, state(1)))).await;
+    let saved = join_all(tables.iter().map(|table| store.save(table, state(1).into()))).await;
     assert!(saved.iter().all(Result::is_ok), "{saved:?}");
     assert_eq!(begun.elapsed(), std::time::Duration::ZERO);
 }

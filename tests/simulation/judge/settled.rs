@@ -1,41 +1,126 @@
 //! What the store says is settled, change by change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use dynamodb_streams_adapter::checkpoint::{StoredShard, StoredStream, StoredTable};
-use dynamodb_streams_adapter::records::Position;
+use bytes::Bytes;
+use dynamodb_streams_adapter::checkpoint::{StoredChanges, StoredShard, StoredStream, StoredTable};
+use dynamodb_streams_adapter::records::{LaneId, Page, Position, RecordNumber, SequenceNumber};
 
 use super::{Judge, Sentence, name};
 use crate::aws::{Aws, ChangeNumber, Shard, Stream, moment_of};
 use crate::plan::Moment;
 
-/// How many of each shard's records are stored as settled: a position settles everything before it.
+/// A shard: of which table, stream, and which of its shards.
+type ShardName = (usize, usize, usize);
+
+/// Which records are stored as settled.
 #[derive(Default)]
 pub struct Settled {
-    prefixes: BTreeMap<(usize, usize, usize), usize>,
+    /// What is stored of each table.
+    stored: BTreeMap<usize, StoredTable>,
+    shards: BTreeMap<ShardName, Known>,
     changes: Vec<bool>,
+    lanes: BTreeMap<u32, LaneId>,
+    /// Stored as settled, and not confirmed yet.
+    unconfirmed: BTreeMap<usize, Vec<ChangeNumber>>,
+}
+
+/// What is known of a shard's records.
+#[derive(Default)]
+struct Known {
+    records: Vec<(RecordNumber, LaneId)>,
+    settled: SettledRecords,
+}
+
+/// By their places in the shard: all before `prefix`, and these.
+#[derive(Default, Clone, PartialEq, Debug)]
+struct SettledRecords {
+    prefix: usize,
+    beyond: BTreeSet<usize>,
+}
+
+impl SettledRecords {
+    fn up_to(prefix: usize) -> Self {
+        Self { prefix, beyond: BTreeSet::new() }
+    }
+
+    fn holds(&self, record: usize) -> bool {
+        record < self.prefix || self.beyond.contains(&record)
+    }
+
+    /// The records that are among these and not among others.
+    fn besides<'a>(&'a self, others: &'a Self) -> impl Iterator<Item = usize> + 'a {
+        (others.prefix..self.prefix).chain(self.beyond.iter().copied()).filter(|record| !others.holds(*record))
+    }
 }
 
 impl Settled {
     pub fn holds(&self, number: ChangeNumber) -> bool {
         self.changes.get(number as usize).copied().unwrap_or(false)
     }
+
+    /// Takes in what is stored of a shard now; the changes that are settled by it and were not, and the other way round.
+    fn look(&mut self, shard: ShardName, aws: &Aws) -> (Vec<ChangeNumber>, Vec<ChangeNumber>) {
+        let (table, stream, number) = shard;
+        let (stream, table) = (&aws.tables[table].streams[stream], self.stored.get(&table));
+        let found = &stream.shards[number];
+        let known = self.shards.entry(shard).or_default();
+        learn(&mut known.records, found, aws, &mut self.lanes);
+        let stored = table.and_then(|table| table.streams.iter().find(|stored| stored.arn == stream.arn));
+        let settled = stored.map_or_else(Default::default, |stored| settled(stored, stream, number, &known.records, aws));
+        let before = std::mem::replace(&mut known.settled, settled);
+        let change = |record: usize| found.records[record];
+        let added = known.settled.besides(&before).map(change).collect();
+        (added, before.besides(&known.settled).map(change).collect())
+    }
 }
 
 impl Judge {
-    /// Looks at what is stored of a table; `confirmed`: the store has said that it will be there.
-    pub fn stored(&mut self, table: usize, state: &StoredTable, confirmed: bool, aws: &Aws, now: Moment) {
+    /// Looks at all that is stored of a table.
+    pub fn stored(&mut self, table: usize, stored: StoredTable, aws: &Aws, now: Moment) {
+        self.settled.stored.insert(table, stored);
+        let streams = aws.tables[table].streams.iter().enumerate();
+        let shards = streams.flat_map(|(stream, it)| (0..it.shards.len()).map(move |shard| (table, stream, shard)));
+        self.look_at(shards.collect(), aws, now);
+    }
+
+    /// Looks at what has changed in what is stored of a table; the store has said that it will be there.
+    pub fn changed(&mut self, table: usize, changes: &StoredChanges, aws: &Aws, now: Moment) {
+        let stored = self.settled.stored.entry(table).or_default();
+        let is_new = |arn: &String| stored.streams.iter().all(|stream| stream.arn != *arn);
+        let is_wide = changes.streams.iter().any(|stream| stream.done || is_new(&stream.arn));
+        stored.apply(changes);
+        if is_wide {
+            let stored = stored.clone();
+            self.stored(table, stored, aws, now);
+        } else {
+            let mut shards = BTreeSet::new();
+            for changed in &changes.streams {
+                let streams = aws.tables[table].streams.iter().enumerate();
+                for (number, stream) in streams.filter(|(_, stream)| stream.arn == changed.arn) {
+                    for shard in changed.shards.keys().filter_map(|id| stream.number(id)) {
+                        // What has no entry of its own is judged by those behind it.
+                        let ancestors = std::iter::successors(Some(shard), |shard| stream.shards[*shard].parent);
+                        shards.extend(ancestors.map(|shard| (table, number, shard)));
+                    }
+                }
+            }
+            self.look_at(shards, aws, now);
+        }
+        for number in self.settled.unconfirmed.remove(&table).unwrap_or_default() {
+            let fate = &mut self.fates[number as usize];
+            fate.confirmed |= self.settled.holds(number) && !fate.optional;
+        }
+    }
+
+    fn look_at(&mut self, shards: BTreeSet<ShardName>, aws: &Aws, now: Moment) {
         self.settled.changes.resize(self.fates.len(), false);
         let (mut added, mut removed) = (Vec::new(), Vec::new());
-        for (number, stream) in aws.tables[table].streams.iter().enumerate() {
-            let stored = state.streams.iter().find(|stored| stored.arn == stream.arn);
-            let prefixes = prefixes(stored, stream, aws);
-            for (shard, prefix) in prefixes.into_iter().enumerate() {
-                let before = self.settled.prefixes.insert((table, number, shard), prefix).unwrap_or(0);
-                let records = &stream.shards[shard].records;
-                added.extend(records.get(before..prefix).unwrap_or_default());
-                removed.extend(records.get(prefix..before).unwrap_or_default());
-            }
+        for shard in shards {
+            let (more, less) = self.settled.look(shard, aws);
+            self.settled.unconfirmed.entry(shard.0).or_default().extend(&more);
+            added.extend(more);
+            removed.extend(less);
         }
         for number in &added {
             self.settled.changes[*number as usize] = true;
@@ -45,16 +130,6 @@ impl Judge {
         }
         added.into_iter().for_each(|number| self.settles(number, aws, now));
         removed.into_iter().for_each(|number| self.unsettles(number, aws, now));
-        if confirmed {
-            self.confirm(table, aws);
-        }
-    }
-
-    fn confirm(&mut self, table: usize, aws: &Aws) {
-        let fates = self.fates.iter_mut().zip(&self.settled.changes).zip(&aws.changes);
-        for ((fate, settled), _) in fates.filter(|(_, change)| change.table == table) {
-            fate.confirmed |= *settled && !fate.optional;
-        }
     }
 
     fn settles(&mut self, number: ChangeNumber, aws: &Aws, now: Moment) {
@@ -84,44 +159,74 @@ impl Judge {
         let fate = &self.fates[before as usize];
         let change = &aws.changes[before as usize];
         let cannot_come_again = fate.optional || fate.told || aws.is_trimmed(change, now);
-        if !self.settled.holds(before) && !cannot_come_again {
+        // A gap is nobody's change: it comes before what follows it, and not behind what an item has had.
+        let is_gap = change.is_malformed || aws.changes[number as usize].is_malformed;
+        if !self.settled.holds(before) && !cannot_come_again && !is_gap {
             let what = format!("{} is stored as settled, {} is not", name(number, aws), name(before, aws));
             self.find(Sentence::NotAPrefix, now, what);
         }
     }
 }
 
-/// For each shard of a stream how many of its records the stored state settles.
-fn prefixes(stored: Option<&StoredStream>, stream: &Stream, aws: &Aws) -> Vec<usize> {
-    let Some(stored) = stored else { return vec![0; stream.shards.len()] };
-    // Whoever has an entry has nothing unsettled before it.
-    let mut is_passed = vec![false; stream.shards.len()];
-    for (number, shard) in stream.shards.iter().enumerate().rev() {
-        is_passed[number] = shard
-            .children
-            .iter()
-            .any(|child| is_passed[*child] || stored.shards.contains_key(&stream.shards[*child].id));
+/// Learns the numbers and lanes of a shard's records that were not known.
+fn learn(known: &mut Vec<(RecordNumber, LaneId)>, shard: &Shard, aws: &Aws, lanes: &mut BTreeMap<u32, LaneId>) {
+    let mut last = known.last().map_or(Position::Start, |(number, _)| Position::After(*number));
+    for change in &shard.records[known.len()..] {
+        let change = &aws.changes[*change as usize];
+        let sequence: SequenceNumber = change.sequence.to_string().parse().expect("digits");
+        let (number, lane) = match change.is_malformed {
+            // The adapter may not know its number. What is behind the record before it and before the next one is this.
+            true => (last.next(sequence), LaneId::of_shard(&shard.id)),
+            false => (last.next(sequence), *lanes.entry(change.item).or_insert_with(|| lane(change.item))),
+        };
+        known.push((number, lane));
+        last = Position::After(number);
     }
-    let shards = stream.shards.iter().zip(is_passed);
-    shards
-        .map(|(shard, is_passed)| match stored.shards.get(&shard.id) {
-            _ if stored.done => shard.records.len(),
-            Some(StoredShard::Finished { .. }) => shard.records.len(),
-            // Today's adapter stores no heads: what is settled is a prefix.
-            Some(StoredShard::Unfinished(stored)) => prefix(stored.safe, shard, aws),
-            None if is_passed => shard.records.len(),
-            None => prefix(stored.start, shard, aws),
-        })
-        .collect()
 }
 
-fn prefix(position: Position, shard: &Shard, aws: &Aws) -> usize {
+/// The lane of an item, as the adapter finds it in a record.
+fn lane(item: u32) -> LaneId {
+    let record = format!(
+        r#"{{"Records":[{{"eventID":"x","eventName":"MODIFY","dynamodb":{{"Keys":{{"id":{{"S":"i{item}"}}}},"SequenceNumber":"1"}}}}]}}"#
+    );
+    let mut page = Page::parse(Bytes::from(record)).expect("a page");
+    page.records.remove(0).expect("a record").lane_id()
+}
+
+/// Which of a shard's records the stored state settles.
+fn settled(
+    stored: &StoredStream,
+    stream: &Stream,
+    shard: usize,
+    records: &[(RecordNumber, LaneId)],
+    aws: &Aws,
+) -> SettledRecords {
+    let found = &stream.shards[shard];
+    let entry = stored.shards.get(&found.id);
+    match entry {
+        _ if stored.done => SettledRecords::up_to(records.len()),
+        Some(StoredShard::Finished { .. }) => SettledRecords::up_to(records.len()),
+        Some(StoredShard::Unfinished(state)) => {
+            let prefix = prefix(state.safe, found, records, aws);
+            let newest = records.partition_point(|(number, _)| state.newest_settled.is_behind(*number));
+            let owes = |record: &usize| entry.is_some_and(|it| it.owes(records[*record].1, records[*record].0));
+            SettledRecords { prefix, beyond: (prefix..newest).filter(|record| !owes(record)).collect() }
+        }
+        None if is_passed(stored, stream, shard) => SettledRecords::up_to(records.len()),
+        None => SettledRecords::up_to(prefix(stored.start, found, records, aws)),
+    }
+}
+
+/// Whoever has an entry without one of its parent was read behind it.
+fn is_passed(stored: &StoredStream, stream: &Stream, shard: usize) -> bool {
+    let mut children = stream.shards[shard].children.iter();
+    children.any(|child| stored.shards.contains_key(&stream.shards[*child].id) || is_passed(stored, stream, *child))
+}
+
+fn prefix(position: Position, shard: &Shard, records: &[(RecordNumber, LaneId)], aws: &Aws) -> usize {
     match position {
         Position::Start => 0,
-        Position::After(sequence) => {
-            let sequence: u128 = sequence.as_str().parse().unwrap_or(0);
-            shard.records.partition_point(|change| aws.changes[*change as usize].sequence <= sequence)
-        }
+        Position::After(_) => records.partition_point(|(number, _)| position.is_behind(*number)),
         Position::Since(moment) => {
             let second = moment_of(moment).map_or(0, |moment| moment.as_secs());
             shard.records.partition_point(|change| aws.changes[*change as usize].at.as_secs() < second)
@@ -131,7 +236,6 @@ fn prefix(position: Position, shard: &Shard, aws: &Aws) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::time::{Duration, SystemTime};
 
     use super::*;
@@ -153,17 +257,33 @@ mod tests {
         aws
     }
 
-    fn settled(start: Position, done: bool, shards: &[(usize, StoredShard)]) -> Vec<usize> {
+    /// Which records of the two shards are settled.
+    fn all_settled(start: Position, done: bool, shards: &[(usize, StoredShard)]) -> [SettledRecords; 2] {
         let aws = world();
         let stream = &aws.tables[0].streams[0];
         let shards: BTreeMap<String, StoredShard> =
             shards.iter().map(|(shard, state)| (stream.shards[*shard].id.clone(), state.clone())).collect();
-        prefixes(Some(&StoredStream { arn: stream.arn.clone(), start, done, shards }), stream, &aws)
+        let stored = StoredStream { arn: stream.arn.clone(), start, done, shards };
+        [0, 1].map(|shard| {
+            let (mut records, mut lanes) = (Vec::new(), BTreeMap::new());
+            learn(&mut records, &stream.shards[shard], &aws, &mut lanes);
+            super::settled(&stored, stream, shard, &records, &aws)
+        })
+    }
+
+    fn settled(start: Position, done: bool, shards: &[(usize, StoredShard)]) -> [usize; 2] {
+        all_settled(start, done, shards).map(|settled| {
+            assert!(settled.beyond.is_empty(), "{settled:?}");
+            settled.prefix
+        })
     }
 
     fn reading(change: usize) -> StoredShard {
-        let sequence = world().changes[change].sequence.to_string().parse().unwrap();
-        StoredShard::at(Position::After(sequence), SystemTime::UNIX_EPOCH, None)
+        StoredShard::at(Position::After(number(change)), SystemTime::UNIX_EPOCH, None)
+    }
+
+    fn number(change: usize) -> RecordNumber {
+        world().changes[change].sequence.to_string().parse().unwrap()
     }
 
     #[test]
@@ -187,8 +307,17 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_settled_of_a_stream_that_is_not_stored() {
-        let aws = world();
-        assert_eq!(prefixes(None, &aws.tables[0].streams[0], &aws), [0, 0]);
+    fn a_head_owes_its_lanes_records_and_nobody_elses() {
+        let with_head = |lane| {
+            let mut shard = reading(0);
+            if let StoredShard::Unfinished(shard) = &mut shard {
+                shard.newest_settled = Position::After(number(2));
+                shard.heads.insert(lane, number(1));
+            }
+            all_settled(Position::Start, false, &[(0, shard)])[0].clone()
+        };
+        // All records are item 0's.
+        assert_eq!(with_head(lane(0)), SettledRecords::up_to(1));
+        assert_eq!(with_head(lane(1)), SettledRecords { prefix: 1, beyond: [1, 2].into() });
     }
 }

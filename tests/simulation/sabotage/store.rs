@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dynamodb_streams_adapter::checkpoint::{
-    CheckpointStore, SaveError, StoreError, StoredShard, StoredStream, StoredTable,
+    CheckpointStore, SaveError, StoreError, StoredChanges, StoredShard, StoredTable, StreamChanges,
 };
 use dynamodb_streams_adapter::clock;
 use dynamodb_streams_adapter::records::Position;
@@ -29,12 +29,12 @@ impl BentStore {
         Self { sabotage, store, saves: AtomicU32::new(0), reading: Mutex::default() }
     }
 
-    fn bend(&self, stream: &mut StoredStream) {
+    fn bend(&self, stream: &mut StreamChanges) {
         match self.sabotage {
-            Sabotage::StoresTooFar => stream.shards.values_mut().for_each(too_far),
+            Sabotage::StoresTooFar => stream.shards.values_mut().flatten().for_each(too_far),
             Sabotage::FinishesOpenShards => {
                 let at = clock::now();
-                stream.shards.values_mut().for_each(|state| {
+                stream.shards.values_mut().flatten().for_each(|state| {
                     if let StoredShard::Unfinished(shard) = state {
                         *state = StoredShard::Finished { at, parent: shard.parent.take() };
                     }
@@ -43,17 +43,18 @@ impl BentStore {
             Sabotage::StoresChildBeforeParent => self.keep_parents_open(stream),
             Sabotage::ForgetsAShard if is_each(3, &self.saves) => {
                 let known = |state: &StoredShard| matches!(state.safe(), Some(Position::After(_)));
-                let forgotten = stream.shards.iter().find(|(_, state)| known(state)).map(|(id, _)| id.clone());
-                forgotten.map(|id| stream.shards.remove(&id));
+                let forgotten = stream.shards.values_mut().find(|state| state.as_ref().is_some_and(known));
+                forgotten.map(|state| *state = None);
             }
             _ => {}
         }
     }
 
     /// Tells of a shard whose end was read what was last told while it was being read.
-    fn keep_parents_open(&self, stream: &mut StoredStream) {
+    fn keep_parents_open(&self, stream: &mut StreamChanges) {
         let mut reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         for (id, state) in &mut stream.shards {
+            let Some(state) = state else { continue };
             match state {
                 StoredShard::Unfinished(_) => {
                     reading.insert(id.clone(), state.clone());
@@ -76,7 +77,7 @@ impl CheckpointStore for BentStore {
         })
     }
 
-    fn save<'a>(&'a self, table: &'a str, mut state: StoredTable) -> BoxFuture<'a, Result<(), SaveError>> {
+    fn save<'a>(&'a self, table: &'a str, mut changes: StoredChanges) -> BoxFuture<'a, Result<(), SaveError>> {
         Box::pin(async move {
             match self.sabotage {
                 Sabotage::NeverStores => return Ok(()),
@@ -84,19 +85,20 @@ impl CheckpointStore for BentStore {
                 Sabotage::KeeperDies if is_each(3, &self.saves) => {
                     std::panic::resume_unwind(Box::new("the keeper of positions was sabotaged"))
                 }
-                _ => state.streams.iter_mut().for_each(|stream| self.bend(stream)),
+                _ => changes.streams.iter_mut().for_each(|stream| self.bend(stream)),
             }
-            self.store.save(table, state).await
+            self.store.save(table, changes).await
         })
     }
 }
 
 fn too_far(state: &mut StoredShard) {
     if let StoredShard::Unfinished(shard) = state
-        && let Position::After(sequence) = &mut shard.safe
+        && let Position::After(record) = &mut shard.safe
     {
-        let number: u128 = sequence.as_str().parse().expect("the world's numbers are");
-        *sequence = (number + TOO_FAR).to_string().parse().expect("a number of digits");
+        let number: u128 = record.sequence.as_str().parse().expect("the world's numbers are");
+        *record = (number + TOO_FAR).to_string().parse().expect("a number of digits");
         shard.newest_settled = shard.safe;
+        shard.heads.clear();
     }
 }
