@@ -609,15 +609,16 @@ impl PageEntry<'_> {
         let is_ordered_by_shard = self.tracker.is_ordered_by_shard;
         let own = gap_lane(self.tracker.id(self.handle));
         let shard = self.tracker.shard_mut(self.handle);
-        let (ordinal, lost) = match gap.reason {
-            LossReason::Undecodable => (shard.progress.undecodable(gap.lost, own), BTreeMap::new()),
+        let (ordinal, lanes) = match gap.reason {
+            // It may be anybody's.
+            LossReason::Undecodable => (shard.progress.undecodable(gap.lost, own), None),
             _ => {
                 let lost = shard.progress.owed_before(gap.before);
-                (Some(shard.progress.gap(own, lost.clone())), lost)
+                let lanes = gap.lanes.map(|_| lost.keys().copied().collect());
+                (Some(shard.progress.gap(own, lost)), lanes)
             }
         };
         let Some(ordinal) = ordinal else { return self.settled_before() };
-        let lanes = gap.lanes.map(|_| lost.into_keys().collect());
         let barrier = Barrier::behind(shard.barrier.as_ref(), name, lanes);
         shard.barrier = Some(barrier.clone());
         let number = barrier.name;

@@ -58,38 +58,6 @@ pub const KNOWN: &[Known] = &[
         seed: (33, Stale),
     },
     Known {
-        name: "after a first start a shard owes nothing before its first record: what is trimmed while AWS denies the calls is lost \
-               without a word",
-        breaks: &[SettledAndNeverTaken, Lost, OutOfOrder],
-        needs: &[Fault::LongDenials],
-        seed: (776, SettledAndNeverTaken),
-    },
-    Known {
-        name: "changes that were not settled for a day and are trimmed are lost without a word at a restart, because the moment at \
-               which their position was stored counts as proof that nothing is missing",
-        breaks: &[SettledAndNeverTaken, Lost, OutOfOrder],
-        needs: &[Fault::LongSinkOutage],
-        seed: (725, SettledAndNeverTaken),
-    },
-    Known {
-        name: "a table's name and its ARN have positions of their own",
-        breaks: &[SettledAndNeverTaken, Lost, OutOfOrder, Forgotten, Repeated],
-        needs: &[Fault::ChangedSpelling],
-        seed: (475, Repeated),
-    },
-    Known {
-        name: "where numbers repeat, reading goes on behind a stored number although not all that have it were read",
-        breaks: &[SettledAndNeverTaken, Lost, OutOfOrder, Repeated],
-        needs: &[Fault::RepeatedNumbers],
-        seed: (499, Repeated),
-    },
-    Known {
-        name: "a gap behind one that the sink refuses is not tried before what follows it",
-        breaks: &[OutOfOrder],
-        needs: &[Fault::OddRecords],
-        seed: (320, OutOfOrder),
-    },
-    Known {
         name: "a start at a moment holds for the first shards of each lineage only: what is older in their children is sent",
         breaks: &[BeforeStart],
         needs: &[],
