@@ -482,20 +482,21 @@ impl TableTracker {
     }
 
     fn open(&mut self, handle: ShardHandle) -> OpenedShard {
-        let parent = self.stream(handle.stream).lineage.parent(handle.shard);
-        let parent = parent.map(|shard| self.shard(ShardHandle { shard, ..handle }));
-        let inherited = parent.map(|parent| (parent.read_at, parent.verified_at, parent.lane, parent.barrier.clone()));
+        let parent = self.parent(handle).map(|parent| self.shard(parent));
+        let parent = parent.map(|parent| (parent.read_at, parent.verified_at));
+        let ancestor = self.ancestor(handle).map(|ancestor| self.shard(ancestor));
+        let ancestor = ancestor.map(|ancestor| (ancestor.lane, ancestor.barrier.clone()));
         let table_barrier = self.barrier.clone();
         let stream = self.stream_mut(handle.stream);
-        let is_required = stream.is_required || inherited.is_some();
+        let is_required = stream.is_required || parent.is_some();
         let shard = stream.lineage.state_mut(handle.shard);
-        let handed_over = inherited.as_ref().and_then(|(read_at, ..)| *read_at);
-        shard.barrier = inherited.as_ref().and_then(|(.., barrier)| barrier.clone()).or(table_barrier);
-        if let Some((_, verified_at, lane, _)) = inherited {
-            shard.lane = lane;
-            if shard.phase == Phase::Listed {
-                shard.verified_at = verified_at;
-            }
+        let handed_over = parent.and_then(|(read_at, _)| read_at);
+        let (lane, barrier) = ancestor.unwrap_or((shard.lane, None));
+        (shard.lane, shard.barrier) = (lane, barrier.or(table_barrier));
+        if let Some((_, verified_at)) = parent
+            && shard.phase == Phase::Listed
+        {
+            shard.verified_at = verified_at;
         }
         if shard.phase == Phase::Listed {
             if handed_over.is_some() {
@@ -508,6 +509,28 @@ impl TableTracker {
         }
         let (id, from) = (self.id(handle).clone(), self.shard(handle).progress.read_to());
         OpenedShard { handle, id, from, handed_over }
+    }
+
+    fn parent(&self, handle: ShardHandle) -> Option<ShardHandle> {
+        let parent = self.stream(handle.stream).lineage.parent(handle.shard)?;
+        Some(ShardHandle { shard: parent, ..handle })
+    }
+
+    /// The shard whose lineage this one continues in this run: its nearest ancestor that was opened, or else its oldest one. Between
+    /// them an earlier run may have finished some that hold nothing of what the ancestor owes.
+    fn ancestor(&self, handle: ShardHandle) -> Option<ShardHandle> {
+        let was_opened = |ancestor: &ShardHandle| {
+            let shard = self.shard(*ancestor);
+            shard.read_at.is_some() || shard.phase == Phase::Open
+        };
+        let mut last = None;
+        for ancestor in std::iter::successors(self.parent(handle), |ancestor| self.parent(*ancestor)) {
+            last = Some(ancestor);
+            if was_opened(&ancestor) {
+                break;
+            }
+        }
+        last
     }
 
     fn skip(&mut self, stream: StreamHandle, shards: Vec<ShardNumber>, now: SystemTime) {
