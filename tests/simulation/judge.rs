@@ -238,6 +238,10 @@ impl Judge {
     }
 
     pub fn begin_life(&mut self, life: u32, settings: &Settings, now: Moment) {
+        // A life that was never ready may have stored that it starts with what is written from some moment of it on.
+        if let Some((_, high)) = self.starts.as_mut().filter(|_| self.settings.start == Start::Latest) {
+            *high = (*high).max(now);
+        }
         (self.life, self.settings) = (life, settings.clone());
         self.calls.begin_life(now, settings);
         self.begun.get_or_insert(now);
@@ -413,6 +417,14 @@ impl Judge {
     fn comes_with_a_batch(&self, number: ChangeNumber, last: ChangeNumber) -> bool {
         let [number, last] = [number, last].map(|change| &self.fates[change as usize]);
         number.taken_in == self.life && last.heard_in != self.life
+    }
+
+    /// The process has ended in order, and the disk had nothing against it: what it has heard of must not come again.
+    pub fn ended_in_order(&mut self) {
+        let life = self.life;
+        for fate in self.fates.iter_mut().filter(|fate| fate.heard_in == life && !fate.optional) {
+            fate.confirmed = true;
+        }
     }
 
     pub fn heard_success(&mut self, posted: &Posted) {

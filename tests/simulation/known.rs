@@ -33,7 +33,7 @@ pub const KNOWN: &[Known] = &[
     Known {
         name: "one wrong ResourceNotFoundException for a shard that is there ends its reader for good, or is told as a loss; the \
                search for its children asks for listings without end",
-        breaks: &[SettledAndNeverTaken, Lost, FalseGap, OutOfOrder, NotDelivered, AccountLimit],
+        breaks: &[SettledAndNeverTaken, Lost, FalseGap, OutOfOrder, NotAPrefix, NotDelivered, AccountLimit],
         needs: &[Fault::WrongNotFound],
         seed: (434, Lost),
     },
@@ -83,7 +83,7 @@ pub const KNOWN: &[Known] = &[
     },
     Known {
         name: "a closed shard that goes on giving empty pages is asked without a pause",
-        breaks: &[ShardRate],
+        breaks: &[ShardRate, IdleBudget],
         needs: &[Fault::LingeringShards],
         seed: (620, ShardRate),
     },

@@ -198,7 +198,12 @@ async fn adapter(
                         let told = stop.child_token();
                         let (ended, ()) = join(tasks.run_until(&told, SHUTDOWN), sabotage.stops(&told)).await;
                         world.look(|inner, now| match ended {
-                            Ok(()) if stop.is_cancelled() => inner.tell(now, "stopped".to_owned()),
+                            Ok(()) if stop.is_cancelled() => {
+                                inner.tell(now, "stopped".to_owned());
+                                if inner.disk_was_well(now) {
+                                    inner.judge.ended_in_order();
+                                }
+                            }
                             Ok(()) => inner.judge.find(Sentence::Ended, now, "it was not told to".to_owned()),
                             Err(fault) => inner.judge.find(Sentence::Ended, now, fault.to_string()),
                         });

@@ -59,6 +59,14 @@ impl Inner {
         }
     }
 
+    /// Whether nothing has hindered writes for a while.
+    pub fn disk_was_well(&self, now: Moment) -> bool {
+        let since = now.saturating_sub(Duration::from_secs(60));
+        let hinders = |fault| matches!(fault, Fault::FullDisk | Fault::FailingDisk | Fault::SlowDisk);
+        let episodes = self.plan.episodes.iter().filter(|episode| hinders(episode.fault));
+        episodes.clone().all(|episode| episode.until < since || episode.from > now)
+    }
+
     fn disk_takes(&mut self, now: Moment) -> Duration {
         let slow = self.plan.during(Fault::SlowDisk, now).map_or(0.0, |episode| episode.severity);
         Duration::from_millis(self.chance.u64(1..6)) + Duration::from_secs_f64(20.0 * slow * self.chance.f64())
