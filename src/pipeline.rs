@@ -13,8 +13,8 @@ use crate::config;
 use crate::delivery::lanes::Gate;
 use crate::delivery::parcel::Parcel;
 use crate::event::{Encoder, EncoderSettings, Packaging, gap_id};
-use crate::progress::table_tracker::{Owed, PageRead};
 use crate::progress::TableProgress;
+use crate::progress::table_tracker::{Owed, PageRead};
 use crate::records::{Entry, LaneId, StreamDetails};
 use crate::streams::ShardPage;
 

@@ -18,18 +18,12 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use self::buffer::Buffer;
-use self::table_tracker::{ShardHandle, StreamHandle, TableTracker};
+pub use self::table_tracker::AckToken;
+use self::table_tracker::{StreamHandle, TableTracker};
 use crate::backoff::pause_after;
 use crate::checkpoint::{CheckpointStore, StoredTable};
 use crate::readiness::TableHealth;
 use crate::telemetry::{TableTelemetry, events};
-
-/// One record that was read and is not settled. It is given back once.
-#[derive(Debug, PartialEq, Eq)]
-pub struct AckToken {
-    shard: ShardHandle,
-    ordinal: u64,
-}
 
 /// The pauses between tries to read what is stored.
 const PAUSE_MIN: Duration = Duration::from_millis(250);
@@ -101,17 +95,7 @@ impl TableProgress {
         let tracker = Mutex::new(TableTracker::restored(StoredTable::default(), is_ordered_by_shard));
         let (settled, changed) = (Notify::new(), Notify::new());
         let (key, is_listed) = (OnceLock::new(), AtomicBool::new(false));
-        Arc::new(Self {
-            tracker,
-            is_ordered_by_shard,
-            key,
-            buffer,
-            telemetry,
-            health,
-            settled,
-            changed,
-            is_listed,
-        })
+        Arc::new(Self { tracker, is_ordered_by_shard, key, buffer, telemetry, health, settled, changed, is_listed })
     }
 
     /// Takes over what an earlier run has stored under this name, however long it takes.

@@ -75,7 +75,8 @@ impl Status {
     /// All of it, as of now.
     pub(crate) fn show(&self) -> Value {
         let now = clock::now();
-        let of = |parts: &Parts| parts.progress.iter().map(|it| table(it, &parts.parked_items, now)).collect::<Vec<_>>();
+        let of =
+            |parts: &Parts| parts.progress.iter().map(|it| table(it, &parts.parked_items, now)).collect::<Vec<_>>();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "time": rfc3339(now),
@@ -110,8 +111,7 @@ fn table(progress: &TableProgress, parked_items: &ParkedItems, now: SystemTime) 
         let tracker = progress.tracker();
         (tracker.unsettled(), tracker.view())
     };
-    let (finished, open): (Vec<_>, Vec<_>) =
-        shards.into_iter().partition(|shard| shard.is_finished);
+    let (finished, open): (Vec<_>, Vec<_>) = shards.into_iter().partition(|shard| shard.is_finished);
     let unlisted = finished.len().saturating_sub(MOST_FINISHED);
     json!({
         "table": telemetry.table(),

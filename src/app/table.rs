@@ -94,8 +94,7 @@ impl Table {
         let buffer = Buffer::new(shared.buffer);
         let (sender, pages) = mpsc::channel(PAGES_WAITING);
         let client = ObservedClient::new(client, telemetry.clone(), health.clone());
-        let progress =
-            TableProgress::new(shared.order == DeliveryOrder::Shard, buffer.clone(), telemetry, health);
+        let progress = TableProgress::new(shared.order == DeliveryOrder::Shard, buffer.clone(), telemetry, health);
         let context = Arc::new(ReaderContext {
             client: client.clone(),
             poll_intervals: source.poll_intervals,

@@ -157,7 +157,10 @@ fn a_text_that_contradicts_itself_is_refused() {
         (format!(r#"{{"safe":"behind 4",{verified}}}"#), "a position is"),
         (r#"{"safe":"start","verified_at":"yesterday"}"#.to_owned(), "yesterday"),
         (format!(r#"{{"safe":"start",{verified},"owner":"me"}}"#), "owner"),
-        (format!(r#"{{"safe":"after 4","newest_settled":"after 8",{verified},"heads":{{"{lane}":"5#x"}}}}"#), "named by its sequence number"),
+        (
+            format!(r#"{{"safe":"after 4","newest_settled":"after 8",{verified},"heads":{{"{lane}":"5#x"}}}}"#),
+            "named by its sequence number",
+        ),
         (format!(r#"{{"safe":"after 4","newest_settled":"after 8",{verified},"heads":{{"lane":"5"}}}}"#), "32"),
     ];
     for (text, why) in cases {

@@ -7,9 +7,9 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
+use crate::checkpoint::StoredTable;
 use crate::config::DeliveryOrder;
 use crate::config::{EventData, EventMode, EventProfile};
-use crate::checkpoint::StoredTable;
 use crate::progress::buffer::Buffer;
 use crate::progress::table_tracker::ShardHandle;
 use crate::readiness::Health;

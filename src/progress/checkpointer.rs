@@ -165,8 +165,8 @@ impl Checkpointer {
 mod tests {
     use super::*;
     use crate::checkpoint::MemoryStore;
-    use crate::readiness::Health;
     use crate::progress::buffer::Buffer;
+    use crate::readiness::Health;
     use crate::telemetry::TableTelemetry;
     use crate::telemetry::logs::capture;
     use crate::telemetry::metrics::Metrics;

@@ -325,8 +325,7 @@ impl<S> Lineage<S> {
         let (stage, pass) = (Stage::Waiting, self.pass);
         self.numbers.insert(id.clone(), number);
         let (is_passed, is_restored) = (false, false);
-        let shard =
-            Shard { id: id.clone(), parent, stage, is_passed, is_restored, seen: pass, listed: pass, state };
+        let shard = Shard { id: id.clone(), parent, stage, is_passed, is_restored, seen: pass, listed: pass, state };
         self.shards.insert(number, shard);
         self.counts.waiting += 1;
         self.candidates.insert(number);

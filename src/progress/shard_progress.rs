@@ -90,7 +90,9 @@ impl ShardProgress {
     pub fn resume(stored: &UnfinishedShard) -> Self {
         let UnfinishedShard { safe, newest_settled, ref heads, oldest_owed, .. } = *stored;
         let heads = heads.clone();
-        let inherited = (newest_settled != safe).then_some(Inherited { newest_settled, heads, oldest_owed });
+        let inherited = Inherited { newest_settled, heads, oldest_owed };
+        let says_something = newest_settled != safe || oldest_owed.is_some();
+        let inherited = says_something.then_some(inherited);
         Self { inherited, ..Self::begin(safe) }
     }
 
@@ -102,11 +104,6 @@ impl ShardProgress {
     /// Records that were read and are not settled.
     pub fn unsettled(&self) -> usize {
         self.read.len() - self.settled
-    }
-
-    /// Whether an earlier run has stored something of what will be read next.
-    pub fn is_read_again(&self) -> bool {
-        self.inherited.is_some()
     }
 
     /// When the oldest owed record was created, as far as records say theirs.
@@ -252,6 +249,7 @@ impl ShardProgress {
         self.read_to = position;
         let is_over = |inherited: &Inherited| match (inherited.newest_settled, position) {
             (Position::After(newest), Position::After(read)) => newest <= read,
+            (Position::Start | Position::Since(_), Position::After(_)) => true,
             _ => false,
         };
         if self.inherited.as_ref().is_some_and(is_over) {

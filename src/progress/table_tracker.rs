@@ -16,7 +16,6 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::AckToken;
 use super::lineage::{Counts, Lineage, Restored};
 use super::shard_progress::{Settled, ShardProgress};
 use crate::checkpoint::{StoredChanges, StoredShard, StoredStream, StoredTable, StreamChanges, UnfinishedShard};
@@ -72,6 +71,13 @@ impl ShardHandle {
     }
 }
 
+/// One entry that was read and is not settled. It is given back once.
+#[derive(Debug, PartialEq, Eq)]
+pub struct AckToken {
+    shard: ShardHandle,
+    ordinal: u64,
+}
+
 #[derive(Debug)]
 struct Stream {
     details: Arc<StreamDetails>,
@@ -119,7 +125,9 @@ enum Phase {
     Listed,
     Open,
     /// Everything in it is settled. Nothing that continues it was created before `at`.
-    Finished { at: SystemTime },
+    Finished {
+        at: SystemTime,
+    },
 }
 
 /// The gaps of a lineage, each of which has to be tried before what was read behind it.
@@ -605,12 +613,7 @@ impl TableTracker {
 
 impl PageEntry<'_> {
     /// A record was read; `lane` is its item's. Returns what it owes, or nothing if an earlier run has settled it.
-    pub fn record(
-        &mut self,
-        sequence: SequenceNumber,
-        lane: LaneId,
-        created: Option<SystemTime>,
-    ) -> Option<Owed> {
+    pub fn record(&mut self, sequence: SequenceNumber, lane: LaneId, created: Option<SystemTime>) -> Option<Owed> {
         self.entries += 1;
         let is_ordered_by_shard = self.tracker.is_ordered_by_shard;
         let shard = self.tracker.shard_mut(self.handle);

@@ -69,7 +69,9 @@ impl ShardDiscovery {
     pub fn next(&self, now: Instant) -> Option<ListingQuery> {
         let mut due = self.searches.iter().filter(|(_, search)| search.due <= now);
         match (due.next(), due.next(), &self.tail) {
-            (Some((shard, search)), None, Some(_)) if search.tries % 2 == 0 => Some(ListingQuery::Children(shard.clone())),
+            (Some((shard, search)), None, Some(_)) if search.tries % 2 == 0 => {
+                Some(ListingQuery::Children(shard.clone()))
+            }
             (Some(_), _, Some(tail)) => Some(ListingQuery::Tail(tail.clone())),
             _ if self.pass_due <= now => Some(ListingQuery::Page(self.cursor.clone())),
             // No shard was listed yet behind which new ones could be listed.

@@ -25,9 +25,7 @@ use crate::backoff::pause_after;
 use crate::clock;
 use crate::progress::Acknowledger as _;
 use crate::progress::table_tracker::{Loss, OpenedShard};
-use crate::records::{
-    Entry, Gap, LossReason, Page, Position, Record, SequenceNumber, StreamDetails, Undecodable,
-};
+use crate::records::{Entry, Gap, LossReason, Page, Position, Record, SequenceNumber, StreamDetails, Undecodable};
 use crate::telemetry::events;
 
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -252,7 +250,10 @@ impl ShardReader {
         }
         let loss = self.context.progress.tracker().loss_before(self.shard.handle, first, clock::now());
         let Loss { lanes } = loss?;
-        self.report_loss(LossReason::Trimmed, "it was there for longer than DynamoDB keeps records, and was not settled");
+        self.report_loss(
+            LossReason::Trimmed,
+            "it was there for longer than DynamoDB keeps records, and was not settled",
+        );
         let gap = self.gap(LossReason::Trimmed, self.state.position.behind_gap(None));
         Some(Gap { before: first, lanes, ..gap })
     }

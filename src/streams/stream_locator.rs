@@ -71,9 +71,7 @@ impl StreamLocator {
                 Some(stream) => LocatedStream::Stream(stream),
                 None => LocatedStream::Nothing(NO_STREAM.to_owned()),
             }),
-            Err(error) if error.kind == ErrorKind::NotFound => {
-                Ok(LocatedStream::Nothing(NO_TABLE.to_owned()))
-            }
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(LocatedStream::Nothing(NO_TABLE.to_owned())),
             // Whoever replaced an adapter that used ListStreams may not have the other permission.
             Err(error) if error.kind == ErrorKind::Denied => self.find_by_listing(error).await,
             Err(error) => Err(error),

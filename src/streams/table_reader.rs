@@ -177,8 +177,7 @@ impl TableReader {
         let Some(shard) = shard else { return Ok(goes_on) };
         let (entries, now, is_last) = (vec![Entry::Gap(gap)], clock::now(), goes_on);
         self.context.buffer.charge(entries.iter().map(Entry::cost).sum());
-        let page =
-            ShardPage { shard, details, entries, asked_at: now, read_at: now, is_caught_up: true, is_last };
+        let page = ShardPage { shard, details, entries, asked_at: now, read_at: now, is_caught_up: true, is_last };
         self.context.hand_down(Task::Table, page).await?;
         Ok(goes_on)
     }

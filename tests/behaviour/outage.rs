@@ -17,10 +17,10 @@ use dynamodb_streams_adapter::delivery::lanes::Limits;
 use dynamodb_streams_adapter::delivery::retry::{OnUndeliverable, Policy, RetryLimits};
 use dynamodb_streams_adapter::event::Message;
 use dynamodb_streams_adapter::pipeline::Pipeline;
+use dynamodb_streams_adapter::progress::buffer::Buffer;
 use dynamodb_streams_adapter::readiness::Health;
 use dynamodb_streams_adapter::records::Page;
 use dynamodb_streams_adapter::sink::{Sink, SinkResponse};
-use dynamodb_streams_adapter::progress::buffer::Buffer;
 use dynamodb_streams_adapter::streams::client::{
     Call, IteratorStart, ListedShard, ShardQuery, StreamDescription, StreamStatus, StreamsClient, TableDescription,
 };

@@ -4,7 +4,9 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dynamodb_streams_adapter::checkpoint::{CheckpointStore, FileStore, SaveError, StoreError, StoredChanges, StoredTable};
+use dynamodb_streams_adapter::checkpoint::{
+    CheckpointStore, FileStore, SaveError, StoreError, StoredChanges, StoredTable,
+};
 use futures_util::future::BoxFuture;
 
 use crate::disk::{MemoryDisk, Outcome, Step};

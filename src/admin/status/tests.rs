@@ -35,8 +35,7 @@ impl House {
             key_schema: Vec::new(),
             view_type: None,
         };
-        let stream =
-            progress.tracker().open_stream(Arc::new(facts), Position::Start, false, SystemTime::UNIX_EPOCH);
+        let stream = progress.tracker().open_stream(Arc::new(facts), Position::Start, false, SystemTime::UNIX_EPOCH);
         Self { health, progress, stream, outage, parked_items, status }
     }
 

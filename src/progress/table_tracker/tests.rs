@@ -1,0 +1,511 @@
+//! What is stored of a table, against a small model that knows everything: over listings, splits, restarts and saves that fail.
+
+use std::collections::VecDeque;
+use std::time::UNIX_EPOCH;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::records::StreamDetails;
+
+const ARN: &str = "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders/stream/2026-01-01T00:00:00.000";
+
+fn details(arn: &str) -> Arc<StreamDetails> {
+    Arc::new(StreamDetails::from_arn(arn))
+}
+
+fn at(seconds: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(1_767_225_600 + seconds)
+}
+
+fn sequence(number: u64) -> SequenceNumber {
+    number.to_string().parse().unwrap()
+}
+
+fn lane(item: u8) -> LaneId {
+    LaneId::of_shard(&format!("item {item}"))
+}
+
+/// The truth: shards with their records, each of an item. An item's records lie in one path from a root downwards, in order.
+#[derive(Debug, Clone)]
+struct World {
+    shards: Vec<TrueShard>,
+    /// Each item's records in order: in which shard, and which of its records.
+    items: Vec<Vec<(usize, usize)>>,
+}
+
+#[derive(Debug, Clone)]
+struct TrueShard {
+    parent: Option<usize>,
+    records: Vec<u8>,
+}
+
+const ITEMS: u8 = 5;
+
+fn world() -> impl Strategy<Value = World> {
+    let shard = (prop::option::weighted(0.8, any::<prop::sample::Index>()), prop::collection::vec(0..ITEMS, 0..8));
+    prop::collection::vec(shard, 1..9).prop_map(|drawn| {
+        let mut shards: Vec<TrueShard> = Vec::new();
+        for (number, (parent, records)) in drawn.into_iter().enumerate() {
+            let parent = parent.filter(|_| number > 0).map(|parent| parent.index(number));
+            shards.push(TrueShard { parent, records });
+        }
+        // An item goes to one child of each shard, and to one root.
+        let siblings = |shards: &[TrueShard], parent| -> Vec<usize> {
+            (0..shards.len()).filter(|shard| shards[*shard].parent == parent).collect()
+        };
+        let mut items = Vec::new();
+        let mut owners: Vec<Vec<u8>> = vec![Vec::new(); shards.len()];
+        for item in 0..ITEMS {
+            let mut parent = None;
+            loop {
+                let next = siblings(&shards, parent);
+                let Some(shard) = (!next.is_empty()).then(|| next[usize::from(item) % next.len()]) else { break };
+                owners[shard].push(item);
+                parent = Some(shard);
+            }
+        }
+        for (shard, owners) in shards.iter_mut().zip(&owners) {
+            shard.records.retain(|item| owners.contains(item));
+        }
+        for item in 0..ITEMS {
+            let of = |shard: usize| shards[shard].records.iter().enumerate().filter(move |(_, it)| **it == item);
+            // A shard comes before those that continue it.
+            let all = (0..shards.len()).flat_map(|shard| of(shard).map(move |(record, _)| (shard, record)));
+            items.push(all.collect());
+        }
+        World { shards, items }
+    })
+}
+
+impl World {
+    fn number(&self, shard: usize, record: usize) -> SequenceNumber {
+        sequence((shard * 100 + record + 1) as u64)
+    }
+
+    fn is_stored_as_settled(&self, stored: &StoredTable, shard: usize, record: usize) -> bool {
+        let entry = stored.streams.first().and_then(|stream| stream.shards.get(&shard.to_string()));
+        let is_done = stored.streams.first().is_some_and(|stream| stream.done);
+        let (number, lane) = (self.number(shard, record), lane(self.shards[shard].records[record]));
+        is_done || entry.is_some_and(|entry| !entry.owes(lane, number.into()))
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// A listing shows a shard and its ancestors.
+    Learn(prop::sample::Index),
+    /// A listing reaches its end.
+    Pass,
+    /// A reader gets its next record, or its shard's end.
+    Read(prop::sample::Index),
+    /// The sink takes an item's next event.
+    Settle(u8),
+    Save(Saved),
+    Restart,
+}
+
+/// What becomes of a save.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Saved {
+    Confirmed,
+    NotStored,
+    /// It is stored, and nobody knows.
+    Unknown,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let saved = prop_oneof![4 => Just(Saved::Confirmed), 1 => Just(Saved::NotStored), 1 => Just(Saved::Unknown)];
+    let step = prop_oneof![
+        3 => any::<prop::sample::Index>().prop_map(Step::Learn),
+        1 => Just(Step::Pass),
+        12 => any::<prop::sample::Index>().prop_map(Step::Read),
+        8 => (0..ITEMS).prop_map(Step::Settle),
+        4 => saved.prop_map(Step::Save),
+        1 => Just(Step::Restart),
+    ];
+    prop::collection::vec(step, 0..250)
+}
+
+/// A process that reads the world.
+struct Run<'w> {
+    world: &'w World,
+    tracker: TableTracker,
+    stream: StreamHandle,
+    /// Shards that are being read: which, by which handle, and their next record.
+    reading: Vec<(usize, ShardHandle, usize)>,
+    /// What was read and is not settled, by item.
+    owed: BTreeMap<u8, VecDeque<(usize, usize, AckToken)>>,
+    /// How many of each item's records this run has entered or need not enter.
+    entered: Vec<usize>,
+}
+
+impl<'w> Run<'w> {
+    fn begin(world: &'w World, stored: &StoredTable, settled: &[Vec<bool>]) -> Self {
+        let mut tracker = TableTracker::restored(stored.clone(), false);
+        let stream = tracker.open_stream(details(ARN), Position::Start, true, at(0));
+        let entered = settled.iter().map(|item| item.iter().take_while(|settled| **settled).count()).collect();
+        let mut run = Self { world, tracker, stream, reading: Vec::new(), owed: BTreeMap::new(), entered };
+        run.open_ready();
+        run
+    }
+
+    fn open_ready(&mut self) {
+        for opened in self.tracker.open_ready(self.stream) {
+            let shard: usize = opened.id.parse().unwrap();
+            let records = self.world.shards[shard].records.len();
+            let next = (0..records).find(|record| !opened.from.is_behind(self.world.number(shard, *record).into()));
+            assert!(self.reading.iter().all(|(other, ..)| *other != shard), "two readers of shard {shard}");
+            self.reading.push((shard, opened.handle, next.unwrap_or(records)));
+        }
+    }
+
+    fn learn(&mut self, shard: usize) {
+        let parent = self.world.shards[shard].parent;
+        parent.into_iter().for_each(|parent| self.learn(parent));
+        let parent = parent.map(|parent| parent.to_string());
+        self.tracker.learn(self.stream, &shard.to_string(), parent.as_deref());
+    }
+
+    fn read(&mut self, reader: usize) {
+        let (shard, handle, next) = self.reading[reader];
+        let page = |is_last| PageRead { asked_at: at(1), is_caught_up: true, is_last };
+        let Some(item) = self.world.shards[shard].records.get(next).copied() else {
+            self.tracker.page(handle).read(page(true));
+            self.reading.remove(reader);
+            self.tracker.read_to_end(handle, Instant::now());
+            return self.open_ready();
+        };
+        let mut entry = self.tracker.page(handle);
+        let owed = entry.record(self.world.number(shard, next), lane(item), None);
+        entry.read(page(false));
+        self.reading[reader].2 += 1;
+        let place = self.world.items[usize::from(item)].iter().position(|at| *at == (shard, next)).unwrap();
+        let entered = &mut self.entered[usize::from(item)];
+        match owed {
+            Some(owed) => {
+                assert_eq!(place, *entered, "item {item}: a change is entered before an older one, or again");
+                *entered += 1;
+                self.owed.entry(item).or_default().push_back((shard, next, owed.token.unwrap()));
+            }
+            None => assert!(place < *entered, "item {item}: a change that is owed goes no further"),
+        }
+    }
+
+    /// The sink takes an item's next event; the change that it tells.
+    fn settle(&mut self, item: u8) -> Option<(usize, usize)> {
+        let (shard, record, token) = self.owed.get_mut(&item)?.pop_front()?;
+        self.tracker.settle(&token);
+        Some((shard, record))
+    }
+
+    fn save(&mut self, stored: &mut StoredTable, saved: Saved) {
+        let changes = self.tracker.take_changes();
+        if saved != Saved::NotStored {
+            stored.apply(&changes);
+        }
+        if saved != Saved::Confirmed {
+            self.tracker.put_back(changes);
+        }
+    }
+}
+
+/// Each item's records in order: whether they are stored as settled.
+fn stored_as_settled(world: &World, stored: &StoredTable) -> Vec<Vec<bool>> {
+    let of = |item: &Vec<(usize, usize)>| {
+        item.iter().map(|(shard, record)| world.is_stored_as_settled(stored, *shard, *record)).collect()
+    };
+    world.items.iter().map(of).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_stored_as_settled_is_a_prefix_of_each_items_history_and_a_restart_loses_and_repeats_nothing_of_it(
+        world in world(),
+        steps in steps(),
+    ) {
+        let mut stored = StoredTable::default();
+        let mut settled = stored_as_settled(&world, &stored);
+        let mut run = Run::begin(&world, &stored, &settled);
+        for step in steps {
+            match step {
+                Step::Learn(shard) => {
+                    run.learn(shard.index(world.shards.len()));
+                    run.open_ready();
+                }
+                Step::Pass => run.tracker.complete_pass(run.stream),
+                Step::Read(_) if run.reading.is_empty() => {}
+                Step::Read(reader) => run.read(reader.index(run.reading.len())),
+                Step::Settle(item) => {
+                    if let Some(change) = run.settle(item) {
+                        let item = usize::from(item);
+                        let place = world.items[item].iter().position(|at| *at == change).unwrap();
+                        settled[item][place] = true;
+                    }
+                }
+                Step::Save(saved) => {
+                    run.save(&mut stored, saved);
+                    if saved == Saved::Confirmed {
+                        prop_assert!(!run.tracker.has_changes());
+                        prop_assert_eq!(&stored_as_settled(&world, &stored), &settled, "{:?}", stored);
+                    }
+                }
+                Step::Restart => {
+                    settled = stored_as_settled(&world, &stored);
+                    run = Run::begin(&world, &stored, &settled);
+                }
+            }
+            for (item, records) in stored_as_settled(&world, &stored).iter().enumerate() {
+                prop_assert!(records.is_sorted_by(|one, next| one >= next), "item {}: {:?} by {:?}", item, records, stored);
+                let is_true = records.iter().zip(&settled[item]).all(|(stored, settled)| settled | !stored);
+                prop_assert!(is_true, "item {}: stored as settled, and nobody has it: {:?}", item, stored);
+            }
+        }
+        // Everything comes in the end, and then the stream is done.
+        (0..world.shards.len()).for_each(|shard| run.learn(shard));
+        run.tracker.complete_pass(run.stream);
+        run.open_ready();
+        while !run.reading.is_empty() {
+            run.read(0);
+        }
+        prop_assert!(run.tracker.is_drained(run.stream));
+        for item in 0..ITEMS {
+            while run.settle(item).is_some() {}
+        }
+        let complete: Vec<usize> = world.items.iter().map(Vec::len).collect();
+        prop_assert_eq!((&run.entered, run.tracker.unsettled()), (&complete, 0));
+        run.tracker.end_stream(run.stream);
+        run.save(&mut stored, Saved::Confirmed);
+        prop_assert!(stored.streams[0].done && stored.streams[0].shards.is_empty(), "{:?}", stored);
+    }
+}
+
+/// A table with one stream, of which nothing is known.
+fn table() -> (TableTracker, StreamHandle) {
+    let mut tracker = TableTracker::default();
+    let stream = tracker.open_stream(details(ARN), Position::Start, true, at(0));
+    (tracker, stream)
+}
+
+fn open(tracker: &mut TableTracker, stream: StreamHandle, id: &str, parent: Option<&str>) -> ShardHandle {
+    tracker.learn(stream, id, parent);
+    tracker.open_ready(stream).pop().expect("it may be read").handle
+}
+
+fn read(tracker: &mut TableTracker, shard: ShardHandle, number: u64, item: u8, created: u64) -> AckToken {
+    tracker.page(shard).record(sequence(number), lane(item), Some(at(created))).unwrap().token.unwrap()
+}
+
+fn page(tracker: &mut TableTracker, shard: ShardHandle, asked: u64, is_caught_up: bool, is_last: bool) {
+    tracker.page(shard).read(PageRead { asked_at: at(asked), is_caught_up, is_last });
+}
+
+fn stored(tracker: &mut TableTracker) -> StoredTable {
+    let mut stored = StoredTable::default();
+    stored.apply(&tracker.take_changes());
+    stored
+}
+
+/// e1 in the parent, e2 in the child, both acknowledged, the process killed: were the child's entry stored without the parent's, e1
+/// would come again behind e2 and stay the item's last state.
+#[test]
+fn a_childs_acknowledgement_is_stored_together_with_its_parents() {
+    let (mut tracker, stream) = table();
+    let parent = open(&mut tracker, stream, "parent", None);
+    let first = read(&mut tracker, parent, 1, 0, 0);
+    page(&mut tracker, parent, 1, true, true);
+    tracker.read_to_end(parent, Instant::now());
+    let child = open(&mut tracker, stream, "child", Some("parent"));
+    let second = read(&mut tracker, child, 2, 0, 1);
+    tracker.settle(&first);
+    tracker.settle(&second);
+    let changes = tracker.take_changes();
+    let told: Vec<&String> = changes.streams[0].shards.keys().collect();
+    assert_eq!(told, ["child", "parent"]);
+    // What was not stored comes again as a whole.
+    tracker.put_back(changes.clone());
+    assert_eq!(tracker.take_changes(), changes);
+}
+
+#[test]
+fn a_child_has_a_position_while_its_parent_owes_something() {
+    let (mut tracker, stream) = table();
+    let parent = open(&mut tracker, stream, "parent", None);
+    let _parked = read(&mut tracker, parent, 1, 0, 0);
+    page(&mut tracker, parent, 1, true, true);
+    tracker.read_to_end(parent, Instant::now());
+    let child = open(&mut tracker, stream, "child", Some("parent"));
+    let other = read(&mut tracker, child, 7, 1, 1);
+    tracker.settle(&other);
+    let stored = stored(&mut tracker);
+    let shards = &stored.streams[0].shards;
+    assert_eq!((shards["parent"].safe(), shards["child"].safe()), (Some(Position::Start), Some(Position::after(sequence(7)))));
+    // After a restart the parent is read again first.
+    let mut tracker = TableTracker::restored(stored, false);
+    let stream = tracker.open_stream(details(ARN), Position::Start, true, at(9));
+    let opened = tracker.open_ready(stream);
+    assert_eq!(opened.iter().map(|shard| &*shard.id).collect::<Vec<_>>(), ["parent"]);
+    tracker.read_to_end(opened[0].handle, Instant::now());
+    let next: Vec<_> = tracker.open_ready(stream).into_iter().map(|shard| (shard.id.to_string(), shard.from)).collect();
+    assert_eq!(next, [("child".to_owned(), Position::after(sequence(7)))]);
+}
+
+#[test]
+fn what_an_earlier_run_has_stored_stays_stored_until_reading_has_taken_it_over() {
+    let shard = |number| StoredShard::at(Position::after(sequence(number)), at(0), None);
+    let finished = StoredShard::Finished { at: at(0), parent: None };
+    let old = StoredStream { arn: "arn:old".to_owned(), start: Position::Start, done: true, shards: BTreeMap::new() };
+    let shards = [("a", shard(1)), ("b", shard(2)), ("c", finished)].map(|(id, shard)| (id.to_owned(), shard));
+    let new = StoredStream { arn: ARN.to_owned(), start: Position::Start, done: false, shards: shards.into() };
+    let before = StoredTable { streams: vec![old, new] };
+    let mut tracker = TableTracker::restored(before.clone(), false);
+    assert!(!tracker.has_changes(), "nothing is written before something has changed");
+    let stream = tracker.open_stream(details(ARN), Position::Start, true, at(1));
+    let opened = tracker.open_ready(stream);
+    let a = opened.iter().find(|shard| &*shard.id == "a").unwrap().handle;
+    let token = read(&mut tracker, a, 7, 0, 1);
+    tracker.settle(&token);
+    let mut after = before.clone();
+    after.apply(&tracker.take_changes());
+    let safe = |id: &str| after.streams[1].shards[id].safe();
+    assert_eq!((safe("a"), safe("b"), safe("c")), (Some(Position::after(sequence(7))), Some(Position::after(sequence(2))), None));
+    assert_eq!(after.streams[0], before.streams[0]);
+}
+
+/// Who left for more than a day must not find a day's loss proved away by the moment of the last write.
+#[test]
+fn continuity_is_stored_as_the_moment_before_which_nothing_unread_was_created() {
+    let (mut tracker, stream) = table();
+    let shard = open(&mut tracker, stream, "a", None);
+    let verified = |tracker: &mut TableTracker| match &stored(tracker).streams[0].shards["a"] {
+        StoredShard::Unfinished(shard) => shard.verified_at,
+        StoredShard::Finished { at, .. } => *at,
+    };
+    assert_eq!(verified(&mut tracker), at(0), "the first listing");
+    let first = read(&mut tracker, shard, 1, 0, 100);
+    let second = read(&mut tracker, shard, 2, 1, 200);
+    page(&mut tracker, shard, 5_000, false, false);
+    tracker.settle(&first);
+    assert_eq!(verified(&mut tracker), at(200), "the second record was created then, and is owed");
+    tracker.settle(&second);
+    assert_eq!(verified(&mut tracker), at(200), "a full page: what follows may be as old as its last record");
+    for asked in [5_000, 5_030, 5_060] {
+        page(&mut tracker, shard, asked, true, false);
+    }
+    tracker.dirty.insert(shard);
+    assert_eq!(verified(&mut tracker), at(5_000), "a minute of empty pages proves that nothing was left");
+    tracker.verify(at(5_000 + 299));
+    assert!(!tracker.has_changes());
+    page(&mut tracker, shard, 5_400, true, false);
+    tracker.verify(at(5_400));
+    assert!(tracker.has_changes(), "what does not change is verified anew");
+    page(&mut tracker, shard, 9_000, true, true);
+    tracker.read_to_end(shard, Instant::now());
+    let child = open(&mut tracker, stream, "b", Some("a"));
+    assert_eq!(tracker.shard(child).verified_at, at(5_340), "the end of a shard says nothing of what follows it");
+}
+
+/// A day, and what a process that was away for longer may find.
+const DAY: u64 = 24 * 60 * 60;
+
+#[test]
+fn a_loss_is_what_lies_before_the_first_record_that_is_still_there() {
+    let shard = |heads: &[(u8, u64)], verified: u64| {
+        StoredShard::Unfinished(UnfinishedShard {
+            safe: Position::after(sequence(10)),
+            newest_settled: Position::after(sequence(20)),
+            heads: heads.iter().map(|(item, number)| (lane(*item), sequence(*number).into())).collect(),
+            oldest_owed: None,
+            verified_at: at(verified),
+            parent: None,
+        })
+    };
+    let loss = |shard: StoredShard, first: Option<u64>, now: u64| {
+        let shards = BTreeMap::from([("a".to_owned(), shard)]);
+        let stream = StoredStream { arn: ARN.to_owned(), start: Position::Start, done: false, shards };
+        let mut tracker = TableTracker::restored(StoredTable { streams: vec![stream] }, false);
+        let stream = tracker.open_stream(details(ARN), Position::Start, true, at(now));
+        let shard = tracker.open_ready(stream)[0].handle;
+        tracker.loss_before(shard, first.map(sequence), at(now))
+    };
+    let heads = [(0, 12), (1, 15)];
+    let lanes = |count| Some(Loss { lanes: Some(count) });
+    assert_eq!(loss(shard(&heads, 0), Some(12), 2 * DAY), None, "no head lies below it, so nothing was lost, after days too");
+    assert_eq!(loss(shard(&heads, 0), Some(13), 2 * DAY), lanes(1));
+    assert_eq!(loss(shard(&heads, 0), Some(16), 2 * DAY), lanes(2));
+    assert_eq!(loss(shard(&heads, 0), Some(21), DAY - 1), lanes(2), "nothing that was not read can be a day old");
+    let unknown = Some(Loss { lanes: None });
+    assert_eq!(loss(shard(&heads, 0), Some(21), DAY), unknown, "between 20 and 21 there may have been anybody's");
+    assert_eq!(loss(shard(&[], 0), None, DAY), unknown);
+    assert_eq!(loss(shard(&[], 0), None, DAY - 1), None);
+    assert_eq!(loss(shard(&heads, 0), None, DAY - 1), lanes(2));
+}
+
+/// The gap's event did not reach the sink: it is told again.
+#[test]
+fn a_gap_that_is_owed_is_found_again_after_a_restart() {
+    let (mut tracker, stream) = table();
+    let shard = open(&mut tracker, stream, "a", None);
+    let first = read(&mut tracker, shard, 1, 0, 0);
+    tracker.settle(&first);
+    let gap = Gap::at(&details(ARN), Some("a"), Position::after(sequence(1)), LossReason::Trimmed);
+    let owed = tracker.page(shard).gap(&gap, LaneId::of_gap("gap")).unwrap();
+    let next = read(&mut tracker, shard, 50, 1, 60);
+    tracker.settle(&next);
+    let stored = stored(&mut tracker);
+    let restarted = |stored: StoredTable| {
+        let mut tracker = TableTracker::restored(stored, false);
+        let stream = tracker.open_stream(details(ARN), Position::Start, true, at(0));
+        let opened = tracker.open_ready(stream).remove(0);
+        (tracker.loss_before(opened.handle, Some(sequence(50)), at(100)), opened.from)
+    };
+    assert_eq!(restarted(stored), (Some(Loss { lanes: None }), Position::after(sequence(1))));
+    tracker.settle(&owed.token.unwrap());
+    let mut after = StoredTable::default();
+    tracker.dirty_streams.insert(stream);
+    after.apply(&tracker.take_changes());
+    assert_eq!(restarted(after), (None, Position::after(sequence(50))));
+}
+
+#[test]
+fn with_order_by_shard_a_finished_shard_between_two_that_owe_something_does_not_part_their_lanes() {
+    let (mut tracker, stream) = table();
+    let mut parent: Option<&str> = None;
+    for (id, number) in [("a", Some(1)), ("b", None), ("c", Some(3))] {
+        let shard = open(&mut tracker, stream, id, parent);
+        number.into_iter().for_each(|number| drop(read(&mut tracker, shard, number, 0, 0)));
+        page(&mut tracker, shard, 0, true, true);
+        tracker.read_to_end(shard, Instant::now());
+        parent = Some(id);
+    }
+    let stored = stored(&mut tracker);
+    assert!(matches!(stored.streams[0].shards["b"], StoredShard::Finished { .. }));
+    let mut tracker = TableTracker::restored(stored, true);
+    let stream = tracker.open_stream(details(ARN), Position::Start, true, at(0));
+    let a = tracker.open_ready(stream).remove(0).handle;
+    let first = tracker.page(a).record(sequence(1), lane(0), None).unwrap().lane;
+    tracker.read_to_end(a, Instant::now());
+    let c = tracker.open_ready(stream).remove(0).handle;
+    assert_eq!(tracker.page(c).record(sequence(3), lane(1), None).unwrap().lane, first);
+}
+
+#[test]
+fn the_lag_is_the_age_of_the_oldest_owed_record_and_zero_when_caught_up() {
+    let (mut tracker, stream) = table();
+    let shard = open(&mut tracker, stream, "a", None);
+    let (old, young) = (read(&mut tracker, shard, 1, 0, 40), read(&mut tracker, shard, 2, 1, 90));
+    page(&mut tracker, shard, 95, false, false);
+    let lags = |tracker: &TableTracker| (tracker.lag(at(100)).as_secs(), tracker.view()[0].lag(at(100)).as_secs());
+    assert_eq!(lags(&tracker), (60, 60));
+    let stored = stored(&mut tracker);
+    tracker.settle(&old);
+    tracker.settle(&young);
+    assert_eq!(lags(&tracker), (10, 10), "a full page: more is waiting behind it");
+    page(&mut tracker, shard, 95, true, false);
+    assert_eq!(lags(&tracker), (0, 0));
+    // A process that has just started knows it from what is stored.
+    let restarted = TableTracker::restored(stored, false);
+    assert_eq!(restarted.lag(at(100)).as_secs(), 60);
+}

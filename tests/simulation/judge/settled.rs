@@ -67,7 +67,8 @@ impl Settled {
         let known = self.shards.entry(shard).or_default();
         learn(&mut known.records, found, aws, &mut self.lanes);
         let stored = table.and_then(|table| table.streams.iter().find(|stored| stored.arn == stream.arn));
-        let settled = stored.map_or_else(Default::default, |stored| settled(stored, stream, number, &known.records, aws));
+        let settled =
+            stored.map_or_else(Default::default, |stored| settled(stored, stream, number, &known.records, aws));
         let before = std::mem::replace(&mut known.settled, settled);
         let change = |record: usize| found.records[record];
         let added = known.settled.besides(&before).map(change).collect();

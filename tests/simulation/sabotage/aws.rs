@@ -79,9 +79,7 @@ impl BentAws {
         Ok(match (self.sabotage, from) {
             (Sabotage::TakesLatestForOldest, IteratorStart::Latest) => IteratorStart::Oldest,
             (Sabotage::ReadsNewShardsFromTheirEnd, IteratorStart::Oldest) => IteratorStart::Latest,
-            (Sabotage::TakesPositionsForTrimmed, IteratorStart::At(_))
-                if self.trimmed().insert(shard.to_owned()) =>
-            {
+            (Sabotage::TakesPositionsForTrimmed, IteratorStart::At(_)) if self.trimmed().insert(shard.to_owned()) => {
                 return Err(trimmed());
             }
             (_, from) => from,

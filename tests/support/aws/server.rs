@@ -224,7 +224,8 @@ fn get_shard_iterator(world: &mut World, input: &Value) -> Outcome {
             let sequence = sequence()?;
             let first = sequence + u128::from(kind == "AFTER_SEQUENCE_NUMBER");
             let index = shard.records.iter().take_while(|record| record.sequence < first).count();
-            if shard.trimmed > 0 && shard.records[..shard.trimmed].last().is_some_and(|last| last.sequence >= sequence) {
+            if shard.trimmed > 0 && shard.records[..shard.trimmed].last().is_some_and(|last| last.sequence >= sequence)
+            {
                 return Err("TrimmedDataAccessException");
             }
             index

@@ -88,7 +88,8 @@ proptest! {
 
 #[test]
 fn the_data_of_every_gap_is_as_its_schema_says() {
-    let position: Option<crate::records::SequenceNumber> = Some("300000000000000499659".parse().expect("a sequence number"));
+    let position: Option<crate::records::SequenceNumber> =
+        Some("300000000000000499659".parse().expect("a sequence number"));
     let reasons = [LossReason::Trimmed, LossReason::ShardMissing, LossReason::StreamMissing, LossReason::Undecodable];
     for (reason, shard) in reasons.into_iter().zip([Some("shardId-1"), Some("shardId-2"), None, Some("shardId-3")]) {
         for (after, before) in [(None, None), (position, None), (position, position)] {
