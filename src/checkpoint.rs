@@ -109,6 +109,8 @@ pub struct UnfinishedShard {
     /// Everything behind `newest_settled` was created at this moment or later: until a day after it nothing of that can have been
     /// trimmed.
     pub verified_at: SystemTime,
+    /// When the newest record that was read was created, if that was before `verified_at`.
+    pub newest_record: Option<SystemTime>,
     /// The shard that it continues, if that was known.
     pub parent: Option<String>,
 }
@@ -186,6 +188,7 @@ impl StoredShard {
             heads: BTreeMap::new(),
             oldest_owed: None,
             verified_at,
+            newest_record: None,
             parent,
         })
     }
@@ -249,6 +252,8 @@ struct ShardText {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     verified_at: Option<Moment>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    newest_record: Option<Moment>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     finished: Option<Moment>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     parent: Option<String>,
@@ -263,6 +268,7 @@ impl From<StoredShard> for ShardText {
                 heads: shard.heads,
                 oldest_owed: shard.oldest_owed.map(Moment),
                 verified_at: Some(Moment(shard.verified_at)),
+                newest_record: shard.newest_record.map(Moment),
                 finished: None,
                 parent: shard.parent,
             },
@@ -275,8 +281,8 @@ impl TryFrom<ShardText> for StoredShard {
     type Error = InvalidEntry;
 
     fn try_from(text: ShardText) -> Result<Self, InvalidEntry> {
-        let ShardText { safe, newest_settled, heads, oldest_owed, verified_at, finished, parent } = text;
-        let is_bare = newest_settled.is_none() && heads.is_empty() && oldest_owed.is_none();
+        let ShardText { safe, newest_settled, heads, oldest_owed, verified_at, newest_record, finished, parent } = text;
+        let is_bare = newest_settled.is_none() && heads.is_empty() && oldest_owed.is_none() && newest_record.is_none();
         let (safe, verified_at) = match (safe, verified_at, finished) {
             (Some(safe), Some(verified_at), None) => (safe, verified_at.0),
             (None, None, Some(at)) if is_bare => return Ok(Self::Finished { at: at.0, parent }),
@@ -288,6 +294,7 @@ impl TryFrom<ShardText> for StoredShard {
             heads,
             oldest_owed: oldest_owed.map(|oldest| oldest.0),
             verified_at,
+            newest_record: newest_record.map(|newest| newest.0),
             parent,
         };
         shard.check().map(Self::Unfinished)

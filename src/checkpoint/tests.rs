@@ -49,8 +49,8 @@ impl History {
                 heads.entry(lane(*of)).or_insert(*record);
             }
         }
-        let (oldest_owed, verified_at, parent) = (None, UNIX_EPOCH, None);
-        UnfinishedShard { safe, newest_settled, heads, oldest_owed, verified_at, parent }
+        let (oldest_owed, verified_at, newest_record, parent) = (None, UNIX_EPOCH, None, None);
+        UnfinishedShard { safe, newest_settled, heads, oldest_owed, verified_at, newest_record, parent }
     }
 }
 
@@ -77,14 +77,14 @@ fn parent() -> impl Strategy<Value = Option<String>> {
 
 /// Any shard that may be stored.
 fn shard() -> impl Strategy<Value = StoredShard> {
-    let details = (prop::option::of(moment()), moment(), parent());
+    let details = (prop::option::of(moment()), moment(), prop::option::of(moment()), parent());
     let unfinished = (history(), details, prop::option::of(position()));
-    let unfinished = unfinished.prop_map(|(history, (oldest_owed, verified_at, parent), bare)| {
+    let unfinished = unfinished.prop_map(|(history, (oldest_owed, verified_at, newest_record, parent), bare)| {
         let shard = match bare {
             Some(at) => UnfinishedShard { safe: at, newest_settled: at, ..History(Vec::new()).stored() },
             None => history.stored(),
         };
-        StoredShard::Unfinished(UnfinishedShard { oldest_owed, verified_at, parent, ..shard })
+        StoredShard::Unfinished(UnfinishedShard { oldest_owed, verified_at, newest_record, parent, ..shard })
     });
     let finished = (moment(), parent()).prop_map(|(at, parent)| StoredShard::Finished { at, parent });
     prop_oneof![3 => unfinished, 1 => finished]

@@ -71,7 +71,7 @@ enum Action {
 /// What a change is about.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
 struct Target {
-    /// The table, as TABLE has it
+    /// The table, as TABLE has it, or its ARN
     #[arg(long, value_name = "table")]
     table: String,
     /// One stream of it, by its ARN
@@ -176,10 +176,15 @@ fn edited(
     let mut after = before.clone();
     let tables = after.entry(group.to_owned()).or_default();
     let known: Vec<&str> = tables.keys().map(String::as_str).collect();
-    let unknown =
-        format!("nothing is stored of table {} in group {group}; stored are: {}", target.table, known.join(", "));
-    let table = tables.get_mut(&target.table).ok_or(Refusal(EXIT_USAGE, unknown))?;
-    edit(table).map_err(|why| Refusal(EXIT_USAGE, why))?;
+    let key = match known.iter().filter(|key| target.is_of(key)).collect::<Vec<_>>()[..] {
+        [key] => (*key).to_owned(),
+        ref keys => {
+            let (table, known) = (&target.table, known.join(", "));
+            let what = if keys.is_empty() { "nothing is stored of" } else { "more than one table is called" };
+            return Err(Refusal(EXIT_USAGE, format!("{what} table {table} in group {group}; stored are: {known}")));
+        }
+    };
+    edit(tables.entry(key).or_default()).map_err(|why| Refusal(EXIT_USAGE, why))?;
     Ok(after)
 }
 
@@ -230,6 +235,11 @@ fn forget(table: &mut StoredTable, target: &Target) -> Result<(), String> {
 }
 
 impl Target {
+    /// Whether it means what is stored under this name: the ARN of a table or a stream.
+    fn is_of(&self, key: &str) -> bool {
+        key == self.table || key.ends_with(&format!(":table/{}", self.table))
+    }
+
     fn names(&self, stream: &StoredStream) -> bool {
         self.stream.as_ref().is_none_or(|arn| *arn == stream.arn)
     }

@@ -112,8 +112,10 @@ struct Shard {
     empty_since: Option<SystemTime>,
     /// Whether the last page held all there was, as far as one can know.
     is_caught_up: bool,
-    /// The creation time of the newest record read.
+    /// The creation time of the newest record that was read, in this run.
     newest: Option<SystemTime>,
+    /// The same in any run, or a moment behind it.
+    newest_ever: Option<SystemTime>,
     /// The lane of its lineage.
     lane: LaneId,
     barrier: Option<Barrier>,
@@ -365,11 +367,21 @@ impl TableTracker {
 
     /// What is missing between a shard's position and `first`, the first record that is still there, in so far as AWS did not
     /// give the record at the position itself; nothing where nothing is. Without a `first` nothing is there any more.
-    pub fn loss_before(&self, handle: ShardHandle, first: Option<SequenceNumber>, now: SystemTime) -> Option<Loss> {
+    ///
+    /// Records live for a day: what can only be younger is there. `is_trimmed`: AWS has said that the record at the position is
+    /// gone. Where that one is younger than a day, a day means nothing.
+    pub fn loss_before(
+        &self,
+        handle: ShardHandle,
+        first: Option<SequenceNumber>,
+        is_trimmed: bool,
+        now: SystemTime,
+    ) -> Option<Loss> {
         let (shard, own) = (self.shard(handle), gap_lane(self.id(handle)));
         let lost = shard.progress.owed_before(first);
         let is_known = first.is_some_and(|first| shard.progress.knows(first));
-        if !is_known && is_expired(shard.verified_at, now) {
+        let is_early = is_trimmed && shard.newest_ever.is_none_or(|newest| !is_expired(newest, now));
+        if !is_known && (is_early || is_expired(shard.verified_at, now)) {
             return Some(Loss { lanes: None });
         }
         let lanes = lost.keys().filter(|lane| **lane != own).count();
@@ -578,12 +590,14 @@ impl TableTracker {
                     None => shard.verified_at,
                 };
                 let verified_at = whole_second(verified_at);
+                let newest_record = shard.newest_ever.map(whole_second).filter(|newest| *newest < verified_at);
                 Some(StoredShard::Unfinished(UnfinishedShard {
                     safe,
                     newest_settled,
                     heads,
                     oldest_owed,
                     verified_at,
+                    newest_record,
                     parent,
                 }))
             }
@@ -618,7 +632,7 @@ impl PageEntry<'_> {
         let is_ordered_by_shard = self.tracker.is_ordered_by_shard;
         let shard = self.tracker.shard_mut(self.handle);
         if let Some(created) = created {
-            shard.newest = Some(created);
+            (shard.newest, shard.newest_ever) = (Some(created), Some(created));
             shard.verified_at = shard.verified_at.max(created);
         }
         let read = shard.progress.read(sequence, lane, created);
@@ -726,6 +740,7 @@ impl Shard {
             empty_since: None,
             is_caught_up: false,
             newest: None,
+            newest_ever: None,
             lane: LaneId::of_shard(id),
             barrier: None,
         }
@@ -741,7 +756,8 @@ impl Shard {
             StoredShard::Unfinished(shard) => {
                 let (phase, progress) = (Phase::Open, ShardProgress::resume(shard));
                 let listed = Self::listed(id, start, shard.verified_at);
-                (false, Self { phase, progress, is_required: true, ..listed })
+                let newest_ever = Some(shard.newest_record.unwrap_or(shard.verified_at));
+                (false, Self { phase, progress, newest_ever, is_required: true, ..listed })
             }
         };
         Restored { id: id.into(), parent, is_read, state }

@@ -69,7 +69,7 @@ struct ReaderState {
     cursor: Position,
     /// The iterator is new: whether it has left something out is not known yet. Since when it gives empty pages.
     unproved: Option<Instant>,
-    /// AWS has trimmed the record at the position.
+    /// AWS has trimmed the record at the position, and nothing was read since.
     is_trimmed: bool,
     failures: u32,
     /// The iterator began at the oldest record, not at the newest.
@@ -208,7 +208,7 @@ impl ShardReader {
 
     /// Bookkeeping after an answer.
     fn arrived(&mut self) {
-        (self.state.failures, self.state.is_trimmed) = (0, false);
+        self.state.failures = 0;
         self.context.client.answered();
         if let Some(since) = self.state.handed_over.take() {
             events::ShardHandedOver { stream: &self.details.arn, shard: &self.shard.id, took: since.elapsed() }
@@ -245,15 +245,13 @@ impl ShardReader {
             return None;
         }
         self.state.unproved = None;
+        let is_trimmed = std::mem::take(&mut self.state.is_trimmed);
         if matches!(self.state.position, Position::After(last) if first == Some(last.sequence)) {
             return None;
         }
-        let loss = self.context.progress.tracker().loss_before(self.shard.handle, first, clock::now());
+        let loss = self.context.progress.tracker().loss_before(self.shard.handle, first, is_trimmed, clock::now());
         let Loss { lanes } = loss?;
-        self.report_loss(
-            LossReason::Trimmed,
-            "it was there for longer than DynamoDB keeps records, and was not settled",
-        );
+        self.report_loss(LossReason::Trimmed, "DynamoDB does not have it any more, and it was not settled");
         let gap = self.gap(LossReason::Trimmed, self.state.position.behind_gap(None));
         Some(Gap { before: first, lanes, ..gap })
     }
@@ -353,8 +351,9 @@ impl ShardReader {
             ErrorKind::ExpiredIterator => self.state.iterator = None,
             ErrorKind::Trimmed => {
                 self.state.iterator = None;
-                let is_news = !std::mem::replace(&mut self.state.is_trimmed, true);
-                if is_news && matches!(self.state.position, Position::After(_)) {
+                // At the oldest record there is, it was that one: nothing was asked for that is gone.
+                let asked = matches!(self.start(), Position::After(_));
+                if asked && !std::mem::replace(&mut self.state.is_trimmed, true) {
                     return None;
                 }
             }

@@ -33,14 +33,28 @@ async fn positions_are_shown_beside_a_running_adapter_and_not_changed() {
     let plan = Plan::new(&aws, &sink, "orders").keeping_positions(&folder);
     let mut adapter = plan.start_ready().await;
     let shown = done(&plan, &["show"]);
-    assert!(shown.lines().count() == 3 && shown.contains("default orders arn:"), "a stream and two shards: {shown}");
+    assert!(
+        shown.lines().count() == 3
+            && shown.contains("default arn:aws:dynamodb:eu-west-1:123456789012:table/orders arn:"),
+        "a stream and two shards: {shown}"
+    );
     let exported: serde_json::Value = serde_json::from_str(&done(&plan, &["export"])).unwrap();
-    assert_eq!(exported["default"]["orders"]["streams"][0]["shards"].as_object().unwrap().len(), 2);
+    assert_eq!(
+        exported["default"]["arn:aws:dynamodb:eu-west-1:123456789012:table/orders"]["streams"][0]["shards"]
+            .as_object()
+            .unwrap()
+            .len(),
+        2
+    );
     for change in [vec!["forget", "--table", "orders"], vec!["set", "--table", "orders", "--to", "start"]] {
         let (code, _, why) = positions(&plan, &change);
         assert!(code == 69 && why.contains("in use by another process: stop that process"), "{code}: {why}");
         let tried = done(&plan, &[&change[..], &["--dry-run"]].concat());
-        assert!(tried.contains("- default orders arn:") && tried.contains("dry run"), "{tried}");
+        assert!(
+            tried.contains("- default arn:aws:dynamodb:eu-west-1:123456789012:table/orders arn:")
+                && tried.contains("dry run"),
+            "{tried}"
+        );
     }
     assert_eq!(done(&plan, &["show"]), shown);
     assert!(adapter.is_running());
@@ -87,7 +101,7 @@ async fn positions_says_what_is_wrong_and_what_to_do() {
     assert_eq!(plan.start_ready().await.terminate().await, Some(0));
     let file = folder.path().join("positions.json");
     for (arguments, expected) in [
-        (vec!["forget", "--table", "users"], "stored are: orders"),
+        (vec!["forget", "--table", "users"], "stored are: arn:aws:dynamodb:eu-west-1:123456789012:table/orders"),
         (vec!["set", "--table", "orders", "--to", "after 5"], "--shard"),
         (vec!["set", "--table", "orders", "--to", "yesterday"], "a position is"),
         (vec!["import", file.to_str().unwrap()], "the output of `positions export`"),
@@ -98,7 +112,10 @@ async fn positions_says_what_is_wrong_and_what_to_do() {
         assert!(code == 64 && why.contains(expected), "{arguments:?}: {code}: {why}");
     }
     let bare = Plan::new(&aws, &sink, "orders").without("K_SINK").without("TABLE");
-    assert!(done(&bare, &["show", "--file", file.to_str().unwrap()]).contains("default orders arn:"));
+    assert!(
+        done(&bare, &["show", "--file", file.to_str().unwrap()])
+            .contains("default arn:aws:dynamodb:eu-west-1:123456789012:table/orders arn:")
+    );
     std::fs::write(&file, "somebody's notes").unwrap();
     let (code, _, why) = positions(&plan, &["show"]);
     assert!(code == 69 && why.contains("not a usable file of positions"), "{code}: {why}");

@@ -94,7 +94,15 @@ impl Run {
 
     fn stored(&self) -> UnfinishedShard {
         let Settled { safe, newest_settled, heads, oldest_owed, .. } = self.progress.settled();
-        UnfinishedShard { safe, newest_settled, heads, oldest_owed, verified_at: UNIX_EPOCH, parent: None }
+        UnfinishedShard {
+            safe,
+            newest_settled,
+            heads,
+            oldest_owed,
+            verified_at: UNIX_EPOCH,
+            newest_record: None,
+            parent: None,
+        }
     }
 }
 
@@ -191,6 +199,7 @@ fn what_a_gap_took_with_it_is_owed_until_the_gap_is_settled() {
         heads: BTreeMap::from([(lane(0), sequence(5).into()), (lane(1), sequence(15).into())]),
         oldest_owed: created(5),
         verified_at: UNIX_EPOCH,
+        newest_record: None,
         parent: None,
     };
     let mut progress = ShardProgress::resume(&stored);

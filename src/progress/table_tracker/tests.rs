@@ -341,7 +341,10 @@ fn a_child_has_a_position_while_its_parent_owes_something() {
     tracker.settle(&other);
     let stored = stored(&mut tracker);
     let shards = &stored.streams[0].shards;
-    assert_eq!((shards["parent"].safe(), shards["child"].safe()), (Some(Position::Start), Some(Position::after(sequence(7)))));
+    assert_eq!(
+        (shards["parent"].safe(), shards["child"].safe()),
+        (Some(Position::Start), Some(Position::after(sequence(7))))
+    );
     // After a restart the parent is read again first.
     let mut tracker = TableTracker::restored(stored, false);
     let stream = tracker.open_stream(details(ARN), Position::Start, true, at(9));
@@ -370,7 +373,10 @@ fn what_an_earlier_run_has_stored_stays_stored_until_reading_has_taken_it_over()
     let mut after = before.clone();
     after.apply(&tracker.take_changes());
     let safe = |id: &str| after.streams[1].shards[id].safe();
-    assert_eq!((safe("a"), safe("b"), safe("c")), (Some(Position::after(sequence(7))), Some(Position::after(sequence(2))), None));
+    assert_eq!(
+        (safe("a"), safe("b"), safe("c")),
+        (Some(Position::after(sequence(7))), Some(Position::after(sequence(2))), None)
+    );
     assert_eq!(after.streams[0], before.streams[0]);
 }
 
@@ -419,6 +425,7 @@ fn a_loss_is_what_lies_before_the_first_record_that_is_still_there() {
             heads: heads.iter().map(|(item, number)| (lane(*item), sequence(*number).into())).collect(),
             oldest_owed: None,
             verified_at: at(verified),
+            newest_record: None,
             parent: None,
         })
     };
@@ -428,11 +435,15 @@ fn a_loss_is_what_lies_before_the_first_record_that_is_still_there() {
         let mut tracker = TableTracker::restored(StoredTable { streams: vec![stream] }, false);
         let stream = tracker.open_stream(details(ARN), Position::Start, true, at(now));
         let shard = tracker.open_ready(stream)[0].handle;
-        tracker.loss_before(shard, first.map(sequence), at(now))
+        tracker.loss_before(shard, first.map(sequence), false, at(now))
     };
     let heads = [(0, 12), (1, 15)];
     let lanes = |count| Some(Loss { lanes: Some(count) });
-    assert_eq!(loss(shard(&heads, 0), Some(12), 2 * DAY), None, "no head lies below it, so nothing was lost, after days too");
+    assert_eq!(
+        loss(shard(&heads, 0), Some(12), 2 * DAY),
+        None,
+        "no head lies below it, so nothing was lost, after days too"
+    );
     assert_eq!(loss(shard(&heads, 0), Some(13), 2 * DAY), lanes(1));
     assert_eq!(loss(shard(&heads, 0), Some(16), 2 * DAY), lanes(2));
     assert_eq!(loss(shard(&heads, 0), Some(21), DAY - 1), lanes(2), "nothing that was not read can be a day old");
@@ -441,6 +452,30 @@ fn a_loss_is_what_lies_before_the_first_record_that_is_still_there() {
     assert_eq!(loss(shard(&[], 0), None, DAY), unknown);
     assert_eq!(loss(shard(&[], 0), None, DAY - 1), None);
     assert_eq!(loss(shard(&heads, 0), None, DAY - 1), lanes(2));
+}
+
+/// AWS has trimmed the record at the position. Is there anything behind it that is not there any more?
+#[test]
+fn a_record_that_was_trimmed_at_its_time_is_no_loss_and_one_that_was_trimmed_early_proves_nothing() {
+    let (mut tracker, stream) = table();
+    let shard = open(&mut tracker, stream, "a", None);
+    let token = read(&mut tracker, shard, 10, 0, 100);
+    tracker.settle(&token);
+    let early = stored(&mut tracker);
+    for asked in [200, DAY, DAY + 100] {
+        page(&mut tracker, shard, asked, true, false);
+    }
+    tracker.dirty.insert(shard);
+    let late = stored(&mut tracker);
+    let loss = |mut stored: StoredTable, now: u64| {
+        stored.streams[0].arn = ARN.to_owned();
+        let mut tracker = TableTracker::restored(stored, false);
+        let stream = tracker.open_stream(details(ARN), Position::Start, true, at(now));
+        let shard = tracker.open_ready(stream)[0].handle;
+        tracker.loss_before(shard, Some(sequence(90)), true, at(now))
+    };
+    assert_eq!(loss(late, DAY + 200), None, "the shard was quiet for a day");
+    assert_eq!(loss(early, 200), Some(Loss { lanes: None }), "it is 100 s old, and gone: so may be others");
 }
 
 /// The gap's event did not reach the sink: it is told again.
@@ -459,7 +494,7 @@ fn a_gap_that_is_owed_is_found_again_after_a_restart() {
         let mut tracker = TableTracker::restored(stored, false);
         let stream = tracker.open_stream(details(ARN), Position::Start, true, at(0));
         let opened = tracker.open_ready(stream).remove(0);
-        (tracker.loss_before(opened.handle, Some(sequence(50)), at(100)), opened.from)
+        (tracker.loss_before(opened.handle, Some(sequence(50)), false, at(100)), opened.from)
     };
     assert_eq!(restarted(stored), (Some(Loss { lanes: None }), Position::after(sequence(1))));
     tracker.settle(&owed.token.unwrap());
