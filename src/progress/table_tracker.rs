@@ -119,6 +119,8 @@ struct Shard {
     /// The lane of its lineage.
     lane: LaneId,
     barrier: Option<Barrier>,
+    /// A page of it was entered.
+    is_entered: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -398,6 +400,13 @@ impl TableTracker {
 
     /// Enters a page of a shard.
     pub fn page(&mut self, handle: ShardHandle) -> PageEntry<'_> {
+        if !self.shard(handle).is_entered {
+            // All pages of its ancestors were entered before its own first one, and not all of them when it was opened.
+            let inherited = self.ancestor(handle).and_then(|ancestor| self.shard(ancestor).barrier.clone());
+            let barrier = inherited.or_else(|| self.barrier.clone());
+            let shard = self.shard_mut(handle);
+            (shard.is_entered, shard.barrier) = (true, barrier);
+        }
         PageEntry { tracker: self, handle, entries: 0 }
     }
 
@@ -504,15 +513,12 @@ impl TableTracker {
     fn open(&mut self, handle: ShardHandle) -> OpenedShard {
         let parent = self.parent(handle).map(|parent| self.shard(parent));
         let parent = parent.map(|parent| (parent.read_at, parent.verified_at));
-        let ancestor = self.ancestor(handle).map(|ancestor| self.shard(ancestor));
-        let ancestor = ancestor.map(|ancestor| (ancestor.lane, ancestor.barrier.clone()));
-        let table_barrier = self.barrier.clone();
+        let lane = self.ancestor(handle).map(|ancestor| self.shard(ancestor).lane);
         let stream = self.stream_mut(handle.stream);
         let is_required = stream.is_required || parent.is_some();
         let shard = stream.lineage.state_mut(handle.shard);
         let handed_over = parent.and_then(|(read_at, _)| read_at);
-        let (lane, barrier) = ancestor.unwrap_or((shard.lane, None));
-        (shard.lane, shard.barrier) = (lane, barrier.or(table_barrier));
+        shard.lane = lane.unwrap_or(shard.lane);
         if let Some((_, verified_at)) = parent
             && shard.phase == Phase::Listed
         {
@@ -743,6 +749,7 @@ impl Shard {
             newest_ever: None,
             lane: LaneId::of_shard(id),
             barrier: None,
+            is_entered: false,
         }
     }
 

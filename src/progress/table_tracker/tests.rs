@@ -504,6 +504,19 @@ fn a_gap_that_is_owed_is_found_again_after_a_restart() {
     assert_eq!(restarted(after), (None, Position::after(sequence(50))));
 }
 
+/// A reader opens the child as soon as it has handed down the parent's last page, which may wait to be entered.
+#[test]
+fn a_child_is_behind_a_gap_that_is_entered_after_it_was_opened() {
+    let (mut tracker, stream) = table();
+    let parent = open(&mut tracker, stream, "parent", None);
+    tracker.read_to_end(parent, Instant::now());
+    let child = open(&mut tracker, stream, "child", Some("parent"));
+    let gap = Gap::at(&details(ARN), Some("parent"), Position::Start, LossReason::ShardMissing);
+    tracker.page(parent).gap(&gap, LaneId::of_gap("gap")).unwrap();
+    let owed = tracker.page(child).record(sequence(1), lane(0), None).unwrap();
+    assert_eq!(owed.barrier, Some(LaneId::of_gap("gap")));
+}
+
 #[test]
 fn with_order_by_shard_a_finished_shard_between_two_that_owe_something_does_not_part_their_lanes() {
     let (mut tracker, stream) = table();
