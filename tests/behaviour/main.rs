@@ -13,6 +13,7 @@ mod modes;
 mod outage;
 mod positions;
 mod promises;
+mod repetitions;
 mod shards;
 mod start;
 mod status;
