@@ -4,7 +4,7 @@
 //!   `StreamReader` and the pipeline make them, without tasks, calls and waits. Beside them their ratio to a bare map that is
 //!   told of as many shards, and how they grow: k where time ~ partitions^k. A fixed number of handovers that grows with k = 1
 //!   is one whose every handover looks at all shards.
-//! - Records: entering pages in the books and settling their events, the fastest of some rounds, and the ratio to removing
+//! - Records: entering pages in the tracker and settling their events, the fastest of some rounds, and the ratio to removing
 //!   as many keys from a bare map behind a lock. The allocator counts, which is part of the time of all of them.
 #![allow(clippy::disallowed_methods)] // it measures real time
 
@@ -15,15 +15,16 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use bytes::Bytes;
-use dynamodb_streams_adapter::config::{DeliveryOrder, Event, EventData, EventMode, EventProfile};
+use dynamodb_streams_adapter::checkpoint::{StoredShard, StoredStream, StoredTable};
+use dynamodb_streams_adapter::config::{Event, EventData, EventMode, EventProfile};
 use dynamodb_streams_adapter::delivery::parcel::Parcel;
-use dynamodb_streams_adapter::pipeline::{Books, Pipeline};
-use dynamodb_streams_adapter::progress::ledger::Ledger;
+use dynamodb_streams_adapter::pipeline::Pipeline;
+use dynamodb_streams_adapter::progress::TableProgress;
+use dynamodb_streams_adapter::progress::buffer::Buffer;
+use dynamodb_streams_adapter::progress::table_tracker::{PageRead, ShardHandle, StreamHandle, TableTracker};
 use dynamodb_streams_adapter::readiness::Health;
 use dynamodb_streams_adapter::records::{Entry, Page, Position, Record, StreamDetails};
-use dynamodb_streams_adapter::streams::budget::Budget;
-use dynamodb_streams_adapter::streams::lineage::Lineage;
-use dynamodb_streams_adapter::streams::update::{ShardPage, Update};
+use dynamodb_streams_adapter::streams::ShardPage;
 use dynamodb_streams_adapter::telemetry::TableTelemetry;
 use dynamodb_streams_adapter::telemetry::metrics::Metrics;
 use tokio::runtime::Runtime;
@@ -58,15 +59,21 @@ fn shards(sizes: &[usize]) {
     println!(
         "{GENERATIONS} shards a partition, one of them open: seconds of CPU, ratio to a bare map, growth by partitions^k"
     );
-    let measures: [(&str, Measure); 6] = [
+    let measures: [(&str, Measure); 5] = [
         ("bare map: insert, find", |listing, _| bare_map(listing)),
-        ("lineage: restore, list", restore_and_list),
-        ("lineage: 1,000 handovers", hand_over_in_lineage),
-        ("books: restore", |listing, open| restore_books(listing, open).1),
-        ("books: 1,000 handovers", hand_over_in_books),
-        ("books: a state to store", |listing, open| {
-            let (mut ledger, _) = restore_books(listing, open);
-            timed(1, |_| ledger.state(UNIX_EPOCH))
+        ("restore, list, open", |listing, open| restore_and_list(listing, open).1),
+        ("1,000 handovers", hand_over),
+        ("all changes to store", |listing, open| {
+            let (mut tracker, stream, open) = restored(listing, open);
+            settle_one_each(&mut tracker, stream, &open);
+            timed(1, |_| tracker.take_changes())
+        }),
+        ("one change to store", |listing, open| {
+            let (mut tracker, stream, open) = restored(listing, open);
+            timed(1, |_| {
+                settle_one_each(&mut tracker, stream, &open[..1]);
+                tracker.take_changes()
+            })
         }),
     ];
     let mut bare = Vec::new();
@@ -137,106 +144,97 @@ fn bare_map(listing: &[Shard]) -> f64 {
     inserted + timed(listing.len(), |number| map.get(&listing[number].id).copied())
 }
 
-fn restored(listing: &[Shard], open: usize) -> Lineage {
-    let mut lineage = Lineage::new();
-    listing[..open].iter().for_each(|shard| lineage.restore_read(&shard.id, shard.parent.as_deref()));
-    for shard in &listing[open..] {
-        lineage.restore_reading(&shard.id, shard.parent.as_deref());
-    }
-    lineage
-}
-
-fn restore_and_list(listing: &[Shard], open: usize) -> f64 {
-    let pages: Vec<&[Shard]> = listing.chunks(LISTED_A_PAGE).collect();
-    let mut lineage = Lineage::new();
-    let restoring = timed(1, |_| lineage = restored(listing, open));
-    let listed = timed(pages.len(), |page| {
-        pages[page].iter().for_each(|shard| lineage.learn(&shard.id, shard.parent.as_deref()));
-        if page + 1 == pages.len() {
-            lineage.complete_pass();
-            assert!(!lineage.is_in_doubt());
-        }
-        assert_eq!(open_ready(&mut lineage, None), 0);
+/// What an earlier run has stored: all but the open shards are finished.
+fn stored(listing: &[Shard], open: usize) -> StoredTable {
+    let shards = listing.iter().enumerate().map(|(number, shard)| {
+        let parent = shard.parent.as_deref().map(str::to_owned);
+        let state = match number < open {
+            true => StoredShard::Finished { at: UNIX_EPOCH, parent },
+            false => StoredShard::at(Position::Start, UNIX_EPOCH, parent),
+        };
+        (shard.id.to_string(), state)
     });
-    restoring + listed
+    let stream = StoredStream { arn: ARN.to_owned(), start: Position::Start, done: false, shards: shards.collect() };
+    StoredTable { streams: vec![stream] }
 }
 
-/// What `StreamReader` asks after each answer; it may be hunting for a child.
-fn open_ready(lineage: &mut Lineage, hunted: Option<&str>) -> usize {
-    let ready = lineage.take_ready().len();
-    black_box(hunted.map(|parent| lineage.has_child(parent)));
-    black_box(lineage.closed_while_reading().count());
-    black_box(lineage.counts());
-    ready
+type Restored = (TableTracker, StreamHandle, Vec<ShardHandle>);
+
+fn restored(listing: &[Shard], open: usize) -> Restored {
+    restore_and_list(listing, open).0
+}
+
+/// Takes up what is stored, and the whole listing page by page, as a stream's reader does.
+fn restore_and_list(listing: &[Shard], open: usize) -> (Restored, f64) {
+    let (stored, details) = (stored(listing, open), Arc::new(StreamDetails::from_arn(ARN)));
+    let (mut tracker, mut opened, mut stream) = (TableTracker::default(), Vec::new(), None);
+    let restoring = timed(1, |_| {
+        tracker = TableTracker::restored(stored.clone(), false);
+        let handle = tracker.open_stream(details.clone(), Position::Start, true, UNIX_EPOCH);
+        opened = tracker.open_ready(handle).into_iter().map(|shard| shard.handle).collect();
+        stream = Some(handle);
+    });
+    let stream = stream.expect("it was opened");
+    assert_eq!(opened.len(), listing.len() - open);
+    let pages: Vec<&[Shard]> = listing.chunks(LISTED_A_PAGE).collect();
+    let listed = timed(pages.len(), |page| {
+        pages[page].iter().for_each(|shard| tracker.learn(stream, &shard.id, shard.parent.as_deref()));
+        if page + 1 == pages.len() {
+            tracker.complete_pass(stream);
+            assert!(!tracker.is_in_doubt(stream));
+        }
+        assert_eq!(tracker.open_ready(stream).len(), 0);
+    });
+    ((tracker, stream, opened), restoring + listed)
 }
 
 /// Each open shard is handed over once, in as many batches as that takes: a small table does not become a larger one.
-fn batches(open: usize, listing: &[Shard], batch: impl Fn(&[Shard]) -> f64) -> f64 {
-    let parents = &listing[open..][..HANDOVERS.min(listing.len() - open)];
-    (0..HANDOVERS / parents.len()).map(|_| batch(parents)).sum()
-}
-
-fn hand_over_in_lineage(listing: &[Shard], open: usize) -> f64 {
-    batches(open, listing, |parents| {
-        let mut lineage = restored(listing, open);
-        listing.iter().for_each(|shard| lineage.learn(&shard.id, shard.parent.as_deref()));
-        lineage.complete_pass();
-        timed(parents.len(), |number| {
-            let parent = &*parents[number].id;
-            lineage.read_to_end(parent);
-            assert!(!lineage.has_child(parent));
-            assert_eq!(open_ready(&mut lineage, Some(parent)), 0);
-            lineage.learn(&shard_id(listing.len() + number, listing.len() - open), Some(parent));
-            assert_eq!(open_ready(&mut lineage, Some(parent)), 1);
+fn hand_over(listing: &[Shard], open: usize) -> f64 {
+    let parents = HANDOVERS.min(listing.len() - open);
+    let batch = || {
+        let (mut tracker, stream, handles) = restored(listing, open);
+        timed(parents, |number| {
+            let (handle, parent) = (handles[number], &*listing[open + number].id);
+            tracker.page(handle).read(PageRead { asked_at: UNIX_EPOCH, is_caught_up: true, is_last: true });
+            tracker.read_to_end(handle, tokio::time::Instant::now());
+            assert!(!tracker.has_child(stream, parent));
+            assert_eq!(tracker.open_ready(stream).len(), 0);
+            tracker.learn(stream, &shard_id(listing.len() + number, listing.len() - open), Some(parent));
+            assert_eq!(tracker.open_ready(stream).len(), 1);
+            black_box((tracker.take_closed(stream), tracker.counts(stream), tracker.is_drained(stream)));
         })
-    })
+    };
+    (0..HANDOVERS / parents).map(|_| batch()).sum()
 }
 
-fn number(index: usize) -> u32 {
-    u32::try_from(index).expect("few shards")
+/// A record of each of these shards is read and settled.
+fn settle_one_each(tracker: &mut TableTracker, _stream: StreamHandle, shards: &[ShardHandle]) {
+    let lane = page()[0].lane_id();
+    for shard in shards {
+        let sequence = "300000000000000499659".parse().expect("digits");
+        let owed = tracker.page(*shard).record(sequence, lane, Some(UNIX_EPOCH)).expect("it was never read");
+        tracker.settle(&owed.token.expect("it may be settled"));
+    }
 }
 
-fn restore_books(listing: &[Shard], open: usize) -> (Ledger, f64) {
-    let mut ledger = Ledger::default();
-    ledger.open_stream(&Arc::new(StreamDetails::from_arn(ARN)), Position::Start);
-    let taken = timed(listing.len(), |index| {
-        let Shard { id, parent } = &listing[index];
-        let told = match index < open {
-            true => ledger.skip_shard(number(index), id, ARN, parent.clone(), UNIX_EPOCH),
-            false => ledger.open_shard(number(index), id, ARN, parent.clone(), Position::Start),
-        };
-        told.expect("a known stream");
-    });
-    (ledger, taken)
-}
-
-fn hand_over_in_books(listing: &[Shard], open: usize) -> f64 {
-    batches(open, listing, |parents| {
-        let (mut ledger, _) = restore_books(listing, open);
-        timed(parents.len(), |index| {
-            let (child, parent) = (listing.len() + index, Some(parents[index].id.clone()));
-            let id = shard_id(child, listing.len() - open);
-            ledger.end_shard(number(open + index)).expect("an open shard");
-            ledger.open_shard(number(child), &id, ARN, parent, Position::Start).expect("a known stream");
-        })
-    })
-}
-
-/// A table's books and pipeline.
+/// A table's tracker and pipeline.
 struct Table {
     runtime: Runtime,
-    books: Arc<Books>,
-    updates: mpsc::Sender<Update>,
+    progress: Arc<TableProgress>,
+    pages: mpsc::Sender<ShardPage>,
     parcels: mpsc::Receiver<Vec<Parcel>>,
-    facts: Arc<StreamDetails>,
+    details: Arc<StreamDetails>,
+    shards: Vec<ShardHandle>,
+    /// The next record's number: those of a shard ascend.
+    next: u64,
 }
 
 impl Table {
     fn new(shards: u32) -> Self {
         let telemetry = TableTelemetry::new("Orders", &Metrics::new("bench", "bench").expect("valid names"));
         let health = Health::default().table("Orders");
-        let books = Books::new(Ledger::default(), Budget::new(1 << 30), telemetry, health);
-        let ((updates, taken), (sender, parcels)) = (mpsc::channel(1), mpsc::channel(1));
+        let progress = TableProgress::new(false, Buffer::new(1 << 30), telemetry, health);
+        let ((pages, taken), (sender, parcels)) = (mpsc::channel(1), mpsc::channel(1));
         let event = Event {
             profile: EventProfile::Aws,
             data: EventData::DynamodbJson,
@@ -244,61 +242,67 @@ impl Table {
             overrides: BTreeMap::new(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        runtime.spawn(Pipeline::new(books.clone(), DeliveryOrder::Item, event, sender).run(taken));
-        let table = Self { runtime, books, updates, parcels, facts: Arc::new(StreamDetails::from_arn(ARN)) };
-        table.tell(Update::StreamOpened { facts: table.facts.clone(), start: Position::Start });
-        for shard in 0..shards {
-            let (id, facts) = (shard_id(shard as usize, 1), table.facts.clone());
-            table.tell(Update::ShardOpened { shard, id, facts, from: Position::Start, parent: None });
-        }
-        table
+        runtime.spawn(Pipeline::new(progress.clone(), event, sender, Arc::default()).run(taken));
+        let details = Arc::new(StreamDetails::from_arn(ARN));
+        let opened = progress.change(|tracker| {
+            let stream = tracker.open_stream(details.clone(), Position::Start, false, UNIX_EPOCH);
+            (0..shards).for_each(|shard| tracker.learn(stream, &shard_id(shard as usize, 1), None));
+            tracker.open_ready(stream)
+        });
+        let shards = opened.into_iter().map(|shard| shard.handle).collect();
+        Self { runtime, progress, pages, parcels, details, shards, next: 0 }
     }
 
-    fn tell(&self, update: Update) {
-        self.runtime.block_on(self.updates.send(update)).expect("the pipeline runs");
+    /// A page of so many records.
+    fn page(&mut self, records: usize) -> Vec<Entry> {
+        let page = page_from(self.next, records);
+        self.next += records as u64;
+        page.into_iter().map(Entry::Record).collect()
     }
 
     /// The parcels of a page, and how long it took to enter it.
-    fn enter(&mut self, shard: u32, records: &[Record]) -> (Vec<Parcel>, Duration) {
-        let entries = records.iter().cloned().map(Entry::Record).collect();
-        let page = ShardPage { shard, facts: self.facts.clone(), entries, read_at: UNIX_EPOCH, caught_up: true };
+    fn enter(&mut self, shard: u32, entries: Vec<Entry>) -> (Vec<Parcel>, Duration) {
+        let (shard, details) = (self.shards[shard as usize], self.details.clone());
+        let (asked_at, read_at, is_caught_up, is_last) = (UNIX_EPOCH, UNIX_EPOCH, true, false);
+        let page = ShardPage { shard, details, entries, asked_at, read_at, is_caught_up, is_last };
         let begun = Instant::now();
-        self.tell(Update::Page(page));
+        self.runtime.block_on(self.pages.send(page)).expect("the pipeline runs");
         let parcels = self.runtime.block_on(self.parcels.recv()).expect("the pipeline runs");
         let took = begun.elapsed();
-        self.books.budget().charge(parcels.iter().map(|parcel| parcel.cost).sum());
+        self.progress.buffer().charge(parcels.iter().map(|parcel| parcel.cost).sum());
         (parcels, took)
     }
 }
 
 fn records(open: &[u32], rounds: usize) {
-    let page = page();
-    entering(&page, rounds * RECORDS / RECORDS_A_PAGE);
+    entering(rounds * RECORDS / RECORDS_A_PAGE);
     println!("settling an event: fastest of {rounds} rounds of {RECORDS}, ratio to a bare map behind a lock");
     for shards in open {
-        settling(*shards, "in order", &page, rounds, |_| {});
-        settling(*shards, "in random order", &page, rounds, |parcels| fastrand::Rng::with_seed(1).shuffle(parcels));
+        settling(*shards, "in order", rounds, |_| {});
+        settling(*shards, "in random order", rounds, |parcels| fastrand::Rng::with_seed(1).shuffle(parcels));
     }
 }
 
-fn settle(parcels: &[Parcel]) {
-    parcels.iter().for_each(|parcel| parcel.account.settled(parcel.ticket, parcel.cost));
+fn settle(parcels: Vec<Parcel>) {
+    parcels.into_iter().for_each(|parcel| parcel.acknowledger.acknowledge(parcel.token, parcel.cost));
 }
 
-/// A page's time bounds how long the books are locked. Another thread that takes the lock all the time waits for about as long,
-/// the time to wake up included; but only while a core is free for it: on a busy machine its figure says nothing.
-fn entering(page: &[Record], pages: usize) {
-    let (mut table, mut entered, mut keys, mut allocations) = (Table::new(1), Vec::new(), Vec::new(), 0);
+/// A page's time bounds how long the tracker is locked; the names of lanes are made before. Another thread that takes the lock all
+/// the time waits for about as long as it is held, the time to wake up included; but only while a core is free for it: on a busy
+/// machine its figure says nothing.
+fn entering(pages: usize) {
+    let (mut table, mut entered, mut lanes, mut allocations) = (Table::new(1), Vec::new(), Vec::new(), 0);
+    let page = page();
     for _ in 0..pages {
-        let ((parcels, took), counted) = count(|| table.enter(0, page));
-        let lanes = || page.iter().map(|record| parcels[0].encoder.lane_key(record)).fold(0, u64::wrapping_add);
+        let entries = table.page(RECORDS_A_PAGE);
+        let ((parcels, took), counted) = count(|| table.enter(0, entries));
         entered.push(took);
-        keys.push(time(lanes));
+        lanes.push(time(|| page.iter().map(Record::lane_id).max()));
         allocations = counted;
-        settle(&parcels);
+        settle(parcels);
     }
-    let (looks, stop, books) = (AtomicBool::new(false), AtomicBool::new(false), table.books.clone());
-    let look = || (!stop.load(Relaxed)).then(|| time(|| drop(books.ledger())));
+    let (looks, stop, progress) = (AtomicBool::new(false), AtomicBool::new(false), table.progress.clone());
+    let look = || (!stop.load(Relaxed)).then(|| time(|| drop(progress.tracker())));
     let waited = |wait: &Duration| *wait > Duration::from_micros(1);
     let waits: Vec<Duration> = std::thread::scope(|scope| {
         let watch =
@@ -308,37 +312,41 @@ fn entering(page: &[Record], pages: usize) {
             while !looks.load(Relaxed) {
                 std::thread::yield_now();
             }
-            drop(table.enter(0, page)); // nothing is settled, which would lock the books too
+            let entries = table.page(RECORDS_A_PAGE);
+            drop(table.enter(0, entries)); // nothing is settled, which would take the lock too
         }
         stop.store(true, Relaxed);
         watch.join().expect("it only looks")
     });
     let seen = waits.len();
-    let [entered, keys, waited] = [entered, keys, waits].map(|mut times| {
+    let [entered, lanes, waited] = [entered, lanes, waits].map(|mut times| {
         times.sort_unstable();
         times.get(times.len() / 2).map_or(f64::NAN, |median| median.as_secs_f64() * 1e6)
     });
     println!(
         "entering a page of {RECORDS_A_PAGE} records, median of {pages}: {entered:.0} us, {allocations} allocations"
     );
-    println!("  of that its lane keys {keys:.0} us; another thread waited for the books {seen} times, {waited:.0} us");
+    println!("  of that the names of lanes {lanes:.0} us; another thread waited {seen} times, {waited:.0} us");
 }
 
-fn settling(shards: u32, order: &str, page: &[Record], rounds: usize, arrange: fn(&mut [Parcel])) {
-    let pages = shards.max(number(RECORDS / RECORDS_A_PAGE));
+fn settling(shards: u32, order: &str, rounds: usize, arrange: fn(&mut [Parcel])) {
+    let pages = shards.max(u32::try_from(RECORDS / RECORDS_A_PAGE).expect("few pages"));
     let (mut best, mut bare, mut allocations) = (Duration::MAX, Duration::MAX, 0);
     let mut table = Table::new(shards);
     for _ in 0..rounds {
-        let part = &page[..RECORDS / pages as usize];
-        let mut parcels: Vec<Parcel> = (0..pages).flat_map(|page| table.enter(page % shards, part).0).collect();
+        let records = RECORDS / pages as usize;
+        let mut enter = |page| {
+            let entries = table.page(records);
+            table.enter(page % shards, entries).0
+        };
+        let mut parcels: Vec<Parcel> = (0..pages).flat_map(&mut enter).collect();
         arrange(&mut parcels);
-        let tickets = Mutex::new(parcels.iter().map(|parcel| parcel.ticket).collect::<BTreeSet<_>>());
-        bare = bare.min(time(|| {
-            parcels.iter().filter(|parcel| tickets.lock().expect("no panic").remove(&parcel.ticket)).count()
-        }));
-        let (took, counted) = count(|| time(|| settle(&parcels)));
+        let keys: Vec<u64> = parcels.iter().map(|parcel| parcel.lane).collect();
+        let map = Mutex::new(keys.iter().copied().collect::<BTreeSet<_>>());
+        bare = bare.min(time(|| keys.iter().filter(|key| map.lock().expect("no panic").remove(key)).count()));
+        let (took, counted) = count(|| time(|| settle(parcels)));
         (best, allocations) = (best.min(took), counted);
-        assert_eq!(table.books.ledger().unsettled(), 0);
+        assert_eq!(table.progress.tracker().unsettled(), 0);
     }
     let [nanos, bare] = [best, bare].map(|time| time.as_nanos() as f64 / RECORDS as f64);
     let (ratio, allocations) = (nanos / bare, allocations as f64 / RECORDS as f64);
@@ -360,12 +368,16 @@ fn time<T>(work: impl FnOnce() -> T) -> Duration {
 
 /// A full page of small changes.
 fn page() -> Vec<Record> {
+    page_from(0, RECORDS_A_PAGE)
+}
+
+fn page_from(first: u64, records: usize) -> Vec<Record> {
     let record = |number| {
         format!(
             r#"{{"dynamodb":{{"ApproximateCreationDateTime":1767323045,"Keys":{{"line":{{"N":"7"}},"orderId":{{"S":"order-{number}"}}}},"SequenceNumber":"{number:021}"}},"eventID":"{number:032x}","eventName":"MODIFY"}}"#
         )
     };
-    let records: Vec<String> = (0..RECORDS_A_PAGE).map(record).collect();
+    let records: Vec<String> = (first + 1..=first + records as u64).map(record).collect();
     let page = Page::parse(Bytes::from(format!(r#"{{"Records":[{}]}}"#, records.join(",")))).expect("a page");
     page.records.into_iter().map(|record| record.expect("it can be decoded")).collect()
 }

@@ -7,9 +7,9 @@
 //! [`LaneId`] names a lane in what is stored: it must never change from one build to another.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::marker::PhantomData;
 use std::str::FromStr;
+use std::{fmt, io};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -96,11 +96,17 @@ impl<T: AsRef<str>> ItemKey<T> {
 impl<T: AsRef<str> + Copy> ItemKey<T> {
     /// The lane of the item, however its key's attributes are ordered here.
     pub(super) fn lane_id(&self) -> LaneId {
-        let in_byte_order = self.ordered_by::<&str>(&[]);
-        let attributes = in_byte_order.attributes();
-        let attributes: Vec<[&str; 3]> =
-            attributes.map(|it| [it.name.as_ref(), it.kind.name(), it.value.as_ref()]).collect();
-        LaneId::of(&attributes)
+        let Self { first, second } = self.ordered_by::<&str>(&[]);
+        match &second {
+            None => LaneId::of(&[first.texts()]),
+            Some(second) => LaneId::of(&[first.texts(), second.texts()]),
+        }
+    }
+}
+
+impl<T: AsRef<str>> KeyAttribute<T> {
+    fn texts(&self) -> [&str; 3] {
+        [self.name.as_ref(), self.kind.name(), self.value.as_ref()]
     }
 }
 
@@ -149,9 +155,23 @@ impl LaneId {
     }
 
     fn of(canonical: &(impl Serialize + ?Sized)) -> Self {
-        let text = serde_json::to_vec(canonical).expect("texts are always JSON");
-        let digest = Sha256::digest(text);
-        Self(digest.iter().take(16).fold(0, |bits, byte| bits << 8 | u128::from(*byte)))
+        let mut hash = Hash(Sha256::new());
+        serde_json::to_writer(&mut hash, canonical).expect("texts are always JSON, and a hash takes them all");
+        Self(hash.0.finalize().iter().take(16).fold(0, |bits, byte| bits << 8 | u128::from(*byte)))
+    }
+}
+
+/// The hash of what is written to it.
+struct Hash(Sha256);
+
+impl io::Write for Hash {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
