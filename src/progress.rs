@@ -164,10 +164,13 @@ impl TableProgress {
     /// With order by shard nothing else keeps an item's order across two streams: waits until everything in earlier ones is
     /// settled. With order by item there is nothing to wait for.
     pub async fn earlier_streams_are_settled(&self, stream: StreamHandle) {
-        while self.is_ordered_by_shard {
+        if !self.is_ordered_by_shard {
+            return;
+        }
+        loop {
             let settled = self.settled.notified();
             if self.tracker().is_settled_before(stream) {
-                break;
+                return;
             }
             settled.await;
         }
