@@ -68,7 +68,7 @@ fn main() {
 
 /// The pipeline asks an encoder for each record's lane.
 fn lanes(encoder: &Encoder, page: &Page) -> u64 {
-    page.records.iter().flatten().map(|record| encoder.lane_key(record)).fold(0, u64::wrapping_add)
+    page.records.iter().flatten().map(|record| encoder.lane_key(record.lane_id())).fold(0, u64::wrapping_add)
 }
 
 fn encoder() -> Encoder {

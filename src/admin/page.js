@@ -127,7 +127,7 @@ function showTable(place, table) {
     shard.shard, { text: shard.parent ?? '–', kind: 'id' }, { text: shard.state.replace('-', ' '), kind: 'word' },
     { text: span(shard.lag_seconds), kind: shard.lag_seconds >= LATE ? 'n bad' : 'n' },
     { text: count(shard.unsettled_events), kind: 'n' }, { text: shard.read_to ?? '–', kind: 'id' },
-    { text: shard.settled_to ?? 'when its parent is settled', kind: 'id' }, moment(shard.newest_record),
+    { text: shard.settled_to ?? '–', kind: 'id' }, moment(shard.newest_record),
   ]));
   listed(find('.parked'), `Parked items of ${table.title}`, table.parked.map(item => [
     item.item, { text: item.event ?? '–', kind: 'id' }, { text: count(item.failures), kind: 'n' }, { text: item.last_error, kind: 'text' },

@@ -1,6 +1,6 @@
 //! Stores a table's positions: soon after they change, and once at the end.
 //!
-//! Contract: what has changed is stored at most [`INTERVAL`] later and as long as the store takes; one save is under way at a time. What
+//! Contract: what has changed is stored at most 100 ms later and as long as the store takes; one save is under way at a time. What
 //! could not be stored, or may not be, is stored together with what has changed since. Nothing is stored before what an earlier
 //! run has left was taken over.
 

@@ -273,7 +273,9 @@ impl InitialPosition {
 
 /// The text is not a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a position is `start`, `since <time in RFC 3339>` or `after <sequence number>`")]
+#[error(
+    "a position is `start`, `since <time in RFC 3339>` or `after <sequence number>`; `#<n>` behind the number: and n more with it"
+)]
 pub struct InvalidPosition;
 
 impl FromStr for Position {

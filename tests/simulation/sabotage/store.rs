@@ -44,7 +44,9 @@ impl BentStore {
             Sabotage::ForgetsAShard if is_each(3, &self.saves) => {
                 let known = |state: &StoredShard| matches!(state.safe(), Some(Position::After(_)));
                 let forgotten = stream.shards.values_mut().find(|state| state.as_ref().is_some_and(known));
-                forgotten.map(|state| *state = None);
+                if let Some(state) = forgotten {
+                    *state = None;
+                }
             }
             _ => {}
         }
