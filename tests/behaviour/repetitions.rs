@@ -98,6 +98,32 @@ async fn an_orderly_stop_with_a_thousand_parked_items_repeats_nothing() {
     repeats_nothing(Load::Parked).await;
 }
 
+/// After a restart parents that owe something are read again to their ends, and their children go on at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_parents_that_owe_something_do_not_keep_their_children_waiting() {
+    let (aws, sink, folder) =
+        (FakeAws::with_table("orders", 50).await, TestSink::start().await, tempfile::tempdir().unwrap());
+    (0..1_000).for_each(|item| aws.script().put("orders", &format!("refused-{item}")));
+    (0..1_000).for_each(|item| aws.script().put("orders", &format!("taken-{item}")));
+    sink.react(|event| Reaction::Status(if event.item.starts_with("refused") { 400 } else { 202 }));
+    let plan = Plan::new(&aws, &sink, "orders").keeping_positions(&folder);
+    let first = plan.start_ready().await;
+    wait_for("what the sink takes", || sink.distinct() == 1_000).await;
+    aws.script().roll_over_all("orders");
+    (0..1_000).for_each(|item| aws.script().put("orders", &format!("taken-{item}")));
+    wait_for("the children's events", || sink.distinct() == 2_000).await;
+    assert_eq!(first.terminate().await, Some(0));
+    (0..1_000).for_each(|item| aws.script().put("orders", &format!("taken-{item}")));
+    let restart = Instant::now();
+    let second = plan.start().await;
+    wait_for("a child's event", || sink.distinct() > 2_000).await;
+    println!("the first child's event {:?} after the start, with 50 parents that owe something", restart.elapsed());
+    wait_for("all of them", || sink.distinct() == 3_000).await;
+    assert_eq!(oracle::duplicates(&sink.received()), 0);
+    let owing = second.status().await["tables"][0]["shards"].as_array().unwrap().clone();
+    assert_eq!(owing.iter().filter(|shard| shard["state"] == "settling").count(), 50, "the parents still owe");
+}
+
 /// A kill cannot be announced: what comes again is what was acknowledged since the last save, and what was under way.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement: what 50 kills at 1,000 changes a second repeat"]
