@@ -141,9 +141,8 @@ impl ShardProgress {
 
     /// What an earlier run owed of records that lie before `first`, which is the next one that is still there.
     pub fn owed_before(&self, first: Option<SequenceNumber>) -> BTreeMap<LaneId, RecordNumber> {
-        let heads = self.inherited.iter().flat_map(|inherited| &inherited.heads);
-        let is_before = |head: &RecordNumber| first.is_none_or(|first| head.sequence < first);
-        heads.filter(|(_, head)| is_before(head)).map(|(lane, head)| (*lane, *head)).collect()
+        let heads = self.inherited.iter().flat_map(|inherited| self.not_read_again(inherited));
+        heads.filter(|(_, head)| first.is_none_or(|first| head.sequence < first)).collect()
     }
 
     /// Whether an earlier run has settled something at or behind `first`: then nothing before that is unknown.
@@ -172,9 +171,13 @@ impl ShardProgress {
         }
     }
 
-    /// The shard was read to its end: of what an earlier run has stored, nothing more will be read again.
+    /// Of what an earlier run has stored, nothing more will be read again.
     pub fn end(&mut self) {
-        self.inherited = None;
+        let Some(inherited) = self.inherited.take() else { return };
+        // What a gap took with it lies up to there, and all else up to there stays settled.
+        if let Position::After(newest) = inherited.newest_settled {
+            self.newest_settled = self.newest_settled.max(Some(newest));
+        }
     }
 
     /// What is settled now.
@@ -191,12 +194,17 @@ impl ShardProgress {
         }
         let next_owed = owed.next().map(|record| record.created);
         if let Some(inherited) = &self.inherited {
-            // What was read again of the others' records is settled.
-            for (lane, head) in &inherited.heads {
-                heads.entry(*lane).or_insert((*head).max(self.read_to.gap(None)));
+            for (lane, head) in self.not_read_again(inherited) {
+                heads.entry(lane).or_insert(head);
             }
         }
         Settled { safe, newest_settled, heads, oldest_owed: self.oldest_owed(), next_owed }
+    }
+
+    /// What the lanes owe that was not read again. What was is here, or settled.
+    fn not_read_again<'a>(&self, inherited: &'a Inherited) -> impl Iterator<Item = (LaneId, RecordNumber)> + use<'a> {
+        let next = self.read_to.gap(None);
+        inherited.heads.iter().map(move |(lane, head)| (*lane, (*head).max(next)))
     }
 
     /// A position from which somebody can read on.
@@ -253,7 +261,7 @@ impl ShardProgress {
             _ => false,
         };
         if self.inherited.as_ref().is_some_and(is_over) {
-            self.inherited = None;
+            self.end();
         }
     }
 

@@ -661,7 +661,12 @@ impl PageEntry<'_> {
             _ => {
                 let lost = shard.progress.owed_before(gap.before);
                 let lanes = gap.lanes.map(|_| lost.keys().copied().collect());
-                (Some(shard.progress.gap(own, lost)), lanes)
+                let ordinal = shard.progress.gap(own, lost);
+                if gap.before.is_none() {
+                    // All that comes is new.
+                    shard.progress.end();
+                }
+                (Some(ordinal), lanes)
             }
         };
         let Some(ordinal) = ordinal else { return self.settled_before() };

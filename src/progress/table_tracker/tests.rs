@@ -557,3 +557,48 @@ fn the_lag_is_the_age_of_the_oldest_owed_record_and_zero_when_caught_up() {
     let restarted = TableTracker::restored(stored, false);
     assert_eq!(restarted.lag(at(100)).as_secs(), 60);
 }
+
+/// A restored shard whose last record was `at(0)`, with a record of item 0 owed behind it, all trimmed since.
+fn trimmed_shard() -> (TableTracker, ShardHandle) {
+    let shard = StoredShard::Unfinished(UnfinishedShard {
+        safe: Position::after(sequence(4)),
+        newest_settled: Position::after(sequence(10)),
+        heads: BTreeMap::from([(lane(0), sequence(5).into())]),
+        oldest_owed: None,
+        verified_at: at(DAY),
+        newest_record: Some(at(0)),
+        parent: None,
+    });
+    restarted(BTreeMap::from([("a".to_owned(), shard)]), DAY + 100)
+}
+
+fn restarted(shards: BTreeMap<String, StoredShard>, now: u64) -> (TableTracker, ShardHandle) {
+    let stream = StoredStream { arn: ARN.to_owned(), start: Position::Start, done: false, shards };
+    let mut tracker = TableTracker::restored(StoredTable { streams: vec![stream] }, false);
+    let stream = tracker.open_stream(details(ARN), Position::Start, true, at(now));
+    let shard = tracker.open_ready(stream)[0].handle;
+    (tracker, shard)
+}
+
+/// Enters a gap behind 4, and the first record behind it.
+fn enter_gap(tracker: &mut TableTracker, shard: ShardHandle, before: Option<u64>) -> Owed {
+    let gap = Gap::at(&details(ARN), Some("a"), Position::after(sequence(4)), LossReason::Trimmed);
+    let gap = Gap { before: before.map(sequence), lanes: Some(1), ..gap };
+    let owed = tracker.page(shard).gap(&gap, LaneId::of_gap("gap")).unwrap();
+    before.into_iter().for_each(|number| drop(read(tracker, shard, number, 1, DAY + 50)));
+    owed
+}
+
+fn restart(tracker: &mut TableTracker, shard: ShardHandle, now: u64) -> (TableTracker, ShardHandle) {
+    tracker.dirty.insert(shard);
+    restarted(stored(tracker).streams.remove(0).shards, now)
+}
+
+#[test]
+fn a_gap_that_is_settled_is_not_told_again_in_a_shard_in_which_nothing_is_left() {
+    let (mut tracker, shard) = trimmed_shard();
+    let owed = enter_gap(&mut tracker, shard, None);
+    tracker.settle(&owed.token.unwrap());
+    let (tracker, shard) = restart(&mut tracker, shard, DAY + 200);
+    assert_eq!(tracker.loss_before(shard, None, true, at(DAY + 200)), None);
+}
