@@ -114,8 +114,6 @@ struct Shard {
     is_caught_up: bool,
     /// The creation time of the newest record that was read, in this run.
     newest: Option<SystemTime>,
-    /// The same in any run, or a moment behind it.
-    newest_ever: Option<SystemTime>,
     /// The lane of its lineage.
     lane: LaneId,
     barrier: Option<Barrier>,
@@ -382,7 +380,7 @@ impl TableTracker {
         let (shard, own) = (self.shard(handle), gap_lane(self.id(handle)));
         let lost = shard.progress.owed_before(first);
         let is_known = first.is_some_and(|first| shard.progress.knows(first));
-        let is_early = is_trimmed && shard.newest_ever.is_none_or(|newest| !is_expired(newest, now));
+        let is_early = is_trimmed && shard.progress.read_created().is_none_or(|created| !is_expired(created, now));
         if !is_known && (is_early || is_expired(shard.verified_at, now)) {
             return Some(Loss { lanes: None });
         }
@@ -588,7 +586,8 @@ impl TableTracker {
             Phase::Listed => None,
             Phase::Finished { at } => Some(StoredShard::Finished { at, parent }),
             Phase::Open => {
-                let Settled { safe, newest_settled, heads, oldest_owed, next_owed } = shard.progress.settled();
+                let Settled { safe, safe_created, newest_settled, heads, oldest_owed, next_owed } =
+                    shard.progress.settled();
                 let verified_at = match next_owed {
                     Some(Some(created)) => shard.verified_at.min(created),
                     // It does not say when it was created: as long as it is owed, nothing newer is known.
@@ -596,7 +595,7 @@ impl TableTracker {
                     None => shard.verified_at,
                 };
                 let verified_at = whole_second(verified_at);
-                let newest_record = shard.newest_ever.map(whole_second).filter(|newest| *newest < verified_at);
+                let newest_record = safe_created.map(whole_second).filter(|created| *created < verified_at);
                 Some(StoredShard::Unfinished(UnfinishedShard {
                     safe,
                     newest_settled,
@@ -638,7 +637,7 @@ impl PageEntry<'_> {
         let is_ordered_by_shard = self.tracker.is_ordered_by_shard;
         let shard = self.tracker.shard_mut(self.handle);
         if let Some(created) = created {
-            (shard.newest, shard.newest_ever) = (Some(created), Some(created));
+            shard.newest = Some(created);
             shard.verified_at = shard.verified_at.max(created);
         }
         let read = shard.progress.read(sequence, lane, created);
@@ -751,7 +750,6 @@ impl Shard {
             empty_since: None,
             is_caught_up: false,
             newest: None,
-            newest_ever: None,
             lane: LaneId::of_shard(id),
             barrier: None,
             is_entered: false,
@@ -768,8 +766,7 @@ impl Shard {
             StoredShard::Unfinished(shard) => {
                 let (phase, progress) = (Phase::Open, ShardProgress::resume(shard));
                 let listed = Self::listed(id, start, shard.verified_at);
-                let newest_ever = Some(shard.newest_record.unwrap_or(shard.verified_at));
-                (false, Self { phase, progress, newest_ever, is_required: true, ..listed })
+                (false, Self { phase, progress, is_required: true, ..listed })
             }
         };
         Restored { id: id.into(), parent, is_read, state }

@@ -602,3 +602,28 @@ fn a_gap_that_is_settled_is_not_told_again_in_a_shard_in_which_nothing_is_left()
     let (tracker, shard) = restart(&mut tracker, shard, DAY + 200);
     assert_eq!(tracker.loss_before(shard, None, true, at(DAY + 200)), None);
 }
+
+/// The process stops before anything behind the gap, or the gap itself, was settled.
+#[test]
+fn a_gap_that_is_owed_is_found_again_although_nothing_behind_it_is_settled() {
+    let (mut tracker, shard) = trimmed_shard();
+    enter_gap(&mut tracker, shard, Some(20));
+    let (tracker, shard) = restart(&mut tracker, shard, DAY + 200);
+    let loss = tracker.loss_before(shard, Some(sequence(20)), true, at(DAY + 200));
+    assert_eq!(loss, Some(Loss { lanes: Some(1) }));
+}
+
+/// A shard was quiet for a day; then something came, and its sink is down. That the last record before it is gone is no loss.
+#[test]
+fn a_record_that_is_owed_does_not_make_the_one_before_it_younger() {
+    let (mut tracker, stream) = table();
+    let shard = open(&mut tracker, stream, "a", None);
+    let token = read(&mut tracker, shard, 10, 0, 0);
+    tracker.settle(&token);
+    for asked in [100, DAY, DAY + 100] {
+        page(&mut tracker, shard, asked, true, false);
+    }
+    let _owed = read(&mut tracker, shard, 90, 0, DAY + 150);
+    let (tracker, shard) = restart(&mut tracker, shard, DAY + 600);
+    assert_eq!(tracker.loss_before(shard, Some(sequence(90)), true, at(DAY + 600)), None);
+}
