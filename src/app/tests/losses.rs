@@ -248,3 +248,23 @@ async fn a_first_start_is_not_stopped_over_a_stream_that_was_replaced_before_any
     sleep(10 * MINUTE).await;
     assert!(!running.progress.health().has_stopped(), "nothing of the old stream was owed: {:?}", running.last_saved());
 }
+
+/// With order by shard the next stream waits for the last page of the one before, which nothing has to be delivered of.
+#[tokio::test(start_paused = true)]
+async fn with_order_by_shard_a_stream_is_read_although_the_last_page_before_it_was_entered_late() {
+    let services = FakeServices::with_shards(&[]);
+    services.shard(OLD, "o", None, &[1], false);
+    let running = RunningTable::new(services.clone(), Setup { order: DeliveryOrder::Shard, ..Setup::default() });
+    sleep(MINUTE).await;
+    running.pipeline.store(true, Ordering::Relaxed);
+    services.script(|script| {
+        let old = script.streams.get_mut(OLD).unwrap();
+        old.disabled = true;
+        old.shards.get_mut("o").unwrap().closed = true;
+    });
+    services.shard(NEW, "n", None, &[2], false);
+    sleep(10 * MINUTE).await;
+    running.awake(&running.pipeline);
+    sleep(10 * MINUTE).await;
+    assert_eq!(running.delivered(), ["1", "2"]);
+}
