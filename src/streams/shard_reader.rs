@@ -221,7 +221,7 @@ impl ShardReader {
         let mut entries = Vec::with_capacity(records.len() + 1);
         let is_empty = records.is_empty();
         let first = records.iter().find_map(sequence_of);
-        entries.extend(self.loss_before(first, !is_empty || is_last).map(Entry::Gap));
+        entries.extend(self.loss_before(first, is_empty, is_last).map(Entry::Gap));
         let mut records = records.into_iter().peekable();
         while let Some(record) = records.next() {
             if entries.last().is_some_and(Entry::stops) {
@@ -239,10 +239,17 @@ impl ShardReader {
     }
 
     /// What a new iterator has left out before `first`, once that can be told.
-    fn loss_before(&mut self, first: Option<SequenceNumber>, is_decided: bool) -> Option<Gap> {
+    fn loss_before(&mut self, first: Option<SequenceNumber>, is_empty: bool, is_last: bool) -> Option<Gap> {
         let since = self.state.unproved?;
-        if !is_decided && since.elapsed() < PROOF_OF_EMPTINESS {
-            return None;
+        if first.is_none() && !is_last {
+            if !is_empty {
+                // Nobody knows the numbers of what it holds.
+                self.state.unproved = Some(Instant::now());
+                return None;
+            }
+            if since.elapsed() < PROOF_OF_EMPTINESS {
+                return None;
+            }
         }
         self.state.unproved = None;
         let is_trimmed = std::mem::take(&mut self.state.is_trimmed);
