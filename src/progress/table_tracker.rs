@@ -12,7 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
@@ -102,6 +102,8 @@ struct Shard {
     is_ended: bool,
     /// When that was, in this run.
     read_at: Option<Instant>,
+    /// When the newest record was created that was read in this run, whether it is entered or not.
+    handed_down: Option<SystemTime>,
     /// Everything from its start on is owed: nobody may take it for what lies before a first start.
     is_required: bool,
     /// Everything in it that was not read was created at this moment or later.
@@ -338,6 +340,12 @@ impl TableTracker {
         self.stream_mut(handle.stream).lineage.read_to_end(handle.shard);
     }
 
+    /// The newest record of a shard that was read, and may not be entered yet, was created then: what continues the shard holds
+    /// nothing older.
+    pub fn hand_over(&mut self, handle: ShardHandle, newest: Option<SystemTime>) {
+        self.shard_mut(handle).handed_down = newest;
+    }
+
     pub fn shard_id(&self, handle: ShardHandle) -> &ShardId {
         self.id(handle)
     }
@@ -510,7 +518,8 @@ impl TableTracker {
 
     fn open(&mut self, handle: ShardHandle) -> OpenedShard {
         let parent = self.parent(handle).map(|parent| self.shard(parent));
-        let parent = parent.map(|parent| (parent.read_at, parent.verified_at));
+        let parent =
+            parent.map(|parent| (parent.read_at, parent.verified_at.max(parent.handed_down.unwrap_or(UNIX_EPOCH))));
         let lane = self.ancestor(handle).map(|ancestor| self.shard(ancestor).lane);
         let stream = self.stream_mut(handle.stream);
         let is_required = stream.is_required || parent.is_some();
@@ -744,6 +753,7 @@ impl Shard {
             progress: ShardProgress::begin(start),
             is_ended: false,
             read_at: None,
+            handed_down: None,
             is_required: false,
             verified_at,
             stored_verification: verified_at,

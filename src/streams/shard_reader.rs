@@ -78,13 +78,15 @@ struct ReaderState {
     /// Until when those below need not be told again that the shard is quiet.
     quiet_told: Option<Instant>,
     handed_over: Option<Instant>,
+    /// When the newest record that was handed down was created.
+    newest: Option<SystemTime>,
 }
 
 /// How reading a shard ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ShardEnd {
-    /// Everything was read and handed down.
-    Read,
+    /// Everything was read and handed down, of which the newest record was created then.
+    Read(Option<SystemTime>),
     /// AWS does not know the shard, or its stream.
     Missing(Position),
     /// Data was lost and the policy is to stop.
@@ -122,6 +124,7 @@ impl ShardReader {
             quiet_since: Instant::now(),
             quiet_told: None,
             handed_over: shard.handed_over,
+            newest: None,
         };
         Self { context, details, shard, latest, closed, state }
     }
@@ -152,7 +155,7 @@ impl ShardReader {
                     self.hand_down(entries, fill, asked_at, is_last && !is_lost).await?;
                     in_hand.handed_down();
                     if is_lost || is_last {
-                        return Ok(if is_lost { ShardEnd::Lost } else { ShardEnd::Read });
+                        return Ok(if is_lost { ShardEnd::Lost } else { ShardEnd::Read(self.state.newest) });
                     }
                     self.pause(fill).await;
                 }
@@ -278,6 +281,7 @@ impl ShardReader {
             return None;
         }
         self.state.position = self.state.cursor;
+        self.state.newest = record.created_at().or(self.state.newest);
         Some(Entry::Record(record))
     }
 

@@ -627,3 +627,19 @@ fn a_record_that_is_owed_does_not_make_the_one_before_it_younger() {
     let (tracker, shard) = restart(&mut tracker, shard, DAY + 600);
     assert_eq!(tracker.loss_before(shard, Some(sequence(90)), true, at(DAY + 600)), None);
 }
+
+/// A reader opens the child as soon as it has handed down the parent's last page, which may wait to be entered. What was read of
+/// the parent tells how old the child's first record can be.
+#[test]
+fn a_child_holds_nothing_older_than_what_was_read_of_its_parent_although_that_is_not_entered_yet() {
+    let shards = BTreeMap::from([("a".to_owned(), StoredShard::at(Position::after(sequence(4)), at(0), None))]);
+    let (mut tracker, parent) = restarted(shards, DAY + 100);
+    let stream = parent.stream;
+    tracker.hand_over(parent, Some(at(DAY + 50)));
+    tracker.read_to_end(parent, Instant::now());
+    let child = open(&mut tracker, stream, "child", Some("a"));
+    assert_eq!(tracker.loss_before(child, Some(sequence(90)), false, at(DAY + 100)), None);
+    tracker.dirty.insert(parent);
+    let stored = stored(&mut tracker).streams.remove(0).shards.remove("a").unwrap();
+    assert_eq!(stored, StoredShard::at(Position::after(sequence(4)), at(0), None), "a restart has to find that gap");
+}
