@@ -188,6 +188,8 @@ pub struct PageEntry<'t> {
     tracker: &'t mut TableTracker,
     handle: ShardHandle,
     entries: usize,
+    /// That nothing is behind a gap was proved.
+    is_empty_behind: bool,
 }
 
 impl TableTracker {
@@ -413,7 +415,7 @@ impl TableTracker {
             let shard = self.shard_mut(handle);
             (shard.is_entered, shard.barrier) = (true, barrier);
         }
-        PageEntry { tracker: self, handle, entries: 0 }
+        PageEntry { tracker: self, handle, entries: 0, is_empty_behind: false }
     }
 
     /// An entry was settled: its event was acknowledged, or given up by policy.
@@ -661,6 +663,7 @@ impl PageEntry<'_> {
     pub fn gap(&mut self, gap: &Gap, name: LaneId) -> Option<Owed> {
         self.entries += 1;
         let is_ordered_by_shard = self.tracker.is_ordered_by_shard;
+        self.is_empty_behind = gap.reason == LossReason::Trimmed && gap.before.is_none();
         let own = gap_lane(self.tracker.id(self.handle));
         let shard = self.tracker.shard_mut(self.handle);
         let (ordinal, lanes) = match gap.reason {
@@ -701,6 +704,10 @@ impl PageEntry<'_> {
             let since = *shard.empty_since.get_or_insert(page.asked_at);
             let proven = page.asked_at.checked_sub(PROOF_OF_EMPTINESS).filter(|proven| *proven >= since);
             shard.verified_at = proven.map_or(shard.verified_at, |proven| proven.max(shard.verified_at));
+        }
+        if self.is_empty_behind {
+            let proven = page.asked_at.checked_sub(PROOF_OF_EMPTINESS).unwrap_or(UNIX_EPOCH);
+            shard.verified_at = shard.verified_at.max(proven);
         }
         if page.is_last {
             shard.is_ended = true;

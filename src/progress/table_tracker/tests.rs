@@ -643,3 +643,17 @@ fn a_child_holds_nothing_older_than_what_was_read_of_its_parent_although_that_is
     let stored = stored(&mut tracker).streams.remove(0).shards.remove("a").unwrap();
     assert_eq!(stored, StoredShard::at(Position::after(sequence(4)), at(0), None), "a restart has to find that gap");
 }
+
+/// A gap is told once a minute of empty pages has proved that nothing is left. An orderly stop does not repeat it.
+#[test]
+fn behind_a_gap_with_nothing_behind_it_nothing_is_older_than_the_proof_of_that() {
+    let shards = BTreeMap::from([("a".to_owned(), StoredShard::at(Position::after(sequence(4)), at(0), None))]);
+    let (mut tracker, shard) = restarted(shards, DAY + 100);
+    let gap = Gap::at(&details(ARN), Some("a"), Position::after(sequence(4)), LossReason::Trimmed);
+    let mut entry = tracker.page(shard);
+    let owed = entry.gap(&gap, LaneId::of_gap("gap")).unwrap();
+    entry.read(PageRead { asked_at: at(DAY + 200), is_caught_up: true, is_last: false });
+    tracker.settle(&owed.token.unwrap());
+    let (tracker, shard) = restart(&mut tracker, shard, DAY + 210);
+    assert_eq!(tracker.loss_before(shard, None, false, at(DAY + 270)), None);
+}
