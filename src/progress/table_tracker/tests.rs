@@ -657,3 +657,15 @@ fn behind_a_gap_with_nothing_behind_it_nothing_is_older_than_the_proof_of_that()
     let (tracker, shard) = restart(&mut tracker, shard, DAY + 210);
     assert_eq!(tracker.loss_before(shard, None, false, at(DAY + 270)), None);
 }
+
+/// A listing may contradict itself.
+#[test]
+fn a_lineage_that_is_a_circle_holds_nobody() {
+    let (mut tracker, stream) = table();
+    for (id, parent) in [("a", "b"), ("b", "a"), ("c", "a")] {
+        tracker.learn(stream, id, Some(parent));
+    }
+    tracker.complete_pass(stream);
+    tracker.skip_parents(stream, at(0));
+    assert_eq!(tracker.open_leaves(stream).len(), 1);
+}
