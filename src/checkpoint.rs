@@ -109,7 +109,7 @@ pub struct UnfinishedShard {
     /// Everything behind `newest_settled` was created at this moment or later: until a day after it nothing of that can have been
     /// trimmed.
     pub verified_at: SystemTime,
-    /// When the newest record that was read was created, if that was before `verified_at`.
+    /// When the last record up to `safe` was created, or a moment behind that, if it was before `verified_at`.
     pub newest_record: Option<SystemTime>,
     /// The shard that it continues, if that was known.
     pub parent: Option<String>,

@@ -139,6 +139,8 @@ impl TableProgress {
     pub fn change<T>(&self, change: impl FnOnce(&mut TableTracker) -> T) -> T {
         let changed = change(&mut self.tracker());
         self.changed.notify_one();
+        // A last page settles its shard where nothing of it had to be delivered.
+        self.settled.notify_waiters();
         changed
     }
 
@@ -183,7 +185,6 @@ impl Acknowledger for TableProgress {
             self.change(|tracker| tracker.settle(&token));
         }
         self.buffer.release(cost);
-        self.settled.notify_waiters();
     }
 
     fn telemetry(&self) -> &TableTelemetry {

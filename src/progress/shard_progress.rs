@@ -23,8 +23,12 @@ pub struct ShardProgress {
     begin: Position,
     /// Behind the last record, or gap, that was read.
     read_to: Position,
+    /// When the last record up to there was created, or a moment behind that.
+    read_created: Option<SystemTime>,
     /// Everything up to here is settled; `read_to` where nothing is owed.
     safe: Position,
+    /// When the last record up to there was created, or a moment behind that.
+    safe_created: Option<SystemTime>,
     /// What was read, from the first record that is not settled on.
     read: VecDeque<ReadRecord>,
     /// How many of those are settled.
@@ -54,15 +58,24 @@ struct ReadRecord {
     created: Option<SystemTime>,
     is_settled: bool,
     /// The record before it, where that was settled and is not here any more.
-    before: Option<Box<RecordNumber>>,
+    before: Option<Box<Passed>>,
     /// It is a gap: what was owed and will not come again. It stays owed until the gap is settled.
     lost: Option<Box<Heads>>,
+}
+
+/// A record that is settled: its number, and when it was created.
+#[derive(Debug)]
+struct Passed {
+    number: RecordNumber,
+    created: Option<SystemTime>,
 }
 
 /// What is settled of a shard, in the terms of what is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settled {
     pub safe: Position,
+    /// When the last record up to there was created, or a moment behind that, as far as that is known.
+    pub safe_created: Option<SystemTime>,
     pub newest_settled: Position,
     pub heads: BTreeMap<LaneId, RecordNumber>,
     /// When the oldest owed record was created, as far as records say theirs.
@@ -77,7 +90,9 @@ impl ShardProgress {
         Self {
             begin: from,
             read_to: from,
+            read_created: None,
             safe: from,
+            safe_created: None,
             read: VecDeque::new(),
             settled: 0,
             newest_settled: None,
@@ -88,17 +103,22 @@ impl ShardProgress {
 
     /// A shard of which an earlier run has stored this.
     pub fn resume(stored: &UnfinishedShard) -> Self {
-        let UnfinishedShard { safe, newest_settled, ref heads, oldest_owed, .. } = *stored;
-        let heads = heads.clone();
+        let UnfinishedShard { safe, newest_settled, ref heads, oldest_owed, verified_at, newest_record, .. } = *stored;
+        let (heads, created) = (heads.clone(), Some(newest_record.unwrap_or(verified_at)));
         let inherited = Inherited { newest_settled, heads, oldest_owed };
         let says_something = newest_settled != safe || oldest_owed.is_some();
         let inherited = says_something.then_some(inherited);
-        Self { inherited, ..Self::begin(safe) }
+        Self { inherited, read_created: created, safe_created: created, ..Self::begin(safe) }
     }
 
     /// Behind the last record that was read.
     pub fn read_to(&self) -> Position {
         self.readable(self.read_to)
+    }
+
+    /// When the last record that was read was created, or a moment behind that, as far as that is known.
+    pub fn read_created(&self) -> Option<SystemTime> {
+        self.read_created
     }
 
     /// Records that were read and are not settled.
@@ -117,6 +137,7 @@ impl ShardProgress {
     pub fn read(&mut self, sequence: SequenceNumber, lane: LaneId, created: Option<SystemTime>) -> Option<u64> {
         let number = self.read_to.next(sequence);
         let ordinal = self.push_owed(number, lane, created);
+        self.read_created = created.or(self.read_created);
         self.passed(Position::After(number));
         ordinal
     }
@@ -141,9 +162,8 @@ impl ShardProgress {
 
     /// What an earlier run owed of records that lie before `first`, which is the next one that is still there.
     pub fn owed_before(&self, first: Option<SequenceNumber>) -> BTreeMap<LaneId, RecordNumber> {
-        let heads = self.inherited.iter().flat_map(|inherited| &inherited.heads);
-        let is_before = |head: &RecordNumber| first.is_none_or(|first| head.sequence < first);
-        heads.filter(|(_, head)| is_before(head)).map(|(lane, head)| (*lane, *head)).collect()
+        let heads = self.inherited.iter().flat_map(|inherited| self.not_read_again(inherited));
+        heads.filter(|(_, head)| first.is_none_or(|first| head.sequence < first)).collect()
     }
 
     /// Whether an earlier run has settled something at or behind `first`: then nothing before that is unknown.
@@ -162,24 +182,32 @@ impl ShardProgress {
         self.settled += 1;
         while let Some(first) = self.read.pop_front_if(|first| first.is_settled) {
             self.settled -= 1;
-            self.safe = Position::After(first.number);
-            if let Some(before) = self.read.front().and_then(|next| next.before.as_deref()) {
-                self.safe = Position::After(*before);
-            }
+            let before = self.read.front().and_then(|next| next.before.as_deref());
+            let (number, created) = before.map_or((first.number, None), |before| (before.number, before.created));
+            self.safe = Position::After(number);
+            self.safe_created = created.or(first.created).or(self.safe_created);
         }
         if self.settled > MOST_SETTLED && self.settled > self.read.len() / 2 {
             self.clear_away();
         }
     }
 
-    /// The shard was read to its end: of what an earlier run has stored, nothing more will be read again.
+    /// Of what an earlier run has stored, nothing more will be read again.
     pub fn end(&mut self) {
-        self.inherited = None;
+        let Some(inherited) = self.inherited.take() else { return };
+        // What a gap took with it lies up to there, and all else up to there stays settled.
+        if let Position::After(newest) = inherited.newest_settled {
+            self.newest_settled = self.newest_settled.max(Some(newest));
+        }
     }
 
     /// What is settled now.
     pub fn settled(&self) -> Settled {
-        let safe = self.readable(if self.read.is_empty() { self.read_to } else { self.safe });
+        let (safe, safe_created) = match self.read.is_empty() {
+            true => (self.read_to, self.read_created),
+            false => (self.safe, self.safe_created),
+        };
+        let safe = self.readable(safe);
         let newest_settled = self.newest_settled_from(safe);
         let mut heads = BTreeMap::new();
         let mut owed = self.read.iter().filter(|record| !record.is_settled).peekable();
@@ -191,12 +219,17 @@ impl ShardProgress {
         }
         let next_owed = owed.next().map(|record| record.created);
         if let Some(inherited) = &self.inherited {
-            // What was read again of the others' records is settled.
-            for (lane, head) in &inherited.heads {
-                heads.entry(*lane).or_insert((*head).max(self.read_to.gap(None)));
+            for (lane, head) in self.not_read_again(inherited) {
+                heads.entry(lane).or_insert(head);
             }
         }
-        Settled { safe, newest_settled, heads, oldest_owed: self.oldest_owed(), next_owed }
+        Settled { safe, safe_created, newest_settled, heads, oldest_owed: self.oldest_owed(), next_owed }
+    }
+
+    /// What the lanes owe that was not read again. What was is here, or settled.
+    fn not_read_again<'a>(&self, inherited: &'a Inherited) -> impl Iterator<Item = (LaneId, RecordNumber)> + use<'a> {
+        let next = self.read_to.gap(None);
+        inherited.heads.iter().map(move |(lane, head)| (*lane, (*head).max(next)))
     }
 
     /// A position from which somebody can read on.
@@ -234,10 +267,12 @@ impl ShardProgress {
         let ordinal = self.next_ordinal;
         self.next_ordinal += 1;
         let before = match (self.read.back(), self.read_to) {
-            (Some(last), Position::After(before)) if last.number != before => Some(Box::new(before)),
+            (Some(last), Position::After(number)) if last.number != number => {
+                Some(Box::new(Passed { number, created: self.read_created }))
+            }
             (Some(_), _) => None,
             (None, _) => {
-                self.safe = self.read_to;
+                (self.safe, self.safe_created) = (self.read_to, self.read_created);
                 None
             }
         };
@@ -253,7 +288,7 @@ impl ShardProgress {
             _ => false,
         };
         if self.inherited.as_ref().is_some_and(is_over) {
-            self.inherited = None;
+            self.end();
         }
     }
 
@@ -262,7 +297,7 @@ impl ShardProgress {
         let mut before = None;
         self.read.retain_mut(|record| {
             if record.is_settled {
-                before = Some(record.number);
+                before = Some(Passed { number: record.number, created: record.created });
                 return false;
             }
             if let Some(before) = before.take() {

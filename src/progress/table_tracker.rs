@@ -12,7 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
@@ -102,6 +102,8 @@ struct Shard {
     is_ended: bool,
     /// When that was, in this run.
     read_at: Option<Instant>,
+    /// When the newest record was created that was read in this run, whether it is entered or not.
+    handed_down: Option<SystemTime>,
     /// Everything from its start on is owed: nobody may take it for what lies before a first start.
     is_required: bool,
     /// Everything in it that was not read was created at this moment or later.
@@ -114,8 +116,6 @@ struct Shard {
     is_caught_up: bool,
     /// The creation time of the newest record that was read, in this run.
     newest: Option<SystemTime>,
-    /// The same in any run, or a moment behind it.
-    newest_ever: Option<SystemTime>,
     /// The lane of its lineage.
     lane: LaneId,
     barrier: Option<Barrier>,
@@ -188,6 +188,8 @@ pub struct PageEntry<'t> {
     tracker: &'t mut TableTracker,
     handle: ShardHandle,
     entries: usize,
+    /// That nothing is behind a gap was proved.
+    is_empty_behind: bool,
 }
 
 impl TableTracker {
@@ -340,6 +342,12 @@ impl TableTracker {
         self.stream_mut(handle.stream).lineage.read_to_end(handle.shard);
     }
 
+    /// The newest record of a shard that was read, and may not be entered yet, was created then: what continues the shard holds
+    /// nothing older.
+    pub fn hand_over(&mut self, handle: ShardHandle, newest: Option<SystemTime>) {
+        self.shard_mut(handle).handed_down = newest;
+    }
+
     pub fn shard_id(&self, handle: ShardHandle) -> &ShardId {
         self.id(handle)
     }
@@ -382,7 +390,7 @@ impl TableTracker {
         let (shard, own) = (self.shard(handle), gap_lane(self.id(handle)));
         let lost = shard.progress.owed_before(first);
         let is_known = first.is_some_and(|first| shard.progress.knows(first));
-        let is_early = is_trimmed && shard.newest_ever.is_none_or(|newest| !is_expired(newest, now));
+        let is_early = is_trimmed && shard.progress.read_created().is_none_or(|created| !is_expired(created, now));
         if !is_known && (is_early || is_expired(shard.verified_at, now)) {
             return Some(Loss { lanes: None });
         }
@@ -407,7 +415,7 @@ impl TableTracker {
             let shard = self.shard_mut(handle);
             (shard.is_entered, shard.barrier) = (true, barrier);
         }
-        PageEntry { tracker: self, handle, entries: 0 }
+        PageEntry { tracker: self, handle, entries: 0, is_empty_behind: false }
     }
 
     /// An entry was settled: its event was acknowledged, or given up by policy.
@@ -512,7 +520,8 @@ impl TableTracker {
 
     fn open(&mut self, handle: ShardHandle) -> OpenedShard {
         let parent = self.parent(handle).map(|parent| self.shard(parent));
-        let parent = parent.map(|parent| (parent.read_at, parent.verified_at));
+        let parent =
+            parent.map(|parent| (parent.read_at, parent.verified_at.max(parent.handed_down.unwrap_or(UNIX_EPOCH))));
         let lane = self.ancestor(handle).map(|ancestor| self.shard(ancestor).lane);
         let stream = self.stream_mut(handle.stream);
         let is_required = stream.is_required || parent.is_some();
@@ -550,7 +559,10 @@ impl TableTracker {
             shard.read_at.is_some() || shard.phase == Phase::Open
         };
         let mut last = None;
-        for ancestor in std::iter::successors(self.parent(handle), |ancestor| self.parent(*ancestor)) {
+        let Counts { reading, waiting, finished } = self.counts(handle.stream);
+        let ancestors = std::iter::successors(self.parent(handle), |ancestor| self.parent(*ancestor));
+        // Listings that contradict themselves can make a circle.
+        for ancestor in ancestors.take(reading + waiting + finished) {
             last = Some(ancestor);
             if was_opened(&ancestor) {
                 break;
@@ -588,7 +600,8 @@ impl TableTracker {
             Phase::Listed => None,
             Phase::Finished { at } => Some(StoredShard::Finished { at, parent }),
             Phase::Open => {
-                let Settled { safe, newest_settled, heads, oldest_owed, next_owed } = shard.progress.settled();
+                let Settled { safe, safe_created, newest_settled, heads, oldest_owed, next_owed } =
+                    shard.progress.settled();
                 let verified_at = match next_owed {
                     Some(Some(created)) => shard.verified_at.min(created),
                     // It does not say when it was created: as long as it is owed, nothing newer is known.
@@ -596,7 +609,7 @@ impl TableTracker {
                     None => shard.verified_at,
                 };
                 let verified_at = whole_second(verified_at);
-                let newest_record = shard.newest_ever.map(whole_second).filter(|newest| *newest < verified_at);
+                let newest_record = safe_created.map(whole_second).filter(|created| *created < verified_at);
                 Some(StoredShard::Unfinished(UnfinishedShard {
                     safe,
                     newest_settled,
@@ -638,7 +651,7 @@ impl PageEntry<'_> {
         let is_ordered_by_shard = self.tracker.is_ordered_by_shard;
         let shard = self.tracker.shard_mut(self.handle);
         if let Some(created) = created {
-            (shard.newest, shard.newest_ever) = (Some(created), Some(created));
+            shard.newest = Some(created);
             shard.verified_at = shard.verified_at.max(created);
         }
         let read = shard.progress.read(sequence, lane, created);
@@ -653,6 +666,7 @@ impl PageEntry<'_> {
     pub fn gap(&mut self, gap: &Gap, name: LaneId) -> Option<Owed> {
         self.entries += 1;
         let is_ordered_by_shard = self.tracker.is_ordered_by_shard;
+        self.is_empty_behind = gap.reason == LossReason::Trimmed && gap.before.is_none();
         let own = gap_lane(self.tracker.id(self.handle));
         let shard = self.tracker.shard_mut(self.handle);
         let (ordinal, lanes) = match gap.reason {
@@ -661,7 +675,12 @@ impl PageEntry<'_> {
             _ => {
                 let lost = shard.progress.owed_before(gap.before);
                 let lanes = gap.lanes.map(|_| lost.keys().copied().collect());
-                (Some(shard.progress.gap(own, lost)), lanes)
+                let ordinal = shard.progress.gap(own, lost);
+                if gap.before.is_none() {
+                    // All that comes is new.
+                    shard.progress.end();
+                }
+                (Some(ordinal), lanes)
             }
         };
         let Some(ordinal) = ordinal else { return self.settled_before() };
@@ -688,6 +707,10 @@ impl PageEntry<'_> {
             let since = *shard.empty_since.get_or_insert(page.asked_at);
             let proven = page.asked_at.checked_sub(PROOF_OF_EMPTINESS).filter(|proven| *proven >= since);
             shard.verified_at = proven.map_or(shard.verified_at, |proven| proven.max(shard.verified_at));
+        }
+        if self.is_empty_behind {
+            let proven = page.asked_at.checked_sub(PROOF_OF_EMPTINESS).unwrap_or(UNIX_EPOCH);
+            shard.verified_at = shard.verified_at.max(proven);
         }
         if page.is_last {
             shard.is_ended = true;
@@ -740,13 +763,13 @@ impl Shard {
             progress: ShardProgress::begin(start),
             is_ended: false,
             read_at: None,
+            handed_down: None,
             is_required: false,
             verified_at,
             stored_verification: verified_at,
             empty_since: None,
             is_caught_up: false,
             newest: None,
-            newest_ever: None,
             lane: LaneId::of_shard(id),
             barrier: None,
             is_entered: false,
@@ -763,8 +786,7 @@ impl Shard {
             StoredShard::Unfinished(shard) => {
                 let (phase, progress) = (Phase::Open, ShardProgress::resume(shard));
                 let listed = Self::listed(id, start, shard.verified_at);
-                let newest_ever = Some(shard.newest_record.unwrap_or(shard.verified_at));
-                (false, Self { phase, progress, newest_ever, is_required: true, ..listed })
+                (false, Self { phase, progress, is_required: true, ..listed })
             }
         };
         Restored { id: id.into(), parent, is_read, state }

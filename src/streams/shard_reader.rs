@@ -78,13 +78,15 @@ struct ReaderState {
     /// Until when those below need not be told again that the shard is quiet.
     quiet_told: Option<Instant>,
     handed_over: Option<Instant>,
+    /// When the newest record that was handed down was created.
+    newest: Option<SystemTime>,
 }
 
 /// How reading a shard ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ShardEnd {
-    /// Everything was read and handed down.
-    Read,
+    /// Everything was read and handed down, of which the newest record was created then.
+    Read(Option<SystemTime>),
     /// AWS does not know the shard, or its stream.
     Missing(Position),
     /// Data was lost and the policy is to stop.
@@ -122,6 +124,7 @@ impl ShardReader {
             quiet_since: Instant::now(),
             quiet_told: None,
             handed_over: shard.handed_over,
+            newest: None,
         };
         Self { context, details, shard, latest, closed, state }
     }
@@ -152,7 +155,7 @@ impl ShardReader {
                     self.hand_down(entries, fill, asked_at, is_last && !is_lost).await?;
                     in_hand.handed_down();
                     if is_lost || is_last {
-                        return Ok(if is_lost { ShardEnd::Lost } else { ShardEnd::Read });
+                        return Ok(if is_lost { ShardEnd::Lost } else { ShardEnd::Read(self.state.newest) });
                     }
                     self.pause(fill).await;
                 }
@@ -221,7 +224,7 @@ impl ShardReader {
         let mut entries = Vec::with_capacity(records.len() + 1);
         let is_empty = records.is_empty();
         let first = records.iter().find_map(sequence_of);
-        entries.extend(self.loss_before(first, !is_empty || is_last).map(Entry::Gap));
+        entries.extend(self.loss_before(first, is_empty, is_last).map(Entry::Gap));
         let mut records = records.into_iter().peekable();
         while let Some(record) = records.next() {
             if entries.last().is_some_and(Entry::stops) {
@@ -239,10 +242,17 @@ impl ShardReader {
     }
 
     /// What a new iterator has left out before `first`, once that can be told.
-    fn loss_before(&mut self, first: Option<SequenceNumber>, is_decided: bool) -> Option<Gap> {
+    fn loss_before(&mut self, first: Option<SequenceNumber>, is_empty: bool, is_last: bool) -> Option<Gap> {
         let since = self.state.unproved?;
-        if !is_decided && since.elapsed() < PROOF_OF_EMPTINESS {
-            return None;
+        if first.is_none() && !is_last {
+            if !is_empty {
+                // Nobody knows the numbers of what it holds.
+                self.state.unproved = Some(Instant::now());
+                return None;
+            }
+            if since.elapsed() < PROOF_OF_EMPTINESS {
+                return None;
+            }
         }
         self.state.unproved = None;
         let is_trimmed = std::mem::take(&mut self.state.is_trimmed);
@@ -271,6 +281,7 @@ impl ShardReader {
             return None;
         }
         self.state.position = self.state.cursor;
+        self.state.newest = record.created_at().or(self.state.newest);
         Some(Entry::Record(record))
     }
 

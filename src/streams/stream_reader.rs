@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -372,7 +372,7 @@ impl StreamReader {
             Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
         };
         match end {
-            ShardEnd::Read => self.shard_was_read(shard)?,
+            ShardEnd::Read(newest) => self.shard_was_read(shard, newest)?,
             ShardEnd::Missing(position) => {
                 self.vanished.push((shard, position));
                 self.discovery.list_now(Instant::now());
@@ -384,13 +384,14 @@ impl StreamReader {
     }
 
     /// Everything of a shard was handed down: its children go on at once.
-    fn shard_was_read(&mut self, shard: ShardHandle) -> Result<(), ReadingStopped> {
+    fn shard_was_read(&mut self, shard: ShardHandle, newest: Option<SystemTime>) -> Result<(), ReadingStopped> {
         let Some(RunningShard { id, .. }) = self.running.remove(&shard) else {
             return Err(self.context.broken("a shard was read to its end and had no reader"));
         };
         events::ShardEnded { stream: &self.details.arn, shard: &id }.emit(self.context.progress.telemetry());
         let now = Instant::now();
         let has_child = self.context.progress.change(|tracker| {
+            tracker.hand_over(shard, newest);
             tracker.read_to_end(shard, now);
             tracker.has_child(self.stream, &id)
         });
@@ -417,7 +418,7 @@ impl StreamReader {
             entries.push(Entry::Gap(gap));
         }
         self.end_shard(shard, entries, !self.lost).await?;
-        if self.lost { Ok(()) } else { self.shard_was_read(shard) }
+        if self.lost { Ok(()) } else { self.shard_was_read(shard, None) }
     }
 
     async fn end_shard(

@@ -87,6 +87,10 @@ pub(in crate::app) struct Script {
     pub(in crate::app) latest: Option<&'static str>,
     /// Records below this number are gone.
     pub(in crate::app) trimmed: u64,
+    /// Records that nobody can decode, not even their numbers.
+    pub(in crate::app) undecodable: BTreeSet<u64>,
+    /// The most records on a page; 0: all.
+    pub(in crate::app) records_a_page: usize,
     /// Operations that are denied, that answer `ResourceNotFoundException` so many times, and that never answer.
     pub(in crate::app) denied: BTreeSet<&'static str>,
     pub(in crate::app) not_found: BTreeMap<&'static str, u32>,
@@ -232,11 +236,16 @@ impl StreamsClient for FakeServices {
             let parts: Vec<&str> = iterator.split('|').collect();
             let found = script.streams.get(parts[0]).and_then(|stream| stream.shards.get(parts[1]));
             let shard = found.ok_or(ErrorKind::NotFound)?;
-            let texts: Vec<String> =
-                shard.records.iter().skip(parts[2].parse().unwrap()).map(|number| record(*number)).collect();
-            let next = match shard.closed {
+            let (begin, most) = (parts[2].parse::<usize>().unwrap(), shard.records.len());
+            let end = if script.records_a_page == 0 { most } else { most.min(begin + script.records_a_page) };
+            let text = |number: &u64| match script.undecodable.contains(number) {
+                true => "{}".to_owned(),
+                false => record(*number),
+            };
+            let texts: Vec<String> = shard.records[begin..end].iter().map(text).collect();
+            let next = match shard.closed && end == most {
                 true => String::new(),
-                false => format!(r#","NextShardIterator":"{}|{}|{}""#, parts[0], parts[1], shard.records.len()),
+                false => format!(r#","NextShardIterator":"{}|{}|{}""#, parts[0], parts[1], end),
             };
             Ok(Page::parse(Bytes::from(format!(r#"{{"Records":[{}]{next}}}"#, texts.join(",")))).unwrap())
         })

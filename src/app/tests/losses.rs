@@ -1,7 +1,7 @@
 //! Which changes and which stored positions survive what AWS does, and what is still lost: a test that is expected to fail says
 //! what and for whom.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
@@ -9,11 +9,11 @@ use std::time::{Duration, SystemTime};
 use tokio::time::sleep;
 
 use super::harness::{FakeServices, NEW, OLD, RunningTable, Setup};
-use crate::checkpoint::{StoredShard, StoredStream, StoredTable};
+use crate::checkpoint::{StoredShard, StoredStream, StoredTable, UnfinishedShard};
 use crate::clock;
 use crate::config::{DeliveryOrder, OnDataLoss, StartPosition};
 use crate::progress::Acknowledger as _;
-use crate::records::Position;
+use crate::records::{LaneId, Position};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -247,4 +247,48 @@ async fn a_first_start_is_not_stopped_over_a_stream_that_was_replaced_before_any
     services.script(|script| script.latest = Some(NEW));
     sleep(10 * MINUTE).await;
     assert!(!running.progress.health().has_stopped(), "nothing of the old stream was owed: {:?}", running.last_saved());
+}
+
+/// With order by shard the next stream waits for the last page of the one before, which nothing has to be delivered of.
+#[tokio::test(start_paused = true)]
+async fn with_order_by_shard_a_stream_is_read_although_the_last_page_before_it_was_entered_late() {
+    let services = FakeServices::with_shards(&[]);
+    services.shard(OLD, "o", None, &[1], false);
+    let running = RunningTable::new(services.clone(), Setup { order: DeliveryOrder::Shard, ..Setup::default() });
+    sleep(MINUTE).await;
+    running.pipeline.store(true, Ordering::Relaxed);
+    services.script(|script| {
+        let old = script.streams.get_mut(OLD).unwrap();
+        old.disabled = true;
+        old.shards.get_mut("o").unwrap().closed = true;
+    });
+    services.shard(NEW, "n", None, &[2], false);
+    sleep(10 * MINUTE).await;
+    running.awake(&running.pipeline);
+    sleep(10 * MINUTE).await;
+    assert_eq!(running.delivered(), ["1", "2"]);
+}
+
+/// A page of which not even a number can be read says nothing of what was trimmed before it.
+#[tokio::test(start_paused = true)]
+async fn a_page_without_a_number_at_the_start_of_a_shard_is_no_loss_of_what_an_earlier_run_owes() {
+    let number = |number: u64| format!("{number:021}").parse::<crate::records::RecordNumber>().unwrap();
+    let shard = UnfinishedShard {
+        safe: Position::Start,
+        newest_settled: Position::After(number(3)),
+        heads: BTreeMap::from([(LaneId::of_shard("an item"), number(2))]),
+        oldest_owed: None,
+        verified_at: clock::now(),
+        newest_record: None,
+        parent: None,
+    };
+    let shards = BTreeMap::from([("n".to_owned(), StoredShard::Unfinished(shard))]);
+    let services = FakeServices::with_shards(&[]);
+    services.shard(NEW, "n", None, &[1, 2, 3, 4], false);
+    services.script(|script| (script.undecodable, script.records_a_page) = (BTreeSet::from([1]), 1));
+    let stream = StoredStream { arn: NEW.to_owned(), start: Position::Start, done: false, shards };
+    let running =
+        RunningTable::new(services, Setup { stored: StoredTable { streams: vec![stream] }, ..Setup::default() });
+    sleep(10 * MINUTE).await;
+    assert_eq!(running.delivered(), ["4"]);
 }

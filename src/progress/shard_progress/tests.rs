@@ -229,3 +229,59 @@ fn the_oldest_owed_record_and_the_first_one_behind_everything_settled_are_known(
     ordinals.iter().for_each(|ordinal| progress.settle(*ordinal));
     assert_eq!((progress.oldest_owed(), progress.settled().next_owed), (None, None));
 }
+
+/// Everything up to 2 is settled, and of what lies up to 10 all but the records of lane 0 from 3 on.
+fn half_settled() -> UnfinishedShard {
+    UnfinishedShard {
+        safe: Position::after(sequence(2)),
+        newest_settled: Position::after(sequence(10)),
+        heads: BTreeMap::from([(lane(0), sequence(3).into())]),
+        oldest_owed: created(3),
+        verified_at: UNIX_EPOCH,
+        newest_record: None,
+        parent: None,
+    }
+}
+
+/// A stop right after the gap was read: else the next run knows nothing of what was lost, and tells nobody.
+#[test]
+fn what_a_gap_took_with_it_is_stored_as_owed_although_all_that_is_left_lies_behind_it() {
+    let mut progress = ShardProgress::resume(&half_settled());
+    let lost = progress.owed_before(Some(sequence(20)));
+    progress.gap(lane(9), lost);
+    progress.read(sequence(20), lane(1), created(20)).unwrap();
+    let settled = progress.settled();
+    assert_eq!(settled.newest_settled, Position::after(sequence(10)));
+    assert_eq!(settled.heads.get(&lane(0)), Some(&sequence(3).into()), "{settled:?}");
+    assert_eq!(settled.next_owed, Some(created(20)));
+    progress.end();
+    assert_eq!(progress.settled(), settled, "nor does the end of the shard change that");
+}
+
+/// The shard is trimmed while it is read again. What is stored must be an entry: the file refuses others.
+#[test]
+fn a_gap_takes_nothing_with_it_that_was_read_before_it() {
+    let mut progress = ShardProgress::resume(&half_settled());
+    let third = progress.read(sequence(3), lane(0), created(3)).unwrap();
+    progress.settle(third);
+    let lost = progress.owed_before(Some(sequence(8)));
+    progress.gap(lane(9), lost);
+    let Settled { safe, newest_settled, heads, .. } = progress.settled();
+    assert_eq!(safe, Position::after(sequence(3)));
+    let stored = UnfinishedShard { safe, newest_settled, heads, ..half_settled() };
+    let text = serde_json::to_string(&StoredShard::Unfinished(stored)).unwrap();
+    serde_json::from_str::<StoredShard>(&text).unwrap();
+}
+
+/// Else each later run tells the same gap again, until something new is read.
+#[test]
+fn behind_a_gap_with_nothing_behind_it_nothing_is_owed_once_it_is_settled() {
+    let mut progress = ShardProgress::resume(&half_settled());
+    let lost = progress.owed_before(None);
+    let gap = progress.gap(lane(9), lost);
+    progress.end();
+    assert_eq!(progress.settled().heads.get(&lane(0)), Some(&sequence(3).into()));
+    progress.settle(gap);
+    assert_eq!(progress.settled().heads, BTreeMap::new());
+    assert_eq!(progress.settled().newest_settled, Position::after(sequence(10)));
+}

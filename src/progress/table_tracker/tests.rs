@@ -559,3 +559,115 @@ fn the_lag_is_the_age_of_the_oldest_owed_record_and_zero_when_caught_up() {
     let restarted = TableTracker::restored(stored, false);
     assert_eq!(restarted.lag(at(100)).as_secs(), 60);
 }
+
+/// A restored shard whose last record was `at(0)`, with a record of item 0 owed behind it, all trimmed since.
+fn trimmed_shard() -> (TableTracker, ShardHandle) {
+    let shard = StoredShard::Unfinished(UnfinishedShard {
+        safe: Position::after(sequence(4)),
+        newest_settled: Position::after(sequence(10)),
+        heads: BTreeMap::from([(lane(0), sequence(5).into())]),
+        oldest_owed: None,
+        verified_at: at(DAY),
+        newest_record: Some(at(0)),
+        parent: None,
+    });
+    restarted(BTreeMap::from([("a".to_owned(), shard)]), DAY + 100)
+}
+
+fn restarted(shards: BTreeMap<String, StoredShard>, now: u64) -> (TableTracker, ShardHandle) {
+    let stream = StoredStream { arn: ARN.to_owned(), start: Position::Start, done: false, shards };
+    let mut tracker = TableTracker::restored(StoredTable { streams: vec![stream] }, false);
+    let stream = tracker.open_stream(details(ARN), Position::Start, true, at(now));
+    let shard = tracker.open_ready(stream)[0].handle;
+    (tracker, shard)
+}
+
+/// Enters a gap behind 4, and the first record behind it.
+fn enter_gap(tracker: &mut TableTracker, shard: ShardHandle, before: Option<u64>) -> Owed {
+    let gap = Gap::at(&details(ARN), Some("a"), Position::after(sequence(4)), LossReason::Trimmed);
+    let gap = Gap { before: before.map(sequence), lanes: Some(1), ..gap };
+    let owed = tracker.page(shard).gap(&gap, LaneId::of_gap("gap")).unwrap();
+    before.into_iter().for_each(|number| drop(read(tracker, shard, number, 1, DAY + 50)));
+    owed
+}
+
+fn restart(tracker: &mut TableTracker, shard: ShardHandle, now: u64) -> (TableTracker, ShardHandle) {
+    tracker.dirty.insert(shard);
+    restarted(stored(tracker).streams.remove(0).shards, now)
+}
+
+#[test]
+fn a_gap_that_is_settled_is_not_told_again_in_a_shard_in_which_nothing_is_left() {
+    let (mut tracker, shard) = trimmed_shard();
+    let owed = enter_gap(&mut tracker, shard, None);
+    tracker.settle(&owed.token.unwrap());
+    let (tracker, shard) = restart(&mut tracker, shard, DAY + 200);
+    assert_eq!(tracker.loss_before(shard, None, true, at(DAY + 200)), None);
+}
+
+/// The process stops before anything behind the gap, or the gap itself, was settled.
+#[test]
+fn a_gap_that_is_owed_is_found_again_although_nothing_behind_it_is_settled() {
+    let (mut tracker, shard) = trimmed_shard();
+    enter_gap(&mut tracker, shard, Some(20));
+    let (tracker, shard) = restart(&mut tracker, shard, DAY + 200);
+    let loss = tracker.loss_before(shard, Some(sequence(20)), true, at(DAY + 200));
+    assert_eq!(loss, Some(Loss { lanes: Some(1) }));
+}
+
+/// A shard was quiet for a day; then something came, and its sink is down. That the last record before it is gone is no loss.
+#[test]
+fn a_record_that_is_owed_does_not_make_the_one_before_it_younger() {
+    let (mut tracker, stream) = table();
+    let shard = open(&mut tracker, stream, "a", None);
+    let token = read(&mut tracker, shard, 10, 0, 0);
+    tracker.settle(&token);
+    for asked in [100, DAY, DAY + 100] {
+        page(&mut tracker, shard, asked, true, false);
+    }
+    let _owed = read(&mut tracker, shard, 90, 0, DAY + 150);
+    let (tracker, shard) = restart(&mut tracker, shard, DAY + 600);
+    assert_eq!(tracker.loss_before(shard, Some(sequence(90)), true, at(DAY + 600)), None);
+}
+
+/// A reader opens the child as soon as it has handed down the parent's last page, which may wait to be entered. What was read of
+/// the parent tells how old the child's first record can be.
+#[test]
+fn a_child_holds_nothing_older_than_what_was_read_of_its_parent_although_that_is_not_entered_yet() {
+    let shards = BTreeMap::from([("a".to_owned(), StoredShard::at(Position::after(sequence(4)), at(0), None))]);
+    let (mut tracker, parent) = restarted(shards, DAY + 100);
+    let stream = parent.stream;
+    tracker.hand_over(parent, Some(at(DAY + 50)));
+    tracker.read_to_end(parent, Instant::now());
+    let child = open(&mut tracker, stream, "child", Some("a"));
+    assert_eq!(tracker.loss_before(child, Some(sequence(90)), false, at(DAY + 100)), None);
+    tracker.dirty.insert(parent);
+    let stored = stored(&mut tracker).streams.remove(0).shards.remove("a").unwrap();
+    assert_eq!(stored, StoredShard::at(Position::after(sequence(4)), at(0), None), "a restart has to find that gap");
+}
+
+/// A gap is told once a minute of empty pages has proved that nothing is left. An orderly stop does not repeat it.
+#[test]
+fn behind_a_gap_with_nothing_behind_it_nothing_is_older_than_the_proof_of_that() {
+    let shards = BTreeMap::from([("a".to_owned(), StoredShard::at(Position::after(sequence(4)), at(0), None))]);
+    let (mut tracker, shard) = restarted(shards, DAY + 100);
+    let gap = Gap::at(&details(ARN), Some("a"), Position::after(sequence(4)), LossReason::Trimmed);
+    let mut entry = tracker.page(shard);
+    let owed = entry.gap(&gap, LaneId::of_gap("gap")).unwrap();
+    entry.read(PageRead { asked_at: at(DAY + 200), is_caught_up: true, is_last: false });
+    tracker.settle(&owed.token.unwrap());
+    let (tracker, shard) = restart(&mut tracker, shard, DAY + 210);
+    assert_eq!(tracker.loss_before(shard, None, false, at(DAY + 270)), None);
+}
+
+/// A listing may contradict itself.
+#[test]
+fn a_lineage_that_is_a_circle_holds_nobody() {
+    let (mut tracker, stream) = table();
+    for (id, parent) in [("a", "b"), ("b", "a"), ("c", "a")] {
+        tracker.learn(stream, id, Some(parent));
+    }
+    tracker.complete_pass(stream);
+    tracker.skip_parents(stream, at(0));
+    assert_eq!(tracker.open_leaves(stream).len(), 1);
+}
