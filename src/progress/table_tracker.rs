@@ -366,12 +366,16 @@ impl TableTracker {
     /// Forgets shards that are finished, listed no more, and were kept long enough.
     pub fn forget_finished(&mut self, stream: StreamHandle, now: SystemTime) {
         let is_old = |at: SystemTime| now.duration_since(at).is_ok_and(|age| age > MARKER_LIFE);
-        let it = self.stream_mut(stream);
-        let old = it.lineage.iter().filter(|(.., shard)| matches!(shard.phase, Phase::Finished { at } if is_old(at)));
+        let Self { streams, dirty, forgotten, dirty_streams, .. } = self;
+        let lineage = &mut streams[stream.0].lineage;
+        let old = lineage.iter().filter(|(.., shard)| matches!(shard.phase, Phase::Finished { at } if is_old(at)));
         let old: Vec<ShardNumber> = old.map(|(number, ..)| number).collect();
-        for (id, _) in old.into_iter().filter_map(|number| it.lineage.forget(number)).collect::<Vec<_>>() {
-            self.forgotten.insert((stream, id));
-            self.dirty_streams.insert(stream);
+        for shard in old {
+            if let Some((id, _)) = lineage.forget(shard) {
+                dirty.remove(&ShardHandle { stream, shard });
+                forgotten.insert((stream, id));
+                dirty_streams.insert(stream);
+            }
         }
     }
 

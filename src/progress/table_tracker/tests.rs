@@ -517,6 +517,22 @@ fn a_child_is_behind_a_gap_that_is_entered_after_it_was_opened() {
     assert_eq!(owed.barrier, Some(LaneId::of_gap("gap")));
 }
 
+/// While nothing can be stored for two days, what has changed waits, and a shard among it is forgotten.
+#[test]
+fn a_shard_that_is_forgotten_before_its_end_was_stored_is_not_stored_any_more() {
+    let (mut tracker, stream) = table();
+    let shard = open(&mut tracker, stream, "a", None);
+    let unstored = tracker.take_changes();
+    page(&mut tracker, shard, 0, true, true);
+    tracker.read_to_end(shard, Instant::now());
+    tracker.put_back(unstored);
+    tracker.complete_pass(stream);
+    tracker.complete_pass(stream);
+    tracker.forget_finished(stream, at(3 * DAY));
+    let changes = tracker.take_changes();
+    assert_eq!(changes.streams[0].shards, BTreeMap::from([("a".to_owned(), None)]));
+}
+
 #[test]
 fn with_order_by_shard_a_finished_shard_between_two_that_owe_something_does_not_part_their_lanes() {
     let (mut tracker, stream) = table();
