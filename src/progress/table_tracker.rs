@@ -389,7 +389,7 @@ impl TableTracker {
     ) -> Option<Loss> {
         let (shard, own) = (self.shard(handle), gap_lane(self.id(handle)));
         let lost = shard.progress.owed_before(first);
-        let is_known = first.is_some_and(|first| shard.progress.knows(first));
+        let is_known = first.is_some_and(|first| shard.progress.knows(first, own));
         let is_early = is_trimmed && shard.progress.read_created().is_none_or(|created| !is_expired(created, now));
         if !is_known && (is_early || is_expired(shard.verified_at, now)) {
             return Some(Loss { lanes: None });
@@ -674,8 +674,8 @@ impl PageEntry<'_> {
             LossReason::Undecodable => (shard.progress.undecodable(gap.lost, own), None),
             _ => {
                 let lost = shard.progress.owed_before(gap.before);
-                let lanes = gap.lanes.map(|_| lost.keys().copied().collect());
-                let ordinal = shard.progress.gap(own, lost);
+                let lanes: Option<BTreeSet<LaneId>> = gap.lanes.map(|_| lost.keys().copied().collect());
+                let ordinal = shard.progress.gap(own, lost, lanes.is_none());
                 if gap.before.is_none() {
                     // All that comes is new.
                     shard.progress.end();

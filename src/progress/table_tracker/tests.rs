@@ -669,3 +669,26 @@ fn a_lineage_that_is_a_circle_holds_nobody() {
     tracker.skip_parents(stream, at(0));
     assert_eq!(tracker.open_leaves(stream).len(), 1);
 }
+
+/// Whose changes a gap took is not known. After a restart it is not either, whatever was delivered behind it.
+#[test]
+fn a_gap_that_may_be_anybodys_is_nobody_elses_after_a_restart() {
+    for is_next_settled in [false, true] {
+        let (mut tracker, shard) = trimmed_shard();
+        let verified_at = at(0);
+        (tracker.shard_mut(shard).verified_at, tracker.shard_mut(shard).stored_verification) =
+            (verified_at, verified_at);
+        let unknown = Some(Loss { lanes: None });
+        assert_eq!(tracker.loss_before(shard, Some(sequence(20)), true, at(DAY + 100)), unknown);
+        let gap = Gap::at(&details(ARN), Some("a"), Position::after(sequence(4)), LossReason::Trimmed);
+        let gap = Gap { before: Some(sequence(20)), ..gap };
+        let _owed = tracker.page(shard).gap(&gap, LaneId::of_gap("gap")).unwrap();
+        let next = read(&mut tracker, shard, 20, 1, DAY + 50);
+        if is_next_settled {
+            tracker.settle(&next);
+        }
+        let (tracker, shard) = restart(&mut tracker, shard, DAY + 200);
+        let loss = tracker.loss_before(shard, Some(sequence(20)), true, at(DAY + 200));
+        assert_eq!(loss, unknown, "settled behind it: {is_next_settled}");
+    }
+}
