@@ -124,6 +124,11 @@ impl ShardProgress {
         self.read_created
     }
 
+    /// The last record that was read does not say when it was created: not behind this moment, at which it was read.
+    pub fn read_by(&mut self, moment: SystemTime) {
+        self.read_created = self.read_created.max(Some(moment));
+    }
+
     /// Records that were read and are not settled.
     pub fn unsettled(&self) -> usize {
         self.read.len() - self.settled

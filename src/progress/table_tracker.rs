@@ -190,6 +190,8 @@ pub struct PageEntry<'t> {
     entries: usize,
     /// That nothing is behind a gap was proved.
     is_empty_behind: bool,
+    /// The last record does not say when it was created.
+    is_undated: bool,
 }
 
 impl TableTracker {
@@ -415,7 +417,7 @@ impl TableTracker {
             let shard = self.shard_mut(handle);
             (shard.is_entered, shard.barrier) = (true, barrier);
         }
-        PageEntry { tracker: self, handle, entries: 0, is_empty_behind: false }
+        PageEntry { tracker: self, handle, entries: 0, is_empty_behind: false, is_undated: false }
     }
 
     /// An entry was settled: its event was acknowledged, or given up by policy.
@@ -648,6 +650,7 @@ impl PageEntry<'_> {
     /// A record was read; `lane` is its item's. Returns what it owes, or nothing if an earlier run has settled it.
     pub fn record(&mut self, sequence: SequenceNumber, lane: LaneId, created: Option<SystemTime>) -> Option<Owed> {
         self.entries += 1;
+        self.is_undated = created.is_none();
         let is_ordered_by_shard = self.tracker.is_ordered_by_shard;
         let shard = self.tracker.shard_mut(self.handle);
         if let Some(created) = created {
@@ -707,6 +710,9 @@ impl PageEntry<'_> {
             let since = *shard.empty_since.get_or_insert(page.asked_at);
             let proven = page.asked_at.checked_sub(PROOF_OF_EMPTINESS).filter(|proven| *proven >= since);
             shard.verified_at = proven.map_or(shard.verified_at, |proven| proven.max(shard.verified_at));
+        }
+        if self.is_undated {
+            shard.progress.read_by(page.asked_at);
         }
         if self.is_empty_behind {
             let proven = page.asked_at.checked_sub(PROOF_OF_EMPTINESS).unwrap_or(UNIX_EPOCH);

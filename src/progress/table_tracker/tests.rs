@@ -692,3 +692,18 @@ fn a_gap_that_may_be_anybodys_is_nobody_elses_after_a_restart() {
         assert_eq!(loss, unknown, "settled behind it: {is_next_settled}");
     }
 }
+
+/// A service that does not say when records were created: none was created after it was read.
+#[test]
+fn a_record_without_a_time_that_was_trimmed_a_day_after_it_was_read_is_no_loss() {
+    let (mut tracker, stream) = table();
+    let shard = open(&mut tracker, stream, "a", None);
+    let mut entry = tracker.page(shard);
+    let token = entry.record(sequence(10), lane(0), None).unwrap().token.unwrap();
+    entry.read(PageRead { asked_at: at(50), is_caught_up: true, is_last: false });
+    tracker.settle(&token);
+    for asked in [100, DAY, DAY + 100] {
+        page(&mut tracker, shard, asked, true, false);
+    }
+    assert_eq!(tracker.loss_before(shard, Some(sequence(90)), true, at(DAY + 200)), None);
+}
