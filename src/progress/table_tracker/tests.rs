@@ -707,3 +707,23 @@ fn a_record_without_a_time_that_was_trimmed_a_day_after_it_was_read_is_no_loss()
     }
     assert_eq!(tracker.loss_before(shard, Some(sequence(90)), true, at(DAY + 200)), None);
 }
+
+/// Known: all of a shard's gaps have one lane in what is stored. While the sink refuses the first, a restart tells those behind it
+/// again although it has taken them.
+#[test]
+#[should_panic(expected = "it is told again")]
+fn a_gap_that_is_settled_behind_one_that_is_refused_is_not_told_again() {
+    let (mut tracker, stream) = table();
+    let shard = open(&mut tracker, stream, "a", None);
+    let gap = |number: u64| {
+        let after = Position::after(sequence(number - 1));
+        let gap = Gap::at(&details(ARN), Some("a"), after, LossReason::Undecodable);
+        Gap { lost: Some(sequence(number)), lanes: Some(1), ..gap }
+    };
+    let _refused = tracker.page(shard).gap(&gap(3), LaneId::of_gap("3")).unwrap();
+    let taken = tracker.page(shard).gap(&gap(7), LaneId::of_gap("7")).unwrap();
+    tracker.settle(&taken.token.unwrap());
+    let (mut tracker, shard) = restart(&mut tracker, shard, 10);
+    assert!(tracker.page(shard).gap(&gap(3), LaneId::of_gap("3")).is_some());
+    assert!(tracker.page(shard).gap(&gap(7), LaneId::of_gap("7")).is_none(), "it is told again");
+}
