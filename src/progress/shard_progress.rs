@@ -231,7 +231,7 @@ impl ShardProgress {
             heads.entry(record.lane).or_insert(record.number);
             is_anybodys |= record.is_anybodys;
             for (lane, head) in record.lost.iter().flat_map(|lost| lost.iter()) {
-                heads.insert(*lane, *head);
+                heads.entry(*lane).or_insert(*head);
             }
         }
         let next_owed = if is_anybodys { Some(None) } else { owed.next().map(|record| record.created) };

@@ -285,3 +285,13 @@ fn behind_a_gap_with_nothing_behind_it_nothing_is_owed_once_it_is_settled() {
     assert_eq!(progress.settled().heads, BTreeMap::new());
     assert_eq!(progress.settled().newest_settled, Position::after(sequence(10)));
 }
+
+/// A record that was read again and is under way when the shard is trimmed behind it.
+#[test]
+fn what_a_gap_took_with_it_does_not_hide_what_its_lane_owes_before_it() {
+    let mut progress = ShardProgress::resume(&half_settled());
+    progress.read(sequence(3), lane(0), created(3)).unwrap();
+    let lost = progress.owed_before(Some(sequence(8)));
+    progress.gap(lane(9), lost, false);
+    assert_eq!(progress.settled().heads.get(&lane(0)), Some(&sequence(3).into()));
+}
