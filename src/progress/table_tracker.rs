@@ -533,7 +533,7 @@ impl TableTracker {
         if let Some((_, verified_at)) = parent
             && shard.phase == Phase::Listed
         {
-            shard.verified_at = verified_at;
+            (shard.verified_at, shard.stored_verification) = (verified_at, verified_at);
         }
         if shard.phase == Phase::Listed {
             if handed_over.is_some() {

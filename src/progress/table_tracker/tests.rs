@@ -727,3 +727,22 @@ fn a_gap_that_is_settled_behind_one_that_is_refused_is_not_told_again() {
     assert!(tracker.page(shard).gap(&gap(3), LaneId::of_gap("3")).is_some());
     assert!(tracker.page(shard).gap(&gap(7), LaneId::of_gap("7")).is_none(), "it is told again");
 }
+
+/// A gap in a child is entered before anything was stored of the child. Another shard of the stream was read until now.
+#[test]
+fn a_gap_at_the_start_of_a_child_is_found_again_after_a_restart() {
+    let shard = |verified| StoredShard::at(Position::after(sequence(4)), at(verified), None);
+    let shards = BTreeMap::from([("a".to_owned(), shard(0)), ("b".to_owned(), shard(DAY))]);
+    let (mut tracker, parent) = restarted(shards, DAY + 100);
+    tracker.read_to_end(parent, Instant::now());
+    let child = open(&mut tracker, parent.stream, "child", Some("a"));
+    let first = Some(sequence(20));
+    let unknown = Some(Loss { lanes: None });
+    assert_eq!(tracker.loss_before(child, first, false, at(DAY + 100)), unknown);
+    let gap = Gap::at(&details(ARN), Some("child"), Position::Start, LossReason::Trimmed);
+    tracker.page(child).gap(&Gap { before: first, ..gap }, LaneId::of_gap("gap")).unwrap();
+    let shards = stored(&mut tracker).streams.remove(0).shards;
+    let (tracker, child) = restarted(shards, DAY + 200);
+    assert_eq!(tracker.shard_id(child).as_ref(), "child");
+    assert_eq!(tracker.loss_before(child, first, false, at(DAY + 200)), unknown);
+}
