@@ -61,6 +61,8 @@ struct ReadRecord {
     before: Option<Box<Passed>>,
     /// It is a gap: what was owed and will not come again. It stays owed until the gap is settled.
     lost: Option<Box<Heads>>,
+    /// It is a gap, and nobody knows what was lost.
+    is_anybodys: bool,
 }
 
 /// A record that is settled: its number, and when it was created.
@@ -80,7 +82,8 @@ pub struct Settled {
     pub heads: BTreeMap<LaneId, RecordNumber>,
     /// When the oldest owed record was created, as far as records say theirs.
     pub oldest_owed: Option<SystemTime>,
-    /// The first owed record behind `newest_settled`, if one was read: when it was created, if it says so.
+    /// The first owed record behind `newest_settled`, or gap that may be anybody's, if one was read: when it was created, if it says
+    /// so.
     pub next_owed: Option<Option<SystemTime>>,
 }
 
@@ -121,6 +124,11 @@ impl ShardProgress {
         self.read_created
     }
 
+    /// The last record that was read does not say when it was created: not behind this moment, at which it was read.
+    pub fn read_by(&mut self, moment: SystemTime) {
+        self.read_created = self.read_created.max(Some(moment));
+    }
+
     /// Records that were read and are not settled.
     pub fn unsettled(&self) -> usize {
         self.read.len() - self.settled
@@ -143,11 +151,14 @@ impl ShardProgress {
     }
 
     /// Something is missing behind the last record that was read, which one event in `lane` tells; what was `lost` will not come
-    /// again. Returns its ordinal.
-    pub fn gap(&mut self, lane: LaneId, lost: BTreeMap<LaneId, RecordNumber>) -> u64 {
+    /// again, and if it `is_anybodys`, nobody knows what else. Returns its ordinal.
+    pub fn gap(&mut self, lane: LaneId, lost: BTreeMap<LaneId, RecordNumber>, is_anybodys: bool) -> u64 {
         let number = self.read_to.gap(None);
         let lost = (!lost.is_empty()).then(|| Box::new(lost));
-        let ordinal = self.push(number, lane, None, lost);
+        let ordinal = self.push(number, lane, None);
+        if let Some(gap) = self.read.back_mut() {
+            (gap.lost, gap.is_anybodys) = (lost, is_anybodys);
+        }
         self.passed(self.read_to.behind_gap(None));
         ordinal
     }
@@ -166,9 +177,14 @@ impl ShardProgress {
         heads.filter(|(_, head)| first.is_none_or(|first| head.sequence < first)).collect()
     }
 
-    /// Whether an earlier run has settled something at or behind `first`: then nothing before that is unknown.
-    pub fn knows(&self, first: SequenceNumber) -> bool {
-        self.inherited.as_ref().is_some_and(|inherited| inherited.newest_settled.is_behind(first.into()))
+    /// Whether an earlier run has settled something at or behind `first`: then nothing before that is unknown, unless the shard owes a
+    /// gap there, the head of its `own` lane: that may be anybody's.
+    pub fn knows(&self, first: SequenceNumber, own: LaneId) -> bool {
+        let knows = |inherited: &Inherited| {
+            let has_gap = inherited.heads.get(&own).is_some_and(|head| head.sequence < first);
+            !has_gap && inherited.newest_settled.is_behind(first.into())
+        };
+        self.inherited.as_ref().is_some_and(knows)
     }
 
     /// A record reached its end: acknowledged, or given up by policy.
@@ -209,15 +225,16 @@ impl ShardProgress {
         };
         let safe = self.readable(safe);
         let newest_settled = self.newest_settled_from(safe);
-        let mut heads = BTreeMap::new();
+        let (mut heads, mut is_anybodys) = (BTreeMap::new(), false);
         let mut owed = self.read.iter().filter(|record| !record.is_settled).peekable();
         while let Some(record) = owed.next_if(|record| newest_settled.is_behind(record.number)) {
             heads.entry(record.lane).or_insert(record.number);
+            is_anybodys |= record.is_anybodys;
             for (lane, head) in record.lost.iter().flat_map(|lost| lost.iter()) {
-                heads.insert(*lane, *head);
+                heads.entry(*lane).or_insert(*head);
             }
         }
-        let next_owed = owed.next().map(|record| record.created);
+        let next_owed = if is_anybodys { Some(None) } else { owed.next().map(|record| record.created) };
         if let Some(inherited) = &self.inherited {
             for (lane, head) in self.not_read_again(inherited) {
                 heads.entry(lane).or_insert(head);
@@ -251,19 +268,13 @@ impl ShardProgress {
     /// Notes a record as owed, unless an earlier run has settled it.
     fn push_owed(&mut self, number: RecordNumber, lane: LaneId, created: Option<SystemTime>) -> Option<u64> {
         if self.inherited.as_ref().is_none_or(|inherited| inherited.owes(lane, number)) {
-            return Some(self.push(number, lane, created, None));
+            return Some(self.push(number, lane, created));
         }
         self.newest_settled = self.newest_settled.max(Some(number));
         None
     }
 
-    fn push(
-        &mut self,
-        number: RecordNumber,
-        lane: LaneId,
-        created: Option<SystemTime>,
-        lost: Option<Box<Heads>>,
-    ) -> u64 {
+    fn push(&mut self, number: RecordNumber, lane: LaneId, created: Option<SystemTime>) -> u64 {
         let ordinal = self.next_ordinal;
         self.next_ordinal += 1;
         let before = match (self.read.back(), self.read_to) {
@@ -276,7 +287,8 @@ impl ShardProgress {
                 None
             }
         };
-        self.read.push_back(ReadRecord { ordinal, number, lane, created, is_settled: false, before, lost });
+        let (is_settled, lost, is_anybodys) = (false, None, false);
+        self.read.push_back(ReadRecord { ordinal, number, lane, created, is_settled, before, lost, is_anybodys });
         ordinal
     }
 

@@ -190,6 +190,8 @@ pub struct PageEntry<'t> {
     entries: usize,
     /// That nothing is behind a gap was proved.
     is_empty_behind: bool,
+    /// The last record does not say when it was created.
+    is_undated: bool,
 }
 
 impl TableTracker {
@@ -393,7 +395,7 @@ impl TableTracker {
     ) -> Option<Loss> {
         let (shard, own) = (self.shard(handle), gap_lane(self.id(handle)));
         let lost = shard.progress.owed_before(first);
-        let is_known = first.is_some_and(|first| shard.progress.knows(first));
+        let is_known = first.is_some_and(|first| shard.progress.knows(first, own));
         let is_early = is_trimmed && shard.progress.read_created().is_none_or(|created| !is_expired(created, now));
         if !is_known && (is_early || is_expired(shard.verified_at, now)) {
             return Some(Loss { lanes: None });
@@ -419,7 +421,7 @@ impl TableTracker {
             let shard = self.shard_mut(handle);
             (shard.is_entered, shard.barrier) = (true, barrier);
         }
-        PageEntry { tracker: self, handle, entries: 0, is_empty_behind: false }
+        PageEntry { tracker: self, handle, entries: 0, is_empty_behind: false, is_undated: false }
     }
 
     /// An entry was settled: its event was acknowledged, or given up by policy.
@@ -535,7 +537,7 @@ impl TableTracker {
         if let Some((_, verified_at)) = parent
             && shard.phase == Phase::Listed
         {
-            shard.verified_at = verified_at;
+            (shard.verified_at, shard.stored_verification) = (verified_at, verified_at);
         }
         if shard.phase == Phase::Listed {
             if handed_over.is_some() {
@@ -652,6 +654,7 @@ impl PageEntry<'_> {
     /// A record was read; `lane` is its item's. Returns what it owes, or nothing if an earlier run has settled it.
     pub fn record(&mut self, sequence: SequenceNumber, lane: LaneId, created: Option<SystemTime>) -> Option<Owed> {
         self.entries += 1;
+        self.is_undated = created.is_none();
         let is_ordered_by_shard = self.tracker.is_ordered_by_shard;
         let shard = self.tracker.shard_mut(self.handle);
         if let Some(created) = created {
@@ -678,8 +681,8 @@ impl PageEntry<'_> {
             LossReason::Undecodable => (shard.progress.undecodable(gap.lost, own), None),
             _ => {
                 let lost = shard.progress.owed_before(gap.before);
-                let lanes = gap.lanes.map(|_| lost.keys().copied().collect());
-                let ordinal = shard.progress.gap(own, lost);
+                let lanes: Option<BTreeSet<LaneId>> = gap.lanes.map(|_| lost.keys().copied().collect());
+                let ordinal = shard.progress.gap(own, lost, lanes.is_none());
                 if gap.before.is_none() {
                     // All that comes is new.
                     shard.progress.end();
@@ -711,6 +714,9 @@ impl PageEntry<'_> {
             let since = *shard.empty_since.get_or_insert(page.asked_at);
             let proven = page.asked_at.checked_sub(PROOF_OF_EMPTINESS).filter(|proven| *proven >= since);
             shard.verified_at = proven.map_or(shard.verified_at, |proven| proven.max(shard.verified_at));
+        }
+        if self.is_undated {
+            shard.progress.read_by(page.asked_at);
         }
         if self.is_empty_behind {
             let proven = page.asked_at.checked_sub(PROOF_OF_EMPTINESS).unwrap_or(UNIX_EPOCH);

@@ -21,6 +21,7 @@ use super::client::{ShardQuery, StreamDescription, StreamStatus, StreamsClient a
 use super::shard_discovery::{ListingQuery, ShardDiscovery};
 use super::shard_reader::{ShardEnd, ShardReader};
 use super::stream_locator::StreamLocator;
+use super::table_reader::WHOLE_STREAM;
 use super::{OnDataLoss, ReaderContext, ReadingStopped, ShardPage, Step, Task};
 use crate::aws::errors::{CallError, ErrorKind};
 use crate::backoff::pause_after;
@@ -345,12 +346,23 @@ impl StreamReader {
             (opened, tracker.take_closed(self.stream), tracker.counts(self.stream))
         });
         for shard in opened {
-            self.spawn(shard, None);
+            match &*shard.id {
+                WHOLE_STREAM => self.is_no_shard(shard),
+                _ => self.spawn(shard, None),
+            }
         }
         for running in closed.iter().filter_map(|shard| self.running.get(shard)) {
             running.closed.cancel();
         }
         self.context.progress.telemetry().shards(counts.reading, counts.waiting, counts.finished);
+    }
+
+    /// An earlier run has taken the stream for gone. AWS knows no such shard; what that run owed of its gap is still owed.
+    fn is_no_shard(&mut self, shard: OpenedShard) {
+        let OpenedShard { handle, id, from, .. } = shard;
+        self.running.insert(handle, RunningShard { id, closed: CancellationToken::new() });
+        self.vanished.push((handle, from));
+        self.discovery.list_now(Instant::now());
     }
 
     fn spawn(&mut self, shard: OpenedShard, latest: Option<oneshot::Sender<()>>) {

@@ -28,7 +28,7 @@ use crate::records::{Entry, Gap, InitialPosition, LossReason, Position, StreamDe
 use crate::telemetry::events;
 
 /// The id of the shard that stands for a stream that vanished: in the file of positions and in `/status`.
-const WHOLE_STREAM: &str = "the-whole-stream";
+pub(super) const WHOLE_STREAM: &str = "the-whole-stream";
 
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(15);

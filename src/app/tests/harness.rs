@@ -214,6 +214,10 @@ impl StreamsClient for FakeServices {
     fn get_shard_iterator<'a>(&'a self, stream: &'a str, shard: &'a str, from: IteratorStart) -> Call<'a, String> {
         self.answer("GetShardIterator", move |script| {
             let trimmed = script.trimmed;
+            if shard == "the-whole-stream" {
+                // Ids of AWS have at least 28 characters.
+                return Err(ErrorKind::Other);
+            }
             let found = script.streams.get(stream).and_then(|stream| stream.shards.get(shard));
             let records = &found.ok_or(ErrorKind::NotFound)?.records;
             let next = match from {

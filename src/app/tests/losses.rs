@@ -292,3 +292,30 @@ async fn a_page_without_a_number_at_the_start_of_a_shard_is_no_loss_of_what_an_e
     sleep(10 * MINUTE).await;
     assert_eq!(running.delivered(), ["4"]);
 }
+
+/// AWS was wrong about a stream, and the next run finds it. AWS refuses the id that stands for the stream as a whole: it is none of
+/// its own.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_was_taken_for_gone_is_read_after_a_restart_and_so_is_the_next() {
+    let services = FakeServices::with_shards(&[]);
+    services.shard(OLD, "o", None, &[1], false);
+    let running = RunningTable::new(services.clone(), Setup { on_data_loss: OnDataLoss::Stop, ..Setup::default() });
+    sleep(MINUTE).await;
+    services.shard(NEW, "n", None, &[3], false);
+    let gone = services.script(|script| script.streams.remove(OLD).unwrap());
+    sleep(10 * MINUTE).await;
+    assert!(running.progress.health().has_stopped());
+    let stored = running.last_saved();
+    drop(running);
+    services.script(|script| script.streams.insert(OLD, gone));
+    services.write(OLD, "o", 2);
+    services.script(|script| {
+        let old = script.streams.get_mut(OLD).unwrap();
+        (old.disabled, old.shards.get_mut("o").unwrap().closed) = (true, true);
+        script.latest = Some(NEW);
+    });
+    let running = RunningTable::new(services, Setup { stored, ..Setup::default() });
+    sleep(30 * MINUTE).await;
+    let delivered = running.delivered();
+    assert!(delivered.contains(&"2".to_owned()) && delivered.contains(&"3".to_owned()), "{delivered:?}");
+}

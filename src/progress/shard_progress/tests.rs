@@ -205,8 +205,8 @@ fn what_a_gap_took_with_it_is_owed_until_the_gap_is_settled() {
     let mut progress = ShardProgress::resume(&stored);
     let lost = progress.owed_before(Some(sequence(12)));
     assert_eq!(lost, BTreeMap::from([(lane(0), sequence(5).into())]), "lane 1's first record is still there");
-    assert!(progress.knows(sequence(20)) && !progress.knows(sequence(21)));
-    let gap = progress.gap(lane(9), lost);
+    assert!(progress.knows(sequence(20), lane(9)) && !progress.knows(sequence(21), lane(9)));
+    let gap = progress.gap(lane(9), lost, false);
     assert_eq!(progress.read(sequence(12), lane(2), None), None);
     let settled = progress.settled();
     assert_eq!(settled.safe, Position::after(sequence(4)), "a restart must find the gap again");
@@ -248,7 +248,7 @@ fn half_settled() -> UnfinishedShard {
 fn what_a_gap_took_with_it_is_stored_as_owed_although_all_that_is_left_lies_behind_it() {
     let mut progress = ShardProgress::resume(&half_settled());
     let lost = progress.owed_before(Some(sequence(20)));
-    progress.gap(lane(9), lost);
+    progress.gap(lane(9), lost, false);
     progress.read(sequence(20), lane(1), created(20)).unwrap();
     let settled = progress.settled();
     assert_eq!(settled.newest_settled, Position::after(sequence(10)));
@@ -265,7 +265,7 @@ fn a_gap_takes_nothing_with_it_that_was_read_before_it() {
     let third = progress.read(sequence(3), lane(0), created(3)).unwrap();
     progress.settle(third);
     let lost = progress.owed_before(Some(sequence(8)));
-    progress.gap(lane(9), lost);
+    progress.gap(lane(9), lost, false);
     let Settled { safe, newest_settled, heads, .. } = progress.settled();
     assert_eq!(safe, Position::after(sequence(3)));
     let stored = UnfinishedShard { safe, newest_settled, heads, ..half_settled() };
@@ -278,10 +278,20 @@ fn a_gap_takes_nothing_with_it_that_was_read_before_it() {
 fn behind_a_gap_with_nothing_behind_it_nothing_is_owed_once_it_is_settled() {
     let mut progress = ShardProgress::resume(&half_settled());
     let lost = progress.owed_before(None);
-    let gap = progress.gap(lane(9), lost);
+    let gap = progress.gap(lane(9), lost, false);
     progress.end();
     assert_eq!(progress.settled().heads.get(&lane(0)), Some(&sequence(3).into()));
     progress.settle(gap);
     assert_eq!(progress.settled().heads, BTreeMap::new());
     assert_eq!(progress.settled().newest_settled, Position::after(sequence(10)));
+}
+
+/// A record that was read again and is under way when the shard is trimmed behind it.
+#[test]
+fn what_a_gap_took_with_it_does_not_hide_what_its_lane_owes_before_it() {
+    let mut progress = ShardProgress::resume(&half_settled());
+    progress.read(sequence(3), lane(0), created(3)).unwrap();
+    let lost = progress.owed_before(Some(sequence(8)));
+    progress.gap(lane(9), lost, false);
+    assert_eq!(progress.settled().heads.get(&lane(0)), Some(&sequence(3).into()));
 }

@@ -687,3 +687,80 @@ fn a_lineage_that_is_a_circle_holds_nobody() {
     tracker.skip_parents(stream, at(0));
     assert_eq!(tracker.open_leaves(stream).len(), 1);
 }
+
+/// Whose changes a gap took is not known. After a restart it is not either, whatever was delivered behind it.
+#[test]
+fn a_gap_that_may_be_anybodys_is_nobody_elses_after_a_restart() {
+    for is_next_settled in [false, true] {
+        let (mut tracker, shard) = trimmed_shard();
+        let verified_at = at(0);
+        (tracker.shard_mut(shard).verified_at, tracker.shard_mut(shard).stored_verification) =
+            (verified_at, verified_at);
+        let unknown = Some(Loss { lanes: None });
+        assert_eq!(tracker.loss_before(shard, Some(sequence(20)), true, at(DAY + 100)), unknown);
+        let gap = Gap::at(&details(ARN), Some("a"), Position::after(sequence(4)), LossReason::Trimmed);
+        let gap = Gap { before: Some(sequence(20)), ..gap };
+        let _owed = tracker.page(shard).gap(&gap, LaneId::of_gap("gap")).unwrap();
+        let next = read(&mut tracker, shard, 20, 1, DAY + 50);
+        if is_next_settled {
+            tracker.settle(&next);
+        }
+        let (tracker, shard) = restart(&mut tracker, shard, DAY + 200);
+        let loss = tracker.loss_before(shard, Some(sequence(20)), true, at(DAY + 200));
+        assert_eq!(loss, unknown, "settled behind it: {is_next_settled}");
+    }
+}
+
+/// A service that does not say when records were created: none was created after it was read.
+#[test]
+fn a_record_without_a_time_that_was_trimmed_a_day_after_it_was_read_is_no_loss() {
+    let (mut tracker, stream) = table();
+    let shard = open(&mut tracker, stream, "a", None);
+    let mut entry = tracker.page(shard);
+    let token = entry.record(sequence(10), lane(0), None).unwrap().token.unwrap();
+    entry.read(PageRead { asked_at: at(50), is_caught_up: true, is_last: false });
+    tracker.settle(&token);
+    for asked in [100, DAY, DAY + 100] {
+        page(&mut tracker, shard, asked, true, false);
+    }
+    assert_eq!(tracker.loss_before(shard, Some(sequence(90)), true, at(DAY + 200)), None);
+}
+
+/// Known: all of a shard's gaps have one lane in what is stored. While the sink refuses the first, a restart tells those behind it
+/// again although it has taken them.
+#[test]
+#[should_panic(expected = "it is told again")]
+fn a_gap_that_is_settled_behind_one_that_is_refused_is_not_told_again() {
+    let (mut tracker, stream) = table();
+    let shard = open(&mut tracker, stream, "a", None);
+    let gap = |number: u64| {
+        let after = Position::after(sequence(number - 1));
+        let gap = Gap::at(&details(ARN), Some("a"), after, LossReason::Undecodable);
+        Gap { lost: Some(sequence(number)), lanes: Some(1), ..gap }
+    };
+    let _refused = tracker.page(shard).gap(&gap(3), LaneId::of_gap("3")).unwrap();
+    let taken = tracker.page(shard).gap(&gap(7), LaneId::of_gap("7")).unwrap();
+    tracker.settle(&taken.token.unwrap());
+    let (mut tracker, shard) = restart(&mut tracker, shard, 10);
+    assert!(tracker.page(shard).gap(&gap(3), LaneId::of_gap("3")).is_some());
+    assert!(tracker.page(shard).gap(&gap(7), LaneId::of_gap("7")).is_none(), "it is told again");
+}
+
+/// A gap in a child is entered before anything was stored of the child. Another shard of the stream was read until now.
+#[test]
+fn a_gap_at_the_start_of_a_child_is_found_again_after_a_restart() {
+    let shard = |verified| StoredShard::at(Position::after(sequence(4)), at(verified), None);
+    let shards = BTreeMap::from([("a".to_owned(), shard(0)), ("b".to_owned(), shard(DAY))]);
+    let (mut tracker, parent) = restarted(shards, DAY + 100);
+    tracker.read_to_end(parent, Instant::now());
+    let child = open(&mut tracker, parent.stream, "child", Some("a"));
+    let first = Some(sequence(20));
+    let unknown = Some(Loss { lanes: None });
+    assert_eq!(tracker.loss_before(child, first, false, at(DAY + 100)), unknown);
+    let gap = Gap::at(&details(ARN), Some("child"), Position::Start, LossReason::Trimmed);
+    tracker.page(child).gap(&Gap { before: first, ..gap }, LaneId::of_gap("gap")).unwrap();
+    let shards = stored(&mut tracker).streams.remove(0).shards;
+    let (tracker, child) = restarted(shards, DAY + 200);
+    assert_eq!(tracker.shard_id(child).as_ref(), "child");
+    assert_eq!(tracker.loss_before(child, first, false, at(DAY + 200)), unknown);
+}
