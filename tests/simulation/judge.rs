@@ -359,8 +359,12 @@ impl Judge {
         }
         let is_within = |change: &ChangeNumber| {
             let change = &aws.changes[*change as usize];
-            let first = change.shard == shard && after.is_some_and(|after| change.sequence <= after);
-            let behind = change.shard == shard && before.is_some_and(|before| change.sequence >= before);
+            // Where numbers repeat, what cannot be decoded may have the number of its neighbour.
+            let is_itself = told.reason == "undecodable" && change.is_malformed;
+            let first = change.shard == shard
+                && after.is_some_and(|after| change.sequence < after || change.sequence == after && !is_itself);
+            let behind = change.shard == shard
+                && before.is_some_and(|before| change.sequence > before || change.sequence == before && !is_itself);
             // Where a gap's end is open, it is not all of the shard that is lost.
             let lost = match told.reason.as_str() {
                 "trimmed" => before.is_some() || aws.is_trimmed(change, now),

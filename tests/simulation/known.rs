@@ -58,6 +58,12 @@ pub const KNOWN: &[Known] = &[
         seed: (33, Stale),
     },
     Known {
+        name: "the same where a listing shows the parent later than the child",
+        breaks: &[SettledAndNeverTaken, OutOfOrder, Stale, Repeated, NotAPrefix, Forgotten],
+        needs: &[Fault::LateShards],
+        seed: (2012, Forgotten),
+    },
+    Known {
         name: "a start at a moment holds for the first shards of each lineage only: what is older in their children is sent",
         breaks: &[BeforeStart],
         needs: &[],
