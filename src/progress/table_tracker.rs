@@ -102,6 +102,8 @@ struct Shard {
     is_ended: bool,
     /// When that was, in this run.
     read_at: Option<Instant>,
+    /// When its last page was asked for, in this run.
+    end_asked: Option<SystemTime>,
     /// When the newest record was created that was read in this run, whether it is entered or not.
     handed_down: Option<SystemTime>,
     /// Everything from its start on is owed: nobody may take it for what lies before a first start.
@@ -367,9 +369,13 @@ impl TableTracker {
 
     /// Forgets shards that are finished, listed no more, and were kept long enough.
     pub fn forget_finished(&mut self, stream: StreamHandle, now: SystemTime) {
-        let is_old = |at: SystemTime| now.duration_since(at).is_ok_and(|age| age > MARKER_LIFE);
+        let is_old = |at: SystemTime, shard: &Shard| {
+            let ended = shard.end_asked.map_or(at, |asked| asked.max(at));
+            now.duration_since(ended).is_ok_and(|age| age > MARKER_LIFE)
+        };
         let it = self.stream_mut(stream);
-        let old = it.lineage.iter().filter(|(.., shard)| matches!(shard.phase, Phase::Finished { at } if is_old(at)));
+        let old =
+            it.lineage.iter().filter(|(.., shard)| matches!(shard.phase, Phase::Finished { at } if is_old(at, shard)));
         let old: Vec<ShardNumber> = old.map(|(number, ..)| number).collect();
         for (id, _) in old.into_iter().filter_map(|number| it.lineage.forget(number)).collect::<Vec<_>>() {
             self.forgotten.insert((stream, id));
@@ -719,7 +725,7 @@ impl PageEntry<'_> {
             shard.verified_at = shard.verified_at.max(proven);
         }
         if page.is_last {
-            shard.is_ended = true;
+            (shard.is_ended, shard.end_asked) = (true, Some(page.asked_at));
             shard.progress.end();
             self.tracker.dirty.insert(self.handle);
             self.tracker.finish_if_done(self.handle);
@@ -769,6 +775,7 @@ impl Shard {
             progress: ShardProgress::begin(start),
             is_ended: false,
             read_at: None,
+            end_asked: None,
             handed_down: None,
             is_required: false,
             verified_at,
