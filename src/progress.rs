@@ -9,6 +9,7 @@ pub mod checkpointer;
 pub mod lineage;
 pub mod shard_progress;
 pub mod table_tracker;
+mod tracked_shard;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};

@@ -115,6 +115,7 @@ async fn what_follows_a_gap_in_its_lineage_is_behind_it_and_nothing_else_is() {
     assert_eq!(page[1].lane, number);
     assert_eq!(gates(&line.page("a", two, vec![record(3)]).await), [Gate::None], "another lineage");
     let three = line.open("a", "3", Some(one));
+    line.hand_in("a", three, Vec::new(), true).await;
     let four = line.open("a", "4", Some(three));
     assert_eq!(gates(&line.page("a", four, vec![record(4)]).await), [Gate::Behind(number)], "a grandchild");
     let again = line.page("a", four, vec![gap("a", Some("4")), record(5)]).await;

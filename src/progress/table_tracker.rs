@@ -16,20 +16,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-use super::lineage::{Counts, Lineage, Restored};
-use super::shard_progress::{Settled, ShardProgress};
+use super::lineage::{Counts, Lineage};
+use super::shard_progress::ShardProgress;
+use super::tracked_shard::{Barrier, PageEntries, Phase, TrackedShard};
+pub use super::tracked_shard::{Loss, PageRead, ShardView};
 use crate::checkpoint::{StoredChanges, StoredShard, StoredStream, StoredTable, StreamChanges, UnfinishedShard};
-use crate::clock::whole_second;
 use crate::records::{
     Gap, LaneId, LossReason, Position, RETENTION, SequenceNumber, ShardId, ShardNumber, StreamDetails,
 };
-
-/// What is stored of a shard that does not change is stored anew this often: its age tells a later run whether anything can have
-/// been trimmed in the meantime.
-const VERIFICATION: Duration = Duration::from_secs(5 * 60);
-
-/// Only after so much time without a record is it believed that none was left behind. One empty page proves nothing.
-const PROOF_OF_EMPTINESS: Duration = Duration::from_secs(60);
 
 /// Finished shards are remembered this long: they stay listed for a day.
 const MARKER_LIFE: Duration = Duration::from_secs(48 * 60 * 60);
@@ -89,58 +83,9 @@ struct Stream {
     verified_at: Option<SystemTime>,
     /// An earlier run had begun with it, or another stream of the table.
     is_required: bool,
-    lineage: Lineage<Shard>,
+    lineage: Lineage<TrackedShard>,
     /// Shards that are open.
     unfinished: usize,
-}
-
-#[derive(Debug)]
-struct Shard {
-    phase: Phase,
-    progress: ShardProgress,
-    /// It was read to its end.
-    is_ended: bool,
-    /// When that was, in this run.
-    read_at: Option<Instant>,
-    /// When the newest record was created that was read in this run, whether it is entered or not.
-    handed_down: Option<SystemTime>,
-    /// Everything from its start on is owed: nobody may take it for what lies before a first start.
-    is_required: bool,
-    /// Everything in it that was not read was created at this moment or later.
-    verified_at: SystemTime,
-    /// That moment as it is stored.
-    stored_verification: SystemTime,
-    /// Since when it gave empty pages only, and none of them was full.
-    empty_since: Option<SystemTime>,
-    /// Whether the last page held all there was, as far as one can know.
-    is_caught_up: bool,
-    /// The creation time of the newest record that was read, in this run.
-    newest: Option<SystemTime>,
-    /// The lane of its lineage.
-    lane: LaneId,
-    barrier: Option<Barrier>,
-    /// A page of it was entered.
-    is_entered: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// Nothing of it was read: nothing of it is stored.
-    Listed,
-    Open,
-    /// Everything in it is settled. Nothing that continues it was created before `at`.
-    Finished {
-        at: SystemTime,
-    },
-}
-
-/// The gaps of a lineage, each of which has to be tried before what was read behind it.
-#[derive(Debug, Clone)]
-struct Barrier {
-    /// What they have in common: the lane of the first one.
-    name: LaneId,
-    /// The lanes that lost something; none: any may have.
-    lanes: Option<Arc<BTreeSet<LaneId>>>,
 }
 
 /// A shard that is to be read now.
@@ -154,13 +99,6 @@ pub struct OpenedShard {
     pub handed_over: Option<Instant>,
 }
 
-/// Changes may be missing between a position and what is still there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Loss {
-    /// How many items' lanes lost something; none if any may have.
-    pub lanes: Option<usize>,
-}
-
 /// An entry that was read and is owed.
 #[derive(Debug)]
 pub struct Owed {
@@ -172,26 +110,11 @@ pub struct Owed {
     pub barrier: Option<LaneId>,
 }
 
-/// What a page says of its shard, besides its entries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PageRead {
-    /// When it was asked for.
-    pub asked_at: SystemTime,
-    /// It held all there was, as far as one can know.
-    pub is_caught_up: bool,
-    /// It was the last one.
-    pub is_last: bool,
-}
-
 /// Enters one shard's page.
 pub struct PageEntry<'t> {
     tracker: &'t mut TableTracker,
     handle: ShardHandle,
-    entries: usize,
-    /// That nothing is behind a gap was proved.
-    is_empty_behind: bool,
-    /// The last record does not say when it was created.
-    is_undated: bool,
+    entries: PageEntries,
 }
 
 impl TableTracker {
@@ -275,7 +198,7 @@ impl TableTracker {
     pub fn learn(&mut self, stream: StreamHandle, id: &str, parent: Option<&str>) {
         let it = self.stream_mut(stream);
         let (start, verified_at) = (it.start, it.verified_at.unwrap_or(SystemTime::UNIX_EPOCH));
-        it.lineage.learn(id, parent, || Shard::listed(id, start, verified_at));
+        it.lineage.learn(id, parent, || TrackedShard::listed(id, start, verified_at));
     }
 
     /// A listing has reached its last page.
@@ -367,11 +290,18 @@ impl TableTracker {
 
     /// Forgets shards that are finished, listed no more, and were kept long enough.
     pub fn forget_finished(&mut self, stream: StreamHandle, now: SystemTime) {
-        let is_old = |at: SystemTime| now.duration_since(at).is_ok_and(|age| age > MARKER_LIFE);
+        let is_old = |at: SystemTime, shard: &TrackedShard| {
+            let ended = shard.end_asked.map_or(at, |asked| asked.max(at));
+            now.duration_since(ended).is_ok_and(|age| age > MARKER_LIFE)
+        };
         let Self { streams, dirty, forgotten, dirty_streams, .. } = self;
         let lineage = &mut streams[stream.0].lineage;
-        let old = lineage.iter().filter(|(.., shard)| matches!(shard.phase, Phase::Finished { at } if is_old(at)));
-        let old: Vec<ShardNumber> = old.map(|(number, ..)| number).collect();
+        let finished = lineage.iter().filter_map(|(number, _, shard)| match shard.phase {
+            Phase::Finished { at } => Some((number, at, shard)),
+            _ => None,
+        });
+        let old = finished.filter(|(_, at, shard)| is_old(*at, shard)).map(|(number, ..)| number);
+        let old: Vec<ShardNumber> = old.collect();
         for shard in old {
             if let Some((id, _)) = lineage.forget(shard) {
                 dirty.remove(&ShardHandle { stream, shard });
@@ -393,23 +323,12 @@ impl TableTracker {
         is_trimmed: bool,
         now: SystemTime,
     ) -> Option<Loss> {
-        let (shard, own) = (self.shard(handle), gap_lane(self.id(handle)));
-        let lost = shard.progress.owed_before(first);
-        let is_known = first.is_some_and(|first| shard.progress.knows(first, own));
-        let is_early = is_trimmed && shard.progress.read_created().is_none_or(|created| !is_expired(created, now));
-        if !is_known && (is_early || is_expired(shard.verified_at, now)) {
-            return Some(Loss { lanes: None });
-        }
-        let lanes = lost.keys().filter(|lane| **lane != own).count();
-        // A gap that was told before and did not reach the sink is told again.
-        (!lost.is_empty()).then_some(Loss { lanes: Some(lanes).filter(|lanes| *lanes > 0) })
+        self.shard(handle).loss_before(first, is_trimmed, now)
     }
 
     /// Whether something is missing because AWS does not know a shard that was not read to its end.
     pub fn is_loss(&self, handle: ShardHandle, now: SystemTime) -> bool {
-        let shard = self.shard(handle);
-        let was_read = matches!(shard.progress.read_to(), Position::After(_));
-        shard.is_required || was_read || is_expired(shard.verified_at, now)
+        self.shard(handle).is_loss(now)
     }
 
     /// Enters a page of a shard.
@@ -421,7 +340,7 @@ impl TableTracker {
             let shard = self.shard_mut(handle);
             (shard.is_entered, shard.barrier) = (true, barrier);
         }
-        PageEntry { tracker: self, handle, entries: 0, is_empty_behind: false, is_undated: false }
+        PageEntry { tracker: self, handle, entries: PageEntries::default() }
     }
 
     /// An entry was settled: its event was acknowledged, or given up by policy.
@@ -449,8 +368,7 @@ impl TableTracker {
     pub fn verify(&mut self, now: SystemTime) {
         for (index, stream) in self.streams.iter().enumerate().filter(|(_, stream)| stream.unfinished > 0) {
             for (shard, _, state) in stream.lineage.iter().filter(|(.., shard)| shard.phase == Phase::Open) {
-                let is_old = now.duration_since(state.stored_verification).is_ok_and(|age| age >= VERIFICATION);
-                if is_old && state.verified_at > state.stored_verification {
+                if state.is_verification_due(now) {
                     self.dirty.insert(ShardHandle { stream: StreamHandle(index), shard });
                 }
             }
@@ -499,7 +417,7 @@ impl TableTracker {
     pub fn lag(&self, now: SystemTime) -> Duration {
         let open = self.streams.iter().flat_map(|stream| stream.lineage.iter());
         let open = open.map(|(.., shard)| shard).filter(|shard| shard.phase == Phase::Open);
-        let oldest = open.filter_map(Shard::oldest_waiting).min();
+        let oldest = open.filter_map(TrackedShard::oldest_waiting).min();
         oldest.and_then(|oldest| now.duration_since(oldest).ok()).unwrap_or_default()
     }
 
@@ -508,18 +426,9 @@ impl TableTracker {
         let shards = self.streams.iter().flat_map(|stream| stream.lineage.iter().map(move |shard| (stream, shard)));
         let begun = shards.filter(|(_, (.., shard))| shard.phase != Phase::Listed);
         begun
-            .map(|(stream, (number, id, shard))| ShardView {
-                stream: stream.details.arn.clone(),
-                id: id.to_string(),
-                parent: stream.lineage.parent_id(number).map(ToString::to_string),
-                is_finished: matches!(shard.phase, Phase::Finished { .. }),
-                safe: shard.progress.settled().safe,
-                read_to: shard.progress.read_to(),
-                unsettled: shard.progress.unsettled(),
-                is_caught_up: shard.is_caught_up,
-                newest: shard.newest,
-                is_ended: shard.is_ended,
-                oldest_waiting: shard.oldest_waiting(),
+            .map(|(stream, (number, id, shard))| {
+                let (arn, parent) = (&stream.details.arn, stream.lineage.parent_id(number));
+                shard.view(arn, id, parent.map(|parent| &**parent))
             })
             .collect()
     }
@@ -587,9 +496,7 @@ impl TableTracker {
     }
 
     fn finish_if_done(&mut self, handle: ShardHandle) {
-        let shard = self.shard_mut(handle);
-        if shard.phase == Phase::Open && shard.is_ended && shard.progress.unsettled() == 0 {
-            shard.phase = Phase::Finished { at: whole_second(shard.verified_at) };
+        if self.shard_mut(handle).finish_if_done() {
             self.dirty.insert(handle);
             let stream = self.stream_mut(handle.stream);
             stream.unfinished -= 1;
@@ -600,44 +507,19 @@ impl TableTracker {
     }
 
     fn stored(&self, handle: ShardHandle) -> Option<StoredShard> {
-        let shard = self.shard(handle);
         let parent = self.stream(handle.stream).lineage.parent_id(handle.shard).map(ToString::to_string);
-        match shard.phase {
-            Phase::Listed => None,
-            Phase::Finished { at } => Some(StoredShard::Finished { at, parent }),
-            Phase::Open => {
-                let Settled { safe, safe_created, newest_settled, heads, oldest_owed, next_owed } =
-                    shard.progress.settled();
-                let verified_at = match next_owed {
-                    Some(Some(created)) => shard.verified_at.min(created),
-                    // It does not say when it was created: as long as it is owed, nothing newer is known.
-                    Some(None) => shard.stored_verification,
-                    None => shard.verified_at,
-                };
-                let verified_at = whole_second(verified_at);
-                let newest_record = safe_created.map(whole_second).filter(|created| *created < verified_at);
-                Some(StoredShard::Unfinished(UnfinishedShard {
-                    safe,
-                    newest_settled,
-                    heads,
-                    oldest_owed,
-                    verified_at,
-                    newest_record,
-                    parent,
-                }))
-            }
-        }
+        self.shard(handle).stored(parent)
     }
 
     fn id(&self, handle: ShardHandle) -> &ShardId {
         self.stream(handle.stream).lineage.id(handle.shard)
     }
 
-    fn shard(&self, handle: ShardHandle) -> &Shard {
+    fn shard(&self, handle: ShardHandle) -> &TrackedShard {
         self.stream(handle.stream).lineage.state(handle.shard)
     }
 
-    fn shard_mut(&mut self, handle: ShardHandle) -> &mut Shard {
+    fn shard_mut(&mut self, handle: ShardHandle) -> &mut TrackedShard {
         self.stream_mut(handle.stream).lineage.state_mut(handle.shard)
     }
 
@@ -653,92 +535,52 @@ impl TableTracker {
 impl PageEntry<'_> {
     /// A record was read; `lane` is its item's. Returns what it owes, or nothing if an earlier run has settled it.
     pub fn record(&mut self, sequence: SequenceNumber, lane: LaneId, created: Option<SystemTime>) -> Option<Owed> {
-        self.entries += 1;
-        self.is_undated = created.is_none();
+        self.entries.count += 1;
+        self.entries.is_undated = created.is_none();
         let is_ordered_by_shard = self.tracker.is_ordered_by_shard;
         let shard = self.tracker.shard_mut(self.handle);
-        if let Some(created) = created {
-            shard.newest = Some(created);
-            shard.verified_at = shard.verified_at.max(created);
-        }
-        let read = shard.progress.read(sequence, lane, created);
-        let barrier = shard.barrier.as_ref().filter(|barrier| barrier.holds(lane));
-        let barrier = barrier.filter(|_| !is_ordered_by_shard).map(|barrier| barrier.name);
+        let read = shard.record(sequence, lane, created);
+        let barrier = shard.barrier.as_ref().filter(|barrier| !is_ordered_by_shard && barrier.holds(lane));
+        let barrier = barrier.map(|barrier| barrier.name);
         let lane = if is_ordered_by_shard { shard.lane } else { lane };
-        read.map(|ordinal| Owed { token: Some(self.owe(ordinal)), lane, barrier }).or_else(|| self.settled_before())
+        self.owed(read, |token| Owed { token: Some(token), lane, barrier })
     }
 
     /// Changes may be missing here; `name` is the lane of the gap's event. Returns what it owes, or nothing if an earlier run has
     /// settled it.
     pub fn gap(&mut self, gap: &Gap, name: LaneId) -> Option<Owed> {
-        self.entries += 1;
+        self.entries.count += 1;
+        self.entries.is_empty_behind = gap.reason == LossReason::Trimmed && gap.before.is_none();
         let is_ordered_by_shard = self.tracker.is_ordered_by_shard;
-        self.is_empty_behind = gap.reason == LossReason::Trimmed && gap.before.is_none();
-        let own = gap_lane(self.tracker.id(self.handle));
         let shard = self.tracker.shard_mut(self.handle);
-        let (ordinal, lanes) = match gap.reason {
-            // It may be anybody's.
-            LossReason::Undecodable => (shard.progress.undecodable(gap.lost, own), None),
-            _ => {
-                let lost = shard.progress.owed_before(gap.before);
-                let lanes: Option<BTreeSet<LaneId>> = gap.lanes.map(|_| lost.keys().copied().collect());
-                let ordinal = shard.progress.gap(own, lost, lanes.is_none());
-                if gap.before.is_none() {
-                    // All that comes is new.
-                    shard.progress.end();
-                }
-                (Some(ordinal), lanes)
-            }
-        };
-        let Some(ordinal) = ordinal else { return self.settled_before() };
-        let barrier = Barrier::behind(shard.barrier.as_ref(), name, lanes);
-        shard.barrier = Some(barrier.clone());
-        let number = barrier.name;
+        let read = shard.gap(gap, name);
+        let barrier = shard.barrier.clone();
         let lane = if is_ordered_by_shard { shard.lane } else { name };
         if gap.shard.is_none() {
-            self.tracker.barrier = Some(barrier);
+            self.tracker.barrier = barrier.clone();
         }
-        let token = self.owe(ordinal);
+        let barrier = barrier.map(|barrier| barrier.name).filter(|_| !is_ordered_by_shard);
         // A gap at which reading stops holds the position for good: only a restart gets past it.
-        Some(Owed { token: gap.resume.map(|_| token), lane, barrier: Some(number).filter(|_| !is_ordered_by_shard) })
+        self.owed(read, |token| Owed { token: gap.resume.map(|_| token), lane, barrier })
     }
 
     /// That was all of the page.
     pub fn read(self, page: PageRead) {
-        let shard = self.tracker.shard_mut(self.handle);
-        shard.is_caught_up = page.is_caught_up || page.is_last;
-        if self.entries > 0 || !page.is_caught_up {
-            shard.empty_since = None;
-        }
-        if self.entries == 0 && page.is_caught_up && !page.is_last {
-            let since = *shard.empty_since.get_or_insert(page.asked_at);
-            let proven = page.asked_at.checked_sub(PROOF_OF_EMPTINESS).filter(|proven| *proven >= since);
-            shard.verified_at = proven.map_or(shard.verified_at, |proven| proven.max(shard.verified_at));
-        }
-        if self.is_undated {
-            shard.progress.read_by(page.asked_at);
-        }
-        if self.is_empty_behind {
-            let proven = page.asked_at.checked_sub(PROOF_OF_EMPTINESS).unwrap_or(UNIX_EPOCH);
-            shard.verified_at = shard.verified_at.max(proven);
-        }
+        self.tracker.shard_mut(self.handle).page_read(page, self.entries);
         if page.is_last {
-            shard.is_ended = true;
-            shard.progress.end();
             self.tracker.dirty.insert(self.handle);
             self.tracker.finish_if_done(self.handle);
         }
     }
 
-    fn owe(&mut self, ordinal: u64) -> AckToken {
+    fn owed(&mut self, read: Option<u64>, owed: impl FnOnce(AckToken) -> Owed) -> Option<Owed> {
+        let Some(ordinal) = read else {
+            // What was read again is settled: the position moves.
+            self.tracker.dirty.insert(self.handle);
+            return None;
+        };
         self.tracker.unsettled += 1;
-        AckToken { shard: self.handle, ordinal }
-    }
-
-    /// What was read again is settled: the position moves.
-    fn settled_before(&mut self) -> Option<Owed> {
-        self.tracker.dirty.insert(self.handle);
-        None
+        Some(owed(AckToken { shard: self.handle, ordinal }))
     }
 }
 
@@ -755,112 +597,14 @@ impl Stream {
             _ => None,
         };
         let verified_at = verified_at.chain(started).max();
-        let lineage = Lineage::restored(shards.into_iter().map(|(id, shard)| Shard::restored(&id, &shard, start)));
+        let lineage =
+            Lineage::restored(shards.into_iter().map(|(id, shard)| TrackedShard::restored(&id, &shard, start)));
         let details = Arc::new(StreamDetails::from_arn(&arn));
         Self { details, start, is_ended: done, verified_at, is_required: true, lineage, unfinished }
     }
 
     fn is_done(&self) -> bool {
         self.is_ended && self.unfinished == 0
-    }
-}
-
-impl Shard {
-    /// One that a listing has shown.
-    fn listed(id: &str, start: Position, verified_at: SystemTime) -> Self {
-        Self {
-            phase: Phase::Listed,
-            progress: ShardProgress::begin(start),
-            is_ended: false,
-            read_at: None,
-            handed_down: None,
-            is_required: false,
-            verified_at,
-            stored_verification: verified_at,
-            empty_since: None,
-            is_caught_up: false,
-            newest: None,
-            lane: LaneId::of_shard(id),
-            barrier: None,
-            is_entered: false,
-        }
-    }
-
-    fn restored(id: &str, stored: &StoredShard, start: Position) -> Restored<Self> {
-        let parent = stored.parent().map(Arc::from);
-        let (is_read, state) = match stored {
-            StoredShard::Finished { at, .. } => {
-                let phase = Phase::Finished { at: *at };
-                (true, Self { phase, is_ended: true, is_caught_up: true, ..Self::listed(id, start, *at) })
-            }
-            StoredShard::Unfinished(shard) => {
-                let (phase, progress) = (Phase::Open, ShardProgress::resume(shard));
-                let listed = Self::listed(id, start, shard.verified_at);
-                (false, Self { phase, progress, is_required: true, ..listed })
-            }
-        };
-        Restored { id: id.into(), parent, is_read, state }
-    }
-
-    /// The creation time of the oldest record that is owed, or that is known to be waiting.
-    fn oldest_waiting(&self) -> Option<SystemTime> {
-        let waiting = self.newest.filter(|_| !self.is_caught_up);
-        self.progress.oldest_owed().into_iter().chain(waiting).min()
-    }
-}
-
-impl Barrier {
-    /// A gap's, behind an earlier one of its lineage.
-    fn behind(earlier: Option<&Self>, gap: LaneId, lanes: Option<BTreeSet<LaneId>>) -> Self {
-        let Some(earlier) = earlier else { return Self { name: gap, lanes: lanes.map(Arc::new) } };
-        let lanes = lanes.zip(earlier.lanes.as_deref()).map(|(lanes, earlier)| &lanes | earlier);
-        Self { name: earlier.name, lanes: lanes.map(Arc::new) }
-    }
-
-    fn holds(&self, lane: LaneId) -> bool {
-        self.lanes.as_ref().is_none_or(|lanes| lanes.contains(&lane))
-    }
-}
-
-/// The lane of a shard's gaps in what is stored of it.
-fn gap_lane(id: &str) -> LaneId {
-    LaneId::of_shard(id)
-}
-
-/// Whether what was created at this moment may have been trimmed.
-fn is_expired(created: SystemTime, now: SystemTime) -> bool {
-    now.duration_since(created).is_ok_and(|age| age >= RETENTION)
-}
-
-/// A shard for people to look at.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ShardView {
-    pub stream: String,
-    pub id: String,
-    /// The shard that it continues, if that is known.
-    pub parent: Option<String>,
-    /// Everything in it is settled.
-    pub is_finished: bool,
-    /// Everything up to here is settled.
-    pub safe: Position,
-    /// Behind the last record read.
-    pub read_to: Position,
-    /// Records read and not settled.
-    pub unsettled: usize,
-    /// Whether the last page held all there was.
-    pub is_caught_up: bool,
-    /// The creation time of the newest record read.
-    pub newest: Option<SystemTime>,
-    /// Whether it was read to its end.
-    pub is_ended: bool,
-    /// The creation time of the oldest record that is owed, or that is known to be waiting.
-    pub oldest_waiting: Option<SystemTime>,
-}
-
-impl ShardView {
-    /// How far the shard is behind: as [`TableTracker::lag`] says it of the table.
-    pub fn lag(&self, now: SystemTime) -> Duration {
-        self.oldest_waiting.and_then(|oldest| now.duration_since(oldest).ok()).unwrap_or_default()
     }
 }
 

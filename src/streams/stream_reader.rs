@@ -21,7 +21,6 @@ use super::client::{ShardQuery, StreamDescription, StreamStatus, StreamsClient a
 use super::shard_discovery::{ListingQuery, ShardDiscovery};
 use super::shard_reader::{ShardEnd, ShardReader};
 use super::stream_locator::StreamLocator;
-use super::table_reader::WHOLE_STREAM;
 use super::{OnDataLoss, ReaderContext, ReadingStopped, ShardPage, Step, Task};
 use crate::aws::errors::{CallError, ErrorKind};
 use crate::backoff::pause_after;
@@ -33,6 +32,9 @@ use crate::telemetry::events;
 
 /// A stream counts as gone when AWS said so this often in a row.
 const DENIALS_OF_EXISTENCE: u32 = 3;
+
+/// The id of the shard that stands for a stream that vanished: in the file of positions and in `/status`.
+pub(super) const WHOLE_STREAM: &str = "the-whole-stream";
 
 /// How reading a stream ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

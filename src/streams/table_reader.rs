@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::stream_locator::{LocatedStream, LocatedTable, StreamLocator};
-use super::stream_reader::{StreamEnd, StreamReader, report};
+use super::stream_reader::{StreamEnd, StreamReader, WHOLE_STREAM, report};
 use super::{OnDataLoss, ReaderContext, ReadingStopped, ShardPage, Step, Task};
 use crate::backoff::pause_after;
 use crate::checkpoint::CheckpointStore;
@@ -26,9 +26,6 @@ use crate::progress::Acknowledger as _;
 use crate::progress::table_tracker::StreamHandle;
 use crate::records::{Entry, Gap, InitialPosition, LossReason, Position, StreamDetails};
 use crate::telemetry::events;
-
-/// The id of the shard that stands for a stream that vanished: in the file of positions and in `/status`.
-pub(super) const WHOLE_STREAM: &str = "the-whole-stream";
 
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(15);

@@ -241,10 +241,16 @@ fn the_schema_of_the_integration_source_refuses_what_the_original_does_not_send(
 #[test]
 fn the_schema_of_gaps_refuses_what_is_no_gap() {
     let good = json!({
-        "table": "Orders", "stream": "arn", "shard": null, "after": "1", "before": null, "reason": "trimmed",
+        "table": "Orders", "stream": "arn", "shard": null, "after": "1", "before": null, "reason": "trimmed", "lanes": 2,
     });
-    let missing = ["/table", "/stream", "/shard", "/after", "/before", "/reason"].map(|path| (path, None));
-    let wrong = [("/reason", json!("lost")), ("/after", json!(1)), ("/before", json!("x")), ("/table", json!(null))];
+    let missing = ["/table", "/stream", "/shard", "/after", "/before", "/reason", "/lanes"].map(|path| (path, None));
+    let wrong = [
+        ("/reason", json!("lost")),
+        ("/after", json!(1)),
+        ("/before", json!("x")),
+        ("/table", json!(null)),
+        ("/lanes", json!("2")),
+    ];
     assert_refused(
         "gap",
         &good,

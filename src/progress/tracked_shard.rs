@@ -1,0 +1,337 @@
+//! What is known of one shard besides its relation to others: how far it has come, whether anything of it can be missing, what is to
+//! be stored of it. Pure: time is an argument.
+//!
+//! Contract: `verified_at` is never later than the creation of anything in the shard, or in what continues it, that was not read.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::time::Instant;
+
+use super::lineage::Restored;
+use super::shard_progress::{Settled, ShardProgress};
+use crate::checkpoint::{StoredShard, UnfinishedShard};
+use crate::clock::whole_second;
+use crate::records::{Gap, LaneId, LossReason, Position, RETENTION, SequenceNumber};
+
+/// What is stored of a shard that does not change is stored anew this often: its age tells a later run whether anything can have
+/// been trimmed in the meantime.
+const VERIFICATION: Duration = Duration::from_secs(5 * 60);
+
+/// Only after so much time without a record is it believed that none was left behind. One empty page proves nothing.
+const PROOF_OF_EMPTINESS: Duration = Duration::from_secs(60);
+
+/// One shard.
+#[derive(Debug)]
+pub(super) struct TrackedShard {
+    pub(super) phase: Phase,
+    pub(super) progress: ShardProgress,
+    /// It was read to its end.
+    pub(super) is_ended: bool,
+    /// When that was, in this run.
+    pub(super) read_at: Option<Instant>,
+    /// When its last page was asked for, in this run.
+    pub(super) end_asked: Option<SystemTime>,
+    /// When the newest record was created that was read in this run, whether it is entered or not.
+    pub(super) handed_down: Option<SystemTime>,
+    /// Everything from its start on is owed: nobody may take it for what lies before a first start.
+    pub(super) is_required: bool,
+    /// Everything in it that was not read was created at this moment or later.
+    pub(super) verified_at: SystemTime,
+    /// That moment as it is stored.
+    pub(super) stored_verification: SystemTime,
+    /// Since when it gave empty pages only, and none of them was full.
+    empty_since: Option<SystemTime>,
+    /// Whether the last page held all there was, as far as one can know.
+    pub(super) is_caught_up: bool,
+    /// The creation time of the newest record that was read, in this run.
+    newest: Option<SystemTime>,
+    /// The lane of its lineage.
+    pub(super) lane: LaneId,
+    pub(super) barrier: Option<Barrier>,
+    /// A page of it was entered.
+    pub(super) is_entered: bool,
+    /// The lane of its gaps in what is stored of it.
+    gap_lane: LaneId,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Nothing of it was read: nothing of it is stored.
+    Listed,
+    Open,
+    /// Everything in it is settled. Nothing that continues it was created before `at`.
+    Finished {
+        at: SystemTime,
+    },
+}
+
+/// The gaps of a lineage, each of which has to be tried before what was read behind it.
+#[derive(Debug, Clone)]
+pub(super) struct Barrier {
+    /// What they have in common: the lane of the first one.
+    pub(super) name: LaneId,
+    /// The lanes that lost something; none: any may have.
+    lanes: Option<Arc<BTreeSet<LaneId>>>,
+}
+
+/// Changes may be missing between a position and what is still there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Loss {
+    /// How many items' lanes lost something; none if any may have.
+    pub lanes: Option<usize>,
+}
+
+/// What a page says of its shard, besides its entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageRead {
+    /// When it was asked for.
+    pub asked_at: SystemTime,
+    /// It held all there was, as far as one can know.
+    pub is_caught_up: bool,
+    /// It was the last one.
+    pub is_last: bool,
+}
+
+/// What a page has brought.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct PageEntries {
+    pub(super) count: usize,
+    /// That nothing is behind a gap was proved.
+    pub(super) is_empty_behind: bool,
+    /// The last record does not say when it was created.
+    pub(super) is_undated: bool,
+}
+
+impl TrackedShard {
+    /// One that a listing has shown.
+    pub(super) fn listed(id: &str, start: Position, verified_at: SystemTime) -> Self {
+        Self {
+            phase: Phase::Listed,
+            progress: ShardProgress::begin(start),
+            is_ended: false,
+            read_at: None,
+            end_asked: None,
+            handed_down: None,
+            is_required: false,
+            verified_at,
+            stored_verification: verified_at,
+            empty_since: None,
+            is_caught_up: false,
+            newest: None,
+            lane: LaneId::of_shard(id),
+            barrier: None,
+            is_entered: false,
+            gap_lane: LaneId::of_shard(id),
+        }
+    }
+
+    /// One that an earlier run has stored.
+    pub(super) fn restored(id: &str, stored: &StoredShard, start: Position) -> Restored<Self> {
+        let parent = stored.parent().map(Arc::from);
+        let (is_read, state) = match stored {
+            StoredShard::Finished { at, .. } => {
+                let phase = Phase::Finished { at: *at };
+                (true, Self { phase, is_ended: true, is_caught_up: true, ..Self::listed(id, start, *at) })
+            }
+            StoredShard::Unfinished(shard) => {
+                let (phase, progress) = (Phase::Open, ShardProgress::resume(shard));
+                let listed = Self::listed(id, start, shard.verified_at);
+                (false, Self { phase, progress, is_required: true, ..listed })
+            }
+        };
+        Restored { id: id.into(), parent, is_read, state }
+    }
+
+    /// The creation time of the oldest record that is owed, or that is known to be waiting.
+    pub(super) fn oldest_waiting(&self) -> Option<SystemTime> {
+        let waiting = self.newest.filter(|_| !self.is_caught_up);
+        self.progress.oldest_owed().into_iter().chain(waiting).min()
+    }
+
+    /// What is missing before `first`: see [`TableTracker::loss_before`].
+    ///
+    /// [`TableTracker::loss_before`]: super::table_tracker::TableTracker::loss_before
+    pub(super) fn loss_before(&self, first: Option<SequenceNumber>, is_trimmed: bool, now: SystemTime) -> Option<Loss> {
+        let lost = self.progress.owed_before(first);
+        let is_known = first.is_some_and(|first| self.progress.knows(first, self.gap_lane));
+        let is_early = is_trimmed && self.progress.read_created().is_none_or(|created| !is_expired(created, now));
+        if !is_known && (is_early || is_expired(self.verified_at, now)) {
+            return Some(Loss { lanes: None });
+        }
+        let lanes = lost.keys().filter(|lane| **lane != self.gap_lane).count();
+        // A gap that was told before and did not reach the sink is told again.
+        (!lost.is_empty()).then_some(Loss { lanes: Some(lanes).filter(|lanes| *lanes > 0) })
+    }
+
+    /// Whether something is missing because AWS does not know the shard and it was not read to its end.
+    pub(super) fn is_loss(&self, now: SystemTime) -> bool {
+        let was_read = matches!(self.progress.read_to(), Position::After(_));
+        self.is_required || was_read || is_expired(self.verified_at, now)
+    }
+
+    /// A record was read; `lane` is its item's. Returns its ordinal if it is owed.
+    pub(super) fn record(
+        &mut self,
+        sequence: SequenceNumber,
+        lane: LaneId,
+        created: Option<SystemTime>,
+    ) -> Option<u64> {
+        if let Some(created) = created {
+            self.newest = Some(created);
+            self.verified_at = self.verified_at.max(created);
+        }
+        self.progress.read(sequence, lane, created)
+    }
+
+    /// Changes may be missing here; `name` is the lane of the gap's event. Returns its ordinal if it is owed; then what follows waits
+    /// for it.
+    pub(super) fn gap(&mut self, gap: &Gap, name: LaneId) -> Option<u64> {
+        let (ordinal, lanes) = match gap.reason {
+            // It may be anybody's.
+            LossReason::Undecodable => (self.progress.undecodable(gap.lost, self.gap_lane)?, None),
+            _ => {
+                let lost = self.progress.owed_before(gap.before);
+                let lanes: Option<BTreeSet<LaneId>> = gap.lanes.map(|_| lost.keys().copied().collect());
+                let ordinal = self.progress.gap(self.gap_lane, lost, lanes.is_none());
+                if gap.before.is_none() {
+                    // All that comes is new.
+                    self.progress.end();
+                }
+                (ordinal, lanes)
+            }
+        };
+        self.barrier = Some(Barrier::behind(self.barrier.as_ref(), name, lanes));
+        Some(ordinal)
+    }
+
+    /// A page with these entries was read.
+    pub(super) fn page_read(&mut self, page: PageRead, entries: PageEntries) {
+        let PageEntries { count, is_empty_behind, is_undated } = entries;
+        self.is_caught_up = page.is_caught_up || page.is_last;
+        if count > 0 || !page.is_caught_up {
+            self.empty_since = None;
+        }
+        let proven = page.asked_at.checked_sub(PROOF_OF_EMPTINESS).unwrap_or(UNIX_EPOCH);
+        if count == 0 && page.is_caught_up && !page.is_last {
+            let since = *self.empty_since.get_or_insert(page.asked_at);
+            if proven >= since {
+                self.verified_at = self.verified_at.max(proven);
+            }
+        }
+        if is_undated {
+            self.progress.read_by(page.asked_at);
+        }
+        if is_empty_behind {
+            self.verified_at = self.verified_at.max(proven);
+        }
+        if page.is_last {
+            (self.is_ended, self.end_asked) = (true, Some(page.asked_at));
+            self.progress.end();
+        }
+    }
+
+    /// Finishes it if it was read to its end and everything in it is settled; says whether it did.
+    pub(super) fn finish_if_done(&mut self) -> bool {
+        let is_done = self.phase == Phase::Open && self.is_ended && self.progress.unsettled() == 0;
+        if is_done {
+            self.phase = Phase::Finished { at: whole_second(self.verified_at) };
+        }
+        is_done
+    }
+
+    /// Whether its continuity was stored too long ago, and is known better.
+    pub(super) fn is_verification_due(&self, now: SystemTime) -> bool {
+        let is_old = now.duration_since(self.stored_verification).is_ok_and(|age| age >= VERIFICATION);
+        is_old && self.verified_at > self.stored_verification
+    }
+
+    /// What is to be stored of it.
+    pub(super) fn stored(&self, parent: Option<String>) -> Option<StoredShard> {
+        match self.phase {
+            Phase::Listed => None,
+            Phase::Finished { at } => Some(StoredShard::Finished { at, parent }),
+            Phase::Open => Some(StoredShard::Unfinished(self.stored_unfinished(parent))),
+        }
+    }
+
+    fn stored_unfinished(&self, parent: Option<String>) -> UnfinishedShard {
+        let Settled { safe, safe_created, newest_settled, heads, oldest_owed, next_owed } = self.progress.settled();
+        let verified_at = whole_second(match next_owed {
+            Some(Some(created)) => self.verified_at.min(created),
+            // It does not say when it was created: as long as it is owed, nothing newer is known.
+            Some(None) => self.stored_verification,
+            None => self.verified_at,
+        });
+        let newest_record = safe_created.map(whole_second).filter(|created| *created < verified_at);
+        UnfinishedShard { safe, newest_settled, heads, oldest_owed, verified_at, newest_record, parent }
+    }
+
+    /// For people to look at.
+    pub(super) fn view(&self, stream: &str, id: &str, parent: Option<&str>) -> ShardView {
+        ShardView {
+            stream: stream.to_owned(),
+            id: id.to_owned(),
+            parent: parent.map(str::to_owned),
+            is_finished: matches!(self.phase, Phase::Finished { .. }),
+            safe: self.progress.settled().safe,
+            read_to: self.progress.read_to(),
+            unsettled: self.progress.unsettled(),
+            is_caught_up: self.is_caught_up,
+            newest: self.newest,
+            is_ended: self.is_ended,
+            oldest_waiting: self.oldest_waiting(),
+        }
+    }
+}
+
+impl Barrier {
+    /// A gap's, behind an earlier one of its lineage.
+    fn behind(earlier: Option<&Self>, gap: LaneId, lanes: Option<BTreeSet<LaneId>>) -> Self {
+        let Some(earlier) = earlier else { return Self { name: gap, lanes: lanes.map(Arc::new) } };
+        let lanes = lanes.zip(earlier.lanes.as_deref()).map(|(lanes, earlier)| &lanes | earlier);
+        Self { name: earlier.name, lanes: lanes.map(Arc::new) }
+    }
+
+    pub(super) fn holds(&self, lane: LaneId) -> bool {
+        self.lanes.as_ref().is_none_or(|lanes| lanes.contains(&lane))
+    }
+}
+
+/// Whether what was created at this moment may have been trimmed.
+fn is_expired(created: SystemTime, now: SystemTime) -> bool {
+    now.duration_since(created).is_ok_and(|age| age >= RETENTION)
+}
+
+/// A shard for people to look at.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ShardView {
+    pub stream: String,
+    pub id: String,
+    /// The shard that it continues, if that is known.
+    pub parent: Option<String>,
+    /// Everything in it is settled.
+    pub is_finished: bool,
+    /// Everything up to here is settled.
+    pub safe: Position,
+    /// Behind the last record read.
+    pub read_to: Position,
+    /// Records read and not settled.
+    pub unsettled: usize,
+    /// Whether the last page held all there was.
+    pub is_caught_up: bool,
+    /// The creation time of the newest record read.
+    pub newest: Option<SystemTime>,
+    /// Whether it was read to its end.
+    pub is_ended: bool,
+    /// The creation time of the oldest record that is owed, or that is known to be waiting.
+    pub oldest_waiting: Option<SystemTime>,
+}
+
+impl ShardView {
+    /// How far the shard is behind: as [`TableTracker::lag`] says it of the table.
+    pub fn lag(&self, now: SystemTime) -> Duration {
+        self.oldest_waiting.and_then(|oldest| now.duration_since(oldest).ok()).unwrap_or_default()
+    }
+}
