@@ -230,7 +230,7 @@ impl Tasks {
                 // Its table's pipeline ended first, or the policy is to stop: both are said where they happen.
                 Some(ended) = self.readers.join_next() => ended.err().map(|failed| Fault::Failed("reader", failed)),
                 Some(ended) = self.credentials.join_next() => Some(unasked("reader of credentials", ended)),
-                Some(ended) = self.checkpointers.join_next() => Some(unasked("keeper of positions", ended)),
+                Some(ended) = self.checkpointers.join_next() => Some(unasked("checkpointer", ended)),
                 fault = self.server.fault() => Some(fault),
                 Some(ended) = self.stalls.join_next() => Some(unasked("search for stalls", ended)),
             };
@@ -296,7 +296,7 @@ impl Tasks {
     pub(super) fn stop_early(&self, task: &str) {
         match task {
             "dispatcher" => self.stop_dispatcher.cancel(),
-            "keeper of positions" => self.stop_checkpointers.cancel(),
+            "checkpointer" => self.stop_checkpointers.cancel(),
             "server of probes" => self.server.stop.cancel(),
             other => panic!("no task is called {other}"),
         }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::report::{Check, within};
-use crate::checkpoint::{CheckpointStore as _, FileStore, OpenError, lock_path};
+use crate::checkpoint::{CheckpointStore as _, FileStore, OpenError, StoredChanges, lock_path};
 use crate::clock;
 use crate::config::{CheckpointLocation, Config, POSITIONS_IN_MEMORY};
 
@@ -31,11 +31,9 @@ pub(super) async fn check(config: &Config, limit: Duration) -> Check {
         CheckpointLocation::File(path) => path.clone(),
     };
     let group = config.source.consumer_group.clone();
-    let tables = config.source.tables.iter();
-    let tables = tables.map(|table| table.store_key().to_owned()).collect();
     let runtime = tokio::runtime::Handle::current();
     // A volume that hangs must not hold up the others.
-    let tried = tokio::task::spawn_blocking(move || runtime.block_on(File { path, group, tables }.check()));
+    let tried = tokio::task::spawn_blocking(move || runtime.block_on(File { path, group }.check()));
     match within(limit, tried).await {
         Ok(Ok(check)) => check,
         Ok(Err(error)) => Check::fail(NAME, &format!("the check was interrupted: {error}")),
@@ -46,8 +44,6 @@ pub(super) async fn check(config: &Config, limit: Duration) -> Check {
 struct File {
     path: PathBuf,
     group: String,
-    /// As positions are filed under them.
-    tables: Vec<String>,
 }
 
 /// Why positions cannot be kept, and the fix.
@@ -90,15 +86,12 @@ impl File {
     /// Opens, reads and writes the copy as the adapter does with the original.
     async fn try_copy(&self, copy: &Path, folder: &Path) -> Result<(), StoreProblem> {
         let store = FileStore::open(copy, &self.group).map_err(|error| self.unreadable(error, folder))?;
-        for table in &self.tables {
-            let state = store.load(table).await.map_err(|error| self.damaged(&error.to_string()))?;
-            let saved = store.save(table, state.unwrap_or_default().into()).await;
-            saved.map_err(|error| StoreProblem {
-                what: format!("the folder {} cannot be written: {error}", folder.display()),
-                fix: format!("df -h {}", quoted(folder)),
-            })?;
-        }
-        Ok(())
+        // The first save writes the whole file anew, whatever it changes.
+        let saved = store.save(NAME, StoredChanges::default()).await;
+        saved.map_err(|error| StoreProblem {
+            what: format!("the folder {} cannot be written: {error}", folder.display()),
+            fix: format!("df -h {}", quoted(folder)),
+        })
     }
 
     fn unreadable(&self, error: OpenError, folder: &Path) -> StoreProblem {

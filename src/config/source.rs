@@ -242,12 +242,6 @@ pub enum InvalidTableRef {
 }
 
 impl TableRef {
-    /// What positions are stored under: the ARN of the table or stream where it was given, so that two tables of one name, in two
-    /// regions say, and two streams of one table are told apart; else the name.
-    pub fn store_key(&self) -> &str {
-        self.stream_arn().or(self.table_arn()).unwrap_or(self.table_name())
-    }
-
     /// Exactly what the user wrote.
     pub fn as_str(&self) -> &str {
         &self.text

@@ -5,7 +5,7 @@
 //! - An event is settled when the sink has acknowledged it, or the dead-letter sink has, or the policy is to drop it;
 //!   and never before.
 //! - When told to stop it starts nothing more and waits for the answers that are under way; what is not settled by then
-//!   stays unsettled in the books.
+//!   stays unsettled as owed.
 
 mod outcome;
 
@@ -174,7 +174,7 @@ impl Dispatcher {
     /// Delivers until told to stop, or until nobody can hand parcels in any more and all are settled.
     ///
     /// # Errors
-    /// When it meets a state that cannot be; what is not settled then stays unsettled in the books.
+    /// When it meets a state that cannot be; what is not settled then stays unsettled as owed.
     pub async fn run(
         mut self,
         mut parcels: mpsc::Receiver<Vec<Parcel>>,

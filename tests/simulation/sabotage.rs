@@ -44,8 +44,8 @@ pub enum Sabotage {
     NeverStores,
     /// A start does not see what is stored.
     NeverLoads,
-    /// The keeper of positions dies.
-    KeeperDies,
+    /// The checkpointer dies.
+    CheckpointerDies,
 
     // What it reads.
     /// One record in twenty is lost.
@@ -122,7 +122,7 @@ impl Sabotage {
         Self::ForgetsAShard,
         Self::NeverStores,
         Self::NeverLoads,
-        Self::KeeperDies,
+        Self::CheckpointerDies,
         Self::LosesARecord,
         Self::SwapsNeighbours,
         Self::TakesRecordsForBroken,

@@ -84,8 +84,8 @@ impl CheckpointStore for BentStore {
             match self.sabotage {
                 Sabotage::NeverStores => return Ok(()),
                 // A panic without its hook, which would write to the tests' output.
-                Sabotage::KeeperDies if is_each(3, &self.saves) => {
-                    std::panic::resume_unwind(Box::new("the keeper of positions was sabotaged"))
+                Sabotage::CheckpointerDies if is_each(3, &self.saves) => {
+                    std::panic::resume_unwind(Box::new("the checkpointer was sabotaged"))
                 }
                 _ => changes.streams.iter_mut().for_each(|stream| self.bend(stream)),
             }

@@ -47,7 +47,7 @@ const CASES: [Case; 39] = {
         case(NeverStores, Repeated, &[]).set(|it| it.start == Start::TrimHorizon),
         case(NeverLoads, Repeated, &[]).set(|it| it.start == Start::TrimHorizon),
         case(NeverLoads, Lost, &[Stops]).set(|it| it.start == Start::Latest),
-        case(KeeperDies, Ended, &[]),
+        case(CheckpointerDies, Ended, &[]),
         case(LosesARecord, Lost, &[]),
         case(SwapsNeighbours, OutOfOrder, &[]),
         case(TakesRecordsForBroken, FalseGap, &[]),
