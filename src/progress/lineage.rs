@@ -248,6 +248,11 @@ impl<S> Lineage<S> {
         self.children.contains_key(id)
     }
 
+    /// What is known of the shards that no known one continues.
+    pub fn childless(&self) -> impl Iterator<Item = &S> {
+        self.shards.values().filter(|shard| !self.has_child(&shard.id)).map(|shard| &shard.state)
+    }
+
     /// Shards that are being read although a child is known: they are closed and will end. Each is returned at least once.
     pub fn take_closed(&mut self) -> Vec<ShardNumber> {
         std::mem::take(&mut self.closed)

@@ -233,7 +233,29 @@ impl TableTracker {
     /// Opens the shards that may be read now.
     pub fn open_ready(&mut self, stream: StreamHandle) -> Vec<OpenedShard> {
         let ready = self.stream_mut(stream).lineage.take_ready();
+        let lineage = &self.stream(stream).lineage;
+        let is_orphan = |shard: &ShardNumber| lineage.parent_id(*shard).is_some() && lineage.parent(*shard).is_none();
+        let orphans: Vec<ShardNumber> = ready.iter().copied().filter(is_orphan).collect();
+        self.date_orphans(stream, &orphans);
         ready.into_iter().map(|shard| self.open(ShardHandle { stream, shard })).collect()
+    }
+
+    /// What a shard continues that no listing shows any more was never seen: it, and what was in it, may be as old as the end of any
+    /// shard whose children are not known.
+    fn date_orphans(&mut self, stream: StreamHandle, orphans: &[ShardNumber]) {
+        if orphans.is_empty() {
+            return;
+        }
+        let lineage = &mut self.stream_mut(stream).lineage;
+        let begun = lineage.childless().filter(|shard| shard.phase != Phase::Listed);
+        let Some(oldest) = begun.map(|shard| shard.verified_at).min() else { return };
+        for orphan in orphans {
+            let shard = lineage.state_mut(*orphan);
+            if shard.phase == Phase::Listed {
+                shard.verified_at = shard.verified_at.min(oldest);
+                shard.stored_verification = shard.verified_at;
+            }
+        }
     }
 
     /// Opens all shards that wait, whatever is known of their parents: for a start at the stream's newest records.

@@ -330,7 +330,7 @@ pub struct ShardView {
 }
 
 impl ShardView {
-    /// How far the shard is behind: as [`TableTracker::lag`] says it of the table.
+    /// How far the shard is behind: the age of what is owed or waits.
     pub fn lag(&self, now: SystemTime) -> Duration {
         self.oldest_waiting.and_then(|oldest| now.duration_since(oldest).ok()).unwrap_or_default()
     }

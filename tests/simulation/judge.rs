@@ -357,6 +357,11 @@ impl Judge {
                     .extend(stream.shards[*shard].children.iter().filter(|child| stream.shards[**child].is_gone(now)));
             }
         }
+        if told.reason == "trimmed" && after.is_none() {
+            // Whatever came before and is gone was in no listing that the adapter could take: this is the place to be told of it.
+            let ancestors = std::iter::successors(stream.shards[shard].parent, |shard| stream.shards[*shard].parent);
+            shards.extend(ancestors.take_while(|shard| stream.shards[*shard].is_gone(now)));
+        }
         let is_within = |change: &ChangeNumber| {
             let change = &aws.changes[*change as usize];
             // Where numbers repeat, what cannot be decoded may have the number of its neighbour.
@@ -426,6 +431,10 @@ impl Judge {
     /// The process has ended in order, and the disk had nothing against it: what it has heard of must not come again.
     pub fn ended_in_order(&mut self) {
         let life = self.life;
+        if self.settings.by_shard && self.settings.mode == "batch" {
+            // What lies behind a refusal of its shard comes again with it, although the sink has named no fault of its own.
+            return;
+        }
         for fate in self.fates.iter_mut().filter(|fate| fate.heard_in == life && !fate.optional) {
             fate.confirmed = true;
         }

@@ -533,6 +533,22 @@ fn a_shard_that_is_forgotten_before_its_end_was_stored_is_not_stored_any_more() 
     assert_eq!(changes.streams[0].shards, BTreeMap::from([("a".to_owned(), None)]));
 }
 
+/// Its parent was created and trimmed while AWS denied the listing; another lineage was read all the time.
+#[test]
+fn a_shard_whose_ancestors_were_never_seen_may_lack_as_much_as_the_end_of_the_lineage_that_it_continues() {
+    let (mut tracker, stream) = table();
+    let [old, other] = ["old", "other"].map(|id| open(&mut tracker, stream, id, None));
+    page(&mut tracker, old, 0, true, true);
+    tracker.read_to_end(old, Instant::now());
+    let _owed = read(&mut tracker, other, 1, 0, DAY);
+    tracker.learn(stream, "orphan", Some("never seen"));
+    (0..2).for_each(|_| tracker.complete_pass(stream));
+    let orphan = tracker.open_ready(stream).remove(0).handle;
+    let loss = |now| tracker.loss_before(orphan, Some(sequence(9)), false, at(now));
+    assert_eq!(loss(DAY - 1), None);
+    assert_eq!(loss(DAY + 1), Some(Loss { lanes: None }), "what came between is a day old");
+}
+
 #[test]
 fn with_order_by_shard_a_finished_shard_between_two_that_owe_something_does_not_part_their_lanes() {
     let (mut tracker, stream) = table();
