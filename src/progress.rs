@@ -10,6 +10,7 @@ pub mod lineage;
 pub mod shard_progress;
 pub mod table_tracker;
 mod tracked_shard;
+mod tracked_stream;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};

@@ -20,7 +20,8 @@ use super::lineage::{Counts, Lineage};
 use super::shard_progress::ShardProgress;
 use super::tracked_shard::{Barrier, PageEntries, Phase, TrackedShard};
 pub use super::tracked_shard::{Loss, PageRead, ShardView};
-use crate::checkpoint::{StoredChanges, StoredShard, StoredStream, StoredTable, StreamChanges, UnfinishedShard};
+use super::tracked_stream::TrackedStream;
+use crate::checkpoint::{StoredChanges, StoredShard, StoredTable, StreamChanges, UnfinishedShard};
 use crate::records::{
     Gap, LaneId, LossReason, Position, RETENTION, SequenceNumber, ShardId, ShardNumber, StreamDetails,
 };
@@ -32,7 +33,7 @@ const MARKER_LIFE: Duration = Duration::from_secs(48 * 60 * 60);
 #[derive(Debug, Default)]
 pub struct TableTracker {
     /// Oldest first.
-    streams: Vec<Stream>,
+    streams: Vec<TrackedStream>,
     /// Lanes are of whole lineages, not of items.
     is_ordered_by_shard: bool,
     unsettled: usize,
@@ -72,22 +73,6 @@ pub struct AckToken {
     ordinal: u64,
 }
 
-#[derive(Debug)]
-struct Stream {
-    details: Arc<StreamDetails>,
-    /// Where shards begin that were never seen.
-    start: Position,
-    /// It was read to its end, or is gone.
-    is_ended: bool,
-    /// When something of it was last known, if ever: what a shard holds whose parent is not known may be that old.
-    verified_at: Option<SystemTime>,
-    /// An earlier run had begun with it, or another stream of the table.
-    is_required: bool,
-    lineage: Lineage<TrackedShard>,
-    /// Shards that are open.
-    unfinished: usize,
-}
-
 /// A shard that is to be read now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenedShard {
@@ -120,7 +105,7 @@ pub struct PageEntry<'t> {
 impl TableTracker {
     /// Begins with what an earlier run has stored. `is_ordered_by_shard`: lanes are of whole lineages, not of items.
     pub fn restored(stored: StoredTable, is_ordered_by_shard: bool) -> Self {
-        let streams = stored.streams.into_iter().map(Stream::restored).collect();
+        let streams = stored.streams.into_iter().map(TrackedStream::restored).collect();
         Self { streams, is_ordered_by_shard, ..Self::default() }
     }
 
@@ -157,7 +142,7 @@ impl TableTracker {
         };
         let lineage = Lineage::default();
         let (is_ended, unfinished) = (false, 0);
-        self.streams.push(Stream { details, start, is_ended, verified_at, is_required, lineage, unfinished });
+        self.streams.push(TrackedStream { details, start, is_ended, verified_at, is_required, lineage, unfinished });
         let stream = StreamHandle(self.streams.len() - 1);
         self.dirty_streams.insert(stream);
         stream
@@ -232,30 +217,10 @@ impl TableTracker {
 
     /// Opens the shards that may be read now.
     pub fn open_ready(&mut self, stream: StreamHandle) -> Vec<OpenedShard> {
-        let ready = self.stream_mut(stream).lineage.take_ready();
-        let lineage = &self.stream(stream).lineage;
-        let is_orphan = |shard: &ShardNumber| lineage.parent_id(*shard).is_some() && lineage.parent(*shard).is_none();
-        let orphans: Vec<ShardNumber> = ready.iter().copied().filter(is_orphan).collect();
-        self.date_orphans(stream, &orphans);
+        let it = self.stream_mut(stream);
+        let ready = it.lineage.take_ready();
+        it.date_orphans(&ready);
         ready.into_iter().map(|shard| self.open(ShardHandle { stream, shard })).collect()
-    }
-
-    /// What a shard continues that no listing shows any more was never seen: it, and what was in it, may be as old as the end of any
-    /// shard whose children are not known.
-    fn date_orphans(&mut self, stream: StreamHandle, orphans: &[ShardNumber]) {
-        if orphans.is_empty() {
-            return;
-        }
-        let lineage = &mut self.stream_mut(stream).lineage;
-        let begun = lineage.childless().filter(|shard| shard.phase != Phase::Listed);
-        let Some(oldest) = begun.map(|shard| shard.verified_at).min() else { return };
-        for orphan in orphans {
-            let shard = lineage.state_mut(*orphan);
-            if shard.phase == Phase::Listed {
-                shard.verified_at = shard.verified_at.min(oldest);
-                shard.stored_verification = shard.verified_at;
-            }
-        }
     }
 
     /// Opens all shards that wait, whatever is known of their parents: for a start at the stream's newest records.
@@ -545,11 +510,11 @@ impl TableTracker {
         self.stream_mut(handle.stream).lineage.state_mut(handle.shard)
     }
 
-    fn stream(&self, stream: StreamHandle) -> &Stream {
+    fn stream(&self, stream: StreamHandle) -> &TrackedStream {
         &self.streams[stream.0]
     }
 
-    fn stream_mut(&mut self, stream: StreamHandle) -> &mut Stream {
+    fn stream_mut(&mut self, stream: StreamHandle) -> &mut TrackedStream {
         &mut self.streams[stream.0]
     }
 }
@@ -603,30 +568,6 @@ impl PageEntry<'_> {
         };
         self.tracker.unsettled += 1;
         Some(owed(AckToken { shard: self.handle, ordinal }))
-    }
-}
-
-impl Stream {
-    fn restored(stored: StoredStream) -> Self {
-        let StoredStream { arn, start, done, shards } = stored;
-        let unfinished = shards.values().filter(|shard| matches!(shard, StoredShard::Unfinished(_))).count();
-        let verified_at = shards.values().map(|shard| match shard {
-            StoredShard::Unfinished(shard) => shard.verified_at,
-            StoredShard::Finished { at, .. } => *at,
-        });
-        let started = match start {
-            Position::Since(moment) if moment > SystemTime::UNIX_EPOCH => Some(moment),
-            _ => None,
-        };
-        let verified_at = verified_at.chain(started).max();
-        let lineage =
-            Lineage::restored(shards.into_iter().map(|(id, shard)| TrackedShard::restored(&id, &shard, start)));
-        let details = Arc::new(StreamDetails::from_arn(&arn));
-        Self { details, start, is_ended: done, verified_at, is_required: true, lineage, unfinished }
-    }
-
-    fn is_done(&self) -> bool {
-        self.is_ended && self.unfinished == 0
     }
 }
 
