@@ -87,6 +87,7 @@ fn gap(world: &mut World) -> Value {
     let shard = stream.shards[0].id.clone();
     let data = json!({
         "table": "Gaps", "stream": stream.arn, "shard": shard, "after": BEFORE_GAP, "before": null, "reason": "undecodable",
+        "lanes": 1,
     });
     json!({
         "id": {"matches": "^gap-[0-9a-f]{32}$"},
