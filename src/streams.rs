@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep_until};
 
 use self::client::observed::ObservedClient;
 use crate::aws::CALL_TIMEOUT;
+use crate::clock;
 use crate::progress::buffer::Buffer;
 use crate::progress::table_tracker::ShardHandle;
 use crate::progress::{Acknowledger as _, TableProgress};
@@ -235,6 +236,25 @@ impl ReaderContext {
     pub async fn hand_down(&self, task: Task, page: ShardPage) -> Result<(), ReadingStopped> {
         self.activity.begin(task, Step::HandDown);
         self.pages.send(page).await.map_err(|_| ReadingStopped)
+    }
+
+    /// Hands down what a shard ends with that nobody reads: entries that no page has brought. They are charged to the buffer and
+    /// wait for no room.
+    ///
+    /// # Errors
+    /// When nobody takes pages any more.
+    pub async fn hand_down_end(
+        &self,
+        task: Task,
+        shard: ShardHandle,
+        details: Arc<StreamDetails>,
+        entries: Vec<Entry>,
+        is_last: bool,
+    ) -> Result<(), ReadingStopped> {
+        self.buffer.charge(entries.iter().map(Entry::cost).sum());
+        let now = clock::now();
+        let (asked_at, read_at, is_caught_up) = (now, now, true);
+        self.hand_down(task, ShardPage { shard, details, entries, asked_at, read_at, is_caught_up, is_last }).await
     }
 }
 

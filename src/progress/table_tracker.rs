@@ -18,8 +18,8 @@ use tokio::time::Instant;
 
 use super::lineage::{Counts, Lineage};
 use super::shard_progress::ShardProgress;
-use super::tracked_shard::{Barrier, PageEntries, Phase, TrackedShard};
-pub use super::tracked_shard::{Loss, PageRead, ShardView};
+use super::tracked_shard::{Barrier, PageEntries, Phase, TrackedShard, age};
+pub use super::tracked_shard::{Loss, PROOF_OF_EMPTINESS, PageRead, ShardView};
 use super::tracked_stream::TrackedStream;
 use crate::checkpoint::{StoredChanges, StoredShard, StoredTable, StreamChanges, UnfinishedShard};
 use crate::records::{
@@ -404,8 +404,7 @@ impl TableTracker {
     pub fn lag(&self, now: SystemTime) -> Duration {
         let open = self.streams.iter().flat_map(|stream| stream.lineage.iter());
         let open = open.map(|(.., shard)| shard).filter(|shard| shard.phase == Phase::Open);
-        let oldest = open.filter_map(TrackedShard::oldest_waiting).min();
-        oldest.and_then(|oldest| now.duration_since(oldest).ok()).unwrap_or_default()
+        age(open.filter_map(TrackedShard::oldest_waiting).min(), now)
     }
 
     /// A snapshot of all shards of which anything was read, for `/status`.
@@ -430,12 +429,10 @@ impl TableTracker {
         let shard = stream.lineage.state_mut(handle.shard);
         let handed_over = parent.and_then(|(read_at, _)| read_at);
         shard.lane = lane.unwrap_or(shard.lane);
-        if let Some((_, verified_at)) = parent
-            && shard.phase == Phase::Listed
-        {
-            (shard.verified_at, shard.stored_verification) = (verified_at, verified_at);
-        }
         if shard.phase == Phase::Listed {
+            if let Some((_, verified_at)) = parent {
+                shard.date(verified_at);
+            }
             if handed_over.is_some() {
                 // What follows a shard that was read here is owed from its first record on, whatever the start was.
                 shard.progress = ShardProgress::begin(Position::Start);

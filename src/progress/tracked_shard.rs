@@ -19,8 +19,8 @@ use crate::records::{Gap, LaneId, LossReason, Position, RETENTION, SequenceNumbe
 /// been trimmed in the meantime.
 const VERIFICATION: Duration = Duration::from_secs(5 * 60);
 
-/// Only after so much time without a record is it believed that none was left behind. One empty page proves nothing.
-const PROOF_OF_EMPTINESS: Duration = Duration::from_secs(60);
+/// After so much time of empty pages no record is left between a position and the end of its shard. One empty page proves nothing.
+pub const PROOF_OF_EMPTINESS: Duration = Duration::from_secs(60);
 
 /// One shard.
 #[derive(Debug)]
@@ -107,6 +107,7 @@ pub(super) struct PageEntries {
 impl TrackedShard {
     /// One that a listing has shown.
     pub(super) fn listed(id: &str, start: Position, verified_at: SystemTime) -> Self {
+        let lane = LaneId::of_shard(id);
         Self {
             phase: Phase::Listed,
             progress: ShardProgress::begin(start),
@@ -120,10 +121,10 @@ impl TrackedShard {
             empty_since: None,
             is_caught_up: false,
             newest: None,
-            lane: LaneId::of_shard(id),
+            lane,
             barrier: None,
             is_entered: false,
-            gap_lane: LaneId::of_shard(id),
+            gap_lane: lane,
         }
     }
 
@@ -142,6 +143,11 @@ impl TrackedShard {
             }
         };
         Restored { id: id.into(), parent, is_read, state }
+    }
+
+    /// Everything in it was created at this moment or later, as far as others tell.
+    pub(super) fn date(&mut self, verified_at: SystemTime) {
+        (self.verified_at, self.stored_verification) = (verified_at, verified_at);
     }
 
     /// The creation time of the oldest record that is owed, or that is known to be waiting.
@@ -299,6 +305,11 @@ impl Barrier {
     }
 }
 
+/// How far behind whoever waits for what was created then is.
+pub(super) fn age(oldest: Option<SystemTime>, now: SystemTime) -> Duration {
+    oldest.and_then(|oldest| now.duration_since(oldest).ok()).unwrap_or_default()
+}
+
 /// Whether what was created at this moment may have been trimmed.
 fn is_expired(created: SystemTime, now: SystemTime) -> bool {
     now.duration_since(created).is_ok_and(|age| age >= RETENTION)
@@ -332,6 +343,6 @@ pub struct ShardView {
 impl ShardView {
     /// How far the shard is behind: the age of what is owed or waits.
     pub fn lag(&self, now: SystemTime) -> Duration {
-        self.oldest_waiting.and_then(|oldest| now.duration_since(oldest).ok()).unwrap_or_default()
+        age(self.oldest_waiting, now)
     }
 }

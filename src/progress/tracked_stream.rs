@@ -64,8 +64,7 @@ impl TrackedStream {
         for orphan in orphans {
             let shard = lineage.state_mut(orphan);
             if shard.phase == Phase::Listed {
-                shard.verified_at = shard.verified_at.min(oldest);
-                shard.stored_verification = shard.verified_at;
+                shard.date(shard.verified_at.min(oldest));
             }
         }
     }

@@ -24,7 +24,7 @@ use crate::aws::errors::{CallError, ErrorKind};
 use crate::backoff::pause_after;
 use crate::clock;
 use crate::progress::Acknowledger as _;
-use crate::progress::table_tracker::{Loss, OpenedShard};
+use crate::progress::table_tracker::{Loss, OpenedShard, PROOF_OF_EMPTINESS};
 use crate::records::{Entry, Gap, LossReason, Page, Position, Record, SequenceNumber, StreamDetails, Undecodable};
 use crate::telemetry::events;
 
@@ -35,8 +35,6 @@ const DENIED_PAUSE_MIN: Duration = Duration::from_secs(2);
 const DENIED_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// After so many failures in a row the iterator itself may be the trouble.
 const FAILURES_BEFORE_NEW_ITERATOR: u32 = 3;
-/// After so much time of empty pages no record is left between the position and the end of the shard.
-const PROOF_OF_EMPTINESS: Duration = Duration::from_secs(60);
 /// Those below are told of a quiet shard this often.
 const QUIET_REPORT: Duration = Duration::from_secs(30);
 

@@ -21,7 +21,7 @@ use super::client::{ShardQuery, StreamDescription, StreamStatus, StreamsClient a
 use super::shard_discovery::{ListingQuery, ShardDiscovery};
 use super::shard_reader::{ShardEnd, ShardReader};
 use super::stream_locator::StreamLocator;
-use super::{OnDataLoss, ReaderContext, ReadingStopped, ShardPage, Step, Task};
+use super::{OnDataLoss, ReaderContext, ReadingStopped, Step, Task};
 use crate::aws::errors::{CallError, ErrorKind};
 use crate::backoff::pause_after;
 use crate::clock;
@@ -441,11 +441,7 @@ impl StreamReader {
         entries: Vec<Entry>,
         is_last: bool,
     ) -> Result<(), ReadingStopped> {
-        self.context.buffer.charge(entries.iter().map(Entry::cost).sum());
-        let (details, now) = (self.details.clone(), clock::now());
-        let (asked_at, read_at, is_caught_up) = (now, now, true);
-        let page = ShardPage { shard, details, entries, asked_at, read_at, is_caught_up, is_last };
-        self.context.hand_down(Task::Stream, page).await
+        self.context.hand_down_end(Task::Stream, shard, self.details.clone(), entries, is_last).await
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep};
 
 use super::stream_locator::{LocatedStream, LocatedTable, StreamLocator};
 use super::stream_reader::{StreamEnd, StreamReader, WHOLE_STREAM, report};
-use super::{OnDataLoss, ReaderContext, ReadingStopped, ShardPage, Step, Task};
+use super::{OnDataLoss, ReaderContext, ReadingStopped, Step, Task};
 use crate::backoff::pause_after;
 use crate::checkpoint::CheckpointStore;
 use crate::clock;
@@ -172,10 +172,7 @@ impl TableReader {
             tracker.open_lost_stream(handle, WHOLE_STREAM)
         });
         let Some(shard) = shard else { return Ok(goes_on) };
-        let (entries, now, is_last) = (vec![Entry::Gap(gap)], clock::now(), goes_on);
-        self.context.buffer.charge(entries.iter().map(Entry::cost).sum());
-        let page = ShardPage { shard, details, entries, asked_at: now, read_at: now, is_caught_up: true, is_last };
-        self.context.hand_down(Task::Table, page).await?;
+        self.context.hand_down_end(Task::Table, shard, details, vec![Entry::Gap(gap)], goes_on).await?;
         Ok(goes_on)
     }
 

@@ -161,9 +161,7 @@ impl Document {
             let (place, start) = known.map_or((*place, *start), |known| (known.text.place, known.text.start));
             let (group, table, arn) = (group.to_owned(), table.to_owned(), arn.clone());
             let text = StreamText { group, table, arn, place, start, done: *done };
-            if known.is_none_or(|known| known.text != text) {
-                lines.push(Line::Stream(number, text));
-            }
+            lines.extend(stream_line(known, number, text));
             let stored = |id: &str| known.and_then(|known| known.shards.get(id));
             if *done {
                 let ids = known.iter().flat_map(|known| known.shards.keys());
@@ -261,6 +259,11 @@ impl Stream {
     }
 }
 
+/// What must be said of a stream, besides its shards, of which this is known.
+fn stream_line(known: Option<&Stream>, number: u32, text: StreamText) -> Option<Line> {
+    known.is_none_or(|known| known.text != text).then_some(Line::Stream(number, text))
+}
+
 /// What must be said of a stream of which this is known.
 fn stream_lines(
     known: Option<&Stream>,
@@ -268,10 +271,7 @@ fn stream_lines(
     text: StreamText,
     shards: &BTreeMap<String, StoredShard>,
 ) -> Vec<Line> {
-    let mut lines = Vec::new();
-    if known.is_none_or(|known| known.text != text) {
-        lines.push(Line::Stream(number, text));
-    }
+    let mut lines = Vec::from_iter(stream_line(known, number, text));
     let forget = |id: &String| Line::Forget(number, Some(id.clone()));
     let stored = known.iter().flat_map(|known| known.shards.keys());
     lines.extend(stored.filter(|id| !shards.contains_key(*id)).map(forget));
