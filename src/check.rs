@@ -16,7 +16,6 @@ mod store;
 mod table;
 
 use std::ffi::OsString;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -27,7 +26,7 @@ use self::report::{Check, Report};
 use self::table::Shared;
 use crate::command_output::{CommandOutput, EXIT_FAULT, EXIT_USAGE};
 use crate::config::{Config, EnvironmentFacts, Mistakes, Warning};
-use crate::streams::RateLimiter;
+use crate::streams::AccountPace;
 
 const CONFIGURATION: &str = "configuration";
 
@@ -95,8 +94,7 @@ async fn check_all(config: &Config, command: &CheckCommand) -> Report {
     let (limit, aws_clock, sink_clock) = (command.timeout, Clocks::default(), Clocks::default());
     let tables = async {
         let access = aws::check(config, limit, &aws_clock).await;
-        let describe_rate = Arc::new(RateLimiter::describe_stream());
-        let shared = Shared { access: &access, clocks: &aws_clock, describe_rate, limit };
+        let shared = Shared { access: &access, clocks: &aws_clock, pace: AccountPace::of_process(), limit };
         let tables = stream::iter(&config.source.tables).map(|table| table::check(table, &shared));
         let tables: Vec<Vec<Check>> = tables.buffered(TABLES_AT_ONCE).collect().await;
         [access.checks, tables.concat()].concat()

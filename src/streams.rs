@@ -36,13 +36,6 @@ pub struct RateLimiter {
 }
 
 impl RateLimiter {
-    /// `DescribeStream` is limited to 10 calls a second for an account; one process stays below that.
-    ///
-    /// Source: "Quotas for DynamoDB Streams" in the DynamoDB Developer Guide.
-    pub fn describe_stream() -> Self {
-        Self::every(Duration::from_millis(125))
-    }
-
     /// One call each `interval`.
     pub fn every(interval: Duration) -> Self {
         Self { interval, next: Mutex::new(None) }
@@ -63,6 +56,24 @@ impl RateLimiter {
     }
 }
 
+/// The calls that AWS limits for a whole account: one process stays below 10 `DescribeStream` and 5 `ListStreams` a second.
+///
+/// Source: "Quotas for DynamoDB Streams" in the DynamoDB Developer Guide.
+#[derive(Debug)]
+pub struct AccountPace {
+    pub describe_stream: RateLimiter,
+    pub list_streams: RateLimiter,
+}
+
+impl AccountPace {
+    /// The pace of one process, for all its tables.
+    pub fn of_process() -> Arc<Self> {
+        let [describe_stream, list_streams] =
+            [125, 250].map(|millis| RateLimiter::every(Duration::from_millis(millis)));
+        Arc::new(Self { describe_stream, list_streams })
+    }
+}
+
 /// How long after its own time limit a call may take to be noticed as ended.
 const CALL_MARGIN: Duration = Duration::from_secs(20);
 
@@ -79,7 +90,7 @@ pub struct ReaderContext {
     /// This table's share of the buffer.
     pub buffer: Arc<Buffer>,
     /// Shared by all tables: an account-wide limit.
-    pub describe_rate: Arc<RateLimiter>,
+    pub pace: Arc<AccountPace>,
     pub on_data_loss: OnDataLoss,
     /// Those below, who take what was read.
     pub pages: mpsc::Sender<ShardPage>,
@@ -264,7 +275,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn no_second_ever_holds_more_than_ten_calls() {
-        let rate = RateLimiter::describe_stream();
+        let rate = &AccountPace::of_process().describe_stream;
         let mut calls = Vec::new();
         for n in 0..100u64 {
             if n % 17 == 0 {

@@ -19,7 +19,7 @@ use crate::streams::client::StreamsClient;
 use crate::streams::client::observed::ObservedClient;
 use crate::streams::stream_locator::{StreamLocator, TableTarget};
 use crate::streams::table_reader::TableReader;
-use crate::streams::{RateLimiter, ReaderContext, ShardPage};
+use crate::streams::{AccountPace, ReaderContext, ShardPage};
 use crate::telemetry::TableTelemetry;
 use crate::telemetry::metrics::Metrics;
 
@@ -31,7 +31,7 @@ pub type Connect = dyn Fn(&TableRef) -> Result<Arc<dyn StreamsClient>, NoRegion>
 
 /// What all tables share.
 pub struct Shared {
-    pub describe_rate: Arc<RateLimiter>,
+    pub pace: Arc<AccountPace>,
     pub store: Arc<dyn CheckpointStore>,
     /// What the tables are called in the store: no two may share a name.
     pub keys: Arc<Mutex<BTreeSet<String>>>,
@@ -43,8 +43,7 @@ pub struct Shared {
 impl Shared {
     /// What tables share that have nothing yet.
     pub fn new(store: Arc<dyn CheckpointStore>, buffer: usize, order: DeliveryOrder) -> Self {
-        let describe_rate = Arc::new(RateLimiter::describe_stream());
-        Self { describe_rate, store, keys: Arc::default(), buffer, order }
+        Self { pace: AccountPace::of_process(), store, keys: Arc::default(), buffer, order }
     }
 }
 
@@ -100,12 +99,12 @@ impl Table {
             poll_intervals: source.poll_intervals,
             progress: progress.clone(),
             buffer,
-            describe_rate: shared.describe_rate.clone(),
+            pace: shared.pace.clone(),
             on_data_loss: source.on_data_loss,
             pages: sender,
             activity: Arc::default(),
         });
-        let locator = Arc::new(StreamLocator { client, rate_limiter: shared.describe_rate.clone(), target });
+        let locator = Arc::new(StreamLocator { client, pace: shared.pace.clone(), target });
         let (store, keys) = (shared.store.clone(), shared.keys.clone());
         let reader = TableReader { context, locator, store, keys, initial: initial(source.start) };
         let (store, activity) = (shared.store.clone(), Arc::default());

@@ -14,7 +14,7 @@ use super::fix::TableNames;
 use super::report::{Check, within};
 use crate::aws::errors::{CallError, ErrorKind};
 use crate::config::TableRef;
-use crate::streams::RateLimiter;
+use crate::streams::AccountPace;
 use crate::streams::client::aws::AwsClient;
 use crate::streams::client::{IteratorStart, ListedShard, ShardQuery, StreamDescription, StreamStatus, StreamsClient};
 use crate::streams::stream_locator::{LocatedStream, StreamLocator, TableTarget};
@@ -31,7 +31,7 @@ const RECORDS: &str = "records";
 pub(super) struct Shared<'s> {
     pub(super) access: &'s Access,
     pub(super) clocks: &'s Clocks,
-    pub(super) describe_rate: Arc<RateLimiter>,
+    pub(super) pace: Arc<AccountPace>,
     pub(super) limit: Duration,
 }
 
@@ -121,7 +121,7 @@ impl<'s> Probe<'s> {
         let (mut shards, mut next) = (first.shards.clone(), first.next.clone());
         while let Some(behind) = next {
             let page = async {
-                self.shared.describe_rate.wait_turn().await;
+                self.shared.pace.describe_stream.wait_turn().await;
                 self.client.describe_stream(stream, ShardQuery::Behind(&behind)).await
             };
             match tokio::time::timeout_at(deadline, page).await {
@@ -170,8 +170,8 @@ impl<'s> Probe<'s> {
 
     /// The adapter's own way to look.
     fn locator(&self) -> StreamLocator {
-        let (client, rate_limiter) = (self.client.clone(), self.shared.describe_rate.clone());
-        StreamLocator { client, rate_limiter, target: TableTarget::of(self.table) }
+        let (client, pace) = (self.client.clone(), self.shared.pace.clone());
+        StreamLocator { client, pace, target: TableTarget::of(self.table) }
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::RateLimiter;
+use super::AccountPace;
 use super::client::{ShardQuery, StreamStatus, StreamsClient};
 use crate::aws::errors::{CallError, ErrorKind};
 use crate::config::TableRef;
@@ -51,8 +51,7 @@ const NO_STREAM: &str = "a stream: the table has none; enable DynamoDB Streams o
 /// Looks for a table's stream.
 pub struct StreamLocator {
     pub client: Arc<dyn StreamsClient>,
-    /// The pace of `DescribeStream` for the whole account.
-    pub rate_limiter: Arc<RateLimiter>,
+    pub pace: Arc<AccountPace>,
     pub target: TableTarget,
 }
 
@@ -91,7 +90,7 @@ impl StreamLocator {
             Ok(description) => Ok(LocatedTable::Arn(description.arn)),
             Err(error) if error.kind == ErrorKind::NotFound => Ok(LocatedTable::Nothing(NO_TABLE.to_owned())),
             Err(error) if error.kind == ErrorKind::Denied => {
-                let streams = self.client.list_streams(table).await.map_err(|_| error)?;
+                let streams = self.list_streams(table).await.map_err(|_| error)?;
                 let arn = streams.first().map(|stream| StreamDetails::from_arn(stream).table_arn);
                 Ok(arn.map_or_else(|| LocatedTable::Nothing(NO_STREAM.to_owned()), LocatedTable::Arn))
             }
@@ -101,12 +100,12 @@ impl StreamLocator {
 
     async fn find_by_listing(&self, denied: CallError) -> Result<LocatedStream, CallError> {
         let name = self.target.table.rsplit('/').next().unwrap_or(&self.target.table);
-        let Ok(streams) = self.client.list_streams(name).await else {
+        let Ok(streams) = self.list_streams(name).await else {
             return Err(denied);
         };
         let mut newest = None;
         for stream in streams {
-            self.rate_limiter.wait_turn().await;
+            self.pace.describe_stream.wait_turn().await;
             match self.client.describe_stream(&stream, ShardQuery::First).await {
                 Ok(description) if description.status == StreamStatus::Enabled => {
                     return Ok(LocatedStream::Stream(stream));
@@ -121,6 +120,11 @@ impl StreamLocator {
             || LocatedStream::Nothing("a stream: the table has none that can be listed".to_owned()),
             LocatedStream::Stream,
         ))
+    }
+
+    async fn list_streams(&self, table: &str) -> Result<Vec<String>, CallError> {
+        self.pace.list_streams.wait_turn().await;
+        self.client.list_streams(table).await
     }
 
     /// Whether the table has another stream than this one. Only then is a stream that AWS does not know really gone: a

@@ -477,7 +477,7 @@ async fn describe(
     stream: &str,
     shards: ShardQuery<'_>,
 ) -> Result<StreamDescription, CallError> {
-    let turn = context.describe_rate.book_turn();
+    let turn = context.pace.describe_stream.book_turn();
     context.activity.begin(task, Step::Until(turn));
     sleep_until(turn).await;
     context.activity.begin(task, Step::call());

@@ -7,8 +7,8 @@ use dynamodb_streams_adapter::checkpoint::{StoredChanges, StoredShard, StoredStr
 use dynamodb_streams_adapter::records::{LaneId, Page, Position, RecordNumber, SequenceNumber};
 
 use super::{Judge, Sentence, name};
-use crate::aws::{Aws, ChangeNumber, Shard, Stream, moment_of};
-use crate::plan::Moment;
+use crate::aws::{Aws, ChangeNumber, Shard, Stream, moment_of, wall};
+use crate::plan::{Moment, RETENTION};
 
 /// A shard: of which table, stream, and which of its shards.
 type ShardName = (usize, usize, usize);
@@ -60,7 +60,7 @@ impl Settled {
     }
 
     /// Takes in what is stored of a shard now; the changes that are settled by it and were not, and the other way round.
-    fn look(&mut self, shard: ShardName, aws: &Aws) -> (Vec<ChangeNumber>, Vec<ChangeNumber>) {
+    fn look(&mut self, shard: ShardName, aws: &Aws, now: Moment) -> (Vec<ChangeNumber>, Vec<ChangeNumber>) {
         let (table, stream, number) = shard;
         let (stream, table) = (&aws.tables[table].streams[stream], self.stored.get(&table));
         let found = &stream.shards[number];
@@ -68,7 +68,7 @@ impl Settled {
         learn(&mut known.records, found, aws, &mut self.lanes);
         let stored = table.and_then(|table| table.streams.iter().find(|stored| stored.arn == stream.arn));
         let settled =
-            stored.map_or_else(Default::default, |stored| settled(stored, stream, number, &known.records, aws));
+            stored.map_or_else(Default::default, |stored| settled(stored, stream, number, &known.records, aws, now));
         let before = std::mem::replace(&mut known.settled, settled);
         let change = |record: usize| found.records[record];
         let added = known.settled.besides(&before).map(change).collect();
@@ -118,7 +118,7 @@ impl Judge {
         self.settled.changes.resize(self.fates.len(), false);
         let (mut added, mut removed) = (Vec::new(), Vec::new());
         for shard in shards {
-            let (more, less) = self.settled.look(shard, aws);
+            let (more, less) = self.settled.look(shard, aws, now);
             self.settled.unconfirmed.entry(shard.0).or_default().extend(&more);
             added.extend(more);
             removed.extend(less);
@@ -201,6 +201,7 @@ fn settled(
     shard: usize,
     records: &[(RecordNumber, LaneId)],
     aws: &Aws,
+    now: Moment,
 ) -> SettledRecords {
     let found = &stream.shards[shard];
     let entry = stored.shards.get(&found.id);
@@ -213,15 +214,24 @@ fn settled(
             let owes = |record: &usize| entry.is_some_and(|it| it.owes(records[*record].1, records[*record].0));
             SettledRecords { prefix, beyond: (prefix..newest).filter(|record| !owes(record)).collect() }
         }
-        None if is_passed(stored, stream, shard) => SettledRecords::up_to(records.len()),
+        None if is_passed(stored, stream, shard, now) => SettledRecords::up_to(records.len()),
         None => SettledRecords::up_to(prefix(stored.start, found, records, aws)),
     }
 }
 
-/// Whoever has an entry without one of its parent was read behind it.
-fn is_passed(stored: &StoredStream, stream: &Stream, shard: usize) -> bool {
-    let mut children = stream.shards[shard].children.iter();
-    children.any(|child| stored.shards.contains_key(&stream.shards[*child].id) || is_passed(stored, stream, *child))
+/// Whoever has an entry without one of its parent was read behind it, or owes a word on what came before.
+fn is_passed(stored: &StoredStream, stream: &Stream, shard: usize, now: Moment) -> bool {
+    stream.shards[shard].children.iter().any(|child| match stored.shards.get(&stream.shards[*child].id) {
+        Some(entry) => !owes_what_came_before(entry, now),
+        None => is_passed(stored, stream, *child, now),
+    })
+}
+
+/// An entry of which nothing is settled and whose continuity is older than records live: whoever reads on in it reports a gap.
+fn owes_what_came_before(entry: &StoredShard, now: Moment) -> bool {
+    let StoredShard::Unfinished(shard) = entry else { return false };
+    let is_expired = wall(now).duration_since(shard.verified_at).is_ok_and(|age| age >= RETENTION);
+    !matches!(shard.safe, Position::After(_)) && is_expired
 }
 
 fn prefix(position: Position, shard: &Shard, records: &[(RecordNumber, LaneId)], aws: &Aws) -> usize {
@@ -268,7 +278,7 @@ mod tests {
         [0, 1].map(|shard| {
             let (mut records, mut lanes) = (Vec::new(), BTreeMap::new());
             learn(&mut records, &stream.shards[shard], &aws, &mut lanes);
-            super::settled(&stored, stream, shard, &records, &aws)
+            super::settled(&stored, stream, shard, &records, &aws, BEGIN)
         })
     }
 
@@ -292,8 +302,10 @@ mod tests {
         assert_eq!(settled(Position::Start, false, &[]), [0, 0]);
         assert_eq!(settled(Position::Start, false, &[(0, reading(1))]), [2, 0]);
         assert_eq!(settled(Position::Start, false, &[(1, reading(3))]), [3, 1]);
-        let begun = StoredShard::at(Position::Start, SystemTime::UNIX_EPOCH, None);
-        assert_eq!(settled(Position::Start, false, &[(1, begun)]), [3, 0]);
+        let begun = |verified_at| StoredShard::at(Position::Start, verified_at, None);
+        assert_eq!(settled(Position::Start, false, &[(1, begun(wall(BEGIN)))]), [3, 0]);
+        // It will say that nobody knows what came before.
+        assert_eq!(settled(Position::Start, false, &[(1, begun(SystemTime::UNIX_EPOCH))]), [0, 0]);
         let finished = StoredShard::Finished { at: SystemTime::UNIX_EPOCH, parent: None };
         assert_eq!(settled(Position::Start, false, &[(0, finished)]), [3, 0]);
         assert_eq!(settled(Position::Start, true, &[]), [3, 2]);
