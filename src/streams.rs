@@ -7,13 +7,14 @@ pub mod shard_reader;
 pub mod stream_locator;
 pub mod stream_reader;
 pub mod table_reader;
+pub mod unlisted_shard;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use self::client::observed::ObservedClient;
 use crate::aws::CALL_TIMEOUT;
@@ -62,15 +63,17 @@ impl RateLimiter {
 #[derive(Debug)]
 pub struct AccountPace {
     pub describe_stream: RateLimiter,
+    /// Those of them for which nobody waits: the next pages of long listings.
+    pub listing: RateLimiter,
     pub list_streams: RateLimiter,
 }
 
 impl AccountPace {
     /// The pace of one process, for all its tables.
     pub fn of_process() -> Arc<Self> {
-        let [describe_stream, list_streams] =
-            [125, 250].map(|millis| RateLimiter::every(Duration::from_millis(millis)));
-        Arc::new(Self { describe_stream, list_streams })
+        let [describe_stream, listing, list_streams] =
+            [125, 1_500, 250].map(|millis| RateLimiter::every(Duration::from_millis(millis)));
+        Arc::new(Self { describe_stream, listing, list_streams })
     }
 }
 
@@ -96,6 +99,25 @@ pub struct ReaderContext {
     pub pages: mpsc::Sender<ShardPage>,
     /// What each of the tasks is doing.
     pub activity: Arc<Activity>,
+}
+
+/// The whole listings of one stream, for those who are in doubt about a shard.
+#[derive(Debug, Clone)]
+pub struct Listings {
+    /// How many were taken.
+    completed: watch::Receiver<u64>,
+    wanted: Arc<Notify>,
+}
+
+impl Listings {
+    /// Waits for so long, and until a whole listing was taken that began before or after this moment; asks for one.
+    pub async fn wait(&mut self, pause: Duration) {
+        let seen = *self.completed.borrow();
+        self.wanted.notify_one();
+        // Whoever lists lives longer than those who wait for it.
+        let listed = async { self.completed.wait_for(|completed| *completed > seen).await.is_ok() };
+        tokio::join!(sleep(pause), listed);
+    }
 }
 
 /// What one page of a shard brought.
@@ -149,6 +171,8 @@ pub enum Step {
     Until(Instant),
     /// Delivery, to settle what was read before.
     Settlement,
+    /// A whole listing of the stream's shards.
+    Listing,
 }
 
 impl Step {
@@ -195,15 +219,15 @@ impl Activity {
         let gives_room = |(task, (_, step)): (&Task, &(u64, Step))| match step {
             Step::Call(_) => matches!(task, Task::Shard(_)),
             Step::HandDown => true,
-            Step::Room | Step::Until(_) | Step::Settlement => false,
+            Step::Room | Step::Until(_) | Step::Settlement | Step::Listing => false,
         };
         let room_may_come = room.held || steps.now.iter().any(gives_room);
         let is_overdue = |step: &Step| match step {
             Step::Room => room.free || !room_may_come,
             Step::HandDown => room.below,
             Step::Call(moment) | Step::Until(moment) => *moment < now,
-            // Those below are watched themselves.
-            Step::Settlement => false,
+            // Those below are watched themselves, and whoever lists.
+            Step::Settlement | Step::Listing => false,
         };
         // Nobody looks at a question's answer while the one who asked it waits for something else.
         let is_put_aside = |task: &Task| *task == Task::Query && steps.now.contains_key(&Task::Stream);

@@ -151,7 +151,7 @@ impl<T: Cargo> Lanes<T> {
         // Where another barrier of the same number follows at once, what is behind both waits for that one.
         let followed = || self.first(key).is_some_and(|next| next.gate() == gate);
         if matches!(gate, Gate::Barrier(_)) && !followed() {
-            self.tried(gate, now);
+            self.tried(key, gate, now);
         }
         Some((settled, parked))
     }
@@ -165,7 +165,7 @@ impl<T: Cargo> Lanes<T> {
         let gate = lane.head.gate();
         self.parked += usize::from(news);
         self.pausing.push(Reverse((due, key)));
-        self.tried(gate, now);
+        self.tried(key, gate, now);
         news
     }
 
@@ -177,7 +177,7 @@ impl<T: Cargo> Lanes<T> {
         let gate = lane.head.gate();
         self.parked -= usize::from(was_parked);
         self.letters.push_back(key);
-        self.tried(gate, now);
+        self.tried(key, gate, now);
         was_parked
     }
 
@@ -258,9 +258,9 @@ impl<T: Cargo> Lanes<T> {
     }
 
     /// An event was tried: if it is a barrier, what is behind it may go.
-    fn tried(&mut self, gate: Gate, now: Instant) {
+    fn tried(&mut self, lane: LaneKey, gate: Gate, now: Instant) {
         if let Gate::Barrier(number) = gate {
-            for (key, event) in self.barriers.open(number) {
+            for (key, event) in self.barriers.open(number, lane) {
                 self.push(key, event, now);
             }
         }

@@ -4,8 +4,9 @@
 //! - A shard is handed out by [`Lineage::take_ready`] at most once, and never again after it was read or restored as
 //!   read.
 //! - It is handed out only when all its known ancestors were read to their ends, those that an earlier run had finished included. One
-//!   whose parent is not known is handed out if an earlier run has stored something of it, or if two whole listings since it
-//!   was first seen have lacked the parent: that one was trimmed. One listing may leave a shard out.
+//!   whose parent is not known is handed out if an earlier run has stored something of it, or if its own id says that the parent was
+//!   closed too long ago to hold anything. Otherwise the parent becomes a shard that no listing has shown
+//!   ([`Lineage::take_unlisted_parents`]): a listing may leave a shard out, so somebody has to ask for it.
 //! - Listings may be partial, repeated, out of order and contradictory. What was once listed is never unlearned, so a
 //!   half-finished or empty listing changes nothing.
 //! - No step costs more than the shards that it changes, and the logarithm of all.
@@ -56,8 +57,10 @@ struct Shard<S> {
     is_passed: bool,
     /// An earlier run has stored something of it.
     is_restored: bool,
-    /// The pass in which the shard was first seen.
-    seen: u64,
+    /// A listing has shown it, or whoever asked for it has found it.
+    is_known: bool,
+    /// Its parent holds nothing any more.
+    is_cut: bool,
     /// The pass in which a listing last showed it.
     listed: u64,
     state: S,
@@ -132,11 +135,15 @@ impl<S> Lineage<S> {
         };
         let shard = self.shard_mut(number);
         shard.listed = pass;
+        let is_new = !std::mem::replace(&mut shard.is_known, true);
         if shard.parent.is_none()
             && let Some(parent) = parent
         {
             shard.parent = Some(Arc::from(parent));
             self.link(number);
+        }
+        if is_new {
+            self.candidates.insert(number);
         }
     }
 
@@ -144,17 +151,47 @@ impl<S> Lineage<S> {
     pub fn complete_pass(&mut self) {
         self.completed = self.pass;
         self.pass += 1;
-        self.candidates.extend(&self.orphans);
+    }
+
+    /// Decides about the shards that wait for a parent which no listing has shown, in a moment in which no listing is under way: its
+    /// next page may have it. Where the id of such a shard says that it was created before `horizon`, less five minutes for clocks,
+    /// its parent holds nothing any more, and it may be read. Each of the other parents becomes a shard of which `state` is known
+    /// besides, is returned once, and waits to be listed or found.
+    pub fn take_unlisted_parents(&mut self, horizon: SystemTime, state: impl Fn(&str) -> S) -> Vec<ShardNumber> {
+        let horizon = horizon.checked_sub(CLOCK_MARGIN).unwrap_or(SystemTime::UNIX_EPOCH);
+        let mut parents = Vec::new();
+        for number in std::mem::take(&mut self.orphans) {
+            let shard = self.shard_mut(number);
+            if shard.is_restored || created_at(&shard.id).is_some_and(|created| created < horizon) {
+                shard.is_cut = true;
+                self.candidates.insert(number);
+                continue;
+            }
+            // Of two siblings the first one has brought it.
+            let Some(parent) = shard.parent.clone().filter(|parent| self.number(parent).is_none()) else { continue };
+            let parent_state = state(&parent);
+            let parent = self.insert(parent, None, parent_state);
+            let unlisted = self.shard_mut(parent);
+            (unlisted.is_known, unlisted.listed) = (false, 0);
+            parents.push(parent);
+        }
+        parents
+    }
+
+    /// Whether a listing has shown a shard, or somebody has found it.
+    pub fn is_known(&self, number: ShardNumber) -> bool {
+        self.shard(number).is_known
+    }
+
+    /// A shard that no listing has shown is there all the same: it is read like any other.
+    pub fn find(&mut self, number: ShardNumber) {
+        self.shard_mut(number).is_known = true;
+        self.candidates.insert(number);
     }
 
     /// Whether any listing pass has reached the last page.
     pub fn was_listed(&self) -> bool {
         self.completed > 0
-    }
-
-    /// Whether a shard waits for another listing to lack its parent.
-    pub fn is_in_doubt(&self) -> bool {
-        self.orphans.iter().any(|number| !self.may_be_read(self.shard(*number)))
     }
 
     /// All shards that wait, whatever is known of their parents: for a start at the stream's newest records.
@@ -230,7 +267,17 @@ impl<S> Lineage<S> {
         skipped
     }
 
-    /// Whether a shard was closed by then, by what ids say of it and its children.
+    /// Whether a shard's id says that it was created then, or later.
+    pub fn is_created_since(&self, number: ShardNumber, moment: SystemTime) -> bool {
+        created_at(&self.shard(number).id).is_some_and(|created| created >= moment)
+    }
+
+    /// Whether a shard was closed so long before `moment` that clocks do not matter, by what ids say of it and its children.
+    pub fn is_closed_before(&self, number: ShardNumber, moment: SystemTime) -> bool {
+        let before = moment.checked_sub(CLOCK_MARGIN);
+        before.is_some_and(|before| self.was_closed_before(self.shard(number), before))
+    }
+
     fn was_closed_before(&self, shard: &Shard<S>, before: SystemTime) -> bool {
         let children = self.children_of(&shard.id).map(|child| created_at(&self.shard(child).id));
         // The latest of them; none if one of them does not say.
@@ -329,8 +376,9 @@ impl<S> Lineage<S> {
         let parent = parent.filter(|parent| *parent != id);
         let (stage, pass) = (Stage::Waiting, self.pass);
         self.numbers.insert(id.clone(), number);
-        let (is_passed, is_restored) = (false, false);
-        let shard = Shard { id: id.clone(), parent, stage, is_passed, is_restored, seen: pass, listed: pass, state };
+        let (is_passed, is_restored, is_known, is_cut) = (false, false, true, false);
+        let shard =
+            Shard { id: id.clone(), parent, stage, is_passed, is_restored, is_known, is_cut, listed: pass, state };
         self.shards.insert(number, shard);
         self.counts.waiting += 1;
         self.candidates.insert(number);
@@ -393,8 +441,8 @@ impl<S> Lineage<S> {
     fn may_be_read(&self, shard: &Shard<S>) -> bool {
         match (self.parent_of(shard), &shard.parent) {
             (Some(parent), _) => self.shard(parent).is_passed,
-            (None, Some(_)) => shard.is_restored || self.completed > shard.seen,
-            (None, None) => true,
+            (None, Some(_)) => shard.is_restored || shard.is_cut,
+            (None, None) => shard.is_known,
         }
     }
 

@@ -195,9 +195,38 @@ impl TableTracker {
         self.stream(stream).lineage.was_listed()
     }
 
-    /// Whether a shard waits for another listing to lack its parent.
-    pub fn is_in_doubt(&self, stream: StreamHandle) -> bool {
-        self.stream(stream).lineage.is_in_doubt()
+    /// Parents that no listing has shown, each once: somebody has to ask AWS for them, and say here what came of it. Not while a
+    /// listing is under way.
+    pub fn take_unlisted_parents(&mut self, stream: StreamHandle, now: SystemTime) -> Vec<(ShardHandle, ShardId)> {
+        let parents = self.stream_mut(stream).take_unlisted_parents(now);
+        parents
+            .into_iter()
+            .map(|shard| (ShardHandle { stream, shard }, self.stream(stream).lineage.id(shard).clone()))
+            .collect()
+    }
+
+    /// Whether a listing has shown a shard, or it was found.
+    pub fn is_known(&self, handle: ShardHandle) -> bool {
+        self.stream(handle.stream).lineage.is_known(handle.shard)
+    }
+
+    /// A parent that no listing has shown is there: it is read like any other shard.
+    pub fn find(&mut self, handle: ShardHandle) {
+        self.stream_mut(handle.stream).lineage.find(handle.shard);
+    }
+
+    /// A parent that no listing has shown holds nothing any more, or never did: it is opened so that its end can be entered.
+    pub fn open_unlisted(&mut self, handle: ShardHandle) {
+        let id = self.id(handle).clone();
+        if self.stream_mut(handle.stream).lineage.take_one(&id).is_some() {
+            self.open(handle);
+        }
+    }
+
+    /// Whether ids say that a shard was closed so long ago that AWS has forgotten it.
+    pub fn is_aged_out(&self, handle: ShardHandle, now: SystemTime) -> bool {
+        let horizon = now.checked_sub(RETENTION).unwrap_or(UNIX_EPOCH);
+        self.stream(handle.stream).lineage.is_closed_before(handle.shard, horizon)
     }
 
     /// Whether nothing of a stream was begun yet.
@@ -262,6 +291,11 @@ impl TableTracker {
 
     pub fn shard_id(&self, handle: ShardHandle) -> &ShardId {
         self.id(handle)
+    }
+
+    /// Whether a listing has shown a shard of this id, or an earlier run has stored it.
+    pub fn has_shard(&self, stream: StreamHandle, id: &str) -> bool {
+        self.stream(stream).lineage.number(id).is_some()
     }
 
     /// Whether a shard is known that continues this one.
@@ -425,7 +459,9 @@ impl TableTracker {
             parent.map(|parent| (parent.read_at, parent.verified_at.max(parent.handed_down.unwrap_or(UNIX_EPOCH))));
         let lane = self.ancestor(handle).map(|ancestor| self.shard(ancestor).lane);
         let stream = self.stream_mut(handle.stream);
-        let is_required = stream.is_required || parent.is_some();
+        let is_required = stream.is_required && stream.lineage.is_known(handle.shard) || parent.is_some();
+        let is_young =
+            matches!(stream.start, Position::Since(moment) if stream.lineage.is_created_since(handle.shard, moment));
         let shard = stream.lineage.state_mut(handle.shard);
         let handed_over = parent.and_then(|(read_at, _)| read_at);
         shard.lane = lane.unwrap_or(shard.lane);
@@ -433,8 +469,8 @@ impl TableTracker {
             if let Some((_, verified_at)) = parent {
                 shard.date(verified_at);
             }
-            if handed_over.is_some() {
-                // What follows a shard that was read here is owed from its first record on, whatever the start was.
+            if is_young {
+                // All of it is younger than the start, even if a record says less.
                 shard.progress = ShardProgress::begin(Position::Start);
             }
             (shard.phase, shard.is_required) = (Phase::Open, is_required);

@@ -1,12 +1,12 @@
 //! One of a table's streams: its shards, and what is known of it besides them. Pure.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::lineage::Lineage;
 use super::tracked_shard::{Phase, TrackedShard};
 use crate::checkpoint::{StoredShard, StoredStream};
-use crate::records::{Position, ShardNumber, StreamDetails};
+use crate::records::{Position, RETENTION, ShardNumber, StreamDetails};
 
 /// One stream.
 #[derive(Debug)]
@@ -50,19 +50,37 @@ impl TrackedStream {
         self.is_ended && self.unfinished == 0
     }
 
-    /// What a shard continues that no listing shows any more was never seen: it, and what was in it, may be as old as the end of any
-    /// shard whose children are not known. That goes for those of `shards` whose parents are not known.
+    /// See [`TableTracker::take_unlisted_parents`].
+    ///
+    /// [`TableTracker::take_unlisted_parents`]: super::table_tracker::TableTracker::take_unlisted_parents
+    pub(super) fn take_unlisted_parents(&mut self, now: SystemTime) -> Vec<ShardNumber> {
+        let (start, verified_at) = (self.start, self.verified_at.unwrap_or(UNIX_EPOCH));
+        // What is older than a day is gone, and what is older than the start is not wanted.
+        let day = now.checked_sub(RETENTION).unwrap_or(UNIX_EPOCH);
+        let horizon = if let Position::Since(moment) = start { day.max(moment) } else { day };
+        let parents = self.lineage.take_unlisted_parents(horizon, |id| TrackedShard::listed(id, start, verified_at));
+        self.date_unseen(&parents);
+        parents
+    }
+
+    /// Dates those of `shards` whose parents are not known.
     pub(super) fn date_orphans(&mut self, shards: &[ShardNumber]) {
-        let lineage = &mut self.lineage;
+        let lineage = &self.lineage;
         let is_orphan = |shard: &ShardNumber| lineage.parent_id(*shard).is_some() && lineage.parent(*shard).is_none();
         let orphans: Vec<ShardNumber> = shards.iter().copied().filter(is_orphan).collect();
-        if orphans.is_empty() {
+        self.date_unseen(&orphans);
+    }
+
+    /// What a shard continues that no listing shows was never seen: it, and what was in it, may be as old as the end of any shard whose
+    /// children are not known.
+    fn date_unseen(&mut self, shards: &[ShardNumber]) {
+        if shards.is_empty() {
             return;
         }
-        let begun = lineage.childless().filter(|shard| shard.phase != Phase::Listed);
+        let begun = self.lineage.childless().filter(|shard| shard.phase != Phase::Listed);
         let Some(oldest) = begun.map(|shard| shard.verified_at).min() else { return };
-        for orphan in orphans {
-            let shard = lineage.state_mut(orphan);
+        for shard in shards {
+            let shard = self.lineage.state_mut(*shard);
             if shard.phase == Phase::Listed {
                 shard.date(shard.verified_at.min(oldest));
             }

@@ -5,6 +5,8 @@
 //!   by one at the last record read, since a page may end between two records of one number; what was read is skipped. `LATEST` is
 //!   asked for once, by a reader that was told so, and never by a restarted or repeated attempt.
 //! - The next page is asked for while the last one is being delivered, as far as the table's buffer goes.
+//! - That AWS does not know the shard is believed when it has said so three times, 20 seconds apart and with a whole listing between
+//!   them, or once of a shard that was closed more than a day ago by what ids say.
 //! - Where something that is owed is missing a [`Gap`] is handed down in that place. The record at the position itself proves that
 //!   nothing is; where AWS does not give it, the stored state and the clock decide: see [`TableTracker::loss_before`].
 //! - Dropping the reader at any await loses nothing that was stored: what it had not handed down was not counted.
@@ -19,7 +21,8 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::client::{IteratorStart, StreamsClient as _};
-use super::{OnDataLoss, PollIntervals, ReaderContext, ReadingStopped, ShardPage, Step, Task};
+use super::shard_discovery::BETWEEN_WITNESSES;
+use super::{Listings, OnDataLoss, PollIntervals, ReaderContext, ReadingStopped, ShardPage, Step, Task};
 use crate::aws::errors::{CallError, ErrorKind};
 use crate::backoff::pause_after;
 use crate::clock;
@@ -35,6 +38,11 @@ const DENIED_PAUSE_MIN: Duration = Duration::from_secs(2);
 const DENIED_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// After so many failures in a row the iterator itself may be the trouble.
 const FAILURES_BEFORE_NEW_ITERATOR: u32 = 3;
+/// A shard counts as gone when AWS has denied it so often.
+pub(super) const DENIALS_OF_EXISTENCE: u32 = 3;
+/// A closed shard is asked so often at once although its pages are empty.
+const EMPTY_PAGES_AT_ONCE: u32 = 10;
+const EMPTY_PAGE_PAUSE: Duration = Duration::from_millis(10);
 /// Those below are told of a quiet shard this often.
 const QUIET_REPORT: Duration = Duration::from_secs(30);
 
@@ -56,6 +64,7 @@ pub struct ShardReader {
     pub latest: Option<oneshot::Sender<()>>,
     /// Cancelled once the shard is known to take no more records.
     pub closed: CancellationToken,
+    pub listings: Listings,
     state: ReaderState,
 }
 
@@ -70,6 +79,11 @@ struct ReaderState {
     /// AWS has trimmed the record at the position, and nothing was read since.
     is_trimmed: bool,
     failures: u32,
+    /// How often in a row AWS has said that there is no such shard.
+    denials: u32,
+    /// Empty pages in a row of a closed shard, and since when.
+    empty_pages: u32,
+    empty_since: Instant,
     /// The iterator began at the oldest record, not at the newest.
     may_be_old: bool,
     quiet_since: Instant,
@@ -110,6 +124,7 @@ impl ShardReader {
         shard: OpenedShard,
         latest: Option<oneshot::Sender<()>>,
         closed: CancellationToken,
+        listings: Listings,
     ) -> Self {
         let state = ReaderState {
             position: shard.from,
@@ -118,13 +133,16 @@ impl ShardReader {
             unproved: None,
             is_trimmed: false,
             failures: 0,
+            denials: 0,
+            empty_pages: 0,
+            empty_since: Instant::now(),
             may_be_old: false,
             quiet_since: Instant::now(),
             quiet_told: None,
             handed_over: shard.handed_over,
             newest: None,
         };
-        Self { context, details, shard, latest, closed, state }
+        Self { context, details, shard, latest, closed, listings, state }
     }
 
     /// Reads until the shard ends.
@@ -146,6 +164,7 @@ impl ShardReader {
                 Ok(page) => {
                     self.arrived();
                     let (fill, is_last) = (Fill::of(page.records.len(), page.bytes), page.next_iterator.is_none());
+                    self.count_empty(page.records.is_empty());
                     self.state.iterator = page.next_iterator.clone();
                     let entries = self.sort_out(page.records, is_last);
                     let is_lost = entries.last().is_some_and(Entry::stops);
@@ -209,12 +228,19 @@ impl ShardReader {
 
     /// Bookkeeping after an answer.
     fn arrived(&mut self) {
-        self.state.failures = 0;
+        (self.state.failures, self.state.denials) = (0, 0);
         self.context.client.answered();
         if let Some(since) = self.state.handed_over.take() {
             events::ShardHandedOver { stream: &self.details.arn, shard: &self.shard.id, took: since.elapsed() }
                 .emit(self.context.progress.telemetry());
         }
+    }
+
+    fn count_empty(&mut self, is_empty: bool) {
+        if !is_empty || !self.closed.is_cancelled() {
+            (self.state.empty_pages, self.state.empty_since) = (0, Instant::now());
+        }
+        self.state.empty_pages += u32::from(is_empty);
     }
 
     /// Turns a page into what is handed down, and moves the position behind it.
@@ -343,11 +369,17 @@ impl ShardReader {
 
     async fn pause(&self, fill: Fill) {
         let quiet = self.state.quiet_since.elapsed();
-        let pause = pause(self.context.poll_intervals, fill, quiet, self.closed.is_cancelled());
+        let is_closed = self.closed.is_cancelled();
+        let pause = match is_closed {
+            true => {
+                pause_of_closed(self.context.poll_intervals, self.state.empty_pages, self.state.empty_since.elapsed())
+            }
+            false => pause(self.context.poll_intervals, fill, quiet),
+        };
         if !pause.is_zero() {
             self.begin(Step::Until(Instant::now() + pause));
             select! {
-                () = self.closed.cancelled() => {}
+                () = self.closed.cancelled(), if !is_closed => {}
                 () = sleep(pause) => {}
             }
         }
@@ -356,7 +388,7 @@ impl ShardReader {
     /// Decides what a failed call asks for; nothing means: try again.
     async fn react(&mut self, error: &CallError) -> Option<ShardEnd> {
         match error.kind {
-            ErrorKind::NotFound => return Some(ShardEnd::Missing(self.state.position)),
+            ErrorKind::NotFound => return self.existence_was_denied().await,
             ErrorKind::ExpiredIterator => self.state.iterator = None,
             ErrorKind::Trimmed => {
                 self.state.iterator = None;
@@ -380,6 +412,18 @@ impl ShardReader {
         None
     }
 
+    /// AWS says that there is no such shard. It has said so wrongly before.
+    async fn existence_was_denied(&mut self) -> Option<ShardEnd> {
+        (self.state.iterator, self.state.denials) = (None, self.state.denials + 1);
+        let is_aged_out = self.context.progress.tracker().is_aged_out(self.shard.handle, clock::now());
+        if is_aged_out || self.state.denials >= DENIALS_OF_EXISTENCE {
+            return Some(ShardEnd::Missing(self.state.position));
+        }
+        self.begin(Step::Listing);
+        self.listings.wait(BETWEEN_WITNESSES).await;
+        None
+    }
+
     fn failure_pause(&self, kind: ErrorKind) -> Duration {
         match kind {
             ErrorKind::Denied => pause_after(self.state.failures, DENIED_PAUSE_MIN, DENIED_PAUSE_MAX, fastrand::f64()),
@@ -399,17 +443,26 @@ impl Fill {
     }
 }
 
-/// The pause before the next page. `quiet` is the time since the last record, `closed` says that the shard is known to take no more
-/// records.
+/// The pause before the next page of a shard that may take more records. `quiet` is the time since the last record.
 ///
 /// Every call is billed, empty or not, so a quiet shard is asked less and less often: whoever was quiet for a time T waits at most
 /// a tenth of T for the next event.
-fn pause(intervals: PollIntervals, fill: Fill, quiet: Duration, closed: bool) -> Duration {
-    if closed || fill == Fill::Full {
+fn pause(intervals: PollIntervals, fill: Fill, quiet: Duration) -> Duration {
+    if fill == Fill::Full {
         return Duration::ZERO;
     }
     let PollIntervals { poll_interval, idle_poll_interval_max } = intervals;
     (quiet / 10).clamp(poll_interval, idle_poll_interval_max.max(poll_interval))
+}
+
+/// The pause before the next page of a shard that takes no more records: its end is near, but some services give empty pages for a
+/// while, or for ever. `empty` is how long it has done that.
+fn pause_of_closed(intervals: PollIntervals, empty_pages: u32, empty: Duration) -> Duration {
+    let doublings = match empty_pages.checked_sub(EMPTY_PAGES_AT_ONCE) {
+        None | Some(0) => return Duration::ZERO,
+        Some(beyond) => (beyond - 1).min(16),
+    };
+    (EMPTY_PAGE_PAUSE * (1 << doublings)).min(pause(intervals, Fill::Partial, empty))
 }
 
 fn sequence_of(record: &Result<Record, Undecodable>) -> Option<SequenceNumber> {
@@ -429,24 +482,31 @@ mod tests {
 
     #[test]
     fn a_full_page_is_followed_at_once() {
-        assert_eq!(pause(INTERVALS, Fill::of(1_000, 10_000), Duration::ZERO, false), Duration::ZERO);
-        assert_eq!(pause(INTERVALS, Fill::of(400, 1_000_000), Duration::ZERO, false), Duration::ZERO);
+        assert_eq!(pause(INTERVALS, Fill::of(1_000, 10_000), Duration::ZERO), Duration::ZERO);
+        assert_eq!(pause(INTERVALS, Fill::of(400, 1_000_000), Duration::ZERO), Duration::ZERO);
     }
 
     #[test]
-    fn a_closed_shard_is_read_without_pauses() {
-        assert_eq!(pause(INTERVALS, Fill::of(0, 60), Duration::from_secs(3600), true), Duration::ZERO);
+    fn a_closed_shard_is_read_without_pauses_until_it_gives_many_empty_pages() {
+        let pauses = |pages: &[u32]| {
+            pages.iter().map(|page| pause_of_closed(INTERVALS, *page, Duration::ZERO)).collect::<Vec<_>>()
+        };
+        assert_eq!(pauses(&[0, 1, 10]), [Duration::ZERO; 3]);
+        assert_eq!(pauses(&[11, 12, 13]), [10, 20, 40].map(Duration::from_millis));
+        assert_eq!(pauses(&[16, 1_000, u32::MAX]), [INTERVALS.poll_interval; 3]);
+        let hour = Duration::from_secs(3600);
+        assert_eq!(pause_of_closed(INTERVALS, 1_000, hour), INTERVALS.idle_poll_interval_max);
     }
 
     #[test]
     fn an_active_shard_is_polled_at_the_poll_interval() {
-        assert_eq!(pause(INTERVALS, Fill::of(3, 5_000), Duration::ZERO, false), INTERVALS.poll_interval);
+        assert_eq!(pause(INTERVALS, Fill::of(3, 5_000), Duration::ZERO), INTERVALS.poll_interval);
     }
 
     proptest! {
         #[test]
         fn a_quiet_shard_waits_a_tenth_of_its_quiet_time_within_the_bounds(quiet_ms in 0u64..100_000_000) {
-            let paused = pause(INTERVALS, Fill::of(0, 60), Duration::from_millis(quiet_ms), false);
+            let paused = pause(INTERVALS, Fill::of(0, 60), Duration::from_millis(quiet_ms));
             prop_assert!(paused >= INTERVALS.poll_interval && paused <= INTERVALS.idle_poll_interval_max);
             let tenth = Duration::from_millis(quiet_ms) / 10;
             prop_assert!(paused == INTERVALS.poll_interval || paused == INTERVALS.idle_poll_interval_max || paused == tenth);

@@ -2,8 +2,9 @@
 //!
 //! Contract:
 //! - At most one reader a shard, ever; a child begins when its parent's end was read, without waiting for a poll.
-//! - A listing that fails, or shows less than before, changes nothing of what is being read.
-//! - The stream is drained when it is disabled, a whole listing has been taken since, and every shard was read.
+//! - A listing that fails, or shows less than before, changes nothing of what is being read. A shard whose parent no listing shows
+//!   waits until AWS was asked for the parent itself.
+//! - The stream is drained when two whole listings, at least 20 seconds apart, say that it is disabled, and every shard was read.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -12,16 +13,17 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::client::{ShardQuery, StreamDescription, StreamStatus, StreamsClient as _};
-use super::shard_discovery::{ListingQuery, ShardDiscovery};
+use super::client::{ShardQuery, StreamDescription, StreamsClient as _};
+use super::shard_discovery::{BETWEEN_WITNESSES, ListingAnswer, ListingQuery, ShardDiscovery};
 use super::shard_reader::{ShardEnd, ShardReader};
 use super::stream_locator::StreamLocator;
-use super::{OnDataLoss, ReaderContext, ReadingStopped, Step, Task};
+use super::unlisted_shard::{Existence, UnlistedShard};
+use super::{Listings, OnDataLoss, ReaderContext, ReadingStopped, Step, Task};
 use crate::aws::errors::{CallError, ErrorKind};
 use crate::backoff::pause_after;
 use crate::clock;
@@ -66,18 +68,19 @@ pub struct StreamReader {
     details: Arc<StreamDetails>,
     stream: StreamHandle,
     discovery: ShardDiscovery,
-    readers: JoinSet<(ShardHandle, ShardEnd)>,
+    tasks: JoinSet<(ShardHandle, TaskEnd)>,
     running: BTreeMap<ShardHandle, RunningShard>,
-    /// Shards that AWS does not know, until a listing shows whether it is the shard or the stream that is gone.
+    /// Shards that are gone, of which nobody was told.
     vanished: Vec<(ShardHandle, Position)>,
+    /// How many whole listings were taken, and who asks for another one.
+    completed: watch::Sender<u64>,
+    listings: Listings,
     initial: InitialPosition,
     /// An earlier run has begun with it.
     is_resumed: bool,
     /// Readers that were told to begin with `LATEST` and have not asked for it yet: what is written before they do is
     /// not read.
     beginnings: FuturesUnordered<oneshot::Receiver<()>>,
-    disabled: bool,
-    listed_since_disabled: bool,
     absent: u32,
     /// Data was lost and the policy is to stop.
     lost: bool,
@@ -86,6 +89,12 @@ pub struct StreamReader {
 struct RunningShard {
     id: ShardId,
     closed: CancellationToken,
+}
+
+/// How a task about a shard ended.
+enum TaskEnd {
+    Read(ShardEnd),
+    Asked(ShardId, Existence),
 }
 
 impl StreamReader {
@@ -132,20 +141,22 @@ impl StreamReader {
         is_resumed: bool,
         initial: InitialPosition,
     ) -> Self {
+        let (completed, watched) = watch::channel(0);
+        let listings = Listings { completed: watched, wanted: Arc::new(Notify::new()) };
         Self {
             context,
             locator,
             details,
             stream,
             discovery: ShardDiscovery::new(Instant::now()),
-            readers: JoinSet::new(),
+            tasks: JoinSet::new(),
             running: BTreeMap::new(),
             vanished: Vec::new(),
+            completed,
+            listings,
             initial,
             is_resumed,
             beginnings: FuturesUnordered::new(),
-            disabled: false,
-            listed_since_disabled: false,
             absent: 0,
             lost: false,
         }
@@ -155,9 +166,11 @@ impl StreamReader {
         if self.is_resumed {
             self.open_ready();
         }
-        self.answered(ListingQuery::Page(None), first).await?;
+        self.answered(ListingQuery::Page(None), first);
         let mut asking: Option<Asking> = None;
+        let wanted = self.listings.wanted.clone();
         loop {
+            self.end_vanished().await?;
             if self.lost {
                 return Ok(StreamEnd::Lost);
             }
@@ -174,15 +187,16 @@ impl StreamReader {
                 false => self.context.activity.end(Task::Stream),
             }
             select! {
-                Some(ended) = self.readers.join_next(), if !self.readers.is_empty() => {
-                    if let Some(end) = self.reader_ended(ended)? {
+                Some(ended) = self.tasks.join_next(), if !self.tasks.is_empty() => {
+                    if let Some(end) = self.task_ended(ended).await? {
                         return Ok(end);
                     }
                 }
+                () = wanted.notified() => self.discovery.list_after(BETWEEN_WITNESSES, Instant::now()),
                 (query, answer) = async { asking.as_mut().expect("guarded by the condition").await }, if !quiet => {
                     asking = None;
                     match answer {
-                        Ok(page) => self.answered(query, page).await?,
+                        Ok(page) => self.answered(query, page),
                         Err(error) => self.unanswered(&query, &error),
                     }
                     if self.is_gone().await {
@@ -211,7 +225,7 @@ impl StreamReader {
 
     /// Ends what is still being read: the stream is gone, or its table is read no further.
     async fn end_readers(&mut self) {
-        self.readers.shutdown().await;
+        self.tasks.shutdown().await;
         let shards = self.running.keys().map(|shard| Task::Shard(*shard));
         shards.chain([Task::Stream, Task::Query]).for_each(|task| self.context.activity.end(task));
     }
@@ -232,7 +246,7 @@ impl StreamReader {
         let (context, stream) = (self.context.clone(), self.details.arn.clone());
         async move {
             let shards = match &query {
-                ListingQuery::Page(None) => ShardQuery::First,
+                ListingQuery::Page(None) | ListingQuery::Status => ShardQuery::First,
                 ListingQuery::Page(Some(behind)) | ListingQuery::Tail(behind) => ShardQuery::Behind(behind),
                 ListingQuery::Children(parent) => ShardQuery::ChildrenOf(parent),
             };
@@ -243,51 +257,64 @@ impl StreamReader {
         .boxed()
     }
 
-    async fn answered(&mut self, query: ListingQuery, page: StreamDescription) -> Result<(), ReadingStopped> {
+    fn answered(&mut self, query: ListingQuery, page: StreamDescription) {
         self.absent = 0;
         self.context.client.answered();
-        {
-            let mut tracker = self.context.progress.tracker();
-            for shard in &page.shards {
-                tracker.learn(self.stream, &shard.id, shard.parent.as_deref());
-            }
-        }
+        self.learn(&query, &page);
         let last = page.shards.last().map(|shard| shard.id.as_str());
-        let whole = self.discovery.answered(&query, page.next.clone(), last, Instant::now());
-        if whole {
-            self.pass_completed(page.status).await?;
+        let answer = ListingAnswer { next: page.next.clone(), last, status: page.status };
+        let turn = || self.context.pace.listing.book_turn();
+        let is_whole = self.discovery.answered(&query, answer, Instant::now(), turn);
+        if is_whole {
+            self.pass_completed();
         }
         let first_listing = !self.is_resumed && !self.context.progress.tracker().was_listed(self.stream);
+        if !first_listing && self.discovery.is_at_rest() {
+            self.ask_for_unlisted();
+        }
         if !(first_listing && self.initial.needs_whole_listing()) {
             self.open_ready();
         }
         let tracker = self.context.progress.tracker();
-        self.discovery.retain_searches(Instant::now(), |parent| !tracker.has_child(self.stream, parent));
-        Ok(())
+        self.discovery.end_searches(Instant::now(), |parent| tracker.has_child(self.stream, parent));
     }
 
-    async fn pass_completed(&mut self, status: StreamStatus) -> Result<(), ReadingStopped> {
+    fn learn(&self, query: &ListingQuery, page: &StreamDescription) {
+        let mut tracker = self.context.progress.tracker();
+        let parent = match query {
+            // A service that ignores the filter answers with any shards.
+            ListingQuery::Children(parent) => Some(&**parent).filter(|parent| {
+                let is_new = |id: &str| id > *parent && !tracker.has_shard(self.stream, id);
+                page.shards.iter().all(|shard| shard.parent.as_deref() == Some(parent) || is_new(&shard.id))
+            }),
+            _ => None,
+        };
+        for shard in &page.shards {
+            tracker.learn(self.stream, &shard.id, shard.parent.as_deref().or(parent));
+        }
+    }
+
+    fn pass_completed(&mut self) {
         let is_first = self.context.progress.change(|tracker| {
             let is_first = !tracker.was_listed(self.stream);
             tracker.complete_pass(self.stream);
             tracker.forget_finished(self.stream, clock::now());
             is_first
         });
-        self.listed_since_disabled = self.disabled && status == StreamStatus::Disabled;
-        self.disabled = status == StreamStatus::Disabled;
-        if self.disabled && !self.listed_since_disabled {
-            self.discovery.list_now(Instant::now());
-        }
         if is_first {
             self.first_listing();
         }
-        if self.context.progress.tracker().is_in_doubt(self.stream) {
-            self.discovery.list_now(Instant::now());
+        self.completed.send_modify(|completed| *completed += 1);
+    }
+
+    /// Parents that no listing shows are asked for themselves.
+    fn ask_for_unlisted(&mut self) {
+        let parents = self.context.progress.tracker().take_unlisted_parents(self.stream, clock::now());
+        for (handle, id) in parents {
+            let (context, details, listings) = (self.context.clone(), self.details.clone(), self.listings.clone());
+            let asked = UnlistedShard { context, details, handle, id: id.clone(), listings }.ask();
+            self.tasks.spawn(asked.map(move |existence| (handle, TaskEnd::Asked(id, existence))));
         }
-        for (shard, position) in std::mem::take(&mut self.vanished) {
-            self.shard_is_gone(shard, position).await?;
-        }
-        Ok(())
     }
 
     fn first_listing(&mut self) {
@@ -338,8 +365,7 @@ impl StreamReader {
     }
 
     fn is_drained(&self) -> bool {
-        let may_be = self.disabled && self.listed_since_disabled && self.vanished.is_empty();
-        may_be && self.context.progress.tracker().is_drained(self.stream)
+        self.discovery.is_disabled() && self.context.progress.tracker().is_drained(self.stream)
     }
 
     fn open_ready(&mut self) {
@@ -364,7 +390,6 @@ impl StreamReader {
         let OpenedShard { handle, id, from, .. } = shard;
         self.running.insert(handle, RunningShard { id, closed: CancellationToken::new() });
         self.vanished.push((handle, from));
-        self.discovery.list_now(Instant::now());
     }
 
     fn spawn(&mut self, shard: OpenedShard, latest: Option<oneshot::Sender<()>>) {
@@ -372,29 +397,61 @@ impl StreamReader {
             .emit(self.context.progress.telemetry());
         let (handle, id, closed) = (shard.handle, shard.id.clone(), CancellationToken::new());
         let (context, details) = (self.context.clone(), self.details.clone());
-        let reader = ShardReader::new(context, details, shard, latest, closed.clone());
+        let reader = ShardReader::new(context, details, shard, latest, closed.clone(), self.listings.clone());
         self.running.insert(handle, RunningShard { id, closed });
-        self.readers.spawn(reader.run().map(move |end| (handle, end)));
+        self.tasks.spawn(reader.run().map(move |end| (handle, TaskEnd::Read(end))));
     }
 
-    fn reader_ended(
+    async fn task_ended(
         &mut self,
-        ended: Result<(ShardHandle, ShardEnd), JoinError>,
+        ended: Result<(ShardHandle, TaskEnd), JoinError>,
     ) -> Result<Option<StreamEnd>, ReadingStopped> {
         let (shard, end) = match ended {
             Ok(ended) => ended,
             Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
         };
         match end {
-            ShardEnd::Read(newest) => self.shard_was_read(shard, newest)?,
-            ShardEnd::Missing(position) => {
-                self.vanished.push((shard, position));
-                self.discovery.list_now(Instant::now());
-            }
-            ShardEnd::Lost => return Ok(Some(StreamEnd::Lost)),
-            ShardEnd::Stopped => return Err(ReadingStopped),
+            TaskEnd::Read(ShardEnd::Read(newest)) => self.shard_was_read(shard, newest)?,
+            TaskEnd::Read(ShardEnd::Missing(position)) => self.vanished.push((shard, position)),
+            TaskEnd::Read(ShardEnd::Lost) => return Ok(Some(StreamEnd::Lost)),
+            TaskEnd::Read(ShardEnd::Stopped) => return Err(ReadingStopped),
+            TaskEnd::Asked(id, existence) => self.was_asked_for(shard, id, existence).await?,
         }
         Ok(None)
+    }
+
+    /// What came of asking for a parent that no listing shows.
+    async fn was_asked_for(
+        &mut self,
+        shard: ShardHandle,
+        id: ShardId,
+        existence: Existence,
+    ) -> Result<(), ReadingStopped> {
+        if existence == Existence::Found {
+            self.context.progress.change(|tracker| tracker.find(shard));
+        }
+        if matches!(existence, Existence::Empty | Existence::Gone) {
+            self.context.progress.change(|tracker| tracker.open_unlisted(shard));
+            self.running.insert(shard, RunningShard { id, closed: CancellationToken::new() });
+        }
+        match existence {
+            Existence::Listed => {}
+            Existence::Found => self.open_ready(),
+            Existence::Gone => self.vanished.push((shard, Position::Start)),
+            Existence::Empty => {
+                self.end_shard(shard, Vec::new(), true).await?;
+                self.shard_was_read(shard, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the shards that are gone.
+    async fn end_vanished(&mut self) -> Result<(), ReadingStopped> {
+        while let Some((shard, position)) = self.vanished.pop() {
+            self.shard_is_gone(shard, position).await?;
+        }
+        Ok(())
     }
 
     /// Everything of a shard was handed down: its children go on at once.

@@ -215,6 +215,10 @@ impl Judge {
         }
     }
 
+    pub fn is_ordered_by_shard(&self) -> bool {
+        self.settings.by_shard
+    }
+
     pub fn everything_is_owed(&self) -> bool {
         self.owed_since.is_some()
     }
@@ -470,6 +474,10 @@ impl Judge {
             let what = format!("{} is taken behind {} of its shard", name(number, aws), name(last, aws));
             self.find(Sentence::OutOfOrder, now, what);
         }
+    }
+
+    pub fn stream_changed(&mut self, now: Moment) {
+        self.calls.stream_changed(now);
     }
 
     pub fn handed_over(&mut self, now: Moment) {

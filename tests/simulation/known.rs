@@ -31,13 +31,6 @@ pub fn explanation(plan: &Plan, sentence: Sentence) -> Option<&'static Known> {
 
 pub const KNOWN: &[Known] = &[
     Known {
-        name: "one wrong ResourceNotFoundException for a shard that is there ends its reader for good, or is told as a loss; the \
-               search for its children asks for listings without end",
-        breaks: &[SettledAndNeverTaken, Lost, FalseGap, OutOfOrder, NotAPrefix, NotDelivered, AccountLimit],
-        needs: &[Fault::WrongNotFound],
-        seed: (434, Lost),
-    },
-    Known {
         name: "a stream that is created anew: one that lives and dies while the one before is drained is never read, one that is \
                gone holds the next ones' positions, and with lagging listings one is taken for drained too early",
         breaks: &[NotAPrefix, NotDelivered, OutOfOrder, Lost, SettledAndNeverTaken],
@@ -51,31 +44,6 @@ pub const KNOWN: &[Known] = &[
         seed: (408, Lost),
     },
     Known {
-        name: "a shard is read before its parent because two listings left the parent out, and what is stored of it makes the \
-               parent's changes come last",
-        breaks: &[SettledAndNeverTaken, OutOfOrder, Stale, Repeated, NotAPrefix, Forgotten],
-        needs: &[Fault::HiddenShards],
-        seed: (33, Stale),
-    },
-    Known {
-        name: "the same where a listing shows the parent later than the child",
-        breaks: &[SettledAndNeverTaken, OutOfOrder, Stale, Repeated, NotAPrefix, Forgotten],
-        needs: &[Fault::LateShards],
-        seed: (2012, Forgotten),
-    },
-    Known {
-        name: "a start at a moment holds for the first shards of each lineage only: what is older in their children is sent",
-        breaks: &[BeforeStart],
-        needs: &[],
-        seed: (185, BeforeStart),
-    },
-    Known {
-        name: "each handover lists the whole stream",
-        breaks: &[ListingBudget],
-        needs: &[],
-        seed: (412, ListingBudget),
-    },
-    Known {
         name: "records from before the start do not count as activity, so small pages of them are read ever more slowly",
         breaks: &[Late, NotDelivered],
         needs: &[Fault::SmallPages],
@@ -86,11 +54,5 @@ pub const KNOWN: &[Known] = &[
         breaks: &[Late],
         needs: &[],
         seed: (198, Late),
-    },
-    Known {
-        name: "a closed shard that goes on giving empty pages is asked without a pause",
-        breaks: &[ShardRate, IdleBudget],
-        needs: &[Fault::LingeringShards],
-        seed: (620, ShardRate),
     },
 ];

@@ -386,8 +386,10 @@ impl Inner {
             if let Some(told) = self.aws.happen(event, at) {
                 self.tell(at, told);
             }
-            if matches!(event, Event::Rollover { .. } | Event::MassRollover { .. }) {
-                self.judge.handed_over(at);
+            match event {
+                Event::Rollover { .. } | Event::MassRollover { .. } => self.judge.handed_over(at),
+                Event::Recreate { .. } | Event::Replace { .. } | Event::Enable { .. } => self.judge.stream_changed(at),
+                Event::Write { .. } => {}
             }
         }
         self.judge.learn(&self.aws);

@@ -7,9 +7,16 @@ use super::{Cargo, Gate, LaneKey};
 /// Barriers that were never tried, with what waits behind them, in order.
 #[derive(Debug)]
 pub(super) struct Barriers<T> {
-    closed: BTreeMap<u64, VecDeque<(LaneKey, T)>>,
+    closed: BTreeMap<u64, Closed<T>>,
     /// The lanes of which an event waits, and behind which barrier.
     held: BTreeMap<LaneKey, u64>,
+}
+
+/// A barrier that was never tried.
+#[derive(Debug)]
+struct Closed<T> {
+    lane: LaneKey,
+    waiting: VecDeque<(LaneKey, T)>,
 }
 
 impl<T> Default for Barriers<T> {
@@ -29,8 +36,8 @@ impl<T: Cargo> Barriers<T> {
             Gate::Behind(number) | Gate::Barrier(number) => Some(number),
         };
         for number in self.held.get(&key).copied().into_iter().chain(own) {
-            if let Some(waiting) = self.closed.get_mut(&number) {
-                waiting.push_back((key, event));
+            if let Some(closed) = self.closed.get_mut(&number) {
+                closed.waiting.push_back((key, event));
                 self.held.insert(key, number);
                 return None;
             }
@@ -38,14 +45,18 @@ impl<T: Cargo> Barriers<T> {
         if let Gate::Barrier(number) = event.gate()
             && !lane_fails()
         {
-            self.closed.insert(number, VecDeque::new());
+            self.closed.insert(number, Closed { lane: key, waiting: VecDeque::new() });
         }
         Some(event)
     }
 
-    /// What waited behind this barrier; they must be admitted anew, because there may be another barrier among them.
-    pub(super) fn open(&mut self, number: u64) -> VecDeque<(LaneKey, T)> {
-        let waiting = self.closed.remove(&number).unwrap_or_default();
+    /// What waited behind the barrier of this number in this lane, which was tried; they must be admitted anew, because there may be
+    /// another barrier among them.
+    pub(super) fn open(&mut self, number: u64, lane: LaneKey) -> VecDeque<(LaneKey, T)> {
+        // One that was tried before may be tried again while the next one waits for its turn.
+        let is_it = self.closed.get(&number).is_some_and(|closed| closed.lane == lane);
+        let waiting = if is_it { self.closed.remove(&number).map(|closed| closed.waiting) } else { None };
+        let waiting = waiting.unwrap_or_default();
         for (key, _) in &waiting {
             self.held.remove(key);
         }

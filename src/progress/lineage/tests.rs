@@ -52,6 +52,11 @@ impl Lineage {
         self.ids(skipped)
     }
 
+    fn take_unlisted_parents(&mut self) -> Vec<String> {
+        let parents = self.0.take_unlisted_parents(time(MOMENT), |_| ());
+        self.ids(parents)
+    }
+
     fn read_to_end(&mut self, id: &str) {
         self.0.read_to_end(self.0.number(id).unwrap());
     }
@@ -111,30 +116,46 @@ fn a_child_on_an_earlier_page_waits_in_later_listings_too() {
 }
 
 #[test]
-fn a_shard_whose_parent_was_trimmed_is_read_once_two_whole_listings_lack_the_parent() {
+fn a_parent_that_no_listing_shows_is_asked_for_once_and_read_before_its_children() {
     let mut lineage = Lineage::new();
-    lineage.learn("child", Some("trimmed"));
+    lineage.learn("child", Some("parent"));
+    lineage.learn("sibling", Some("parent"));
     lineage.0.complete_pass();
-    assert_eq!(ids(lineage.take_ready()), set(&[]), "one listing may leave a shard out");
-    assert!(lineage.is_in_doubt());
-    lineage.0.complete_pass();
-    assert!(!lineage.is_in_doubt());
-    assert_eq!(lineage.take_ready(), ["child"]);
+    assert_eq!(ids(lineage.take_ready()), set(&[]), "a listing may leave a shard out");
+    assert_eq!(lineage.take_unlisted_parents(), ["parent"]);
+    assert_eq!(lineage.take_unlisted_parents(), NONE);
+    assert_eq!(lineage.take_ready(), NONE, "nobody knows what it holds, nor whose child it is");
+    assert!(!lineage.is_drained());
+    lineage.0.find(lineage.0.number("parent").unwrap());
+    assert_eq!(lineage.take_ready(), ["parent"]);
+    lineage.read_to_end("parent");
+    assert_eq!(ids(lineage.take_ready()), set(&["child", "sibling"]));
 }
 
 #[test]
-fn a_parent_that_one_listing_left_out_is_read_before_its_child() {
+fn a_parent_that_is_listed_late_waits_for_its_own_parent() {
     let mut lineage = Lineage::new();
     lineage.learn("child", Some("parent"));
     lineage.0.complete_pass();
-    assert_eq!(ids(lineage.take_ready()), set(&[]));
-    lineage.learn("child", Some("parent"));
-    lineage.learn("parent", None);
+    assert_eq!(lineage.take_unlisted_parents(), ["parent"]);
+    lineage.learn("parent", Some("grandparent"));
+    lineage.learn("grandparent", None);
+    for id in ["grandparent", "parent", "child"] {
+        assert_eq!(lineage.take_ready(), [id]);
+        lineage.read_to_end(id);
+    }
+}
+
+#[test]
+fn a_parent_that_was_closed_before_all_that_is_kept_is_not_asked_for() {
+    let (old, young) = (id_of(MOMENT - MARGIN - 1, 1), id_of(MOMENT - MARGIN, 2));
+    let mut lineage = Lineage::new();
+    lineage.learn(&old, Some("trimmed"));
+    lineage.learn(&young, Some("perhaps"));
+    lineage.learn("no time", Some("unknown"));
     lineage.0.complete_pass();
-    assert_eq!(ids(lineage.take_ready()), set(&["parent"]));
-    assert!(!lineage.is_in_doubt(), "nobody waits for a listing any more");
-    lineage.read_to_end("parent");
-    assert_eq!(ids(lineage.take_ready()), set(&["child"]));
+    assert_eq!(ids(lineage.take_unlisted_parents()), set(&["perhaps", "unknown"]));
+    assert_eq!(lineage.take_ready(), [old]);
 }
 
 #[test]

@@ -543,7 +543,13 @@ fn a_shard_whose_ancestors_were_never_seen_may_lack_as_much_as_the_end_of_the_li
     tracker.read_to_end(old, Instant::now());
     let _owed = read(&mut tracker, other, 1, 0, DAY);
     tracker.learn(stream, "orphan", Some("never seen"));
-    (0..2).for_each(|_| tracker.complete_pass(stream));
+    tracker.complete_pass(stream);
+    let (unlisted, _) = tracker.take_unlisted_parents(stream, at(DAY)).remove(0);
+    // AWS does not know it.
+    tracker.open_unlisted(unlisted);
+    assert!(!tracker.is_loss(unlisted, at(DAY - 1)) && tracker.is_loss(unlisted, at(DAY + 1)));
+    page(&mut tracker, unlisted, DAY, true, true);
+    tracker.read_to_end(unlisted, Instant::now());
     let orphan = tracker.open_ready(stream).remove(0).handle;
     let loss = |now| tracker.loss_before(orphan, Some(sequence(9)), false, at(now));
     assert_eq!(loss(DAY - 1), None);

@@ -14,8 +14,9 @@ const ACCOUNT: [(&str, usize); 2] = [("DescribeStream", 10), ("ListStreams", 5)]
 /// Over how long listings are counted.
 const WINDOW: Duration = Duration::from_secs(600);
 
-/// More questions in a second to a shard without records than its poll interval allows.
-const SPARE_POLLS: u64 = 10;
+/// More questions in a second to a shard without records than its poll interval allows: ten at once, and with pauses that double from
+/// 10 ms to a second.
+const SPARE_POLLS: u64 = 17;
 
 type ShardKey = (usize, usize, usize);
 
@@ -78,6 +79,12 @@ impl Calls {
         self.budget += 20.0 + 3.0 * self.pages;
         self.shards.clear();
         self.settings = settings.clone();
+    }
+
+    /// A stream that ends is listed twice, one that begins once.
+    pub fn stream_changed(&mut self, now: Moment) {
+        self.turn(now);
+        self.budget += 20.0 + 2.0 * self.pages;
     }
 
     pub fn handed_over(&mut self, now: Moment) {

@@ -116,3 +116,21 @@ fn a_barrier_that_becomes_a_dead_letter_holds_nobody() {
     requests.divert(100);
     assert_eq!(requests.depart(FRESH).map(|(_, numbers)| numbers), Some(vec![2]), "it waits for the dead-letter sink");
 }
+
+/// A gap that is retried for days, and a later one of its lineage behind which records wait: in one lane, or each in its own.
+#[test]
+fn a_barrier_that_fails_again_does_not_let_go_what_waits_for_the_next_one() {
+    let mut requests = Requests::singly(8);
+    requests.push(100, barrier(1, 5));
+    assert_eq!(requests.start(), Some((100, 1)));
+    requests.retry(100, SECOND, false);
+    requests.push(200, barrier(2, 5));
+    requests.push(3, behind(3, 5));
+    requests.now += SECOND;
+    let repeats = Classes { fresh: false, repeats: true, letters: false };
+    assert_eq!(requests.depart(repeats).map(|(_, numbers)| numbers), Some(vec![1]));
+    requests.retry(100, SECOND, false);
+    assert_eq!((requests.start(), requests.start()), (Some((200, 2)), None), "the second barrier was not tried");
+    requests.retry(200, SECOND, false);
+    assert_eq!(requests.start(), Some((3, 3)));
+}

@@ -1,0 +1,137 @@
+//! Asks AWS for a shard that another one names as its parent and that no listing shows.
+//!
+//! Contract: a listing that lacks a shard proves nothing, what AWS says of the shard itself decides. It is gone when AWS has denied it
+//! three times, 20 seconds apart and with a whole listing between them. If it holds records, or has ended, AWS knows it, and a listing
+//! will show it, and whose child it is; after [`PATIENCE`] it is read without that. It is empty when it gave nothing but empty pages
+//! for a minute, and no whole listing has shown it. Whatever else AWS answers decides nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::client::{IteratorStart, StreamsClient as _};
+use super::shard_discovery::BETWEEN_WITNESSES;
+use super::shard_reader::DENIALS_OF_EXISTENCE;
+use super::{Listings, ReaderContext, Step, Task};
+use crate::aws::errors::{CallError, ErrorKind};
+use crate::backoff::pause_after;
+use crate::progress::table_tracker::{PROOF_OF_EMPTINESS, ShardHandle};
+use crate::records::{Page, ShardId, StreamDetails};
+
+/// How long a shard that AWS knows may be missing in listings before it is read all the same.
+const PATIENCE: Duration = Duration::from_secs(5 * 60);
+
+/// Between two empty pages.
+const EMPTY_PAGE_PAUSE: Duration = Duration::from_secs(2);
+
+const PAUSE_MIN: Duration = Duration::from_millis(250);
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// A shard that no listing has shown.
+pub struct UnlistedShard {
+    pub context: Arc<ReaderContext>,
+    pub details: Arc<StreamDetails>,
+    pub handle: ShardHandle,
+    pub id: ShardId,
+    pub listings: Listings,
+}
+
+/// What came of asking for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existence {
+    /// A listing shows it.
+    Listed,
+    /// AWS knows it.
+    Found,
+    /// It holds nothing.
+    Empty,
+    /// AWS does not know it.
+    Gone,
+}
+
+impl UnlistedShard {
+    /// Asks until that is known.
+    pub async fn ask(mut self) -> Existence {
+        let existence = self.ask_on().await;
+        self.context.activity.end(Task::Shard(self.handle));
+        existence
+    }
+
+    async fn ask_on(&mut self) -> Existence {
+        let begun = Instant::now();
+        let (mut iterator, mut empty_since, mut denials, mut failures) = (None, None, 0, 0);
+        loop {
+            if self.context.progress.tracker().is_known(self.handle) {
+                return Existence::Listed;
+            }
+            match self.page(&mut iterator).await {
+                Ok(page) => {
+                    (denials, failures) = (0, 0);
+                    let since = *empty_since.get_or_insert_with(Instant::now);
+                    if !page.records.is_empty() || page.next_iterator.is_none() {
+                        if begun.elapsed() >= PATIENCE {
+                            return Existence::Found;
+                        }
+                        // It is read from its start, once a listing has shown it.
+                        (iterator, empty_since) = (None, None);
+                        self.wait_for_listing(BETWEEN_WITNESSES).await;
+                    } else if since.elapsed() >= PROOF_OF_EMPTINESS {
+                        self.wait_for_listing(Duration::ZERO).await;
+                        let is_known = self.context.progress.tracker().is_known(self.handle);
+                        return if is_known { Existence::Listed } else { Existence::Empty };
+                    } else {
+                        iterator = page.next_iterator;
+                        self.pause(EMPTY_PAGE_PAUSE).await;
+                    }
+                }
+                Err(error) => {
+                    (iterator, empty_since) = (None, None);
+                    if is_denial(&error) {
+                        denials += 1;
+                        if denials >= DENIALS_OF_EXISTENCE {
+                            return Existence::Gone;
+                        }
+                        self.wait_for_listing(BETWEEN_WITNESSES).await;
+                    } else {
+                        failures += 1;
+                        self.context.client.refused(&error);
+                        self.pause(pause_after(failures, PAUSE_MIN, PAUSE_MAX, fastrand::f64())).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn page(&self, iterator: &mut Option<String>) -> Result<Page, CallError> {
+        let client = &self.context.client;
+        self.begin(Step::Room);
+        let _room = self.context.buffer.reserve().await;
+        self.begin(Step::call());
+        let iterator = match iterator.take() {
+            Some(iterator) => iterator,
+            None => client.get_shard_iterator(&self.details.arn, &self.id, IteratorStart::Oldest).await?,
+        };
+        self.begin(Step::call());
+        client.get_records(&iterator).await
+    }
+
+    async fn wait_for_listing(&mut self, pause: Duration) {
+        self.begin(Step::Listing);
+        self.listings.wait(pause).await;
+    }
+
+    async fn pause(&self, pause: Duration) {
+        self.begin(Step::Until(Instant::now() + pause));
+        sleep(pause).await;
+    }
+
+    fn begin(&self, step: Step) {
+        self.context.activity.begin(Task::Shard(self.handle), step);
+    }
+}
+
+/// Whether that says that there is no such shard. Some services find the id of one that they do not know invalid.
+fn is_denial(error: &CallError) -> bool {
+    error.kind == ErrorKind::NotFound || error.code == "ValidationException"
+}
