@@ -182,7 +182,7 @@ fn restore_and_list(listing: &[Shard], open: usize) -> (Restored, f64) {
         pages[page].iter().for_each(|shard| tracker.learn(stream, &shard.id, shard.parent.as_deref()));
         if page + 1 == pages.len() {
             tracker.complete_pass(stream);
-            assert!(!tracker.is_in_doubt(stream));
+            assert_eq!(tracker.take_unlisted_parents(stream, UNIX_EPOCH), []);
         }
         assert_eq!(tracker.open_ready(stream).len(), 0);
     });

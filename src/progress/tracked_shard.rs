@@ -45,7 +45,7 @@ pub(super) struct TrackedShard {
     empty_since: Option<SystemTime>,
     /// Whether the last page held all there was, as far as one can know.
     pub(super) is_caught_up: bool,
-    /// The creation time of the newest record that was read, in this run.
+    /// The creation time of the newest record that was read, in this run, or the start's moment.
     newest: Option<SystemTime>,
     /// The lane of its lineage.
     pub(super) lane: LaneId,
@@ -216,6 +216,12 @@ impl TrackedShard {
     pub(super) fn page_read(&mut self, page: PageRead, entries: PageEntries) {
         let PageEntries { count, is_empty_behind, is_undated } = entries;
         self.is_caught_up = page.is_caught_up || page.is_last;
+        if let Position::Since(moment) = self.progress.read_to()
+            && count == 0
+        {
+            // What it held is older than the start: what is waiting may be as old as that.
+            self.newest.get_or_insert(moment);
+        }
         if count > 0 || !page.is_caught_up {
             self.empty_since = None;
         }

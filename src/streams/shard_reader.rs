@@ -84,7 +84,7 @@ struct ReaderState {
     /// Empty pages in a row of a closed shard, and since when.
     empty_pages: u32,
     empty_since: Instant,
-    /// The iterator began at the oldest record, not at the newest.
+    /// Reading began at the oldest record, not at the newest, and no record of the start's time was read.
     may_be_old: bool,
     quiet_since: Instant,
     /// Until when those below need not be told again that the shard is quiet.
@@ -112,7 +112,7 @@ pub enum ShardEnd {
 enum Fill {
     /// Cut at the service's limit: the next page has more.
     Full,
-    /// Some records, or none.
+    /// Some records that are new, or none.
     Partial,
 }
 
@@ -136,7 +136,7 @@ impl ShardReader {
             denials: 0,
             empty_pages: 0,
             empty_since: Instant::now(),
-            may_be_old: false,
+            may_be_old: true,
             quiet_since: Instant::now(),
             quiet_told: None,
             handed_over: shard.handed_over,
@@ -166,7 +166,10 @@ impl ShardReader {
                     let (fill, is_last) = (Fill::of(page.records.len(), page.bytes), page.next_iterator.is_none());
                     self.count_empty(page.records.is_empty());
                     self.state.iterator = page.next_iterator.clone();
+                    let cursor = self.state.cursor;
                     let entries = self.sort_out(page.records, is_last);
+                    // Records were skipped, older than the start or read before: there is more.
+                    let fill = if entries.is_empty() && self.state.cursor != cursor { Fill::Full } else { fill };
                     let is_lost = entries.last().is_some_and(Entry::stops);
                     let in_hand = reservation.arrived(entries.iter().map(Entry::cost).sum());
                     self.hand_down(entries, fill, asked_at, is_last && !is_lost).await?;
@@ -220,7 +223,7 @@ impl ShardReader {
             let _ = begun.send(());
         }
         // Behind LATEST everything is new, even if its creation time was rounded down below the start.
-        self.state.may_be_old = from == IteratorStart::Oldest;
+        self.state.may_be_old &= from != IteratorStart::Latest;
         self.state.unproved = (from != IteratorStart::Latest).then(Instant::now);
         self.state.cursor = Position::Start;
         Ok(iterator)
@@ -297,12 +300,15 @@ impl ShardReader {
             return None;
         }
         self.context.progress.telemetry().records_read(1);
-        if let Position::Since(moment) = self.start()
+        if let Position::Since(moment) = self.shard.from
             && self.state.may_be_old
-            && record.created_at().is_some_and(|created| created < clock::whole_second(moment))
+            && let Some(created) = record.created_at()
         {
-            self.context.progress.telemetry().records_filtered(1);
-            return None;
+            if created < clock::whole_second(moment) {
+                self.context.progress.telemetry().records_filtered(1);
+                return None;
+            }
+            self.state.may_be_old = false;
         }
         self.state.position = self.state.cursor;
         self.state.newest = record.created_at().or(self.state.newest);
@@ -358,7 +364,7 @@ impl ShardReader {
         if is_quiet && self.state.quiet_told.is_some_and(|until| now < until) {
             return Ok(());
         }
-        if !entries.is_empty() {
+        if !(entries.is_empty() && is_caught_up) {
             self.state.quiet_since = now;
         }
         self.state.quiet_told = is_quiet.then(|| now + QUIET_REPORT);

@@ -313,8 +313,9 @@ impl Judge {
                 format!("{} is sent again, and was stored as settled", name(number, aws)),
             );
         }
-        // Times are whole seconds.
-        if let Some((low, _)) = self.starts
+        // Times are whole seconds. Behind what cannot be decoded a restart does not know that nothing was as young as the start.
+        let is_behind_odd = self.plan.has(Fault::OddRecords) && self.life > 1;
+        if let Some((low, _)) = self.starts.filter(|_| !is_behind_odd)
             && change.at + Moment::from_secs(1) + self.grain() < low
         {
             self.find(Sentence::BeforeStart, now, format!("{} is older than any start", name(number, aws)));

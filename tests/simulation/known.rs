@@ -44,12 +44,6 @@ pub const KNOWN: &[Known] = &[
         seed: (408, Lost),
     },
     Known {
-        name: "records from before the start do not count as activity, so small pages of them are read ever more slowly",
-        breaks: &[Late, NotDelivered],
-        needs: &[Fault::SmallPages],
-        seed: (3_922, NotDelivered),
-    },
-    Known {
         name: "with many tables few polls find room in a table's share of the buffer at a time",
         breaks: &[Late],
         needs: &[],
