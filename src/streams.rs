@@ -151,10 +151,10 @@ struct Steps {
 pub enum Task {
     /// The one that follows the table from stream to stream.
     Table,
-    /// The one that lists a stream's shards.
-    Stream,
+    /// The one that lists the shards of a stream: the table's first one, second one, and so on in this run.
+    Stream(u32),
     /// A question about a stream's shards that is being asked meanwhile.
-    Query,
+    Query(u32),
     Shard(ShardHandle),
 }
 
@@ -230,7 +230,8 @@ impl Activity {
             Step::Settlement | Step::Listing => false,
         };
         // Nobody looks at a question's answer while the one who asked it waits for something else.
-        let is_put_aside = |task: &Task| *task == Task::Query && steps.now.contains_key(&Task::Stream);
+        let is_put_aside =
+            |task: &Task| matches!(task, Task::Query(stream) if steps.now.contains_key(&Task::Stream(*stream)));
         let overdue = steps.now.iter().filter(|(task, (_, step))| is_overdue(step) && !is_put_aside(task));
         overdue.map(|(task, (number, _))| (*task, *number)).collect()
     }
@@ -244,8 +245,8 @@ impl std::fmt::Display for Task {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Table => "the search for the table's stream",
-            Self::Stream => "the listing of shards",
-            Self::Query => "a call of the listing of shards",
+            Self::Stream(_) => "the listing of shards",
+            Self::Query(_) => "a call of the listing of shards",
             Self::Shard(_) => "the reader of a shard",
         })
     }
@@ -353,11 +354,11 @@ mod tests {
     fn a_question_is_not_overdue_while_the_one_who_asked_it_hands_something_down() {
         let activity = Activity::default();
         let overdue = || activity.overdue(FULL, Instant::now()).first().map(|(task, _)| *task);
-        activity.begin(Task::Query, Step::Call(Instant::now() - Duration::from_secs(1)));
-        activity.begin(Task::Stream, Step::HandDown);
+        activity.begin(Task::Query(1), Step::Call(Instant::now() - Duration::from_secs(1)));
+        activity.begin(Task::Stream(1), Step::HandDown);
         assert_eq!(overdue(), None);
-        activity.end(Task::Stream);
-        assert_eq!(overdue(), Some(Task::Query));
+        activity.end(Task::Stream(1));
+        assert_eq!(overdue(), Some(Task::Query(1)));
     }
 
     #[test]

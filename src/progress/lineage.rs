@@ -178,6 +178,11 @@ impl<S> Lineage<S> {
         parents
     }
 
+    /// Whether the last whole listing has shown a shard.
+    pub fn is_listed(&self, number: ShardNumber) -> bool {
+        self.shard(number).listed >= self.completed
+    }
+
     /// Whether a listing has shown a shard, or somebody has found it.
     pub fn is_known(&self, number: ShardNumber) -> bool {
         self.shard(number).is_known

@@ -138,6 +138,8 @@ impl TableTracker {
         let verified_at = match start {
             // What is older than a day may be gone, and nobody can know.
             Position::Since(moment) if now.duration_since(moment).is_ok_and(|age| age < RETENTION) => Some(moment),
+            // What follows another stream was created after all that was read of that one.
+            Position::Start => self.streams.last().map_or(Some(now), TrackedStream::last_known),
             _ => Some(now),
         };
         let lineage = Lineage::default();
@@ -205,6 +207,11 @@ impl TableTracker {
             .collect()
     }
 
+    /// Whether the last whole listing has shown a shard.
+    pub fn is_listed(&self, handle: ShardHandle) -> bool {
+        self.stream(handle.stream).lineage.is_listed(handle.shard)
+    }
+
     /// Whether a listing has shown a shard, or it was found.
     pub fn is_known(&self, handle: ShardHandle) -> bool {
         self.stream(handle.stream).lineage.is_known(handle.shard)
@@ -242,6 +249,21 @@ impl TableTracker {
 
     pub fn counts(&self, stream: StreamHandle) -> Counts {
         self.stream(stream).lineage.counts()
+    }
+
+    /// How many shards of all streams are in which stage.
+    pub fn all_counts(&self) -> Counts {
+        let counts = self.streams.iter().map(|stream| stream.lineage.counts());
+        counts.fold(Counts::default(), |sum, counts| Counts {
+            reading: sum.reading + counts.reading,
+            waiting: sum.waiting + counts.waiting,
+            finished: sum.finished + counts.finished,
+        })
+    }
+
+    /// Whether a later stream of the table was begun.
+    pub fn is_superseded(&self, arn: &str) -> bool {
+        self.find_stream(arn).is_some_and(|stream| stream.0 + 1 < self.streams.len())
     }
 
     /// Opens the shards that may be read now.
@@ -586,7 +608,9 @@ impl PageEntry<'_> {
 
     /// That was all of the page.
     pub fn read(self, page: PageRead) {
-        self.tracker.shard_mut(self.handle).page_read(page, self.entries);
+        let stream = self.tracker.stream(self.handle.stream);
+        let is_continued = stream.lineage.has_child(stream.lineage.id(self.handle.shard));
+        self.tracker.shard_mut(self.handle).page_read(page, self.entries, is_continued);
         if page.is_last {
             self.tracker.dirty.insert(self.handle);
             self.tracker.finish_if_done(self.handle);

@@ -212,8 +212,8 @@ impl TrackedShard {
         Some(ordinal)
     }
 
-    /// A page with these entries was read.
-    pub(super) fn page_read(&mut self, page: PageRead, entries: PageEntries) {
+    /// A page with these entries was read. `is_continued`: a shard is known that continues this one.
+    pub(super) fn page_read(&mut self, page: PageRead, entries: PageEntries, is_continued: bool) {
         let PageEntries { count, is_empty_behind, is_undated } = entries;
         self.is_caught_up = page.is_caught_up || page.is_last;
         if let Position::Since(moment) = self.progress.read_to()
@@ -225,7 +225,8 @@ impl TrackedShard {
         if count > 0 || !page.is_caught_up {
             self.empty_since = None;
         }
-        let proven = page.asked_at.checked_sub(PROOF_OF_EMPTINESS).unwrap_or(UNIX_EPOCH);
+        // That it holds nothing more says nothing of what continues it.
+        let proven = page.asked_at.checked_sub(PROOF_OF_EMPTINESS).filter(|_| !is_continued).unwrap_or(UNIX_EPOCH);
         if count == 0 && page.is_caught_up && !page.is_last {
             let since = *self.empty_since.get_or_insert(page.asked_at);
             if proven >= since {

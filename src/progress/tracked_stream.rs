@@ -45,6 +45,12 @@ impl TrackedStream {
         Self { details, start, is_ended: done, verified_at, is_required: true, lineage, unfinished }
     }
 
+    /// A moment up to which everything in it that was created before was read; none if nothing is known.
+    pub(super) fn last_known(&self) -> Option<SystemTime> {
+        let shards = self.lineage.iter().filter(|(.., shard)| shard.phase != Phase::Listed);
+        shards.map(|(.., shard)| shard.verified_at).chain(self.verified_at).max()
+    }
+
     /// Nothing more will come of it, and everything in it is settled.
     pub(super) fn is_done(&self) -> bool {
         self.is_ended && self.unfinished == 0

@@ -84,7 +84,7 @@ struct ReaderState {
     /// Empty pages in a row of a closed shard, and since when.
     empty_pages: u32,
     empty_since: Instant,
-    /// Reading began at the oldest record, not at the newest, and no record of the start's time was read.
+    /// Reading began at the oldest record, not at the newest, and no record as young as the start was read.
     may_be_old: bool,
     quiet_since: Instant,
     /// Until when those below need not be told again that the shard is quiet.
@@ -136,7 +136,7 @@ impl ShardReader {
             denials: 0,
             empty_pages: 0,
             empty_since: Instant::now(),
-            may_be_old: true,
+            may_be_old: false,
             quiet_since: Instant::now(),
             quiet_told: None,
             handed_over: shard.handed_over,
@@ -163,8 +163,9 @@ impl ShardReader {
             match self.poll().await {
                 Ok(page) => {
                     self.arrived();
-                    let (fill, is_last) = (Fill::of(page.records.len(), page.bytes), page.next_iterator.is_none());
                     self.count_empty(page.records.is_empty());
+                    let is_last = page.next_iterator.is_none() || self.is_forgotten();
+                    let fill = Fill::of(page.records.len(), page.bytes);
                     self.state.iterator = page.next_iterator.clone();
                     let cursor = self.state.cursor;
                     let entries = self.sort_out(page.records, is_last);
@@ -223,7 +224,11 @@ impl ShardReader {
             let _ = begun.send(());
         }
         // Behind LATEST everything is new, even if its creation time was rounded down below the start.
-        self.state.may_be_old &= from != IteratorStart::Latest;
+        match from {
+            IteratorStart::Latest => self.state.may_be_old = false,
+            IteratorStart::Oldest => self.state.may_be_old = true,
+            IteratorStart::At(_) => {}
+        }
         self.state.unproved = (from != IteratorStart::Latest).then(Instant::now);
         self.state.cursor = Position::Start;
         Ok(iterator)
@@ -244,6 +249,12 @@ impl ShardReader {
             (self.state.empty_pages, self.state.empty_since) = (0, Instant::now());
         }
         self.state.empty_pages += u32::from(is_empty);
+    }
+
+    /// Whether the service has forgotten the shard and does not say so: it is closed, no listing shows it, and its pages are empty.
+    fn is_forgotten(&self) -> bool {
+        let is_empty = self.state.empty_pages > 0 && self.state.empty_since.elapsed() >= PROOF_OF_EMPTINESS;
+        is_empty && self.closed.is_cancelled() && !self.context.progress.tracker().is_listed(self.shard.handle)
     }
 
     /// Turns a page into what is handed down, and moves the position behind it.

@@ -90,7 +90,7 @@ impl StreamLocator {
             Ok(description) => Ok(LocatedTable::Arn(description.arn)),
             Err(error) if error.kind == ErrorKind::NotFound => Ok(LocatedTable::Nothing(NO_TABLE.to_owned())),
             Err(error) if error.kind == ErrorKind::Denied => {
-                let streams = self.list_streams(table).await.map_err(|_| error)?;
+                let streams = self.list_streams().await.map_err(|_| error)?;
                 let arn = streams.first().map(|stream| StreamDetails::from_arn(stream).table_arn);
                 Ok(arn.map_or_else(|| LocatedTable::Nothing(NO_STREAM.to_owned()), LocatedTable::Arn))
             }
@@ -99,8 +99,7 @@ impl StreamLocator {
     }
 
     async fn find_by_listing(&self, denied: CallError) -> Result<LocatedStream, CallError> {
-        let name = self.target.table.rsplit('/').next().unwrap_or(&self.target.table);
-        let Ok(streams) = self.list_streams(name).await else {
+        let Ok(streams) = self.list_streams().await else {
             return Err(denied);
         };
         let mut newest = None;
@@ -122,9 +121,14 @@ impl StreamLocator {
         ))
     }
 
-    async fn list_streams(&self, table: &str) -> Result<Vec<String>, CallError> {
+    /// All streams that the table has, or had in the last day.
+    ///
+    /// # Errors
+    /// When AWS did not answer the question.
+    pub async fn list_streams(&self) -> Result<Vec<String>, CallError> {
+        let name = self.target.table.rsplit('/').next().unwrap_or(&self.target.table);
         self.pace.list_streams.wait_turn().await;
-        self.client.list_streams(table).await
+        self.client.list_streams(name).await
     }
 
     /// Whether the table has another stream than this one. Only then is a stream that AWS does not know really gone: a

@@ -4,7 +4,9 @@
 //! - At most one reader a shard, ever; a child begins when its parent's end was read, without waiting for a poll.
 //! - A listing that fails, or shows less than before, changes nothing of what is being read. A shard whose parent no listing shows
 //!   waits until AWS was asked for the parent itself.
-//! - The stream is drained when two whole listings, at least 20 seconds apart, say that it is disabled, and every shard was read.
+//! - The stream is drained when two whole listings, at least 20 seconds apart, say that it is disabled, and every shard was read: then
+//!   the next one may be read. It is listed on until AWS has forgotten it, or for a day: a listing may be late, and what it shows then
+//!   is read and said. Some services enable a stream again.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -29,7 +31,7 @@ use crate::backoff::pause_after;
 use crate::clock;
 use crate::progress::Acknowledger as _;
 use crate::progress::table_tracker::{OpenedShard, ShardHandle, StreamHandle};
-use crate::records::{Entry, Gap, InitialPosition, LossReason, Position, ShardId, StreamDetails};
+use crate::records::{Entry, Gap, InitialPosition, LossReason, Position, RETENTION, ShardId, StreamDetails};
 use crate::telemetry::events;
 
 /// A stream counts as gone when AWS said so this often in a row.
@@ -62,11 +64,34 @@ impl StreamEnd {
 /// A question that is being asked.
 type Asking = Pin<Box<dyn Future<Output = (ListingQuery, Result<StreamDescription, CallError>)> + Send>>;
 
+/// A stream that is to be read.
+#[derive(Debug)]
+pub struct StreamTask {
+    pub arn: String,
+    /// The streams of the table are counted, in the order in which they are read.
+    pub number: u32,
+    /// An earlier run has begun with it: it is read from where that one has left it, and otherwise from `initial`.
+    pub is_resumed: bool,
+    pub initial: InitialPosition,
+    /// An earlier run has begun with the next one.
+    pub is_superseded: bool,
+    /// The number of the newest stream that was begun.
+    pub newest: watch::Receiver<u32>,
+    /// Told when the stream is drained, and when it is not any more.
+    pub drained: watch::Sender<bool>,
+}
+
 pub struct StreamReader {
     context: Arc<ReaderContext>,
     locator: Arc<StreamLocator>,
     details: Arc<StreamDetails>,
     stream: StreamHandle,
+    number: u32,
+    is_superseded: bool,
+    newest: watch::Receiver<u32>,
+    /// Whom to tell whether the stream is drained; since when it is.
+    drained: watch::Sender<bool>,
+    drained_at: Option<Instant>,
     discovery: ShardDiscovery,
     tasks: JoinSet<(ShardHandle, TaskEnd)>,
     running: BTreeMap<ShardHandle, RunningShard>,
@@ -98,20 +123,22 @@ enum TaskEnd {
 }
 
 impl StreamReader {
-    /// Reads `stream` until it is drained or gone, from where an earlier run has left it (`is_resumed`) or from `initial`.
+    /// Reads a stream until nothing more can come of it, or it is gone. Its handle, if anything of it was begun.
     ///
     /// # Errors
     /// When nobody takes pages any more.
     pub async fn read(
         context: Arc<ReaderContext>,
         locator: Arc<StreamLocator>,
-        stream: &str,
-        is_resumed: bool,
-        initial: InitialPosition,
+        task: StreamTask,
     ) -> Result<(StreamEnd, Option<StreamHandle>), ReadingStopped> {
-        let Some(first) = first_answer(&context, &locator, stream).await else {
-            return Ok((StreamEnd::Missing, None));
+        let stream = &task.arn;
+        let Some(first) = first_answer(&context, &locator, &task).await else {
+            let tracker = context.progress.tracker();
+            let known = tracker.find_stream(stream).filter(|stream| task.is_superseded && tracker.is_drained(*stream));
+            return Ok((if known.is_some() { StreamEnd::Drained } else { StreamEnd::Missing }, known));
         };
+        let initial = task.initial;
         let details = Arc::new(StreamDetails {
             table: first.table.clone(),
             key_schema: first.key_schema.clone(),
@@ -125,9 +152,9 @@ impl StreamReader {
             (handle, tracker.start(handle))
         });
         events::StreamOpened { stream, start: &start.to_string() }.emit(context.progress.telemetry());
-        context.activity.begin(Task::Stream, Step::Settlement);
+        context.activity.begin(Task::Stream(task.number), Step::Settlement);
         context.progress.earlier_streams_are_settled(handle).await;
-        let mut reader = Self::new(context, locator, details, handle, is_resumed, initial);
+        let mut reader = Self::new(context, locator, details, handle, task);
         let end = reader.run(first).await?;
         reader.end_readers().await;
         Ok((end, Some(handle)))
@@ -138,9 +165,9 @@ impl StreamReader {
         locator: Arc<StreamLocator>,
         details: Arc<StreamDetails>,
         stream: StreamHandle,
-        is_resumed: bool,
-        initial: InitialPosition,
+        task: StreamTask,
     ) -> Self {
+        let StreamTask { number, is_resumed, initial, is_superseded, newest, drained, .. } = task;
         let (completed, watched) = watch::channel(0);
         let listings = Listings { completed: watched, wanted: Arc::new(Notify::new()) };
         Self {
@@ -148,6 +175,11 @@ impl StreamReader {
             locator,
             details,
             stream,
+            number,
+            is_superseded,
+            newest,
+            drained,
+            drained_at: None,
             discovery: ShardDiscovery::new(Instant::now()),
             tasks: JoinSet::new(),
             running: BTreeMap::new(),
@@ -174,7 +206,7 @@ impl StreamReader {
             if self.lost {
                 return Ok(StreamEnd::Lost);
             }
-            if self.is_drained() {
+            if self.is_done() {
                 return Ok(StreamEnd::Drained);
             }
             if asking.is_none() {
@@ -182,9 +214,9 @@ impl StreamReader {
             }
             let quiet = asking.is_none();
             match quiet {
-                true => self.context.activity.begin(Task::Stream, Step::Until(self.discovery.due())),
+                true => self.begin(Step::Until(self.discovery.due())),
                 // The question has steps of its own.
-                false => self.context.activity.end(Task::Stream),
+                false => self.context.activity.end(Task::Stream(self.number)),
             }
             select! {
                 Some(ended) = self.tasks.join_next(), if !self.tasks.is_empty() => {
@@ -213,25 +245,50 @@ impl StreamReader {
         }
     }
 
-    /// Whether the stream is gone for good: AWS said so again and again, and the table has another one.
+    fn begin(&self, step: Step) {
+        self.context.activity.begin(Task::Stream(self.number), step);
+    }
+
+    /// Whether nothing more can come of the stream: it was drained a day ago, and the table has another one.
+    fn is_done(&mut self) -> bool {
+        let is_read = self.context.progress.tracker().is_drained(self.stream);
+        if !(is_read && (self.is_superseded || self.discovery.is_disabled())) {
+            if self.drained_at.take().is_some() {
+                self.drained.send_replace(false);
+            }
+            return false;
+        }
+        let since = *self.drained_at.get_or_insert_with(|| {
+            self.drained.send_replace(true);
+            Instant::now()
+        });
+        *self.newest.borrow() > self.number && since.elapsed() >= RETENTION
+    }
+
+    /// Whether the stream is gone for good: AWS said so again and again, and it was drained or the table has another one.
     async fn is_gone(&mut self) -> bool {
         if self.absent < DENIALS_OF_EXISTENCE {
             return false;
         }
         self.absent = 0;
-        self.context.activity.begin(Task::Stream, Step::search());
-        self.locator.is_replaced(&self.details.arn).await
+        self.begin(Step::search());
+        self.drained_at.is_some() || self.is_superseded || self.locator.is_replaced(&self.details.arn).await
     }
 
     /// Ends what is still being read: the stream is gone, or its table is read no further.
     async fn end_readers(&mut self) {
         self.tasks.shutdown().await;
         let shards = self.running.keys().map(|shard| Task::Shard(*shard));
-        shards.chain([Task::Stream, Task::Query]).for_each(|task| self.context.activity.end(task));
+        shards
+            .chain([Task::Stream(self.number), Task::Query(self.number)])
+            .for_each(|task| self.context.activity.end(task));
     }
 
     async fn give_up(&mut self) -> Result<StreamEnd, ReadingStopped> {
         self.end_readers().await;
+        if self.drained_at.is_some() {
+            return Ok(StreamEnd::Drained);
+        }
         if self.context.on_data_loss == OnDataLoss::Stop {
             // What is stored stays as it is, should AWS be wrong.
             return Ok(StreamEnd::Missing);
@@ -243,15 +300,15 @@ impl StreamReader {
     }
 
     fn ask(&self, query: ListingQuery) -> Asking {
-        let (context, stream) = (self.context.clone(), self.details.arn.clone());
+        let (context, stream, number) = (self.context.clone(), self.details.arn.clone(), self.number);
         async move {
             let shards = match &query {
                 ListingQuery::Page(None) | ListingQuery::Status => ShardQuery::First,
                 ListingQuery::Page(Some(behind)) | ListingQuery::Tail(behind) => ShardQuery::Behind(behind),
                 ListingQuery::Children(parent) => ShardQuery::ChildrenOf(parent),
             };
-            let answer = describe(&context, Task::Query, &stream, shards).await;
-            context.activity.end(Task::Query);
+            let answer = describe(&context, Task::Query(number), &stream, shards).await;
+            context.activity.end(Task::Query(number));
             (query, answer)
         }
         .boxed()
@@ -259,7 +316,9 @@ impl StreamReader {
 
     fn answered(&mut self, query: ListingQuery, page: StreamDescription) {
         self.absent = 0;
-        self.context.client.answered();
+        if self.drained_at.is_none() {
+            self.context.client.answered();
+        }
         self.learn(&query, &page);
         let last = page.shards.last().map(|shard| shard.id.as_str());
         let answer = ListingAnswer { next: page.next.clone(), last, status: page.status };
@@ -267,6 +326,10 @@ impl StreamReader {
         let is_whole = self.discovery.answered(&query, answer, Instant::now(), turn);
         if is_whole {
             self.pass_completed();
+        }
+        if self.discovery.is_disabled() {
+            // No shard takes more records.
+            self.running.values().for_each(|running| running.closed.cancel());
         }
         let first_listing = !self.is_resumed && !self.context.progress.tracker().was_listed(self.stream);
         if !first_listing && self.discovery.is_at_rest() {
@@ -364,16 +427,16 @@ impl StreamReader {
         self.discovery.failed(query, pause, Instant::now());
     }
 
-    fn is_drained(&self) -> bool {
-        self.discovery.is_disabled() && self.context.progress.tracker().is_drained(self.stream)
-    }
-
     fn open_ready(&mut self) {
         let (opened, closed, counts) = self.context.progress.change(|tracker| {
             let opened = tracker.open_ready(self.stream);
-            (opened, tracker.take_closed(self.stream), tracker.counts(self.stream))
+            (opened, tracker.take_closed(self.stream), tracker.all_counts())
         });
         for shard in opened {
+            if self.drained_at.is_some() && (self.is_superseded || self.discovery.is_disabled()) {
+                events::ShardLate { stream: &self.details.arn, shard: &shard.id }
+                    .emit(self.context.progress.telemetry());
+            }
             match &*shard.id {
                 WHOLE_STREAM => self.is_no_shard(shard),
                 _ => self.spawn(shard, None),
@@ -498,29 +561,33 @@ impl StreamReader {
         entries: Vec<Entry>,
         is_last: bool,
     ) -> Result<(), ReadingStopped> {
-        self.context.hand_down_end(Task::Stream, shard, self.details.clone(), entries, is_last).await
+        self.context.hand_down_end(Task::Stream(self.number), shard, self.details.clone(), entries, is_last).await
     }
 }
 
 /// The first answer for a stream, however long it takes; nothing if the stream is gone and the table has another one.
-async fn first_answer(context: &ReaderContext, locator: &StreamLocator, stream: &str) -> Option<StreamDescription> {
-    let (mut failures, mut absent) = (0, 0);
+async fn first_answer(
+    context: &ReaderContext,
+    locator: &StreamLocator,
+    stream: &StreamTask,
+) -> Option<StreamDescription> {
+    let (task, mut failures, mut absent) = (Task::Stream(stream.number), 0, 0);
     loop {
-        match describe(context, Task::Stream, stream, ShardQuery::First).await {
+        match describe(context, task, &stream.arn, ShardQuery::First).await {
             Ok(first) => return Some(first),
             Err(error) => {
                 failures += 1;
                 absent = if error.kind == ErrorKind::NotFound { absent + 1 } else { 0 };
                 context.client.refused(&error);
                 if absent >= DENIALS_OF_EXISTENCE {
-                    context.activity.begin(Task::Stream, Step::search());
-                    if locator.is_replaced(stream).await {
-                        context.activity.end(Task::Stream);
+                    context.activity.begin(task, Step::search());
+                    if stream.is_superseded || locator.is_replaced(&stream.arn).await {
+                        context.activity.end(task);
                         return None;
                     }
                 }
                 let due = Instant::now() + failure_pause(failures);
-                context.activity.begin(Task::Stream, Step::Until(due));
+                context.activity.begin(task, Step::Until(due));
                 sleep_until(due).await;
             }
         }

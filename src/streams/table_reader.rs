@@ -3,22 +3,29 @@
 //! Contract:
 //! - What an earlier run has stored is found under the table's ARN, however the configuration names the table; a stream that the
 //!   configuration names has positions of its own. Nothing is read before they were loaded.
-//! - A stream that an earlier run had begun is read to its end before a newer one of the table is begun; the newer one is
-//!   then read from its start. A first start begins with the table's current stream, and where there was none at that
-//!   time, with everything in the first one that appears.
+//! - A stream is begun when the one before it is drained, and then read from its start; what shows up late in the earlier one is read
+//!   beside it. A first start begins with the table's current stream, and where there was none at that time, with everything in the
+//!   first one that appears.
+//! - `DescribeTable` is asked once a minute. Where it shows another stream, `ListStreams` fills in those that came and went in between;
+//!   without that permission they are not known.
 //! - Whatever is missing (the table, its stream, a permission) is waited for, and said; nothing here ends by itself, except
 //!   when data was lost and the policy is to stop.
 //! - A stream is taken for gone only when AWS says so again and again; what is stored of it stays.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use futures_util::FutureExt;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::stream_locator::{LocatedStream, LocatedTable, StreamLocator};
-use super::stream_reader::{StreamEnd, StreamReader, WHOLE_STREAM, report};
+use super::stream_reader::{StreamEnd, StreamReader, StreamTask, WHOLE_STREAM, report};
 use super::{OnDataLoss, ReaderContext, ReadingStopped, Step, Task};
+use crate::aws::errors::CallError;
 use crate::backoff::pause_after;
 use crate::checkpoint::CheckpointStore;
 use crate::clock;
@@ -29,6 +36,9 @@ use crate::telemetry::events;
 
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(15);
+
+/// How often AWS is asked for the table's newest stream while an older one is read.
+const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 
 pub struct TableReader {
     /// What all its readers share.
@@ -41,6 +51,35 @@ pub struct TableReader {
     pub initial: InitialPosition,
 }
 
+/// What of a table's streams is read, and what comes next.
+struct Streams {
+    /// Not begun yet, oldest first.
+    queue: VecDeque<QueuedStream>,
+    /// The newest one that was queued.
+    last: Option<String>,
+    reading: FuturesUnordered<Pin<Box<dyn Future<Output = EndedStream> + Send>>>,
+    /// Whether the newest one that was begun is drained; none if none is read.
+    drained: Option<watch::Receiver<bool>>,
+    /// The number of the newest one that was begun, and which one it is.
+    newest: watch::Sender<u32>,
+    newest_arn: Option<String>,
+    /// Whatever appears is read from its start.
+    has_begun: bool,
+}
+
+struct QueuedStream {
+    arn: String,
+    is_resumed: bool,
+    is_superseded: bool,
+    initial: InitialPosition,
+}
+
+/// A stream that was read, and how that ended.
+type EndedStream = (QueuedStream, Result<(StreamEnd, Option<StreamHandle>), ReadingStopped>);
+
+/// What a look for the table's newest stream has brought: that one, and all that are listed.
+type Look = Result<(LocatedStream, Vec<String>), CallError>;
+
 impl TableReader {
     /// Reads the table for as long as the process lives.
     ///
@@ -50,41 +89,119 @@ impl TableReader {
         if !self.restore().await {
             return Ok(());
         }
-        let (unfinished, mut last) = {
-            let tracker = self.context.progress.tracker();
-            (tracker.unfinished_streams(), tracker.newest_stream().map(str::to_owned))
-        };
-        let mut begun = last.is_some();
-        for stream in &unfinished {
-            if !self.read(stream, true, InitialPosition::Everything).await? {
-                return Ok(());
-            }
-        }
-        let mut failures = 0;
+        let mut streams = self.restored_streams();
+        let mut looking: Option<Pin<Box<dyn Future<Output = Look> + Send + '_>>> = None;
+        let (mut look_at, mut looks) = (Instant::now(), 0);
         loop {
-            self.context.activity.begin(Task::Table, Step::search());
-            match self.locator.find().await {
-                Ok(LocatedStream::Stream(stream)) if last.as_ref() != Some(&stream) => {
-                    failures = 0;
-                    let initial = if begun { InitialPosition::Everything } else { self.initial };
-                    if !self.read(&stream, false, initial).await? {
+            if !streams.is_busy()
+                && let Some(stream) = streams.queue.pop_front()
+            {
+                self.begin(&mut streams, stream);
+            }
+            if looking.is_none() && look_at <= Instant::now() {
+                self.context.activity.begin(Task::Table, Step::search());
+                looking = Some(self.look(streams.last.clone()).boxed());
+            }
+            let is_looking = looking.is_some();
+            if !is_looking {
+                self.context.activity.begin(Task::Table, Step::Until(look_at));
+            }
+            select! {
+                Some(ended) = streams.reading.next(), if !streams.reading.is_empty() => {
+                    if !self.stream_ended(ended).await? {
                         return Ok(());
                     }
-                    begun |= self.context.progress.tracker().newest_stream().is_some();
-                    last = Some(stream);
                 }
-                Ok(LocatedStream::Stream(stream)) => {
-                    self.wait(&format!("a new stream: {stream} is disabled and read to its end"))
+                drained = drained(&mut streams.drained) => {
+                    if let (true, Some(stream)) = (drained, &streams.newest_arn) {
+                        self.say_ended(stream, StreamEnd::Drained);
+                    }
+                    // The next one is looked for at once.
+                    (looks, look_at) = (0, look_at.min(Instant::now()));
                 }
-                Ok(LocatedStream::Nothing(what)) => {
-                    // Whatever a stream that appears later holds was written since the start.
-                    begun = true;
-                    self.wait(&what);
+                look = async { looking.as_mut().expect("guarded by the condition").await }, if is_looking => {
+                    looking = None;
+                    looks = if streams.is_busy() { 0 } else { looks + 1 };
+                    self.looked(&mut streams, look);
+                    let pause = pause_after(looks.max(1), PAUSE_MIN, PAUSE_MAX, fastrand::f64());
+                    look_at = Instant::now() + if streams.is_idle() { pause } else { LOOK_INTERVAL };
                 }
-                Err(error) => self.context.client.refused(&error),
+                () = sleep_until(look_at), if !is_looking => {}
             }
-            failures += 1;
-            self.pause(failures).await;
+        }
+    }
+
+    /// The streams that an earlier run had begun with, and was not done with.
+    fn restored_streams(&self) -> Streams {
+        let tracker = self.context.progress.tracker();
+        let unfinished = tracker.unfinished_streams().into_iter();
+        let queued = unfinished.map(|arn| {
+            let is_superseded = tracker.is_superseded(&arn);
+            QueuedStream { arn, is_resumed: true, is_superseded, initial: InitialPosition::Everything }
+        });
+        let last = tracker.newest_stream().map(str::to_owned);
+        Streams {
+            queue: queued.collect(),
+            has_begun: last.is_some(),
+            last,
+            reading: FuturesUnordered::new(),
+            drained: None,
+            newest: watch::Sender::new(0),
+            newest_arn: None,
+        }
+    }
+
+    fn begin(&self, streams: &mut Streams, stream: QueuedStream) {
+        let (drained, is_drained) = watch::channel(false);
+        streams.newest.send_modify(|newest| *newest += 1);
+        let task = StreamTask {
+            arn: stream.arn.clone(),
+            number: *streams.newest.borrow(),
+            is_resumed: stream.is_resumed,
+            initial: stream.initial,
+            is_superseded: stream.is_superseded,
+            newest: streams.newest.subscribe(),
+            drained,
+        };
+        streams.newest_arn = Some(stream.arn.clone());
+        let reading = StreamReader::read(self.context.clone(), self.locator.clone(), task);
+        streams.reading.push(reading.map(|end| (stream, end)).boxed());
+        streams.drained = Some(is_drained);
+    }
+
+    /// Which stream is the newest now, and where it is another one than the last, which ones are listed.
+    async fn look(&self, last: Option<String>) -> Look {
+        let found = self.locator.find().await?;
+        let listed = match &found {
+            LocatedStream::Stream(stream) if last.as_ref().is_some_and(|last| last != stream) => {
+                // Without the permission those that came and went in between are not known.
+                self.locator.list_streams().await.unwrap_or_default()
+            }
+            _ => Vec::new(),
+        };
+        Ok((found, listed))
+    }
+
+    fn looked(&self, streams: &mut Streams, look: Look) {
+        // While something is read, nothing is missing.
+        let is_idle = streams.is_idle();
+        streams.has_begun |= self.context.progress.tracker().newest_stream().is_some();
+        match look {
+            Ok((LocatedStream::Stream(stream), listed)) => match &streams.last {
+                Some(last) if *last == stream => {
+                    if is_idle {
+                        self.wait(&format!("a new stream: {stream} is disabled and read to its end"));
+                    }
+                }
+                _ => streams.append(stream, listed, self.initial),
+            },
+            Ok((LocatedStream::Nothing(what), _)) if is_idle => {
+                // Whatever a stream that appears later holds was written since the start.
+                streams.has_begun = true;
+                self.wait(&what);
+            }
+            Err(error) if is_idle => self.context.client.refused(&error),
+            Ok((LocatedStream::Nothing(_), _)) | Err(_) => {}
         }
     }
 
@@ -121,18 +238,19 @@ impl TableReader {
         sleep(pause).await;
     }
 
-    /// Reads one stream to its end; says whether to go on with the next.
-    async fn read(&self, stream: &str, is_resumed: bool, initial: InitialPosition) -> Result<bool, ReadingStopped> {
-        let context = self.context.clone();
-        // The stream has steps of its own.
-        context.activity.end(Task::Table);
-        let (end, handle) = StreamReader::read(context, self.locator.clone(), stream, is_resumed, initial).await?;
-        events::StreamEnded { stream, why: end.as_str() }.emit(self.context.progress.telemetry());
+    /// Reading of a stream has ended; says whether to go on with others.
+    async fn stream_ended(&self, (stream, end): EndedStream) -> Result<bool, ReadingStopped> {
+        let (end, handle) = end?;
+        let QueuedStream { arn: stream, initial, .. } = &stream;
         match end {
             StreamEnd::Drained => {}
-            StreamEnd::Lost => return Ok(self.stop()),
+            StreamEnd::Lost => {
+                self.say_ended(stream, end);
+                return Ok(self.stop());
+            }
             StreamEnd::Missing => {
-                let is_owed = initial == InitialPosition::Everything;
+                self.say_ended(stream, end);
+                let is_owed = *initial == InitialPosition::Everything;
                 if handle.is_none() && !is_owed {
                     // Nothing of it was begun.
                     return Ok(true);
@@ -146,6 +264,10 @@ impl TableReader {
             self.context.progress.change(|tracker| tracker.end_stream(handle));
         }
         Ok(true)
+    }
+
+    fn say_ended(&self, stream: &str, end: StreamEnd) {
+        events::StreamEnded { stream, why: end.as_str() }.emit(self.context.progress.telemetry());
     }
 
     fn stop(&self) -> bool {
@@ -179,4 +301,47 @@ impl TableReader {
     fn wait(&self, what: &str) {
         self.context.client.waits_for(what);
     }
+}
+
+impl Streams {
+    /// Whether the newest stream is read, and not drained.
+    fn is_busy(&self) -> bool {
+        self.drained.as_ref().is_some_and(|drained| !*drained.borrow())
+    }
+
+    /// Whether there is nothing to read.
+    fn is_idle(&self) -> bool {
+        !self.is_busy() && self.queue.is_empty()
+    }
+
+    /// The table has another stream; `listed` are all that it has or had lately.
+    fn append(&mut self, newest: String, listed: Vec<String>, initial: InitialPosition) {
+        let initial = if self.has_begun { InitialPosition::Everything } else { initial };
+        let last = self.last.as_deref().map(label);
+        let is_between = |stream: &String| {
+            last.is_some_and(|last| (last..label(&newest)).contains(&label(stream)) && label(stream) != last)
+        };
+        let mut streams: Vec<String> = listed.into_iter().filter(is_between).collect();
+        streams.sort_by(|one, other| label(one).cmp(label(other)));
+        self.last = Some(newest.clone());
+        let queued = |arn| QueuedStream { arn, is_resumed: false, is_superseded: false, initial };
+        self.queue.extend(streams.into_iter().chain([newest]).map(queued));
+    }
+}
+
+/// Waits until a stream is drained or not any more; not either where it has ended.
+async fn drained(stream: &mut Option<watch::Receiver<bool>>) -> bool {
+    let Some(drained) = stream else { return std::future::pending().await };
+    match drained.changed().await {
+        Ok(()) => *drained.borrow_and_update(),
+        Err(_) => {
+            *stream = None;
+            false
+        }
+    }
+}
+
+/// The end of a stream's ARN, which is the time of its creation.
+fn label(stream: &str) -> &str {
+    stream.rsplit('/').next().unwrap_or(stream)
 }

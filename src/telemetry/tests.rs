@@ -112,6 +112,7 @@ fn every_event(telemetry: &TableTelemetry) {
     StreamListed { stream, reading: 1, waiting: 2, finished: 3 }.emit(telemetry);
     StreamAwaited { what: "a stream" }.emit(telemetry);
     StreamEnded { stream, why: "drained" }.emit(telemetry);
+    ShardLate { stream, shard }.emit(telemetry);
     ShardOpened { stream, shard, from: "Start" }.emit(telemetry);
     ShardEnded { stream, shard }.emit(telemetry);
     ShardHandedOver { stream, shard, took }.emit(telemetry);

@@ -151,8 +151,6 @@ pub struct Judge {
     streams: Option<BTreeSet<(usize, usize)>>,
     /// The lowest and the highest moment that a start so far may have meant.
     starts: Option<(Moment, Moment)>,
-    /// When the first life began.
-    begun: Option<Moment>,
     /// Since when everything is owed.
     owed_since: Option<Moment>,
     /// Everything was settled at an orderly end: nothing may come again.
@@ -175,7 +173,6 @@ impl Judge {
             settings: plan.settings.clone(),
             streams: None,
             starts: None,
-            begun: None,
             owed_since: None,
             is_closed: false,
             findings: Vec::new(),
@@ -248,7 +245,6 @@ impl Judge {
         }
         (self.life, self.settings) = (life, settings.clone());
         self.calls.begin_life(now, settings);
-        self.begun.get_or_insert(now);
         if self.owed_since.is_some() {
             return;
         }
@@ -271,9 +267,8 @@ impl Judge {
         let (start, latest) = (start + self.grain(), self.settings.start == Start::Latest);
         for (number, change) in aws.changes.iter().enumerate().take(self.fates.len()) {
             let is_trimmed = aws.is_trimmed(change, now + crate::plan::minutes(5));
-            // A first start begins with the stream that the table has then.
-            let disabled = aws.stream_of(change).disabled;
-            let is_earlier = disabled.is_some_and(|at| self.begun.is_some_and(|begun| at <= begun));
+            // A first start begins with the stream that the table has then, and may take its time.
+            let is_earlier = aws.stream_of(change).disabled.is_some();
             self.fates[number].optional =
                 change.at < start || latest || is_trimmed || is_earlier || !self.is_read(change);
         }
@@ -367,6 +362,13 @@ impl Judge {
             let ancestors = std::iter::successors(stream.shards[shard].parent, |shard| stream.shards[*shard].parent);
             shards.extend(ancestors.take_while(|shard| stream.shards[*shard].is_gone(now)));
         }
+        let table = aws.tables.iter().find(|table| table.streams.iter().any(|it| std::ptr::eq(it, stream)));
+        let mut unseen = Vec::new();
+        if let Some(table) = table.filter(|_| told.reason == "trimmed" && after.is_none()) {
+            // So was a stream that came and went while nobody looked.
+            let earlier = table.streams.iter().take_while(|it| !std::ptr::eq(*it, stream)).filter(|it| it.is_gone(now));
+            unseen.extend(earlier.flat_map(|it| it.shards.iter().flat_map(|shard| shard.records.iter().copied())));
+        }
         let is_within = |change: &ChangeNumber| {
             let change = &aws.changes[*change as usize];
             // Where numbers repeat, what cannot be decoded may have the number of its neighbour.
@@ -383,7 +385,8 @@ impl Judge {
             };
             !first && !behind && lost
         };
-        shards.iter().flat_map(|shard| stream.shards[*shard].records.iter().copied()).filter(is_within).collect()
+        let within = shards.iter().flat_map(|shard| stream.shards[*shard].records.iter().copied()).filter(is_within);
+        within.chain(unseen).collect()
     }
 
     /// The sink, or the one for dead letters, takes an event.
@@ -400,7 +403,7 @@ impl Judge {
         let item = self.history(change);
         let mut before = change.before;
         while let Some(earlier) = before {
-            if !self.fates[earlier as usize].is_resolved() {
+            if !self.fates[earlier as usize].is_resolved() && !self.may_follow(earlier, number, aws) {
                 let what = format!("{} is taken before {}", name(number, aws), name(earlier, aws));
                 self.find(Sentence::OutOfOrder, now, what);
                 break;
@@ -414,6 +417,7 @@ impl Judge {
             && life == self.life
             && last > number
             && !self.comes_with_a_batch(number, last)
+            && !self.may_follow(number, last, aws)
         {
             let what = format!("{} is taken behind {} in one life", name(number, aws), name(last, aws));
             self.find(Sentence::OutOfOrder, now, what);
@@ -425,6 +429,14 @@ impl Judge {
             fate.taken_at = Some(now);
             self.check_promptness(number, aws, now);
         }
+    }
+
+    /// A listing that hides a shard of a stream for longer than the adapter waits before it goes on with the next one makes its
+    /// changes late: `docs/semantics.md` says so.
+    fn may_follow(&self, earlier: ChangeNumber, later: ChangeNumber, aws: &Aws) -> bool {
+        let [earlier, later] = [earlier, later].map(|number| &aws.changes[number as usize]);
+        let hides = [Fault::HiddenShards, Fault::LateShards].iter().any(|fault| self.plan.has(*fault));
+        hides && earlier.stream != later.stream
     }
 
     /// A batch of both was taken, and the process has not heard of it: it sends all of it again.
@@ -544,7 +556,7 @@ impl Judge {
         for (history, (_, last)) in self.last.clone() {
             let newest = aws.changes.iter().rposition(|change| self.history(change) == history);
             let Some(newest) = newest.filter(|newest| self.fates[*newest].taken) else { continue };
-            if newest as ChangeNumber != last {
+            if newest as ChangeNumber != last && !self.may_follow(last, newest as ChangeNumber, aws) {
                 let what = format!(
                     "the last delivery of an item is {}, its newest state {}",
                     name(last, aws),

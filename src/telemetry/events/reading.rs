@@ -48,6 +48,26 @@ impl StreamEnded<'_> {
     }
 }
 
+/// A listing shows a shard of a stream that was taken for drained.
+pub struct ShardLate<'a> {
+    pub stream: &'a str,
+    pub shard: &'a str,
+}
+
+impl ShardLate<'_> {
+    pub fn emit(&self, telemetry: &TableTelemetry) {
+        let Self { stream, shard } = *self;
+        telemetry.recent().add("DSA-SHARD-LATE", &format!("shard {shard} was listed late"));
+        warn!(
+            code = "DSA-SHARD-LATE",
+            table = telemetry.table(),
+            stream,
+            shard,
+            "the stream was read to its end, and AWS lists another shard of it now: its changes follow late"
+        );
+    }
+}
+
 /// Reading waits for something that is not there yet.
 pub struct StreamAwaited<'a> {
     pub what: &'a str,

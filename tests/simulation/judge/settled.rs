@@ -13,6 +13,9 @@ use crate::plan::{Moment, RETENTION};
 /// A shard: of which table, stream, and which of its shards.
 type ShardName = (usize, usize, usize);
 
+/// The shard that stands for a stream which is gone.
+const WHOLE_STREAM: &str = "the-whole-stream";
+
 /// Which records are stored as settled.
 #[derive(Default)]
 pub struct Settled {
@@ -162,7 +165,7 @@ impl Judge {
         let cannot_come_again = fate.optional || fate.told || aws.is_trimmed(change, now);
         // A gap is nobody's change: it comes before what follows it, and not behind what an item has had.
         let is_gap = change.is_malformed || aws.changes[number as usize].is_malformed;
-        if !self.settled.holds(before) && !cannot_come_again && !is_gap {
+        if !self.settled.holds(before) && !cannot_come_again && !is_gap && !self.may_follow(before, number, aws) {
             let what = format!("{} is stored as settled, {} is not", name(number, aws), name(before, aws));
             self.find(Sentence::NotAPrefix, now, what);
         }
@@ -205,6 +208,10 @@ fn settled(
 ) -> SettledRecords {
     let found = &stream.shards[shard];
     let entry = stored.shards.get(&found.id);
+    if matches!(stored.shards.get(WHOLE_STREAM), Some(StoredShard::Unfinished(_))) {
+        // A gap that speaks of all of it is owed.
+        return SettledRecords::default();
+    }
     match entry {
         _ if stored.done => SettledRecords::up_to(records.len()),
         Some(StoredShard::Finished { .. }) => SettledRecords::up_to(records.len()),
