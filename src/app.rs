@@ -32,6 +32,7 @@ use crate::delivery::dispatch::{Dispatcher, Settings, Sinks};
 use crate::delivery::lanes::Limits;
 use crate::delivery::retry::Policy;
 use crate::progress::PositionsWait;
+use crate::progress::buffer::BufferPool;
 use crate::readiness::Health;
 use crate::sink::{CredentialReloader, HttpSink, SinkSettings, SinkSetupError};
 use crate::streams::client::StreamsClient;
@@ -121,7 +122,7 @@ pub struct Services {
 /// When a table cannot be read as configured: see [`PrepareError`].
 pub fn assemble(config: &Config, services: Services) -> Result<Tasks, PrepareError> {
     let Services { store, sinks, credentials, connect, metrics, health } = services;
-    let buffer = config.process.buffer_memory / config.source.tables.len().max(1);
+    let buffer = BufferPool::new(config.process.buffer_memory, config.source.tables.len());
     let shared = Shared::new(store, buffer, config.delivery.order);
     let mut tables = Vec::new();
     for table in &config.source.tables {

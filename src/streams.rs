@@ -90,7 +90,7 @@ pub struct ReaderContext {
     pub poll_intervals: PollIntervals,
     /// What is known of the table's shards.
     pub progress: Arc<TableProgress>,
-    /// This table's share of the buffer.
+    /// This table's part of the buffer.
     pub buffer: Arc<Buffer>,
     /// Shared by all tables: an account-wide limit.
     pub pace: Arc<AccountPace>,

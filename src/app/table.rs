@@ -11,7 +11,7 @@ use crate::checkpoint::CheckpointStore;
 use crate::config::{self, DeliveryOrder, StartPosition, TableRef};
 use crate::pipeline::PipelineActivity;
 use crate::progress::TableProgress;
-use crate::progress::buffer::Buffer;
+use crate::progress::buffer::BufferPool;
 use crate::progress::checkpointer::Checkpointer;
 use crate::readiness::{Health, TableHealth};
 use crate::records::InitialPosition;
@@ -35,14 +35,13 @@ pub struct Shared {
     pub store: Arc<dyn CheckpointStore>,
     /// What the tables are called in the store: no two may share a name.
     pub keys: Arc<Mutex<BTreeSet<String>>>,
-    /// Each table's share of the buffer.
-    pub buffer: usize,
+    pub buffer: Arc<BufferPool>,
     pub order: DeliveryOrder,
 }
 
 impl Shared {
     /// What tables share that have nothing yet.
-    pub fn new(store: Arc<dyn CheckpointStore>, buffer: usize, order: DeliveryOrder) -> Self {
+    pub fn new(store: Arc<dyn CheckpointStore>, buffer: Arc<BufferPool>, order: DeliveryOrder) -> Self {
         Self { pace: AccountPace::of_process(), store, keys: Arc::default(), buffer, order }
     }
 }
@@ -90,7 +89,7 @@ impl Table {
     /// Puts one table's parts together.
     pub fn assemble(parts: Parts, source: &config::Source, shared: &Shared) -> Self {
         let Parts { client, target, telemetry, health } = parts;
-        let buffer = Buffer::new(shared.buffer);
+        let buffer = shared.buffer.part();
         let (sender, pages) = mpsc::channel(PAGES_WAITING);
         let client = ObservedClient::new(client, telemetry.clone(), health.clone());
         let progress = TableProgress::new(shared.order == DeliveryOrder::Shard, buffer.clone(), telemetry, health);

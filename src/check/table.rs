@@ -152,7 +152,7 @@ impl<'s> Probe<'s> {
         let Some(iterator) = iterator else {
             return Check::warn(RECORDS, "not tried because the stream has no shard yet");
         };
-        match within(self.shared.limit, self.client.get_records(&iterator)).await {
+        match within(self.shared.limit, self.client.get_records(&iterator, 1_000)).await {
             Err(late) => Check::fail(RECORDS, &late).with_fix(self.names.reach()),
             Ok(Err(error)) => self.failed(RECORDS, &error),
             Ok(Ok(_)) => Check::ok(RECORDS, "the shard can be read"),

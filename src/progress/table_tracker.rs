@@ -130,16 +130,16 @@ impl TableTracker {
         now: SystemTime,
     ) -> StreamHandle {
         if let Some(stream) = self.find_stream(&details.arn) {
+            let verified_at = self.verified_before(stream.0).unwrap_or(now);
             let it = self.stream_mut(stream);
             it.details = details;
-            it.verified_at.get_or_insert(now);
+            it.verified_at.get_or_insert(verified_at);
             return stream;
         }
         let verified_at = match start {
             // What is older than a day may be gone, and nobody can know.
             Position::Since(moment) if now.duration_since(moment).is_ok_and(|age| age < RETENTION) => Some(moment),
-            // What follows another stream was created after all that was read of that one.
-            Position::Start => self.streams.last().map_or(Some(now), TrackedStream::last_known),
+            Position::Start => Some(self.verified_before(self.streams.len()).unwrap_or(now)),
             _ => Some(now),
         };
         let lineage = Lineage::default();
@@ -148,6 +148,12 @@ impl TableTracker {
         let stream = StreamHandle(self.streams.len() - 1);
         self.dirty_streams.insert(stream);
         stream
+    }
+
+    /// What follows another stream was created after all that was read of that one; none if there is none.
+    fn verified_before(&self, stream: usize) -> Option<SystemTime> {
+        let earlier = self.streams[..stream].last()?;
+        Some(earlier.last_known().unwrap_or(UNIX_EPOCH))
     }
 
     /// A stream that was opened, or that an earlier run has stored.

@@ -35,8 +35,8 @@ pub trait StreamsClient: Send + Sync {
     /// A token that `get_records` takes; it lives 15 minutes.
     fn get_shard_iterator<'a>(&'a self, stream: &'a str, shard: &'a str, from: IteratorStart) -> Call<'a, String>;
 
-    /// The next page of a shard.
-    fn get_records<'a>(&'a self, iterator: &'a str) -> Call<'a, Page>;
+    /// The next page of a shard, of so many records at most.
+    fn get_records<'a>(&'a self, iterator: &'a str, limit: u32) -> Call<'a, Page>;
 }
 
 /// What `DescribeTable` says about a table's stream.

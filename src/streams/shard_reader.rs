@@ -27,6 +27,7 @@ use crate::aws::errors::{CallError, ErrorKind};
 use crate::backoff::pause_after;
 use crate::clock;
 use crate::progress::Acknowledger as _;
+use crate::progress::buffer::Buffer;
 use crate::progress::table_tracker::{Loss, OpenedShard, PROOF_OF_EMPTINESS};
 use crate::records::{Entry, Gap, LossReason, Page, Position, Record, SequenceNumber, StreamDetails, Undecodable};
 use crate::telemetry::events;
@@ -43,13 +44,18 @@ pub(super) const DENIALS_OF_EXISTENCE: u32 = 3;
 /// A closed shard is asked so often at once although its pages are empty.
 const EMPTY_PAGES_AT_ONCE: u32 = 10;
 const EMPTY_PAGE_PAUSE: Duration = Duration::from_millis(10);
+/// Room is set aside for at least so many bytes of a page.
+const EXPECTED_MIN: usize = 16 << 10;
 /// Those below are told of a quiet shard this often.
 const QUIET_REPORT: Duration = Duration::from_secs(30);
 
 /// The most records that a page can hold.
 ///
 /// Source: the `Limit` parameter of `GetRecords` in the DynamoDB Streams API reference.
-const FULL_PAGE_RECORDS: usize = 1_000;
+const PAGE_RECORDS: u32 = 1_000;
+
+/// A page that was too much for the line is not asked for again so soon.
+const SMALL_PAGES: Duration = Duration::from_secs(5 * 60);
 
 /// A page near the service's limit of 1 MB was cut by size: more is waiting.
 const FULL_PAGE_BYTES: usize = 900_000;
@@ -90,6 +96,9 @@ struct ReaderState {
     /// Until when those below need not be told again that the shard is quiet.
     quiet_told: Option<Instant>,
     handed_over: Option<Instant>,
+    page_limit: PageLimit,
+    /// What the next page is expected to weigh.
+    expected: usize,
     /// When the newest record that was handed down was created.
     newest: Option<SystemTime>,
 }
@@ -105,6 +114,13 @@ pub enum ShardEnd {
     Lost,
     /// The process is shutting down.
     Stopped,
+}
+
+/// How many records a page may have: less where the line is too slow for a whole one.
+#[derive(Debug, Default)]
+struct PageLimit {
+    halvings: u32,
+    last: Option<Instant>,
 }
 
 /// What the last page was like.
@@ -140,6 +156,8 @@ impl ShardReader {
             quiet_since: Instant::now(),
             quiet_told: None,
             handed_over: shard.handed_over,
+            page_limit: PageLimit::default(),
+            expected: Buffer::PAGE,
             newest: None,
         };
         Self { context, details, shard, latest, closed, listings, state }
@@ -158,21 +176,23 @@ impl ShardReader {
     async fn read_on(&mut self) -> Result<ShardEnd, ReadingStopped> {
         loop {
             self.begin(Step::Room);
-            let reservation = self.context.buffer.reserve().await;
+            let reservation = self.context.buffer.reserve(self.state.expected).await;
             let asked_at = clock::now();
             match self.poll().await {
                 Ok(page) => {
                     self.arrived();
                     self.count_empty(page.records.is_empty());
                     let is_last = page.next_iterator.is_none() || self.is_forgotten();
-                    let fill = Fill::of(page.records.len(), page.bytes);
+                    let fill = Fill::of(page.records.len(), page.bytes, self.state.page_limit.records());
                     self.state.iterator = page.next_iterator.clone();
                     let cursor = self.state.cursor;
                     let entries = self.sort_out(page.records, is_last);
                     // Records were skipped, older than the start or read before: there is more.
                     let fill = if entries.is_empty() && self.state.cursor != cursor { Fill::Full } else { fill };
                     let is_lost = entries.last().is_some_and(Entry::stops);
-                    let in_hand = reservation.arrived(entries.iter().map(Entry::cost).sum());
+                    let weight = entries.iter().map(Entry::cost).sum();
+                    self.state.expected = expected(self.state.expected, weight);
+                    let in_hand = reservation.arrived(weight);
                     self.hand_down(entries, fill, asked_at, is_last && !is_lost).await?;
                     in_hand.handed_down();
                     if is_lost || is_last {
@@ -182,6 +202,9 @@ impl ShardReader {
                 }
                 Err(error) => {
                     drop(reservation);
+                    self.state.page_limit.failed(&error);
+                    // Meanwhile more is waiting.
+                    self.state.expected = Buffer::PAGE;
                     if let Some(end) = self.react(&error).await {
                         return Ok(end);
                     }
@@ -204,7 +227,7 @@ impl ShardReader {
             None => self.new_iterator().await?,
         };
         self.begin(Step::call());
-        let page = self.context.client.get_records(&iterator).await;
+        let page = self.context.client.get_records(&iterator, self.state.page_limit.records()).await;
         self.state.iterator = Some(iterator);
         page
     }
@@ -237,6 +260,7 @@ impl ShardReader {
     /// Bookkeeping after an answer.
     fn arrived(&mut self) {
         (self.state.failures, self.state.denials) = (0, 0);
+        self.state.page_limit.arrived();
         self.context.client.answered();
         if let Some(since) = self.state.handed_over.take() {
             events::ShardHandedOver { stream: &self.details.arn, shard: &self.shard.id, took: since.elapsed() }
@@ -449,15 +473,37 @@ impl ShardReader {
     }
 }
 
-impl Fill {
-    /// Judges a page by what it held.
-    fn of(records: usize, bytes: usize) -> Self {
-        if records >= FULL_PAGE_RECORDS || (records > 0 && bytes >= FULL_PAGE_BYTES) {
-            Fill::Full
-        } else {
-            Fill::Partial
+impl PageLimit {
+    fn records(&self) -> u32 {
+        (PAGE_RECORDS >> self.halvings).max(1)
+    }
+
+    /// A page did not arrive: if that took too long, or it was cut off, the next one is smaller.
+    fn failed(&mut self, error: &CallError) {
+        if matches!(error.code.as_str(), "timeout" | "other") {
+            (self.halvings, self.last) = ((self.halvings + 1).min(PAGE_RECORDS.ilog2() + 1), Some(Instant::now()));
         }
     }
+
+    fn arrived(&mut self) {
+        if self.last.is_some_and(|last| last.elapsed() >= SMALL_PAGES) {
+            self.halvings = self.halvings.saturating_sub(1);
+            self.last = (self.halvings > 0).then(Instant::now);
+        }
+    }
+}
+
+impl Fill {
+    /// Judges a page by what it held.
+    fn of(records: usize, bytes: usize, limit: u32) -> Self {
+        if records >= limit as usize || (records > 0 && bytes >= FULL_PAGE_BYTES) { Fill::Full } else { Fill::Partial }
+    }
+}
+
+/// What the next page is expected to weigh, after one that weighed so much: room is set aside for twice that, and for a half of what
+/// was expected before.
+fn expected(before: usize, weight: usize) -> usize {
+    (weight * 2).max(before / 2).clamp(EXPECTED_MIN, Buffer::PAGE)
 }
 
 /// The pause before the next page of a shard that may take more records. `quiet` is the time since the last record.
@@ -499,8 +545,8 @@ mod tests {
 
     #[test]
     fn a_full_page_is_followed_at_once() {
-        assert_eq!(pause(INTERVALS, Fill::of(1_000, 10_000), Duration::ZERO), Duration::ZERO);
-        assert_eq!(pause(INTERVALS, Fill::of(400, 1_000_000), Duration::ZERO), Duration::ZERO);
+        assert_eq!(pause(INTERVALS, Fill::of(1_000, 10_000, PAGE_RECORDS), Duration::ZERO), Duration::ZERO);
+        assert_eq!(pause(INTERVALS, Fill::of(400, 1_000_000, PAGE_RECORDS), Duration::ZERO), Duration::ZERO);
     }
 
     #[test]
@@ -517,13 +563,36 @@ mod tests {
 
     #[test]
     fn an_active_shard_is_polled_at_the_poll_interval() {
-        assert_eq!(pause(INTERVALS, Fill::of(3, 5_000), Duration::ZERO), INTERVALS.poll_interval);
+        assert_eq!(pause(INTERVALS, Fill::of(3, 5_000, PAGE_RECORDS), Duration::ZERO), INTERVALS.poll_interval);
+    }
+
+    /// 1 MB over a line of 50 KB a second takes 20 s, and a call ends before that.
+    #[tokio::test(start_paused = true)]
+    async fn a_page_that_does_not_arrive_is_asked_for_in_smaller_parts() {
+        let error = |code: &str| {
+            let (operation, code, message) = ("GetRecords", code.to_owned(), String::new());
+            CallError { operation, kind: ErrorKind::Other, code, message }
+        };
+        let mut limit = PageLimit::default();
+        limit.failed(&error("connect"));
+        assert_eq!(limit.records(), 1_000);
+        limit.failed(&error("timeout"));
+        limit.failed(&error("timeout"));
+        limit.arrived();
+        assert_eq!(limit.records(), 250);
+        (0..20).for_each(|_| limit.failed(&error("timeout")));
+        assert_eq!(limit.records(), 1);
+        for _ in 0..10 {
+            sleep(SMALL_PAGES).await;
+            limit.arrived();
+        }
+        assert_eq!(limit.records(), 1_000);
     }
 
     proptest! {
         #[test]
         fn a_quiet_shard_waits_a_tenth_of_its_quiet_time_within_the_bounds(quiet_ms in 0u64..100_000_000) {
-            let paused = pause(INTERVALS, Fill::of(0, 60), Duration::from_millis(quiet_ms));
+            let paused = pause(INTERVALS, Fill::of(0, 60, PAGE_RECORDS), Duration::from_millis(quiet_ms));
             prop_assert!(paused >= INTERVALS.poll_interval && paused <= INTERVALS.idle_poll_interval_max);
             let tenth = Duration::from_millis(quiet_ms) / 10;
             prop_assert!(paused == INTERVALS.poll_interval || paused == INTERVALS.idle_poll_interval_max || paused == tenth);

@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::stream_locator::{LocatedStream, LocatedTable, StreamLocator};
 use super::stream_reader::{StreamEnd, StreamReader, StreamTask, WHOLE_STREAM, report};
 use super::{OnDataLoss, ReaderContext, ReadingStopped, Step, Task};
-use crate::aws::errors::CallError;
+use crate::aws::errors::{CallError, ErrorKind};
 use crate::backoff::pause_after;
 use crate::checkpoint::CheckpointStore;
 use crate::clock;
@@ -174,8 +174,11 @@ impl TableReader {
         let found = self.locator.find().await?;
         let listed = match &found {
             LocatedStream::Stream(stream) if last.as_ref().is_some_and(|last| last != stream) => {
-                // Without the permission those that came and went in between are not known.
-                self.locator.list_streams().await.unwrap_or_default()
+                match self.locator.list_streams().await {
+                    // Without the permission those that came and went in between are not known.
+                    Err(error) if error.kind == ErrorKind::Denied => Vec::new(),
+                    listed => listed?,
+                }
             }
             _ => Vec::new(),
         };

@@ -16,6 +16,7 @@ use super::shard_reader::DENIALS_OF_EXISTENCE;
 use super::{Listings, ReaderContext, Step, Task};
 use crate::aws::errors::{CallError, ErrorKind};
 use crate::backoff::pause_after;
+use crate::progress::buffer::Buffer;
 use crate::progress::table_tracker::{PROOF_OF_EMPTINESS, ShardHandle};
 use crate::records::{Page, ShardId, StreamDetails};
 
@@ -106,14 +107,14 @@ impl UnlistedShard {
     async fn page(&self, iterator: &mut Option<String>) -> Result<Page, CallError> {
         let client = &self.context.client;
         self.begin(Step::Room);
-        let _room = self.context.buffer.reserve().await;
+        let _room = self.context.buffer.reserve(Buffer::PAGE).await;
         self.begin(Step::call());
         let iterator = match iterator.take() {
             Some(iterator) => iterator,
             None => client.get_shard_iterator(&self.details.arn, &self.id, IteratorStart::Oldest).await?,
         };
         self.begin(Step::call());
-        client.get_records(&iterator).await
+        client.get_records(&iterator, 1).await
     }
 
     async fn wait_for_listing(&mut self, pause: Duration) {

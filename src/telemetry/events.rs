@@ -41,6 +41,7 @@ pub const CODES: &[&str] = &[
     "DSA-SINK-FAILING",
     "DSA-SINK-FILE",
     "DSA-STALLED",
+    "DSA-SHARD-LATE",
     "DSA-STREAM-AWAITED",
 ];
 

@@ -17,7 +17,7 @@ use dynamodb_streams_adapter::delivery::lanes::Limits;
 use dynamodb_streams_adapter::delivery::retry::{OnUndeliverable, Policy, RetryLimits};
 use dynamodb_streams_adapter::event::Message;
 use dynamodb_streams_adapter::pipeline::Pipeline;
-use dynamodb_streams_adapter::progress::buffer::Buffer;
+use dynamodb_streams_adapter::progress::buffer::{Buffer, BufferPool};
 use dynamodb_streams_adapter::readiness::Health;
 use dynamodb_streams_adapter::records::Page;
 use dynamodb_streams_adapter::sink::{Sink, SinkResponse};
@@ -74,7 +74,7 @@ impl StreamsClient for Endless {
         ready(index.to_string())
     }
 
-    fn get_records<'a>(&'a self, iterator: &'a str) -> Call<'a, Page> {
+    fn get_records<'a>(&'a self, iterator: &'a str, _limit: u32) -> Call<'a, Page> {
         let begin: u64 = iterator.parse().unwrap();
         let records: Vec<String> = (begin + 1..=begin + 500).map(record).collect();
         self.read.fetch_add(records.len(), Ordering::Relaxed);
@@ -133,7 +133,7 @@ async fn a_sink_that_is_down_for_a_day_costs_bounded_memory_and_few_requests() {
         on_data_loss: OnDataLoss::Continue,
     };
     let store = Arc::new(MemoryStore::default());
-    let shared = Shared::new(store, BUFFER, DeliveryOrder::Item);
+    let shared = Shared::new(store, BufferPool::new(BUFFER, 1), DeliveryOrder::Item);
     let target = TableTarget { table: "Orders".to_owned(), stream: None };
     let parts = Parts { client: client.clone(), target, telemetry, health };
     let Table { progress, reader, pages, pipeline, checkpointer } = Table::assemble(parts, &source, &shared);

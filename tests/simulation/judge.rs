@@ -26,6 +26,7 @@ use self::settled::Settled;
 use crate::aws::{Aws, Change, ChangeNumber};
 use crate::fault::Fault;
 use crate::plan::{HEALTHY, Moment, Plan, Settings, Start};
+use crate::service::text_hash;
 
 /// More findings of one sentence say nothing new.
 const MOST_A_SENTENCE: usize = 5;
@@ -153,6 +154,8 @@ pub struct Judge {
     starts: Option<(Moment, Moment)>,
     /// Since when everything is owed.
     owed_since: Option<Moment>,
+    /// The streams of which anything was read.
+    seen: BTreeSet<(usize, usize)>,
     /// Everything was settled at an orderly end: nothing may come again.
     is_closed: bool,
     findings: Vec<Finding>,
@@ -174,6 +177,7 @@ impl Judge {
             streams: None,
             starts: None,
             owed_since: None,
+            seen: BTreeSet::new(),
             is_closed: false,
             findings: Vec::new(),
         }
@@ -503,7 +507,18 @@ impl Judge {
         }
     }
 
+    /// The listing of a table's streams is denied: one that was never read, and has a successor, is not known.
+    pub fn streams_are_not_listed(&mut self, table: u64, aws: &Aws) {
+        self.learn(aws);
+        for (number, change) in aws.changes.iter().enumerate() {
+            let of = &aws.tables[change.table];
+            let is_known = change.stream + 1 == of.streams.len() || self.seen.contains(&(change.table, change.stream));
+            self.fates[number].optional |= text_hash(&of.name) == table && !is_known;
+        }
+    }
+
     pub fn iterator_issued(&mut self, shard: (usize, usize, usize)) {
+        self.seen.insert((shard.0, shard.1));
         self.calls.iterator_issued(shard);
     }
 

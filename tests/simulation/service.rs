@@ -40,7 +40,12 @@ impl SimulatedAws {
             });
             let result = world
                 .edge(takes, |inner, now| match inner.aws_refusal(operation, subject, now) {
-                    Some(kind) => Err(kind),
+                    Some(kind) => {
+                        if (operation, kind) == ("ListStreams", ErrorKind::Denied) {
+                            inner.judge.streams_are_not_listed(subject, &inner.aws);
+                        }
+                        Err(kind)
+                    }
                     None if hangs => Err(ErrorKind::Other),
                     None => answer(inner, now),
                 })
@@ -283,7 +288,7 @@ impl Inner {
         Ok(format!("{table}|{stream}|{shard}|{next}|{}", now.as_millis()))
     }
 
-    fn records(&mut self, iterator: &str, now: Moment) -> Answer<Page> {
+    fn records(&mut self, iterator: &str, limit: u32, now: Moment) -> Answer<Page> {
         if iterator.starts_with(UNKNOWN) {
             return empty_page(iterator);
         }
@@ -314,7 +319,7 @@ impl Inner {
         if empty {
             self.judge.withheld((table, stream, shard), now);
         }
-        let taken = if empty { 0 } else { left.min(self.plan.page_limit).min(bytes.max(1)) };
+        let taken = if empty { 0 } else { left.min(self.plan.page_limit).min(bytes.max(1)).min(limit as usize) };
         let behind = next + taken;
         let ended = found.closed.is_some()
             && behind == found.records.len()
@@ -395,12 +400,12 @@ impl StreamsClient for SimulatedAws {
         self.call("GetShardIterator", subject, move |inner, now| inner.iterator(stream, shard, from, now))
     }
 
-    fn get_records<'a>(&'a self, iterator: &'a str) -> Call<'a, Page> {
+    fn get_records<'a>(&'a self, iterator: &'a str, limit: u32) -> Call<'a, Page> {
         let shard = iterator.rsplitn(3, '|').last().unwrap_or_default();
         let subject = text_hash(shard);
         Box::pin(async move {
             let _one_at_a_time = self.0.begin_reading(shard);
-            self.call("GetRecords", subject, move |inner, now| inner.records(iterator, now)).await
+            self.call("GetRecords", subject, move |inner, now| inner.records(iterator, limit, now)).await
         })
     }
 }

@@ -167,7 +167,7 @@ async fn a_reader_that_lost_a_wake_up_before_its_streams_first_answer_fails_the_
     sleep(MINUTE).await;
     running.reading.store(true, Ordering::Relaxed);
     running.services.script(|script| script.denied.clear());
-    running.is_noticed("the listing of shards does not go on").await;
+    running.is_noticed("does not go on").await;
 }
 
 #[tokio::test(start_paused = true)]

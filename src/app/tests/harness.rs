@@ -28,6 +28,7 @@ use crate::delivery::retry::{OnUndeliverable, Policy, RetryLimits};
 use crate::event::Message;
 use crate::pipeline::Pipeline;
 use crate::progress::TableProgress;
+use crate::progress::buffer::BufferPool;
 use crate::readiness::Health;
 use crate::records::Page;
 use crate::sink::{Sink, SinkResponse};
@@ -235,7 +236,7 @@ impl StreamsClient for FakeServices {
         })
     }
 
-    fn get_records<'a>(&'a self, iterator: &'a str) -> Call<'a, Page> {
+    fn get_records<'a>(&'a self, iterator: &'a str, _limit: u32) -> Call<'a, Page> {
         self.answer("GetRecords", move |script| {
             let parts: Vec<&str> = iterator.split('|').collect();
             let found = script.streams.get(parts[0]).and_then(|stream| stream.shards.get(parts[1]));
@@ -333,7 +334,7 @@ impl FakeServices {
     pub(in crate::app) fn table(self: &Arc<Self>, setup: Setup, health: &Health) -> Table {
         let telemetry = TableTelemetry::new("Orders", &Metrics::new("t", "t").unwrap());
         let health = health.table("Orders");
-        let shared = Shared::new(self.clone(), BUFFER, setup.order);
+        let shared = Shared::new(self.clone(), BufferPool::new(BUFFER, 1), setup.order);
         let target = TableTarget { table: "Orders".to_owned(), stream: None };
         self.script(|script| script.stored = setup.stored);
         let poll_intervals =

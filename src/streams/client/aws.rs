@@ -110,11 +110,17 @@ impl AwsClient {
         answer.shard_iterator.ok_or_else(|| malformed(OPERATION, "the response contains no iterator"))
     }
 
-    async fn get_records(&self, iterator: &str) -> Result<Page, CallError> {
+    async fn get_records(&self, iterator: &str, limit: u32) -> Result<Page, CallError> {
         const OPERATION: &str = "GetRecords";
         let page = Slot::new();
         let keep_page = RawGetRecords { stock: self.stock_get_records.clone(), page: page.clone() };
-        let call = self.streams.get_records().shard_iterator(iterator).customize().interceptor(keep_page);
+        let call = self
+            .streams
+            .get_records()
+            .shard_iterator(iterator)
+            .limit(i32::try_from(limit).unwrap_or(i32::MAX))
+            .customize()
+            .interceptor(keep_page);
         call.send().await.map_err(|error| {
             let is_malformed = is_caused_by::<MalformedPage>(&error);
             let error = call_error(OPERATION, error);
@@ -141,8 +147,8 @@ impl StreamsClient for AwsClient {
         Box::pin(self.get_shard_iterator(stream, shard, from))
     }
 
-    fn get_records<'a>(&'a self, iterator: &'a str) -> Call<'a, Page> {
-        Box::pin(self.get_records(iterator))
+    fn get_records<'a>(&'a self, iterator: &'a str, limit: u32) -> Call<'a, Page> {
+        Box::pin(self.get_records(iterator, limit))
     }
 }
 

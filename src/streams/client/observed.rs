@@ -128,9 +128,9 @@ impl StreamsClient for ObservedClient {
         self.count("GetShardIterator", self.client.get_shard_iterator(stream, shard, from), |_| "ok")
     }
 
-    fn get_records<'a>(&'a self, iterator: &'a str) -> Call<'a, Page> {
+    fn get_records<'a>(&'a self, iterator: &'a str, limit: u32) -> Call<'a, Page> {
         let result = |page: &Page| if page.records.is_empty() { "empty" } else { "records" };
-        self.count("GetRecords", self.client.get_records(iterator), result)
+        self.count("GetRecords", self.client.get_records(iterator, limit), result)
     }
 }
 

@@ -24,7 +24,7 @@ async fn client(fake: &Fake) -> AwsClient {
 
 async fn failure(answer: Answer) -> (CallError, usize) {
     let fake = Fake::answering([answer]).await;
-    let error = client(&fake).await.get_records("iterator").await.expect_err("a failed call");
+    let error = client(&fake).await.get_records("iterator", 1_000).await.expect_err("a failed call");
     (error, fake.seen().len())
 }
 
@@ -32,8 +32,13 @@ async fn failure(answer: Answer) -> (CallError, usize) {
 async fn a_page_holds_what_the_sdk_would_have_read() {
     let fake = Fake::answering([Answer::ok(SAMPLE)]).await;
     let config = fake.loader().load().await;
-    let page = AwsClient::new(&config).get_records("iterator").await.expect("a page");
-    let typed = aws_sdk_dynamodbstreams::Client::new(&config).get_records().shard_iterator("iterator").send().await;
+    let page = AwsClient::new(&config).get_records("iterator", 1_000).await.expect("a page");
+    let typed = aws_sdk_dynamodbstreams::Client::new(&config)
+        .get_records()
+        .shard_iterator("iterator")
+        .limit(1_000)
+        .send()
+        .await;
     assert_eq!(page.records.len(), 9);
     oracle::assert_same(&page, &typed.expect("a page"));
     let [ours, theirs] = [0, 1].map(|index| fake.seen()[index].clone());
@@ -44,7 +49,7 @@ async fn a_page_holds_what_the_sdk_would_have_read() {
 #[tokio::test]
 async fn a_page_that_was_read_is_the_body_itself() {
     let fake = Fake::answering([Answer::ok(SAMPLE)]).await;
-    let page = client(&fake).await.get_records("iterator").await.expect("a page");
+    let page = client(&fake).await.get_records("iterator", 1_000).await.expect("a page");
     let raw: Vec<&str> = page.records.iter().map(|record| record.as_ref().expect("decodable").raw()).collect();
     let sample = std::str::from_utf8(SAMPLE).expect("text");
     assert!(raw.iter().all(|raw| sample.contains(raw)));
@@ -103,7 +108,7 @@ async fn a_denial_names_the_action_to_allow() {
         ("ListStreams", client.list_streams("Orders").await.expect_err("denied")),
         ("DescribeStream", client.describe_stream(STREAM, ShardQuery::First).await.expect_err("denied")),
         ("GetShardIterator", client.get_shard_iterator(STREAM, "s", IteratorStart::Oldest).await.expect_err("denied")),
-        ("GetRecords", client.get_records("iterator").await.expect_err("denied")),
+        ("GetRecords", client.get_records("iterator", 1_000).await.expect_err("denied")),
     ];
     for (operation, error) in errors {
         assert_eq!((error.operation, error.kind), (operation, ErrorKind::Denied));
@@ -118,7 +123,7 @@ async fn without_credentials_the_message_says_what_to_set() {
     let none = aws_credential_types::provider::future::ProvideCredentials::ready;
     let missing = move || none(Err(aws_credential_types::provider::error::CredentialsError::not_loaded("none here")));
     let config = fake.loader().credentials_provider(Provider(missing)).load().await;
-    let error = AwsClient::new(&config).get_records("iterator").await.expect_err("denied");
+    let error = AwsClient::new(&config).get_records("iterator", 1_000).await.expect_err("denied");
     assert_eq!((error.kind, &*error.code), (ErrorKind::Denied, "credentials"));
     assert!(error.message.contains("AWS_ACCESS_KEY_ID") && error.message.contains("none here"), "{}", error.message);
     assert!(fake.seen().is_empty());
@@ -144,7 +149,7 @@ async fn a_body_that_is_no_page_is_fetched_again() {
         assert_eq!((error.kind, &*error.code, attempts), (ErrorKind::Other, "malformed", 3), "{body}");
     }
     let fake = Fake::answering([Answer::ok("<html>"), Answer::ok(r#"{"Records":[]}"#)]).await;
-    let page = client(&fake).await.get_records("iterator").await.expect("the second answer");
+    let page = client(&fake).await.get_records("iterator", 1_000).await.expect("the second answer");
     assert_eq!((page.records.len(), page.next_iterator), (0, None));
 }
 
@@ -155,7 +160,7 @@ async fn a_body_that_was_cut_off_is_fetched_again() {
     assert_eq!((error.kind, &*error.code, attempts), (ErrorKind::Other, "other", 3), "{}", error.message);
     assert!(error.message.contains("body"), "{}", error.message);
     let fake = Fake::answering([cut(), Answer::ok(SAMPLE)]).await;
-    assert_eq!(client(&fake).await.get_records("iterator").await.expect("a page").records.len(), 9);
+    assert_eq!(client(&fake).await.get_records("iterator", 1_000).await.expect("a page").records.len(), 9);
 }
 
 #[tokio::test]
@@ -164,7 +169,7 @@ async fn a_call_ends_by_itself_when_no_answer_comes() {
     let once = RetryConfig::standard().with_max_attempts(1);
     let loader = fake.loader().timeout_config(timeouts(Duration::from_millis(100))).retry_config(once);
     let client = AwsClient::new(&loader.load().await);
-    let call = tokio::time::timeout(Duration::from_secs(20), client.get_records("iterator"));
+    let call = tokio::time::timeout(Duration::from_secs(20), client.get_records("iterator", 1_000));
     let error = call.await.expect("the call ended").expect_err("no answer");
     assert_eq!((error.kind, &*error.code), (ErrorKind::Other, "timeout"), "{}", error.message);
 }
@@ -175,7 +180,7 @@ async fn a_service_that_is_not_there_is_an_ordinary_failure() {
     let fake = Fake::answering([Answer::Never]).await;
     let loader = fake.loader().endpoint_url(format!("http://{}", gone.local_addr().expect("an address")));
     drop(gone);
-    let error = AwsClient::new(&loader.load().await).get_records("iterator").await.expect_err("nobody answers");
+    let error = AwsClient::new(&loader.load().await).get_records("iterator", 1_000).await.expect_err("nobody answers");
     assert_eq!((error.kind, &*error.code), (ErrorKind::Other, "connect"), "{}", error.message);
 }
 

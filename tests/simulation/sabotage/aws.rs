@@ -106,21 +106,23 @@ impl BentAws {
         Ok(described)
     }
 
-    async fn read(&self, iterator: &str) -> Result<Page, CallError> {
+    async fn read(&self, iterator: &str, limit: u32) -> Result<Page, CallError> {
         match self.sabotage {
             Sabotage::AReadHangs if is_each(10, &self.reads) => std::future::pending().await,
             Sabotage::ReadsTwiceAtATime => {
-                return join(self.client.get_records(iterator), self.client.get_records(iterator)).await.0;
+                return join(self.client.get_records(iterator, limit), self.client.get_records(iterator, limit))
+                    .await
+                    .0;
             }
             _ => {}
         }
         let asked = self.asked_late(iterator).await?;
         let iterator = asked.as_deref().unwrap_or(iterator);
-        let mut page = self.client.get_records(iterator).await?;
+        let mut page = self.client.get_records(iterator, limit).await?;
         if self.sabotage == Sabotage::ReadsWithoutPause {
             for _ in 0..AGAIN {
                 let Some(next) = page.next_iterator.clone().filter(|_| page.records.is_empty()) else { break };
-                page = self.client.get_records(&next).await?;
+                page = self.client.get_records(&next, limit).await?;
             }
         }
         self.pass_over(iterator, &mut page);
@@ -156,8 +158,8 @@ impl StreamsClient for BentAws {
         })
     }
 
-    fn get_records<'a>(&'a self, iterator: &'a str) -> Call<'a, Page> {
-        Box::pin(self.read(iterator))
+    fn get_records<'a>(&'a self, iterator: &'a str, limit: u32) -> Call<'a, Page> {
+        Box::pin(self.read(iterator, limit))
     }
 }
 

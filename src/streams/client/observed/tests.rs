@@ -27,7 +27,7 @@ impl StreamsClient for Unasked {
         Box::pin(pending())
     }
 
-    fn get_records<'a>(&'a self, _iterator: &'a str) -> Call<'a, Page> {
+    fn get_records<'a>(&'a self, _iterator: &'a str, _limit: u32) -> Call<'a, Page> {
         Box::pin(pending())
     }
 }

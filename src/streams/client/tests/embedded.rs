@@ -35,7 +35,7 @@ async fn a_change_is_read_from_table_to_record() {
     assert!(described.key_schema.is_empty(), "it names no key schema: whoever reads one must do without");
     let shard = &described.shards[0].id;
     let iterator = client.get_shard_iterator(&stream, shard, IteratorStart::Oldest).await.expect("an iterator");
-    let page = client.get_records(&iterator).await.expect("a page");
+    let page = client.get_records(&iterator, 1_000).await.expect("a page");
     let [Ok(record)] = &page.records[..] else { panic!("{page:?}") };
     assert_eq!((record.operation(), record.keys()), (Operation::Insert, r#"{"id":{"S":"a"}}"#));
     assert!(record.new_image().is_some_and(|image| image.contains(r#""n":{"N":"1.5"}"#)), "{:?}", record.new_image());
