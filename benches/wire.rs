@@ -60,7 +60,7 @@ fn main() {
     let page = Page::parse(body.clone()).expect("a page");
     let encoder = encoder();
     report("lane keys", || lanes(&encoder, &page));
-    report("GetRecords, raw", || runtime.block_on(ours.get_records("iterator")).expect("a page"));
+    report("GetRecords, raw", || runtime.block_on(ours.get_records("iterator", 1_000)).expect("a page"));
     report("GetRecords, typed", || {
         runtime.block_on(typed.get_records().shard_iterator("iterator").send()).expect("a page")
     });

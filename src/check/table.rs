@@ -89,8 +89,23 @@ impl<'s> Probe<'s> {
             Ok(Ok(found)) => found,
         };
         match found {
-            LocatedStream::Stream(stream) => (Check::ok(TABLE, &format!("the stream is {stream}")), Some(stream)),
+            LocatedStream::Stream(stream) => {
+                let unseen = self.unseen_streams().await;
+                (Check::ok(TABLE, &format!("the stream is {stream}{unseen}")), Some(stream))
+            }
             LocatedStream::Nothing(what) => (self.nothing(&what).await, None),
+        }
+    }
+
+    /// What is lost where the table's streams may not be listed.
+    async fn unseen_streams(&self) -> &'static str {
+        let is_followed = self.table.stream_arn().is_none();
+        match within(self.shared.limit, self.locator().list_streams()).await {
+            Ok(Err(error)) if is_followed && error.kind == ErrorKind::Denied => {
+                "; AWS denies ListStreams, so the changes of a stream that is created and disabled again unseen, while the \
+                 adapter is away or reads the one before, would be lost"
+            }
+            _ => "",
         }
     }
 

@@ -38,10 +38,10 @@ pub const CODES: &[&str] = &[
     "DSA-EVENT-DROPPED",
     "DSA-FAULT",
     "DSA-ITEM-PARKED",
+    "DSA-SHARD-LATE",
     "DSA-SINK-FAILING",
     "DSA-SINK-FILE",
     "DSA-STALLED",
-    "DSA-SHARD-LATE",
     "DSA-STREAM-AWAITED",
 ];
 
