@@ -268,8 +268,11 @@ async fn on_data_loss_stop_reads_no_further_until_restarted_with_continue() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shard_that_aged_out_is_a_loss_and_its_children_run() {
-    let (aws, sink, folder) =
-        (FakeAws::with_table("orders", 1).await, TestSink::start().await, tempfile::tempdir().unwrap());
+    let (aws, sink, folder) = (FakeAws::start().await, TestSink::start().await, tempfile::tempdir().unwrap());
+    let hours = |hours: u64| Duration::from_secs(hours * 3600);
+    aws.script().clock_behind = hours(29);
+    aws.script().create_table("orders", 1);
+    aws.script().clock_behind = hours(0);
     let plan = Plan::new(&aws, &sink, "orders").keeping_positions(&folder);
     let first = plan.start_ready().await;
     aws.write("orders", 5, 1);
@@ -277,7 +280,9 @@ async fn a_shard_that_aged_out_is_a_loss_and_its_children_run() {
     first.terminate().await;
     aws.write("orders", 5, 1);
     let parent = aws.script().open_shards("orders")[0].clone();
+    aws.script().clock_behind = hours(25);
     aws.script().roll_over("orders", &parent);
+    aws.script().clock_behind = hours(0);
     aws.script().shard("orders", &parent).gone = true;
     aws.write("orders", 5, 1);
     let second = plan.start_ready().await;

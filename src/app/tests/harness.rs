@@ -103,6 +103,8 @@ pub(in crate::app) struct Script {
     /// Shards on a page of a listing (0: all), and the chance that a listing leaves a shard out.
     pub(in crate::app) page: usize,
     pub(in crate::app) leaves_out: f64,
+    /// Shards that no listing shows.
+    pub(in crate::app) unlisted: BTreeSet<&'static str>,
     pub(in crate::app) store_fails: bool,
     pub(in crate::app) store_takes: Duration,
     pub(in crate::app) delivered: Vec<String>,
@@ -194,7 +196,8 @@ impl StreamsClient for FakeServices {
                 .shards
                 .iter()
                 .filter(|(id, shard)| {
-                    behind.as_ref().is_none_or(|behind| *id > behind) && (parent.is_none() || shard.parent == parent)
+                    let is_asked = behind.as_ref().is_none_or(|behind| *id > behind);
+                    is_asked && (parent.is_none() || shard.parent == parent) && !script.unlisted.contains(&***id)
                 })
                 .map(listed)
                 .peekable();
@@ -307,6 +310,7 @@ pub(in crate::app) struct Setup {
     pub(in crate::app) stored: StoredTable,
     pub(in crate::app) settings: Settings,
     pub(in crate::app) idle_max: Duration,
+    pub(in crate::app) buffer: usize,
 }
 
 impl Default for Setup {
@@ -318,6 +322,7 @@ impl Default for Setup {
             stored: StoredTable::default(),
             settings: settings(),
             idle_max: IDLE_MAX,
+            buffer: BUFFER,
         }
     }
 }
@@ -334,7 +339,7 @@ impl FakeServices {
     pub(in crate::app) fn table(self: &Arc<Self>, setup: Setup, health: &Health) -> Table {
         let telemetry = TableTelemetry::new("Orders", &Metrics::new("t", "t").unwrap());
         let health = health.table("Orders");
-        let shared = Shared::new(self.clone(), BufferPool::new(BUFFER, 1), setup.order);
+        let shared = Shared::new(self.clone(), BufferPool::new(setup.buffer, 1), setup.order);
         let target = TableTarget { table: "Orders".to_owned(), stream: None };
         self.script(|script| script.stored = setup.stored);
         let poll_intervals =

@@ -245,3 +245,39 @@ fn a_stream_is_disabled_when_two_listings_some_time_apart_say_so() {
     answered(&mut discovery, &query, None, Some("s"), Enabled, now);
     assert!(!discovery.is_disabled(), "it was enabled again");
 }
+
+/// Every partition's shard ends every four hours: the calls of an hour, in which each child is named at once.
+#[test]
+fn rollovers_every_four_hours_cost_less_than_a_call_a_second_at_1_000_partitions_and_two_at_10_000() {
+    let hour = Duration::from_secs(3_600);
+    for (partitions, most) in [(4_u32, 100), (1_000, 3_600), (10_000, 7_200)] {
+        let (begin, mut ended) = (Instant::now(), 0);
+        let (mut now, mut calls, pages) = (begin, 0, (partitions * 7).div_ceil(100));
+        let mut discovery = ShardDiscovery::new(begin);
+        // The first listing is no part of it.
+        idle(&mut discovery, pages, begin, Duration::ZERO);
+        let ends = |number: u32| begin + 4 * hour / partitions * number;
+        loop {
+            now = now.max(discovery.due().min(ends(ended)));
+            if now > begin + hour {
+                break;
+            }
+            if ends(ended) <= now {
+                discovery.search_children(format!("s{ended}").into(), now);
+                ended += 1;
+            }
+            let Some(query) = discovery.next(now) else { continue };
+            calls += 1;
+            let next = match &query {
+                ListingQuery::Page(None) => 1,
+                ListingQuery::Page(Some(behind)) => behind.parse::<u32>().unwrap() + 1,
+                _ => pages,
+            };
+            let next = (next < pages).then(|| next.to_string());
+            let answer = ListingAnswer { next, last: Some("last"), status: Enabled };
+            discovery.answered(&query, answer, now, || now + TURN);
+            discovery.end_searches(now, |_| true);
+        }
+        assert!(calls <= most, "{partitions} partitions: {calls} calls an hour for {ended} handovers");
+    }
+}
