@@ -17,12 +17,14 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use self::client::observed::ObservedClient;
+use self::client::{ShardQuery, StreamDescription, StreamsClient as _};
 use crate::aws::CALL_TIMEOUT;
+use crate::aws::errors::CallError;
 use crate::clock;
 use crate::progress::buffer::Buffer;
 use crate::progress::table_tracker::ShardHandle;
 use crate::progress::{Acknowledger as _, TableProgress};
-use crate::records::{Entry, StreamDetails};
+use crate::records::{Entry, Gap, StreamDetails};
 use crate::telemetry::events;
 
 pub use crate::config::{OnDataLoss, PollIntervals};
@@ -263,6 +265,35 @@ impl ReaderContext {
         self.progress.health().stopped(&format!("{what}, a fault of the adapter itself: restart it to go on"));
         events::TableFault { what }.emit(self.progress.telemetry());
         ReadingStopped
+    }
+
+    /// One question about a stream's shards, at its turn.
+    ///
+    /// # Errors
+    /// When AWS did not answer it.
+    pub async fn describe_stream(
+        &self,
+        task: Task,
+        stream: &str,
+        shards: ShardQuery<'_>,
+    ) -> Result<StreamDescription, CallError> {
+        let turn = self.pace.describe_stream.book_turn();
+        self.activity.begin(task, Step::Until(turn));
+        sleep_until(turn).await;
+        self.activity.begin(task, Step::call());
+        self.client.describe_stream(stream, shards).await
+    }
+
+    /// Says loudly that AWS does not know a shard or a stream which was not read to its end.
+    pub fn report_missing(&self, gap: &Gap) {
+        events::DataLost {
+            stream: &gap.stream_arn,
+            shard: gap.shard.as_deref(),
+            position: &gap.after.map_or_else(|| "unknown".to_owned(), |after| format!("after {after}")),
+            reason: gap.reason.as_str(),
+            detail: "it no longer exists",
+        }
+        .emit(self.progress.telemetry());
     }
 
     /// Hands down what a task has read; waits while those below are busy. The task's next step begins behind it.

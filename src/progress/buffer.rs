@@ -2,7 +2,7 @@
 //!
 //! Contract:
 //! - A page is asked for only when there is room for what it is expected to weigh. So what is held exceeds the limit by at most what
-//!   pages weigh more than was expected, and pages under way are bounded besides, by as many whole ones as the limit has room for.
+//!   pages weigh more than was expected, and pages under way are bounded besides, by four times as many as would fit.
 //! - A half of the pool is the tables' in equal shares, the other half is whoever's needs it: one table's parked events never stop
 //!   another. Whoever holds nothing may always ask for one page.
 //! - When the room is used up reading waits; it goes on by itself as events are settled. Of those who wait for a table's room each
@@ -12,6 +12,9 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
+
+/// Pages under way at a time, for each whole one that the pool has room for: most weigh little.
+const PAGES_A_MEBIBYTE: usize = 4;
 
 /// The process's memory for records.
 #[derive(Debug)]
@@ -89,7 +92,7 @@ impl BufferPool {
     pub fn new(limit: usize, tables: usize) -> Arc<Self> {
         let tables = tables.max(1);
         let share = limit / 2 / tables;
-        let most_pages = (limit / Buffer::PAGE).max(2 * tables);
+        let most_pages = (limit / Buffer::PAGE * PAGES_A_MEBIBYTE).max(2 * tables);
         Arc::new(Self { share, common: limit - share * tables, most_pages, state: Mutex::default() })
     }
 
@@ -389,8 +392,8 @@ mod tests {
         let pool = BufferPool::new(64 * Buffer::PAGE, 32);
         let tables: Vec<Arc<Buffer>> = (0..32).map(|_| pool.part()).collect();
         let polls: Vec<PageReservation> =
-            tables.iter().flat_map(|table| [0, 1].map(|_| table.reserve(1 << 14).now_or_never().unwrap())).collect();
-        assert_eq!(polls.len(), 64);
+            tables.iter().flat_map(|table| [0; 8].map(|_| table.reserve(1 << 14).now_or_never().unwrap())).collect();
+        assert_eq!(polls.len(), 256);
         assert!(tables[0].reserve(1 << 14).now_or_never().is_none(), "pages under way are bounded as well");
     }
 

@@ -21,13 +21,11 @@ use super::shard_progress::ShardProgress;
 use super::tracked_shard::{Barrier, PageEntries, Phase, TrackedShard, age};
 pub use super::tracked_shard::{Loss, PROOF_OF_EMPTINESS, PageRead, ShardView};
 use super::tracked_stream::TrackedStream;
+pub use super::tracked_stream::{ShardHandle, StreamHandle};
 use crate::checkpoint::{StoredChanges, StoredShard, StoredTable, StreamChanges, UnfinishedShard};
 use crate::records::{
     Gap, LaneId, LossReason, Position, RETENTION, SequenceNumber, ShardId, ShardNumber, StreamDetails,
 };
-
-/// Finished shards are remembered this long: they stay listed for a day.
-const MARKER_LIFE: Duration = Duration::from_secs(48 * 60 * 60);
 
 /// The shards of one table.
 #[derive(Debug, Default)]
@@ -43,27 +41,6 @@ pub struct TableTracker {
     forgotten: BTreeSet<(StreamHandle, ShardId)>,
     /// A stream that was lost as a whole holds what follows it.
     barrier: Option<Barrier>,
-}
-
-/// One of a table's streams.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StreamHandle(usize);
-
-/// A shard that is or was read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ShardHandle {
-    stream: StreamHandle,
-    shard: ShardNumber,
-}
-
-#[cfg(test)]
-impl ShardHandle {
-    pub const FIRST: Self = Self::nth(0);
-
-    /// A shard that only has to be another one than others.
-    pub const fn nth(shard: ShardNumber) -> Self {
-        Self { stream: StreamHandle(0), shard }
-    }
 }
 
 /// One entry that was read and is not settled. It is given back once.
@@ -168,17 +145,8 @@ impl TableTracker {
 
     /// A stream was read to its end, or it is gone: what was not begun of it will not be read.
     pub fn end_stream(&mut self, stream: StreamHandle) {
-        let Self { streams, dirty, .. } = self;
-        let it = &mut streams[stream.0];
-        it.is_ended = true;
-        for shard in it.lineage.waiting() {
-            let state = it.lineage.state_mut(shard);
-            if state.phase == Phase::Open {
-                state.phase = Phase::Finished { at: state.verified_at };
-                it.unfinished -= 1;
-                dirty.insert(ShardHandle { stream, shard });
-            }
-        }
+        let ended = self.stream_mut(stream).end();
+        self.dirty.extend(ended.into_iter().map(|shard| ShardHandle { stream, shard }));
         self.dirty_streams.insert(stream);
     }
 
@@ -339,24 +307,10 @@ impl TableTracker {
 
     /// Forgets shards that are finished, listed no more, and were kept long enough.
     pub fn forget_finished(&mut self, stream: StreamHandle, now: SystemTime) {
-        let is_old = |at: SystemTime, shard: &TrackedShard| {
-            let ended = shard.end_asked.map_or(at, |asked| asked.max(at));
-            now.duration_since(ended).is_ok_and(|age| age > MARKER_LIFE)
-        };
-        let Self { streams, dirty, forgotten, dirty_streams, .. } = self;
-        let lineage = &mut streams[stream.0].lineage;
-        let finished = lineage.iter().filter_map(|(number, _, shard)| match shard.phase {
-            Phase::Finished { at } => Some((number, at, shard)),
-            _ => None,
-        });
-        let old = finished.filter(|(_, at, shard)| is_old(*at, shard)).map(|(number, ..)| number);
-        let old: Vec<ShardNumber> = old.collect();
-        for shard in old {
-            if let Some((id, _)) = lineage.forget(shard) {
-                dirty.remove(&ShardHandle { stream, shard });
-                forgotten.insert((stream, id));
-                dirty_streams.insert(stream);
-            }
+        for (shard, id) in self.stream_mut(stream).forget_finished(now) {
+            self.dirty.remove(&ShardHandle { stream, shard });
+            self.forgotten.insert((stream, id));
+            self.dirty_streams.insert(stream);
         }
     }
 

@@ -1,12 +1,36 @@
 //! One of a table's streams: its shards, and what is known of it besides them. Pure.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::lineage::Lineage;
 use super::tracked_shard::{Phase, TrackedShard};
 use crate::checkpoint::{StoredShard, StoredStream};
-use crate::records::{Position, RETENTION, ShardNumber, StreamDetails};
+use crate::records::{Position, RETENTION, ShardId, ShardNumber, StreamDetails};
+
+/// Finished shards are remembered this long: they stay listed for a day.
+const MARKER_LIFE: Duration = Duration::from_secs(48 * 60 * 60);
+
+/// One of a table's streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamHandle(pub(super) usize);
+
+/// A shard that is or was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShardHandle {
+    pub(super) stream: StreamHandle,
+    pub(super) shard: ShardNumber,
+}
+
+#[cfg(test)]
+impl ShardHandle {
+    pub const FIRST: Self = Self::nth(0);
+
+    /// A shard that only has to be another one than others.
+    pub const fn nth(shard: ShardNumber) -> Self {
+        Self { stream: StreamHandle(0), shard }
+    }
+}
 
 /// One stream.
 #[derive(Debug)]
@@ -54,6 +78,38 @@ impl TrackedStream {
     /// Nothing more will come of it, and everything in it is settled.
     pub(super) fn is_done(&self) -> bool {
         self.is_ended && self.unfinished == 0
+    }
+
+    /// It was read to its end, or is gone; the shards that will not be read.
+    pub(super) fn end(&mut self) -> Vec<ShardNumber> {
+        self.is_ended = true;
+        let mut waiting = self.lineage.waiting();
+        waiting.retain(|shard| {
+            let state = self.lineage.state_mut(*shard);
+            let is_open = state.phase == Phase::Open;
+            if is_open {
+                state.phase = Phase::Finished { at: state.verified_at };
+            }
+            is_open
+        });
+        self.unfinished -= waiting.len();
+        waiting
+    }
+
+    /// Forgets shards that are finished, listed no more, and were kept long enough; which ones.
+    pub(super) fn forget_finished(&mut self, now: SystemTime) -> Vec<(ShardNumber, ShardId)> {
+        let is_old = |at: SystemTime, shard: &TrackedShard| {
+            let ended = shard.end_asked.map_or(at, |asked| asked.max(at));
+            now.duration_since(ended).is_ok_and(|age| age > MARKER_LIFE)
+        };
+        let finished = self.lineage.iter().filter_map(|(number, _, shard)| match shard.phase {
+            Phase::Finished { at } => Some((number, at, shard)),
+            _ => None,
+        });
+        let old = finished.filter(|(_, at, shard)| is_old(*at, shard)).map(|(number, ..)| number);
+        let old: Vec<ShardNumber> = old.collect();
+        let forgotten = old.into_iter().map(|shard| (shard, self.lineage.forget(shard)));
+        forgotten.filter_map(|(shard, known)| known.map(|(id, _)| (shard, id))).collect()
     }
 
     /// See [`TableTracker::take_unlisted_parents`].

@@ -20,7 +20,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::client::{ShardQuery, StreamDescription, StreamsClient as _};
+use super::client::{ShardQuery, StreamDescription};
 use super::shard_discovery::{BETWEEN_WITNESSES, ListingAnswer, ListingQuery, ShardDiscovery};
 use super::shard_reader::{ShardEnd, ShardReader};
 use super::stream_locator::StreamLocator;
@@ -307,7 +307,7 @@ impl StreamReader {
                 ListingQuery::Page(Some(behind)) | ListingQuery::Tail(behind) => ShardQuery::Behind(behind),
                 ListingQuery::Children(parent) => ShardQuery::ChildrenOf(parent),
             };
-            let answer = describe(&context, Task::Query(number), &stream, shards).await;
+            let answer = context.describe_stream(Task::Query(number), &stream, shards).await;
             context.activity.end(Task::Query(number));
             (query, answer)
         }
@@ -548,7 +548,7 @@ impl StreamReader {
                 gap.resume = None;
                 self.lost = true;
             }
-            report(&self.context, &gap);
+            self.context.report_missing(&gap);
             entries.push(Entry::Gap(gap));
         }
         self.end_shard(shard, entries, !self.lost).await?;
@@ -573,7 +573,7 @@ async fn first_answer(
 ) -> Option<StreamDescription> {
     let (task, mut failures, mut absent) = (Task::Stream(stream.number), 0, 0);
     loop {
-        match describe(context, task, &stream.arn, ShardQuery::First).await {
+        match context.describe_stream(task, &stream.arn, ShardQuery::First).await {
             Ok(first) => return Some(first),
             Err(error) => {
                 failures += 1;
@@ -594,32 +594,6 @@ async fn first_answer(
     }
 }
 
-/// One question about a stream, at its turn.
-async fn describe(
-    context: &ReaderContext,
-    task: Task,
-    stream: &str,
-    shards: ShardQuery<'_>,
-) -> Result<StreamDescription, CallError> {
-    let turn = context.pace.describe_stream.book_turn();
-    context.activity.begin(task, Step::Until(turn));
-    sleep_until(turn).await;
-    context.activity.begin(task, Step::call());
-    context.client.describe_stream(stream, shards).await
-}
-
 fn failure_pause(failures: u32) -> Duration {
     pause_after(failures, Duration::from_millis(200), Duration::from_secs(15), fastrand::f64())
-}
-
-/// Says loudly that data was lost.
-pub fn report(context: &ReaderContext, gap: &Gap) {
-    events::DataLost {
-        stream: &gap.stream_arn,
-        shard: gap.shard.as_deref(),
-        position: &gap.after.map_or_else(|| "unknown".to_owned(), |after| format!("after {after}")),
-        reason: gap.reason.as_str(),
-        detail: "it no longer exists",
-    }
-    .emit(context.progress.telemetry());
 }

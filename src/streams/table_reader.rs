@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::stream_locator::{LocatedStream, LocatedTable, StreamLocator};
-use super::stream_reader::{StreamEnd, StreamReader, StreamTask, WHOLE_STREAM, report};
+use super::stream_reader::{StreamEnd, StreamReader, StreamTask, WHOLE_STREAM};
 use super::{OnDataLoss, ReaderContext, ReadingStopped, Step, Task};
 use crate::aws::errors::{CallError, ErrorKind};
 use crate::backoff::pause_after;
@@ -289,7 +289,7 @@ impl TableReader {
         if !goes_on {
             gap.resume = None;
         }
-        report(&self.context, &gap);
+        self.context.report_missing(&gap);
         // A shard of its own holds the gap, so that the next stream's events wait for its delivery.
         let shard = self.context.progress.change(|tracker| {
             let open = || tracker.open_stream(details.clone(), Position::Start, true, clock::now());

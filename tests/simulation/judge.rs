@@ -383,7 +383,8 @@ impl Judge {
                 && before.is_some_and(|before| change.sequence > before || change.sequence == before && !is_itself);
             // Where a gap's end is open, it is not all of the shard that is lost.
             let lost = match told.reason.as_str() {
-                "trimmed" => before.is_some() || aws.is_trimmed(change, now),
+                // What has no number that anybody can read has no gap of its own behind another one.
+                "trimmed" => before.is_some() || aws.is_trimmed(change, now) || change.is_malformed,
                 "undecodable" => before.is_some() || change.is_malformed,
                 _ => true,
             };

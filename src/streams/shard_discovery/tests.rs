@@ -278,6 +278,7 @@ fn rollovers_every_four_hours_cost_less_than_a_call_a_second_at_1_000_partitions
             discovery.answered(&query, answer, now, || now + TURN);
             discovery.end_searches(now, |_| true);
         }
+        println!("{partitions} partitions: {calls} calls an hour for {ended} handovers");
         assert!(calls <= most, "{partitions} partitions: {calls} calls an hour for {ended} handovers");
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::Sentence;
+use crate::fault::Fault;
 use crate::plan::{Moment, Plan, Scale, Settings};
 
 /// `DescribeStream` and `ListStreams` calls that an account has in a second.
@@ -28,6 +29,7 @@ pub struct Calls {
     budget: f64,
     said: bool,
     partitions: f64,
+    doubts: f64,
     pages: f64,
     /// Shards on one of them.
     page: usize,
@@ -59,8 +61,14 @@ impl Calls {
             pages: pages * plan.tables as f64,
             page: plan.listing_page,
             shards: BTreeMap::new(),
+            doubts: 0.0,
             settings: plan.settings.clone(),
         };
+        // Each doubt has the stream listed, three times a minute at most.
+        let doubts = [Fault::HiddenShards, Fault::LateShards, Fault::WrongNotFound];
+        if doubts.iter().any(|fault| plan.has(*fault)) {
+            calls.doubts = 10.0 * calls.pages;
+        }
         calls.budget = calls.usual();
         calls
     }
@@ -70,7 +78,7 @@ impl Calls {
         let rate: f64 = if self.partitions <= 1_000.0 { 1.0 } else { 2.0 };
         // Where pages are smaller than AWS's, one whole listing a minute may take more.
         let small = if self.page < 100 { 1.5 * self.pages / 60.0 } else { 0.0 };
-        rate.max(small) * WINDOW.as_secs_f64()
+        rate.max(small) * WINDOW.as_secs_f64() + self.doubts
     }
 
     pub fn begin_life(&mut self, now: Moment, settings: &Settings) {
