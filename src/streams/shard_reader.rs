@@ -500,10 +500,10 @@ impl Fill {
     }
 }
 
-/// What the next page is expected to weigh, after one that weighed so much: room is set aside for twice that, and for a half of what
-/// was expected before.
+/// What the next page is expected to weigh, after one that weighed so much: room is set aside for twice that, and for an eighth of
+/// what was expected before.
 fn expected(before: usize, weight: usize) -> usize {
-    (weight * 2).max(before / 2).clamp(EXPECTED_MIN, Buffer::PAGE)
+    (weight * 2).max(before / 8).clamp(EXPECTED_MIN, Buffer::PAGE)
 }
 
 /// The pause before the next page of a shard that may take more records. `quiet` is the time since the last record.
