@@ -7,7 +7,7 @@
 //! - A shard that ended without a known child is searched for: one alone by asking for its children, several by listing
 //!   what is new behind the last shard known, so that a hundred handovers at once cost a few calls. Where no shard is known,
 //!   each one's children are asked for. A service that answers none of this is met by a whole listing. A search ends after
-//!   [`SEARCH_TIME`]: what turns up later is found by the listings.
+//!   three minutes: what turns up later is found by the listings.
 //! - A listing that leads nowhere ends: a page that names the shard it was asked for, or one that it named before, as the last.
 
 use std::collections::{BTreeMap, BTreeSet};

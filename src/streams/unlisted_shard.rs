@@ -2,7 +2,7 @@
 //!
 //! Contract: a listing that lacks a shard proves nothing, what AWS says of the shard itself decides. It is gone when AWS has denied it
 //! three times, 20 seconds apart and with a whole listing between them. If it holds records, or has ended, AWS knows it, and a listing
-//! will show it, and whose child it is; after [`PATIENCE`] it is read without that. It is empty when it gave nothing but empty pages
+//! will show it, and whose child it is; after 5 minutes it is read without that. It is empty when it gave nothing but empty pages
 //! for a minute, and no whole listing has shown it. Whatever else AWS answers decides nothing.
 
 use std::sync::Arc;
