@@ -107,7 +107,7 @@ impl TableTracker {
         now: SystemTime,
     ) -> StreamHandle {
         if let Some(stream) = self.find_stream(&details.arn) {
-            let verified_at = self.verified_before(stream.0).unwrap_or(now);
+            let verified_at = self.verified_before(stream.0, &details).unwrap_or(now);
             let it = self.stream_mut(stream);
             it.details = details;
             it.verified_at.get_or_insert(verified_at);
@@ -116,7 +116,7 @@ impl TableTracker {
         let verified_at = match start {
             // What is older than a day may be gone, and nobody can know.
             Position::Since(moment) if now.duration_since(moment).is_ok_and(|age| age < RETENTION) => Some(moment),
-            Position::Start => Some(self.verified_before(self.streams.len()).unwrap_or(now)),
+            Position::Start => Some(self.verified_before(self.streams.len(), &details).unwrap_or(now)),
             _ => Some(now),
         };
         let lineage = Lineage::default();
@@ -127,10 +127,11 @@ impl TableTracker {
         stream
     }
 
-    /// What follows another stream was created after all that was read of that one; none if there is none.
-    fn verified_before(&self, stream: usize) -> Option<SystemTime> {
+    /// What follows another stream was created after all that was read of that one, and not before the stream itself; none if it
+    /// follows none.
+    fn verified_before(&self, stream: usize, details: &StreamDetails) -> Option<SystemTime> {
         let earlier = self.streams[..stream].last()?;
-        Some(earlier.last_known().unwrap_or(UNIX_EPOCH))
+        earlier.last_known().max(details.created_at()).or(Some(UNIX_EPOCH))
     }
 
     /// A stream that was opened, or that an earlier run has stored.
@@ -196,12 +197,15 @@ impl TableTracker {
         self.stream_mut(handle.stream).lineage.find(handle.shard);
     }
 
-    /// A parent that no listing has shown holds nothing any more, or never did: it is opened so that its end can be entered.
-    pub fn open_unlisted(&mut self, handle: ShardHandle) {
+    /// A parent that no listing has shown holds nothing any more, or never did: it is opened so that its end can be entered. Not if a
+    /// listing has shown it by now: says whether it was opened.
+    pub fn open_unlisted(&mut self, handle: ShardHandle) -> bool {
         let id = self.id(handle).clone();
-        if self.stream_mut(handle.stream).lineage.take_one(&id).is_some() {
+        let is_opened = !self.is_known(handle) && self.stream_mut(handle.stream).lineage.take_one(&id).is_some();
+        if is_opened {
             self.open(handle);
         }
+        is_opened
     }
 
     /// Whether ids say that a shard was closed so long ago that AWS has forgotten it.

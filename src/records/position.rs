@@ -335,6 +335,12 @@ impl StreamDetails {
         let table = table_arn.rsplit('/').next().unwrap_or_default().to_owned();
         Self { arn: arn.to_owned(), table_arn, table, key_schema: Vec::new(), view_type: None }
     }
+
+    /// When the stream was created, less five minutes for clocks, if the end of its ARN says so as that of AWS's does.
+    pub(crate) fn created_at(&self) -> Option<SystemTime> {
+        let label = self.arn.rsplit('/').next()?;
+        parse_rfc3339(&format!("{label}Z"))?.checked_sub(Duration::from_mins(5))
+    }
 }
 
 /// A shard's id: opaque text.

@@ -32,6 +32,7 @@ pub const BETWEEN_WITNESSES: Duration = Duration::from_secs(20);
 
 const SEARCH_PAUSE_MIN: Duration = Duration::from_millis(50);
 const SEARCH_PAUSE_MAX: Duration = Duration::from_secs(5);
+const FAILED_SEARCH_PAUSE: Duration = Duration::from_millis(200);
 /// At this try, a search also asks for a whole listing.
 const TRY_WITH_PASS: u32 = 3;
 /// A stream that is enabled has the children of a shard that ended; listings that lag have them a few minutes later.
@@ -181,6 +182,10 @@ impl ShardDiscovery {
             self.siblings.due.get_or_insert(now + FOLLOW_UP);
             self.siblings.parents.extend(parents);
         }
+        if self.searches.is_empty() && self.siblings.due.is_none() {
+            // Nobody asks for the rest of what is new.
+            self.tail_visited.clear();
+        }
     }
 
     /// Takes the whole listing in a hurry, at the earliest so much time after the last one.
@@ -247,7 +252,6 @@ impl ShardDiscovery {
         now: Instant,
         turn: impl FnOnce() -> Instant,
     ) -> bool {
-        self.tail = answer.last.map(str::to_owned).or_else(|| self.tail.take());
         self.pages += 1;
         let has_next = answer.next.is_some();
         self.cursor = answer.next.filter(|next| asked != Some(next) && self.visited.insert(next.clone()));
@@ -262,6 +266,7 @@ impl ShardDiscovery {
             self.pass_due = now + CUT_LISTING_PAUSE;
             return false;
         }
+        self.tail = answer.last.map(str::to_owned).or_else(|| self.tail.take());
         self.pass_completed(pages, answer.status, now);
         true
     }
@@ -269,6 +274,7 @@ impl ShardDiscovery {
     fn pass_completed(&mut self, pages: u32, status: StreamStatus, now: Instant) {
         (self.last_pages, self.completed, self.is_urgent) = (pages, Some(now), false);
         self.siblings.was_asked(|_| true);
+        self.tail_visited.clear();
         self.pass_due = now + PASS_INTERVAL;
         if status == StreamStatus::Disabled {
             let since = *self.disabled.get_or_insert(now);
@@ -291,7 +297,12 @@ impl ShardDiscovery {
             ListingQuery::Page(_) | ListingQuery::Status => {}
             // Another question may be answered.
             ListingQuery::Tail(_) | ListingQuery::Children(_) => {
-                self.searches.values_mut().for_each(|search| search.tries += 1);
+                // It has its turn behind a listing that is due.
+                let later = self.resume + FAILED_SEARCH_PAUSE;
+                for search in self.searches.values_mut() {
+                    (search.tries, search.due) = (search.tries + 1, search.due.max(later));
+                }
+                self.siblings.due = self.siblings.due.map(|due| due.max(later));
             }
         }
     }

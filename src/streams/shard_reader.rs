@@ -27,7 +27,7 @@ use crate::aws::errors::{CallError, ErrorKind};
 use crate::backoff::pause_after;
 use crate::clock;
 use crate::progress::Acknowledger as _;
-use crate::progress::buffer::Buffer;
+use crate::progress::buffer::{Buffer, PageReservation};
 use crate::progress::table_tracker::{Loss, OpenedShard, PROOF_OF_EMPTINESS};
 use crate::records::{Entry, Gap, LossReason, Page, Position, Record, SequenceNumber, StreamDetails, Undecodable};
 use crate::telemetry::events;
@@ -175,11 +175,8 @@ impl ShardReader {
 
     async fn read_on(&mut self) -> Result<ShardEnd, ReadingStopped> {
         loop {
-            self.begin(Step::Room);
-            let reservation = self.context.buffer.reserve(self.state.expected).await;
-            let asked_at = clock::now();
             match self.poll().await {
-                Ok(page) => {
+                Ok((page, room, asked_at)) => {
                     self.arrived();
                     self.count_empty(page.records.is_empty());
                     let is_last = page.next_iterator.is_none() || self.is_forgotten();
@@ -192,7 +189,7 @@ impl ShardReader {
                     let is_lost = entries.last().is_some_and(Entry::stops);
                     let weight = entries.iter().map(Entry::cost).sum();
                     self.state.expected = expected(self.state.expected, weight);
-                    let in_hand = reservation.arrived(weight);
+                    let in_hand = room.arrived(weight);
                     self.hand_down(entries, fill, asked_at, is_last && !is_lost).await?;
                     in_hand.handed_down();
                     if is_lost || is_last {
@@ -201,7 +198,6 @@ impl ShardReader {
                     self.pause(fill).await;
                 }
                 Err(error) => {
-                    drop(reservation);
                     self.state.page_limit.failed(&error);
                     // Meanwhile more is waiting.
                     self.state.expected = Buffer::PAGE;
@@ -221,15 +217,20 @@ impl ShardReader {
         self.context.activity.begin(self.task(), step);
     }
 
-    async fn poll(&mut self) -> Result<Page, CallError> {
-        let iterator = match &self.state.iterator {
-            Some(iterator) => iterator.clone(),
+    /// The next page, the room that it was given, and when it was asked for.
+    async fn poll(&mut self) -> Result<(Page, PageReservation, SystemTime), CallError> {
+        let iterator = match self.state.iterator.take() {
+            Some(iterator) => iterator,
+            // That takes no room.
             None => self.new_iterator().await?,
         };
+        self.begin(Step::Room);
+        let room = self.context.buffer.reserve(self.state.expected).await;
+        let asked_at = clock::now();
         self.begin(Step::call());
         let page = self.context.client.get_records(&iterator, self.state.page_limit.records()).await;
         self.state.iterator = Some(iterator);
-        page
+        Ok((page?, room, asked_at))
     }
 
     async fn new_iterator(&mut self) -> Result<String, CallError> {

@@ -494,7 +494,10 @@ impl StreamReader {
             self.context.progress.change(|tracker| tracker.find(shard));
         }
         if matches!(existence, Existence::Empty | Existence::Gone) {
-            self.context.progress.change(|tracker| tracker.open_unlisted(shard));
+            if !self.context.progress.change(|tracker| tracker.open_unlisted(shard)) {
+                // A listing was faster.
+                return Ok(());
+            }
             self.running.insert(shard, RunningShard { id, closed: CancellationToken::new() });
         }
         match existence {

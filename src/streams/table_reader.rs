@@ -55,8 +55,9 @@ pub struct TableReader {
 struct Streams {
     /// Not begun yet, oldest first.
     queue: VecDeque<QueuedStream>,
-    /// The newest one that was queued.
+    /// The newest one that was queued, and all that were.
     last: Option<String>,
+    seen: BTreeSet<String>,
     reading: FuturesUnordered<Pin<Box<dyn Future<Output = EndedStream> + Send>>>,
     /// Whether the newest one that was begun is drained; none if none is read.
     drained: Option<watch::Receiver<bool>>,
@@ -143,6 +144,7 @@ impl TableReader {
         Streams {
             queue: queued.collect(),
             has_begun: last.is_some(),
+            seen: last.iter().cloned().collect(),
             last,
             reading: FuturesUnordered::new(),
             drained: None,
@@ -185,19 +187,22 @@ impl TableReader {
         Ok((found, listed))
     }
 
+    fn is_seen(&self, streams: &Streams, stream: &str) -> bool {
+        streams.seen.contains(stream) || self.context.progress.tracker().find_stream(stream).is_some()
+    }
+
     fn looked(&self, streams: &mut Streams, look: Look) {
         // While something is read, nothing is missing.
         let is_idle = streams.is_idle();
         streams.has_begun |= self.context.progress.tracker().newest_stream().is_some();
         match look {
-            Ok((LocatedStream::Stream(stream), listed)) => match &streams.last {
-                Some(last) if *last == stream => {
-                    if is_idle {
-                        self.wait(&format!("a new stream: {stream} is disabled and read to its end"));
-                    }
+            // An answer may be old.
+            Ok((LocatedStream::Stream(stream), _)) if self.is_seen(streams, &stream) => {
+                if is_idle {
+                    self.wait(&format!("a new stream: {stream} is disabled and read to its end"));
                 }
-                _ => streams.append(stream, listed, self.initial),
-            },
+            }
+            Ok((LocatedStream::Stream(stream), listed)) => streams.append(stream, listed, self.initial),
             Ok((LocatedStream::Nothing(what), _)) if is_idle => {
                 // Whatever a stream that appears later holds was written since the start.
                 streams.has_begun = true;
@@ -328,7 +333,9 @@ impl Streams {
         streams.sort_by(|one, other| label(one).cmp(label(other)));
         self.last = Some(newest.clone());
         let queued = |arn| QueuedStream { arn, is_resumed: false, is_superseded: false, initial };
-        self.queue.extend(streams.into_iter().chain([newest]).map(queued));
+        streams.push(newest);
+        self.seen.extend(streams.iter().cloned());
+        self.queue.extend(streams.into_iter().map(queued));
     }
 }
 

@@ -54,9 +54,7 @@ pub enum Existence {
 impl UnlistedShard {
     /// Asks until that is known.
     pub async fn ask(mut self) -> Existence {
-        let existence = self.ask_on().await;
-        self.context.activity.end(Task::Shard(self.handle));
-        existence
+        self.ask_on().await
     }
 
     async fn ask_on(&mut self) -> Existence {
@@ -129,6 +127,12 @@ impl UnlistedShard {
 
     fn begin(&self, step: Step) {
         self.context.activity.begin(Task::Shard(self.handle), step);
+    }
+}
+
+impl Drop for UnlistedShard {
+    fn drop(&mut self) {
+        self.context.activity.end(Task::Shard(self.handle));
     }
 }
 

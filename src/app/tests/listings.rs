@@ -132,3 +132,21 @@ async fn a_parent_that_aws_does_not_know_holds_its_child_up_for_a_minute_and_is_
     assert!(took >= 40 * SECOND, "AWS was asked three times, 20 s apart");
     assert_eq!(running.delivered(), ["1"]);
 }
+
+/// `DescribeTable` is answered from somewhere that does not know the newest stream yet, or any more.
+#[tokio::test(start_paused = true)]
+async fn an_old_answer_about_the_tables_stream_has_nothing_read_again() {
+    let services = FakeServices::with_shards(&[]);
+    services.shard(OLD, "o", None, &[1], false);
+    let running = RunningTable::new(services.clone(), Setup::default());
+    delivered(&running, 1, MINUTE).await;
+    disable(&services, OLD);
+    services.shard(NEW, "n", None, &[2], false);
+    delivered(&running, 2, 2 * MINUTE).await;
+    services.script(|script| script.latest = Some(OLD));
+    sleep(10 * MINUTE).await;
+    services.shard(NEXT, "x", None, &[3], false);
+    disable(&services, NEW);
+    delivered(&running, 3, 2 * MINUTE).await;
+    assert_eq!(running.delivered(), ["1", "2", "3"]);
+}

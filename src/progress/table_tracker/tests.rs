@@ -807,3 +807,19 @@ fn a_shard_that_has_just_ended_is_not_read_again_whatever_is_known_of_its_age() 
     tracker.learn(stream, "a", None);
     assert_eq!(tracker.open_ready(stream), []);
 }
+
+/// What was written between the end of a stream and the beginning of the next one is in neither.
+#[test]
+fn a_stream_that_was_created_long_after_the_one_before_lacks_nothing() {
+    for (label, is_unknown) in [(crate::clock::rfc3339(at(3 * DAY)), false), ("not-a-time".to_owned(), true)] {
+        let (mut tracker, stream) = table();
+        let old = open(&mut tracker, stream, "old", None);
+        page(&mut tracker, old, 0, true, true);
+        let arn = format!("{}/stream/{}", ARN.split_once("/stream/").unwrap().0, label.trim_end_matches('Z'));
+        let now = at(3 * DAY + 100);
+        let next = tracker.open_stream(Arc::new(StreamDetails::from_arn(&arn)), Position::Start, true, now);
+        let shard = open(&mut tracker, next, "new", None);
+        let loss = tracker.loss_before(shard, Some(sequence(1)), false, now);
+        assert_eq!(loss.is_some(), is_unknown, "{arn}: {loss:?}");
+    }
+}

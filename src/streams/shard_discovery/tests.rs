@@ -282,3 +282,48 @@ fn rollovers_every_four_hours_cost_less_than_a_call_a_second_at_1_000_partitions
         assert!(calls <= most, "{partitions} partitions: {calls} calls an hour for {ended} handovers");
     }
 }
+
+/// One kind of question is refused, again and again.
+#[test]
+fn a_question_that_keeps_failing_does_not_keep_the_listing_from_its_turn() {
+    for parents in [1, 2, 5] {
+        let mut now = Instant::now();
+        let mut discovery = ShardDiscovery::new(now);
+        idle(&mut discovery, 3, now, Duration::from_secs(1));
+        (0..parents).for_each(|n| discovery.search_children(format!("s{n}").into(), now));
+        // With children found, their siblings are looked for; without, they are searched for.
+        if parents < 5 {
+            discovery.end_searches(now, |_| true);
+        }
+        discovery.list_after(Duration::ZERO, now);
+        let mut pages = 0;
+        for _ in 0..50 {
+            now = now.max(discovery.due());
+            match discovery.next(now) {
+                Some(query @ ListingQuery::Page(_)) => {
+                    pages += 1;
+                    answered(&mut discovery, &query, None, Some("last"), Enabled, now);
+                }
+                Some(query) => discovery.failed(&query, Duration::from_secs(1), now),
+                None => {}
+            }
+        }
+        assert!(pages > 0, "{parents} parents: no listing is taken");
+    }
+}
+
+#[test]
+fn a_listing_of_what_is_new_that_nobody_goes_on_with_is_over() {
+    let now = Instant::now();
+    let mut discovery = ShardDiscovery::new(now);
+    listed(&mut discovery, "s", now);
+    ["x", "y"].iter().for_each(|parent| discovery.search_children((*parent).into(), now));
+    let query = discovery.next(now).unwrap();
+    answered(&mut discovery, &query, Some("more".to_owned()), Some("more"), Disabled, now);
+    assert!(!discovery.is_at_rest());
+    // Both have a child on that page.
+    discovery.end_searches(now, |_| true);
+    let query = discovery.next(now).unwrap();
+    answered(&mut discovery, &query, None, Some("s"), Disabled, now);
+    assert!(discovery.is_at_rest());
+}

@@ -33,7 +33,8 @@ impl Judge {
         let Some(since) = self.owed_since.filter(|_| is_calm && !self.fates[number as usize].optional) else { return };
         let at = aws.changes[number as usize].at;
         let from = at.max(since);
-        let start = if at < since { (self.plan.partitions * self.plan.tables) as u32 * START } else { Duration::ZERO };
+        let first_look = (self.plan.partitions * self.plan.tables) as u32 * START;
+        let start = if from < since + first_look { first_look } else { Duration::ZERO };
         let pause = self.longest_pause(number, aws).max(self.last_pause(number, from, now, aws));
         let pauses = 1 + self.empty_pages(number, from, aws);
         let wait = pauses * pause + self.time_for_backlog(number, from, aws);
