@@ -8,8 +8,8 @@ mod record;
 pub use self::item_key::LaneId;
 pub(crate) use self::item_key::{ItemKey, KeyType};
 pub use self::page::{MalformedPage, Page};
+pub(crate) use self::position::{CLOCK_MARGIN, RETENTION, ShardId, ShardNumber};
 pub use self::position::{InitialPosition, Position, RecordNumber, SequenceNumber, StreamDetails};
-pub(crate) use self::position::{RETENTION, ShardId, ShardNumber};
 pub use self::record::{Entry, Gap, Record, Undecodable};
 pub(crate) use self::record::{LossReason, Operation};
 

@@ -16,7 +16,9 @@ use crate::aws::errors::{CallError, ErrorKind};
 use crate::config::TableRef;
 use crate::streams::AccountPace;
 use crate::streams::client::aws::AwsClient;
-use crate::streams::client::{IteratorStart, ListedShard, ShardQuery, StreamDescription, StreamStatus, StreamsClient};
+use crate::streams::client::{
+    IteratorStart, ListedShard, PAGE_RECORDS, ShardQuery, StreamDescription, StreamStatus, StreamsClient,
+};
 use crate::streams::stream_locator::{LocatedStream, StreamLocator, TableTarget};
 
 /// The checks of a table in their order; each needs those before it.
@@ -99,9 +101,11 @@ impl<'s> Probe<'s> {
 
     /// What is lost where the table's streams may not be listed.
     async fn unseen_streams(&self) -> &'static str {
-        let is_followed = self.table.stream_arn().is_none();
+        if self.table.stream_arn().is_some() {
+            return "";
+        }
         match within(self.shared.limit, self.locator().list_streams()).await {
-            Ok(Err(error)) if is_followed && error.kind == ErrorKind::Denied => {
+            Ok(Err(error)) if error.kind == ErrorKind::Denied => {
                 "; AWS denies ListStreams, so the changes of a stream that is created and disabled again unseen, while the \
                  adapter is away or reads the one before, would be lost"
             }
@@ -167,7 +171,7 @@ impl<'s> Probe<'s> {
         let Some(iterator) = iterator else {
             return Check::warn(RECORDS, "not tried because the stream has no shard yet");
         };
-        match within(self.shared.limit, self.client.get_records(&iterator, 1_000)).await {
+        match within(self.shared.limit, self.client.get_records(&iterator, PAGE_RECORDS)).await {
             Err(late) => Check::fail(RECORDS, &late).with_fix(self.names.reach()),
             Ok(Err(error)) => self.failed(RECORDS, &error),
             Ok(Ok(_)) => Check::ok(RECORDS, "the shard can be read"),

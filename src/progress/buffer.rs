@@ -64,7 +64,7 @@ struct WaitingTurn<'p> {
 type Grants = Vec<(oneshot::Sender<PageReservation>, PageReservation)>;
 
 /// One table's part of the pool.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Buffer {
     pool: Arc<BufferPool>,
     table: usize,
@@ -73,8 +73,7 @@ pub struct Buffer {
 /// Room for one page that has been asked for and not yet arrived; gives the room back when dropped.
 #[derive(Debug)]
 pub struct PageReservation {
-    pool: Arc<BufferPool>,
-    table: usize,
+    buffer: Buffer,
     bytes: usize,
 }
 
@@ -82,8 +81,7 @@ pub struct PageReservation {
 #[derive(Debug)]
 #[must_use]
 pub struct PageInHand {
-    pool: Arc<BufferPool>,
-    table: usize,
+    buffer: Buffer,
     bytes: usize,
 }
 
@@ -127,7 +125,7 @@ impl BufferPool {
         self.set_used(state, table, state.parts[table].used + bytes);
         state.parts[table].reserved += bytes;
         state.pages += 1;
-        Some(PageReservation { pool: self.clone(), table, bytes })
+        Some(PageReservation { buffer: Buffer { pool: self.clone(), table }, bytes })
     }
 
     /// Room was given back: whoever waits and finds room now gets it, one table after the other.
@@ -137,16 +135,13 @@ impl BufferPool {
             let table = state.turn % state.parts.len();
             state.turn = table + 1;
             let bytes = state.parts[table].waiting.front().map(|reader| reader.bytes);
-            let room = bytes.and_then(|bytes| self.take(state, table, bytes));
-            match (room, state.parts[table].waiting.pop_front()) {
-                (Some(room), Some(reader)) => {
-                    (state.waiting, refused) = (state.waiting - 1, 0);
-                    grants.push((reader.granted, room));
-                }
-                (_, reader) => {
-                    reader.into_iter().for_each(|reader| state.parts[table].waiting.push_front(reader));
-                    refused += 1;
-                }
+            let Some(room) = bytes.and_then(|bytes| self.take(state, table, bytes)) else {
+                refused += 1;
+                continue;
+            };
+            if let Some(reader) = state.parts[table].waiting.pop_front() {
+                (state.waiting, refused) = (state.waiting - 1, 0);
+                grants.push((reader.granted, room));
             }
         }
         grants
@@ -207,7 +202,14 @@ impl Buffer {
 
     /// Gives back the room of something that was settled.
     pub fn release(&self, bytes: usize) {
-        release(&self.pool, self.table, bytes);
+        if bytes == 0 {
+            return;
+        }
+        self.pool.give_back(|pool, state| {
+            let used = state.parts[self.table].used;
+            debug_assert!(used >= bytes, "released {bytes} of {used} bytes");
+            pool.set_used(state, self.table, used.saturating_sub(bytes));
+        });
     }
 
     /// Bytes in use now, reservations included.
@@ -234,26 +236,11 @@ impl Buffer {
     }
 }
 
-fn release(pool: &Arc<BufferPool>, table: usize, bytes: usize) {
-    if bytes > 0 {
-        pool.give_back(|pool, state| {
-            let used = state.parts[table].used;
-            debug_assert!(used >= bytes, "released {bytes} of {used} bytes");
-            pool.set_used(state, table, used.saturating_sub(bytes));
-        });
-    }
-}
-
 impl PageReservation {
     /// The page has arrived and takes so many bytes.
     pub fn arrived(self, bytes: usize) -> PageInHand {
-        let (pool, table) = (self.pool.clone(), self.table);
-        {
-            let mut state = pool.state();
-            let used = state.parts[table].used + bytes;
-            pool.set_used(&mut state, table, used);
-        }
-        PageInHand { pool, table, bytes }
+        self.buffer.charge(bytes);
+        PageInHand { buffer: self.buffer.clone(), bytes }
     }
 }
 
@@ -279,17 +266,18 @@ impl Drop for WaitingTurn<'_> {
 
 impl Drop for PageInHand {
     fn drop(&mut self) {
-        release(&self.pool, self.table, self.bytes);
+        self.buffer.release(self.bytes);
     }
 }
 
 impl Drop for PageReservation {
     fn drop(&mut self) {
-        self.pool.clone().give_back(|pool, state| {
+        let Buffer { pool, table } = &self.buffer;
+        pool.give_back(|pool, state| {
             state.pages -= 1;
-            state.parts[self.table].reserved -= self.bytes;
-            let used = state.parts[self.table].used - self.bytes;
-            pool.set_used(state, self.table, used);
+            state.parts[*table].reserved -= self.bytes;
+            let used = state.parts[*table].used - self.bytes;
+            pool.set_used(state, *table, used);
         });
     }
 }

@@ -15,14 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::records::{ShardId, ShardNumber};
-
-/// A shard counts as closed before a moment only if its children were created this long before it.
-///
-/// Ids of shards and times of records come from different machines of AWS, and nothing says how far their clocks are apart.
-/// Five minutes is how far AWS lets the clock of a signed request be off, and more than the second to which times of
-/// records are rounded. Too much of it costs a few calls on shards that hold nothing; too little would lose changes.
-const CLOCK_MARGIN: Duration = Duration::from_mins(5);
+use crate::records::{CLOCK_MARGIN, ShardId, ShardNumber};
 
 /// 2015, the year in which DynamoDB Streams appeared: digits that stand for an earlier time are a counter.
 const EARLIEST_MILLIS: u64 = 1_420_070_400_000;

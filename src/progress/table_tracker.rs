@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::lineage::{Counts, Lineage};
 use super::shard_progress::ShardProgress;
-use super::tracked_shard::{Barrier, PageEntries, Phase, TrackedShard, age};
+use super::tracked_shard::{Barrier, PageEntries, Phase, TrackedShard, age, oldest_kept};
 pub use super::tracked_shard::{Loss, PROOF_OF_EMPTINESS, PageRead, ShardView};
 use super::tracked_stream::TrackedStream;
 pub use super::tracked_stream::{ShardHandle, StreamHandle};
@@ -198,20 +198,19 @@ impl TableTracker {
     }
 
     /// A parent that no listing has shown holds nothing any more, or never did: it is opened so that its end can be entered. Not if a
-    /// listing has shown it by now: says whether it was opened.
-    pub fn open_unlisted(&mut self, handle: ShardHandle) -> bool {
+    /// listing has shown it by now. Its id, if it was opened.
+    pub fn open_unlisted(&mut self, handle: ShardHandle) -> Option<ShardId> {
         let id = self.id(handle).clone();
-        let is_opened = !self.is_known(handle) && self.stream_mut(handle.stream).lineage.take_one(&id).is_some();
-        if is_opened {
-            self.open(handle);
+        if self.is_known(handle) {
+            return None;
         }
-        is_opened
+        self.stream_mut(handle.stream).lineage.take_one(&id)?;
+        Some(self.open(handle).id)
     }
 
     /// Whether ids say that a shard was closed so long ago that AWS has forgotten it.
     pub fn is_aged_out(&self, handle: ShardHandle, now: SystemTime) -> bool {
-        let horizon = now.checked_sub(RETENTION).unwrap_or(UNIX_EPOCH);
-        self.stream(handle.stream).lineage.is_closed_before(handle.shard, horizon)
+        self.stream(handle.stream).lineage.is_closed_before(handle.shard, oldest_kept(now))
     }
 
     /// Whether nothing of a stream was begun yet.

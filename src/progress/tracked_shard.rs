@@ -317,6 +317,11 @@ pub(super) fn age(oldest: Option<SystemTime>, now: SystemTime) -> Duration {
     oldest.and_then(|oldest| now.duration_since(oldest).ok()).unwrap_or_default()
 }
 
+/// What was created before this moment may have been trimmed.
+pub(super) fn oldest_kept(now: SystemTime) -> SystemTime {
+    now.checked_sub(RETENTION).unwrap_or(UNIX_EPOCH)
+}
+
 /// Whether what was created at this moment may have been trimmed.
 fn is_expired(created: SystemTime, now: SystemTime) -> bool {
     now.duration_since(created).is_ok_and(|age| age >= RETENTION)

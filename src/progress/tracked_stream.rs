@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::lineage::Lineage;
-use super::tracked_shard::{Phase, TrackedShard};
+use super::tracked_shard::{Phase, TrackedShard, oldest_kept};
 use crate::checkpoint::{StoredShard, StoredStream};
-use crate::records::{Position, RETENTION, ShardId, ShardNumber, StreamDetails};
+use crate::records::{Position, ShardId, ShardNumber, StreamDetails};
 
 /// Finished shards are remembered this long: they stay listed for a day.
 const MARKER_LIFE: Duration = Duration::from_secs(48 * 60 * 60);
@@ -118,8 +118,7 @@ impl TrackedStream {
     pub(super) fn take_unlisted_parents(&mut self, now: SystemTime) -> Vec<ShardNumber> {
         let (start, verified_at) = (self.start, self.verified_at.unwrap_or(UNIX_EPOCH));
         // What is older than a day is gone, and what is older than the start is not wanted.
-        let day = now.checked_sub(RETENTION).unwrap_or(UNIX_EPOCH);
-        let horizon = if let Position::Since(moment) = start { day.max(moment) } else { day };
+        let horizon = if let Position::Since(moment) = start { oldest_kept(now).max(moment) } else { oldest_kept(now) };
         let parents = self.lineage.take_unlisted_parents(horizon, |id| TrackedShard::listed(id, start, verified_at));
         self.date_unseen(&parents);
         parents

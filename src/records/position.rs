@@ -13,6 +13,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::{parse_rfc3339, rfc3339};
 
+/// Two moments that different machines tell are in this order only if so much time is between them.
+///
+/// Ids of shards, labels of streams and times of records come from different machines of AWS, and nothing says how far their clocks
+/// are apart. Five minutes is how far AWS lets the clock of a signed request be off, and more than the second to which times of
+/// records are rounded. Too much of it costs a few calls on shards that hold nothing; too little would lose changes.
+pub(crate) const CLOCK_MARGIN: Duration = Duration::from_mins(5);
+
 /// How long DynamoDB Streams keeps a record.
 ///
 /// Source: "stream records have a lifetime of 24 hours" in the DynamoDB Developer Guide.
@@ -336,10 +343,10 @@ impl StreamDetails {
         Self { arn: arn.to_owned(), table_arn, table, key_schema: Vec::new(), view_type: None }
     }
 
-    /// When the stream was created, less five minutes for clocks, if the end of its ARN says so as that of AWS's does.
+    /// When the stream was created, less the margin for clocks, if the end of its ARN says so as that of AWS's does.
     pub(crate) fn created_at(&self) -> Option<SystemTime> {
         let label = self.arn.rsplit('/').next()?;
-        parse_rfc3339(&format!("{label}Z"))?.checked_sub(Duration::from_mins(5))
+        parse_rfc3339(&format!("{label}Z"))?.checked_sub(CLOCK_MARGIN)
     }
 }
 

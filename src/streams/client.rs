@@ -47,6 +47,11 @@ pub struct TableDescription {
     pub latest_stream: Option<String>,
 }
 
+/// The most records that a page can hold.
+///
+/// Source: the `Limit` parameter of `GetRecords` in the DynamoDB Streams API reference.
+pub const PAGE_RECORDS: u32 = 1_000;
+
 /// Which shards to list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ShardQuery<'a> {

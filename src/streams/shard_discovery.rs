@@ -235,7 +235,7 @@ impl ShardDiscovery {
     }
 
     fn tail_answered(&mut self, behind: &str, answer: ListingAnswer<'_>, now: Instant) {
-        let next = answer.next.filter(|next| next != behind && self.tail_visited.insert(next.clone()));
+        let next = continued(answer.next, Some(behind), &mut self.tail_visited);
         let is_over = next.is_none();
         self.tail = next.or(answer.last.map(str::to_owned)).or_else(|| Some(behind.to_owned()));
         if is_over {
@@ -254,7 +254,7 @@ impl ShardDiscovery {
     ) -> bool {
         self.pages += 1;
         let has_next = answer.next.is_some();
-        self.cursor = answer.next.filter(|next| asked != Some(next) && self.visited.insert(next.clone()));
+        self.cursor = continued(answer.next, asked, &mut self.visited);
         if self.cursor.is_some() {
             self.pass_due = if self.is_urgent { now } else { turn() };
             return false;
@@ -324,6 +324,11 @@ impl ShardDiscovery {
             self.list_after(INTERVAL_OF_A_PAGE * self.last_pages.saturating_sub(1), now);
         }
     }
+}
+
+/// Where a listing goes on, if that is neither where it was asked from nor where it was before.
+fn continued(next: Option<String>, asked: Option<&str>, visited: &mut BTreeSet<String>) -> Option<String> {
+    next.filter(|next| asked != Some(next) && visited.insert(next.clone()))
 }
 
 impl SiblingSearch {

@@ -119,7 +119,7 @@ struct RunningShard {
 /// How a task about a shard ended.
 enum TaskEnd {
     Read(ShardEnd),
-    Asked(ShardId, Existence),
+    Asked(Existence),
 }
 
 impl StreamReader {
@@ -259,6 +259,8 @@ impl StreamReader {
             return false;
         }
         let since = *self.drained_at.get_or_insert_with(|| {
+            let (stream, why) = (&*self.details.arn, StreamEnd::Drained.as_str());
+            events::StreamEnded { stream, why }.emit(self.context.progress.telemetry());
             self.drained.send_replace(true);
             Instant::now()
         });
@@ -375,8 +377,8 @@ impl StreamReader {
         let parents = self.context.progress.tracker().take_unlisted_parents(self.stream, clock::now());
         for (handle, id) in parents {
             let (context, details, listings) = (self.context.clone(), self.details.clone(), self.listings.clone());
-            let asked = UnlistedShard { context, details, handle, id: id.clone(), listings }.ask();
-            self.tasks.spawn(asked.map(move |existence| (handle, TaskEnd::Asked(id, existence))));
+            let asked = UnlistedShard { context, details, handle, id, listings }.ask();
+            self.tasks.spawn(asked.map(move |existence| (handle, TaskEnd::Asked(existence))));
         }
     }
 
@@ -478,38 +480,33 @@ impl StreamReader {
             TaskEnd::Read(ShardEnd::Missing(position)) => self.vanished.push((shard, position)),
             TaskEnd::Read(ShardEnd::Lost) => return Ok(Some(StreamEnd::Lost)),
             TaskEnd::Read(ShardEnd::Stopped) => return Err(ReadingStopped),
-            TaskEnd::Asked(id, existence) => self.was_asked_for(shard, id, existence).await?,
+            TaskEnd::Asked(existence) => self.was_asked_for(shard, existence).await?,
         }
         Ok(None)
     }
 
     /// What came of asking for a parent that no listing shows.
-    async fn was_asked_for(
-        &mut self,
-        shard: ShardHandle,
-        id: ShardId,
-        existence: Existence,
-    ) -> Result<(), ReadingStopped> {
-        if existence == Existence::Found {
-            self.context.progress.change(|tracker| tracker.find(shard));
-        }
-        if matches!(existence, Existence::Empty | Existence::Gone) {
-            if !self.context.progress.change(|tracker| tracker.open_unlisted(shard)) {
-                // A listing was faster.
+    async fn was_asked_for(&mut self, shard: ShardHandle, existence: Existence) -> Result<(), ReadingStopped> {
+        match existence {
+            Existence::Listed => return Ok(()),
+            Existence::Found => {
+                self.context.progress.change(|tracker| tracker.find(shard));
+                self.open_ready();
                 return Ok(());
             }
-            self.running.insert(shard, RunningShard { id, closed: CancellationToken::new() });
+            Existence::Empty | Existence::Gone => {}
         }
-        match existence {
-            Existence::Listed => {}
-            Existence::Found => self.open_ready(),
-            Existence::Gone => self.vanished.push((shard, Position::Start)),
-            Existence::Empty => {
-                self.end_shard(shard, Vec::new(), true).await?;
-                self.shard_was_read(shard, None)?;
-            }
+        let Some(id) = self.context.progress.change(|tracker| tracker.open_unlisted(shard)) else {
+            // A listing was faster.
+            return Ok(());
+        };
+        self.running.insert(shard, RunningShard { id, closed: CancellationToken::new() });
+        if existence == Existence::Gone {
+            self.vanished.push((shard, Position::Start));
+            return Ok(());
         }
-        Ok(())
+        self.end_shard(shard, Vec::new(), true).await?;
+        self.shard_was_read(shard, None)
     }
 
     /// Ends the shards that are gone.

@@ -55,15 +55,14 @@ pub struct TableReader {
 struct Streams {
     /// Not begun yet, oldest first.
     queue: VecDeque<QueuedStream>,
-    /// The newest one that was queued, and all that were.
+    /// The newest one that is known, and all that were queued in this run.
     last: Option<String>,
     seen: BTreeSet<String>,
     reading: FuturesUnordered<Pin<Box<dyn Future<Output = EndedStream> + Send>>>,
     /// Whether the newest one that was begun is drained; none if none is read.
     drained: Option<watch::Receiver<bool>>,
-    /// The number of the newest one that was begun, and which one it is.
+    /// The number of the newest one that was begun.
     newest: watch::Sender<u32>,
-    newest_arn: Option<String>,
     /// Whatever appears is read from its start.
     has_begun: bool,
 }
@@ -113,10 +112,7 @@ impl TableReader {
                         return Ok(());
                     }
                 }
-                drained = drained(&mut streams.drained) => {
-                    if let (true, Some(stream)) = (drained, &streams.newest_arn) {
-                        self.say_ended(stream, StreamEnd::Drained);
-                    }
+                () = drained(&mut streams.drained) => {
                     // The next one is looked for at once.
                     (looks, look_at) = (0, look_at.min(Instant::now()));
                 }
@@ -144,12 +140,11 @@ impl TableReader {
         Streams {
             queue: queued.collect(),
             has_begun: last.is_some(),
-            seen: last.iter().cloned().collect(),
+            seen: BTreeSet::new(),
             last,
             reading: FuturesUnordered::new(),
             drained: None,
             newest: watch::Sender::new(0),
-            newest_arn: None,
         }
     }
 
@@ -165,7 +160,6 @@ impl TableReader {
             newest: streams.newest.subscribe(),
             drained,
         };
-        streams.newest_arn = Some(stream.arn.clone());
         let reading = StreamReader::read(self.context.clone(), self.locator.clone(), task);
         streams.reading.push(reading.map(|end| (stream, end)).boxed());
         streams.drained = Some(is_drained);
@@ -339,15 +333,11 @@ impl Streams {
     }
 }
 
-/// Waits until a stream is drained or not any more; not either where it has ended.
-async fn drained(stream: &mut Option<watch::Receiver<bool>>) -> bool {
+/// Waits until a stream is drained, is not any more, or has ended.
+async fn drained(stream: &mut Option<watch::Receiver<bool>>) {
     let Some(drained) = stream else { return std::future::pending().await };
-    match drained.changed().await {
-        Ok(()) => *drained.borrow_and_update(),
-        Err(_) => {
-            *stream = None;
-            false
-        }
+    if drained.changed().await.is_err() {
+        *stream = None;
     }
 }
 

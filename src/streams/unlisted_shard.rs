@@ -45,9 +45,9 @@ pub enum Existence {
     Listed,
     /// AWS knows it.
     Found,
-    /// It holds nothing.
+    /// It holds nothing, unless a listing has just shown it.
     Empty,
-    /// AWS does not know it.
+    /// AWS does not know it, unless a listing has just shown it.
     Gone,
 }
 
@@ -77,8 +77,7 @@ impl UnlistedShard {
                         self.wait_for_listing(BETWEEN_WITNESSES).await;
                     } else if since.elapsed() >= PROOF_OF_EMPTINESS {
                         self.wait_for_listing(Duration::ZERO).await;
-                        let is_known = self.context.progress.tracker().is_known(self.handle);
-                        return if is_known { Existence::Listed } else { Existence::Empty };
+                        return Existence::Empty;
                     } else {
                         iterator = page.next_iterator;
                         self.pause(EMPTY_PAGE_PAUSE).await;

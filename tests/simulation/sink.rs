@@ -139,6 +139,16 @@ impl Inner {
         (0..posted.len()).filter(|n| follows(*n)).collect()
     }
 
+    /// With order by shard, what lies behind a refusal comes again with it, although the sink has taken it.
+    fn comes_again(&self, posted: &[Posted], failed: &[usize], number: usize) -> bool {
+        let table = |posted: &Posted| match posted {
+            Posted::Change(number) => self.aws.changes.get(*number as usize).map(|change| change.table),
+            Posted::Gap(_) | Posted::Unknown(_) => None,
+        };
+        let is_before = |first: &usize| *first < number && table(&posted[*first]) == table(&posted[number]);
+        self.judge.is_ordered_by_shard() && failed.iter().any(is_before)
+    }
+
     fn is_over_capacity(&mut self, now: Moment) -> bool {
         let Some(episode) = self.plan.during(Fault::LimitedSink, now) else { return false };
         let capacity = 2.0 + episode.severity * 100.0;
@@ -178,25 +188,12 @@ impl Inner {
 
     /// The process gets its answer.
     fn heard(&mut self, posted: &[Posted], fate: &Fate) {
-        let table = |posted: &Posted| match posted {
-            Posted::Change(number) => self.aws.changes.get(*number as usize).map(|change| change.table),
-            Posted::Gap(_) | Posted::Unknown(_) => None,
-        };
-        // With order by shard, what lies behind a refusal comes again with it, although the sink has taken it.
-        let comes_again = |number: usize, failed: &[usize]| {
-            let is_before = |first: &&usize| **first < number && table(&posted[**first]) == table(&posted[number]);
-            self.judge.is_ordered_by_shard() && failed.iter().any(|first| is_before(&first))
-        };
-        let again: Vec<bool> = match fate {
-            Fate::Taken { failed } => (0..posted.len()).map(|number| comes_again(number, failed)).collect(),
-            _ => vec![false; posted.len()],
-        };
-        for (number, posted) in posted.iter().enumerate() {
+        for (number, event) in posted.iter().enumerate() {
             match fate {
-                Fate::Taken { .. } if again[number] => {}
-                Fate::Taken { failed } if !failed.contains(&number) => self.judge.heard_success(posted),
-                Fate::Refused(status, _) => self.judge.heard_failure(posted, *status == StatusCode::BAD_REQUEST),
-                _ => self.judge.heard_failure(posted, false),
+                Fate::Taken { failed } if self.comes_again(posted, failed, number) => {}
+                Fate::Taken { failed } if !failed.contains(&number) => self.judge.heard_success(event),
+                Fate::Refused(status, _) => self.judge.heard_failure(event, *status == StatusCode::BAD_REQUEST),
+                _ => self.judge.heard_failure(event, false),
             }
         }
     }

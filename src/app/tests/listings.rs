@@ -22,6 +22,16 @@ async fn delivered(running: &RunningTable, events: usize, limit: Duration) -> Du
     begun.elapsed()
 }
 
+/// A table whose first stream has one shard, of which the only change was delivered; these operations are denied.
+async fn reading_old_stream(denied: &[&'static str]) -> (Arc<FakeServices>, RunningTable) {
+    let services = FakeServices::with_shards(&[]);
+    services.script(|script| script.denied.extend(denied));
+    services.shard(OLD, "o", None, &[1], false);
+    let running = RunningTable::new(services.clone(), Setup::default());
+    delivered(&running, 1, MINUTE).await;
+    (services, running)
+}
+
 fn disable(services: &FakeServices, stream: &'static str) {
     services.script(|script| {
         let stream = script.streams.get_mut(stream).unwrap();
@@ -50,10 +60,7 @@ async fn two_thousand_shards_that_end_at_once_are_handed_over_within_five_second
 /// The stream after the one that is read lives and dies before that one was read to its end.
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_came_and_went_while_the_one_before_was_read_is_read_before_the_next() {
-    let services = FakeServices::with_shards(&[]);
-    services.shard(OLD, "o", None, &[1], false);
-    let running = RunningTable::new(services.clone(), Setup::default());
-    delivered(&running, 1, MINUTE).await;
+    let (services, running) = reading_old_stream(&[]).await;
     disable(&services, OLD);
     services.shard(NEW, "n", None, &[2, 3], true);
     disable(&services, NEW);
@@ -65,11 +72,7 @@ async fn a_stream_that_came_and_went_while_the_one_before_was_read_is_read_befor
 /// The policies that other adapters come with have no `ListStreams`.
 #[tokio::test(start_paused = true)]
 async fn without_list_streams_a_new_stream_is_followed_within_75_seconds_and_nobody_is_told_to_allow_it() {
-    let services = FakeServices::with_shards(&[]);
-    services.script(|script| script.denied.insert("ListStreams"));
-    services.shard(OLD, "o", None, &[1], false);
-    let running = RunningTable::new(services.clone(), Setup::default());
-    delivered(&running, 1, MINUTE).await;
+    let (services, running) = reading_old_stream(&["ListStreams"]).await;
     sleep(10 * MINUTE).await;
     disable(&services, OLD);
     services.shard(NEW, "n", None, &[2], false);
@@ -80,10 +83,7 @@ async fn without_list_streams_a_new_stream_is_followed_within_75_seconds_and_nob
 /// Some services do that, where AWS makes a new stream.
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_is_enabled_again_under_its_arn_is_read_on() {
-    let services = FakeServices::with_shards(&[]);
-    services.shard(OLD, "o", None, &[1], false);
-    let running = RunningTable::new(services.clone(), Setup::default());
-    delivered(&running, 1, MINUTE).await;
+    let (services, running) = reading_old_stream(&[]).await;
     disable(&services, OLD);
     sleep(10 * MINUTE).await;
     assert!(running.health.not_ready(Instant::now()).is_some_and(|why| why.contains("disabled")));
@@ -96,10 +96,7 @@ async fn a_stream_that_is_enabled_again_under_its_arn_is_read_on() {
 /// AWS answers for a stream that was read to its end, and one of its shards was in no listing until now.
 #[tokio::test(start_paused = true)]
 async fn a_shard_that_is_listed_after_its_stream_was_drained_is_read() {
-    let services = FakeServices::with_shards(&[]);
-    services.shard(OLD, "o", None, &[1], false);
-    let running = RunningTable::new(services.clone(), Setup::default());
-    delivered(&running, 1, MINUTE).await;
+    let (services, running) = reading_old_stream(&[]).await;
     disable(&services, OLD);
     services.shard(NEW, "n", None, &[2], false);
     delivered(&running, 2, 2 * MINUTE).await;
@@ -125,7 +122,7 @@ async fn a_parent_that_no_listing_shows_is_read_before_its_child() {
 /// A parent that aged out before the first start is none that anybody waits for.
 #[tokio::test(start_paused = true)]
 async fn a_parent_that_aws_does_not_know_holds_its_child_up_for_a_minute_and_is_no_loss() {
-    let services: Arc<FakeServices> = FakeServices::with_shards(&[]);
+    let services = FakeServices::with_shards(&[]);
     services.shard(NEW, "child", Some("parent"), &[1], false);
     let running = RunningTable::new(services, Setup::default());
     let took = delivered(&running, 1, MINUTE).await;
@@ -136,10 +133,7 @@ async fn a_parent_that_aws_does_not_know_holds_its_child_up_for_a_minute_and_is_
 /// `DescribeTable` is answered from somewhere that does not know the newest stream yet, or any more.
 #[tokio::test(start_paused = true)]
 async fn an_old_answer_about_the_tables_stream_has_nothing_read_again() {
-    let services = FakeServices::with_shards(&[]);
-    services.shard(OLD, "o", None, &[1], false);
-    let running = RunningTable::new(services.clone(), Setup::default());
-    delivered(&running, 1, MINUTE).await;
+    let (services, running) = reading_old_stream(&[]).await;
     disable(&services, OLD);
     services.shard(NEW, "n", None, &[2], false);
     delivered(&running, 2, 2 * MINUTE).await;
