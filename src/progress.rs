@@ -141,8 +141,10 @@ impl TableProgress {
     pub fn change<T>(&self, change: impl FnOnce(&mut TableTracker) -> T) -> T {
         let changed = change(&mut self.tracker());
         self.changed.notify_one();
-        // A last page settles its shard where nothing of it had to be delivered.
-        self.settled.notify_waiters();
+        if self.is_ordered_by_shard {
+            // A last page settles its shard where nothing of it had to be delivered.
+            self.settled.notify_waiters();
+        }
         changed
     }
 

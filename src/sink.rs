@@ -19,8 +19,8 @@ use futures_util::future::BoxFuture;
 pub use self::credentials::CredentialReloader;
 pub use self::http::HttpSink;
 pub use self::settings::{SinkSettings, SinkSetupError};
-pub(crate) use self::tls::tls_config;
-pub(crate) use self::transport_error::{about_alert, about_certificate};
+pub(crate) use self::tls::{ClientIdentity, ClientTls, client_tls};
+pub(crate) use self::transport_error::{CERTIFICATE_WANTED, about_alert, about_certificate};
 use crate::event::Message;
 
 /// The most bytes of a refusal's body that are kept: what a `knativeerrordata` attribute may hold.

@@ -4,6 +4,7 @@
 pub mod client;
 pub mod shard_discovery;
 pub mod shard_reader;
+pub mod stream_existence;
 pub mod stream_locator;
 pub mod stream_reader;
 pub mod table_reader;

@@ -56,6 +56,11 @@ impl TableTelemetry {
         self.reports.report_due(kind, Instant::now())
     }
 
+    /// Whether something happened since a problem was last reported, and its next report is due: how often.
+    pub fn report_pending(&self, kind: &str) -> Option<u64> {
+        self.reports.report_pending(kind, Instant::now())
+    }
+
     /// A problem is over: its next report is due at once. Returns how often it happened, if it did.
     pub fn report_over(&self, kind: &str) -> Option<u64> {
         self.reports.forget_kind(kind)
@@ -209,6 +214,14 @@ impl ReportLimiter {
                 Some(1)
             }
         }
+    }
+
+    /// What was held back since the last report, once the next one is due.
+    fn report_pending(&self, kind: &str, now: Instant) -> Option<u64> {
+        let mut reports = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = reports.get_mut(kind)?;
+        let is_due = last.since > 0 && now.duration_since(last.at) >= REPORT_INTERVAL;
+        is_due.then(|| std::mem::replace(last, Reported { at: now, since: 0, ever: last.ever }).since)
     }
 
     /// Makes one kind news again; says how often it has happened, if it has.

@@ -17,14 +17,17 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
+use rustls::CertificateError;
 use rustls::pki_types::ServerName;
-use rustls::{CertificateError, ClientConfig};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::error_text::{causes, chain};
-use crate::sink::{SinkSettings, SinkSetupError, about_alert, about_certificate, tls_config};
+use crate::error_text::{Cause, causes, chain};
+use crate::sink::{
+    CERTIFICATE_WANTED, ClientIdentity, ClientTls, SinkSettings, SinkSetupError, about_alert, about_certificate,
+    client_tls,
+};
 
 /// What to do where nobody answers a handshake rightly.
 const NO_TLS: &str = "check that the port speaks TLS, or use the scheme http in the URL";
@@ -32,7 +35,17 @@ const NO_TLS: &str = "check that the port speaks TLS, or use the scheme http in 
 /// A connection that is ready for a request.
 pub(super) enum Stream {
     Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<TcpStream>>, Arc<ClientIdentity>),
+}
+
+impl Stream {
+    /// The version that both sides speak.
+    fn http_version(&self) -> Version {
+        match self {
+            Self::Tls(stream, _) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => Version::HTTP_2,
+            _ => Version::HTTP_11,
+        }
+    }
 }
 
 /// Why there is no TLS session.
@@ -51,14 +64,8 @@ impl TlsProblem {
 /// Why there is no response.
 pub(super) struct NoResponse {
     pub(super) what: String,
-    /// What to do, where the sink ended the TLS session with an alert.
+    /// What to do, where TLS tells why the sink ended the connection.
     pub(super) advice: Option<&'static str>,
-}
-
-impl<E: Error + 'static> From<E> for NoResponse {
-    fn from(error: E) -> Self {
-        Self { what: causes(&error), advice: about_alert(&error) }
-    }
 }
 
 /// The addresses of a host, found by the resolver that the adapter's client uses.
@@ -88,23 +95,23 @@ pub(super) async fn secure(
     host: &str,
     settings: &SinkSettings,
 ) -> Result<(Stream, &'static str), TlsProblem> {
-    let config = client_config(settings)?;
+    let ClientTls { config, identity } = tls_of(settings)?;
     let name = ServerName::try_from(host.to_owned()).map_err(|error| TlsProblem {
         what: format!("the host {host} is not a valid server name for TLS: {error}"),
         fix: "use a DNS name in the URL".into(),
     })?;
-    let session = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
-    let session = session.map_err(|error| tls_problem(&error))?;
+    let session = TlsConnector::from(config).connect(name, stream).await;
+    let session = session.map_err(|error| tls_problem(&error, &identity))?;
     let version = match session.get_ref().1.protocol_version() {
         Some(rustls::ProtocolVersion::TLSv1_2) => "TLS 1.2",
         _ => "TLS 1.3",
     };
-    Ok((Stream::Tls(Box::new(session)), version))
+    Ok((Stream::Tls(Box::new(session), identity), version))
 }
 
 /// The same as the adapter's own.
-fn client_config(settings: &SinkSettings) -> Result<ClientConfig, TlsProblem> {
-    tls_config(settings).map_err(|error| match error {
+fn tls_of(settings: &SinkSettings) -> Result<ClientTls, TlsProblem> {
+    client_tls(settings).map_err(|error| match error {
         SinkSetupError::NoRoots(_) => TlsProblem {
             what: error.to_string(),
             fix: "apt-get install ca-certificates, or add the certificate of the sink's CA to K_CA_CERTS".into(),
@@ -113,11 +120,11 @@ fn client_config(settings: &SinkSettings) -> Result<ClientConfig, TlsProblem> {
     })
 }
 
-fn tls_problem(error: &io::Error) -> TlsProblem {
+fn tls_problem(error: &io::Error, identity: &ClientIdentity) -> TlsProblem {
     let fix = match chain(error).find_map(|cause| cause.downcast_ref()) {
         Some(rustls::Error::InvalidCertificate(problem)) => fix_of_certificate(problem),
         // With TLS 1.2 the sink judges the client certificate within the handshake.
-        _ => about_alert(error).unwrap_or(NO_TLS),
+        _ => about_ended_session(error, identity).unwrap_or(NO_TLS),
     };
     TlsProblem { what: format!("the TLS handshake failed: {}", causes(error)), fix: fix.into() }
 }
@@ -144,15 +151,27 @@ pub(super) async fn options(
     uri: &Uri,
     headers: &HeaderMap,
 ) -> Result<(StatusCode, HeaderMap), NoResponse> {
-    let answer = match stream {
-        Stream::Plain(stream) => over_http1(TokioIo::new(stream), request(uri, headers, Version::HTTP_11)?).await,
-        Stream::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-            over_http2(TokioIo::new(*stream), request(uri, headers, Version::HTTP_2)?).await
+    let version = stream.http_version();
+    let request = request(uri, headers, version).map_err(|error| NoResponse { what: causes(&error), advice: None })?;
+    let (answer, identity) = match stream {
+        Stream::Plain(stream) => (over_http1(TokioIo::new(stream), request).await, None),
+        Stream::Tls(stream, identity) if version == Version::HTTP_2 => {
+            (over_http2(TokioIo::new(*stream), request).await, Some(identity))
         }
-        Stream::Tls(stream) => over_http1(TokioIo::new(*stream), request(uri, headers, Version::HTTP_11)?).await,
+        Stream::Tls(stream, identity) => (over_http1(TokioIo::new(*stream), request).await, Some(identity)),
     };
-    let (head, _) = answer?.into_parts();
+    let (head, _) = answer.map_err(|error| no_response(&error, identity.as_deref()))?.into_parts();
     Ok((head.status, head.headers))
+}
+
+fn no_response(error: &hyper::Error, identity: Option<&ClientIdentity>) -> NoResponse {
+    NoResponse { what: causes(error), advice: identity.and_then(|identity| about_ended_session(error, identity)) }
+}
+
+/// What to do about a session that the sink ended. With TLS 1.3 a sink judges the client certificate after the handshake, and
+/// its alert is lost where a write finds the connection closed before the alert is read.
+fn about_ended_session(error: Cause<'_>, identity: &ClientIdentity) -> Option<&'static str> {
+    about_alert(error).or_else(|| identity.was_missed().then_some(CERTIFICATE_WANTED))
 }
 
 type Body = Empty<Bytes>;

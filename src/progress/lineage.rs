@@ -8,7 +8,7 @@
 //!   closed too long ago to hold anything. Otherwise the parent becomes a shard that no listing has shown
 //!   ([`Lineage::take_unlisted_parents`]): a listing may leave a shard out, so somebody has to ask for it.
 //! - Listings may be partial, repeated, out of order and contradictory. What was once listed is never unlearned, so a
-//!   half-finished or empty listing changes nothing.
+//!   half-finished or empty listing changes nothing. A parent that would make a circle is not believed.
 //! - No step costs more than the shards that it changes, and the logarithm of all.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -121,7 +121,7 @@ impl<S> Lineage<S> {
 
     /// Learns one shard from a listing or from a question for children; of one that is new `state` is known besides.
     pub fn learn(&mut self, id: &str, parent: Option<&str>, state: impl FnOnce() -> S) {
-        let (pass, parent) = (self.pass, parent.filter(|parent| *parent != id));
+        let pass = self.pass;
         let Some(number) = self.number(id) else {
             self.insert(Arc::from(id), parent.map(Arc::from), state());
             return;
@@ -130,9 +130,9 @@ impl<S> Lineage<S> {
         shard.listed = pass;
         let is_new = !std::mem::replace(&mut shard.is_known, true);
         if shard.parent.is_none()
-            && let Some(parent) = parent
+            && let Some(parent) = parent.filter(|parent| !self.is_circle(id, parent))
         {
-            shard.parent = Some(Arc::from(parent));
+            self.shard_mut(number).parent = Some(Arc::from(parent));
             self.link(number);
         }
         if is_new {
@@ -371,7 +371,7 @@ impl<S> Lineage<S> {
     fn insert(&mut self, id: ShardId, parent: Option<ShardId>, state: S) -> ShardNumber {
         let number = self.next_number;
         self.next_number += 1;
-        let parent = parent.filter(|parent| *parent != id);
+        let parent = parent.filter(|parent| !self.is_circle(&id, parent));
         let (stage, pass) = (Stage::Waiting, self.pass);
         self.numbers.insert(id.clone(), number);
         let (is_passed, is_restored, is_known, is_cut) = (false, false, true, false);
@@ -387,6 +387,12 @@ impl<S> Lineage<S> {
             self.close(number);
         }
         number
+    }
+
+    /// Whether a shard would be its own ancestor if this were its parent.
+    fn is_circle(&self, id: &str, parent: &str) -> bool {
+        let parent_of = |shard: &&str| self.shard(self.number(shard)?).parent.as_deref();
+        std::iter::successors(Some(parent), parent_of).any(|ancestor| ancestor == id)
     }
 
     /// Notes whose child a shard is.

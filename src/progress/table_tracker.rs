@@ -479,10 +479,7 @@ impl TableTracker {
             shard.read_at.is_some() || shard.phase == Phase::Open
         };
         let mut last = None;
-        let Counts { reading, waiting, finished } = self.counts(handle.stream);
-        let ancestors = std::iter::successors(self.parent(handle), |ancestor| self.parent(*ancestor));
-        // Listings that contradict themselves can make a circle.
-        for ancestor in ancestors.take(reading + waiting + finished) {
+        for ancestor in std::iter::successors(self.parent(handle), |ancestor| self.parent(*ancestor)) {
             last = Some(ancestor);
             if was_opened(&ancestor) {
                 break;

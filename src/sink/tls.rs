@@ -36,10 +36,10 @@ const MAX_DEPTH: usize = 8;
 ///
 /// # Errors
 /// Those of [`super::HttpSink::new`]. A client certificate that cannot be read is left out.
-pub(crate) fn tls_config(settings: &SinkSettings) -> Result<ClientConfig, SinkSetupError> {
+pub(crate) fn client_tls(settings: &SinkSettings) -> Result<ClientTls, SinkSetupError> {
     let mut tls = TlsFiles::new(settings, None)?;
     tls.reload();
-    Ok(Arc::unwrap_or_clone(tls.client_tls()?.config))
+    tls.client_tls()
 }
 
 /// Where the authorities and the client certificate come from.
@@ -101,22 +101,22 @@ impl TlsFiles {
 
 /// What connections of one generation are made with.
 #[derive(Debug, Clone)]
-pub(super) struct ClientTls {
-    pub(super) config: Arc<ClientConfig>,
+pub(crate) struct ClientTls {
+    pub(crate) config: Arc<ClientConfig>,
     /// Belongs to `config`.
-    pub(super) identity: Arc<ClientIdentity>,
+    pub(crate) identity: Arc<ClientIdentity>,
 }
 
 /// The client certificate for a sink that asks for one. Remembers whether one did.
 #[derive(Debug)]
-pub(super) struct ClientIdentity {
+pub(crate) struct ClientIdentity {
     certificate: Option<Arc<CertifiedKey>>,
     was_asked: AtomicBool,
 }
 
 impl ClientIdentity {
     /// Whether a sink asked for a certificate and got none.
-    pub(super) fn was_missed(&self) -> bool {
+    pub(crate) fn was_missed(&self) -> bool {
         self.certificate.is_none() && self.was_asked.load(Ordering::Relaxed)
     }
 }

@@ -12,7 +12,8 @@ use rustls::{AlertDescription, CertificateError, OtherError};
 use super::{SinkResponse, TransportError};
 use crate::error_text::{Cause, causes, chain};
 
-const CERTIFICATE_WANTED: &str =
+/// What to do where the sink asks for a certificate and ends the connection when it gets none.
+pub(crate) const CERTIFICATE_WANTED: &str =
     "the sink asks for a client certificate: set SINK_CLIENT_CERT_FILE and SINK_CLIENT_KEY_FILE";
 
 /// How rustls writes an alert, before its name.

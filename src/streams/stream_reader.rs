@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -23,19 +23,16 @@ use tokio_util::sync::CancellationToken;
 use super::client::{ShardQuery, StreamDescription};
 use super::shard_discovery::{BETWEEN_WITNESSES, ListingAnswer, ListingQuery, ShardDiscovery};
 use super::shard_reader::{ShardEnd, ShardReader};
+use super::stream_existence::{Denials, failure_pause, first_answer};
 use super::stream_locator::StreamLocator;
 use super::unlisted_shard::{Existence, UnlistedShard};
 use super::{Listings, OnDataLoss, ReaderContext, ReadingStopped, Step, Task};
-use crate::aws::errors::{CallError, ErrorKind};
-use crate::backoff::pause_after;
+use crate::aws::errors::CallError;
 use crate::clock;
 use crate::progress::Acknowledger as _;
 use crate::progress::table_tracker::{OpenedShard, ShardHandle, StreamHandle};
 use crate::records::{Entry, Gap, InitialPosition, LossReason, Position, RETENTION, ShardId, StreamDetails};
 use crate::telemetry::events;
-
-/// A stream counts as gone when AWS said so this often in a row.
-const DENIALS_OF_EXISTENCE: u32 = 3;
 
 /// The id of the shard that stands for a stream that vanished: in the file of positions and in `/status`.
 pub(super) const WHOLE_STREAM: &str = "the-whole-stream";
@@ -106,7 +103,7 @@ pub struct StreamReader {
     /// Readers that were told to begin with `LATEST` and have not asked for it yet: what is written before they do is
     /// not read.
     beginnings: FuturesUnordered<oneshot::Receiver<()>>,
-    absent: u32,
+    denials: Denials,
     /// Data was lost and the policy is to stop.
     lost: bool,
 }
@@ -133,7 +130,7 @@ impl StreamReader {
         task: StreamTask,
     ) -> Result<(StreamEnd, Option<StreamHandle>), ReadingStopped> {
         let stream = &task.arn;
-        let Some(first) = first_answer(&context, &locator, &task).await else {
+        let Some(first) = first_answer(&context, &locator, stream, task.number, task.is_superseded).await else {
             let tracker = context.progress.tracker();
             let known = tracker.find_stream(stream).filter(|stream| task.is_superseded && tracker.is_drained(*stream));
             return Ok((if known.is_some() { StreamEnd::Drained } else { StreamEnd::Missing }, known));
@@ -189,7 +186,7 @@ impl StreamReader {
             initial,
             is_resumed,
             beginnings: FuturesUnordered::new(),
-            absent: 0,
+            denials: Denials::default(),
             lost: false,
         }
     }
@@ -269,10 +266,9 @@ impl StreamReader {
 
     /// Whether the stream is gone for good: AWS said so again and again, and it was drained or the table has another one.
     async fn is_gone(&mut self) -> bool {
-        if self.absent < DENIALS_OF_EXISTENCE {
+        if !self.denials.take_enough() {
             return false;
         }
-        self.absent = 0;
         self.begin(Step::search());
         self.drained_at.is_some() || self.is_superseded || self.locator.is_replaced(&self.details.arn).await
     }
@@ -317,7 +313,7 @@ impl StreamReader {
     }
 
     fn answered(&mut self, query: ListingQuery, page: StreamDescription) {
-        self.absent = 0;
+        self.denials = Denials::default();
         if self.drained_at.is_none() {
             self.context.client.answered();
         }
@@ -423,7 +419,7 @@ impl StreamReader {
     }
 
     fn unanswered(&mut self, query: &ListingQuery, error: &CallError) {
-        self.absent = if error.kind == ErrorKind::NotFound { self.absent + 1 } else { 0 };
+        self.denials.failed(error, Instant::now());
         self.context.client.refused(error);
         let pause = failure_pause(self.discovery.failures() + 1);
         self.discovery.failed(query, pause, Instant::now());
@@ -563,37 +559,4 @@ impl StreamReader {
     ) -> Result<(), ReadingStopped> {
         self.context.hand_down_end(Task::Stream(self.number), shard, self.details.clone(), entries, is_last).await
     }
-}
-
-/// The first answer for a stream, however long it takes; nothing if the stream is gone and the table has another one.
-async fn first_answer(
-    context: &ReaderContext,
-    locator: &StreamLocator,
-    stream: &StreamTask,
-) -> Option<StreamDescription> {
-    let (task, mut failures, mut absent) = (Task::Stream(stream.number), 0, 0);
-    loop {
-        match context.describe_stream(task, &stream.arn, ShardQuery::First).await {
-            Ok(first) => return Some(first),
-            Err(error) => {
-                failures += 1;
-                absent = if error.kind == ErrorKind::NotFound { absent + 1 } else { 0 };
-                context.client.refused(&error);
-                if absent >= DENIALS_OF_EXISTENCE {
-                    context.activity.begin(task, Step::search());
-                    if stream.is_superseded || locator.is_replaced(&stream.arn).await {
-                        context.activity.end(task);
-                        return None;
-                    }
-                }
-                let due = Instant::now() + failure_pause(failures);
-                context.activity.begin(task, Step::Until(due));
-                sleep_until(due).await;
-            }
-        }
-    }
-}
-
-fn failure_pause(failures: u32) -> Duration {
-    pause_after(failures, Duration::from_millis(200), Duration::from_secs(15), fastrand::f64())
 }

@@ -93,6 +93,7 @@ impl TableReader {
         let mut looking: Option<Pin<Box<dyn Future<Output = Look> + Send + '_>>> = None;
         let (mut look_at, mut looks) = (Instant::now(), 0);
         loop {
+            events::FurtherDataLost::emit_pending(self.context.progress.telemetry());
             if !streams.is_busy()
                 && let Some(stream) = streams.queue.pop_front()
             {

@@ -18,8 +18,8 @@ pub use delivery::{
     SinkRecovered,
 };
 pub use reading::{
-    AwsRecovered, AwsRefused, DataLost, RefusalClass, ShardEnded, ShardHandedOver, ShardLate, ShardOpened,
-    StreamAwaited, StreamEnded, StreamListed, StreamOpened,
+    AwsRecovered, AwsRefused, DataLost, FurtherDataLost, RefusalClass, ShardEnded, ShardHandedOver, ShardLate,
+    ShardOpened, StreamAwaited, StreamEnded, StreamListed, StreamOpened,
 };
 
 /// The codes of all warnings and errors. An alert or a page may rely on them.

@@ -121,6 +121,7 @@ fn every_event(telemetry: &TableTelemetry) {
     }
     AwsRecovered { after: took }.emit(telemetry);
     DataLost { stream, shard: Some(shard), position: "Start", reason: "trimmed", detail: "gone" }.emit(telemetry);
+    FurtherDataLost { reason: "trimmed", times: 9 }.emit(telemetry);
     ItemParked { item: "10000000", event: "e1", why: "400", failures: 3 }.emit(telemetry);
     EventDropped { item: "10000000", event: "e1", why: "400", attempts: 1 }.emit(telemetry);
     EventDeadLettered { item: "10000000", event: "e1", why: "400", attempts: 1 }.emit(telemetry);
@@ -176,6 +177,44 @@ fn the_first_is_reported_and_then_one_a_minute_with_a_count() {
     assert_eq!(reports.forget_kind("a"), Some(62));
     assert_eq!(reports.forget_kind("a"), None);
     assert_eq!(reports.report_due("a", now + REPORT_INTERVAL), Some(1));
+}
+
+#[test]
+fn what_was_held_back_is_reported_when_a_minute_is_over() {
+    let (reports, now) = (ReportLimiter::default(), Instant::now());
+    assert_eq!(reports.report_pending("a", now + REPORT_INTERVAL), None, "nothing happened");
+    assert_eq!(reports.report_due("a", now), Some(1));
+    assert_eq!(reports.report_pending("a", now + REPORT_INTERVAL), None, "all was reported");
+    for second in [1, 2] {
+        assert_eq!(reports.report_due("a", now + Duration::from_secs(second)), None);
+    }
+    assert_eq!(reports.report_pending("a", now + Duration::from_secs(59)), None, "the minute is not over");
+    assert_eq!(reports.report_pending("a", now + REPORT_INTERVAL), Some(2));
+    assert_eq!(reports.report_due("a", now + 2 * REPORT_INTERVAL), Some(1));
+}
+
+/// A table that was not read for days has lost something in each of its shards.
+#[tokio::test(start_paused = true)]
+async fn a_thousand_losses_of_a_table_are_counted_and_two_lines() {
+    let (metrics, telemetry) = table();
+    let lose = |reason| {
+        events::DataLost { stream: "arn", shard: Some("shardId-1"), position: "Start", reason, detail: "gone" }
+            .emit(&telemetry);
+    };
+    let lines = capture::objects(|| {
+        (0..1000).for_each(|_| lose("trimmed"));
+        lose("undecodable");
+        events::FurtherDataLost::emit_pending(&telemetry);
+    });
+    assert_eq!(lines.len(), 2, "one line a reason: {lines:?}");
+    tokio::time::advance(REPORT_INTERVAL).await;
+    let later = capture::objects(|| events::FurtherDataLost::emit_pending(&telemetry));
+    assert_eq!(later.len(), 1, "{later:?}");
+    assert_eq!((&later[0]["reason"], &later[0]["times"]), (&"trimmed".into(), &999.into()));
+    let text = metrics.encode().unwrap();
+    assert!(text.contains(r#"data_loss_total{reason="trimmed",table="orders"} 1000"#), "{text}");
+    let recent = telemetry.recent().newest_first();
+    assert_eq!(recent.len(), 3, "other problems are not pushed out: {recent:?}");
 }
 
 #[test]

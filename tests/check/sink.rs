@@ -6,8 +6,10 @@ use std::time::Duration;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::PrivatePkcs8KeyDer;
-use rustls::server::{WantsServerCert, WebPkiClientVerifier};
+use rustls::server::{ClientCertVerifierBuilder, WantsServerCert, WebPkiClientVerifier};
 use rustls::{ConfigBuilder, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use crate::harness::{TABLE_ARN, World, failure, named, of, text};
@@ -111,7 +113,7 @@ async fn a_sink_that_answers_503_is_reachable_and_a_warning() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sink_that_never_answers_fails_in_time() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let world = World::new().await.env("K_SINK", format!("http://{}/", listener.local_addr().unwrap()));
     let begun = std::time::Instant::now();
     let run = world.check(&["--timeout", "500ms", "--output", "json"]).await;
@@ -142,11 +144,22 @@ impl Authority {
 
     /// It speaks one version of TLS, and only to clients with a certificate of this authority.
     fn strict_server(&self, version: &'static SupportedProtocolVersion, protocol: &str) -> TlsAcceptor {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.0.der().clone()).unwrap();
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build().unwrap();
+        let verifier = self.client_verifier().build().unwrap();
         let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(&[version]).unwrap();
         self.acceptor(builder.with_client_cert_verifier(verifier), "localhost", protocol)
+    }
+
+    /// It asks for a certificate, and the session comes about without one, too.
+    fn lenient_server(&self, protocol: &str) -> TlsAcceptor {
+        let verifier = self.client_verifier().allow_unauthenticated().build().unwrap();
+        let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
+        self.acceptor(builder.with_client_cert_verifier(verifier), "localhost", protocol)
+    }
+
+    fn client_verifier(&self) -> ClientCertVerifierBuilder {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.0.der().clone()).unwrap();
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
     }
 
     fn acceptor(
@@ -165,12 +178,14 @@ impl Authority {
 
     /// A world whose sink is this server, and which trusts this authority.
     async fn trusted_by(&self, sink: &Server) -> World {
+        self.trusted_at(sink.address().port()).await
+    }
+
+    async fn trusted_at(&self, port: u16) -> World {
         let world = World::new().await;
         let pem = world.folder.path().join("authority.pem");
         std::fs::write(&pem, self.0.pem()).unwrap();
-        world
-            .env("K_SINK", format!("https://localhost:{}/events", sink.address().port()))
-            .env("SSL_CERT_FILE", pem.to_str().unwrap())
+        world.env("K_SINK", format!("https://localhost:{port}/events")).env("SSL_CERT_FILE", pem.to_str().unwrap())
     }
 }
 
@@ -247,6 +262,26 @@ async fn a_sink_that_wants_a_client_certificate_fails_with_what_to_set() {
             assert_eq!((code, text(failed, "name")), (Some(69), check), "{protocol}: {checks:#?}");
             assert!(text(failed, "remedy").contains("set SINK_CLIENT_CERT_FILE"), "{version:?} {protocol}: {failed}");
         }
+    }
+}
+
+/// What is left of a refusal whose alert is lost: a write that finds the connection closed never reads it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_that_asks_for_a_client_certificate_and_hangs_up_fails_with_what_to_set() {
+    for protocol in ["http/1.1", "h2"] {
+        let authority = Authority::new();
+        let (acceptor, listener) =
+            (authority.lenient_server(protocol), TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let port = listener.local_addr().unwrap().port();
+        let mut sink = JoinSet::new();
+        sink.spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            drop(acceptor.accept(stream).await.unwrap());
+        });
+        let (checks, code) = authority.trusted_at(port).await.json().await;
+        let failed = failure(&checks);
+        assert_eq!((code, text(failed, "name")), (Some(69), "sink-http"), "{protocol}: {checks:#?}");
+        assert!(text(failed, "remedy").contains("set SINK_CLIENT_CERT_FILE"), "{protocol}: {failed}");
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tracing::{debug, error, info, warn};
 
 use crate::telemetry::TableTelemetry;
+use crate::telemetry::metrics::LOSS_REASONS;
 
 /// A stream is going to be read.
 pub struct StreamOpened<'a> {
@@ -181,14 +182,49 @@ pub struct DataLost<'a> {
 }
 
 impl DataLost<'_> {
-    /// Logs and counts it.
+    /// Counts it, and logs the first one of a minute: a table that was not read for days may have lost something in each shard.
     pub fn emit(&self, telemetry: &TableTelemetry) {
         let table = telemetry.table();
         telemetry.metrics().data_loss.with_label_values(&[table, self.reason]).inc();
+        let Some(times) = telemetry.report_due(self.reason) else { return };
         let Self { stream, shard, position, reason, detail } = *self;
         telemetry
             .recent()
             .add("DSA-DATA-LOSS", &format!("{reason} at {position} of {}: {detail}", shard.unwrap_or(stream)));
-        error!(code = "DSA-DATA-LOSS", table, stream, shard, position, reason, detail, "data lost or possibly lost");
+        error!(
+            code = "DSA-DATA-LOSS",
+            table, stream, shard, position, reason, detail, times, "data lost or possibly lost"
+        );
+    }
+}
+
+/// More places of which the same is true.
+pub struct FurtherDataLost {
+    pub reason: &'static str,
+    /// How many since the last line.
+    pub times: u64,
+}
+
+impl FurtherDataLost {
+    /// Logs what [`DataLost`] has held back for a minute.
+    pub fn emit_pending(telemetry: &TableTelemetry) {
+        for reason in LOSS_REASONS {
+            if let Some(times) = telemetry.report_pending(reason) {
+                Self { reason, times }.emit(telemetry);
+            }
+        }
+    }
+
+    /// Logs it; it was counted before.
+    pub fn emit(&self, telemetry: &TableTelemetry) {
+        let Self { reason, times } = *self;
+        telemetry.recent().add("DSA-DATA-LOSS", &format!("{reason} in {times} more places"));
+        error!(
+            code = "DSA-DATA-LOSS",
+            table = telemetry.table(),
+            reason,
+            times,
+            "data lost or possibly lost in more places, the gap events name them"
+        );
     }
 }
