@@ -3,9 +3,11 @@
 //! A [`Sink`] tries once and reports. `delivery` decides what a response means for the event, and whether and when to try
 //! again. Tests put a scripted sink in the place of the HTTP client.
 
+mod connection;
 mod credentials;
 mod http;
 mod reloading_file;
+mod response_body;
 mod settings;
 mod tls;
 mod transport_error;
@@ -18,6 +20,7 @@ use futures_util::future::BoxFuture;
 
 pub use self::credentials::CredentialReloader;
 pub use self::http::HttpSink;
+pub(crate) use self::http::{MAX_HEAD, MAX_HEADERS, redirect_target};
 pub use self::settings::{SinkSettings, SinkSetupError};
 pub(crate) use self::tls::{ClientIdentity, ClientTls, client_tls};
 pub(crate) use self::transport_error::{CERTIFICATE_WANTED, about_alert, about_certificate};
@@ -42,8 +45,9 @@ pub enum SinkResponse {
         /// What arrived of the body within the attempt, at most 128 KiB of it unless the settings say otherwise.
         body: Bytes,
         /// Whether that is all of it.
-        complete: bool,
+        end: BodyEnd,
     },
+    /// Another status; or a 2xx whose header `X-Amz-Function-Error` says that the function behind it has failed.
     Refused {
         status: StatusCode,
         /// The header `Retry-After`, where it is there and legible.
@@ -57,6 +61,19 @@ pub enum SinkResponse {
         /// What happened, with its causes, in one line; nothing of the message.
         message: String,
     },
+}
+
+/// How much of a body is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyEnd {
+    /// All of it.
+    Whole,
+    /// All that came before the connection was closed. Nothing says how long the body is, and TLS was not ended in order.
+    Unclosed,
+    /// It was too long or too late, or the connection broke.
+    Cut,
+    /// It is in a coding that cannot be undone.
+    Illegible,
 }
 
 /// Until when a sink asks to be left alone.

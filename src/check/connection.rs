@@ -25,8 +25,8 @@ use tokio_rustls::client::TlsStream;
 
 use crate::error_text::{Cause, causes, chain};
 use crate::sink::{
-    CERTIFICATE_WANTED, ClientIdentity, ClientTls, SinkSettings, SinkSetupError, about_alert, about_certificate,
-    client_tls,
+    CERTIFICATE_WANTED, ClientIdentity, ClientTls, MAX_HEAD, MAX_HEADERS, SinkSettings, SinkSetupError, about_alert,
+    about_certificate, client_tls,
 };
 
 /// What to do where nobody answers a handshake rightly.
@@ -196,7 +196,9 @@ async fn over_http1<S>(stream: TokioIo<S>, request: Request<Body>) -> hyper::Res
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
-    let (mut sender, connection) = http1::handshake(stream).await?;
+    let mut builder = http1::Builder::new();
+    builder.ignore_invalid_headers_in_responses(true).max_headers(MAX_HEADERS).max_buf_size(MAX_HEAD);
+    let (mut sender, connection) = builder.handshake(stream).await?;
     answer_on(connection, sender.send_request(request)).await
 }
 
@@ -204,7 +206,9 @@ async fn over_http2<S>(stream: TokioIo<S>, request: Request<Body>) -> hyper::Res
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
-    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), stream).await?;
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder.max_header_list_size(MAX_HEAD as u32);
+    let (mut sender, connection) = builder.handshake(stream).await?;
     answer_on(connection, sender.send_request(request)).await
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use cloudevents::message::BinaryDeserializer as _;
 use cloudevents::{EventBuilder as _, EventBuilderV10};
+use http::header::LOCATION;
 use http::{HeaderMap, StatusCode};
 use serde_json::json;
 use tokio::net::TcpStream;
@@ -16,7 +17,7 @@ use crate::clock;
 use crate::config::{Config, EventMode, OnUndeliverable, SinkAddress};
 use crate::event::Message;
 use crate::event::http::{BinaryMode, StructuredMode, batch};
-use crate::sink::{HttpSink, Sink as _, SinkResponse, SinkSettings};
+use crate::sink::{HttpSink, Sink as _, SinkResponse, SinkSettings, redirect_target};
 
 const EVENT: &str = "sink-event";
 
@@ -187,7 +188,16 @@ impl Probe<'_> {
         if let Some(date) = headers.get("date").and_then(|date| date.to_str().ok()) {
             self.clocks.note(date, sent);
         }
-        Ok(judge_status(self.steps, status))
+        Ok(self.judge_status(status, &headers))
+    }
+
+    /// What the answer says about POSTs to come.
+    fn judge_status(&self, status: StatusCode, headers: &HeaderMap) -> Check {
+        let location = headers.get(LOCATION).and_then(|location| location.to_str().ok());
+        match redirect_target(&self.sink.uri, status, headers) {
+            Some(target) => Check::ok(self.steps.http, &format!("the sink redirects to {}", target.path())),
+            None => judge_status(self.steps, status, location),
+        }
     }
 
     fn is_https(&self) -> bool {
@@ -203,8 +213,9 @@ impl Probe<'_> {
     }
 }
 
-/// What a status says about POSTs to come. Many receivers know only POST: 405 and 501 are as good as 200.
-fn judge_status(steps: &SinkSteps, status: StatusCode) -> Check {
+/// What a status says about POSTs to come. Many receivers know only POST: 405 and 501 are as good as 200. Whatever else delivery would
+/// give up an event for is a warning: the answer to a POST may be a different one.
+fn judge_status(steps: &SinkSteps, status: StatusCode, location: Option<&str>) -> Check {
     let SinkSteps { http, variable, .. } = steps;
     let said = format!("the sink answers OPTIONS with {}", status.as_u16());
     match status.as_u16() {
@@ -215,10 +226,16 @@ fn judge_status(steps: &SinkSteps, status: StatusCode) -> Check {
             .with_fix(format!("check the path of {variable}")),
         429 => Check::warn(http, &format!("{said}: the sink is overloaded, the adapter would wait and retry"))
             .with_fix("check the sink's log"),
-        501 => Check::ok(http, &said),
-        500..=599 => Check::warn(http, &format!("{said}: the sink is reachable but fails, the adapter would retry"))
+        200..=299 | 405 | 501 => Check::ok(http, &said),
+        300..=399 => {
+            let detail = format!("{said}: the adapter follows only 307 and 308 to the same scheme and host; an event that gets this answer is undeliverable");
+            let target = location.map_or_else(|| "the URL that takes the events".to_owned(), str::to_owned);
+            Check::warn(http, &detail).with_fix(format!("set {variable} to {target}"))
+        }
+        408 | 409 | 425 | 500..=599 => Check::warn(http, &format!("{said}: the sink is reachable but fails, the adapter would retry"))
             .with_fix("check the sink's log"),
-        _ => Check::ok(http, &said),
+        _ => Check::warn(http, &format!("{said}: an event that gets this answer is undeliverable"))
+            .with_fix(format!("check {variable}; --send-test-event shows what a POST gets")),
     }
 }
 
@@ -312,16 +329,21 @@ mod tests {
     fn any_status_is_an_answer() {
         for (status, result) in [
             (200, CheckResult::Ok),
-            (308, CheckResult::Ok),
+            (301, CheckResult::Warn),
+            (308, CheckResult::Warn),
             (405, CheckResult::Ok),
             (501, CheckResult::Ok),
-            (400, CheckResult::Ok),
+            (400, CheckResult::Warn),
+            (410, CheckResult::Warn),
+            (413, CheckResult::Warn),
+            (415, CheckResult::Warn),
             (401, CheckResult::Warn),
             (404, CheckResult::Warn),
             (429, CheckResult::Warn),
             (503, CheckResult::Warn),
         ] {
-            assert_eq!(judge_status(&SINK, StatusCode::from_u16(status).expect("a status")).result, result, "{status}");
+            let status = StatusCode::from_u16(status).expect("a status");
+            assert_eq!(judge_status(&SINK, status, None).result, result, "{status}");
         }
     }
 }

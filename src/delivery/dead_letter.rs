@@ -52,12 +52,12 @@ mod tests {
     use http::StatusCode;
 
     use super::*;
-    use crate::sink::TransportError;
+    use crate::sink::{BodyEnd, TransportError};
 
     #[test]
     fn a_dead_letter_keeps_the_beginning_of_a_long_answer_and_lets_go_of_the_rest() {
         let body = Bytes::from(vec![b'x'; 100_000]);
-        let answer = SinkResponse::Accepted { status: StatusCode::OK, body, complete: true };
+        let answer = SinkResponse::Accepted { status: StatusCode::OK, body, end: BodyEnd::Whole };
         let letter = DeadLetter::after(&answer);
         assert_eq!((letter.code, letter.data.len()), (200, BODY_START));
         let SinkResponse::Accepted { body, .. } = answer else { unreachable!() };

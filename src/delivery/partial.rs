@@ -1,23 +1,37 @@
 //! What a sink says of the single events of a batch that it has answered with success. Pure.
 //!
-//! The form is that of AWS Lambda: `{"batchItemFailures":[{"itemIdentifier":"<id or sequence number>"}]}`. Everything
-//! that is not of this form means that all events were taken; a list that cannot be trusted means that none was.
+//! The form is that of AWS Lambda: `{"batchItemFailures":[{"itemIdentifier":"<id or sequence number>"}]}`, also in the spelling of .NET
+//! (`BatchItemFailures`, `ItemIdentifier`). An answer that does not speak of failures means that all events were taken. One that does in
+//! another form, and one that could not be read, mean that none was.
 
 use std::collections::BTreeSet;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+
+use crate::sink::BodyEnd;
 
 /// What some libraries write before their JSON: U+FEFF.
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
-const LIST: &[u8] = b"batchItemFailures";
+/// The list's name without what spellings differ in.
+const LIST: &[u8] = b"batchitemfailures";
+
+const NAMES_STRANGERS: &str = "its answer names failures that are not of these events";
+const NOT_UNDERSTOOD: &str = "its answer speaks of batchItemFailures in a form that is not understood";
+const CUT: &str = "its answer is not whole";
+const ILLEGIBLE: &str = "its answer is compressed in a way that is not understood";
 
 /// Only the list is looked at: what else is there need not even be representable, such as half of a character.
 #[derive(Deserialize)]
 struct Form {
-    #[serde(default, rename = "batchItemFailures")]
+    #[serde(default, rename = "batchItemFailures", alias = "BatchItemFailures", deserialize_with = "present")]
     failures: Option<Value>,
+}
+
+/// Tells `null` from a member that is not there.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
 }
 
 /// A sink's answer to a batch.
@@ -25,36 +39,36 @@ struct Form {
 pub enum Reply {
     /// It has taken all events.
     AllTaken,
-    /// It names failures, but not which.
-    AllFailed,
+    /// It may have taken none of them, and why.
+    AllFailed(&'static str),
     /// It has taken all but these.
     Failed(BTreeSet<String>),
 }
 
 impl Reply {
-    /// Reads the body of a 2xx; `complete` tells whether all of it is here.
-    pub fn read(body: &[u8], complete: bool) -> Self {
+    /// Reads the body of a 2xx.
+    pub fn read(body: &[u8], end: BodyEnd) -> Self {
         let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body).trim_ascii_start();
-        match body.first() {
-            Some(b'{') => {}
-            Some(_) => return Self::AllTaken,
-            None if complete => return Self::AllTaken,
-            None => return Self::AllFailed,
+        match end {
+            BodyEnd::Illegible => return Self::AllFailed(ILLEGIBLE),
+            BodyEnd::Cut if body.is_empty() => return Self::AllFailed(CUT),
+            _ => {}
         }
-        if !complete {
-            // The names of failures may be in what is missing.
-            return Self::AllFailed;
-        }
+        let is_object = body.first() == Some(&b'{');
         match serde_json::from_slice::<Form>(body).map(|form| form.failures) {
-            Ok(None | Some(Value::Null)) => Self::AllTaken,
-            Ok(Some(Value::Array(failures))) if failures.is_empty() => Self::AllTaken,
-            Ok(Some(Value::Array(failures))) => {
+            Ok(Some(Value::Array(failures))) if is_object => {
                 let names: Option<BTreeSet<String>> = failures.iter().map(identifier).collect();
-                names.map_or(Self::AllFailed, Self::Failed)
+                match names {
+                    Some(names) if names.is_empty() => Self::AllTaken,
+                    Some(names) => Self::Failed(names),
+                    None => Self::AllFailed(NOT_UNDERSTOOD),
+                }
             }
-            Ok(Some(_)) => Self::AllFailed,
-            Err(_) if body.windows(LIST.len()).any(|part| part == LIST) => Self::AllFailed,
-            Err(_) => Self::AllTaken,
+            Ok(Some(Value::Null)) if is_object => Self::AllTaken,
+            // The names of failures may be in what is missing.
+            Err(_) if is_object && end != BodyEnd::Whole => Self::AllFailed(CUT),
+            _ if speaks_of_failures(body) => Self::AllFailed(NOT_UNDERSTOOD),
+            _ => Self::AllTaken,
         }
     }
 
@@ -63,21 +77,29 @@ impl Reply {
         let Self::Failed(names) = &self else { return self };
         let known: BTreeSet<&str> =
             events.flat_map(|event| event.into_iter().filter(|name| names.contains(*name))).collect();
-        if known.len() == names.len() { self } else { Self::AllFailed }
+        if known.len() == names.len() { self } else { Self::AllFailed(NAMES_STRANGERS) }
     }
 
     /// Whether an event of these names was taken.
     pub fn took(&self, event: [&str; 3]) -> bool {
         match self {
             Self::AllTaken => true,
-            Self::AllFailed => false,
+            Self::AllFailed(_) => false,
             Self::Failed(names) => !event.iter().any(|name| names.contains(*name)),
         }
     }
 }
 
+/// Whether the list's name is there in any spelling: with other capitals, hyphens or underscores, in UTF-16, inside a text.
+fn speaks_of_failures(body: &[u8]) -> bool {
+    let letters = body.iter().filter(|byte| !matches!(**byte, b'_' | b'-' | 0)).map(u8::to_ascii_lowercase);
+    let letters: Vec<u8> = letters.collect();
+    letters.windows(LIST.len()).any(|part| part == LIST)
+}
+
 fn identifier(failure: &Value) -> Option<String> {
-    failure.get("itemIdentifier")?.as_str().filter(|name| !name.is_empty()).map(str::to_owned)
+    let name = failure.get("itemIdentifier").or_else(|| failure.get("ItemIdentifier"));
+    name?.as_str().filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -87,7 +109,11 @@ mod tests {
     const EVENTS: [[&str; 3]; 3] = [["a", "1", "0001"], ["b", "2", "0002"], ["c", "3", "0003"]];
 
     fn taken(body: &str) -> Vec<&'static str> {
-        let reply = Reply::read(body.as_bytes(), true).about(EVENTS.into_iter());
+        taken_of(body.as_bytes(), BodyEnd::Whole)
+    }
+
+    fn taken_of(body: &[u8], end: BodyEnd) -> Vec<&'static str> {
+        let reply = Reply::read(body, end).about(EVENTS.into_iter());
         EVENTS.into_iter().filter(|event| reply.took(*event)).map(|[id, _, _]| id).collect()
     }
 
@@ -112,7 +138,10 @@ mod tests {
             r#"{"batchItemFailures":null}"#,
             r#"{"batchItemFailures":[]}"#,
             r#"{"failures":[{"itemIdentifier":"a"}]}"#,
-            r#"[{"batchItemFailures":[{"itemIdentifier":"a"}]}]"#,
+            r#"{"BatchItemFailures":null}"#,
+            r#"{"BatchItemFailures":[]}"#,
+            r#"{"batch":{"item":"failures"}}"#,
+            "no item of the batch is a failure",
             "{\"failures\":",
             "{ok}",
         ] {
@@ -136,8 +165,35 @@ mod tests {
             r#"{"batchItemFailures":[{"itemIdentifier":"a"}]} and more"#,
             r#"{"batchItemFailures":[{"itemIdentifier":"a"}],"batchItemFailures":[]}"#,
             r#"{"batchItemFailures":[{"itemIdentifier":"a","why":"\ud83d"}]}"#,
+            r#"{"batchItemFailures":[{"itemIdentifier":"a"}],"BatchItemFailures":[]}"#,
+            r#"{"batch_item_failures":[{"item_identifier":"a"}]}"#,
+            r#"{"batch-item-failures":[{"item-identifier":"a"}]}"#,
+            r#"{"BATCHITEMFAILURES":[{"ITEMIDENTIFIER":"a"}]}"#,
+            r#"{"batchItemFailures":[{"itemidentifier":"a"}]}"#,
+            // What a proxy in front of a function makes of its answer.
+            r#"{"statusCode":200,"body":"{\"batchItemFailures\":[{\"itemIdentifier\":\"a\"}]}"}"#,
+            r#""{\"batchItemFailures\":[{\"itemIdentifier\":\"a\"}]}""#,
+            r#"[{"batchItemFailures":[{"itemIdentifier":"a"}]}]"#,
+            r#"{"result":{"batchItemFailures":[{"itemIdentifier":"a"}]}}"#,
+            "<batchItemFailures><itemIdentifier>a</itemIdentifier></batchItemFailures>",
+            ")]}',\n{\"batchItemFailures\":[{\"itemIdentifier\":\"a\"}]}",
         ] {
             assert_eq!(taken(body).len(), 0, "{body}");
+        }
+        let utf_16: Vec<u8> =
+            r#"{"batchItemFailures":[{"itemIdentifier":"a"}]}"#.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        assert_eq!(taken_of(&utf_16, BodyEnd::Whole).len(), 0, "UTF-16");
+    }
+
+    /// The default of Newtonsoft's serializer.
+    #[test]
+    fn the_members_may_be_written_as_dot_net_writes_them() {
+        for body in [
+            r#"{"BatchItemFailures":[{"ItemIdentifier":"b"}]}"#,
+            r#"{"batchItemFailures":[{"ItemIdentifier":"b"}]}"#,
+            r#"{"BatchItemFailures":[{"itemIdentifier":"b"}]}"#,
+        ] {
+            assert_eq!(taken(body), ["a", "c"], "{body}");
         }
     }
 
@@ -156,10 +212,30 @@ mod tests {
 
     #[test]
     fn an_answer_that_was_cut_may_have_named_any_of_them() {
-        assert_eq!(Reply::read(br#" {"batchItemFailures":[{"itemId"#, false), Reply::AllFailed);
-        assert_eq!(Reply::read(b"thank yo", false), Reply::AllTaken);
-        assert_eq!(Reply::read(b"", false), Reply::AllFailed, "its body never came");
-        assert_eq!(Reply::read(b" \r\n", false), Reply::AllFailed);
-        assert_eq!(Reply::read(b"", true), Reply::AllTaken);
+        for end in [BodyEnd::Cut, BodyEnd::Unclosed] {
+            for body in [&br#" {"batchItemFailures":[{"itemId"#[..], b"{", br#"{"ok":tru"#] {
+                assert_eq!(Reply::read(body, end), Reply::AllFailed(CUT), "{end:?}");
+            }
+            assert_eq!(Reply::read(b"thank yo", end), Reply::AllTaken, "{end:?}");
+        }
+        assert_eq!(Reply::read(b"", BodyEnd::Cut), Reply::AllFailed(CUT), "its body never came");
+        assert_eq!(Reply::read(b" \r\n", BodyEnd::Cut), Reply::AllFailed(CUT));
+        assert_eq!(Reply::read(b"", BodyEnd::Whole), Reply::AllTaken);
+    }
+
+    /// Servers that end TLS without a word, and bodies that end with the connection: the document says that it is whole.
+    #[test]
+    fn a_whole_document_is_read_however_its_connection_ended() {
+        for end in [BodyEnd::Whole, BodyEnd::Unclosed, BodyEnd::Cut] {
+            assert_eq!(taken_of(b"{}", end).len(), 3, "{end:?}");
+            assert_eq!(taken_of(br#"{"batchItemFailures":[{"itemIdentifier":"b"}]}"#, end), ["a", "c"], "{end:?}");
+        }
+        assert_eq!(taken_of(b"", BodyEnd::Unclosed).len(), 3, "an empty body is a success");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_no_success() {
+        assert_eq!(Reply::read(b"\x1b\x02\x80{}\x03", BodyEnd::Illegible), Reply::AllFailed(ILLEGIBLE));
+        assert_eq!(Reply::read(b"{}", BodyEnd::Illegible), Reply::AllFailed(ILLEGIBLE));
     }
 }

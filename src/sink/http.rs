@@ -1,27 +1,28 @@
 //! [`HttpSink`]: posts to one URL, over a pool of connections that it makes anew with each generation of credentials.
 //!
 //! One attempt is one POST, and up to five more where the sink redirects it (307 or 308) to another path of its own
-//! scheme, host and port. Connections are kept for less time than the Knative broker keeps them. A request that met
-//! a connection which the sink had just closed, and of which nothing was sent, is sent again by the client itself.
+//! scheme, host and port. A request that the sink has not processed, as far as anybody can know, is sent again within the attempt, on
+//! another connection. Connections are kept for less time than sinks keep them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ::http::header::{LOCATION, RETRY_AFTER};
-use ::http::{HeaderMap, Method, Request, Response, StatusCode, Uri, response};
-use bytes::{Bytes, BytesMut};
+use ::http::header::{ACCEPT_ENCODING, LOCATION, RETRY_AFTER};
+use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, response};
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Body as _, Incoming};
+use http_body_util::Full;
+use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{self, Builder};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
+use super::connection::{Connector, is_unprocessed, keep_alive, note_answer};
 use super::credentials::{CredentialReloader, CredentialSnapshot, Credentials, replaced};
+use super::response_body::ReceivedBody;
 use super::settings::{SinkSettings, SinkSetupError, Tuning};
 use super::tls::{ClientIdentity, ClientTls};
 use super::transport_error::TransportFailure;
@@ -31,8 +32,20 @@ use crate::event::Message;
 /// How often one attempt follows a redirect.
 const MAX_REDIRECTS: usize = 5;
 
+/// How often one attempt sends a request again that the sink has not processed.
+const MAX_RESENDS: usize = 3;
+
 /// The most bytes of an answer's status line and headers.
-const MAX_HEAD: usize = 64 * 1024;
+pub(crate) const MAX_HEAD: usize = 64 * 1024;
+
+/// The most headers of an answer over HTTP/1.
+pub(crate) const MAX_HEADERS: usize = 256;
+
+/// How long a body is waited for that decides nothing: one that never ends must not hold up the item's next event.
+const BODY_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Says that the function behind a success has failed: `Invoke` in the API reference of AWS Lambda.
+const FUNCTION_ERROR: HeaderName = HeaderName::from_static("x-amz-function-error");
 
 /// An HTTP/2 connection is shared by all attempts, so its death has to be noticed, or all would time out on it.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
@@ -54,6 +67,7 @@ pub struct HttpSink {
     settings: PoolSettings,
     url: Uri,
     response_limit: usize,
+    reads_answers: bool,
 }
 
 impl HttpSink {
@@ -84,14 +98,15 @@ impl HttpSink {
     }
 
     fn tuned(settings: SinkSettings, tuning: Tuning) -> Result<(Self, CredentialReloader), SinkSetupError> {
-        let (url, response_limit) = (settings.url.clone(), settings.response_limit);
+        let (url, response_limit, reads_answers) =
+            (settings.url.clone(), settings.response_limit, settings.reads_answers);
         if url.host().is_none_or(str::is_empty) {
             return Err(SinkSetupError::Url);
         }
         let pool_settings = PoolSettings { concurrency: settings.concurrency, idle_timeout: tuning.idle_timeout };
         let (credentials, reloader) = Credentials::read(settings, tuning)?;
         let pool = Mutex::new(Arc::new(Pool::new(pool_settings, &credentials.newest())));
-        Ok((Self { credentials, pool, settings: pool_settings, url, response_limit }, reloader))
+        Ok((Self { credentials, pool, settings: pool_settings, url, response_limit, reads_answers }, reloader))
     }
 
     async fn attempt(&self, message: Message, deadline: Instant) -> Result<SinkResponse, TransportFailure> {
@@ -119,11 +134,12 @@ impl HttpSink {
         let mut url = self.url.clone();
         let mut redirects_left = MAX_REDIRECTS;
         loop {
-            let headers = replaced(message.headers.clone(), &credentials.headers);
-            let request = request(url.clone(), headers, message.body.clone());
+            let request =
+                || request(url.clone(), replaced(message.headers.clone(), &credentials.headers), &message.body);
             let sent = timeout_at(deadline, pool.send(request)).await;
             let (head, body) = sent.unwrap_or_else(|_| Err(TransportFailure::timeout()))?.into_parts();
-            let body = read_body(body, self.response_limit, deadline).await;
+            self.obey_keep_alive(&pool, &head.headers);
+            let body = self.read_body(&head, body, deadline).await;
             match redirect_target(&url, head.status, &head.headers) {
                 Some(next) if redirects_left > 0 => url = next,
                 _ => return Ok(response_of(&head, body)),
@@ -136,9 +152,30 @@ impl HttpSink {
     fn pool(&self, credentials: &CredentialSnapshot) -> Arc<Pool> {
         let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
         if pool.generation < credentials.generation {
-            *pool = Arc::new(Pool::new(self.settings, credentials));
+            let settings = PoolSettings { idle_timeout: pool.idle_timeout, ..self.settings };
+            *pool = Arc::new(Pool::new(settings, credentials));
         }
         pool.clone()
+    }
+
+    /// A sink that keeps idle connections for less time than we do closes some that a request is just sent on.
+    fn obey_keep_alive(&self, used: &Pool, headers: &HeaderMap) {
+        // A second earlier, or at half the time: the way to us takes time, too.
+        let idle_timeout = keep_alive(headers).map(|kept| kept.saturating_sub(Duration::from_secs(1)).max(kept / 2));
+        let Some(idle_timeout) = idle_timeout.filter(|wanted| *wanted < used.idle_timeout) else { return };
+        let credentials = self.credentials.newest();
+        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle_timeout < pool.idle_timeout {
+            *pool = Arc::new(Pool::new(PoolSettings { idle_timeout, ..self.settings }, &credentials));
+        }
+    }
+
+    /// The body, as far as it is of use: of a success only where it may name failures.
+    async fn read_body(&self, head: &response::Parts, body: Incoming, deadline: Instant) -> ReceivedBody {
+        let is_decisive = self.reads_answers && head.status.is_success();
+        let deadline = if is_decisive { deadline } else { deadline.min(Instant::now() + BODY_PATIENCE) };
+        let body = ReceivedBody::read(head, body, self.response_limit, deadline).await;
+        if is_decisive { body.decoded(&head.headers, self.response_limit) } else { body }
     }
 }
 
@@ -158,11 +195,13 @@ fn is_unauthorized(response: &SinkResponse) -> bool {
 /// A request's body: shared, so that no attempt copies it.
 type Body = Full<Bytes>;
 
-fn request(url: Uri, headers: HeaderMap, body: Bytes) -> Request<Body> {
-    let mut request = Request::new(Full::new(body));
+fn request(url: Uri, headers: HeaderMap, body: &Bytes) -> Request<Body> {
+    let mut request = Request::new(Full::new(body.clone()));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = url;
     *request.headers_mut() = headers;
+    // Answers are short, and some are looked into.
+    request.headers_mut().entry(ACCEPT_ENCODING).or_insert(HeaderValue::from_static("identity"));
     request
 }
 
@@ -178,15 +217,16 @@ struct PoolSettings {
 #[derive(Debug)]
 struct Pool {
     generation: u64,
+    idle_timeout: Duration,
     client: Client,
 }
 
 /// A plain client carries no TLS at all: no roots are loaded, nothing waits for them.
 #[derive(Debug)]
 enum Client {
-    Plain(legacy::Client<HttpConnector, Body>),
+    Plain(legacy::Client<Connector, Body>),
     Tls {
-        client: legacy::Client<HttpsConnector<HttpConnector>, Body>,
+        client: legacy::Client<HttpsConnector<Connector>, Body>,
         /// Who this client says that it is.
         identity: Arc<ClientIdentity>,
         /// Whether anything was ever answered on any of its connections.
@@ -196,33 +236,51 @@ enum Client {
 
 impl Pool {
     fn new(settings: PoolSettings, credentials: &CredentialSnapshot) -> Self {
-        let mut tcp = HttpConnector::new();
-        tcp.set_nodelay(true);
         let client = match credentials.tls.clone() {
-            None => Client::Plain(builder(settings).build(tcp)),
+            None => Client::Plain(builder(settings).build(Connector::new(false))),
             Some(ClientTls { config, identity }) => {
-                tcp.enforce_http(false);
-                let client = builder(settings).build(HttpsConnector::from((tcp, config)));
+                let client = builder(settings).build(HttpsConnector::from((Connector::new(true), config)));
                 Client::Tls { client, identity, has_answered: AtomicBool::new(false) }
             }
         };
-        Self { generation: credentials.generation, client }
+        Self { generation: credentials.generation, idle_timeout: settings.idle_timeout, client }
     }
 
-    async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, TransportFailure> {
-        match &self.client {
-            Client::Plain(client) => client.request(request).await.map_err(|error| TransportFailure::of(&error)),
-            Client::Tls { client, identity, has_answered } => match client.request(request).await {
+    /// Sends a request until the sink has processed it, or may have.
+    async fn send(&self, request: impl Fn() -> Request<Body>) -> Result<Response<Incoming>, TransportFailure> {
+        let mut resends_left = MAX_RESENDS;
+        loop {
+            match self.try_send(request()).await {
                 Ok(response) => {
-                    has_answered.store(true, Ordering::Relaxed);
-                    Ok(response)
+                    note_answer(&response);
+                    return Ok(response);
                 }
-                // With TLS 1.3 a sink that misses a certificate says so late, or just cuts the connection.
-                Err(error) if identity.was_missed() && !has_answered.load(Ordering::Relaxed) => {
-                    Err(TransportFailure::of(&error).without_certificate())
-                }
-                Err(error) => Err(TransportFailure::of(&error)),
-            },
+                Err(error) if resends_left > 0 && is_unprocessed(&error) => resends_left -= 1,
+                Err(error) => return Err(self.failure(&error)),
+            }
+        }
+    }
+
+    async fn try_send(&self, request: Request<Body>) -> Result<Response<Incoming>, legacy::Error> {
+        match &self.client {
+            Client::Plain(client) => client.request(request).await,
+            Client::Tls { client, has_answered, .. } => {
+                let response = client.request(request).await?;
+                has_answered.store(true, Ordering::Relaxed);
+                Ok(response)
+            }
+        }
+    }
+
+    fn failure(&self, error: &legacy::Error) -> TransportFailure {
+        match &self.client {
+            // With TLS 1.3 a sink that misses a certificate says so late, or just cuts the connection.
+            Client::Tls { identity, has_answered, .. }
+                if identity.was_missed() && !has_answered.load(Ordering::Relaxed) =>
+            {
+                TransportFailure::of(error).without_certificate()
+            }
+            _ => TransportFailure::of(error),
         }
     }
 }
@@ -235,54 +293,21 @@ fn builder(settings: PoolSettings) -> Builder {
         .pool_max_idle_per_host(settings.concurrency)
         .timer(TokioTimer::new())
         .http1_max_buf_size(MAX_HEAD)
+        .http1_max_headers(MAX_HEADERS)
+        // A line that is no header does not hide a status. It never tells where the body ends: then the body ends with the connection.
+        .http1_ignore_invalid_headers_in_responses(true)
         .http2_max_header_list_size(MAX_HEAD as u32)
         .http2_keep_alive_interval(PING_INTERVAL)
         .http2_keep_alive_timeout(PING_TIMEOUT);
     builder
 }
 
-/// What arrived of a body.
-#[derive(Debug, Default)]
-struct ReceivedBody {
-    bytes: Bytes,
-    /// Whether that is all of it.
-    complete: bool,
-}
-
-/// What arrives of a body until its end, `limit` bytes of it, a fault or the deadline. In the last three cases the connection
-/// is given up, and nothing else: the status has been told already.
-async fn read_body(mut body: Incoming, limit: usize, deadline: Instant) -> ReceivedBody {
-    let mut read = BytesMut::new();
-    let complete = loop {
-        if body.is_end_stream() {
-            break true;
-        }
-        if read.len() >= limit {
-            break false;
-        }
-        match timeout_at(deadline, body.frame()).await {
-            Ok(Some(Ok(frame))) => {
-                if let Ok(data) = frame.into_data() {
-                    let room = limit - read.len();
-                    read.extend_from_slice(&data[..data.len().min(room)]);
-                    if data.len() > room {
-                        break false;
-                    }
-                }
-            }
-            Ok(end) => break end.is_none(),
-            Err(_) => break false,
-        }
-    };
-    ReceivedBody { bytes: read.freeze(), complete }
-}
-
 /// The answer that a response is.
 fn response_of(head: &response::Parts, body: ReceivedBody) -> SinkResponse {
-    let ReceivedBody { bytes: body, complete } = body;
+    let ReceivedBody { bytes: body, end } = body;
     let status = head.status;
-    if status.is_success() {
-        return SinkResponse::Accepted { status, body, complete };
+    if status.is_success() && !head.headers.contains_key(FUNCTION_ERROR) {
+        return SinkResponse::Accepted { status, body, end };
     }
     // Copied, because a refusal can be kept for long and would keep the whole body.
     let body_start = Bytes::copy_from_slice(&body[..body.len().min(BODY_START)]);
@@ -300,7 +325,7 @@ fn retry_after(headers: &HeaderMap) -> Option<RetryAfter> {
 }
 
 /// Where to send the message instead; nothing where the answer stands as it is.
-fn redirect_target(from: &Uri, status: StatusCode, headers: &HeaderMap) -> Option<Uri> {
+pub(crate) fn redirect_target(from: &Uri, status: StatusCode, headers: &HeaderMap) -> Option<Uri> {
     if !matches!(status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT) {
         return None;
     }

@@ -6,14 +6,14 @@ use std::time::Duration;
 use ::http::header::AUTHORIZATION;
 use ::http::{HeaderMap, Uri};
 
-use crate::config::{self, Certificates, ClientCertificateFiles, Config, TokenFile};
+use crate::config::{self, Certificates, ClientCertificateFiles, Config, EventMode, TokenFile};
 
 /// How many bytes of a response's body are read unless the settings say otherwise.
 const RESPONSE_LIMIT: usize = 128 * 1024;
 
-/// How long an idle connection is kept. The Knative broker closes its own after 10 s: be first, so that a request
-/// does not meet a connection that is just being closed.
-pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long an idle connection is kept, unless the sink says that it keeps its own for less. Common servers close theirs after 5 s
+/// (Node.js, Apache) or later: be first, so that a request does not meet a connection that is just being closed.
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// How often the files of credentials are read again.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
@@ -29,6 +29,8 @@ pub struct SinkSettings {
     pub(crate) headers: HeaderMap,
     /// The most bytes of a response's body that are read; a longer one costs the connection.
     pub(crate) response_limit: usize,
+    /// Whether the body of a success means anything. If not it is not waited for.
+    pub(crate) reads_answers: bool,
     /// Which authorities may have issued the certificate of an https sink.
     pub(crate) trust: TlsTrust,
     /// For an https sink that asks for a certificate.
@@ -55,6 +57,7 @@ impl SinkSettings {
             concurrency,
             headers: HeaderMap::new(),
             response_limit: RESPONSE_LIMIT,
+            reads_answers: false,
             trust: TlsTrust::default(),
             client_certificate: None,
             token_file: None,
@@ -67,6 +70,7 @@ impl SinkSettings {
         Self {
             token_file: Some(config.sink_credentials.token_file.clone()),
             headers_file: config.sink_credentials.headers_file.clone(),
+            reads_answers: config.event.mode == EventMode::Batch,
             ..Self::for_any(&config.sink, config)
         }
     }

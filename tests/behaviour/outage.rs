@@ -20,7 +20,7 @@ use dynamodb_streams_adapter::pipeline::Pipeline;
 use dynamodb_streams_adapter::progress::buffer::{Buffer, BufferPool};
 use dynamodb_streams_adapter::readiness::Health;
 use dynamodb_streams_adapter::records::Page;
-use dynamodb_streams_adapter::sink::{Sink, SinkResponse};
+use dynamodb_streams_adapter::sink::{BodyEnd, Sink, SinkResponse};
 use dynamodb_streams_adapter::streams::client::{
     Call, IteratorStart, ListedShard, ShardQuery, StreamDescription, StreamStatus, StreamsClient, TableDescription,
 };
@@ -108,7 +108,7 @@ impl Sink for DownForADay {
                 return SinkResponse::Refused { status, retry_after: None, body_start: Bytes::new() };
             }
             self.taken.lock().unwrap().push(message.headers["ce-id"].to_str().unwrap().parse().unwrap());
-            SinkResponse::Accepted { status: http::StatusCode::OK, body: Bytes::new(), complete: true }
+            SinkResponse::Accepted { status: http::StatusCode::OK, body: Bytes::new(), end: BodyEnd::Whole }
         })
     }
 }

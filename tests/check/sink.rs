@@ -8,6 +8,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::server::{ClientCertVerifierBuilder, WantsServerCert, WebPkiClientVerifier};
 use rustls::{ConfigBuilder, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -109,6 +110,47 @@ async fn a_sink_that_answers_503_is_reachable_and_a_warning() {
     let (checks, code) = world.json().await;
     assert_eq!((code, named(&checks, "warn")), (Some(0), vec!["sink-http"]));
     assert!(text(of(&checks, "sink-http"), "detail").contains("503"), "{checks:?}");
+}
+
+/// The adapter would give up every event.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_that_redirects_where_the_adapter_does_not_follow_is_a_warning_with_the_url_to_set() {
+    for (code, location, result) in [
+        (308, "https://elsewhere.example/events", "warn"),
+        (301, "/new", "warn"),
+        (302, "/login", "warn"),
+        (308, "/new", "ok"),
+        (307, "/new?x=y", "ok"),
+    ] {
+        let sink = Server::start(move |_| {
+            let mut answer = status(code);
+            answer.headers_mut().insert("location", location.parse().unwrap());
+            answer
+        })
+        .await;
+        let (checks, exit) = World::new().await.env("K_SINK", sink.url()).json().await;
+        let http = of(&checks, "sink-http");
+        assert_eq!((exit, text(http, "result")), (Some(0), result), "{code} {location}: {http}");
+        if result == "warn" {
+            assert_eq!(text(http, "remedy"), format!("set K_SINK to {location}"));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_with_something_that_is_no_header_is_an_answer() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let world = World::new().await.env("K_SINK", format!("http://{}/", listener.local_addr().unwrap()));
+    let mut sink = JoinSet::new();
+    sink.spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let many = "x: y\r\n".repeat(150);
+        let answer = format!("HTTP/1.1 405 No\r\nPHP Warning: x\r\n{many}content-length: 0\r\n\r\n");
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        drop(tokio::io::copy(&mut stream, &mut tokio::io::sink()).await);
+    });
+    let (checks, code) = world.json().await;
+    assert_eq!((code, text(of(&checks, "sink-http"), "result")), (Some(0), "ok"), "{checks:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dynamodb_streams_adapter::event::Message;
-use dynamodb_streams_adapter::sink::{RetryAfter, Sink, SinkResponse, TransportError};
+use dynamodb_streams_adapter::sink::{BodyEnd, RetryAfter, Sink, SinkResponse, TransportError};
 use futures_util::future::BoxFuture;
 use http::StatusCode;
 use serde::Deserialize;
@@ -208,7 +208,7 @@ fn response(posted: &[Posted], fate: Fate) -> SinkResponse {
                 true => Bytes::new(),
                 false => Bytes::from(format!(r#"{{"batchItemFailures":[{}]}}"#, names.join(","))),
             };
-            SinkResponse::Accepted { status: StatusCode::OK, body, complete: true }
+            SinkResponse::Accepted { status: StatusCode::OK, body, end: BodyEnd::Whole }
         }
         Fate::Refused(status, retry_after) => SinkResponse::Refused { status, retry_after, body_start: Bytes::new() },
         Fate::Fails(error) | Fate::TakenUnheard(error) => {

@@ -31,7 +31,7 @@ use crate::progress::TableProgress;
 use crate::progress::buffer::BufferPool;
 use crate::readiness::Health;
 use crate::records::Page;
-use crate::sink::{Sink, SinkResponse};
+use crate::sink::{BodyEnd, Sink, SinkResponse};
 use crate::streams::client::{
     Call, IteratorStart, ListedShard, ShardQuery, StreamDescription, StreamStatus, StreamsClient, TableDescription,
 };
@@ -275,7 +275,7 @@ impl Sink for FakeServices {
                 }
                 let id = message.headers.get("ce-id").map(|id| id.to_str().unwrap().to_owned());
                 script.delivered.push(id.unwrap_or_default());
-                SinkResponse::Accepted { status: StatusCode::OK, body: Bytes::new(), complete: true }
+                SinkResponse::Accepted { status: StatusCode::OK, body: Bytes::new(), end: BodyEnd::Whole }
             })
         })
     }

@@ -96,6 +96,11 @@ impl Dispatcher {
             SinkResponse::Refused { status, retry_after, .. } => {
                 let code = status.as_u16();
                 let asked = retry_after.filter(|_| honours_retry_after(code)).map(|asked| self.pause_for(asked));
+                if status.is_success() {
+                    let why =
+                        format!("the sink answers with {code}, but X-Amz-Function-Error says that its function failed");
+                    return Some(Failure { verdict: Verdict::NotTaken, asked: None, why });
+                }
                 Some(Failure { verdict: judge(code), asked, why: format!("HTTP {status}") })
             }
             SinkResponse::Failed { message, .. } => {
@@ -107,8 +112,8 @@ impl Dispatcher {
     /// The sink took the request; of a batch it may not have taken everything.
     fn accepted(&mut self, done: &Done, now: Instant) {
         let reply = match &done.answer {
-            SinkResponse::Accepted { body, complete, .. } if self.settings.mode == EventMode::Batch => {
-                Reply::read(body, *complete)
+            SinkResponse::Accepted { body, end, .. } if self.settings.mode == EventMode::Batch => {
+                Reply::read(body, *end)
             }
             _ => Reply::AllTaken,
         };
@@ -121,7 +126,10 @@ impl Dispatcher {
         let names: Vec<Vec<[String; 3]>> =
             done.departure.passengers().map(|passengers| self.names(passengers)).collect();
         let reply = reply.about(names.iter().flatten().map(texts));
-        let why = "HTTP success, but the response reports this event as failed".to_owned();
+        let why = match reply {
+            Reply::AllFailed(why) => format!("the sink answers with success, but {why}"),
+            _ => "the sink answers with success, but names this event as failed".to_owned(),
+        };
         let failure = Failure { verdict: Verdict::NotTaken, asked: None, why };
         for (passengers, names) in done.departure.passengers().zip(&names) {
             let taken = names.iter().take_while(|names| reply.took(texts(names))).count();

@@ -2,16 +2,19 @@
 
 mod answers;
 mod authority;
+mod bodies;
 mod connections;
 mod credentials;
 mod faults;
 mod hostile;
 mod https;
+mod lenient;
 mod redirects;
 mod rotation;
 mod server;
 mod tls;
 mod trust;
+mod unprocessed;
 mod volume;
 
 use std::time::Duration;
@@ -22,7 +25,7 @@ use bytes::Bytes;
 use self::server::Server;
 use super::*;
 use crate::sink::settings::{IDLE_TIMEOUT, TlsTrust};
-use crate::sink::{RetryAfter, TransportError};
+use crate::sink::{BodyEnd, RetryAfter, TransportError};
 
 /// Long enough for every answer that comes at all.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -65,12 +68,12 @@ fn message() -> Message {
 }
 
 fn accepted(code: u16, body: &'static str) -> SinkResponse {
-    SinkResponse::Accepted { status: status(code), body: Bytes::from_static(body.as_bytes()), complete: true }
+    SinkResponse::Accepted { status: status(code), body: Bytes::from_static(body.as_bytes()), end: BodyEnd::Whole }
 }
 
 /// Accepted, but the end of the answer's body never came.
 fn cut(code: u16, body: &'static str) -> SinkResponse {
-    SinkResponse::Accepted { status: status(code), body: Bytes::from_static(body.as_bytes()), complete: false }
+    SinkResponse::Accepted { status: status(code), body: Bytes::from_static(body.as_bytes()), end: BodyEnd::Cut }
 }
 
 fn refused(code: u16, body_start: &'static str) -> SinkResponse {

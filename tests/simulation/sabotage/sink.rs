@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dynamodb_streams_adapter::event::Message;
-use dynamodb_streams_adapter::sink::{Sink, SinkResponse};
+use dynamodb_streams_adapter::sink::{BodyEnd, Sink, SinkResponse};
 use futures_util::future::BoxFuture;
 use http::StatusCode;
 use tokio::time::sleep;
@@ -64,5 +64,5 @@ impl Sink for BentSink {
 }
 
 fn accepted() -> SinkResponse {
-    SinkResponse::Accepted { status: StatusCode::OK, body: Bytes::new(), complete: true }
+    SinkResponse::Accepted { status: StatusCode::OK, body: Bytes::new(), end: BodyEnd::Whole }
 }

@@ -19,7 +19,7 @@ use crate::progress::{AckToken, Acknowledger};
 use crate::readiness::{Health, TableHealth};
 use crate::records::Entry;
 use crate::records::Page;
-use crate::sink::{RetryAfter, TransportError};
+use crate::sink::{BodyEnd, RetryAfter, TransportError};
 use crate::telemetry::TableTelemetry;
 use crate::telemetry::metrics::Metrics;
 
@@ -41,7 +41,7 @@ impl Reaction {
     pub(super) fn body(status: u16, body: &str) -> Self {
         let (status, body) = (StatusCode::from_u16(status).unwrap(), Bytes::copy_from_slice(body.as_bytes()));
         let answer = match status.is_success() {
-            true => SinkResponse::Accepted { status, body, complete: true },
+            true => SinkResponse::Accepted { status, body, end: BodyEnd::Whole },
             false => SinkResponse::Refused { status, retry_after: None, body_start: body },
         };
         Self { after: Duration::from_millis(1), answer }

@@ -89,11 +89,11 @@ async fn interim_answers_without_end_are_a_timeout() {
 async fn an_accepted_message_stays_accepted_although_the_body_trickles() {
     for head in ["HTTP/1.1 202 OK\r\ncontent-length: 100000\r\n\r\n", "HTTP/1.1 202 OK\r\n\r\n"] {
         let answer = within(SHORT, [answer(head), trickle("y")].concat()).await;
-        assert!(matches!(answer, SinkResponse::Accepted { complete: false, .. }), "{answer:?}");
+        assert!(matches!(answer, SinkResponse::Accepted { end: BodyEnd::Cut, .. }), "{answer:?}");
     }
     let chunks = [answer("HTTP/1.1 202 OK\r\ntransfer-encoding: chunked\r\n\r\n"), trickle("1\r\ny\r\n")].concat();
     let answer = within(SHORT, chunks).await;
-    assert!(matches!(answer, SinkResponse::Accepted { complete: false, .. }), "{answer:?}");
+    assert!(matches!(answer, SinkResponse::Accepted { end: BodyEnd::Cut, .. }), "{answer:?}");
 }
 
 #[tokio::test]
@@ -108,12 +108,13 @@ async fn trailers_without_end_are_bounded() {
 async fn an_answers_body_is_read_as_far_as_is_asked_for() {
     let body = "x".repeat(256 << 10);
     let response = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
-    for (limit, complete) in [(256 << 10, true), ((256 << 10) - 1, false), (0, false)] {
+    let (whole, cut) = (BodyEnd::Whole, BodyEnd::Cut);
+    for (limit, end) in [(256 << 10, whole), ((256 << 10) - 1, cut), (0, cut)] {
         let server = Server::start([answer(response.clone())]).await;
         let settings = SinkSettings { response_limit: limit, ..settings(&server.url("/")) };
         let answer = sink(settings, Tuning::default()).post(message(), PATIENCE).await;
         match answer {
-            SinkResponse::Accepted { body, complete: told, .. } => assert_eq!((body.len(), told), (limit, complete)),
+            SinkResponse::Accepted { body, end: told, .. } => assert_eq!((body.len(), told), (limit, end)),
             other => panic!("{other:?}"),
         }
     }
@@ -164,7 +165,6 @@ async fn an_answer_that_contradicts_itself_is_malformed() {
     for head in [
         "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
         "HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n",
-        "HTTP/1.1 200 OK\r\ncontent-length 0\r\n\r\n",
         "HTTP/3 200 OK\r\n\r\n",
         "200 OK\r\n\r\n",
     ] {

@@ -25,6 +25,8 @@ pub(super) enum Step {
     Await(Arc<Notify>),
     /// Close with everything sent, at once.
     Close,
+    /// Close with everything sent, and of TLS without a word.
+    Vanish,
     /// Cut the connection with a TCP reset.
     Reset,
     /// Stay silent until the client goes away.
@@ -171,7 +173,7 @@ async fn follow<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, script: Script
                 drop(stream.shutdown().await);
                 return;
             }
-            Step::Reset => return,
+            Step::Vanish | Step::Reset => return,
             Step::Hang => break,
         }
     }
