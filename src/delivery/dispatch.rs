@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::batch_size::BatchSize;
 use super::health::{Attempt, SinkHealth};
 use super::lanes::{Class, Classes, Departure, Lanes, Limits};
 use super::parcel::Parcel;
@@ -63,6 +64,7 @@ pub struct Dispatcher {
     settings: Settings,
     attempts: FuturesUnordered<BoxFuture<'static, Done>>,
     outage: watch::Sender<Option<SinkOutage>>,
+    batch_size: BatchSize,
     /// The last probe of a failing sink was an event that had never been tried.
     probed_fresh: bool,
     parked_items: Arc<ParkedItems>,
@@ -130,6 +132,8 @@ pub struct SinkOutage {
 /// An attempt that has ended.
 struct Done {
     number: u64,
+    /// The request's body.
+    bytes: usize,
     departure: Departure,
     attempt: Attempt,
     answer: SinkResponse,
@@ -142,6 +146,7 @@ impl Dispatcher {
         Self {
             lanes: Lanes::new(settings.limits),
             health: SinkHealth::new(settings.policy.backoff),
+            batch_size: BatchSize::new(settings.limits.bytes),
             sinks,
             settings,
             attempts: FuturesUnordered::new(),
@@ -235,18 +240,18 @@ impl Dispatcher {
             let attempt = Attempt { lane: departure.first.lane, first: departure.class == Class::Fresh, probe };
             let letters = self.sinks.dead_letters.as_ref().filter(|_| is_letter);
             let (sink, timeout) = (letters.unwrap_or(&self.sinks.sink).clone(), self.settings.timeout);
-            let number = self.started;
+            let (number, bytes) = (self.started, message.body.len());
             self.deadlines.insert(number, now.checked_add(timeout.saturating_add(TIMEOUT_MARGIN)));
             self.attempts.push(Box::pin(async move {
                 let answer = sink.post(message, timeout).await;
-                Done { number, departure, attempt, answer, took: now.elapsed() }
+                Done { number, bytes, departure, attempt, answer, took: now.elapsed() }
             }));
         }
     }
 
     /// The next request that may leave, and its message.
     fn depart(&mut self, allowed: Classes, now: Instant) -> Option<(Departure, Message)> {
-        let mut load = Load { messages: Vec::new(), bytes: "[]".len(), settings: &self.settings };
+        let mut load = Load { messages: Vec::new(), bytes: "[]".len(), limit: self.batch_size.bytes() };
         let mut single = None;
         // A probe that fails must not break up a whole batch.
         let room = if self.health.down_since().is_some() { 1 } else { usize::MAX };
@@ -307,17 +312,17 @@ impl Dispatcher {
 }
 
 /// A batch that is being filled.
-struct Load<'s> {
+struct Load {
     messages: Vec<Message>,
     bytes: usize,
-    settings: &'s Settings,
+    limit: usize,
 }
 
-impl Load<'_> {
+impl Load {
     /// Takes an event in, if there is room; the first one in any case.
     fn take(&mut self, message: Message) -> bool {
         let bytes = self.bytes + message.body.len() + usize::from(!self.messages.is_empty());
-        if !self.messages.is_empty() && bytes > self.settings.limits.bytes {
+        if !self.messages.is_empty() && bytes > self.limit {
             return false;
         }
         self.bytes = bytes;

@@ -40,6 +40,9 @@ impl Dispatcher {
         self.count(&done);
         self.deadlines.remove(&done.number);
         self.lanes.arrived(done.departure.class);
+        if done.departure.class == Class::Fresh {
+            self.batch_size.answered(done.bytes, done.departure.events(), &done.answer);
+        }
         match (done.departure.class, self.failure(&done.answer)) {
             (Class::Letter, None) => self.settle(done.departure.first.lane, End::DeadLettered, now),
             (Class::Letter, Some(failure)) => self.letter_failed(&done, &failure, now),

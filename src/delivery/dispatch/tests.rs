@@ -197,6 +197,24 @@ async fn a_refused_batch_costs_one_event_where_events_are_dropped() {
     assert_eq!(given_up, ["3-1"]);
 }
 
+/// A slow line, or a proxy with a limit of its own.
+#[tokio::test(start_paused = true)]
+async fn batches_that_are_too_much_for_a_sink_become_smaller_instead_of_being_repeated() {
+    for too_much in
+        [Reaction::fault(TransportError::Timeout, 30 * SECOND), Reaction::status(413), Reaction::status(504)]
+    {
+        let stage = Stage::new(settings(EventMode::Batch));
+        let reaction = too_much.clone();
+        stage.sink.script(move |ids| if ids.len() > 3 { reaction.clone() } else { Reaction::status(200) });
+        stage.push((0..2000).map(|item| (item, 0)));
+        stage.settle_down(60 * MINUTE).await;
+        assert_eq!(stage.settled().len(), 2000, "{too_much:?}");
+        let requests = stage.sink.requests();
+        let refused = requests.iter().filter(|request| request.ids.len() > 3).count();
+        assert!(refused <= 60, "{refused} of {} requests were too much: {too_much:?}", requests.len());
+    }
+}
+
 /// The sizes, in events and bytes, of the batches in which forty events of one length leave.
 async fn batches_of(bytes: usize) -> Vec<(usize, usize)> {
     let mut settings = settings(EventMode::Batch);
