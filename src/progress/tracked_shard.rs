@@ -186,7 +186,8 @@ impl TrackedShard {
     ) -> Option<u64> {
         if let Some(created) = created {
             self.newest = Some(created);
-            self.verified_at = self.verified_at.max(created);
+            // Of a first start this may be earlier than the moment of the start, which was as good a guess as any.
+            self.verified_at = created;
         }
         self.progress.read(sequence, lane, created)
     }

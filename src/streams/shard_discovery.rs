@@ -150,6 +150,8 @@ impl ShardDiscovery {
                 Some(ListingQuery::Children(shard.clone()))
             }
             (Some(_), _, Some(tail)) => Some(ListingQuery::Tail(tail.clone())),
+            // The first whole listing shows siblings as well, and nothing is ready before it ends.
+            _ if self.tail.is_none() && self.pass_due <= now => Some(ListingQuery::Page(self.cursor.clone())),
             _ if self.siblings.due.is_some_and(|due| due <= now) => self.look_for_siblings(),
             _ if self.pass_due <= now => Some(ListingQuery::Page(self.cursor.clone())),
             // No shard was listed yet behind which new ones could be listed.

@@ -5,7 +5,7 @@
 //!   configuration names has positions of its own. Nothing is read before they were loaded.
 //! - A stream is begun when the one before it is drained, and then read from its start; what shows up late in the earlier one is read
 //!   beside it. A first start begins with the table's current stream, and where there was none at that time, with everything in the
-//!   first one that appears.
+//!   first one that is created then.
 //! - `DescribeTable` is asked once a minute. Where it shows another stream, `ListStreams` fills in those that came and went in between;
 //!   without that permission they are not known.
 //! - Whatever is missing (the table, its stream, a permission) is waited for, and said; nothing here ends by itself, except
@@ -15,7 +15,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -31,7 +31,7 @@ use crate::checkpoint::CheckpointStore;
 use crate::clock;
 use crate::progress::Acknowledger as _;
 use crate::progress::table_tracker::StreamHandle;
-use crate::records::{Entry, Gap, InitialPosition, LossReason, Position, StreamDetails};
+use crate::records::{CLOCK_MARGIN, Entry, Gap, InitialPosition, LossReason, Position, StreamDetails};
 use crate::telemetry::events;
 
 const PAUSE_MIN: Duration = Duration::from_millis(500);
@@ -65,6 +65,8 @@ struct Streams {
     newest: watch::Sender<u32>,
     /// Whatever appears is read from its start.
     has_begun: bool,
+    /// Since when a first start waits for a stream.
+    awaited_since: Option<SystemTime>,
 }
 
 struct QueuedStream {
@@ -141,6 +143,7 @@ impl TableReader {
         Streams {
             queue: queued.collect(),
             has_begun: last.is_some(),
+            awaited_since: None,
             seen: BTreeSet::new(),
             last,
             reading: FuturesUnordered::new(),
@@ -199,8 +202,7 @@ impl TableReader {
             }
             Ok((LocatedStream::Stream(stream), listed)) => streams.append(stream, listed, self.initial),
             Ok((LocatedStream::Nothing(what), _)) if is_idle => {
-                // Whatever a stream that appears later holds was written since the start.
-                streams.has_begun = true;
+                streams.awaited_since.get_or_insert_with(clock::now);
                 self.wait(&what);
             }
             Err(error) if is_idle => self.context.client.refused(&error),
@@ -319,7 +321,10 @@ impl Streams {
 
     /// The table has another stream; `listed` are all that it has or had lately.
     fn append(&mut self, newest: String, listed: Vec<String>, initial: InitialPosition) {
-        let initial = if self.has_begun { InitialPosition::Everything } else { initial };
+        // Whatever a stream holds that was created while one was awaited was written since the start. One that is older was there all the
+        // time, and an answer that denied it was wrong.
+        let is_new = || self.awaited_since.is_some_and(|since| is_created_since(&newest, since));
+        let initial = if self.has_begun || is_new() { InitialPosition::Everything } else { initial };
         let last = self.last.as_deref().map(label);
         let is_between = |stream: &String| {
             last.is_some_and(|last| (last..label(&newest)).contains(&label(stream)) && label(stream) != last)
@@ -340,6 +345,13 @@ async fn drained(stream: &mut Option<watch::Receiver<bool>>) {
     if drained.changed().await.is_err() {
         *stream = None;
     }
+}
+
+/// Whether a stream was created then or later, as far as clocks tell; also where its ARN does not say when.
+fn is_created_since(stream: &str, moment: SystemTime) -> bool {
+    // That is less the margin for clocks.
+    let created = StreamDetails::from_arn(stream).created_at();
+    created.is_none_or(|created| created + 2 * CLOCK_MARGIN >= moment)
 }
 
 /// The end of a stream's ARN, which is the time of its creation.

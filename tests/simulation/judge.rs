@@ -152,6 +152,8 @@ pub struct Judge {
     streams: Option<BTreeSet<(usize, usize)>>,
     /// The lowest and the highest moment that a start so far may have meant.
     starts: Option<(Moment, Moment)>,
+    /// When the first life began.
+    begun: Option<Moment>,
     /// Since when everything is owed.
     owed_since: Option<Moment>,
     /// The streams of which anything was read.
@@ -176,6 +178,7 @@ impl Judge {
             settings: plan.settings.clone(),
             streams: None,
             starts: None,
+            begun: None,
             owed_since: None,
             seen: BTreeSet::new(),
             is_closed: false,
@@ -248,6 +251,7 @@ impl Judge {
             *high = (*high).max(now);
         }
         (self.life, self.settings) = (life, settings.clone());
+        self.begun.get_or_insert(now);
         self.calls.begin_life(now, settings);
         if self.owed_since.is_some() {
             return;
@@ -314,7 +318,9 @@ impl Judge {
         }
         // Times are whole seconds. Behind what cannot be decoded a restart does not know that nothing was as young as the start.
         let is_behind_odd = self.plan.has(Fault::OddRecords) && self.life > 1;
-        if let Some((low, _)) = self.starts.filter(|_| !is_behind_odd)
+        // What a stream holds that was created at the start or later is everybody's; and a listing of streams may be late.
+        let is_young = self.begun.is_some_and(|begun| aws.stream_of(change).created + crate::plan::minutes(5) > begun);
+        if let Some((low, _)) = self.starts.filter(|_| !is_behind_odd && !is_young)
             && change.at + Moment::from_secs(1) + self.grain() < low
         {
             self.find(Sentence::BeforeStart, now, format!("{} is older than any start", name(number, aws)));
@@ -361,7 +367,7 @@ impl Judge {
                     .extend(stream.shards[*shard].children.iter().filter(|child| stream.shards[**child].is_gone(now)));
             }
         }
-        if told.reason == "trimmed" && after.is_none() {
+        if told.reason != "undecodable" && after.is_none() {
             // Whatever came before and is gone was in no listing that the adapter could take: this is the place to be told of it.
             let ancestors = std::iter::successors(stream.shards[shard].parent, |shard| stream.shards[*shard].parent);
             shards.extend(ancestors.take_while(|shard| stream.shards[*shard].is_gone(now)));
@@ -440,7 +446,8 @@ impl Judge {
     /// changes late: `docs/semantics.md` says so.
     fn may_follow(&self, earlier: ChangeNumber, later: ChangeNumber, aws: &Aws) -> bool {
         let [earlier, later] = [earlier, later].map(|number| &aws.changes[number as usize]);
-        let hides = [Fault::HiddenShards, Fault::LateShards].iter().any(|fault| self.plan.has(*fault));
+        let hides =
+            [Fault::HiddenShards, Fault::LateShards, Fault::RepeatingPages].iter().any(|fault| self.plan.has(*fault));
         hides && earlier.stream != later.stream
     }
 

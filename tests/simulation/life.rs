@@ -101,7 +101,10 @@ fn close(world: &Arc<World>, sabotage: Sabotage, settings: &Settings, healed: Mo
         inner.judge.close(&inner.aws, now);
     });
     world.away(ended, ended + Duration::from_secs(2));
-    live(world, sabotage, settings, Term { at: ended + Duration::from_secs(60), edge: None, end: End::Stopped });
+    // A stream is listed at eight pages a second, and only then is a table ready.
+    let listing = world.look(|inner, _| inner.pages_to_list()).div_ceil(4);
+    let at = ended + Duration::from_secs(60 + listing as u64);
+    live(world, sabotage, settings, Term { at, edge: None, end: End::Stopped });
 }
 
 /// Lives until its term, and returns when it ended.

@@ -190,8 +190,9 @@ impl Inner {
     fn heard(&mut self, posted: &[Posted], fate: &Fate) {
         for (number, event) in posted.iter().enumerate() {
             match fate {
+                Fate::Taken { failed } if failed.contains(&number) => self.judge.heard_failure(event, false),
                 Fate::Taken { failed } if self.comes_again(posted, failed, number) => {}
-                Fate::Taken { failed } if !failed.contains(&number) => self.judge.heard_success(event),
+                Fate::Taken { .. } => self.judge.heard_success(event),
                 Fate::Refused(status, _) => self.judge.heard_failure(event, *status == StatusCode::BAD_REQUEST),
                 _ => self.judge.heard_failure(event, false),
             }

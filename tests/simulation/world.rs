@@ -333,6 +333,12 @@ impl Inner {
         self.held = Some((Box::new(held), limit));
     }
 
+    /// How many pages all that there is takes to be listed.
+    pub fn pages_to_list(&self) -> usize {
+        let streams = self.aws.tables.iter().flat_map(|table| &table.streams);
+        streams.map(|stream| stream.shards.len().div_ceil(self.plan.listing_page)).sum()
+    }
+
     /// From now on the judge looks whether the process is ready.
     pub fn watch_health(&mut self, health: Arc<Health>) {
         self.health = Some(health);

@@ -168,6 +168,25 @@ fn a_search_that_finds_nothing_ends() {
     assert!(later <= 13, "{later} calls in ten minutes after that");
 }
 
+/// A process that stopped while its first listing ran reads thousands of old shards at once when it comes back.
+#[test]
+fn shards_that_end_during_the_first_listing_do_not_hold_it_up() {
+    let now = Instant::now();
+    let mut discovery = ShardDiscovery::new(now);
+    for page in 0..70 {
+        let query = discovery.next(now).unwrap();
+        assert!(matches!(query, ListingQuery::Page(_)), "page {page}: {query:?}");
+        for shard in 0..100 {
+            discovery.search_children(format!("s{page}-{shard}").into(), now);
+        }
+        // Half of them have a child on this page.
+        discovery.end_searches(now + FOLLOW_UP, |shard| shard.len() % 2 == 0);
+        let next = (page < 69).then(|| format!("s{page}"));
+        answered(&mut discovery, &query, next, Some(&format!("s{page}")), Enabled, now + FOLLOW_UP);
+    }
+    assert!(matches!(discovery.next(now + FOLLOW_UP), Some(ListingQuery::Tail(_))));
+}
+
 #[test]
 fn somebody_looks_for_a_sibling_that_the_answer_lacked() {
     for (pages, parents) in [(1, 1), (3, 1), (3, 40)] {

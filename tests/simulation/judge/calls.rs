@@ -67,7 +67,11 @@ impl Calls {
         // Each doubt has the stream listed, three times a minute at most.
         let doubts = [Fault::HiddenShards, Fault::LateShards, Fault::WrongNotFound];
         if doubts.iter().any(|fault| plan.has(*fault)) {
-            calls.doubts = 10.0 * calls.pages;
+            calls.doubts = 30.0 * calls.pages;
+        }
+        if plan.has(Fault::LateChildren) {
+            // Each shard that ends is asked about until its children are there.
+            calls.doubts += 300.0;
         }
         calls.budget = calls.usual();
         calls
@@ -85,6 +89,8 @@ impl Calls {
         self.turn(now);
         // Everything is listed once, and again soon after.
         self.budget += 20.0 + 3.0 * self.pages;
+        // Whoever starts does not know what the one before has asked.
+        self.recent.clear();
         self.shards.clear();
         self.settings = settings.clone();
     }
