@@ -358,3 +358,40 @@ fn is_created_since(stream: &str, moment: SystemTime) -> bool {
 fn label(stream: &str) -> &str {
     stream.rsplit('/').next().unwrap_or(stream)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where reading begins in a stream with this label, which appears at a first start that had to wait for one at 01:00.
+    fn start_in(label: &str) -> InitialPosition {
+        let mut streams = Streams {
+            queue: VecDeque::new(),
+            last: None,
+            seen: BTreeSet::new(),
+            reading: FuturesUnordered::new(),
+            drained: None,
+            newest: watch::Sender::new(0),
+            has_begun: false,
+            awaited_since: humantime::parse_rfc3339("2026-01-08T01:00:00Z").ok(),
+        };
+        let stream = format!("arn:aws:dynamodb:eu-west-1:123456789012:table/Orders/stream/{label}");
+        streams.append(stream, Vec::new(), InitialPosition::Latest);
+        streams.queue[0].initial
+    }
+
+    /// One wrong "the table does not exist" must not bring a day of old events.
+    #[test]
+    fn a_stream_that_was_denied_and_is_older_than_the_start_is_begun_as_any_other() {
+        for label in ["2026-01-08T00:50:00.000", "2026-01-07T01:00:00.000", "2025-01-08T01:00:00.000"] {
+            assert_eq!(start_in(label), InitialPosition::Latest, "{label}");
+        }
+    }
+
+    #[test]
+    fn a_stream_that_was_created_while_one_was_awaited_is_read_from_its_start() {
+        for label in ["2026-01-08T00:56:00.000", "2026-01-08T01:00:00.000", "2026-01-08T02:00:00.000", "orders"] {
+            assert_eq!(start_in(label), InitialPosition::Everything, "{label}");
+        }
+    }
+}

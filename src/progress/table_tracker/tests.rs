@@ -600,6 +600,18 @@ fn the_lag_is_the_age_of_the_oldest_owed_record_and_zero_when_caught_up() {
 }
 
 /// A restored shard whose last record was `at(0)`, with a record of item 0 owed behind it, all trimmed since.
+/// The moment of a first start is a guess for shards of which nothing was read; a record that was read says more.
+#[test]
+fn what_was_trimmed_while_a_first_start_waited_for_the_sink_is_a_loss() {
+    let mut tracker = TableTracker::default();
+    let stream = tracker.open_stream(details(ARN), Position::Start, true, at(DAY));
+    let shard = open(&mut tracker, stream, "a", None);
+    read(&mut tracker, shard, 1, 0, DAY / 2);
+    page(&mut tracker, shard, DAY, false, false);
+    let later = DAY / 2 + DAY + 100;
+    assert_eq!(tracker.loss_before(shard, None, true, at(later)), Some(Loss { lanes: None }));
+}
+
 fn trimmed_shard() -> (TableTracker, ShardHandle) {
     let shard = StoredShard::Unfinished(UnfinishedShard {
         safe: Position::after(sequence(4)),

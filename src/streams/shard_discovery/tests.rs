@@ -174,15 +174,16 @@ fn shards_that_end_during_the_first_listing_do_not_hold_it_up() {
     let now = Instant::now();
     let mut discovery = ShardDiscovery::new(now);
     for page in 0..70 {
-        let query = discovery.next(now).unwrap();
+        let later = now + FOLLOW_UP;
+        let query = discovery.next(later).unwrap();
         assert!(matches!(query, ListingQuery::Page(_)), "page {page}: {query:?}");
         for shard in 0..100 {
             discovery.search_children(format!("s{page}-{shard}").into(), now);
         }
         // Half of them have a child on this page.
-        discovery.end_searches(now + FOLLOW_UP, |shard| shard.len() % 2 == 0);
+        discovery.end_searches(now, |shard| shard.len() % 2 == 0);
         let next = (page < 69).then(|| format!("s{page}"));
-        answered(&mut discovery, &query, next, Some(&format!("s{page}")), Enabled, now + FOLLOW_UP);
+        answered(&mut discovery, &query, next, Some(&format!("s{page}")), Enabled, later);
     }
     assert!(matches!(discovery.next(now + FOLLOW_UP), Some(ListingQuery::Tail(_))));
 }
