@@ -50,6 +50,16 @@ impl Plan {
             .env("RETRY_BACKOFF_MAX", "200ms")
     }
 
+    /// Without any variable.
+    pub fn bare() -> Self {
+        Self { variables: BTreeMap::new() }
+    }
+
+    /// The variables that it is to be started with.
+    pub fn variables(&self) -> impl Iterator<Item = (String, String)> {
+        self.variables.clone().into_iter()
+    }
+
     pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
         self.variables.insert(name.to_owned(), value.into());
         self

@@ -1,0 +1,17 @@
+//! What the wild does: answers, files, clusters and credentials as people have them, tried on the real binary.
+//!
+//! A file a kind, each with a table of its members.
+#![allow(clippy::unwrap_used)]
+#![allow(clippy::disallowed_methods)] // it runs in real time
+
+#[path = "../support/mod.rs"]
+mod support;
+#[allow(dead_code)]
+#[path = "../check/harness.rs"]
+mod harness;
+#[allow(dead_code)]
+#[path = "../check/server.rs"]
+mod server;
+
+mod durability;
+mod shim;
