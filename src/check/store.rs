@@ -79,7 +79,8 @@ impl File {
             Ok(Found { shortcomings, .. }) => {
                 let lacking: Vec<String> = shortcomings.iter().map(Shortcoming::to_string).collect();
                 let (path, lacking) = (self.path.display(), lacking.join("; "));
-                let detail = format!("{path} can be read and replaced; its volume promises less than others: {lacking}");
+                let detail =
+                    format!("{path} can be read and replaced; its volume promises less than others: {lacking}");
                 Check::warn(NAME, &detail).with_fix("use a block volume where that matters")
             }
         }

@@ -11,7 +11,7 @@
 //! Sources: `pkg/sources/reconciler/common/env.go` of TriggerMesh; `EnvConfig` in
 //! `knative.dev/eventing/pkg/adapter/v2`; the configurations of metrics and tracing in `knative.dev/pkg`.
 
-use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use http::Uri;
 use serde_json::{Map, Value};
@@ -292,7 +292,7 @@ pub(super) fn translate_triggermesh(translator: &mut Translator<'_>) {
 fn metrics_address(translator: &mut Translator<'_>) {
     let Some(found) = translator.find(&METRICS_PORT) else { return };
     let host = translator.find(&METRICS_HOST);
-    let address = host.as_ref().map_or(Ok(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), |host| host.text.parse());
+    let address = host.as_ref().map_or(Ok(IpAddr::V6(Ipv6Addr::UNSPECIFIED)), |host| host.text.parse());
     match (found.text.parse::<u16>().ok().filter(|port| *port >= LOWEST_PORT), address) {
         (None, _) => translator.set(&process::METRICS_ADDRESS, &found, Err("not an allowed port".into())),
         (Some(port), Ok(address)) => {

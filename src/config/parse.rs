@@ -1,7 +1,7 @@
 //! Small parsers: a trimmed text that is not empty, to a value or to what is wrong with it; and enums whose variants
 //! have one name each.
 
-use core::net::{Ipv4Addr, SocketAddr};
+use core::net::{Ipv6Addr, SocketAddr};
 use std::borrow::Cow;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::ops::RangeInclusive;
@@ -107,10 +107,10 @@ pub(super) fn attempts(text: &str) -> Result<NonZeroU32, InvalidValue> {
     NonZeroU32::new(in_range(number, &ATTEMPTS)?).ok_or("too small".into())
 }
 
-/// `0.0.0.0:8080`, `[::]:8080`, or `:8080` for every IPv4 address.
+/// `127.0.0.1:8080`; `[::]:8080`, or `:8080` for short, means every address of both families.
 pub(super) fn address(text: &str) -> Result<SocketAddr, InvalidValue> {
     let parsed = match text.strip_prefix(':') {
-        Some(port) => port.parse().ok().map(|port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))),
+        Some(port) => port.parse().ok().map(|port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))),
         None => text.parse().ok(),
     };
     parsed.ok_or("not an IP address and port".into())

@@ -109,7 +109,7 @@ fn what_the_controllers_set_is_enough_and_without_a_warning() {
     assert_eq!(config.source.tables[0].table_arn(), Some(ARN));
     assert_eq!(config.source.tables[0].region(), Some("eu-west-1"));
     assert_eq!(config.event.profile, EventProfile::Triggermesh);
-    assert_eq!(config.process.metrics_address, Some("0.0.0.0:9092".parse().expect("an address")));
+    assert_eq!(config.process.metrics_address, Some("[::]:9092".parse().expect("an address")));
     assert_eq!(config.process.legacy_metrics, LegacyMetrics::On);
     assert_eq!(config.delivery.timeout, Duration::from_secs(30));
     assert_eq!(config.log.filter, "warn");

@@ -291,7 +291,9 @@ fn shutdown_timeout_takes_a_duration() {
 #[test]
 fn http_address_takes_an_address_or_a_port_alone() {
     let address = |value| accepted(&[("HTTP_ADDRESS", value)]).process.http_address;
-    assert_eq!(address(":9090"), SocketAddr::from((Ipv4Addr::UNSPECIFIED, 9090)));
+    assert_eq!(address(""), SocketAddr::from((Ipv6Addr::UNSPECIFIED, 8080)), "both families");
+    assert_eq!(address(":9090"), SocketAddr::from((Ipv6Addr::UNSPECIFIED, 9090)), "both families");
+    assert_eq!(address("0.0.0.0:9090"), SocketAddr::from((Ipv4Addr::UNSPECIFIED, 9090)));
     assert_eq!(address("127.0.0.1:0"), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     assert_eq!(address("[::]:8080"), SocketAddr::from((Ipv6Addr::UNSPECIFIED, 8080)));
     all_refused("HTTP_ADDRESS", &["8080", ":", ":http", ":65536", "localhost:8080", "0.0.0.0", "http://0.0.0.0:80"]);

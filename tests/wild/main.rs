@@ -4,14 +4,15 @@
 #![allow(clippy::unwrap_used)]
 #![allow(clippy::disallowed_methods)] // it runs in real time
 
-#[path = "../support/mod.rs"]
-mod support;
 #[allow(dead_code)]
 #[path = "../check/harness.rs"]
 mod harness;
 #[allow(dead_code)]
 #[path = "../check/server.rs"]
 mod server;
+#[path = "../support/mod.rs"]
+mod support;
 
+mod addresses;
 mod durability;
 mod shim;

@@ -1,4 +1,4 @@
-//! File systems that answer otherwise than this machine's: a library that stands before the C library's calls.
+//! File systems and kernels that answer otherwise than this machine's: a library that stands before the C library's calls.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -16,6 +16,8 @@ pub const ENOSPC: i32 = 28;
 pub const ENOLCK: i32 = 37;
 pub const ENOSYS: i32 = 38;
 pub const EOPNOTSUPP: i32 = 95;
+pub const EAFNOSUPPORT: i32 = 97;
+pub const EADDRNOTAVAIL: i32 = 99;
 
 /// The library, built once a process: two may build it at a time, and neither may see half of it.
 static LIBRARY: LazyLock<PathBuf> = LazyLock::new(|| {
@@ -27,6 +29,11 @@ static LIBRARY: LazyLock<PathBuf> = LazyLock::new(|| {
     std::fs::rename(&half, &library).unwrap();
     library
 });
+
+/// The same on a kernel that answers these calls so.
+pub fn on_a_kernel_with(plan: Plan, answers: &[(&str, i32)]) -> Plan {
+    on_a_file_system_with(plan, answers)
+}
 
 /// The same on a file system on which these calls are answered so; `shim.c` has their names.
 pub fn on_a_file_system_with(plan: Plan, answers: &[(&str, i32)]) -> Plan {
