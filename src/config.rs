@@ -47,6 +47,8 @@ pub struct EnvironmentFacts {
     pub now: SystemTime,
     /// Whether a person is likely to read the log: it is text by default then.
     pub stdout_is_terminal: bool,
+    /// How many files, connections included, the process may have open; none: any number.
+    pub open_files: Option<u64>,
 }
 
 /// Everything that can be configured, checked.
@@ -106,7 +108,7 @@ impl Config {
         let sink = SinkAddress::read(reader);
         let sink_credentials =
             SinkCredentials::read(reader, sink.as_ref().is_ok_and(|sink| sink.authorization.is_some()));
-        let delivery = Delivery::read(reader, event.as_ref().ok().map(|event| event.mode));
+        let delivery = Delivery::read(reader, event.as_ref().ok().map(|event| event.mode), facts.open_files);
         let dead_letter_sink =
             SinkAddress::read_dead_letter(reader, delivery.map(|delivery| delivery.on_undeliverable));
         let process = Process::read(reader);

@@ -11,6 +11,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::num::NonZeroUsize;
 
 use serde::de::DeserializeOwned;
 
@@ -371,6 +372,14 @@ pub enum Warning {
         name: String,
         why: Cow<'static, str>,
     },
+    /// A setting asks for more than the limit of open files allows.
+    Cut {
+        /// The variable.
+        name: &'static str,
+        wanted: NonZeroUsize,
+        fitting: NonZeroUsize,
+        open_files: u64,
+    },
     /// `K_LOGGING_CONFIG` cannot be read, so its level is not honoured.
     LoggingConfig {
         /// What is wrong with it.
@@ -389,6 +398,11 @@ impl fmt::Display for Warning {
             }
             Self::NoEffect { name, unless } => write!(f, "{name} is set but has no effect without {unless}"),
             Self::Ignored { name, why } => write!(f, "{} is ignored, {why}", name.escape_debug()),
+            Self::Cut { name, wanted, fitting, open_files } => write!(
+                f,
+                "{name} is cut from {wanted} to {fitting}: the process may have {open_files} files and connections \
+                 open; raise that limit (ulimit -Hn; LimitNOFILE= of the service or of the container runtime)"
+            ),
             Self::LoggingConfig { why } => write!(f, "K_LOGGING_CONFIG is ignored, {why}"),
         }
     }

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use dynamodb_streams_adapter::config::{
-    CheckpointLocation, DeliveryOrder, EventData, EventMode, EventProfile, LogFormat, OnDataLoss, OnUndeliverable,
-    RetryLimits, StartPosition, Warning,
+    CheckpointLocation, Config, DeliveryOrder, EnvironmentFacts, EventData, EventMode, EventProfile, LogFormat,
+    OnDataLoss, OnUndeliverable, RetryLimits, StartPosition, Warning,
 };
 
-use crate::support::{accepted, all_refused, now, refused};
+use crate::support::{NEEDED, accepted, all_refused, facts, now, os, refused};
 
 const BAD_DURATIONS: [&str; 11] =
     ["10", "0", "0s", "-1s", "1", "soon", "s", "999us", "25h", "1M", "99999999999999999999999s"];
@@ -242,6 +242,31 @@ fn concurrency_takes_a_number_in_range() {
         assert_eq!(accepted(&[("DELIVERY_CONCURRENCY", value)]).delivery.concurrency.to_string(), value);
     }
     all_refused("DELIVERY_CONCURRENCY", &["0", "-1", "10001", "many", "1.5", "99999999999999999999999"]);
+}
+
+#[test]
+fn more_requests_than_there_are_files_for_are_cut_with_a_warning() {
+    let read = |open_files, wanted: &str| {
+        let facts = EnvironmentFacts { open_files, ..facts() };
+        let variables = NEEDED.into_iter().chain([("DELIVERY_CONCURRENCY", wanted)]).map(os);
+        let config = Config::from_env_vars(variables, &facts).expect("a configuration");
+        let said = config.warnings.iter().filter(|warning| matches!(warning, Warning::Cut { .. })).count();
+        (config.delivery.concurrency.get(), said)
+    };
+    for (open_files, wanted, fitting) in [
+        (None, "10000", 10_000),
+        (Some(u64::MAX), "10000", 10_000),
+        (Some(1_048_576), "10000", 10_000),
+        (Some(1024), "600", 309),
+        (Some(1024), "309", 309),
+        (Some(288), "64", 64),
+        (Some(256), "64", 53),
+        (Some(98), "64", 1),
+        (Some(0), "64", 1),
+    ] {
+        let wanted_too_many = wanted.parse::<usize>().expect("a number") > fitting;
+        assert_eq!(read(open_files, wanted), (fitting, usize::from(wanted_too_many)), "{open_files:?} {wanted}");
+    }
 }
 
 #[test]

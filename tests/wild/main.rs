@@ -14,5 +14,6 @@ mod server;
 mod support;
 
 mod addresses;
+mod descriptors;
 mod durability;
 mod shim;

@@ -11,10 +11,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::file_system::FileSystem;
+use crate::spare_files::SpareFiles;
 use crate::telemetry::events;
 
 /// `EBADF` and `EISDIR`: some file systems let nobody open a folder for syncing.
 const NO_FOLDERS: [i32; 2] = [9, 21];
+
+/// As many files and folders as a save has open at a time.
+const OPEN_AT_ONCE: usize = 1;
 
 /// What is not promised on a volume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,11 +74,13 @@ pub(super) struct Volume<F> {
     /// The file of positions.
     path: PathBuf,
     shortcomings: Mutex<BTreeSet<Shortcoming>>,
+    /// Positions are stored also when everything else has taken all descriptors.
+    spare: SpareFiles,
 }
 
 impl<F> Volume<F> {
     pub(super) fn new(files: F, path: PathBuf) -> Self {
-        Self { files, path, shortcomings: Mutex::default() }
+        Self { files, path, shortcomings: Mutex::default(), spare: SpareFiles::new(OPEN_AT_ONCE) }
     }
 
     /// What it was found to lack so far.
@@ -120,13 +126,13 @@ impl<F: FileSystem> FileSystem for Volume<F> {
     }
 
     fn create(&self, path: &Path) -> io::Result<F::File> {
-        let mut file = self.files.create(path)?;
+        let mut file = self.spare.open(|| self.files.create(path))?;
         self.restrict(&mut file)?;
         Ok(file)
     }
 
     fn open_at(&self, path: &Path, length: usize) -> io::Result<F::File> {
-        let mut file = self.files.open_at(path, length)?;
+        let mut file = self.spare.open(|| self.files.open_at(path, length))?;
         self.restrict(&mut file)?;
         Ok(file)
     }
@@ -148,7 +154,7 @@ impl<F: FileSystem> FileSystem for Volume<F> {
     }
 
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
-        self.unless_lacking(Shortcoming::FolderSync, self.files.sync_folder(folder))
+        self.unless_lacking(Shortcoming::FolderSync, self.spare.open(|| self.files.sync_folder(folder)))
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
