@@ -265,7 +265,7 @@ fn legacy_counters(config: &Config) -> Option<LegacySettings> {
         namespace: names.namespace.clone().unwrap_or_default(),
         resource_group: resource_group.to_owned(),
         event_type: event_type.to_owned(),
-        event_sources: config.source.tables.iter().map(|it| (it.table_name().to_owned(), source(it))).collect(),
+        event_sources: config.source.tables.iter().map(|it| (config.source.label(it), source(it))).collect(),
     })
 }
 

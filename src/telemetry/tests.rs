@@ -137,6 +137,7 @@ fn every_event(telemetry: &TableTelemetry) {
         PositionsAwaited { table, why: "in use" }.emit();
         PositionsThere { table }.emit();
     }
+    VolumeLacks { path: "positions.json", what: "it cannot sync a folder", error: "no" }.emit();
     CheckpointRecovered { failed: 1 }.emit(telemetry);
     AdminFailed { error: "gone" }.emit();
     Fault { what: "the dispatcher has ended" }.emit();

@@ -16,4 +16,5 @@ mod support;
 mod addresses;
 mod descriptors;
 mod durability;
+mod labels;
 mod shim;
