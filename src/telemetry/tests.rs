@@ -42,6 +42,7 @@ fn what_concerns_a_table_names_it() {
         "a warning",
         "listening",
         "the sink",
+        "positions are stored, their volume",
         "a sink file",
         "delivery stopped",
         "shutting down",
