@@ -4,7 +4,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use super::event::EventMode;
-use super::parse::{self, Choice, choices};
+use super::parse::{self, Choice, Lenient, choices};
 use super::reader::{AlreadyReported, Reader, Warning};
 use super::variable::{Accepts, Default, Group, Variable, variables};
 use crate::backoff::Backoff;
@@ -28,9 +28,9 @@ variables! {
         accepts: Accepts::Phrase("a duration, or `0` to send without waiting"),
         meaning: "Maximum time to wait for a batch to fill.",
     }
-    K_SINK_TIMEOUT as k_sink_timeout: Option<Duration> = parse::seconds {
+    K_SINK_TIMEOUT as k_sink_timeout: Lenient<Option<Duration>> = parse::seconds {
         group: Group::Delivery,
-        accepts: Accepts::Phrase("whole seconds up to `86400`; 0 and negative values count as not set"),
+        accepts: Accepts::Phrase("whole seconds up to `86400`; anything else counts as not set"),
         meaning: "Fallback for `DELIVERY_TIMEOUT`, set by the platform, in seconds.",
     }
     DELIVERY_TIMEOUT as delivery_timeout: Duration = parse::duration {
@@ -229,7 +229,7 @@ fn backoff(reader: &mut Reader, given: &Given) -> Result<Backoff, AlreadyReporte
 /// `DELIVERY_TIMEOUT`, else `K_SINK_TIMEOUT`, else the former's default; both are checked in any case.
 fn timeout(reader: &mut Reader, given: &Given) -> Result<Duration, AlreadyReported> {
     let own = reader.optional(&given.delivery_timeout);
-    let platform = reader.optional(&given.k_sink_timeout);
+    let platform = reader.lenient(&given.k_sink_timeout);
     match own?.or(platform?.flatten()) {
         Some(timeout) => Ok(timeout),
         None => reader.value(&given.delivery_timeout),

@@ -27,6 +27,26 @@ const GIB: u64 = 1024 * MIB;
 const SIZE_UNITS: [(&str, u64); 7] =
     [("B", 1), ("KiB", KIB), ("MiB", MIB), ("GiB", GIB), ("KB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000)];
 
+/// A value of a variable that a platform sets, and what was made of a text that is not quite one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Lenient<T> {
+    pub(super) value: T,
+    /// Each completes "NAME: ...".
+    pub(super) notes: Vec<String>,
+}
+
+impl<T> From<T> for Lenient<T> {
+    fn from(value: T) -> Self {
+        Self { value, notes: Vec::new() }
+    }
+}
+
+impl<T> Lenient<T> {
+    pub(super) fn with_note(self, note: impl Into<String>) -> Self {
+        Self { notes: [self.notes, vec![note.into()]].concat(), ..self }
+    }
+}
+
 /// Any text, as it is.
 pub(super) fn text(text: &str) -> Result<String, InvalidValue> {
     Ok(text.to_owned())
@@ -54,13 +74,18 @@ pub(super) fn wait(text: &str) -> Result<Duration, InvalidValue> {
     }
 }
 
-/// Whole seconds; 0 and less are "not set", as in Knative's own adapters.
-pub(super) fn seconds(text: &str) -> Result<Option<Duration>, InvalidValue> {
-    let seconds: i64 = text.parse().map_err(|_| "not a whole number of seconds")?;
-    match u64::try_from(seconds) {
-        Err(_) | Ok(0) => Ok(None),
-        Ok(seconds) => in_range(Duration::from_secs(seconds), &DURATIONS).map(Some),
-    }
+/// Whole seconds; 0, less, and what is no number are "not set", as in Knative's own adapters.
+pub(super) fn seconds(text: &str) -> Result<Lenient<Option<Duration>>, InvalidValue> {
+    let Ok(seconds) = text.parse::<i64>() else {
+        return Ok(Lenient::from(None).with_note("it is ignored, not a whole number of seconds"));
+    };
+    Ok(match u64::try_from(seconds).map(Duration::from_secs) {
+        Err(_) | Ok(Duration::ZERO) => None.into(),
+        Ok(duration) if duration > *DURATIONS.end() => {
+            Lenient::from(Some(*DURATIONS.end())).with_note("it is cut to 86400 seconds")
+        }
+        Ok(duration) => Some(duration).into(),
+    })
 }
 
 /// `512KiB`, `64MiB`, `1GiB`, `500MB`: bytes.

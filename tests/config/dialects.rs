@@ -179,7 +179,7 @@ fn a_mistake_in_a_foreign_value_is_told_under_the_name_that_was_set() {
         ("REGION", "eu west 1"),
         ("STREAMITERATORTYPE", "FROM_YESTERDAY"),
         ("STREAM_ITERATOR_TYPE", "LATEST"),
-        ("DELAY", "500ms"),
+        ("DELAY", "soon"),
         ("DELAY", "-1"),
         ("DELAY", "99999999999"),
         ("OVERRIDEENDPOINT", "yes"),
@@ -194,7 +194,7 @@ fn a_mistake_in_a_foreign_value_is_told_under_the_name_that_was_set() {
         ("METRICS_PROMETHEUS_PORT", "80"),
         ("METRICS_PROMETHEUS_PORT", "65536"),
         ("METRICS_PROMETHEUS_PORT", ":9092"),
-        ("METRICS_PROMETHEUS_HOST", "localhost"),
+        ("METRICS_PROMETHEUS_HOST", "metrics.example"),
     ] {
         let mistake = mistake(&triggermesh(&[(name, value)]));
         assert!(mistake.starts_with(&format!("{name} has the value {value:?}: ")), "{mistake}");

@@ -17,4 +17,5 @@ mod addresses;
 mod descriptors;
 mod durability;
 mod labels;
+mod platform;
 mod shim;
