@@ -17,7 +17,7 @@ use http::Uri;
 use serde_json::{Map, Value};
 
 use super::aws::{Secret, StaticCredentials};
-use super::parse::InvalidValue;
+use super::parse::{InvalidValue, sendable_url};
 use super::reader::Environment;
 use super::translator::{Foreign, Translator};
 use super::{event, process, sink, source};
@@ -158,10 +158,11 @@ fn endpoint(translator: &mut Translator<'_>) {
 }
 
 fn endpoint_url(text: &str) -> Result<String, InvalidValue> {
+    let text = sendable_url(text)?;
     let url: Uri = text.parse().map_err(|_| "not a URL")?;
     let is_http = matches!(url.scheme_str(), Some("http" | "https"));
     match is_http && url.host().is_some_and(|host| !host.is_empty()) {
-        true => Ok(text.to_owned()),
+        true => Ok(text),
         false => Err("not an http or https URL with a host".into()),
     }
 }

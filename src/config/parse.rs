@@ -7,6 +7,8 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+
 /// What is wrong with a value, without repeating it.
 pub(super) type InvalidValue = Cow<'static, str>;
 
@@ -130,6 +132,45 @@ fn count(text: &str, range: &RangeInclusive<usize>) -> Result<NonZeroUsize, Inva
 pub(super) fn attempts(text: &str) -> Result<NonZeroU32, InvalidValue> {
     let number = text.parse().map_err(|_| "not a whole number in range")?;
     NonZeroU32::new(in_range(number, &ATTEMPTS)?).ok_or("too small".into())
+}
+
+/// What RFC 3986 allows nowhere in a URL, besides everything that is not ASCII.
+const UNSENDABLE: &AsciiSet =
+    &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'\\').add(b'^').add(b'`').add(b'{').add(b'|').add(b'}');
+
+/// A URL as it can be sent: what is allowed in one stays to the letter, everything else is percent-encoded, and a host of another
+/// script gets its name in DNS.
+pub(super) fn sendable_url(text: &str) -> Result<String, InvalidValue> {
+    let Some((scheme, rest)) = text.split_once("://") else { return Ok(text.to_owned()) };
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let (user_info, host) = match authority.rsplit_once('@') {
+        Some((user_info, host)) => (format!("{}@", percent_encoded(user_info)), host),
+        None => (String::new(), authority),
+    };
+    let host = if host.is_ascii() { host.to_owned() } else { ascii_host(host)? };
+    Ok(format!("{scheme}://{user_info}{host}{}", percent_encoded(path)))
+}
+
+/// A percent sign that begins no code is one that was meant.
+fn percent_encoded(text: &str) -> String {
+    let encoded = utf8_percent_encode(text, UNSENDABLE).to_string();
+    let mut parts = encoded.split('%');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |sent, part| {
+        let is_code = part.len() >= 2 && part.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
+        format!("{sent}{}{part}", if is_code { "%" } else { "%25" })
+    })
+}
+
+fn ascii_host(host: &str) -> Result<String, InvalidValue> {
+    let (name, port) = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => (name, format!(":{port}")),
+        _ => (host, String::new()),
+    };
+    match url::Host::parse(name) {
+        Ok(url::Host::Domain(name)) => Ok(format!("{name}{port}")),
+        Ok(_) | Err(_) => Err("its host cannot be read".into()),
+    }
 }
 
 /// `127.0.0.1:8080`; `[::]:8080`, or `:8080` for short, means every address of both families.

@@ -12,7 +12,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject};
 
 use super::delivery::OnUndeliverable;
-use super::parse::{InvalidValue, Lenient};
+use super::parse::{self, InvalidValue, Lenient};
 use super::reader::{AlreadyReported, Reader, Warning};
 use super::variable::{Accepts, Default, Group, Variable, variables};
 
@@ -21,7 +21,8 @@ variables! {
         group: Group::Delivery,
         default: Default::Required,
         accepts: Accepts::Phrase("an http or https URL, such as `http://broker.example/default`"),
-        meaning: "URL of the sink. A user and password in it are sent as basic authentication.",
+        meaning: "URL of the sink; what must not stand in a URL is percent-encoded. A user and password in it are sent as \
+            basic authentication.",
         secret: true,
     }
     K_CA_CERTS as k_ca_certs: Lenient<Certificates> = certificates {
@@ -110,7 +111,7 @@ impl SinkAddress {
 }
 
 fn address(text: &str) -> Result<SinkAddress, InvalidValue> {
-    let uri: Uri = text.parse().map_err(|_| "not a URL")?;
+    let uri: Uri = parse::sendable_url(text)?.parse().map_err(|_| "not a URL")?;
     let Parts { scheme, authority, path_and_query, .. } = uri.into_parts();
     let scheme = scheme.filter(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS);
     let scheme = scheme.ok_or("its scheme is neither http nor https")?;

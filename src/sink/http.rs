@@ -18,6 +18,7 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{self, Builder};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use percent_encoding::{CONTROLS, percent_encode};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
@@ -305,7 +306,9 @@ fn redirect_target(from: &Uri, status: StatusCode, headers: &HeaderMap) -> Optio
         return None;
     }
     let base = Url::parse(&from.to_string()).ok()?;
-    let mut target = base.join(headers.get(LOCATION)?.to_str().ok()?).ok()?;
+    // Some servers send the bytes of other alphabets as they are.
+    let location = percent_encode(headers.get(LOCATION)?.as_bytes(), CONTROLS).to_string();
+    let mut target = base.join(&location).ok()?;
     if target.origin() != base.origin() {
         return None;
     }

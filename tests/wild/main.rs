@@ -19,3 +19,4 @@ mod durability;
 mod labels;
 mod platform;
 mod shim;
+mod urls;
