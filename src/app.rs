@@ -83,7 +83,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     announce(&config);
     let health = Arc::new(Health::default());
     let status = Arc::new(Status::new(health.clone(), &config.sink.uri));
-    let mut server = serve(&config, &metrics, &health, &status).await?;
+    let mut server = serve(&config, &metrics, &health, &status)?;
     let started = select! {
         () = stop.cancelled() => None,
         fault = server.fault() => {
@@ -141,14 +141,9 @@ fn metrics(config: &Config) -> Result<Metrics, InvalidMetrics> {
 }
 
 /// Opens the ports and answers on them; from now on a probe says what the start waits for.
-async fn serve(
-    config: &Config,
-    metrics: &Metrics,
-    health: &Arc<Health>,
-    status: &Arc<Status>,
-) -> Result<Server, StartError> {
+fn serve(config: &Config, metrics: &Metrics, health: &Arc<Health>, status: &Arc<Status>) -> Result<Server, StartError> {
     health.starts_with(Some("the settings of the sink and of AWS".to_owned()));
-    let ports = Ports::open(config.process.http_address, config.process.metrics_address).await?;
+    let ports = Ports::open(config.process.http_address, config.process.metrics_address)?;
     let addresses = ports.addresses();
     let (refreshed, shown) = (status.clone(), status.clone());
     let server = Server::start(
@@ -270,7 +265,7 @@ fn legacy_counters(config: &Config) -> Option<LegacySettings> {
         namespace: names.namespace.clone().unwrap_or_default(),
         resource_group: resource_group.to_owned(),
         event_type: event_type.to_owned(),
-        event_sources: config.source.tables.iter().map(|it| (it.table_name().to_owned(), source(it))).collect(),
+        event_sources: config.source.tables.iter().map(|it| (config.source.label(it), source(it))).collect(),
     })
 }
 

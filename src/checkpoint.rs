@@ -23,8 +23,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::clock::{parse_rfc3339, rfc3339};
 use crate::records::{LaneId, Position, RecordNumber};
 
-pub(crate) use journal::lock_path;
-pub use journal::{Disk, FileStore, FileSystem, OpenError};
+pub use journal::{Disk, FileStore, FileSystem, OpenError, Shortcoming};
+pub(crate) use journal::{MAKE_ROOM, lacks_locks, lock_path};
 
 /// What is stored of all tables, by consumer group and table.
 pub type StoredPositions = BTreeMap<String, BTreeMap<String, StoredTable>>;

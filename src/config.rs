@@ -47,6 +47,8 @@ pub struct EnvironmentFacts {
     pub now: SystemTime,
     /// Whether a person is likely to read the log: it is text by default then.
     pub stdout_is_terminal: bool,
+    /// How many files, connections included, the process may have open; none: any number.
+    pub open_files: Option<u64>,
 }
 
 /// Everything that can be configured, checked.
@@ -104,11 +106,14 @@ impl Config {
         let source = Source::read(reader, facts.now);
         let event = Event::read(reader);
         let sink = SinkAddress::read(reader);
-        let sink_credentials =
-            SinkCredentials::read(reader, sink.as_ref().is_ok_and(|sink| sink.authorization.is_some()));
-        let delivery = Delivery::read(reader, event.as_ref().ok().map(|event| event.mode));
+        let delivery = Delivery::read(reader, event.as_ref().ok().map(|event| event.mode), facts.open_files);
         let dead_letter_sink =
             SinkAddress::read_dead_letter(reader, delivery.map(|delivery| delivery.on_undeliverable));
+        let is_https = |sink: &SinkAddress| sink.uri.scheme_str() == Some("https");
+        // What cannot be read may have been one.
+        let has_https = sink.as_ref().map_or(true, is_https)
+            || dead_letter_sink.as_ref().map_or(true, |sink| sink.as_ref().is_some_and(is_https));
+        let sink_credentials = SinkCredentials::read(reader, sink.as_ref().ok(), has_https);
         let process = Process::read(reader);
         let platform_names = PlatformNames::read(reader);
         let component = platform_names.as_ref().ok().and_then(|names| names.component.as_deref());

@@ -9,7 +9,7 @@
 //!
 //! | room | subject | |
 //! |---|---|---|
-//! | [`clock`], [`backoff`], `error_text`, [`command_output`] | wall time, pauses, errors as text, exit codes | leaves |
+//! | [`clock`], [`backoff`], `error_text`, [`command_output`], `spare_files` | wall time, pauses, errors as text, exit codes, file descriptors kept back | leaves |
 //! | [`readiness`] | what is waited for, and what stands still | no I/O |
 //! | [`records`] | what is read, as AWS sent it: page, record, item key, position, gap | no I/O |
 //! | [`telemetry`] | metrics and logs | |
@@ -85,5 +85,6 @@ pub mod progress;
 pub mod readiness;
 pub mod records;
 pub mod sink;
+mod spare_files;
 pub mod streams;
 pub mod telemetry;

@@ -1,7 +1,7 @@
 //! Serves a router to clients of whom none can hold up the others.
 //!
 //! Contract: a client that sends no request, half a request, or does not read its answer is cut off after a while. When too
-//! many are connected, the oldest makes room: a probe is always heard. At the end answers that have begun are finished,
+//! many are connected, the oldest makes room, and some file descriptors are kept back: a probe is always heard. At the end answers that have begun are finished,
 //! within [`GRACE`].
 
 use std::collections::VecDeque;
@@ -18,10 +18,15 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::spare_files::SpareFiles;
+
 /// How long an answer that has begun may take once its connection is told to end.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// The pause after the kernel gave no connection, for want of file descriptors say.
+/// Descriptors that are kept back for clients: as many as there are kinds of probes, and one for who reads metrics.
+const KEPT_BACK: usize = 4;
+
+/// The pause after the kernel gave no connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What clients may take.
@@ -52,17 +57,22 @@ pub(super) async fn serve(
     stop: CancellationToken,
 ) -> io::Result<()> {
     let mut clients = Clients { tasks: JoinSet::new(), oldest_first: VecDeque::new() };
+    let spare = SpareFiles::new(KEPT_BACK);
     loop {
         select! {
             () = stop.cancelled() => break,
-            Some(_) = clients.tasks.join_next() => {}
+            Some(_) = clients.tasks.join_next() => spare.refill(),
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
                     clients.make_room(limits.connections);
                     clients.start(converse(stream, router.clone(), limits, stop.clone()));
                 }
                 Err(error) if error.kind() == ErrorKind::InvalidInput => return Err(error),
-                Err(_) => sleep(ACCEPT_PAUSE).await,
+                Err(error) if spare.give_up_for(&error) => {}
+                Err(_) => {
+                    clients.oldest_leaves();
+                    sleep(ACCEPT_PAUSE).await;
+                }
             },
         }
     }
@@ -80,10 +90,13 @@ struct Clients {
 impl Clients {
     fn make_room(&mut self, limit: usize) {
         self.oldest_first.retain(|client| !client.is_finished());
-        while self.oldest_first.len() >= limit {
-            let Some(oldest) = self.oldest_first.pop_front() else { return };
-            oldest.abort();
-        }
+        while self.oldest_first.len() >= limit && self.oldest_leaves() {}
+    }
+
+    /// Cuts the oldest one off, if there is one.
+    fn oldest_leaves(&mut self) -> bool {
+        let oldest = self.oldest_first.pop_front();
+        oldest.inspect(AbortHandle::abort).is_some()
     }
 
     fn start(&mut self, client: impl Future<Output = ()> + Send + 'static) {

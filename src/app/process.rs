@@ -9,6 +9,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -52,9 +53,21 @@ pub fn start(variables: impl Iterator<Item = (OsString, OsString)>) -> ExitCode 
     }
 }
 
-/// What the environment of this process is, apart from its variables.
+/// What the environment of this process is, apart from its variables. The limit of open files is raised as far as it may be.
 pub fn facts() -> EnvironmentFacts {
-    EnvironmentFacts { now: clock::now(), stdout_is_terminal: std::io::stdout().is_terminal() }
+    let (now, stdout_is_terminal) = (clock::now(), std::io::stdout().is_terminal());
+    EnvironmentFacts { now, stdout_is_terminal, open_files: raise_open_files() }
+}
+
+/// Raises the soft limit of open files to the hard one, and tells what it is then. The soft one is low for the sake of programs
+/// that use `select`, which this one does not.
+fn raise_open_files() -> Option<u64> {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    }
 }
 
 fn supervise(runtime: &Runtime, config: Config) -> Result<(), RunError> {

@@ -80,8 +80,8 @@ impl Table {
         metrics: &Metrics,
         health: &Health,
     ) -> Result<Self, PrepareError> {
-        let name = table.table_name();
-        let (telemetry, health) = (TableTelemetry::new(name, metrics), health.table(name));
+        let label = source.label(table);
+        let (telemetry, health) = (TableTelemetry::new(&label, metrics), health.table(&label));
         let client = connect(table)?;
         Ok(Self::assemble(Parts { client, target: TableTarget::of(table), telemetry, health }, source, shared))
     }

@@ -4,11 +4,13 @@
 //! top down.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use rustix::io::Errno;
+use rustix::net::sockopt::set_ipv6_v6only;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, timeout_at};
@@ -34,6 +36,9 @@ const PAGES_WAITING: usize = 64;
 /// Kept back from the time to stop, for the last store of positions.
 const TIME_TO_STORE: Duration = Duration::from_secs(2);
 
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
+
 /// The ports that are open before anything else happens.
 pub(super) struct Ports {
     pub(super) all: TcpListener,
@@ -50,12 +55,9 @@ pub struct PortError {
 }
 
 impl Ports {
-    pub(super) async fn open(all: SocketAddr, metrics: Option<SocketAddr>) -> Result<Self, PortError> {
-        let all = open_port("HTTP_ADDRESS", all).await?;
-        let metrics = match metrics {
-            Some(address) => Some(open_port("METRICS_ADDRESS", address).await?),
-            None => None,
-        };
+    pub(super) fn open(all: SocketAddr, metrics: Option<SocketAddr>) -> Result<Self, PortError> {
+        let all = open_port("HTTP_ADDRESS", all)?;
+        let metrics = metrics.map(|address| open_port("METRICS_ADDRESS", address)).transpose()?;
         Ok(Self { all, metrics })
     }
 
@@ -65,8 +67,31 @@ impl Ports {
     }
 }
 
-async fn open_port(variable: &'static str, address: SocketAddr) -> Result<TcpListener, PortError> {
-    TcpListener::bind(address).await.map_err(|source| PortError { variable, address, source })
+fn open_port(variable: &'static str, address: SocketAddr) -> Result<TcpListener, PortError> {
+    let opened = match listen(address) {
+        Err(error) if address.ip() == Ipv6Addr::UNSPECIFIED && has_no_ipv6(&error) => {
+            listen((Ipv4Addr::UNSPECIFIED, address.port()).into())
+        }
+        opened => opened,
+    };
+    opened.map_err(|source| PortError { variable, address, source })
+}
+
+/// Listens at an address; at `[::]` for both families, whatever the kernel's default is.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if address.ip() == Ipv6Addr::UNSPECIFIED {
+        set_ipv6_v6only(&socket, false)?;
+    }
+    // A port whose last connections are not forgotten yet is free.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Whether the kernel has no IPv6, or none that is switched on.
+fn has_no_ipv6(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL | Errno::NOPROTOOPT))
 }
 
 /// Answers probes and those who look, before anything else runs and until everything else has ended.

@@ -66,3 +66,16 @@ fn every_reason_of_a_loss_is_exported_before_the_first_loss() {
     let reasons = [Trimmed, ShardMissing, StreamMissing, Undecodable].map(LossReason::as_str);
     assert_eq!(reasons, crate::telemetry::metrics::LOSS_REASONS);
 }
+
+#[test]
+fn the_counters_of_knatives_adapters_have_the_source_of_each_table_also_where_names_collide() {
+    let arns = ["eu-west-1", "us-east-1"].map(|region| format!("arn:aws:dynamodb:{region}:123456789012:table/orders"));
+    let variables =
+        [("TABLE", arns.join(",")), ("K_SINK", "http://sink".to_owned()), ("LEGACY_METRICS", "on".to_owned())];
+    let facts = config::EnvironmentFacts { now: crate::clock::now(), stdout_is_terminal: false, open_files: None };
+    let variables = variables.map(|(name, value)| (name.into(), value.into()));
+    let config = Config::from_env_vars(variables, &facts).expect("a configuration");
+    let sources = legacy_counters(&config).expect("they are on").event_sources;
+    let labels = ["eu-west-1", "us-east-1"].map(|region| format!("{region}/123456789012/orders"));
+    assert_eq!(sources, labels.into_iter().zip(arns).collect::<Vec<_>>());
+}

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::report::{Check, within};
-use crate::checkpoint::{CheckpointStore as _, FileStore, OpenError, StoredChanges, lock_path};
+use crate::checkpoint::{
+    CheckpointStore as _, FileStore, MAKE_ROOM, OpenError, Shortcoming, StoredChanges, lacks_locks, lock_path,
+};
 use crate::clock;
 use crate::config::{CheckpointLocation, Config, POSITIONS_IN_MEMORY};
 
@@ -52,11 +54,17 @@ struct StoreProblem {
     fix: String,
 }
 
+/// What was found where positions can be kept.
+struct Found {
+    is_in_use: bool,
+    shortcomings: Vec<Shortcoming>,
+}
+
 impl File {
     async fn check(&self) -> Check {
         match self.usable().await {
             Err(StoreProblem { what, fix }) => Check::fail(NAME, &what).with_fix(fix),
-            Ok(true) => {
+            Ok(Found { is_in_use: true, .. }) => {
                 let path = self.path.display();
                 let detail = format!(
                     "{path} is in use by another process, possibly the running adapter: a second process waits until that one ends"
@@ -65,12 +73,20 @@ impl File {
                     "stop the other process, or use a different file; in Kubernetes: replicas: 1 and strategy: Recreate",
                 )
             }
-            Ok(false) => Check::ok(NAME, &format!("{} can be read and replaced", self.path.display())),
+            Ok(Found { shortcomings, .. }) if shortcomings.is_empty() => {
+                Check::ok(NAME, &format!("{} can be read and replaced", self.path.display()))
+            }
+            Ok(Found { shortcomings, .. }) => {
+                let lacking: Vec<String> = shortcomings.iter().map(Shortcoming::to_string).collect();
+                let (path, lacking) = (self.path.display(), lacking.join("; "));
+                let detail =
+                    format!("{path} can be read and replaced; its volume promises less than others: {lacking}");
+                Check::warn(NAME, &detail).with_fix("use a block volume where that matters")
+            }
         }
     }
 
-    /// Whether another process uses it.
-    async fn usable(&self) -> Result<bool, StoreProblem> {
+    async fn usable(&self) -> Result<Found, StoreProblem> {
         let file = resolved(&self.path);
         let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         fs::metadata(folder).map_err(|error| problem(folder, &error))?;
@@ -78,26 +94,32 @@ impl File {
         let copy = scratch.file("positions.json");
         match fs::copy(&file, &copy) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(problem(&file, &error)),
-            _ => self.try_copy(&copy, folder).await?,
+            _ => {}
         }
-        is_in_use(&file)
+        let shortcomings = self.try_copy(&copy, folder).await?;
+        Ok(Found { is_in_use: is_in_use(&file)?, shortcomings })
     }
 
-    /// Opens, reads and writes the copy as the adapter does with the original.
-    async fn try_copy(&self, copy: &Path, folder: &Path) -> Result<(), StoreProblem> {
+    /// Opens, reads and writes the copy as the adapter does with the original; what the volume lacks.
+    async fn try_copy(&self, copy: &Path, folder: &Path) -> Result<Vec<Shortcoming>, StoreProblem> {
         let store = FileStore::open(copy, &self.group).map_err(|error| self.unreadable(error, folder))?;
         // The first save writes the whole file anew, whatever it changes.
-        let saved = store.save(NAME, StoredChanges::default()).await;
-        saved.map_err(|error| StoreProblem {
-            what: format!("the folder {} cannot be written: {error}", folder.display()),
-            fix: format!("df -h {}", quoted(folder)),
-        })
+        store.save(NAME, StoredChanges::default()).await.map_err(|error| {
+            let what = format!("the folder {} cannot be written: {error}", folder.display());
+            let fix = match what.contains(MAKE_ROOM) {
+                true => format!("df -h {}", quoted(folder)),
+                false => "check the volume and its server".to_owned(),
+            };
+            StoreProblem { what, fix }
+        })?;
+        Ok(store.shortcomings())
     }
 
     fn unreadable(&self, error: OpenError, folder: &Path) -> StoreProblem {
         match error {
             OpenError::Foreign { source, .. } => self.damaged(&source.to_string()),
             OpenError::Io { source, .. } => problem(folder, &source),
+            OpenError::NoLocks { source, .. } => without_locks(folder, &source),
             other => StoreProblem { what: other.to_string(), fix: format!("ls -l {}", quoted(folder)) },
         }
     }
@@ -167,7 +189,17 @@ fn is_in_use(file: &Path) -> Result<bool, StoreProblem> {
         // It ends with this function.
         Ok(()) => Ok(false),
         Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) if lacks_locks(&error) => Err(without_locks(&name, &error)),
         Err(TryLockError::Error(error)) => Err(problem(&name, &error)),
+    }
+}
+
+fn without_locks(path: &Path, error: &io::Error) -> StoreProblem {
+    StoreProblem {
+        what: format!("the file system of {} has no file locks: {error}", path.display()),
+        fix: "use a volume with locks, such as a block volume, or mount this one with them (NFS: a server with a lock \
+              manager; Lustre: -o flock)"
+            .to_owned(),
     }
 }
 

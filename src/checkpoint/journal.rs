@@ -8,6 +8,8 @@
 //!   it is on disk.
 //! - A file that is damaged, foreign or of another version is not touched.
 //! - A lock beside it (`<path>.lock`) keeps other processes away; the kernel lets go of it when the process ends, however it ends.
+//! - A sync that the file system does not have is done without, and said once: a crash of the process leaves the same as elsewhere, a
+//!   loss of power may not.
 //! - A path that is a symbolic link stays one: the file behind it is replaced, and the files beside it are beside that one.
 //!
 //! Writes come one after the other. Saves that arrive while one is under way share the next one.
@@ -15,6 +17,7 @@
 mod durable;
 mod file_system;
 mod lines;
+mod volume;
 
 use std::collections::BTreeMap;
 use std::fs::TryLockError;
@@ -28,7 +31,12 @@ use futures_util::future::BoxFuture;
 use self::durable::{beside, replace, tidy};
 pub use self::file_system::{Disk, FileSystem};
 use self::lines::{Document, FormatError, Line, encode, parse};
+pub use self::volume::Shortcoming;
+use self::volume::Volume;
 use super::{CheckpointStore, SaveError, StoreError, StoredChanges, StoredPositions, StoredTable};
+
+/// "No locks available"; the standard library has no name for it.
+const ENOLCK: i32 = 37;
 
 /// As many symbolic links as Linux follows.
 const MAX_LINKS: usize = 40;
@@ -43,7 +51,7 @@ pub struct FileStore<F: FileSystem = Disk> {
 
 /// The file, and what it is to contain.
 struct PositionsFile<F> {
-    files: F,
+    files: Volume<F>,
     path: PathBuf,
     group: String,
     state: Mutex<State>,
@@ -91,6 +99,11 @@ pub enum OpenError {
     /// Another process uses the file.
     #[error("{0} is in use by another process: stop that process, or use a different file")]
     InUse(PathBuf),
+    /// Nothing would keep two processes apart.
+    #[error(
+        "the file system of {path} has no file locks: {source}; without them two adapters could write the file at the same time: use a volume with locks, such as a block volume, or mount this one with them (NFS: a server with a lock manager; Lustre: -o flock)"
+    )]
+    NoLocks { path: PathBuf, source: io::Error },
     /// The file or its lock cannot be opened.
     #[error(
         "{path} cannot be used: {source}; the adapter needs to read and write the file and to create files in its folder"
@@ -110,7 +123,12 @@ pub enum OpenError {
 impl OpenError {
     /// Whether another try may work, without anybody doing something about the file itself.
     pub fn may_pass(&self) -> bool {
-        !matches!(self, Self::Foreign { .. })
+        match self {
+            Self::Foreign { .. } => false,
+            // `ENOLCK`, unlike the others, is also what a server says whose lock manager does not answer.
+            Self::NoLocks { source, .. } => source.raw_os_error() == Some(ENOLCK),
+            Self::NoFolder(_) | Self::InUse(_) | Self::Io { .. } => true,
+        }
     }
 }
 
@@ -153,8 +171,14 @@ impl<F: FileSystem> FileStore<F> {
         let confirmed = read(&files, &path)?;
         tidy(&files, &path).map_err(|source| OpenError::Io { path: beside(&path), source })?;
         let state = Mutex::new(State { confirmed, wanted: BTreeMap::new(), newest: 0, written: 0 });
+        let files = Volume::new(files, path.clone());
         let file = Arc::new(PositionsFile { files, path, group: group.to_owned(), state });
         Ok(Self { file, writing: Arc::new(tokio::sync::Mutex::new(Tail::UNKNOWN)), _lock: lock })
+    }
+
+    /// What the volume was found to lack so far; a save finds out.
+    pub fn shortcomings(&self) -> Vec<Shortcoming> {
+        self.file.files.shortcomings()
     }
 
     async fn put(&self, table: &str, wanted: Wanted) -> Result<(), SaveError> {
@@ -291,10 +315,13 @@ impl<F: FileSystem> std::fmt::Debug for FileStore<F> {
     }
 }
 
+/// What to do about a full volume; `check` tells by it that this one is full.
+pub(crate) const MAKE_ROOM: &str = "; make room on the volume";
+
 /// What went wrong, and what to do where that is known.
 fn refusal(path: &Path, error: &io::Error) -> String {
     let advice = match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "; make room on the volume",
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => MAKE_ROOM,
         ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => {
             "; the process needs to write to its folder: mount it writable, with fsGroup for a user that is not root"
         }
@@ -331,8 +358,14 @@ fn lock<F: FileSystem>(files: &F, path: &Path) -> Result<F::Lock, OpenError> {
     files.lock(&name).map_err(|error| match error {
         TryLockError::WouldBlock => OpenError::InUse(path.to_owned()),
         TryLockError::Error(source) if source.kind() == ErrorKind::NotFound => OpenError::NoFolder(path.to_owned()),
+        TryLockError::Error(source) if lacks_locks(&source) => OpenError::NoLocks { path: path.to_owned(), source },
         TryLockError::Error(source) => OpenError::Io { path: name, source },
     })
+}
+
+/// Whether this error of a lock says that there are none.
+pub(crate) fn lacks_locks(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::InvalidInput) || error.raw_os_error() == Some(ENOLCK)
 }
 
 fn read<F: FileSystem>(files: &F, path: &Path) -> Result<Document, OpenError> {

@@ -4,8 +4,8 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use super::event::EventMode;
-use super::parse::{self, Choice, choices};
-use super::reader::{AlreadyReported, Reader};
+use super::parse::{self, Choice, Lenient, choices};
+use super::reader::{AlreadyReported, Reader, Warning};
 use super::variable::{Accepts, Default, Group, Variable, variables};
 use crate::backoff::Backoff;
 
@@ -28,9 +28,9 @@ variables! {
         accepts: Accepts::Phrase("a duration, or `0` to send without waiting"),
         meaning: "Maximum time to wait for a batch to fill.",
     }
-    K_SINK_TIMEOUT as k_sink_timeout: Option<Duration> = parse::seconds {
+    K_SINK_TIMEOUT as k_sink_timeout: Lenient<Option<Duration>> = parse::seconds {
         group: Group::Delivery,
-        accepts: Accepts::Phrase("whole seconds up to `86400`; 0 and negative values count as not set"),
+        accepts: Accepts::Phrase("whole seconds up to `86400`; anything else counts as not set"),
         meaning: "Fallback for `DELIVERY_TIMEOUT`, set by the platform, in seconds.",
     }
     DELIVERY_TIMEOUT as delivery_timeout: Duration = parse::duration {
@@ -50,7 +50,8 @@ variables! {
         group: Group::Delivery,
         default: Default::Value("64"),
         accepts: Accepts::Phrase("a whole number from `1` to `10000`"),
-        meaning: "Maximum number of requests in flight, for the whole process.",
+        meaning: "Maximum number of requests in flight, for the whole process; less where the limit of open files does not \
+            allow it, with a warning.",
     }
     RETRY_BACKOFF_MIN as retry_backoff_min: Duration = parse::duration {
         group: Group::Delivery,
@@ -147,11 +148,15 @@ choices! {
 }
 
 impl Delivery {
-    /// `mode` is the events' content mode, if it is known.
-    pub(super) fn read(reader: &mut Reader, mode: Option<EventMode>) -> Result<Self, AlreadyReported> {
+    /// `mode` is the events' content mode, if it is known; `open_files` as many files as the process may have open.
+    pub(super) fn read(
+        reader: &mut Reader,
+        mode: Option<EventMode>,
+        open_files: Option<u64>,
+    ) -> Result<Self, AlreadyReported> {
         let given: Given = reader.section();
         let order = reader.value(&given.delivery_order);
-        let concurrency = reader.value(&given.delivery_concurrency);
+        let concurrency = concurrency(reader, &given, open_files);
         let timeout = timeout(reader, &given);
         let backoff = backoff(reader, &given);
         let limits = RetryLimits::read(reader, &given);
@@ -167,6 +172,25 @@ impl Delivery {
             batch: batch?,
         })
     }
+}
+
+/// What the process opens besides connections to AWS and to sinks: its ports and who is connected to them, positions, files with
+/// credentials.
+const OWN_FILES: u64 = 96;
+
+/// A third of what is left is for the sink, a third for the dead-letter sink's connections, a third for AWS.
+fn fitting(open_files: u64) -> NonZeroUsize {
+    let fitting = usize::try_from(open_files.saturating_sub(OWN_FILES) / 3).unwrap_or(usize::MAX);
+    NonZeroUsize::new(fitting).unwrap_or(NonZeroUsize::MIN)
+}
+
+/// As many requests as are asked for, or as the process can have connections for.
+fn concurrency(reader: &mut Reader, given: &Given, open_files: Option<u64>) -> Result<NonZeroUsize, AlreadyReported> {
+    let wanted = reader.value(&given.delivery_concurrency)?;
+    let Some(open_files) = open_files.filter(|files| fitting(*files) < wanted) else { return Ok(wanted) };
+    let fitting = fitting(open_files);
+    reader.warn(Warning::Cut { name: DELIVERY_CONCURRENCY.name, wanted, fitting, open_files });
+    Ok(fitting)
 }
 
 impl RetryLimits {
@@ -205,7 +229,7 @@ fn backoff(reader: &mut Reader, given: &Given) -> Result<Backoff, AlreadyReporte
 /// `DELIVERY_TIMEOUT`, else `K_SINK_TIMEOUT`, else the former's default; both are checked in any case.
 fn timeout(reader: &mut Reader, given: &Given) -> Result<Duration, AlreadyReported> {
     let own = reader.optional(&given.delivery_timeout);
-    let platform = reader.optional(&given.k_sink_timeout);
+    let platform = reader.lenient(&given.k_sink_timeout);
     match own?.or(platform?.flatten()) {
         Some(timeout) => Ok(timeout),
         None => reader.value(&given.delivery_timeout),

@@ -11,13 +11,13 @@
 //! Sources: `pkg/sources/reconciler/common/env.go` of TriggerMesh; `EnvConfig` in
 //! `knative.dev/eventing/pkg/adapter/v2`; the configurations of metrics and tracing in `knative.dev/pkg`.
 
-use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use http::Uri;
 use serde_json::{Map, Value};
 
 use super::aws::{Secret, StaticCredentials};
-use super::parse::InvalidValue;
+use super::parse::{InvalidValue, sendable_url};
 use super::reader::Environment;
 use super::translator::{Foreign, Translator};
 use super::{event, process, sink, source};
@@ -39,7 +39,8 @@ macro_rules! property {
 static TABLE: Foreign = property!("TABLE", "the name of a table", false);
 static REGION: Foreign = property!("REGION", "an AWS region, such as eu-west-1", false);
 static START: Foreign = property!("STREAMITERATORTYPE" | "STREAM_ITERATOR_TYPE", "FROM_LATEST or FROM_START", false);
-static DELAY: Foreign = property!("DELAY", "whole milliseconds up to 86400000; 0 counts as not set", false);
+static DELAY: Foreign =
+    property!("DELAY", "milliseconds up to 86400000, or a duration such as 5s; 0 counts as not set", false);
 static OVERRIDE: Foreign = property!("OVERRIDEENDPOINT" | "OVERRIDE_ENDPOINT", "true or false", false);
 static ENDPOINT: Foreign = property!(
     "URIENDPOINTOVERRIDE" | "URI_ENDPOINT_OVERRIDE",
@@ -96,9 +97,11 @@ fn table(translator: &mut Translator<'_>) {
 
 fn start(translator: &mut Translator<'_>) {
     if let Some(found) = translator.find(&START) {
-        let meant = match found.text.to_ascii_uppercase().as_str() {
-            "FROM_LATEST" => Ok("latest".to_owned()),
-            "FROM_START" => Ok("trim-horizon".to_owned()),
+        // Camel takes `from-latest` and `fromLatest` too.
+        let letters: String = found.text.chars().filter(char::is_ascii_alphanumeric).collect();
+        let meant = match letters.to_ascii_uppercase().as_str() {
+            "FROMLATEST" => Ok("latest".to_owned()),
+            "FROMSTART" => Ok("trim-horizon".to_owned()),
             _ => Err("unknown position".into()),
         };
         translator.set(&source::START_POSITION, &found, meant);
@@ -108,10 +111,12 @@ fn start(translator: &mut Translator<'_>) {
 /// A pause that is longer than the default maximum for idle shards applies to these too.
 fn pace(translator: &mut Translator<'_>) {
     let Some(found) = translator.find(&DELAY) else { return };
-    let millis = match found.text.parse::<u64>() {
-        Ok(0) => return,
-        Ok(millis) => millis,
-        Err(_) => return translator.set(&source::POLL_INTERVAL, &found, Err("not whole milliseconds".into())),
+    // Camel takes `5s` and `1m30s` too.
+    let with_units = || humantime::parse_duration(&found.text).ok().and_then(|delay| delay.as_millis().try_into().ok());
+    let millis = match found.text.parse::<u64>().ok().or_else(with_units) {
+        Some(0) => return,
+        Some(millis) => millis,
+        None => return translator.set(&source::POLL_INTERVAL, &found, Err("not whole milliseconds".into())),
     };
     let text = format!("{millis}ms");
     let idle_max = source::IDLE_POLL_INTERVAL_MAX.default_value().and_then(|text| humantime::parse_duration(text).ok());
@@ -153,10 +158,11 @@ fn endpoint(translator: &mut Translator<'_>) {
 }
 
 fn endpoint_url(text: &str) -> Result<String, InvalidValue> {
+    let text = sendable_url(text)?;
     let url: Uri = text.parse().map_err(|_| "not a URL")?;
     let is_http = matches!(url.scheme_str(), Some("http" | "https"));
     match is_http && url.host().is_some_and(|host| !host.is_empty()) {
-        true => Ok(text.to_owned()),
+        true => Ok(text),
         false => Err("not an http or https URL with a host".into()),
     }
 }
@@ -259,8 +265,11 @@ const LOWEST_PORT: u16 = 1024;
 static ARN: Foreign = Foreign { names: &["ARN"], accepts: "the ARN of a DynamoDB table", secret: false };
 static METRICS_PORT: Foreign =
     Foreign { names: &["METRICS_PROMETHEUS_PORT"], accepts: "a port from 1024 to 65535", secret: false };
-static METRICS_HOST: Foreign =
-    Foreign { names: &["METRICS_PROMETHEUS_HOST"], accepts: "an IP address, such as 0.0.0.0", secret: false };
+static METRICS_HOST: Foreign = Foreign {
+    names: &["METRICS_PROMETHEUS_HOST"],
+    accepts: "an IP address, such as 0.0.0.0, or localhost",
+    secret: false,
+};
 static METRICS: Foreign =
     Foreign { names: &["K_METRICS_CONFIG"], accepts: "Knative's metrics configuration as JSON", secret: false };
 static TRACING: Foreign =
@@ -292,7 +301,11 @@ pub(super) fn translate_triggermesh(translator: &mut Translator<'_>) {
 fn metrics_address(translator: &mut Translator<'_>) {
     let Some(found) = translator.find(&METRICS_PORT) else { return };
     let host = translator.find(&METRICS_HOST);
-    let address = host.as_ref().map_or(Ok(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), |host| host.text.parse());
+    let address = match host.as_ref().map(|host| host.text.as_str()) {
+        None => Ok(IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
+        Some("localhost") => Ok(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        Some(host) => host.parse(),
+    };
     match (found.text.parse::<u16>().ok().filter(|port| *port >= LOWEST_PORT), address) {
         (None, _) => translator.set(&process::METRICS_ADDRESS, &found, Err("not an allowed port".into())),
         (Some(port), Ok(address)) => {

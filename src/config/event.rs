@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::parse::{Choice, InvalidValue, choices};
+use super::parse::{Choice, InvalidValue, Lenient, choices};
 use super::reader::{AlreadyReported, Reader};
 use super::variable::{Accepts, Default, Group, Variable, variables};
 
@@ -32,11 +32,11 @@ variables! {
         meaning: "The CloudEvents content mode. `binary`: attributes as headers, data as the body. `structured`: both \
             as JSON in the body. `batch`: several events per request.",
     }
-    K_CE_OVERRIDES as k_ce_overrides: BTreeMap<String, String> = overrides {
+    K_CE_OVERRIDES as k_ce_overrides: Lenient<BTreeMap<String, String>> = overrides {
         group: Group::Event,
         accepts: Accepts::Phrase("an empty value, `{}` or an object such as `{\"extensions\":{\"cluster\":\"blue\"}}`"),
-        meaning: "CloudEvents extensions for every event; they replace extensions of the same name. SinkBinding and \
-            ContainerSource set this variable.",
+        meaning: "CloudEvents extensions for every event; they replace extensions of the same name. Capital letters in a \
+            name become small ones, with a warning. SinkBinding and ContainerSource set this variable.",
     }
 }
 
@@ -93,7 +93,7 @@ impl Event {
         let profile = reader.value(&given.event_profile);
         let data = data(reader, &given, profile);
         let mode = reader.value(&given.event_mode);
-        let overrides = reader.optional(&given.k_ce_overrides);
+        let overrides = reader.lenient(&given.k_ce_overrides);
         Ok(Self { profile: profile?, data: data?, mode: mode?, overrides: overrides?.unwrap_or_default() })
     }
 }
@@ -122,15 +122,35 @@ const RESERVED: [&str; 1] = ["data"];
 /// CloudEvents recommends 20; a header takes no name without end.
 const MAX_NAME: usize = 100;
 
-/// Names and values, none twice.
-fn overrides(text: &str) -> Result<BTreeMap<String, String>, InvalidValue> {
-    let overrides: Map<String, Value> = serde_json::from_str(text).map_err(|_| "not a JSON object")?;
-    let extensions = match overrides.get("extensions") {
-        None | Some(Value::Null) => return Ok(BTreeMap::new()),
+/// Names and values, none twice. What Knative's adapters make of the same text: `GetCloudEventOverrides` in
+/// `knative.dev/eventing/pkg/adapter/v2`, `SetExtension` in CloudEvents' SDK for Go. Its JSON finds members whatever their case, and
+/// takes null for an empty value.
+fn overrides(text: &str) -> Result<Lenient<BTreeMap<String, String>>, InvalidValue> {
+    let overrides: Option<Map<String, Value>> = serde_json::from_str(text).map_err(|_| "not a JSON object")?;
+    let overrides = overrides.unwrap_or_default();
+    let member = overrides.iter().find(|(name, _)| name.eq_ignore_ascii_case("extensions"));
+    let extensions = match member.map(|(_, extensions)| extensions) {
+        None | Some(Value::Null) => return Ok(BTreeMap::new().into()),
         Some(Value::Object(extensions)) => extensions,
         Some(_) => return Err("its extensions are not an object".into()),
     };
-    extensions.iter().map(|(name, value)| Ok((checked_name(name)?, checked_value(name, value)?))).collect()
+    let mut read = Lenient::from(BTreeMap::new());
+    for (name, value) in extensions {
+        let small = checked_name(&name.to_ascii_lowercase())?;
+        let (value, was_trimmed) = checked_value(&small, value)?;
+        if was_trimmed {
+            read.notes.push(format!("the value of {small} is used without the control characters at its ends"));
+        }
+        match small == *name {
+            true => drop(read.value.insert(small, value)),
+            false => {
+                let instead = if extensions.contains_key(&small) { "ignored, it is set as" } else { "sent as" };
+                read.notes.push(format!("{name} is {instead} {small}: names of extensions have small letters only"));
+                read.value.entry(small).or_insert(value);
+            }
+        }
+    }
+    Ok(read)
 }
 
 fn checked_name(name: &str) -> Result<String, InvalidValue> {
@@ -153,10 +173,14 @@ fn checked_name(name: &str) -> Result<String, InvalidValue> {
     }
 }
 
-fn checked_value(name: &str, value: &Value) -> Result<String, InvalidValue> {
-    let Value::String(value) = value else {
-        return Err(format!("the value of {name} is not a string").into());
+/// The value, and whether it lost something at its ends: a text block of YAML ends with a line feed.
+fn checked_value(name: &str, value: &Value) -> Result<(String, bool), InvalidValue> {
+    let given = match value {
+        Value::String(value) => value,
+        Value::Null => "",
+        _ => return Err(format!("the value of {name} is not a string").into()),
     };
+    let value = given.trim_matches(char::is_control);
     if value.chars().any(is_forbidden_in_attributes) {
         return Err(format!("the value of {name} has control characters, which CloudEvents forbids").into());
     }
@@ -166,7 +190,7 @@ fn checked_value(name: &str, value: &Value) -> Result<String, InvalidValue> {
     if name == "dataschema" && Url::parse(value).is_err() {
         return Err("the value of dataschema is not an absolute URI".into());
     }
-    Ok(value.clone())
+    Ok((value.to_owned(), value.len() < given.len()))
 }
 
 /// What CloudEvents 1.0.2 keeps out of attributes ("Type system", String): control characters and non-characters.

@@ -1,11 +1,13 @@
 //! Small parsers: a trimmed text that is not empty, to a value or to what is wrong with it; and enums whose variants
 //! have one name each.
 
-use core::net::{Ipv4Addr, SocketAddr};
+use core::net::{Ipv6Addr, SocketAddr};
 use std::borrow::Cow;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::ops::RangeInclusive;
 use std::time::Duration;
+
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 /// What is wrong with a value, without repeating it.
 pub(super) type InvalidValue = Cow<'static, str>;
@@ -26,6 +28,26 @@ const GIB: u64 = 1024 * MIB;
 /// Units of sizes, in bytes.
 const SIZE_UNITS: [(&str, u64); 7] =
     [("B", 1), ("KiB", KIB), ("MiB", MIB), ("GiB", GIB), ("KB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000)];
+
+/// A value of a variable that a platform sets, and what was made of a text that is not quite one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Lenient<T> {
+    pub(super) value: T,
+    /// Each completes "NAME: ...".
+    pub(super) notes: Vec<String>,
+}
+
+impl<T> From<T> for Lenient<T> {
+    fn from(value: T) -> Self {
+        Self { value, notes: Vec::new() }
+    }
+}
+
+impl<T> Lenient<T> {
+    pub(super) fn with_note(self, note: impl Into<String>) -> Self {
+        Self { notes: [self.notes, vec![note.into()]].concat(), ..self }
+    }
+}
 
 /// Any text, as it is.
 pub(super) fn text(text: &str) -> Result<String, InvalidValue> {
@@ -54,13 +76,18 @@ pub(super) fn wait(text: &str) -> Result<Duration, InvalidValue> {
     }
 }
 
-/// Whole seconds; 0 and less are "not set", as in Knative's own adapters.
-pub(super) fn seconds(text: &str) -> Result<Option<Duration>, InvalidValue> {
-    let seconds: i64 = text.parse().map_err(|_| "not a whole number of seconds")?;
-    match u64::try_from(seconds) {
-        Err(_) | Ok(0) => Ok(None),
-        Ok(seconds) => in_range(Duration::from_secs(seconds), &DURATIONS).map(Some),
-    }
+/// Whole seconds; 0, less, and what is no number are "not set", as in Knative's own adapters.
+pub(super) fn seconds(text: &str) -> Result<Lenient<Option<Duration>>, InvalidValue> {
+    let Ok(seconds) = text.parse::<i64>() else {
+        return Ok(Lenient::from(None).with_note("it is ignored, not a whole number of seconds"));
+    };
+    Ok(match u64::try_from(seconds).map(Duration::from_secs) {
+        Err(_) | Ok(Duration::ZERO) => None.into(),
+        Ok(duration) if duration > *DURATIONS.end() => {
+            Lenient::from(Some(*DURATIONS.end())).with_note("it is cut to 86400 seconds")
+        }
+        Ok(duration) => Some(duration).into(),
+    })
 }
 
 /// `512KiB`, `64MiB`, `1GiB`, `500MB`: bytes.
@@ -107,10 +134,49 @@ pub(super) fn attempts(text: &str) -> Result<NonZeroU32, InvalidValue> {
     NonZeroU32::new(in_range(number, &ATTEMPTS)?).ok_or("too small".into())
 }
 
-/// `0.0.0.0:8080`, `[::]:8080`, or `:8080` for every IPv4 address.
+/// What RFC 3986 allows nowhere in a URL, besides everything that is not ASCII.
+const UNSENDABLE: &AsciiSet =
+    &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'\\').add(b'^').add(b'`').add(b'{').add(b'|').add(b'}');
+
+/// A URL as it can be sent: what is allowed in one stays to the letter, everything else is percent-encoded, and a host of another
+/// script gets its name in DNS.
+pub(super) fn sendable_url(text: &str) -> Result<String, InvalidValue> {
+    let Some((scheme, rest)) = text.split_once("://") else { return Ok(text.to_owned()) };
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let (user_info, host) = match authority.rsplit_once('@') {
+        Some((user_info, host)) => (format!("{}@", percent_encoded(user_info)), host),
+        None => (String::new(), authority),
+    };
+    let host = if host.is_ascii() { host.to_owned() } else { ascii_host(host)? };
+    Ok(format!("{scheme}://{user_info}{host}{}", percent_encoded(path)))
+}
+
+/// A percent sign that begins no code is one that was meant.
+fn percent_encoded(text: &str) -> String {
+    let encoded = utf8_percent_encode(text, UNSENDABLE).to_string();
+    let mut parts = encoded.split('%');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |sent, part| {
+        let is_code = part.len() >= 2 && part.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
+        format!("{sent}{}{part}", if is_code { "%" } else { "%25" })
+    })
+}
+
+fn ascii_host(host: &str) -> Result<String, InvalidValue> {
+    let (name, port) = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => (name, format!(":{port}")),
+        _ => (host, String::new()),
+    };
+    match url::Host::parse(name) {
+        Ok(url::Host::Domain(name)) => Ok(format!("{name}{port}")),
+        Ok(_) | Err(_) => Err("its host cannot be read".into()),
+    }
+}
+
+/// `127.0.0.1:8080`; `[::]:8080`, or `:8080` for short, means every address of both families.
 pub(super) fn address(text: &str) -> Result<SocketAddr, InvalidValue> {
     let parsed = match text.strip_prefix(':') {
-        Some(port) => port.parse().ok().map(|port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))),
+        Some(port) => port.parse().ok().map(|port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))),
         None => text.parse().ok(),
     };
     parsed.ok_or("not an IP address and port".into())

@@ -25,13 +25,14 @@ variables! {
     }
     HTTP_ADDRESS as http_address: SocketAddr = parse::address {
         group: Group::Process,
-        default: Default::Value("0.0.0.0:8080"),
-        accepts: Accepts::Phrase("an IP address and port, such as `0.0.0.0:8080`, `[::]:8080` or `:8080`"),
-        meaning: "Listen address for probes, metrics and status. `:8080` means every IPv4 address.",
+        default: Default::Value("[::]:8080"),
+        accepts: Accepts::Phrase("an IP address and port, such as `:8080`, `127.0.0.1:8080` or `[::]:8080`"),
+        meaning: "Listen address for probes, metrics and status. `:8080` and `[::]:8080` mean every address, IPv4 and \
+            IPv6, as far as the machine has them; `0.0.0.0:8080` means every IPv4 address.",
     }
     METRICS_ADDRESS as metrics_address: SocketAddr = parse::address {
         group: Group::Process,
-        accepts: Accepts::Phrase("an IP address and port, such as `0.0.0.0:9090` or `:9090`"),
+        accepts: Accepts::Phrase("an IP address and port, such as `:9090` or `127.0.0.1:9090`"),
         meaning: "Additional listen address for metrics alone.",
     }
     LEGACY_METRICS as legacy_metrics: LegacyMetrics = LegacyMetrics::parse {
@@ -87,9 +88,9 @@ pub struct Process {
     pub buffer_memory: usize,
     /// From SIGTERM to exit, drain included.
     pub shutdown_timeout: Duration,
-    /// Where probes, metrics and status are served; port 0 lets the system choose.
+    /// Where probes, metrics and status are served; `[::]` means both families, and port 0 lets the system choose.
     pub http_address: SocketAddr,
-    /// Where metrics alone are served too; never equal to `http_address`.
+    /// Where metrics alone are served too; never where `http_address` serves them.
     pub metrics_address: Option<SocketAddr>,
     /// Whether the counters of Knative's adapters are exported too.
     pub legacy_metrics: LegacyMetrics,
@@ -114,7 +115,7 @@ impl Process {
         let metrics_address = reader.optional(&given.metrics_address);
         let legacy_metrics = reader.value(&given.legacy_metrics);
         let (http_address, metrics_address) = (http_address?, metrics_address?);
-        let is_served_anyway = |address: &SocketAddr| *address == http_address && address.port() != 0;
+        let is_served_anyway = |address: &SocketAddr| address.port() != 0 && is_within(*address, http_address);
         Ok(Self {
             buffer_memory: buffer_memory?,
             shutdown_timeout: shutdown_timeout?,
@@ -123,6 +124,12 @@ impl Process {
             metrics_address: metrics_address.filter(|address| !is_served_anyway(address)),
         })
     }
+}
+
+/// Whether who listens at `all` also answers at `address`.
+fn is_within(address: SocketAddr, all: SocketAddr) -> bool {
+    let is_every_one_of_its_kind = all.ip().is_unspecified() && (all.is_ipv6() || address.is_ipv4());
+    address.port() == all.port() && (address == all || is_every_one_of_its_kind)
 }
 
 /// What is logged, and how.

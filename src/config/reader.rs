@@ -11,10 +11,11 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::num::NonZeroUsize;
 
 use serde::de::DeserializeOwned;
 
-use super::parse::InvalidValue;
+use super::parse::{InvalidValue, Lenient};
 use super::variable::{Declared, Default, Setting, Variable};
 
 /// What is set: no blanks, no name that is not UTF-8, the first of each name.
@@ -127,6 +128,19 @@ impl Reader {
             return Err(AlreadyReported);
         }
         setting.text().map(V::parse).transpose().map_err(|why| self.refused(setting, why))
+    }
+
+    /// A variable that a platform sets; what was made of it is said.
+    pub(super) fn lenient<V: Declared<Value = Lenient<T>>, T>(
+        &mut self,
+        setting: &Setting<V>,
+    ) -> Result<Option<T>, AlreadyReported> {
+        let given = self.optional(setting)?;
+        Ok(given.map(|Lenient { value, notes }| {
+            let said = notes.into_iter().map(|what| Warning::Adjusted { name: V::VARIABLE.name, what });
+            self.warnings.extend(said);
+            value
+        }))
     }
 
     /// A variable with several values, separated by commas; every bad one is a mistake.
@@ -371,6 +385,20 @@ pub enum Warning {
         name: String,
         why: Cow<'static, str>,
     },
+    /// A value was not quite right; what was made of it.
+    Adjusted {
+        /// The variable.
+        name: &'static str,
+        what: String,
+    },
+    /// A setting asks for more than the limit of open files allows.
+    Cut {
+        /// The variable.
+        name: &'static str,
+        wanted: NonZeroUsize,
+        fitting: NonZeroUsize,
+        open_files: u64,
+    },
     /// `K_LOGGING_CONFIG` cannot be read, so its level is not honoured.
     LoggingConfig {
         /// What is wrong with it.
@@ -389,6 +417,12 @@ impl fmt::Display for Warning {
             }
             Self::NoEffect { name, unless } => write!(f, "{name} is set but has no effect without {unless}"),
             Self::Ignored { name, why } => write!(f, "{} is ignored, {why}", name.escape_debug()),
+            Self::Adjusted { name, what } => write!(f, "{name}: {what}"),
+            Self::Cut { name, wanted, fitting, open_files } => write!(
+                f,
+                "{name} is cut from {wanted} to {fitting}: the process may have {open_files} files and connections \
+                 open; raise that limit (ulimit -Hn; LimitNOFILE= of the service or of the container runtime)"
+            ),
             Self::LoggingConfig { why } => write!(f, "K_LOGGING_CONFIG is ignored, {why}"),
         }
     }

@@ -12,8 +12,8 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject};
 
 use super::delivery::OnUndeliverable;
-use super::parse::InvalidValue;
-use super::reader::{AlreadyReported, Reader};
+use super::parse::{self, InvalidValue, Lenient};
+use super::reader::{AlreadyReported, Reader, Warning};
 use super::variable::{Accepts, Default, Group, Variable, variables};
 
 variables! {
@@ -21,13 +21,15 @@ variables! {
         group: Group::Delivery,
         default: Default::Required,
         accepts: Accepts::Phrase("an http or https URL, such as `http://broker.example/default`"),
-        meaning: "URL of the sink. A user and password in it are sent as basic authentication.",
+        meaning: "URL of the sink; what must not stand in a URL is percent-encoded. A user and password in it are sent as \
+            basic authentication.",
         secret: true,
     }
-    K_CA_CERTS as k_ca_certs: Certificates = certificates {
+    K_CA_CERTS as k_ca_certs: Lenient<Certificates> = certificates {
         group: Group::Delivery,
         accepts: Accepts::Phrase("certificates in PEM"),
-        meaning: "Trusted CA certificates for https sinks, in addition to those of the system.",
+        meaning: "Trusted CA certificates for https sinks, in addition to those of the system. Those that cannot be used \
+            are left out, with a warning.",
         secret: true,
     }
     CA_CERTS_DIR as ca_certs_dir: PathBuf = absolute_path {
@@ -109,7 +111,7 @@ impl SinkAddress {
 }
 
 fn address(text: &str) -> Result<SinkAddress, InvalidValue> {
-    let uri: Uri = text.parse().map_err(|_| "not a URL")?;
+    let uri: Uri = parse::sendable_url(text)?.parse().map_err(|_| "not a URL")?;
     let Parts { scheme, authority, path_and_query, .. } = uri.into_parts();
     let scheme = scheme.filter(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS);
     let scheme = scheme.ok_or("its scheme is neither http nor https")?;
@@ -190,10 +192,15 @@ pub struct TokenFile {
 }
 
 impl SinkCredentials {
-    /// `sink_has_user`: whether `K_SINK` has a user.
-    pub(super) fn read(reader: &mut Reader, sink_has_user: bool) -> Result<Self, AlreadyReported> {
+    /// `sink` is `K_SINK`, if it can be used; `has_https` whether certificates matter to any sink.
+    pub(super) fn read(
+        reader: &mut Reader,
+        sink: Option<&SinkAddress>,
+        has_https: bool,
+    ) -> Result<Self, AlreadyReported> {
         let given: Given = reader.section();
-        let ca_certs = reader.optional(&given.k_ca_certs);
+        let sink_has_user = sink.is_some_and(|sink| sink.authorization.is_some());
+        let ca_certs = authorities(reader, &given, has_https);
         let ca_certs_dir = reader.value(&given.ca_certs_dir);
         let client_certificate = ClientCertificateFiles::read(reader, &given);
         let token_file = TokenFile::read(reader, &given, sink_has_user);
@@ -240,8 +247,27 @@ impl TokenFile {
     }
 }
 
-fn certificates(text: &str) -> Result<Certificates, InvalidValue> {
-    Certificates::all_usable(text.as_bytes()).map_err(|invalid| invalid.to_string().into())
+/// As Knative's adapters do, which look at certificates for https alone.
+fn authorities(reader: &mut Reader, given: &Given, has_https: bool) -> Result<Option<Certificates>, AlreadyReported> {
+    let is_unusable = given.k_ca_certs.text().is_some_and(|text| certificates(text).is_err());
+    if is_unusable && !has_https {
+        let what = "it holds no certificate that can be used, and no sink needs one".to_owned();
+        reader.warn(Warning::Adjusted { name: K_CA_CERTS.name, what });
+        return Ok(None);
+    }
+    reader.lenient(&given.k_ca_certs)
+}
+
+fn certificates(text: &str) -> Result<Lenient<Certificates>, InvalidValue> {
+    let (certificates, left_out) =
+        Certificates::usable(text.as_bytes()).map_err(|invalid| InvalidValue::from(invalid.to_string()))?;
+    let read = Lenient::from(certificates);
+    Ok(match left_out.first() {
+        None => read,
+        Some(first) => {
+            read.with_note(format!("{} of its certificates cannot be used and are left out: {first}", left_out.len()))
+        }
+    })
 }
 
 /// Paths are absolute, so that they do not depend on the process's working directory.
@@ -297,16 +323,23 @@ impl Certificates {
         Ok(Self(found))
     }
 
-    /// The same, where every one of them can be an authority.
+    /// Those of a PEM text that can be authorities, and what is wrong with the others.
     ///
     /// # Errors
-    /// Those of [`Certificates::from_pem`], and the first certificate that cannot be one.
-    pub(crate) fn all_usable(text: &[u8]) -> Result<Self, InvalidCertificates> {
-        let certificates = Self::from_pem(text)?;
-        let unusable = certificates.0.iter().position(|one| RootCertStore::empty().add(one.clone()).is_err());
-        match unusable {
-            Some(place) => Err(InvalidCertificates::Content { number: place + 1 }),
-            None => Ok(certificates),
+    /// When there is none; the first reason.
+    pub(crate) fn usable(text: &[u8]) -> Result<(Self, Vec<InvalidCertificates>), InvalidCertificates> {
+        let (mut found, mut left_out) = (Vec::new(), Vec::new());
+        for (place, section) in CertificateDer::pem_slice_iter(text).enumerate() {
+            let number = place + 1;
+            match section {
+                Ok(one) if RootCertStore::empty().add(one.clone()).is_ok() => found.push(one),
+                Ok(_) => left_out.push(InvalidCertificates::Content { number }),
+                Err(error) => left_out.push(InvalidCertificates::Pem { number, why: reason(&error) }),
+            }
+        }
+        match found.is_empty() {
+            true => Err(left_out.first().copied().unwrap_or(InvalidCertificates::None)),
+            false => Ok((Self(found), left_out)),
         }
     }
 

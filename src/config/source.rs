@@ -132,6 +132,13 @@ impl Source {
         regions?.first().copied()
     }
 
+    /// What one of the tables is called in metrics, logs and probes: its name, or as much of its ARN as no other one has.
+    pub fn label(&self, table: &TableRef) -> String {
+        let others = || self.tables.iter().filter(|other| *other != table);
+        let is_its_own = |label: &String| others().all(|other| !other.labels().contains(label));
+        table.labels().into_iter().find(is_its_own).unwrap_or_else(|| table.text.clone())
+    }
+
     pub(super) fn read(reader: &mut Reader, now: SystemTime) -> Result<Self, AlreadyReported> {
         let given: Given = reader.section();
         let tables = reader.list(&given.table, another_table);
@@ -260,6 +267,15 @@ impl TableRef {
     /// The table's ARN, from its own or from a stream's.
     pub fn table_arn(&self) -> Option<&str> {
         self.arn.as_ref().map(|arn| arn.table_arn.as_str())
+    }
+
+    /// What it may be called, from the shortest on.
+    fn labels(&self) -> Vec<String> {
+        let Some(Arn { region, table_arn, .. }) = &self.arn else { return vec![self.table.clone()] };
+        let account = table_arn.split(':').nth(4).unwrap_or_default();
+        let long = format!("{region}/{account}/{}", self.table);
+        let stream = self.text.split_once("/stream/").map(|(_, stream)| format!("{long}/{stream}"));
+        [Some(self.table.clone()), Some(long), stream].into_iter().flatten().collect()
     }
 
     /// The stream's ARN: only this stream is meant, even when the table gets another.

@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::{self, Builder};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use percent_encoding::{CONTROLS, percent_encode};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
@@ -330,7 +331,9 @@ pub(crate) fn redirect_target(from: &Uri, status: StatusCode, headers: &HeaderMa
         return None;
     }
     let base = Url::parse(&from.to_string()).ok()?;
-    let mut target = base.join(headers.get(LOCATION)?.to_str().ok()?).ok()?;
+    // Some servers send the bytes of other alphabets as they are.
+    let location = percent_encode(headers.get(LOCATION)?.as_bytes(), CONTROLS).to_string();
+    let mut target = base.join(&location).ok()?;
     if target.origin() != base.origin() {
         return None;
     }

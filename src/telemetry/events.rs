@@ -30,6 +30,7 @@ pub const CODES: &[&str] = &[
     "DSA-AWS-THROTTLED",
     "DSA-CHECKPOINT-AWAITED",
     "DSA-CHECKPOINT-FAILED",
+    "DSA-CHECKPOINT-VOLUME",
     "DSA-CONFIG",
     "DSA-DATA-LOSS",
     "DSA-DEAD-LETTER-SINK-FAILING",
@@ -93,6 +94,24 @@ pub struct PositionsThere<'a> {
 impl PositionsThere<'_> {
     pub fn emit(&self) {
         info!(table = self.table, "the stored positions are there");
+    }
+}
+
+/// Positions are stored, and their volume lacks something that would make them safer.
+pub struct VolumeLacks<'a> {
+    /// The file of positions.
+    pub path: &'a str,
+    /// What is not promised there.
+    pub what: &'a str,
+    /// The file system's answer.
+    pub error: &'a str,
+}
+
+impl VolumeLacks<'_> {
+    pub fn emit(&self) {
+        let Self { path, what, error } = *self;
+        let code = "DSA-CHECKPOINT-VOLUME";
+        warn!(code, path, "positions are stored, their volume promises less than others: {path}: {what} ({error})");
     }
 }
 

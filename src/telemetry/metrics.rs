@@ -311,8 +311,9 @@ are `event_source`, `event_type`, `name`, `namespace_name`, `resource_group`, `r
 pub fn markdown() -> String {
     let mut page = String::from(
         "# Metrics\n\nServed at `/metrics` in Prometheus's text format, on `HTTP_ADDRESS` and, where it is set, on \
-         `METRICS_ADDRESS`. Every name begins\nwith `dynamodb_streams_adapter_`; `table` is the table's name. The usual \
-         `process_*` metrics come with them.\n\n\
+         `METRICS_ADDRESS`. Every name begins\nwith `dynamodb_streams_adapter_`; `table` is the table's name; where several tables of \
+         `TABLE` have that name,\n`<region>/<account>/<name>`, and for several streams of one table that with the stream's label behind \
+         it. The usual\n`process_*` metrics come with them.\n\n\
          | name | type | labels | meaning |\n|---|---|---|---|\n",
     );
     for definition in ALL {
@@ -354,7 +355,7 @@ pub struct LegacySettings {
     pub resource_group: String,
     /// The type of events; empty where it is not the same for all.
     pub event_type: String,
-    /// The source of events, by the table's name.
+    /// The source of events, by the table's label.
     pub event_sources: Vec<(String, String)>,
 }
 

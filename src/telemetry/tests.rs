@@ -42,6 +42,7 @@ fn what_concerns_a_table_names_it() {
         "a warning",
         "listening",
         "the sink",
+        "positions are stored, their volume",
         "a sink file",
         "delivery stopped",
         "shutting down",
@@ -137,6 +138,7 @@ fn every_event(telemetry: &TableTelemetry) {
         PositionsAwaited { table, why: "in use" }.emit();
         PositionsThere { table }.emit();
     }
+    VolumeLacks { path: "positions.json", what: "it cannot sync a folder", error: "no" }.emit();
     CheckpointRecovered { failed: 1 }.emit(telemetry);
     AdminFailed { error: "gone" }.emit();
     Fault { what: "the dispatcher has ended" }.emit();

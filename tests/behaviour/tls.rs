@@ -162,7 +162,12 @@ async fn what_cannot_work_ends_the_start_with_64_and_names_the_variable() {
     let plan = Plan::new(&aws, &sink, "orders");
     let with_user = sink.url().replace("http://", "http://user:hunter2@");
     let cases = [
-        (plan.clone().env("K_CA_CERTS", "-----BEGIN CERTIFICATE-----\nhunter2\n"), "K_CA_CERTS"),
+        (
+            plan.clone()
+                .env("K_SINK", "https://sink.example")
+                .env("K_CA_CERTS", "-----BEGIN CERTIFICATE-----\nhunter2\n"),
+            "K_CA_CERTS",
+        ),
         (plan.clone().env("K_SINK", with_user).env("SINK_TOKEN_FILE", "/token"), "SINK_TOKEN_FILE"),
         (plan.clone().env("SINK_CLIENT_CERT_FILE", "/tls.crt"), "SINK_CLIENT_KEY_FILE"),
     ];

@@ -33,12 +33,12 @@ fn certificates_are_checked_at_once_and_the_broken_one_is_named() {
     for (text, why) in [
         ("secret".to_owned(), "it contains no certificate"),
         ("-----BEGIN CERTIFICATE-----".to_owned(), "number 1 is not valid PEM: its END line is missing"),
-        (format!("{one}-----BEGIN CERTIFICATE-----\nsecret\n"), "number 2 is not valid PEM: its END line is missing"),
-        (format!("{one}{}", two.replacen("\nMII", "\n!!!", 1)), "number 2 is not valid PEM: its base64 is broken"),
-        (format!("{one}{empty}{two}"), "number 2 is not an X.509 certificate"),
+        (two.replacen("\nMII", "\n!!!", 1), "number 1 is not valid PEM: its base64 is broken"),
+        (empty.to_owned(), "number 1 is not an X.509 certificate"),
+        (format!("{empty}-----BEGIN CERTIFICATE-----\nsecret\n"), "number 1 is not an X.509 certificate"),
         (one.replace("CERTIFICATE", "PRIVATE KEY"), "it contains no certificate"),
     ] {
-        let mistake = refused(&[("K_CA_CERTS", &text)]);
+        let mistake = refused(&[("K_CA_CERTS", &text), ("K_SINK", "https://broker.example/")]);
         assert_eq!((mistake.variable, &mistake.given), ("K_CA_CERTS", &GivenValue::Secret));
         assert!(mistake.why.contains(why) && !mistake.why.contains("secret"), "{mistake}");
     }

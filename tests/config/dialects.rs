@@ -109,7 +109,7 @@ fn what_the_controllers_set_is_enough_and_without_a_warning() {
     assert_eq!(config.source.tables[0].table_arn(), Some(ARN));
     assert_eq!(config.source.tables[0].region(), Some("eu-west-1"));
     assert_eq!(config.event.profile, EventProfile::Triggermesh);
-    assert_eq!(config.process.metrics_address, Some("0.0.0.0:9092".parse().expect("an address")));
+    assert_eq!(config.process.metrics_address, Some("[::]:9092".parse().expect("an address")));
     assert_eq!(config.process.legacy_metrics, LegacyMetrics::On);
     assert_eq!(config.delivery.timeout, Duration::from_secs(30));
     assert_eq!(config.log.filter, "warn");
@@ -179,7 +179,7 @@ fn a_mistake_in_a_foreign_value_is_told_under_the_name_that_was_set() {
         ("REGION", "eu west 1"),
         ("STREAMITERATORTYPE", "FROM_YESTERDAY"),
         ("STREAM_ITERATOR_TYPE", "LATEST"),
-        ("DELAY", "500ms"),
+        ("DELAY", "soon"),
         ("DELAY", "-1"),
         ("DELAY", "99999999999"),
         ("OVERRIDEENDPOINT", "yes"),
@@ -194,7 +194,7 @@ fn a_mistake_in_a_foreign_value_is_told_under_the_name_that_was_set() {
         ("METRICS_PROMETHEUS_PORT", "80"),
         ("METRICS_PROMETHEUS_PORT", "65536"),
         ("METRICS_PROMETHEUS_PORT", ":9092"),
-        ("METRICS_PROMETHEUS_HOST", "localhost"),
+        ("METRICS_PROMETHEUS_HOST", "metrics.example"),
     ] {
         let mistake = mistake(&triggermesh(&[(name, value)]));
         assert!(mistake.starts_with(&format!("{name} has the value {value:?}: ")), "{mistake}");

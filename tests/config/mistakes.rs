@@ -15,7 +15,7 @@ fn all_mistakes_come_in_one_message_a_line_each() {
         ("TABLE", "x,orders,orders,y!"),
         ("POLL_INTERVAL", "10"),
         ("DELIVERY_TIMEOUT", "soon"),
-        ("K_SINK_TIMEOUT", "later"),
+        ("RETRY_MAX_AGE", "later"),
         ("RETRY_BACKOFF_MIN", "1h"),
         ("LEASE_DURATION", "4h"),
         ("RUST_LOG", "a=b=c"),
@@ -31,8 +31,8 @@ the configuration has 10 errors:
   POLL_INTERVAL has the value \"10\": a number without a unit, did you mean 10s?; expected a duration from 1ms to 24h, such as 500ms, 30s or 1m30s
   K_SINK is not set: it is required; expected an http or https URL, such as http://broker.example/default
   DELIVERY_TIMEOUT has the value \"soon\": not a duration; expected a duration from 1ms to 24h, such as 500ms, 30s or 1m30s
-  K_SINK_TIMEOUT has the value \"later\": not a whole number of seconds; expected whole seconds up to 86400; 0 and negative values count as not set
   RETRY_BACKOFF_MIN has the value \"1h\": RETRY_BACKOFF_MIN (1h) is longer than RETRY_BACKOFF_MAX (30s); expected a duration from 1ms to 24h, such as 500ms, 30s or 1m30s
+  RETRY_MAX_AGE has the value \"later\": not a duration; expected a duration from 1ms to 24h, such as 500ms, 30s or 1m30s
   RUST_LOG has the value \"a=b=c\": not a filter; expected a level or a filter, such as debug or info,dynamodb_streams_adapter=debug
   note: RETRY_BACKOF_MAX is set but not read, did you mean RETRY_BACKOFF_MAX?
 run with --help for all variables";
@@ -48,7 +48,7 @@ fn nothing_set_names_what_is_required() {
 
 #[test]
 fn every_variable_that_can_be_wrong_is_reported_beside_all_others() {
-    let free_text = ["NAMESPACE", "NAME", "K_COMPONENT", "POD_NAME", "K_LOGGING_CONFIG"];
+    let free_text = ["NAMESPACE", "NAME", "K_COMPONENT", "POD_NAME", "K_LOGGING_CONFIG", "K_SINK_TIMEOUT"];
     let can_be_wrong: Vec<_> = variables().map(|it| it.name).filter(|name| !free_text.contains(name)).collect();
     let all_wrong: Vec<_> = can_be_wrong.iter().map(|name| (*name, "!=?=!")).collect();
     let mut reported: Vec<_> =

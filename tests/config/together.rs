@@ -1,6 +1,6 @@
 //! What holds for all variables, and between them.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use dynamodb_streams_adapter::config::{
@@ -25,7 +25,7 @@ fn two_variables_are_enough() {
     assert_eq!(config.delivery.backoff.max(), Duration::from_secs(30));
     assert_eq!(config.process.buffer_memory, 64 << 20);
     assert_eq!(config.process.shutdown_timeout, Duration::from_secs(25));
-    assert_eq!(config.process.http_address, SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080)));
+    assert_eq!(config.process.http_address, SocketAddr::from((Ipv6Addr::UNSPECIFIED, 8080)));
     assert_eq!(config.log.format, LogFormat::Json);
     assert_eq!(config.log.filter, "info");
     assert_eq!(config.aws.assume_role_arn, None);

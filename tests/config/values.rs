@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use dynamodb_streams_adapter::config::{
-    CheckpointLocation, DeliveryOrder, EventData, EventMode, EventProfile, LogFormat, OnDataLoss, OnUndeliverable,
-    RetryLimits, StartPosition, Warning,
+    CheckpointLocation, Config, DeliveryOrder, EnvironmentFacts, EventData, EventMode, EventProfile, LogFormat,
+    OnDataLoss, OnUndeliverable, RetryLimits, StartPosition, Warning,
 };
 
-use crate::support::{accepted, all_refused, now, refused};
+use crate::support::{NEEDED, accepted, all_refused, facts, now, os, refused};
 
 const BAD_DURATIONS: [&str; 11] =
     ["10", "0", "0s", "-1s", "1", "soon", "s", "999us", "25h", "1M", "99999999999999999999999s"];
@@ -164,12 +164,11 @@ fn an_override_that_would_break_an_event_is_named() {
         (r#"{"time":"2026-01-01T00:00:00Z"}"#, "time is set by the adapter"),
         (r#"{"datacontenttype":"text/plain"}"#, "datacontenttype is set by the adapter"),
         (r#"{"data":"x"}"#, "data is reserved"),
-        (r#"{"Cluster":"x"}"#, "lower-case"),
+        (r#"{"Type":"t"}"#, "type is set by the adapter"),
         (r#"{"my-cluster":"x"}"#, "lower-case"),
         (r#"{"clüster":"x"}"#, "lower-case"),
         (r#"{"":"x"}"#, "lower-case"),
         (r#"{"n":1}"#, "the value of n is not a string"),
-        (r#"{"n":null}"#, "the value of n is not a string"),
         (r#"{"n":"a\nb"}"#, "the value of n has control characters"),
         (r#"{"n":"a\uffffb"}"#, "the value of n has control characters"),
         (r#"{"subject":""}"#, "the value of subject is empty"),
@@ -245,6 +244,31 @@ fn concurrency_takes_a_number_in_range() {
 }
 
 #[test]
+fn more_requests_than_there_are_files_for_are_cut_with_a_warning() {
+    let read = |open_files, wanted: &str| {
+        let facts = EnvironmentFacts { open_files, ..facts() };
+        let variables = NEEDED.into_iter().chain([("DELIVERY_CONCURRENCY", wanted)]).map(os);
+        let config = Config::from_env_vars(variables, &facts).expect("a configuration");
+        let said = config.warnings.iter().filter(|warning| matches!(warning, Warning::Cut { .. })).count();
+        (config.delivery.concurrency.get(), said)
+    };
+    for (open_files, wanted, fitting) in [
+        (None, "10000", 10_000),
+        (Some(u64::MAX), "10000", 10_000),
+        (Some(1_048_576), "10000", 10_000),
+        (Some(1024), "600", 309),
+        (Some(1024), "309", 309),
+        (Some(288), "64", 64),
+        (Some(256), "64", 53),
+        (Some(98), "64", 1),
+        (Some(0), "64", 1),
+    ] {
+        let wanted_too_many = wanted.parse::<usize>().expect("a number") > fitting;
+        assert_eq!(read(open_files, wanted), (fitting, usize::from(wanted_too_many)), "{open_files:?} {wanted}");
+    }
+}
+
+#[test]
 fn a_delivery_attempt_lasts_delivery_timeout_else_k_sink_timeout_else_30s() {
     let timeout = |variables: &[_]| accepted(variables).delivery.timeout;
     assert_eq!(timeout(&[("DELIVERY_TIMEOUT", "5s"), ("K_SINK_TIMEOUT", "20")]), millis(5_000));
@@ -253,7 +277,6 @@ fn a_delivery_attempt_lasts_delivery_timeout_else_k_sink_timeout_else_30s() {
         assert_eq!(timeout(&[("K_SINK_TIMEOUT", unset)]), millis(30_000), "{unset:?}");
     }
     all_refused("DELIVERY_TIMEOUT", &BAD_DURATIONS);
-    all_refused("K_SINK_TIMEOUT", &["30s", "1.5", "soon", "86401", "99999999999999999999999"]);
 }
 
 #[test]
@@ -291,7 +314,9 @@ fn shutdown_timeout_takes_a_duration() {
 #[test]
 fn http_address_takes_an_address_or_a_port_alone() {
     let address = |value| accepted(&[("HTTP_ADDRESS", value)]).process.http_address;
-    assert_eq!(address(":9090"), SocketAddr::from((Ipv4Addr::UNSPECIFIED, 9090)));
+    assert_eq!(address(""), SocketAddr::from((Ipv6Addr::UNSPECIFIED, 8080)), "both families");
+    assert_eq!(address(":9090"), SocketAddr::from((Ipv6Addr::UNSPECIFIED, 9090)), "both families");
+    assert_eq!(address("0.0.0.0:9090"), SocketAddr::from((Ipv4Addr::UNSPECIFIED, 9090)));
     assert_eq!(address("127.0.0.1:0"), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     assert_eq!(address("[::]:8080"), SocketAddr::from((Ipv6Addr::UNSPECIFIED, 8080)));
     all_refused("HTTP_ADDRESS", &["8080", ":", ":http", ":65536", "localhost:8080", "0.0.0.0", "http://0.0.0.0:80"]);

@@ -78,7 +78,7 @@ BREAKS = [
      "          startupProbe: { httpGet: { path: /startupz, port: adapter-http } }\n          livenessProbe:", "repairs nothing",
      "overlays/deployment", False),
     ("liveness that asks for AWS", DEPLOYMENT, "path: /livez", "path: /readyz", "restarted", "overlays/deployment", False),
-    ("a probe of another port", "components/sidecar/container.yaml", "0.0.0.0:8090", "0.0.0.0:8091", "listens at 8091",
+    ("a probe of another port", "components/sidecar/container.yaml", ":8090\"", ":8091\"", "listens at 8091",
      "overlays/sidecar", False),
     ("a sidecar that never lets the application start", "components/native-sidecar/init-container.yaml",
      "          restartPolicy: Always # this makes an init container a sidecar\n", "", "never starts",

@@ -16,6 +16,8 @@ use super::wait_for;
 #[derive(Clone)]
 pub struct Plan {
     variables: BTreeMap<String, String>,
+    /// What a shell does before it becomes the adapter.
+    before: Option<String>,
 }
 
 /// A running adapter. It is killed when it is dropped.
@@ -34,7 +36,7 @@ impl Plan {
 
     /// The same for any service at this address.
     pub fn at(endpoint: &str, sink: &TestSink, table: &str) -> Self {
-        Self { variables: BTreeMap::new() }
+        Self::bare()
             .env("TABLE", table)
             .env("K_SINK", sink.url())
             .env("AWS_ENDPOINT_URL", endpoint)
@@ -48,6 +50,22 @@ impl Plan {
             .env("IDLE_POLL_INTERVAL_MAX", "100ms")
             .env("RETRY_BACKOFF_MIN", "10ms")
             .env("RETRY_BACKOFF_MAX", "200ms")
+    }
+
+    /// Without any variable.
+    pub fn bare() -> Self {
+        Self { variables: BTreeMap::new(), before: None }
+    }
+
+    /// The same after a shell has done this, such as `ulimit -n 256`.
+    pub fn under(mut self, before: &str) -> Self {
+        self.before = Some(before.to_owned());
+        self
+    }
+
+    /// The variables that it is to be started with.
+    pub fn variables(&self) -> impl Iterator<Item = (String, String)> {
+        self.variables.clone().into_iter()
     }
 
     pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
@@ -68,7 +86,15 @@ impl Plan {
 
     /// The command, for those who want to see it fail.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_dynamodb-streams-adapter"));
+        let program = env!("CARGO_BIN_EXE_dynamodb-streams-adapter");
+        let mut command = match &self.before {
+            None => Command::new(program),
+            Some(before) => {
+                let mut shell = Command::new("/bin/sh");
+                shell.args(["-c", &format!("{before}; exec \"$@\""), "sh", program]);
+                shell
+            }
+        };
         command.env_clear().envs(&self.variables);
         command
     }

@@ -11,6 +11,9 @@ use crate::support::aws::FakeAws;
 use crate::support::sink::TestSink;
 use crate::support::wait_for;
 
+/// How an answer says that an event of this id has failed.
+type Form = fn(&str) -> Vec<u8>;
+
 fn gzip(text: &str) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(text.as_bytes()).unwrap();
@@ -59,10 +62,10 @@ async fn a_success_counts_once_whatever_else_the_answer_says() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_an_answer_names_as_failed_comes_again_however_the_answer_is_written() {
-    let failed = |form: fn(&str) -> Vec<u8>| {
+    let failed = |form: Form| {
         move |ids: &Ids, before: usize| Answer::keeping(if before == 0 { form(&ids[0]) } else { ok("", b"{}") })
     };
-    let forms: [(&str, fn(&str) -> Vec<u8>); 6] = [
+    let forms: [(&str, Form); 6] = [
         ("gzip", |id| {
             let body = format!(r#"{{"batchItemFailures":[{{"itemIdentifier":"{id}"}}]}}"#);
             ok("content-encoding: gzip\r\n", &gzip(&body))

@@ -3,8 +3,21 @@
 #![allow(clippy::unwrap_used)]
 #![allow(clippy::disallowed_methods)] // it runs in real time
 
+#[allow(dead_code)] // no test uses all of it
+#[path = "../check/harness.rs"]
+mod harness;
+#[allow(dead_code)]
+#[path = "../check/server.rs"]
+mod server;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod addresses;
 mod answers;
+mod descriptors;
+mod durability;
+mod labels;
+mod platform;
 mod raw_sink;
+mod shim;
+mod urls;

@@ -34,8 +34,13 @@ pub trait FileSystem: Send + Sync + 'static {
     /// Creates a file that is not there yet, for its owner alone.
     fn create(&self, path: &Path) -> io::Result<Self::File>;
 
-    /// Opens a file that is there, and so many bytes long, to add to it; it is for its owner alone from then on.
+    /// Opens a file that is there, and so many bytes long, to add to it.
     fn open_at(&self, path: &Path, length: usize) -> io::Result<Self::File>;
+
+    /// Closes an open file to others than its owner, where that has a meaning.
+    fn restrict(&self, _file: &mut Self::File) -> io::Result<()> {
+        Ok(())
+    }
 
     /// Adds to its content.
     fn write(&self, file: &mut Self::File, content: &[u8]) -> io::Result<()>;
@@ -84,14 +89,17 @@ impl FileSystem for Disk {
 
     fn open_at(&self, path: &Path, length: usize) -> io::Result<File> {
         let file = OpenOptions::new().append(true).open(path)?;
-        let found = file.metadata()?;
-        if found.len() != length as u64 {
-            return Err(io::Error::other("somebody else has changed it"));
+        match file.metadata()?.len() == length as u64 {
+            true => Ok(file),
+            false => Err(io::Error::other("somebody else has changed it")),
         }
-        if found.permissions().mode() & 0o077 != 0 {
-            file.set_permissions(Permissions::from_mode(0o600))?;
+    }
+
+    fn restrict(&self, file: &mut File) -> io::Result<()> {
+        match file.metadata()?.permissions().mode() & 0o077 {
+            0 => Ok(()),
+            _ => file.set_permissions(Permissions::from_mode(0o600)),
         }
-        Ok(file)
     }
 
     fn write(&self, file: &mut File, content: &[u8]) -> io::Result<()> {

@@ -41,6 +41,7 @@ async fn child() {
             }
         }
         Ok("outgrows its limit") => outgrow(store).await,
+        Ok("has no descriptor left") => save_without_descriptors(store).await,
         role => panic!("{role:?}"),
     }
 }
@@ -57,6 +58,20 @@ async fn outgrow(store: FileStore) {
     );
     println!("child: {}", beside(&store.file.path).exists());
     store.overwrite("Orders", state(3)).await.unwrap();
+}
+
+async fn save_without_descriptors(store: FileStore) {
+    // The thread that writes is there from now on.
+    store.save("Orders", state(1).into()).await.unwrap();
+    let taken: Vec<std::fs::File> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
+    for number in 2..=5 {
+        store.save("Orders", state(number).into()).await.unwrap();
+    }
+    // One that is replaced as a whole.
+    store.overwrite("Orders", state(6)).await.unwrap();
+    *store.writing.lock().await = Tail::UNKNOWN;
+    store.save("Orders", state(7).into()).await.unwrap();
+    println!("child: {} were taken", taken.len());
 }
 
 /// SIGKILL is how a pod ends that does not end in time.
@@ -92,4 +107,14 @@ async fn a_file_that_may_not_grow_is_survived_with_the_old_content_whole() {
     assert_eq!(said[1], "true", "the old content was harmed");
     assert_eq!(said[2], "false", "the temporary file stayed behind on a full disk");
     assert_eq!(stored(&path, "default", "Orders").await, Some(state(3)));
+}
+
+#[tokio::test]
+async fn a_process_that_has_no_descriptor_left_stores_its_positions() {
+    let folder = folder();
+    let path = folder.path().join("positions.json");
+    let (mut child, said) = start("has no descriptor left", &path, "ulimit -n 40;");
+    let said: Vec<String> = said.collect();
+    assert!(child.wait().unwrap().success(), "{said:?}");
+    assert_eq!(stored(&path, "default", "Orders").await, Some(state(7)), "{said:?}");
 }

@@ -80,6 +80,21 @@ fn a_location_within_the_host_is_resolved() {
 }
 
 #[test]
+fn a_location_of_another_alphabet_is_followed_percent_encoded() {
+    for (location, expected) in [
+        ("/é".as_bytes(), "http://sink.example/%C3%A9"),
+        (b"/\xe9", "http://sink.example/%E9"),
+        (b"/a b", "http://sink.example/a%20b"),
+        (b"/%C3%A9", "http://sink.example/%C3%A9"),
+    ] {
+        let headers = HeaderMap::from_iter([(LOCATION, ::http::HeaderValue::from_bytes(location).expect("a value"))]);
+        let found =
+            redirect_target(&Uri::from_static("http://sink.example/"), StatusCode::TEMPORARY_REDIRECT, &headers);
+        assert_eq!(found.map(|uri| uri.to_string()).as_deref(), Some(expected), "{location:?}");
+    }
+}
+
+#[test]
 fn a_location_elsewhere_is_not_followed() {
     for location in
         ["https://sink.example/", "http://sink.example:81/", "http://other.example/", "ftp://sink.example/", "//["]

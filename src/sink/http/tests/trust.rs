@@ -43,7 +43,7 @@ async fn is_trusted(sink: &Attentive) -> bool {
 #[tokio::test]
 async fn certificates_of_the_configuration_are_enough_without_the_systems() {
     let authority = Authority::new();
-    let certificates = Certificates::all_usable(authority.pem().as_bytes()).expect("PEM");
+    let certificates = Certificates::from_pem(authority.pem().as_bytes()).expect("PEM");
     let server = server(&authority).await;
     assert!(is_trusted(&sink(&server, TlsTrust { certificates, folder: None })).await);
 }
@@ -82,7 +82,7 @@ async fn a_folder_that_is_mounted_late_is_read() {
     let server = server(&authority).await;
     let parent = tempfile::tempdir().expect("a folder");
     let path = parent.path().join("late");
-    let certificates = Certificates::all_usable(Authority::new().pem().as_bytes()).expect("PEM");
+    let certificates = Certificates::from_pem(Authority::new().pem().as_bytes()).expect("PEM");
     let sink = sink(&server, TlsTrust { certificates, folder: Some(path.clone()) });
     assert!(!is_trusted(&sink).await);
     fs::create_dir(&path).expect("a folder");
