@@ -43,7 +43,7 @@ def seconds(duration):
 
 def default_of(name):
     """The default that the help text says."""
-    entry = re.search(rf"^  {name} .*?\[default:\s+(\S+?)\]", HELP, re.MULTILINE | re.DOTALL)
+    entry = re.search(rf"^  {name} .*?\[default:\s+(\S+)\]", HELP, re.MULTILINE | re.DOTALL)
     return entry.group(1)
 
 

@@ -11,6 +11,9 @@ use crate::support::aws::FakeAws;
 use crate::support::sink::TestSink;
 use crate::support::wait_for;
 
+/// What is set, the extensions of every event, and words of what is said.
+type Override = (&'static str, &'static [(&'static str, &'static str)], &'static [&'static str]);
+
 const KAMELET: &str = "CAMEL_KAMELET_AWS_DDB_STREAMS_SOURCE_";
 
 fn read(variables: &[(&str, &str)]) -> Result<Config, Mistakes> {
@@ -28,12 +31,9 @@ fn taken(variables: &[(&str, &str)]) -> (Config, Vec<String>) {
     (config, said)
 }
 
-/// What is set, the extensions of every event, and words of what is said.
-type Overrides = (&'static str, &'static [(&'static str, &'static str)], &'static [&'static str]);
-
 #[test]
 fn overrides_are_taken_as_knatives_own_adapters_take_them() {
-    let table: [Overrides; 10] = [
+    let table: [Override; 10] = [
         (r#"{"extensions":{"cluster":"blue"}}"#, &[("cluster", "blue")], &[]),
         (r#"{"extensions":{"Cluster":"blue"}}"#, &[("cluster", "blue")], &["Cluster", "cluster"]),
         (
