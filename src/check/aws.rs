@@ -10,6 +10,7 @@ use aws_sdk_sts::operation::get_caller_identity::{GetCallerIdentityError, GetCal
 use super::clock_skew::Clocks;
 use super::fix;
 use super::report::{Check, within};
+use crate::aws::credentials::UNUSABLE;
 use crate::aws::{AwsSettings, Connections};
 use crate::config::Config;
 use crate::error_text::causes;
@@ -51,11 +52,16 @@ impl Access {
 /// Looks for region and credentials as the adapter does, and asks STS whose they are.
 pub(super) async fn check(config: &Config, limit: Duration, clocks: &Clocks) -> Access {
     let settings = AwsSettings::from(&config.aws);
-    let found = within(limit, Connections::load(&settings, config.source.common_region())).await;
-    let (sdk, connections) = match found.map(|found| (found.config(None), found)) {
-        Ok((Ok(sdk), connections)) => (watched(sdk, clocks), connections),
-        Ok((Err(error), _)) => return no_region(&error.to_string()),
-        Err(error) => return no_region(&error),
+    let found = match within(limit, Connections::load(&settings, config.source.common_region())).await {
+        Ok(Ok(connections)) => {
+            connections.config(None).map(|sdk| (sdk, connections)).map_err(|error| error.to_string())
+        }
+        Ok(Err(invalid)) => Err(invalid.to_string()),
+        Err(late) => Err(late),
+    };
+    let (sdk, connections) = match found {
+        Ok((sdk, connections)) => (watched(sdk, clocks), connections),
+        Err(why) => return no_region(&why),
     };
     let region = Check::ok(REGION, sdk.region().map_or("", |region| region.as_ref()));
     let key = match key(&sdk, limit).await {
@@ -96,6 +102,9 @@ async fn key(sdk: &SdkConfig, limit: Duration) -> Result<String, String> {
 fn no_credentials(config: &Config, why: &str) -> Check {
     let failed = Check::fail(CREDENTIALS, &format!("no credentials: {why}"));
     match &config.aws.assume_role_arn {
+        _ if why.contains(UNUSABLE) => failed.with_fix(
+            "correct the text at its source: a Secret or a file may end with a line break, or hold two lines",
+        ),
         Some(role) if why.contains("AccessDenied") => failed.with_fix(fix::statement("sts:AssumeRole", role)),
         Some(role) => failed
             .with_fix(format!("give the process credentials that may assume {role}, or check AWS_ASSUME_ROLE_ARN")),

@@ -35,7 +35,7 @@ pub struct Aws {
 /// What stands in for what the SDK would find by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AwsOverrides {
-    /// The region of tables that are not named by an ARN.
+    /// The region of tables that are not named by an ARN; that of the environment where no other adapter's variable names one.
     pub region: Option<String>,
     /// The endpoint of DynamoDB and of its streams, not of other services.
     pub endpoint_url: Option<String>,

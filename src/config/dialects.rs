@@ -13,12 +13,11 @@
 
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use http::Uri;
 use serde_json::{Map, Value};
 
 use super::aws::{Secret, StaticCredentials};
-use super::parse::InvalidValue;
 use super::reader::Environment;
+use super::sdk_variables::{check_header_text, endpoint_url, is_region};
 use super::translator::{Foreign, Translator};
 use super::{event, process, sink, source};
 
@@ -126,7 +125,7 @@ fn pace(translator: &mut Translator<'_>) {
 
 fn region(translator: &mut Translator<'_>) {
     let Some(found) = translator.find(&REGION) else { return };
-    match found.text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+    match is_region(&found.text) {
         true => translator.translation.aws.region = Some(found.text),
         false => translator.refuse(&found, "not a region name".into()),
     }
@@ -152,15 +151,6 @@ fn endpoint(translator: &mut Translator<'_>) {
     }
 }
 
-fn endpoint_url(text: &str) -> Result<String, InvalidValue> {
-    let url: Uri = text.parse().map_err(|_| "not a URL")?;
-    let is_http = matches!(url.scheme_str(), Some("http" | "https"));
-    match is_http && url.host().is_some_and(|host| !host.is_empty()) {
-        true => Ok(text.to_owned()),
-        false => Err("not an http or https URL with a host".into()),
-    }
-}
-
 fn credentials(translator: &mut Translator<'_>) {
     let from_the_chain = flag(translator, &DEFAULT_CREDENTIALS) == Some(true);
     flag(translator, &SESSION_CREDENTIALS);
@@ -172,6 +162,7 @@ fn credentials(translator: &mut Translator<'_>) {
         }
         return;
     }
+    [&id, &secret, &token].into_iter().flatten().for_each(|found| check_header_text(translator, found));
     match (id, secret) {
         (Some(id), Some(secret)) => {
             let session_token = token.map(|token| Secret::new(token.text));

@@ -57,6 +57,12 @@ impl Environment {
         let value = self.0.get(name)?;
         Some(value.to_str().map(str::trim).ok_or(NotUtf8))
     }
+
+    /// Whether `value` leaves out nothing of what is set.
+    pub(super) fn is_trimmed(&self, name: &str) -> bool {
+        let value = self.0.get(name).and_then(|value| value.to_str());
+        value.is_none_or(|value| value == value.trim())
+    }
 }
 
 fn is_blank(value: &OsStr) -> bool {
@@ -371,6 +377,13 @@ pub enum Warning {
         name: String,
         why: Cow<'static, str>,
     },
+    /// The value may not mean what was meant.
+    Remark {
+        /// The variable.
+        name: &'static str,
+        /// What is to be known of its value.
+        what: &'static str,
+    },
     /// `K_LOGGING_CONFIG` cannot be read, so its level is not honoured.
     LoggingConfig {
         /// What is wrong with it.
@@ -389,6 +402,7 @@ impl fmt::Display for Warning {
             }
             Self::NoEffect { name, unless } => write!(f, "{name} is set but has no effect without {unless}"),
             Self::Ignored { name, why } => write!(f, "{} is ignored, {why}", name.escape_debug()),
+            Self::Remark { name, what } => write!(f, "{name} {what}"),
             Self::LoggingConfig { why } => write!(f, "K_LOGGING_CONFIG is ignored, {why}"),
         }
     }

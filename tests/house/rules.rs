@@ -64,7 +64,7 @@ const PURE_NAMES: [&str; 5] = ["IpAddr", "Ipv4Addr", "Ipv6Addr", "SocketAddr", "
 #[rustfmt::skip]
 const LIBRARIES: [(&str, &str, &str); 13] = [
     ("the AWS SDK", "aws_",
-        "aws.rs aws/errors.rs streams/client/aws.rs checkpoint/dynamodb.rs backfill.rs check/aws.rs \
+        "aws.rs aws/ streams/client/aws.rs checkpoint/dynamodb.rs backfill.rs check/aws.rs \
          check/clock_skew.rs"),
     ("hyper", "hyper hyper_util",
         "sink/http.rs sink/transport_error.rs admin/server.rs streams/client/aws.rs check/connection.rs"),
