@@ -12,5 +12,7 @@ mod harness;
 #[allow(dead_code)]
 mod server;
 
+mod pages;
+mod service;
 mod sources;
 mod texts;
