@@ -13,6 +13,7 @@
 
 pub mod credentials;
 pub mod errors;
+mod http_client;
 
 use std::time::Duration;
 
@@ -27,19 +28,17 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_runtime::env_config::file::EnvConfigFiles;
-use aws_smithy_http_client::proxy::ProxyConfig;
-use aws_smithy_http_client::tls::Provider;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
-use aws_smithy_http_client::{Builder, ConnectorBuilder};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_types::origin::Origin;
 use aws_types::os_shim_internal::{Env, Fs};
 use aws_types::service_config::ServiceConfigKey;
 
 use self::credentials::{CheckedProvider, Role};
+pub use self::http_client::InvalidBundle;
+use self::http_client::http_client;
 use crate::config;
 
-/// Attempts a call, the first one included.
+/// Attempts a call, the first one included, unless the environment or the profile says otherwise.
 const ATTEMPTS: u32 = 3;
 /// A connection, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -63,6 +62,10 @@ pub struct AwsSettings {
     pub endpoint_url: Option<String>,
     /// Instead of those that the chain would find; its `Debug` form shows no secret.
     pub credentials: Option<Credentials>,
+    /// `AWS_CA_BUNDLE`: the file of the authorities to trust, instead of the system's and of a profile's.
+    pub ca_bundle: Option<String>,
+    /// `AWS_MAX_ATTEMPTS`
+    pub max_attempts: Option<u32>,
 }
 
 impl AwsSettings {
@@ -85,6 +88,8 @@ impl From<&config::Aws> for AwsSettings {
             region: aws.overrides.region.clone(),
             endpoint_url: aws.overrides.endpoint_url.clone(),
             credentials,
+            ca_bundle: aws.overrides.ca_bundle.clone(),
+            max_attempts: aws.overrides.max_attempts,
         }
     }
 }
@@ -100,6 +105,9 @@ pub enum InvalidSettings {
     /// Neither a host name nor a header can hold it.
     #[error("the AWS region {0:?} is not a region name: set AWS_REGION, or correct `region` in the profile")]
     Region(String),
+    /// Nothing would be trusted.
+    #[error(transparent)]
+    Bundle(#[from] InvalidBundle),
     /// The SDK would take it for an address.
     #[error(
         "the endpoint {0:?} is not an http or https URL: correct AWS_ENDPOINT_URL or `endpoint_url` in the profile"
@@ -122,11 +130,14 @@ impl Connections {
     /// # Errors
     /// What can never work as it is configured.
     pub async fn load(settings: &AwsSettings, region: Option<&str>) -> Result<Self, InvalidSettings> {
-        Self::load_with(http_client(), settings, region).await
+        let profiles = profiles().await;
+        let bundle = settings.ca_bundle.as_deref().or_else(|| profiles.as_ref()?.get("ca_bundle"));
+        Self::load_with(http_client(bundle)?, profiles, settings, region).await
     }
 
     async fn load_with(
         client: SharedHttpClient,
+        profiles: Option<ProfileSet>,
         settings: &AwsSettings,
         region: Option<&str>,
     ) -> Result<Self, InvalidSettings> {
@@ -135,7 +146,7 @@ impl Connections {
         let loader = aws_config::defaults(BehaviorVersion::latest())
             .http_client(client)
             .timeout_config(timeouts())
-            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
+            .retry_config(RetryConfig::standard().with_max_attempts(attempts(settings, profiles.as_ref())))
             .region(Found(region.clone()));
         let loader = match &settings.credentials {
             Some(credentials) => loader.credentials_provider(credentials.clone()),
@@ -144,9 +155,9 @@ impl Connections {
         let mut config = loader.load().await;
         check_endpoints(&config)?;
         if settings.credentials.is_none()
-            && let Some(profiles) = profiles().await
+            && let Some(profiles) = &profiles
             && let Some(provider) =
-                credentials::of_profile_roles(&profiles, &providers.with_region(region), &config).await
+                credentials::of_profile_roles(profiles, &providers.with_region(region), &config).await
         {
             config = config.into_builder().credentials_provider(provider).build();
         }
@@ -205,6 +216,12 @@ async fn profiles() -> Option<ProfileSet> {
     profile::load(&Fs::real(), &Env::real(), &EnvConfigFiles::default(), None).await.ok()
 }
 
+/// Attempts a call: `AWS_MAX_ATTEMPTS`, else `max_attempts` of the profile. How long a call takes is bounded in any case.
+fn attempts(settings: &AwsSettings, profiles: Option<&ProfileSet>) -> u32 {
+    let of_profile = || profiles?.get("max_attempts")?.parse().ok().filter(|attempts| *attempts > 0);
+    settings.max_attempts.or_else(of_profile).unwrap_or(ATTEMPTS)
+}
+
 fn check_endpoints(config: &SdkConfig) -> Result<(), InvalidSettings> {
     let of_service = |service| {
         let key = ServiceConfigKey::builder().service_id(service).env("AWS_ENDPOINT_URL").profile("endpoint_url");
@@ -249,19 +266,6 @@ fn timeouts() -> TimeoutConfig {
         .operation_attempt_timeout(ATTEMPT_TIMEOUT)
         .operation_timeout(CALL_TIMEOUT)
         .build()
-}
-
-/// The SDK's default client as one value, so that everybody shares its connections; by itself every client would make
-/// its own and read the system's root certificates again.
-fn http_client() -> SharedHttpClient {
-    Builder::new().build_with_connector_fn(|settings, components| {
-        let mut connector = ConnectorBuilder::default()
-            .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
-            .proxy_config(ProxyConfig::from_env());
-        connector.set_connector_settings(settings.cloned());
-        connector.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
-        connector.build()
-    })
 }
 
 #[cfg(test)]

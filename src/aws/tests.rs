@@ -74,10 +74,12 @@ async fn child() {
         region: variable("PROBE_REGION"),
         endpoint_url: variable("PROBE_ENDPOINT"),
         credentials: variable("PROBE_KEY").map(|key| Credentials::new(key, "given-secret", None, None, "test")),
+        ..AwsSettings::default()
     };
     let wire = Wire::default();
     let client = SharedHttpClient::new(wire.clone());
-    let connections = Connections::load_with(client, &settings, variable("PROBE_DEFAULT").as_deref()).await;
+    let connections =
+        Connections::load_with(client, super::profiles().await, &settings, variable("PROBE_DEFAULT").as_deref()).await;
     let connections = connections.expect("usable settings");
     for region in variable("PROBE_REGIONS").unwrap_or_default().split(',') {
         match connections.config((!region.is_empty()).then_some(region)).map(|config| AwsClient::new(&config)) {

@@ -41,6 +41,10 @@ pub struct AwsOverrides {
     pub endpoint_url: Option<String>,
     /// The credentials.
     pub credentials: Option<StaticCredentials>,
+    /// The file of the authorities to trust, instead of the system's.
+    pub ca_bundle: Option<String>,
+    /// Attempts a call.
+    pub max_attempts: Option<u32>,
 }
 
 /// Credentials that were set as they are.

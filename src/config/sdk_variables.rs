@@ -1,4 +1,5 @@
-//! Variables that the AWS SDK reads by itself, where it does not say what is wrong with them or ends the process over it.
+//! Variables that the AWS SDK reads by itself, where it does not say what is wrong with them or ends the process over it; and those
+//! that only other SDKs know, which are read here, or answered with what to set.
 //!
 //! Contract: pure. Blanks and line breaks around a key, a token or a region are left out, with a warning: a Secret that was made
 //! from a file ends with a line break. What cannot work as it stands is a mistake.
@@ -40,6 +41,31 @@ static ENDPOINTS: [Foreign; 8] = of_the_sdk!(
 static FLAGS: [&str; 3] =
     ["AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"];
 
+/// What other SDKs of AWS read and nothing here, with the value that may be set all the same, and what to do.
+static UNKNOWN: [(&str, &str, &str); 7] = [
+    (
+        "AWS_RETRY_MODE",
+        "standard",
+        "calls to AWS are always retried in the mode standard; set AWS_MAX_ATTEMPTS for their number",
+    ),
+    (
+        "AWS_STS_REGIONAL_ENDPOINTS",
+        "regional",
+        "STS is always asked in AWS_REGION; set AWS_ENDPOINT_URL_STS for another one",
+    ),
+    (
+        "AWS_DEFAULTS_MODE",
+        "auto",
+        "timeouts of calls to AWS are fixed; set AWS_MAX_ATTEMPTS for the number of attempts",
+    ),
+    ("AWS_DEFAULT_PROFILE", "default", "set AWS_PROFILE instead"),
+    ("AWS_SECURITY_TOKEN", "", "set AWS_SESSION_TOKEN instead"),
+    ("AWS_METADATA_SERVICE_TIMEOUT", "1", "the time that the metadata service may take is fixed"),
+    ("AWS_METADATA_SERVICE_NUM_ATTEMPTS", "", "the number of attempts on the metadata service is fixed"),
+];
+
+static MAX_ATTEMPTS: [Foreign; 1] = of_the_sdk!("AWS_MAX_ATTEMPTS", "a number of attempts from 1 to 100", false);
+
 /// The SDK takes blanks and line breaks as a part of these.
 static TAKEN_AS_THEY_ARE: [&str; 6] = [
     "AWS_PROFILE",
@@ -69,6 +95,7 @@ pub(super) fn check(translator: &mut Translator<'_>) {
             translator.ignore(name, "it is neither true nor false".into());
         }
     }
+    check_unknown(translator);
     for name in TAKEN_AS_THEY_ARE {
         if !translator.environment.is_trimmed(name) {
             translator.remark(name, "has blanks or line breaks around its value, which count as a part of it");
@@ -80,6 +107,25 @@ pub(super) fn check(translator: &mut Translator<'_>) {
 pub(super) fn check_header_text(translator: &mut Translator<'_>, found: &ForeignValue) {
     if !found.text.bytes().all(|byte| byte.is_ascii_graphic()) {
         translator.refuse(found, "it has a blank, a line break or another character that is not visible ASCII".into());
+    }
+}
+
+/// What other SDKs read: the bundle of authorities and the number of attempts here too, the rest not.
+fn check_unknown(translator: &mut Translator<'_>) {
+    for (name, harmless, advice) in UNKNOWN {
+        if translator.environment.value(name).is_some_and(|text| text != Ok(harmless)) {
+            translator.ignore(name, advice.into());
+        }
+    }
+    if let Some(Ok(path)) = translator.environment.value("AWS_CA_BUNDLE") {
+        translator.translation.aws.ca_bundle = Some(path.to_owned());
+    }
+    let [variable] = &MAX_ATTEMPTS;
+    if let Some(found) = translator.find(variable) {
+        match found.text.parse().ok().filter(|attempts| (1..=100).contains(attempts)) {
+            Some(attempts) => translator.translation.aws.max_attempts = Some(attempts),
+            None => translator.refuse(&found, "not a number of attempts".into()),
+        }
     }
 }
 

@@ -89,7 +89,7 @@ const LIBRARIES: [(&str, &str, &str); 13] = [
     ("clap", "clap",
         "commands.rs commands/ main.rs check.rs config/"),
     ("std::fs", "std::fs tokio::fs",
-        "checkpoint/journal.rs checkpoint/journal/ sink/tls.rs sink/reloading_file.rs check/store.rs \
+        "aws/http_client.rs checkpoint/journal.rs checkpoint/journal/ sink/tls.rs sink/reloading_file.rs check/store.rs \
          commands.rs commands/"),
 ];
 

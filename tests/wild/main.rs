@@ -12,7 +12,10 @@ mod harness;
 #[allow(dead_code)]
 mod server;
 
+mod outages;
 mod pages;
+mod proxies;
 mod service;
 mod sources;
 mod texts;
+mod trust;

@@ -72,7 +72,8 @@ async fn a_sequence_number_of_any_number_of_digits_is_delivered_stored_and_gone_
 #[tokio::test(flavor = "multi_thread")]
 async fn one_width_holds_for_all_sequence_numbers_of_a_stream() {
     let long = "4".repeat(56);
-    let (service, _pages) = serve(&[page(&[record("7"), record(&long)]), page(&[record(&"5".repeat(56))]), page(&[])]).await;
+    let (service, _pages) =
+        serve(&[page(&[record("7"), record(&long)]), page(&[record(&"5".repeat(56))]), page(&[])]).await;
     let sink = TestSink::start().await;
     let _adapter = Plan::at(&service.url(), &sink, "orders").start_ready().await;
     wait_for("all changes", || sink.distinct() == 3).await;
