@@ -104,5 +104,6 @@ fn encoder(profile: EventProfile, data: EventData) -> Encoder {
         table_arn: TABLE.to_owned(),
         stream_arn: format!("{TABLE}/stream/2026-01-02T03:04:05.678"),
         key_schema: vec!["orderId".to_owned(), "line".to_owned()],
+        sequence_width: 40,
     })
 }

@@ -80,6 +80,7 @@ fn encoder() -> Encoder {
         stream_arn: format!("{table_arn}/stream/2026-01-02T03:04:05.678"),
         table_arn,
         key_schema: vec!["orderId".to_owned(), "line".to_owned()],
+        sequence_width: 40,
     })
 }
 

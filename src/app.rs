@@ -25,7 +25,7 @@ use self::table::{Connect, PrepareError, Shared, Table};
 use self::tasks::{Fault, PortError, Ports, Server, Tasks};
 use crate::admin::Admin;
 use crate::admin::status::{self, Status};
-use crate::aws::{AwsSettings, Connections, NoRegion};
+use crate::aws::{AwsSettings, Connections, InvalidSettings, NoRegion};
 use crate::checkpoint::{CheckpointStore, FileStore, MemoryStore, OpenError};
 use crate::config::{self, Config, EventMode, EventProfile, LegacyMetrics, TableRef};
 use crate::delivery::dispatch::{Dispatcher, Settings, Sinks};
@@ -69,6 +69,9 @@ pub enum StartError {
     /// A table cannot be read as configured.
     #[error(transparent)]
     Table(#[from] PrepareError),
+    /// AWS cannot be called as configured.
+    #[error(transparent)]
+    Aws(#[from] InvalidSettings),
     /// A fault of this program.
     #[error(transparent)]
     Metrics(#[from] InvalidMetrics),
@@ -161,7 +164,7 @@ fn serve(config: &Config, metrics: &Metrics, health: &Arc<Health>, status: &Arc<
 
 async fn start(config: &Config, metrics: Metrics, health: &Arc<Health>) -> Result<Tasks, StartError> {
     let (sinks, credentials) = open_sinks(config)?;
-    let connections = Connections::load(&AwsSettings::from(&config.aws), config.source.common_region()).await;
+    let connections = Connections::load(&AwsSettings::from(&config.aws), config.source.common_region()).await?;
     let connect = move |table: &TableRef| -> Result<Arc<dyn StreamsClient>, NoRegion> {
         Ok(Arc::new(AwsClient::new(&connections.config(table.region())?)))
     };

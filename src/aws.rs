@@ -6,28 +6,39 @@
 //! `AWS_ASSUME_ROLE_ARN` and `AWS_ASSUME_ROLE_EXTERNAL_ID`; they come in as [`AwsSettings`], with what the variables of other
 //! adapters say instead of the chain.
 //!
+//! Region, endpoints and credentials are texts from outside, and the SDK takes them as they are: see [`credentials`] for what
+//! becomes of the one kind; the others are checked once, here.
+//!
 //! [`Connections`] is loaded once. Its clients, one a region, share credentials and the pool of connections.
 
+pub mod credentials;
 pub mod errors;
+mod http_client;
 
 use std::time::Duration;
 
+use aws_config::environment::EnvironmentVariableRegionProvider;
+use aws_config::imds::region::ImdsRegionProvider;
+use aws_config::meta::region::{ProvideRegion, future};
+use aws_config::profile::{self, ProfileFileRegionProvider, ProfileSet};
+use aws_config::provider_config::ProviderConfig;
 use aws_config::retry::RetryConfig;
-use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
-use aws_smithy_http_client::proxy::ProxyConfig;
-use aws_smithy_http_client::tls::Provider;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
-use aws_smithy_http_client::{Builder, ConnectorBuilder};
+use aws_runtime::env_config::file::EnvConfigFiles;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_types::origin::Origin;
+use aws_types::os_shim_internal::{Env, Fs};
+use aws_types::service_config::ServiceConfigKey;
 
+use self::credentials::{CheckedProvider, Role};
+pub use self::http_client::InvalidBundle;
+use self::http_client::http_client;
 use crate::config;
 
-/// Attempts a call, the first one included.
+/// Attempts a call, the first one included, unless the environment or the profile says otherwise.
 const ATTEMPTS: u32 = 3;
 /// A connection, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -35,8 +46,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
 /// A call with all its attempts and the pauses between them.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(40);
-/// What CloudTrail shows as the session's name where a role is assumed.
-const SESSION_NAME: &str = "dynamodb-streams-adapter";
+/// The services whose endpoints can be named, as the SDK calls them in the environment and in a profile.
+const SERVICES: [&str; 3] = ["DynamoDB", "DynamoDB Streams", "STS"];
 
 /// What the environment says about AWS beyond the SDK's own variables.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -51,6 +62,17 @@ pub struct AwsSettings {
     pub endpoint_url: Option<String>,
     /// Instead of those that the chain would find; its `Debug` form shows no secret.
     pub credentials: Option<Credentials>,
+    /// `AWS_CA_BUNDLE`: the file of the authorities to trust, instead of the system's and of a profile's.
+    pub ca_bundle: Option<String>,
+    /// `AWS_MAX_ATTEMPTS`
+    pub max_attempts: Option<u32>,
+}
+
+impl AwsSettings {
+    fn role(&self) -> Option<Role> {
+        let arn = self.assume_role_arn.clone()?;
+        Some(Role { arn, external_id: self.assume_role_external_id.clone(), session_name: None })
+    }
 }
 
 impl From<&config::Aws> for AwsSettings {
@@ -66,6 +88,8 @@ impl From<&config::Aws> for AwsSettings {
             region: aws.overrides.region.clone(),
             endpoint_url: aws.overrides.endpoint_url.clone(),
             credentials,
+            ca_bundle: aws.overrides.ca_bundle.clone(),
+            max_attempts: aws.overrides.max_attempts,
         }
     }
 }
@@ -74,6 +98,22 @@ impl From<&config::Aws> for AwsSettings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no AWS region is configured: set AWS_REGION, or use an ARN in TABLE")]
 pub struct NoRegion;
+
+/// What is configured cannot work, here or in any other place.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidSettings {
+    /// Neither a host name nor a header can hold it.
+    #[error("the AWS region {0:?} is not a region name: set AWS_REGION, or correct `region` in the profile")]
+    Region(String),
+    /// Nothing would be trusted.
+    #[error(transparent)]
+    Bundle(#[from] InvalidBundle),
+    /// The SDK would take it for an address.
+    #[error(
+        "the endpoint {0:?} is not an http or https URL: correct AWS_ENDPOINT_URL or `endpoint_url` in the profile"
+    )]
+    Endpoint(String),
+}
 
 /// Configuration, credentials and connections for clients of any region.
 #[derive(Debug, Clone)]
@@ -86,28 +126,46 @@ impl Connections {
     /// region, and that only if `region` is `None` and neither environment nor profile names one.
     ///
     /// `region`: the default for [`config`](Self::config), instead of that in `settings` and of the SDK's own search.
-    pub async fn load(settings: &AwsSettings, region: Option<&str>) -> Self {
-        Self::load_with(aws_config::defaults(BehaviorVersion::latest()).http_client(http_client()), settings, region)
-            .await
+    ///
+    /// # Errors
+    /// What can never work as it is configured.
+    pub async fn load(settings: &AwsSettings, region: Option<&str>) -> Result<Self, InvalidSettings> {
+        let profiles = profiles().await;
+        let bundle = settings.ca_bundle.as_deref().or_else(|| profiles.as_ref()?.get("ca_bundle"));
+        Self::load_with(http_client(bundle)?, profiles, settings, region).await
     }
 
-    async fn load_with(loader: ConfigLoader, settings: &AwsSettings, region: Option<&str>) -> Self {
-        let loader =
-            loader.timeout_config(timeouts()).retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS));
-        let loader = match region.or(settings.region.as_deref()) {
-            Some(region) => loader.region(Region::new(region.to_owned())),
-            None => loader,
-        };
+    async fn load_with(
+        client: SharedHttpClient,
+        profiles: Option<ProfileSet>,
+        settings: &AwsSettings,
+        region: Option<&str>,
+    ) -> Result<Self, InvalidSettings> {
+        let providers = ProviderConfig::without_region().with_http_client(client.clone());
+        let region = find_region(region.or(settings.region.as_deref()), &providers).await?;
+        let loader = aws_config::defaults(BehaviorVersion::latest())
+            .http_client(client)
+            .timeout_config(timeouts())
+            .retry_config(RetryConfig::standard().with_max_attempts(attempts(settings, profiles.as_ref())))
+            .region(Found(region.clone()));
         let loader = match &settings.credentials {
             Some(credentials) => loader.credentials_provider(credentials.clone()),
             None => loader,
         };
-        let config = loader.load().await;
-        let config = match &settings.assume_role_arn {
-            Some(role) => in_role(config, role, settings.assume_role_external_id.as_deref()).await,
-            None => config,
-        };
-        Self { config: at_endpoint(config, settings.endpoint_url.as_deref()) }
+        let mut config = loader.load().await;
+        check_endpoints(&config)?;
+        if settings.credentials.is_none()
+            && let Some(profiles) = &profiles
+            && let Some(provider) =
+                credentials::of_profile_roles(profiles, &providers.with_region(region), &config).await
+        {
+            config = config.into_builder().credentials_provider(provider).build();
+        }
+        config = with_checked_credentials(config);
+        if let Some(role) = settings.role() {
+            config = in_role(config, role).await;
+        }
+        Ok(Self { config: at_endpoint(config, settings.endpoint_url.as_deref()) })
     }
 
     /// What a client of `region`, or of the default region, is built from.
@@ -123,14 +181,73 @@ impl Connections {
     }
 }
 
-/// The same configuration with the role's credentials in the place of those that it had.
-async fn in_role(config: SdkConfig, role: &str, external_id: Option<&str>) -> SdkConfig {
-    let provider = AssumeRoleProvider::builder(role).configure(&config).session_name(SESSION_NAME);
-    let provider = match external_id {
-        Some(id) => provider.external_id(id),
-        None => provider,
+/// A region that was looked for already.
+#[derive(Debug)]
+struct Found(Option<Region>);
+
+impl ProvideRegion for Found {
+    fn region(&self) -> future::ProvideRegion<'_> {
+        future::ProvideRegion::ready(self.0.clone())
+    }
+}
+
+/// The given one, else the first that is not blank of environment, profile and metadata service: the SDK's own order.
+async fn find_region(given: Option<&str>, providers: &ProviderConfig) -> Result<Option<Region>, InvalidSettings> {
+    let is_set = |region: &Region| !region.as_ref().trim().is_empty();
+    let mut found = match given {
+        Some(given) => Some(Region::new(given.to_owned())),
+        None => EnvironmentVariableRegionProvider::new().region().await,
     };
-    let provider = SharedCredentialsProvider::new(provider.build().await);
+    if found.as_ref().is_none_or(|region| !is_set(region)) {
+        found = ProfileFileRegionProvider::builder().configure(providers).build().region().await;
+    }
+    if found.as_ref().is_none_or(|region| !is_set(region)) {
+        found = ImdsRegionProvider::builder().configure(providers).build().region().await;
+    }
+    let Some(found) = found.filter(is_set) else { return Ok(None) };
+    match found.as_ref().trim() {
+        region if config::is_region(region) => Ok(Some(Region::new(region.to_owned()))),
+        region => Err(InvalidSettings::Region(region.to_owned())),
+    }
+}
+
+/// What the files of profiles say; nothing where they cannot be read, which the SDK's own provider reports.
+async fn profiles() -> Option<ProfileSet> {
+    profile::load(&Fs::real(), &Env::real(), &EnvConfigFiles::default(), None).await.ok()
+}
+
+/// Attempts a call: `AWS_MAX_ATTEMPTS`, else `max_attempts` of the profile. How long a call takes is bounded in any case.
+fn attempts(settings: &AwsSettings, profiles: Option<&ProfileSet>) -> u32 {
+    let of_profile = || profiles?.get("max_attempts")?.parse().ok().filter(|attempts| *attempts > 0);
+    settings.max_attempts.or_else(of_profile).unwrap_or(ATTEMPTS)
+}
+
+fn check_endpoints(config: &SdkConfig) -> Result<(), InvalidSettings> {
+    let of_service = |service| {
+        let key = ServiceConfigKey::builder().service_id(service).env("AWS_ENDPOINT_URL").profile("endpoint_url");
+        config.service_config()?.load_config(key.build().ok()?)
+    };
+    let urls = SERVICES.into_iter().filter_map(of_service).chain(config.endpoint_url().map(str::to_owned));
+    match urls.into_iter().find(|url| !config::is_endpoint_url(url)) {
+        Some(url) => Err(InvalidSettings::Endpoint(url)),
+        None => Ok(()),
+    }
+}
+
+fn with_checked_credentials(config: SdkConfig) -> SdkConfig {
+    match config.credentials_provider() {
+        Some(provider) => {
+            let checked = SharedCredentialsProvider::new(CheckedProvider::new(provider));
+            config.into_builder().credentials_provider(checked).build()
+        }
+        None => config,
+    }
+}
+
+/// The same configuration with the role's credentials in the place of those that it had.
+async fn in_role(config: SdkConfig, role: Role) -> SdkConfig {
+    let Some(source) = config.credentials_provider() else { return config };
+    let provider = credentials::assume(role, source, &config).await;
     config.into_builder().credentials_provider(provider).build()
 }
 
@@ -149,19 +266,6 @@ fn timeouts() -> TimeoutConfig {
         .operation_attempt_timeout(ATTEMPT_TIMEOUT)
         .operation_timeout(CALL_TIMEOUT)
         .build()
-}
-
-/// The SDK's default client as one value, so that everybody shares its connections; by itself every client would make
-/// its own and read the system's root certificates again.
-fn http_client() -> SharedHttpClient {
-    Builder::new().build_with_connector_fn(|settings, components| {
-        let mut connector = ConnectorBuilder::default()
-            .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
-            .proxy_config(ProxyConfig::from_env());
-        connector.set_connector_settings(settings.cloned());
-        connector.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
-        connector.build()
-    })
 }
 
 #[cfg(test)]

@@ -83,6 +83,7 @@ pub struct StoredStream {
 /// One shard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "ShardText", into = "ShardText")]
+#[expect(clippy::large_enum_variant, reason = "there are a few thousand of them at most, of 300 bytes")]
 pub enum StoredShard {
     /// Something in it is not settled, or may still come.
     Unfinished(UnfinishedShard),

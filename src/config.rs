@@ -17,6 +17,7 @@ mod event;
 mod parse;
 mod process;
 mod reader;
+mod sdk_variables;
 mod sink;
 mod source;
 mod translator;
@@ -36,6 +37,7 @@ pub use event::{Event, EventData, EventMode, EventProfile};
 pub use process::{LegacyMetrics, Log, LogFormat, PlatformNames, Process};
 pub(crate) use reader::POSITIONS_IN_MEMORY;
 pub use reader::{GivenValue, Mistake, Mistakes, Warning};
+pub(crate) use sdk_variables::{is_endpoint_url, is_region};
 pub use sink::{Certificates, ClientCertificateFiles, InvalidCertificates, SinkAddress, SinkCredentials, TokenFile};
 pub use source::{CheckpointLocation, InvalidTableRef, OnDataLoss, PollIntervals, Source, StartPosition, TableRef};
 pub use variable::{Accepts, Default, Group, Variable};
@@ -147,7 +149,7 @@ impl Config {
     }
 }
 
-/// What the variables of another adapter mean; nothing where there are none.
+/// What the variables of another adapter and of the AWS SDK mean; nothing where there are none.
 fn translate(environment: &Environment) -> Translation {
     let mut translator = Translator::new(environment);
     if dialects::is_integration_source(environment) {
@@ -155,6 +157,7 @@ fn translate(environment: &Environment) -> Translation {
     } else if dialects::is_triggermesh(environment) {
         dialects::translate_triggermesh(&mut translator);
     }
+    sdk_variables::check(&mut translator);
     translator.translation
 }
 

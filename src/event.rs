@@ -16,6 +16,8 @@ pub(crate) use self::encoder::{encode_gap, gap_id};
 pub(crate) use self::http::Extension;
 pub use self::http::{Message, Packaging};
 
+use crate::records::{PADDED_DIGITS, Record};
+
 /// What attributes and data may know of the table whose record an event tells.
 #[derive(Debug, Clone)]
 struct EventContext {
@@ -25,11 +27,17 @@ struct EventContext {
     region: String,
     /// The names of the key's attributes, partition key first.
     key_schema: Vec<String>,
+    /// To how many digits sequence numbers are padded.
+    sequence_width: usize,
 }
 
 impl EventContext {
     fn new(table_arn: String, stream_arn: String, key_schema: Vec<String>) -> Self {
         let region = stream_arn.split(':').nth(3).unwrap_or_default().to_owned();
-        Self { table_arn, stream_arn, region, key_schema }
+        Self { table_arn, stream_arn, region, key_schema, sequence_width: PADDED_DIGITS }
+    }
+
+    fn sequence(&self, record: &Record) -> String {
+        record.sequence_number().padded(self.sequence_width)
     }
 }

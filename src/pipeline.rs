@@ -15,7 +15,7 @@ use crate::delivery::parcel::Parcel;
 use crate::event::{Encoder, EncoderSettings, Packaging, gap_id};
 use crate::progress::TableProgress;
 use crate::progress::table_tracker::{Owed, PageRead};
-use crate::records::{Entry, LaneId, StreamDetails};
+use crate::records::{Entry, LaneId, PADDED_DIGITS, StreamDetails};
 use crate::streams::ShardPage;
 
 /// Takes one table's pages.
@@ -64,7 +64,7 @@ impl Pipeline {
 
     /// Enters a page; what of it is owed.
     fn enter(&mut self, page: ShardPage) -> Vec<Parcel> {
-        let encoder = self.encoder(&page.details);
+        let encoder = self.encoder(&page.details, &page.entries);
         // Names of lanes are hashes: they are made before the table is locked.
         let lanes: Vec<LaneId> = page.entries.iter().map(lane_of).collect();
         let mut settled_cost = 0;
@@ -103,10 +103,12 @@ impl Pipeline {
             .collect()
     }
 
-    fn encoder(&mut self, details: &StreamDetails) -> Arc<Encoder> {
+    /// The stream's encoder. The first page with records decides how wide the stream's sequence numbers are.
+    fn encoder(&mut self, details: &StreamDetails, entries: &[Entry]) -> Arc<Encoder> {
         if let Some(encoder) = self.encoders.get(&details.arn) {
             return encoder.clone();
         }
+        let widest = entries.iter().filter_map(sequence_digits).max();
         let encoder = Arc::new(Encoder::new(EncoderSettings {
             profile: self.event.profile,
             data: self.event.data,
@@ -114,9 +116,19 @@ impl Pipeline {
             table_arn: details.table_arn.clone(),
             stream_arn: details.arn.clone(),
             key_schema: details.key_schema.clone(),
+            sequence_width: widest.unwrap_or_default().max(PADDED_DIGITS),
         }));
-        self.encoders.insert(details.arn.clone(), encoder.clone());
+        if widest.is_some() {
+            self.encoders.insert(details.arn.clone(), encoder.clone());
+        }
         encoder
+    }
+}
+
+fn sequence_digits(entry: &Entry) -> Option<usize> {
+    match entry {
+        Entry::Record(record) => Some(record.sequence_number().as_str().len()),
+        Entry::Gap(_) => None,
     }
 }
 

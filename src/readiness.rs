@@ -2,7 +2,8 @@
 //!
 //! Contract:
 //! - Ready: every table's stream was listed once and its first positions are stored, and no table went without progress
-//!   for [`PATIENCE`] because AWS or the sink refuses. A denied operation that reading needs is enough at once.
+//!   for [`PATIENCE`] because AWS or the sink refuses. A denied operation that reading needs is enough at once, and so is that
+//!   the last [`UNDECODABLE_IN_A_ROW`] records of a table could not be decoded.
 //! - While the process starts, what it waits for is the reason ([`Health::starts_with`]).
 //! - Started: ready was true once.
 //! - Not live: only while a part of the process stands still although nothing hinders it ([`Health::stalled`]).
@@ -11,7 +12,7 @@
 //! is progress for all; any other answer clears its own operation.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +24,9 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// A refusal that was not repeated for so long is over: whoever met it has given up, or what it was about is gone.
 /// Everything that reading needs is tried again at least every 30 seconds.
 const STALE: Duration = Duration::from_secs(120);
+
+/// So many records without one between them that can be decoded are no odd records: what the table's service sends is not understood.
+pub const UNDECODABLE_IN_A_ROW: u32 = 3;
 
 /// Who stands in a table's way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,6 +52,8 @@ pub struct TableHealth {
     table: String,
     aws_failing: AtomicBool,
     sink_failing: AtomicBool,
+    /// Records in a row that could not be decoded.
+    undecodable: AtomicU32,
     state: Mutex<State>,
 }
 
@@ -61,6 +67,8 @@ struct State {
     unstored: Option<String>,
     failures: BTreeMap<(Dependency, &'static str), DependencyFailure>,
     stopped: Option<String>,
+    /// What is wrong with all records that were read of late.
+    undecodable: Option<String>,
 }
 
 #[derive(Debug)]
@@ -97,6 +105,7 @@ impl Health {
             table: table.to_owned(),
             aws_failing: AtomicBool::new(false),
             sink_failing: AtomicBool::new(false),
+            undecodable: AtomicU32::new(0),
             state: Mutex::new(State { waiting_for, ..State::default() }),
         });
         lock(&self.tables).push(health.clone());
@@ -168,6 +177,24 @@ impl TableHealth {
     /// Reading of this table has ended for good.
     pub fn stopped(&self, why: &str) {
         lock(&self.state).stopped = Some(why.to_owned());
+    }
+
+    /// A record could not be decoded. Tells whether from now on that counts as true of all.
+    pub fn undecodable(&self, why: &str) -> bool {
+        let count = self.undecodable.fetch_add(1, Ordering::AcqRel).saturating_add(1);
+        if count >= UNDECODABLE_IN_A_ROW {
+            lock(&self.state).undecodable = Some(why.to_owned());
+        }
+        count == UNDECODABLE_IN_A_ROW
+    }
+
+    /// A record could be decoded: an atomic load. Tells whether that was not so of the ones before.
+    pub fn decoded(&self) -> bool {
+        if self.undecodable.load(Ordering::Acquire) == 0 {
+            return false;
+        }
+        self.undecodable.store(0, Ordering::Release);
+        lock(&self.state).undecodable.take().is_some()
     }
 
     /// Something was refused. What was refused first counts from then on, until it is cleared.
@@ -295,6 +322,9 @@ impl State {
         }
         if !self.was_listed || self.waiting_for.is_some() {
             return Some(self.awaiting());
+        }
+        if let Some(why) = &self.undecodable {
+            return Some(format!("no record can be decoded: {why}"));
         }
         let sink = self.oldest(Dependency::Sink).filter(|sink| sink.is_too_long(now))?;
         Some(format!("the sink has accepted nothing for {} s: {}", sink.seconds(now), sink.why))

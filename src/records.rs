@@ -8,6 +8,7 @@ mod record;
 pub use self::item_key::LaneId;
 pub(crate) use self::item_key::{ItemKey, KeyType};
 pub use self::page::{MalformedPage, Page};
+pub(crate) use self::position::PADDED_DIGITS;
 pub(crate) use self::position::{CLOCK_MARGIN, RETENTION, ShardId, ShardNumber};
 pub use self::position::{InitialPosition, Position, RecordNumber, SequenceNumber, StreamDetails};
 pub use self::record::{Entry, Gap, Record, Undecodable};

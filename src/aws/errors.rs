@@ -6,6 +6,8 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_runtime::retries::classifiers::THROTTLING_ERRORS;
 use aws_sdk_dynamodbstreams::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodbstreams::operation::RequestId as _;
+use aws_sdk_sts::operation::assume_role::AssumeRoleError;
+use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use crate::error_text::{beginning, causes, chain, one_line};
@@ -42,7 +44,7 @@ pub struct CallError {
     pub operation: &'static str,
     /// What the failure asks for.
     pub kind: ErrorKind,
-    /// AWS's error code where there was one, else `credentials`, `timeout`, `connect`, `malformed`, `http-<status>` or
+    /// AWS's error code where there was one, else `credentials`, `credentials-unavailable`, `timeout`, `connect`, `malformed`, `http-<status>` or
     /// `other`: a metric label.
     pub code: String,
     /// What happened, with its causes, in one line; no secret.
@@ -83,7 +85,10 @@ where
 {
     let code = match error {
         SdkError::ServiceError(service) => return classify_service(service.err().code(), service.raw()),
-        _ if is_caused_by::<CredentialsError>(error) => return (ErrorKind::Denied, "credentials".into()),
+        _ if let Some(credentials) = caused_by::<CredentialsError>(error) => {
+            let trouble = CredentialsTrouble::of(credentials);
+            return (trouble.kind(), trouble.code().into());
+        }
         SdkError::TimeoutError(_) => "timeout",
         SdkError::DispatchFailure(failure) if failure.is_timeout() => "timeout",
         SdkError::DispatchFailure(failure) if failure.is_io() => "connect",
@@ -126,14 +131,22 @@ where
 {
     let mut message = match error {
         SdkError::ServiceError(service) => said(service.err(), service.raw()),
-        other => causes(other),
+        other => match answer_of_sts(other) {
+            Some(sts) => format!("no credentials from STS: {}", sts.said),
+            None => without_dumps(&causes(other)).to_owned(),
+        },
     };
     if let Some(id) = error.request_id() {
         message.push_str(&format!(" (request {id})"));
     }
-    if kind == ErrorKind::Denied {
+    let advice = match caused_by::<CredentialsError>(error) {
+        Some(credentials) => Some(CredentialsTrouble::of(credentials).advice().to_owned()),
+        None if kind == ErrorKind::Denied => Some(advice(operation, error.code())),
+        None => about_certificate(&message).map(str::to_owned),
+    };
+    if let Some(advice) = advice {
         message.push_str("; ");
-        message.push_str(&advice(operation, error.code()));
+        message.push_str(&advice);
     }
     message
 }
@@ -154,16 +167,132 @@ fn advice(operation: &'static str, code: Option<&str>) -> String {
             format!("allow the action dynamodb:{operation} in the IAM policy of this identity")
         }
         Some(code) if code.starts_with("ExpiredToken") => "the credentials have expired: renew them".into(),
-        Some(_) => "AWS does not accept these credentials: check them and this machine's clock".into(),
-        None => "no credentials could be loaded: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the pod a \
-                 role (IRSA, Pod Identity), and check AWS_ASSUME_ROLE_ARN if that is set"
-            .into(),
+        _ => "AWS does not accept these credentials: check them and this machine's clock".into(),
     }
+}
+
+/// What it means that there are no credentials to sign with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CredentialsTrouble {
+    /// No source has any.
+    Missing,
+    /// What is configured, or what the source gave, cannot be used.
+    Invalid,
+    /// Their source knows who asks, and refuses.
+    Refused,
+    /// Their source does not answer as it should, which passes.
+    Outage,
+}
+
+impl CredentialsTrouble {
+    /// Where a role could not be assumed for want of other credentials, these decide.
+    pub(crate) fn of(error: &CredentialsError) -> Self {
+        let innermost = chain(error).filter_map(|cause| cause.downcast_ref::<CredentialsError>()).last();
+        match innermost.unwrap_or(error) {
+            CredentialsError::CredentialsNotLoaded(_) => Self::Missing,
+            CredentialsError::InvalidConfiguration(_) => Self::Invalid,
+            error if is_refusal(error) => Self::Refused,
+            _ => Self::Outage,
+        }
+    }
+
+    fn kind(self) -> ErrorKind {
+        match self {
+            Self::Missing | Self::Invalid | Self::Refused => ErrorKind::Denied,
+            Self::Outage => ErrorKind::Other,
+        }
+    }
+
+    /// An alert about denials goes by the first.
+    fn code(self) -> &'static str {
+        match self {
+            Self::Missing | Self::Invalid | Self::Refused => "credentials",
+            Self::Outage => "credentials-unavailable",
+        }
+    }
+
+    pub(crate) fn advice(self) -> &'static str {
+        match self {
+            Self::Missing => {
+                "no credentials could be loaded: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the pod a role (IRSA, \
+                 Pod Identity), and check AWS_ASSUME_ROLE_ARN if that is set"
+            }
+            Self::Invalid => {
+                "correct the source of the credentials: what it gives, or how it is configured, cannot be used"
+            }
+            Self::Refused => {
+                "the source of the credentials refuses them: check the trust policy of the role, AWS_ASSUME_ROLE_ARN or \
+                 AWS_ROLE_ARN, and the pod's token"
+            }
+            Self::Outage => {
+                "the source of the credentials (STS, an endpoint or a process) does not answer as it should; it is asked again"
+            }
+        }
+    }
+}
+
+/// The text up to where a library shows a whole request or response, as it does in some of its messages.
+pub(crate) fn without_dumps(text: &str) -> &str {
+    let end = ["Response {", "Request {", "SdkBody {"].iter().filter_map(|dump| text.find(dump)).min();
+    text[..end.unwrap_or(text.len())].trim_end_matches([' ', '`', '.', ':'])
+}
+
+/// What STS answered where it gave no credentials.
+struct StsAnswer {
+    said: String,
+    code: Option<String>,
+    status: u16,
+}
+
+fn answer_of_sts(error: &(dyn Error + 'static)) -> Option<StsAnswer> {
+    fn of<E: ProvideErrorMetadata + Error + 'static>(error: &(dyn Error + 'static)) -> Option<StsAnswer> {
+        let SdkError::ServiceError(service) = caused_by::<SdkError<E, HttpResponse>>(error)? else { return None };
+        let (said, code) = (said(service.err(), service.raw()), service.err().code().map(str::to_owned));
+        Some(StsAnswer { said, code, status: service.raw().status().as_u16() })
+    }
+    of::<AssumeRoleError>(error).or_else(|| of::<AssumeRoleWithWebIdentityError>(error))
+}
+
+/// Whether the source of credentials has answered, and its answer is about who asks.
+fn is_refusal(error: &CredentialsError) -> bool {
+    // In the answer of STS this one is about another service.
+    let is_outage = |code: &str| code == "IDPCommunicationError" || THROTTLING_ERRORS.contains(&code);
+    match answer_of_sts(error) {
+        Some(sts) => is_of_the_caller(sts.status) && !sts.code.as_deref().is_some_and(is_outage),
+        None => {
+            let text = causes(error);
+            let status = text.split_once("StatusCode(").and_then(|(_, status)| status.split(')').next()?.parse().ok());
+            status.is_some_and(is_of_the_caller) || text.contains("expired")
+        }
+    }
+}
+
+fn is_of_the_caller(status: u16) -> bool {
+    (400..500).contains(&status) && status != 408 && status != 429
+}
+
+/// What to do about a certificate that is not accepted, if that is what an error's text tells.
+pub(crate) fn about_certificate(text: &str) -> Option<&'static str> {
+    let (_, problem) = text.split_once("invalid peer certificate: ")?;
+    Some(match problem.split(|letter: char| !letter.is_ascii_alphanumeric()).next() {
+        Some("UnknownIssuer" | "BadSignature") => {
+            "set AWS_CA_BUNDLE to a PEM file with the CA that signed the certificate, such as that of a proxy that opens TLS, or \
+             install the system's CA certificates"
+        }
+        _ if problem.contains("NotValidForName") || problem.contains("not valid for name") => {
+            "use a host in AWS_ENDPOINT_URL that the certificate contains"
+        }
+        _ => "correct the certificate of the endpoint, or this machine's clock",
+    })
 }
 
 /// Whether an error of this type is the error itself or one of its causes.
 pub(crate) fn is_caused_by<T: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
-    chain(error).any(|cause| cause.is::<T>())
+    caused_by::<T>(error).is_some()
+}
+
+fn caused_by<'e, T: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e T> {
+    chain(error).find_map(|cause| cause.downcast_ref())
 }
 
 #[cfg(test)]
@@ -171,6 +300,30 @@ mod tests {
     use aws_sdk_dynamodbstreams::operation::get_records::GetRecordsError;
 
     use super::*;
+
+    #[test]
+    fn a_librarys_dump_of_a_request_or_response_is_left_out() {
+        let dumped =
+            "error response from IMDS (code: 503). Response { status: StatusCode(503), body: SdkBody { inner: x } }";
+        assert_eq!(without_dumps(dumped), "error response from IMDS (code: 503)");
+        let dumped = "failed to apply endpoint `x` to request `Request { body: SdkBody { inner: secret } }`";
+        assert_eq!(without_dumps(dumped), "failed to apply endpoint `x` to request");
+        assert_eq!(without_dumps("connection refused"), "connection refused");
+    }
+
+    #[test]
+    fn each_trouble_with_a_certificate_has_its_own_advice() {
+        let about = |text: &str| about_certificate(&format!("io error: invalid peer certificate: {text}"));
+        assert!(about("UnknownIssuer").is_some_and(|advice| advice.contains("AWS_CA_BUNDLE")));
+        for problem in ["certificate not valid for name \"x\"", "NotValidForName"] {
+            assert!(about(problem).is_some_and(|advice| advice.contains("a host")), "{problem}");
+        }
+        assert!(
+            about("certificate expired: verification time 1, but certificate is not valid after 0")
+                .is_some_and(|advice| advice.contains("clock"))
+        );
+        assert_eq!(about_certificate("connection refused"), None);
+    }
 
     #[test]
     fn a_label_is_short_and_plain() {

@@ -7,10 +7,9 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aws_config::BehaviorVersion;
 use aws_credential_types::Credentials;
 use aws_smithy_runtime_api::client::http::{
-    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector,
 };
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
@@ -75,10 +74,13 @@ async fn child() {
         region: variable("PROBE_REGION"),
         endpoint_url: variable("PROBE_ENDPOINT"),
         credentials: variable("PROBE_KEY").map(|key| Credentials::new(key, "given-secret", None, None, "test")),
+        ..AwsSettings::default()
     };
     let wire = Wire::default();
-    let loader = aws_config::defaults(BehaviorVersion::latest()).http_client(wire.clone());
-    let connections = Connections::load_with(loader, &settings, variable("PROBE_DEFAULT").as_deref()).await;
+    let client = SharedHttpClient::new(wire.clone());
+    let connections =
+        Connections::load_with(client, super::profiles().await, &settings, variable("PROBE_DEFAULT").as_deref()).await;
+    let connections = connections.expect("usable settings");
     for region in variable("PROBE_REGIONS").unwrap_or_default().split(',') {
         match connections.config((!region.is_empty()).then_some(region)).map(|config| AwsClient::new(&config)) {
             Err(NoRegion) => println!("\nseen {NoRegion}"),
@@ -114,7 +116,7 @@ fn endpoints_with(variables: &[(&str, &str)]) -> Vec<String> {
 
 #[tokio::test]
 async fn no_call_outlives_a_minute_and_all_clients_share_connections_and_credentials() {
-    let connections = Connections::load(&AwsSettings::default(), Some("eu-west-1")).await;
+    let connections = Connections::load(&AwsSettings::default(), Some("eu-west-1")).await.expect("usable settings");
     for region in [None, Some("us-east-2")] {
         let config = connections.config(region).expect("a region");
         let timeouts = config.timeout_config().expect("timeouts");

@@ -10,13 +10,17 @@ use aws_sdk_sts::operation::get_caller_identity::{GetCallerIdentityError, GetCal
 use super::clock_skew::Clocks;
 use super::fix;
 use super::report::{Check, within};
-use crate::aws::{AwsSettings, Connections};
+use crate::aws::credentials::UNUSABLE;
+use crate::aws::errors::{CredentialsTrouble, about_certificate, without_dumps};
+use crate::aws::{AwsSettings, Connections, InvalidSettings};
 use crate::config::Config;
 use crate::error_text::causes;
 
 pub(super) const REGION: &str = "region";
 pub(super) const CREDENTIALS: &str = "credentials";
 pub(super) const IDENTITY: &str = "identity";
+
+const SET_REGION: &str = "export AWS_REGION=<region of the tables>";
 
 /// So much of an access key id tells a person which one it is; the first four letters say what kind.
 const SHOWN_OF_KEY: usize = 8;
@@ -51,11 +55,16 @@ impl Access {
 /// Looks for region and credentials as the adapter does, and asks STS whose they are.
 pub(super) async fn check(config: &Config, limit: Duration, clocks: &Clocks) -> Access {
     let settings = AwsSettings::from(&config.aws);
-    let found = within(limit, Connections::load(&settings, config.source.common_region())).await;
-    let (sdk, connections) = match found.map(|found| (found.config(None), found)) {
-        Ok((Ok(sdk), connections)) => (watched(sdk, clocks), connections),
-        Ok((Err(error), _)) => return no_region(&error.to_string()),
-        Err(error) => return no_region(&error),
+    let found = match within(limit, Connections::load(&settings, config.source.common_region())).await {
+        Ok(Ok(connections)) => {
+            connections.config(None).map(|sdk| (sdk, connections)).map_err(|error| error.to_string())
+        }
+        Ok(Err(invalid)) => return invalid_settings(&invalid),
+        Err(late) => Err(late),
+    };
+    let (sdk, connections) = match found {
+        Ok((sdk, connections)) => (watched(sdk, clocks), connections),
+        Err(why) => return no_region(&why),
     };
     let region = Check::ok(REGION, sdk.region().map_or("", |region| region.as_ref()));
     let key = match key(&sdk, limit).await {
@@ -79,23 +88,63 @@ pub(super) fn watched(sdk: SdkConfig, clocks: &Clocks) -> SdkConfig {
     }
 }
 
+fn invalid_settings(invalid: &InvalidSettings) -> Access {
+    without_region(
+        &invalid.to_string(),
+        match invalid {
+            InvalidSettings::Region(_) => SET_REGION,
+            InvalidSettings::Endpoint(_) => {
+                "export AWS_ENDPOINT_URL=<http or https URL>, or correct endpoint_url in the profile"
+            }
+            InvalidSettings::Bundle(_) => "export AWS_CA_BUNDLE=<PEM file with the authorities to trust>",
+        },
+    )
+}
+
 fn no_region(why: &str) -> Access {
-    let failed = Check::fail(REGION, why).with_fix("export AWS_REGION=<region of the tables>");
+    without_region(why, SET_REGION)
+}
+
+fn without_region(why: &str, fix: &str) -> Access {
+    let failed = Check::fail(REGION, why).with_fix(fix);
     Access::none(vec![failed, Check::skipped(CREDENTIALS, REGION), Check::skipped(IDENTITY, REGION)], REGION)
 }
 
 /// The beginning of the access key's id: never the secret.
-async fn key(sdk: &SdkConfig, limit: Duration) -> Result<String, String> {
-    let provider = sdk.credentials_provider().ok_or("no credentials provider is configured")?;
-    let credentials = within(limit, provider.provide_credentials()).await?.map_err(|error| causes(&error))?;
+async fn key(sdk: &SdkConfig, limit: Duration) -> Result<String, NoCredentials> {
+    let missing = |why: &str| NoCredentials { why: why.to_owned(), trouble: CredentialsTrouble::Missing };
+    let provider = sdk.credentials_provider().ok_or_else(|| missing("no credentials provider is configured"))?;
+    let late = |why: String| NoCredentials { why, trouble: CredentialsTrouble::Outage };
+    let credentials = within(limit, provider.provide_credentials()).await.map_err(late)?;
+    let failed = |error| {
+        let trouble = CredentialsTrouble::of(&error);
+        NoCredentials { why: without_dumps(&causes(&error)).to_owned(), trouble }
+    };
+    let credentials = credentials.map_err(failed)?;
     let id = credentials.access_key_id();
     let shown: String = id.chars().take(SHOWN_OF_KEY.min(id.chars().count() / 2)).collect();
     Ok(format!("{shown}…"))
 }
 
-fn no_credentials(config: &Config, why: &str) -> Check {
+/// Why there are no credentials.
+struct NoCredentials {
+    why: String,
+    trouble: CredentialsTrouble,
+}
+
+fn no_credentials(config: &Config, NoCredentials { why, trouble }: &NoCredentials) -> Check {
     let failed = Check::fail(CREDENTIALS, &format!("no credentials: {why}"));
+    if let Some(fix) = about_certificate(why) {
+        return failed.with_fix(fix);
+    }
     match &config.aws.assume_role_arn {
+        _ if why.contains(UNUSABLE) => failed.with_fix(
+            "correct the text at its source: a Secret or a file may end with a line break, or hold two lines",
+        ),
+        _ if *trouble == CredentialsTrouble::Outage => failed.with_fix(
+            "allow connections to the source of the credentials (STS, the credentials endpoint or the process), or wait until it \
+             answers",
+        ),
         Some(role) if why.contains("AccessDenied") => failed.with_fix(fix::statement("sts:AssumeRole", role)),
         Some(role) => failed
             .with_fix(format!("give the process credentials that may assume {role}, or check AWS_ASSUME_ROLE_ARN")),
@@ -142,6 +191,7 @@ where
 
 fn unreachable(why: &str) -> Check {
     let detail = format!("the identity behind the credentials is unknown, STS did not return it: {why}");
-    let fix = "allow connections to STS, or set AWS_ENDPOINT_URL_STS; the adapter needs STS only to assume a role";
+    let allow = "allow connections to STS, or set AWS_ENDPOINT_URL_STS; the adapter needs STS only to assume a role";
+    let fix = about_certificate(why).unwrap_or(allow);
     Check::warn(IDENTITY, &detail).with_fix(fix)
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::aws::errors::{CallError, ErrorKind};
+use crate::aws::errors::{CallError, ErrorKind, about_certificate};
 use crate::config::TableRef;
 
 /// One statement of an IAM policy.
@@ -90,7 +90,7 @@ impl TableNames {
                     .into()
             }
             ErrorKind::NotFound => self.list_streams(),
-            _ => self.reach(),
+            _ => about_certificate(&error.message).map_or_else(|| self.reach(), str::to_owned),
         }
     }
 

@@ -35,12 +35,16 @@ pub struct Aws {
 /// What stands in for what the SDK would find by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AwsOverrides {
-    /// The region of tables that are not named by an ARN.
+    /// The region of tables that are not named by an ARN; that of the environment where no other adapter's variable names one.
     pub region: Option<String>,
     /// The endpoint of DynamoDB and of its streams, not of other services.
     pub endpoint_url: Option<String>,
     /// The credentials.
     pub credentials: Option<StaticCredentials>,
+    /// The file of the authorities to trust, instead of the system's.
+    pub ca_bundle: Option<String>,
+    /// Attempts a call.
+    pub max_attempts: Option<u32>,
 }
 
 /// Credentials that were set as they are.

@@ -13,12 +13,12 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use http::Uri;
 use serde_json::{Map, Value};
 
 use super::aws::{Secret, StaticCredentials};
 use super::parse::{InvalidValue, sendable_url};
 use super::reader::Environment;
+use super::sdk_variables::{check_header_text, endpoint_url, is_region};
 use super::translator::{Foreign, Translator};
 use super::{event, process, sink, source};
 
@@ -131,7 +131,7 @@ fn pace(translator: &mut Translator<'_>) {
 
 fn region(translator: &mut Translator<'_>) {
     let Some(found) = translator.find(&REGION) else { return };
-    match found.text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+    match is_region(&found.text) {
         true => translator.translation.aws.region = Some(found.text),
         false => translator.refuse(&found, "not a region name".into()),
     }
@@ -140,7 +140,7 @@ fn region(translator: &mut Translator<'_>) {
 fn endpoint(translator: &mut Translator<'_>) {
     let (wanted, url) = (flag(translator, &OVERRIDE), translator.find(&ENDPOINT));
     match (wanted, url) {
-        (Some(true), Some(url)) => match endpoint_url(&url.text) {
+        (Some(true), Some(url)) => match sendable_endpoint(&url.text) {
             Ok(text) => translator.translation.aws.endpoint_url = Some(text),
             Err(why) => translator.refuse(&url, why),
         },
@@ -157,14 +157,8 @@ fn endpoint(translator: &mut Translator<'_>) {
     }
 }
 
-fn endpoint_url(text: &str) -> Result<String, InvalidValue> {
-    let text = sendable_url(text)?;
-    let url: Uri = text.parse().map_err(|_| "not a URL")?;
-    let is_http = matches!(url.scheme_str(), Some("http" | "https"));
-    match is_http && url.host().is_some_and(|host| !host.is_empty()) {
-        true => Ok(text),
-        false => Err("not an http or https URL with a host".into()),
-    }
+fn sendable_endpoint(text: &str) -> Result<String, InvalidValue> {
+    endpoint_url(&sendable_url(text)?)
 }
 
 fn credentials(translator: &mut Translator<'_>) {
@@ -178,6 +172,7 @@ fn credentials(translator: &mut Translator<'_>) {
         }
         return;
     }
+    [&id, &secret, &token].into_iter().flatten().for_each(|found| check_header_text(translator, found));
     match (id, secret) {
         (Some(id), Some(secret)) => {
             let session_token = token.map(|token| Secret::new(token.text));

@@ -58,6 +58,12 @@ impl Environment {
         let value = self.0.get(name)?;
         Some(value.to_str().map(str::trim).ok_or(NotUtf8))
     }
+
+    /// Whether `value` leaves out nothing of what is set.
+    pub(super) fn is_trimmed(&self, name: &str) -> bool {
+        let value = self.0.get(name).and_then(|value| value.to_str());
+        value.is_none_or(|value| value == value.trim())
+    }
 }
 
 fn is_blank(value: &OsStr) -> bool {
@@ -399,6 +405,13 @@ pub enum Warning {
         fitting: NonZeroUsize,
         open_files: u64,
     },
+    /// The value may not mean what was meant.
+    Remark {
+        /// The variable.
+        name: &'static str,
+        /// What is to be known of its value.
+        what: &'static str,
+    },
     /// `K_LOGGING_CONFIG` cannot be read, so its level is not honoured.
     LoggingConfig {
         /// What is wrong with it.
@@ -423,6 +436,7 @@ impl fmt::Display for Warning {
                 "{name} is cut from {wanted} to {fitting}: the process may have {open_files} files and connections \
                  open; raise that limit (ulimit -Hn; LimitNOFILE= of the service or of the container runtime)"
             ),
+            Self::Remark { name, what } => write!(f, "{name} {what}"),
             Self::LoggingConfig { why } => write!(f, "K_LOGGING_CONFIG is ignored, {why}"),
         }
     }

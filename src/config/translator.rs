@@ -120,6 +120,11 @@ impl<'a> Translator<'a> {
         self.translation.warnings.push(Warning::Ignored { name: name.to_owned(), why });
     }
 
+    /// Warns of a value that is used.
+    pub(super) fn remark(&mut self, name: &'static str, what: &'static str) {
+        self.translation.warnings.push(Warning::Remark { name, what });
+    }
+
     /// Warns of the names with this prefix that are not known.
     pub(super) fn ignore_unknown(&mut self, prefix: &str, is_known: impl Fn(&str) -> bool) {
         for name in self.environment.names().filter(|name| name.starts_with(prefix) && !is_known(name)) {

@@ -57,7 +57,7 @@ impl Parcel {
         match &self.content {
             Entry::Record(record) => {
                 let sequence = record.sequence_number();
-                [record.event_id().to_owned(), sequence.to_string(), sequence.padded()]
+                [record.event_id().to_owned(), sequence.to_string(), self.encoder.sequence(record)]
             }
             Entry::Gap(gap) => [gap_id(gap), gap_id(gap), gap_id(gap)],
         }

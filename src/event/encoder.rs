@@ -32,6 +32,8 @@ pub struct EncoderSettings {
     pub stream_arn: String,
     /// The names of the key's attributes, partition key first, as `DescribeStream` tells them.
     pub key_schema: Vec<String>,
+    /// To how many digits the stream's sequence numbers are padded.
+    pub sequence_width: usize,
 }
 
 /// Makes messages of one stream's records.
@@ -48,9 +50,15 @@ pub struct Encoder {
 impl Encoder {
     /// An encoder for one stream.
     pub fn new(settings: EncoderSettings) -> Self {
-        let EncoderSettings { profile, data, packaging, table_arn, stream_arn, key_schema } = settings;
+        let EncoderSettings { profile, data, packaging, table_arn, stream_arn, key_schema, sequence_width } = settings;
         let table = LaneId::of_table(&table_arn);
-        Self { profile, data, packaging, context: EventContext::new(table_arn, stream_arn, key_schema), table }
+        let context = EventContext { sequence_width, ..EventContext::new(table_arn, stream_arn, key_schema) };
+        Self { profile, data, packaging, context, table }
+    }
+
+    /// The text of the extension `sequence`: it orders the stream's events as text.
+    pub(crate) fn sequence(&self, record: &Record) -> String {
+        self.context.sequence(record)
     }
 
     /// The message that tells a record, read at `recorded`.

@@ -55,12 +55,17 @@ pub(super) fn visit_aws<R, V: BinarySerializer<R>>(
     let visitor = visitor
         .set_attribute("subject", MessageAttributeValue::String(key.subject))?
         .set_extension("partitionkey", MessageAttributeValue::String(key.partition_key))?;
-    visit_extensions(record, recorded, visitor)
+    visit_extensions(context, record, recorded, visitor)
 }
 
-fn visit_extensions<R, V: BinarySerializer<R>>(record: &Record, recorded: SystemTime, visitor: V) -> Result<V> {
+fn visit_extensions<R, V: BinarySerializer<R>>(
+    context: &EventContext,
+    record: &Record,
+    recorded: SystemTime,
+    visitor: V,
+) -> Result<V> {
     let mut visitor = visitor
-        .set_extension("sequence", MessageAttributeValue::String(record.sequence_number().padded()))?
+        .set_extension("sequence", MessageAttributeValue::String(context.sequence(record)))?
         .set_extension("dynamodboperation", text(record.operation_name()))?;
     if let Some(recorded) = clock::utc_in_millis(recorded) {
         visitor = visitor.set_extension("recordedtime", MessageAttributeValue::DateTime(recorded))?;

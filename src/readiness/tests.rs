@@ -159,3 +159,26 @@ fn only_a_part_that_stands_still_fails_liveness_and_only_as_long() {
     assert_eq!(health.not_live(), None);
     assert_eq!(health.not_ready(now), None);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_table_of_which_no_record_can_be_decoded_is_not_ready_and_says_so_once() {
+    let health = Health::default();
+    let table = health.table("orders");
+    table.mark_ready();
+    assert_eq!([1, 2, 3, 4].map(|_| table.undecodable("no Keys")), [false, false, true, false]);
+    let why = health.not_ready(Instant::now()).expect("not ready");
+    assert_eq!(why, "table orders: no record can be decoded: no Keys");
+    assert!(table.decoded() && !table.decoded());
+    assert_eq!(health.not_ready(Instant::now()), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn single_records_that_cannot_be_decoded_do_not_make_a_table_unready() {
+    let health = Health::default();
+    let table = health.table("orders");
+    table.mark_ready();
+    for _ in 0..10 {
+        assert!(!table.undecodable("no Keys") && !table.undecodable("no Keys") && !table.decoded());
+    }
+    assert_eq!(health.not_ready(Instant::now()), None);
+}

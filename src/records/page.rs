@@ -6,6 +6,10 @@
 //! One record that cannot be decoded never costs its neighbours: it becomes an [`Undecodable`] in its place. Only an
 //! answer that is no `GetRecords` answer at all is [`MalformedPage`], a fault of the transport: fetch it again.
 //!
+//! What the AWS SDK's own deserializer takes is taken, and means the same: members that are absent or null, a page without
+//! `Records`. Not so a body without a single byte, which the SDK takes for `{}` and so for the shard's end: an
+//! answer that was cut off looks the same.
+//!
 //! A record is decoded in two steps. First its members are found, as raw JSON texts: for all records in one pass over the
 //! page, or, where some record is not plain, for each record by itself. Then the members are judged. That is strict where
 //! a wrong value would lose or misplace a change: `eventID`, `eventName`, `SequenceNumber`, `Keys`, and images that are no
@@ -30,7 +34,7 @@ use super::record::{Operation, Record, Span, Undecodable};
 pub struct Page {
     /// In the shard's order; a record that cannot be decoded holds the place it had.
     pub records: Vec<Result<Record, Undecodable>>,
-    /// Absent when the shard has ended; that same answer may still carry records.
+    /// Absent when the shard has ended; that same answer may still carry records. An empty one is no end, and no way on either.
     pub next_iterator: Option<String>,
     /// Size of the body.
     pub bytes: usize,
@@ -45,7 +49,7 @@ pub enum MalformedPage {
     /// The body is not JSON, or cut off.
     #[error("the answer is not JSON: {0}")]
     NotJson(serde_json::Error),
-    /// The body's `Records` is no array, or its `NextShardIterator` no text.
+    /// The body is no object, its `Records` no array, or its `NextShardIterator` no text.
     #[error("the answer is not a page of records: a member of the wrong type, line {line} column {column}")]
     NotAPage {
         /// Where in the body, from 1.
@@ -53,9 +57,6 @@ pub enum MalformedPage {
         /// Where in that line, in bytes from 1.
         column: usize,
     },
-    /// An iterator without a single character is neither the shard's end nor a way on.
-    #[error("the answer's NextShardIterator is empty")]
-    EmptyIterator,
     /// A record's members are addressed with 32 bits; AWS answers with 1 MB at most, its JSON form is a few times that.
     #[error("the answer has {0} bytes, more than 4 GiB")]
     TooLarge(usize),
@@ -76,21 +77,21 @@ impl Page {
     /// Reads the body of a successful `GetRecords` answer.
     ///
     /// # Errors
-    /// [`MalformedPage`] if the body is no JSON object with an array `Records`, or its iterator is no text. What is
+    /// [`MalformedPage`] if the body is no JSON object, its `Records` no array, or its iterator no text. What is
     /// wrong with a single record is in that record's place instead.
     pub fn parse(body: Bytes) -> Result<Self, MalformedPage> {
         u32::try_from(body.len()).map_err(|_| MalformedPage::TooLarge(body.len()))?;
         let text = std::str::from_utf8(&body)?;
+        if text.trim_start().starts_with('[') {
+            return Err(MalformedPage::NotAPage { line: 1, column: 1 });
+        }
         let (records, next_iterator) = match serde_json::from_str::<RawPage<ScannedRecord<'_>>>(text) {
-            Ok(page) => (page.records.iter().map(|found| decode_scanned(&body, text, found)).collect(), page.next),
+            Ok(page) => (page.records().map(|found| decode_scanned(&body, text, found)).collect(), page.next),
             Err(_) => {
                 let page: RawPage<&RawValue> = serde_json::from_str(text).map_err(MalformedPage::from_json)?;
-                (page.records.iter().map(|raw| decode_alone(&body, text, raw.get())).collect(), page.next)
+                (page.records().map(|raw| decode_alone(&body, text, raw.get())).collect(), page.next)
             }
         };
-        if next_iterator.as_deref() == Some("") {
-            return Err(MalformedPage::EmptyIterator);
-        }
         Ok(Self { records, next_iterator, bytes: body.len() })
     }
 }
@@ -115,10 +116,16 @@ fn decode_alone(body: &Bytes, text: &str, raw: &str) -> Result<Record, Undecodab
 /// A page whose records are not yet decoded.
 #[derive(serde::Deserialize)]
 struct RawPage<R> {
-    #[serde(rename = "Records")]
-    records: Vec<R>,
-    #[serde(rename = "NextShardIterator")]
+    #[serde(rename = "Records", default = "Option::default")]
+    records: Option<Vec<R>>,
+    #[serde(rename = "NextShardIterator", default)]
     next: Option<String>,
+}
+
+impl<R> RawPage<R> {
+    fn records(&self) -> impl Iterator<Item = &R> {
+        self.records.iter().flatten()
+    }
 }
 
 /// A record met on the one pass over the page.
@@ -345,7 +352,7 @@ fn build(page: &Bytes, raw: &str, extent: Range<usize>, members: &Members<'_>) -
     let places = &mut Places::new(raw);
     let event_id = members.event_id.and_then(|raw| places.string(raw)).ok_or("eventID is missing or not a text")?;
     let operation = members.event_name.and_then(operation).ok_or("eventName is not INSERT, MODIFY or REMOVE")?;
-    let sequence_number = sequence_number(change).ok_or("SequenceNumber is missing or not 1 to 40 digits")?;
+    let sequence_number = sequence_number(change).ok_or("SequenceNumber is missing or not a run of digits")?;
     let mut text = |member: Option<&str>| member.and_then(|raw| places.string(raw));
     let (event_version, event_source) = (text(members.event_version), text(members.event_source));
     let (region, view_type) = (text(members.region), text(change.view_type));

@@ -1,12 +1,13 @@
 //! Places: which stream and shard, and where in the shard a reader stands.
 //!
-//! A sequence number has 21 to 40 digits by AWS's model, which overflows every integer type. It is kept as the text
-//! that was received, because that text is sent back, and compared as the integer that it stands for.
+//! A sequence number is a run of digits: 21 to 40 by AWS's model, 56 from LocalStack, more than any integer type holds. It is kept
+//! as the text that was received, because that text is sent back, and compared as the integer that it stands for.
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -25,29 +26,39 @@ pub(crate) const CLOCK_MARGIN: Duration = Duration::from_mins(5);
 /// Source: "stream records have a lifetime of 24 hours" in the DynamoDB Developer Guide.
 pub(crate) const RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The most digits that a sequence number may have.
+/// To how many digits a sequence number is padded where it orders as text.
 ///
 /// Source: `SequenceNumber` in the DynamoDB Streams API model, "minimum length of 21, maximum length of 40".
-pub(crate) const MAX_DIGITS: usize = 40;
+pub(crate) const PADDED_DIGITS: usize = 40;
+
+/// So many digits are a part of the number itself. The longest that any service is known to send has 56.
+const INLINE_DIGITS: usize = 63;
 
 /// A record's place in its shard: compared as an integer, kept as the text that AWS sent.
 #[derive(Clone, Copy)]
-pub struct SequenceNumber {
-    digits: [u8; MAX_DIGITS],
-    len: u8,
+pub struct SequenceNumber(Digits);
+
+#[derive(Clone, Copy)]
+enum Digits {
+    Inline {
+        digits: [u8; INLINE_DIGITS],
+        len: u8,
+    },
+    /// Kept as long as the process lives, one copy of each: no service that is known sends any.
+    Long(&'static str),
 }
 
 /// The text is not a sequence number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a sequence number has 1 to {MAX_DIGITS} decimal digits and nothing else")]
+#[error("a sequence number has decimal digits and nothing else")]
 pub struct InvalidSequenceNumber;
 
 impl SequenceNumber {
     /// The lowest one, which AWS gives to no record.
     pub(crate) const ZERO: Self = {
-        let mut digits = [0; MAX_DIGITS];
+        let mut digits = [0; INLINE_DIGITS];
         digits[0] = b'0';
-        Self { digits, len: 1 }
+        Self(Digits::Inline { digits, len: 1 })
     };
 
     /// The text exactly as it was received.
@@ -55,13 +66,16 @@ impl SequenceNumber {
         std::str::from_utf8(self.text()).expect("only ASCII digits are let in")
     }
 
-    /// The number left-padded with zeros to 40 digits, so that it orders as text.
-    pub(crate) fn padded(&self) -> String {
-        format!("{:0>width$}", self.as_str(), width = MAX_DIGITS)
+    /// The number left-padded with zeros to so many digits, so that it orders as text.
+    pub(crate) fn padded(&self, width: usize) -> String {
+        format!("{:0>width$}", self.as_str())
     }
 
     fn text(&self) -> &[u8] {
-        &self.digits[..usize::from(self.len)]
+        match &self.0 {
+            Digits::Inline { digits, len } => &digits[..usize::from(*len)],
+            Digits::Long(text) => text.as_bytes(),
+        }
     }
 
     fn significant(&self) -> &[u8] {
@@ -71,18 +85,39 @@ impl SequenceNumber {
     }
 }
 
+impl Digits {
+    fn of(text: &str) -> Self {
+        let mut digits = [0; INLINE_DIGITS];
+        match (digits.get_mut(..text.len()), u8::try_from(text.len())) {
+            (Some(place), Ok(len)) => {
+                place.copy_from_slice(text.as_bytes());
+                Self::Inline { digits, len }
+            }
+            _ => Self::Long(kept(text)),
+        }
+    }
+}
+
+/// The one copy of this text.
+fn kept(text: &str) -> &'static str {
+    static KEPT: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = kept.get(text) {
+        return known;
+    }
+    let new: &'static str = Box::leak(text.into());
+    kept.insert(new);
+    new
+}
+
 impl FromStr for SequenceNumber {
     type Err = InvalidSequenceNumber;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let bytes = text.as_bytes();
-        if bytes.is_empty() || bytes.len() > MAX_DIGITS || !bytes.iter().all(u8::is_ascii_digit) {
-            return Err(InvalidSequenceNumber);
+        match !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+            true => Ok(Self(Digits::of(text))),
+            false => Err(InvalidSequenceNumber),
         }
-        let mut digits = [0; MAX_DIGITS];
-        digits[..bytes.len()].copy_from_slice(bytes);
-        let len = u8::try_from(bytes.len()).map_err(|_| InvalidSequenceNumber)?;
-        Ok(Self { digits, len })
     }
 }
 
@@ -368,7 +403,17 @@ mod tests {
 
     #[test]
     fn numbers_of_different_lengths_compare_as_integers() {
-        let ascending = ["0", "9", "10", "300000000000000499659", "1111000000000001234567890", &"9".repeat(40)];
+        let ascending = [
+            "0",
+            "9",
+            "10",
+            "300000000000000499659",
+            "1111000000000001234567890",
+            &"9".repeat(40),
+            &"1".repeat(56),
+            &"1".repeat(64),
+            &"2".repeat(300),
+        ];
         for (lower, higher) in ascending.iter().zip(&ascending[1..]) {
             assert!(number(lower) < number(higher), "{lower} {higher}");
         }
@@ -383,7 +428,7 @@ mod tests {
 
     #[test]
     fn what_is_no_number_is_refused() {
-        for text in ["", " 1", "-1", "+1", "1e3", "1.0", "x", "１", &"1".repeat(41)] {
+        for text in ["", " 1", "-1", "+1", "1e3", "1.0", "x", "１", "1 2"] {
             assert_eq!(text.parse::<SequenceNumber>(), Err(InvalidSequenceNumber), "{text}");
         }
     }
@@ -416,9 +461,19 @@ mod tests {
             let [left, right] = [left, right].map(|(digits, shift)| digits >> (shift % 128));
             let (padded, plain) = (number(&format!("{}{left}", "0".repeat(zeros % 2))), number(&right.to_string()));
             prop_assert_eq!(padded.cmp(&plain), left.cmp(&right));
-            prop_assert_eq!(padded.padded().cmp(&plain.padded()), left.cmp(&right));
+            let texts = [&padded, &plain].map(|number| number.padded(PADDED_DIGITS));
+            prop_assert_eq!(texts[0].cmp(&texts[1]), left.cmp(&right));
             prop_assert_eq!(padded == plain, left == right);
-            prop_assert_eq!(padded.padded().len(), MAX_DIGITS);
+            prop_assert_eq!(texts[0].len(), PADDED_DIGITS);
+        }
+
+        #[test]
+        fn a_number_of_any_length_is_stored_and_read_back_as_it_was_sent(text in "[0-9]{1,300}") {
+            let stored = serde_json::to_string(&Position::after(number(&text))).expect("JSON");
+            prop_assert_eq!(&stored, &format!("\"after {text}\""));
+            let Position::After(read) = serde_json::from_str(&stored).expect("a position") else { panic!("{stored}") };
+            prop_assert_eq!(read.sequence.as_str(), &*text);
+            prop_assert_eq!(read.sequence.as_str().len(), text.len());
         }
     }
 }

@@ -129,8 +129,7 @@ fn an_undecodable_record_still_tells_its_place() {
 
 #[test]
 fn a_record_without_place_or_identity_is_undecodable() {
-    for number in [r#""""#, r#""12x""#, r#""-1""#, "100000000000000000001", "null", &format!("\"{}\"", "1".repeat(41))]
-    {
+    for number in [r#""""#, r#""12x""#, r#""-1""#, "100000000000000000001", "null", r#""1 2""#] {
         let refused = refused(&record_with(r#""100000000000000000001""#, number));
         assert!(refused.reason.contains("SequenceNumber"), "{}", refused.reason);
         assert_eq!(refused.sequence_number, None);
@@ -228,13 +227,13 @@ fn a_body_that_is_no_page_is_a_fault_of_the_transport() {
     let cut_off = &SAMPLE[..SAMPLE.len() - 5];
     let bodies: [&[u8]; 10] = [
         b"",
-        b"{}",
+        b"null",
         b"[]",
+        b" [[],null]",
         b"<html>",
-        br#"{"Records":null}"#,
         br#"{"Records":{}}"#,
+        br#"{"Records":""}"#,
         br#"{"Records":[],"NextShardIterator":7}"#,
-        br#"{"Records":[],"NextShardIterator":""}"#,
         b"{\"Records\":[\"\xff\"]}",
         cut_off,
     ];

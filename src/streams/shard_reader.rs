@@ -176,7 +176,8 @@ impl ShardReader {
                     self.count_empty(page.records.is_empty());
                     let is_last = page.next_iterator.is_none() || self.is_forgotten();
                     let fill = Fill::of(page.records.len(), page.bytes, self.state.page_limit.records());
-                    self.state.iterator = page.next_iterator.clone();
+                    // One without a character says neither that the shard has ended nor where to go on.
+                    self.state.iterator = page.next_iterator.clone().filter(|next| !next.is_empty());
                     let cursor = self.state.cursor;
                     let entries = self.sort_out(page.records, is_last);
                     // Records were skipped, older than the start or read before: there is more.
@@ -331,6 +332,7 @@ impl ShardReader {
             return None;
         }
         self.context.progress.telemetry().records_read(1);
+        self.context.client.decoded();
         if let Position::Since(moment) = self.shard.from
             && self.state.may_be_old
             && let Some(created) = record.created_at()
@@ -359,6 +361,7 @@ impl ShardReader {
             return None;
         }
         self.context.progress.telemetry().records_read(1);
+        self.context.client.undecodable(&undecodable.reason);
         self.report_loss(LossReason::Undecodable, &undecodable.reason);
         let gap = self.gap(LossReason::Undecodable, self.state.position.behind_gap(lost));
         Some(Gap { before, lost, lanes: Some(1), ..gap })

@@ -79,7 +79,7 @@ impl UnlistedShard {
                         self.wait_for_listing(Duration::ZERO).await;
                         return Existence::Empty;
                     } else {
-                        iterator = page.next_iterator;
+                        iterator = page.next_iterator.filter(|next| !next.is_empty());
                         self.pause(EMPTY_PAGE_PAUSE).await;
                     }
                 }

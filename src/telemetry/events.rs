@@ -18,8 +18,8 @@ pub use delivery::{
     SinkRecovered,
 };
 pub use reading::{
-    AwsRecovered, AwsRefused, DataLost, FurtherDataLost, RefusalClass, ShardEnded, ShardHandedOver, ShardLate,
-    ShardOpened, StreamAwaited, StreamEnded, StreamListed, StreamOpened,
+    AwsRecovered, AwsRefused, DataLost, DecodableAgain, FurtherDataLost, NothingDecodable, RefusalClass, ShardEnded,
+    ShardHandedOver, ShardLate, ShardOpened, StreamAwaited, StreamEnded, StreamListed, StreamOpened,
 };
 
 /// The codes of all warnings and errors. An alert or a page may rely on them.
@@ -44,6 +44,7 @@ pub const CODES: &[&str] = &[
     "DSA-SINK-FILE",
     "DSA-STALLED",
     "DSA-STREAM-AWAITED",
+    "DSA-UNDECODABLE",
 ];
 
 pub struct Starting<'a> {

@@ -123,6 +123,8 @@ fn every_event(telemetry: &TableTelemetry) {
     AwsRecovered { after: took }.emit(telemetry);
     DataLost { stream, shard: Some(shard), position: "Start", reason: "trimmed", detail: "gone" }.emit(telemetry);
     FurtherDataLost { reason: "trimmed", times: 9 }.emit(telemetry);
+    NothingDecodable { why: "no Keys" }.emit(telemetry);
+    DecodableAgain.emit(telemetry);
     ItemParked { item: "10000000", event: "e1", why: "400", failures: 3 }.emit(telemetry);
     EventDropped { item: "10000000", event: "e1", why: "400", attempts: 1 }.emit(telemetry);
     EventDeadLettered { item: "10000000", event: "e1", why: "400", attempts: 1 }.emit(telemetry);

@@ -65,7 +65,7 @@ const PURE_NAMES: [&str; 5] = ["IpAddr", "Ipv4Addr", "Ipv6Addr", "SocketAddr", "
 #[rustfmt::skip]
 const LIBRARIES: [(&str, &str, &str); 13] = [
     ("the AWS SDK", "aws_",
-        "aws.rs aws/errors.rs streams/client/aws.rs checkpoint/dynamodb.rs backfill.rs check/aws.rs \
+        "aws.rs aws/ streams/client/aws.rs checkpoint/dynamodb.rs backfill.rs check/aws.rs \
          check/clock_skew.rs"),
     ("hyper", "hyper hyper_util",
         "sink/http.rs sink/connection.rs sink/response_body.rs sink/transport_error.rs admin/server.rs streams/client/aws.rs check/connection.rs"),
@@ -90,7 +90,7 @@ const LIBRARIES: [(&str, &str, &str); 13] = [
     ("clap", "clap",
         "commands.rs commands/ main.rs check.rs config/"),
     ("std::fs", "std::fs tokio::fs",
-        "checkpoint/journal.rs checkpoint/journal/ sink/tls.rs sink/reloading_file.rs check/store.rs \
+        "aws/http_client.rs checkpoint/journal.rs checkpoint/journal/ sink/tls.rs sink/reloading_file.rs check/store.rs \
          commands.rs commands/"),
 ];
 

@@ -48,10 +48,15 @@ pub struct TlsFront {
 impl TlsFront {
     /// With a certificate of this authority.
     pub async fn start(authority: &Authority, sink: &TestSink) -> Self {
+        Self::before(authority, &sink.url()).await
+    }
+
+    /// In front of whatever listens there.
+    pub async fn before(authority: &Authority, url: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let acceptor = Arc::new(Mutex::new(authority.acceptor()));
-        let url = url::Url::parse(&sink.url()).unwrap();
+        let url = url::Url::parse(url).unwrap();
         let backend = url.port().unwrap();
         let server = tokio::spawn(serve(listener, acceptor.clone(), backend));
         Self { port, acceptor, server }
@@ -59,6 +64,10 @@ impl TlsFront {
 
     pub fn url(&self) -> String {
         format!("https://localhost:{}/events", self.port)
+    }
+
+    pub fn origin(&self) -> String {
+        format!("https://localhost:{}", self.port)
     }
 
     /// New connections see a certificate of this authority.

@@ -50,6 +50,7 @@ fn data_of(record: &Record, (profile, data): (EventProfile, EventData)) -> Strin
         table_arn: TABLE.to_owned(),
         stream_arn: format!("{TABLE}/stream/2026-01-02T03:04:05.678"),
         key_schema: vec!["orderId".to_owned(), "line".to_owned()],
+        sequence_width: 40,
     });
     let body = encoder.encode(record, std::time::UNIX_EPOCH).body;
     String::from_utf8(body.into()).expect("JSON is UTF-8")

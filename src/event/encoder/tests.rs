@@ -27,6 +27,7 @@ fn settings() -> EncoderSettings {
         table_arn: TABLE.to_owned(),
         stream_arn: STREAM.to_owned(),
         key_schema: vec!["orderId".to_owned(), "line".to_owned()],
+        sequence_width: 40,
     }
 }
 

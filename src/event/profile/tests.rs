@@ -30,6 +30,7 @@ fn attributes(record: &Record, profile: EventProfile, key_schema: &[&str]) -> At
         table_arn: TABLE.to_owned(),
         stream_arn: format!("{TABLE}/stream/2026-01-02T03:04:05.678"),
         key_schema: key_schema.iter().map(|name| (*name).to_owned()).collect(),
+        sequence_width: 40,
     });
     let message = encoder.encode(record, UNIX_EPOCH + Duration::from_millis(1_767_323_060_042));
     let headers = message.headers.iter().map(|(name, value)| {

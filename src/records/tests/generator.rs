@@ -201,7 +201,7 @@ fn change() -> impl Strategy<Value = Json> {
         ("Keys", always(keys())),
         ("NewImage", maybe(image())),
         ("OldImage", maybe(image())),
-        ("SequenceNumber", always("[0-9]{21,40}".prop_map(text))),
+        ("SequenceNumber", always("[0-9]{1,80}".prop_map(text))),
         ("SizeBytes", maybe((0..i64::MAX).prop_map(|size| bare(size.to_string())))),
         ("StreamViewType", maybe("KEYS_ONLY|NEW_IMAGE|OLD_IMAGE|NEW_AND_OLD_IMAGES".prop_map(text))),
     ])
@@ -222,10 +222,31 @@ pub(crate) fn record() -> impl Strategy<Value = Json> {
 
 /// A page of records that can be decoded.
 pub(super) fn page() -> impl Strategy<Value = Json> {
+    page_with(record())
+}
+
+fn page_with(record: impl Strategy<Value = Json> + 'static) -> impl Strategy<Value = Json> {
     object(vec![
-        ("NextShardIterator", maybe("arn:[ -~]{1,40}".prop_map(text))),
-        ("Records", always(vec(record(), 0..5).prop_map(Json::List))),
+        ("NextShardIterator", maybe("(arn:[ -~]{1,40})?".prop_map(text))),
+        ("Records", maybe(vec(record, 0..5).prop_map(Json::List))),
     ])
+}
+
+/// A page of records of which any member may be absent, null or empty.
+pub(super) fn loose_page() -> impl Strategy<Value = Json> {
+    let change = object(vec![
+        ("Keys", maybe(prop_oneof![3 => keys().boxed(), 1 => Just(Json::Object(Vec::new())).boxed()])),
+        ("NewImage", maybe(image())),
+        ("SequenceNumber", maybe("[0-9]{0,99}".prop_map(text))),
+        ("StreamViewType", maybe("(KEYS_ONLY)?".prop_map(text))),
+    ]);
+    page_with(object(vec![
+        ("awsRegion", maybe("(eu-west-1)?".prop_map(text))),
+        ("dynamodb", maybe(prop_oneof![9 => change.boxed(), 1 => Just(Json::Object(Vec::new())).boxed()])),
+        ("eventID", maybe("[0-9a-f]{0,3}".prop_map(text))),
+        ("eventName", maybe("(INSERT)?".prop_map(text))),
+        ("userIdentity", maybe(prop_oneof![1 => identity().boxed(), 1 => Just(Json::Object(Vec::new())).boxed()])),
+    ]))
 }
 
 /// A page of these records.

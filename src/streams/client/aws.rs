@@ -40,7 +40,7 @@ use super::{
     Call, IteratorStart, ListedShard, ShardQuery, StreamDescription, StreamStatus, StreamsClient, TableDescription,
 };
 use crate::aws::errors::{CallError, ErrorKind, call_error, is_caused_by};
-use crate::records::{MalformedPage, Page};
+use crate::records::{MalformedPage, Page, StreamDetails};
 
 /// DynamoDB and DynamoDB Streams of one region. Clones share connections and credentials.
 #[derive(Clone)]
@@ -61,8 +61,11 @@ impl AwsClient {
         let answer = self.tables.describe_table().table_name(table).send().await;
         let described = answer.map_err(|error| call_error(OPERATION, error))?.table;
         let described = described.ok_or_else(|| malformed(OPERATION, "the response contains no table"))?;
-        let arn = described.table_arn.ok_or_else(|| malformed(OPERATION, "the response contains no table ARN"))?;
-        Ok(TableDescription { arn, latest_stream: described.latest_stream_arn })
+        let latest_stream = described.latest_stream_arn;
+        let of_stream = || latest_stream.as_deref().map(|stream| StreamDetails::from_arn(stream).table_arn);
+        let arn = described.table_arn.or_else(of_stream);
+        let arn = arn.ok_or_else(|| malformed(OPERATION, "the response contains no table ARN"))?;
+        Ok(TableDescription { arn, latest_stream })
     }
 
     async fn list_streams(&self, table: &str) -> Result<Vec<String>, CallError> {
@@ -92,7 +95,8 @@ impl AwsClient {
         };
         let answer = call.customize().interceptor(AnsweredAt(answered_at.clone())).send().await;
         let answer = answer.map_err(|error| call_error(OPERATION, error))?;
-        let description = description(answer).ok_or_else(|| malformed(OPERATION, "the response contains no stream"))?;
+        let description = description(stream, answer);
+        let description = description.ok_or_else(|| malformed(OPERATION, "the response contains no stream"))?;
         Ok(StreamDescription { answered_at: answered_at.take(), ..description })
     }
 
@@ -163,14 +167,14 @@ fn children_of(shard: &str) -> ShardFilter {
     ShardFilter::builder().r#type(ShardFilterType::ChildShards).shard_id(shard).build()
 }
 
-/// Absent where the answer describes no stream, names no table, or lists a shard without an id.
-fn description(answer: DescribeStreamOutput) -> Option<StreamDescription> {
+/// Absent where the answer describes no stream or lists a shard without an id. A table that it does not name is the one in `stream`.
+fn description(stream: &str, answer: DescribeStreamOutput) -> Option<StreamDescription> {
     let described = answer.stream_description?;
     Some(StreamDescription {
         status: status(&described),
         view_type: described.stream_view_type.as_ref().map(|view| view.as_str().to_owned()),
         key_schema: key_schema(&described),
-        table: described.table_name?,
+        table: described.table_name.unwrap_or_else(|| StreamDetails::from_arn(stream).table),
         shards: described.shards.unwrap_or_default().into_iter().map(listed).collect::<Option<_>>()?,
         next: described.last_evaluated_shard_id,
         answered_at: None,

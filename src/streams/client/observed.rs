@@ -52,6 +52,20 @@ impl ObservedClient {
         }
     }
 
+    /// A record was read that could be decoded.
+    pub fn decoded(&self) {
+        if self.health.decoded() {
+            events::DecodableAgain.emit(&self.telemetry);
+        }
+    }
+
+    /// A record was read that could not be decoded.
+    pub fn undecodable(&self, why: &str) {
+        if self.health.undecodable(why) {
+            events::NothingDecodable { why }.emit(&self.telemetry);
+        }
+    }
+
     /// Reading waits for something that AWS does not have yet, such as the table or its stream.
     pub fn waits_for(&self, what: &str) {
         self.health.waiting_for(what);

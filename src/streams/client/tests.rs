@@ -144,7 +144,7 @@ async fn an_answer_without_a_code_is_an_ordinary_failure() {
 
 #[tokio::test]
 async fn a_body_that_is_no_page_is_fetched_again() {
-    for body in ["", "<html>", "{}", r#"{"Records":[{"#] {
+    for body in ["", "<html>", "[]", r#"{"Records":[{"#] {
         let (error, attempts) = failure(Answer::ok(body)).await;
         assert_eq!((error.kind, &*error.code, attempts), (ErrorKind::Other, "malformed", 3), "{body}");
     }
@@ -258,6 +258,22 @@ async fn an_answer_that_lacks_what_it_must_hold_is_malformed() {
     for error in errors {
         assert_eq!((error.kind, &*error.code), (ErrorKind::Other, "malformed"), "{}", error.message);
     }
+}
+
+#[tokio::test]
+async fn names_that_are_left_out_are_taken_from_the_streams_arn() {
+    let fake = Fake::answering([
+        Answer::ok(json!({"Table": {"LatestStreamArn": STREAM}}).to_string()),
+        Answer::ok(r#"{"StreamDescription":{"Shards":null,"KeySchema":null}}"#),
+        Answer::ok(r#"{"Streams":null}"#),
+    ])
+    .await;
+    let client = client(&fake).await;
+    let table = client.describe_table("Orders").await.expect("a table");
+    assert_eq!(table.arn, "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders");
+    let stream = client.describe_stream(STREAM, ShardQuery::First).await.expect("a stream");
+    assert_eq!((&*stream.table, stream.shards.len(), stream.next), ("Orders", 0, None));
+    assert_eq!(client.list_streams("Orders").await.expect("streams"), [""; 0]);
 }
 
 #[tokio::test]

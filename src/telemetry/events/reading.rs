@@ -198,6 +198,31 @@ impl DataLost<'_> {
     }
 }
 
+/// None of the last records could be decoded.
+pub struct NothingDecodable<'a> {
+    /// What is wrong with the last one; no item data.
+    pub why: &'a str,
+}
+
+impl NothingDecodable<'_> {
+    /// Logs it.
+    pub fn emit(&self, telemetry: &TableTelemetry) {
+        let (table, why) = (telemetry.table(), self.why);
+        telemetry.recent().add("DSA-UNDECODABLE", why);
+        error!(code = "DSA-UNDECODABLE", table, why, "no record of the table can be decoded, changes are being lost");
+    }
+}
+
+/// A record can be decoded again.
+pub struct DecodableAgain;
+
+impl DecodableAgain {
+    /// Logs it.
+    pub fn emit(&self, telemetry: &TableTelemetry) {
+        info!(table = telemetry.table(), "records of the table can be decoded again");
+    }
+}
+
 /// More places of which the same is true.
 pub struct FurtherDataLost {
     pub reason: &'static str,

@@ -198,6 +198,7 @@ impl Stage {
             table_arn: "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders".to_owned(),
             stream_arn: "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders/stream/2026".to_owned(),
             key_schema: vec!["id".to_owned()],
+            sequence_width: 40,
         }));
         let telemetry = TableTelemetry::new("Orders", &Metrics::new("t", "t").unwrap());
         let health = Health::default().table("Orders");
