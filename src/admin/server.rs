@@ -1,8 +1,8 @@
 //! Serves a router to clients of whom none can hold up the others.
 //!
 //! Contract: a client that sends no request, half a request, or does not read its answer is cut off after a while. When too
-//! many are connected, the oldest makes room, and some file descriptors are kept back: a probe is always heard. At the end answers that have begun are finished,
-//! within [`GRACE`].
+//! many are connected, the oldest makes room, and some file descriptors are kept back: a probe is always heard. At the end answers
+//! that have begun are finished, within [`GRACE`].
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
