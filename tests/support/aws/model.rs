@@ -156,7 +156,10 @@ impl World {
     /// A new stream, whatever there was before.
     pub fn enable_stream(&mut self, name: &str, shards: usize) -> String {
         let number = self.tables[name].streams.len();
-        let arn = format!("{}/stream/2026-01-0{}T03:04:05.678", table_arn(name), number + 1);
+        // Labels of AWS are times; no two of a table are the same.
+        let created = SystemTime::now() + Duration::from_millis(number as u64);
+        let label = humantime::format_rfc3339_millis(created).to_string();
+        let arn = format!("{}/stream/{}", table_arn(name), label.trim_end_matches('Z'));
         let step = u64::MAX / shards.max(1) as u64;
         let mut leaves = Vec::new();
         for n in 0..shards as u64 {
