@@ -20,7 +20,7 @@ fn answers(kind: Kind) -> Vec<Mood> {
         Kind::Container | Kind::RoleOfContainer => {
             vec![answer(503, "<html>busy</html>"), answer(500, ""), answer(429, ""), answer(200, "<html>")]
         }
-        Kind::RoleOfProcess => Vec::new(),
+        Kind::RoleOfProcess | Kind::RoleOfOwnProcess => Vec::new(),
         _ => vec![answer(503, "<html>busy</html>"), answer(500, "")],
     }
 }

@@ -39,18 +39,21 @@ pub enum Kind {
     WebIdentity,
     /// A profile's role, assumed with what a process says.
     RoleOfProcess,
+    /// A profile's role, assumed with what a process of the same profile says.
+    RoleOfOwnProcess,
     /// A profile's role, assumed with what a container's endpoint says.
     RoleOfContainer,
 }
 
 impl Kind {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Process,
         Self::Container,
         Self::Metadata,
         Self::AssumedRole,
         Self::WebIdentity,
         Self::RoleOfProcess,
+        Self::RoleOfOwnProcess,
         Self::RoleOfContainer,
     ];
 }
@@ -67,7 +70,7 @@ impl Source {
     pub async fn start(kind: Kind, mood: Mood) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mood = Arc::new(Mutex::new(mood));
-        let (shown, roles_only) = (mood.clone(), kind == Kind::RoleOfProcess);
+        let (shown, roles_only) = (mood.clone(), matches!(kind, Kind::RoleOfProcess | Kind::RoleOfOwnProcess));
         let server = Server::start(move |request| {
             let mood = if roles_only { Mood::key("GOOD") } else { shown.lock().unwrap().clone() };
             respond(request, &mood)
@@ -103,6 +106,7 @@ impl Source {
             }
             Kind::WebIdentity => plan.env("AWS_ROLE_ARN", ROLE).env("AWS_WEB_IDENTITY_TOKEN_FILE", self.path("token")),
             Kind::RoleOfProcess => plan.env("AWS_CONFIG_FILE", self.path("role-of-process")),
+            Kind::RoleOfOwnProcess => plan.env("AWS_CONFIG_FILE", self.path("role-of-own-process")),
             Kind::RoleOfContainer => plan
                 .env("AWS_CONFIG_FILE", self.path("role-of-container"))
                 .env("AWS_CONTAINER_CREDENTIALS_FULL_URI", container),
@@ -123,6 +127,10 @@ impl Source {
         write(
             Path::new(&self.path("role-of-process")),
             &role_of(&process.replace("[default]", "source_profile = base\n[profile base]")),
+        );
+        write(
+            Path::new(&self.path("role-of-own-process")),
+            &role_of(&process.replace("[default]", "source_profile = default")),
         );
         write(Path::new(&self.path("role-of-container")), &role_of("credential_source = EcsContainer\n"));
         write(Path::new(&self.path("process")), &process);
