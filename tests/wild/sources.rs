@@ -63,20 +63,27 @@ pub struct Source {
     folder: tempfile::TempDir,
     mood: Arc<Mutex<Mood>>,
     kind: Kind,
+    life: Duration,
     pub server: Server,
 }
 
 impl Source {
+    /// Its credentials end so soon that the SDK asks again for every call.
     pub async fn start(kind: Kind, mood: Mood) -> Self {
+        Self::lasting(kind, mood, Duration::from_secs(5)).await
+    }
+
+    /// Its credentials last so long.
+    pub async fn lasting(kind: Kind, mood: Mood, life: Duration) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mood = Arc::new(Mutex::new(mood));
         let (shown, roles_only) = (mood.clone(), matches!(kind, Kind::RoleOfProcess | Kind::RoleOfOwnProcess));
         let server = Server::start(move |request| {
             let mood = if roles_only { Mood::key("GOOD") } else { shown.lock().unwrap().clone() };
-            respond(request, &mood)
+            respond(request, &mood, life)
         })
         .await;
-        let source = Self { folder, mood, kind, server };
+        let source = Self { folder, mood, kind, life, server };
         source.write_files();
         source
     }
@@ -84,6 +91,15 @@ impl Source {
     pub fn set(&self, mood: Mood) {
         *self.mood.lock().unwrap() = mood;
         self.write_process_answer();
+    }
+
+    /// How often credentials were asked for: of the process, of anything else.
+    pub fn asked(&self) -> (usize, usize) {
+        let is_for_credentials = |seen: &&Seen| {
+            seen.body.contains("Action=AssumeRole") || seen.path.ends_with("/role") || seen.path == "/container"
+        };
+        let runs = std::fs::read_to_string(self.path("runs")).unwrap_or_default().lines().count();
+        (runs, self.server.seen().iter().filter(is_for_credentials).count())
     }
 
     /// The plan with this source in the place of keys in the environment.
@@ -119,8 +135,8 @@ impl Source {
     }
 
     fn write_files(&self) {
-        let (script, said) = (self.path("credentials.sh"), self.path("said"));
-        write(Path::new(&script), &format!("#!/bin/sh\ncat {said}\n"));
+        let (script, said, runs) = (self.path("credentials.sh"), self.path("said"), self.path("runs"));
+        write(Path::new(&script), &format!("#!/bin/sh\necho run >>{runs}\ncat {said}\n"));
         std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
         let process = format!("[default]\ncredential_process = {script}\n");
         let role_of = |more: &str| format!("[default]\nrole_arn = {ROLE}\n{more}");
@@ -141,7 +157,7 @@ impl Source {
     fn write_process_answer(&self) {
         let text = match &*self.mood.lock().unwrap() {
             Mood::Key(id) => serde_json::json!({
-                "Version": 1, "AccessKeyId": id, "SecretAccessKey": "s", "SessionToken": "t", "Expiration": soon()
+                "Version": 1, "AccessKeyId": id, "SecretAccessKey": "s", "SessionToken": "t", "Expiration": after(self.life)
             })
             .to_string(),
             Mood::Answer(_, text) => text.clone(),
@@ -156,12 +172,11 @@ fn write(path: &Path, text: &str) {
     std::fs::rename(new, path).unwrap();
 }
 
-/// So soon that the SDK asks again for every call.
-fn soon() -> String {
-    humantime::format_rfc3339_seconds(SystemTime::now() + Duration::from_secs(5)).to_string()
+fn after(life: Duration) -> String {
+    humantime::format_rfc3339_seconds(SystemTime::now() + life).to_string()
 }
 
-fn respond(request: &Seen, mood: &Mood) -> Response<Full<Bytes>> {
+fn respond(request: &Seen, mood: &Mood, life: Duration) -> Response<Full<Bytes>> {
     let (path, body) = (request.path.as_str(), request.body.as_str());
     if path.ends_with("/api/token") {
         let mut token = answer(200, "token");
@@ -176,26 +191,26 @@ fn respond(request: &Seen, mood: &Mood) -> Response<Full<Bytes>> {
         Mood::Answer(status, text) => return answer(*status, text.clone()),
     };
     match body.contains("Action=AssumeRole") {
-        true => answer(200, of_sts(body, id)),
-        false => answer(200, of_endpoint(id)),
+        true => answer(200, of_sts(body, id, life)),
+        false => answer(200, of_endpoint(id, life)),
     }
 }
 
-fn of_sts(request: &str, id: &str) -> String {
+fn of_sts(request: &str, id: &str, life: Duration) -> String {
     let action = if request.contains("WithWebIdentity") { "AssumeRoleWithWebIdentity" } else { "AssumeRole" };
     let id = id.replace('\n', "&#10;");
     format!(
         "<{action}Response xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><{action}Result><Credentials>\
          <AccessKeyId>{id}</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken>\
          <Expiration>{}</Expiration></Credentials></{action}Result></{action}Response>",
-        soon()
+        after(life)
     )
 }
 
-fn of_endpoint(id: &str) -> String {
+fn of_endpoint(id: &str, life: Duration) -> String {
     serde_json::json!({
         "Code": "Success", "Type": "AWS-HMAC", "AccessKeyId": id, "SecretAccessKey": "s", "Token": "t",
-        "Expiration": soon(), "LastUpdated": "2026-01-01T00:00:00Z"
+        "Expiration": after(life), "LastUpdated": "2026-01-01T00:00:00Z"
     })
     .to_string()
 }

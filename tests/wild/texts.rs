@@ -20,13 +20,14 @@ const AROUND: [(&str, &str); 8] = [
 ];
 
 /// What nothing can be done with, and whether it may be shown.
-const UNUSABLE: [(&str, &str); 24] = [
+const UNUSABLE: [(&str, &str); 25] = [
     ("AWS_ACCESS_KEY_ID", "AK\nIA"),
     ("AWS_ACCESS_KEY_ID", "AKIA\u{1}"),
     ("AWS_ACCESS_KEY_ID", "AKIAé"),
     ("AWS_SECRET_ACCESS_KEY", "se cret"),
     ("AWS_SESSION_TOKEN", "to\r\nken"),
     ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "to\nken"),
+    ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "token\n"),
     ("AWS_REGION", "eu west 1"),
     ("AWS_REGION", "eu-west-1\nx"),
     ("AWS_REGION", "-"),
@@ -48,7 +49,8 @@ const UNUSABLE: [(&str, &str); 24] = [
 ];
 
 /// What the SDK ignores or takes; none of it ends the process.
-const TAKEN: [(&str, &str); 6] = [
+const TAKEN: [(&str, &str); 7] = [
+    ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "Basic abcd"),
     ("AWS_PROFILE", "a\nb"),
     ("AWS_SDK_UA_APP_ID", "a b\n"),
     ("AWS_SDK_UA_APP_ID", "é"),
