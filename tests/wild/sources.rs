@@ -178,7 +178,8 @@ fn after(life: Duration) -> String {
 
 fn respond(request: &Seen, mood: &Mood, life: Duration) -> Response<Full<Bytes>> {
     let (path, body) = (request.path.as_str(), request.body.as_str());
-    if path.ends_with("/api/token") {
+    let is_disabled = matches!(mood, Mood::Answer(403, _));
+    if path.ends_with("/api/token") && !is_disabled {
         let mut token = answer(200, "token");
         token.headers_mut().insert("x-aws-ec2-metadata-token-ttl-seconds", 60.into());
         return token;
