@@ -248,7 +248,8 @@ fn check_endpoints(config: &SdkConfig) -> Result<(), InvalidSettings> {
     };
     let urls = SERVICES.into_iter().filter_map(of_service).chain(config.endpoint_url().map(str::to_owned));
     match urls.into_iter().find(|url| !config::is_endpoint_url(url)) {
-        Some(url) => Err(InvalidSettings::Endpoint(url)),
+        // A password may stand before the host.
+        Some(url) => Err(InvalidSettings::Endpoint(url.rsplit('@').next().unwrap_or_default().to_owned())),
         None => Ok(()),
     }
 }

@@ -374,7 +374,7 @@ fn build(page: &Bytes, raw: &str, extent: Range<usize>, members: &Members<'_>) -
     let places = &mut Places::new(raw);
     let event_id = members.event_id.and_then(|raw| places.string(raw)).ok_or("eventID is missing or not a text")?;
     let operation = members.event_name.and_then(operation).ok_or("eventName is not INSERT, MODIFY or REMOVE")?;
-    let sequence_number = sequence_number(change).ok_or("SequenceNumber is missing or not a run of 1 to 127 digits")?;
+    let sequence_number = sequence_number(change).ok_or("SequenceNumber is missing or not a run of 1 to 79 digits")?;
     let mut text = |member: Option<&str>| member.and_then(|raw| places.string(raw));
     let (event_version, event_source) = (text(members.event_version), text(members.event_source));
     let (region, view_type) = (text(members.region), text(change.view_type));

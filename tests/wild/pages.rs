@@ -18,7 +18,7 @@ const QUIET: [&str; 6] = [
 ];
 
 /// Lengths of sequence numbers: of DynamoDB Local, AWS, LocalStack, and beyond all that are known.
-const DIGITS: [usize; 9] = [1, 21, 40, 41, 56, 63, 64, 100, 127];
+const DIGITS: [usize; 9] = [1, 21, 40, 41, 56, 63, 64, 78, 79];
 
 fn page(records: &[serde_json::Value]) -> String {
     json!({"Records": records, "NextShardIterator": "next"}).to_string()
@@ -86,7 +86,7 @@ fn spoilt(kind: usize, number: usize) -> serde_json::Value {
     let mut spoilt = record(&format!("1{number:020}"));
     match kind {
         0 => spoilt["dynamodb"]["SequenceNumber"] = "49-1".into(),
-        6 => spoilt["dynamodb"]["SequenceNumber"] = "4".repeat(128).into(),
+        6 => spoilt["dynamodb"]["SequenceNumber"] = "4".repeat(80).into(),
         1 => spoilt["dynamodb"]["SequenceNumber"] = serde_json::Value::Null,
         2 => spoilt["dynamodb"] = serde_json::Value::Null,
         3 => spoilt["eventName"] = "READ".into(),
