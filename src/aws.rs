@@ -31,7 +31,7 @@ use aws_runtime::env_config::file::EnvConfigFiles;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_types::origin::Origin;
 use aws_types::os_shim_internal::{Env, Fs};
-use aws_types::service_config::ServiceConfigKey;
+use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 
 use self::credentials::{CheckedProvider, Role};
 pub use self::http_client::InvalidBundle;
@@ -152,7 +152,7 @@ impl Connections {
             Some(credentials) => loader.credentials_provider(credentials.clone()),
             None => loader,
         };
-        let mut config = loader.load().await;
+        let mut config = without_blank_endpoints(loader.load().await);
         check_endpoints(&config)?;
         if settings.credentials.is_none()
             && let Some(profiles) = &profiles
@@ -222,6 +222,25 @@ fn attempts(settings: &AwsSettings, profiles: Option<&ProfileSet>) -> u32 {
     settings.max_attempts.or_else(of_profile).unwrap_or(ATTEMPTS)
 }
 
+/// A variable that is set to nothing, as templates do it, names no endpoint.
+fn without_blank_endpoints(config: SdkConfig) -> SdkConfig {
+    let endpoint = config.endpoint_url().filter(|url| !url.trim().is_empty()).map(str::to_owned);
+    let mut builder = config.to_builder();
+    builder.set_service_config(Some(WithoutBlanks(config)));
+    builder.set_endpoint_url(endpoint);
+    builder.build()
+}
+
+/// What environment and profile say of one service, where they say anything.
+#[derive(Debug)]
+struct WithoutBlanks(SdkConfig);
+
+impl LoadServiceConfig for WithoutBlanks {
+    fn load_config(&self, key: ServiceConfigKey<'_>) -> Option<String> {
+        self.0.service_config()?.load_config(key).filter(|text| !text.trim().is_empty())
+    }
+}
+
 fn check_endpoints(config: &SdkConfig) -> Result<(), InvalidSettings> {
     let of_service = |service| {
         let key = ServiceConfigKey::builder().service_id(service).env("AWS_ENDPOINT_URL").profile("endpoint_url");
@@ -229,7 +248,8 @@ fn check_endpoints(config: &SdkConfig) -> Result<(), InvalidSettings> {
     };
     let urls = SERVICES.into_iter().filter_map(of_service).chain(config.endpoint_url().map(str::to_owned));
     match urls.into_iter().find(|url| !config::is_endpoint_url(url)) {
-        Some(url) => Err(InvalidSettings::Endpoint(url)),
+        // A password may stand before the host.
+        Some(url) => Err(InvalidSettings::Endpoint(url.rsplit('@').next().unwrap_or_default().to_owned())),
         None => Ok(()),
     }
 }

@@ -51,6 +51,8 @@ pub struct EnvironmentFacts {
     pub stdout_is_terminal: bool,
     /// How many files, connections included, the process may have open; none: any number.
     pub open_files: Option<u64>,
+    /// How many bytes of memory the process may use; none: any number.
+    pub memory_limit: Option<u64>,
 }
 
 /// Everything that can be configured, checked.
@@ -117,6 +119,9 @@ impl Config {
             || dead_letter_sink.as_ref().map_or(true, |sink| sink.as_ref().is_some_and(is_https));
         let sink_credentials = SinkCredentials::read(reader, sink.as_ref().ok(), has_https);
         let process = Process::read(reader);
+        if let (Ok(process), Ok(delivery), Some(limit)) = (process, delivery, facts.memory_limit) {
+            process.compare_memory(reader, delivery.concurrency, limit);
+        }
         let platform_names = PlatformNames::read(reader);
         let component = platform_names.as_ref().ok().and_then(|names| names.component.as_deref());
         let log = Log::read(reader, component, facts.stdout_is_terminal);

@@ -9,7 +9,7 @@
 //!
 //! | room | subject | |
 //! |---|---|---|
-//! | [`clock`], [`backoff`], `error_text`, [`command_output`], `spare_files` | wall time, pauses, errors as text, exit codes, file descriptors kept back | leaves |
+//! | [`clock`], [`backoff`], `error_text`, [`command_output`], `spare_files`, `memory_limit` | wall time, pauses, errors as text, exit codes, file descriptors kept back, the memory that is allowed | leaves |
 //! | [`readiness`] | what is waited for, and what stands still | no I/O |
 //! | [`records`] | what is read, as AWS sent it: page, record, item key, position, gap | no I/O |
 //! | [`telemetry`] | metrics and logs | |
@@ -80,6 +80,7 @@ pub mod config;
 pub mod delivery;
 mod error_text;
 pub mod event;
+mod memory_limit;
 pub mod pipeline;
 pub mod progress;
 pub mod readiness;

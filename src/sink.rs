@@ -100,6 +100,8 @@ pub enum TransportError {
     Malformed,
     /// Nothing was sent: a file without which it may not be sent cannot be used.
     Credentials,
+    /// Nothing was sent: this process has no file descriptor left for a connection.
+    Descriptors,
     Other,
 }
 
@@ -113,7 +115,13 @@ impl TransportError {
             Self::Tls => "tls",
             Self::Malformed => "malformed",
             Self::Credentials => "credentials",
+            Self::Descriptors => "descriptors",
             Self::Other => "other",
         }
+    }
+
+    /// Whether the fault lies with this process, and nothing was sent.
+    pub(crate) fn is_own(self) -> bool {
+        matches!(self, Self::Credentials | Self::Descriptors)
     }
 }

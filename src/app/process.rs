@@ -19,6 +19,7 @@ use super::{RunError, run};
 use crate::clock;
 use crate::command_output::{EXIT_FAULT, EXIT_OK, EXIT_USAGE};
 use crate::config::{self, Config, EnvironmentFacts};
+use crate::memory_limit::memory_limit;
 use crate::telemetry::logs::LogFormat;
 use crate::telemetry::{self, events};
 
@@ -56,7 +57,7 @@ pub fn start(variables: impl Iterator<Item = (OsString, OsString)>) -> ExitCode 
 /// What the environment of this process is, apart from its variables. The limit of open files is raised as far as it may be.
 pub fn facts() -> EnvironmentFacts {
     let (now, stdout_is_terminal) = (clock::now(), std::io::stdout().is_terminal());
-    EnvironmentFacts { now, stdout_is_terminal, open_files: raise_open_files() }
+    EnvironmentFacts { now, stdout_is_terminal, open_files: raise_open_files(), memory_limit: memory_limit() }
 }
 
 /// Raises the soft limit of open files to the hard one, and tells what it is then. The soft one is low for the sake of programs

@@ -72,7 +72,12 @@ fn the_counters_of_knatives_adapters_have_the_source_of_each_table_also_where_na
     let arns = ["eu-west-1", "us-east-1"].map(|region| format!("arn:aws:dynamodb:{region}:123456789012:table/orders"));
     let variables =
         [("TABLE", arns.join(",")), ("K_SINK", "http://sink".to_owned()), ("LEGACY_METRICS", "on".to_owned())];
-    let facts = config::EnvironmentFacts { now: crate::clock::now(), stdout_is_terminal: false, open_files: None };
+    let facts = config::EnvironmentFacts {
+        now: crate::clock::now(),
+        stdout_is_terminal: false,
+        open_files: None,
+        memory_limit: None,
+    };
     let variables = variables.map(|(name, value)| (name.into(), value.into()));
     let config = Config::from_env_vars(variables, &facts).expect("a configuration");
     let sources = legacy_counters(&config).expect("they are on").event_sources;

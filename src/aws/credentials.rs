@@ -19,9 +19,26 @@ use aws_config::sts::AssumeRoleProvider;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{self, ProvideCredentials, SharedCredentialsProvider, future};
+use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 
 /// What CloudTrail shows as the session's name where a role is assumed.
 const SESSION_NAME: &str = "dynamodb-streams-adapter";
+
+/// Stands for a profile without its role.
+const WITHOUT_ROLE: &str = "dynamodb-streams-adapter-without-role";
+
+/// What a profile gets credentials from, besides keys and other profiles.
+///
+/// Source: `base_provider` in `profile/credentials/repr.rs` of `aws-config`.
+const OWN_SOURCES: [&str; 7] = [
+    "sso_session",
+    "sso_account_id",
+    "sso_region",
+    "sso_role_name",
+    "sso_start_url",
+    "login_session",
+    "credential_process",
+];
 
 /// A role to assume with the credentials of somebody else.
 #[derive(Debug, Clone)]
@@ -111,6 +128,8 @@ enum Base {
     Keys(Credentials),
     /// A profile that gives credentials without another one's help.
     Profile(String),
+    /// The profile whose role it is names itself: a file of a profile that has its sources of credentials and no role.
+    Itself(String),
     Environment,
     Metadata,
     Container,
@@ -121,6 +140,7 @@ impl fmt::Debug for Base {
         f.write_str(match self {
             Self::Keys(_) => "Keys(..)",
             Self::Profile(name) => name,
+            Self::Itself(_) => "Itself(..)",
             Self::Environment => "Environment",
             Self::Metadata => "Ec2InstanceMetadata",
             Self::Container => "EcsContainer",
@@ -141,6 +161,7 @@ pub(super) async fn of_profile_roles(
         Base::Profile(name) => CheckedProvider::new(
             ProfileFileCredentialsProvider::builder().configure(providers).profile_name(name).build(),
         ),
+        Base::Itself(file) => CheckedProvider::new(profile_without_role(file, providers)),
         Base::Environment => CheckedProvider::new(EnvironmentVariableCredentialsProvider::new()),
         Base::Metadata => CheckedProvider::new(ImdsCredentialsProvider::builder().configure(providers).build()),
         Base::Container => CheckedProvider::new(EcsCredentialsProvider::builder().configure(providers).build()),
@@ -168,7 +189,10 @@ fn role_chain(profiles: &ProfileSet) -> Option<RoleChain> {
         let Some(role) = role(profile) else { return chain(Base::Profile(name.to_owned()), roles) };
         roles.push(role);
         match (profile.get("source_profile"), profile.get("credential_source")) {
-            (Some(source), None) if source == name => return chain(Base::Keys(keys(profile)?), roles),
+            (Some(source), None) if source == name => {
+                let base = without_role(profile).map(Base::Itself).or_else(|| keys(profile).map(Base::Keys));
+                return chain(base?, roles);
+            }
             (Some(source), None) => name = source,
             (None, Some("Environment")) => return chain(Base::Environment, roles),
             (None, Some("Ec2InstanceMetadata")) => return chain(Base::Metadata, roles),
@@ -176,6 +200,30 @@ fn role_chain(profiles: &ProfileSet) -> Option<RoleChain> {
             _ => return None,
         }
     }
+}
+
+/// A profile's sources of credentials that come before its keys, as a file of a profile that has nothing else.
+fn without_role(profile: &Profile) -> Option<String> {
+    let has = |name: &&str| profile.get(name).is_some();
+    if !OWN_SOURCES.iter().any(has) {
+        return None;
+    }
+    let lines = OWN_SOURCES.iter().chain(&["aws_account_id"]).filter_map(|name| Some((name, profile.get(name)?)));
+    let lines = lines.map(|(name, value)| format!("{name} = {}\n", value.replace(['\r', '\n'], " ")));
+    Some(format!("[profile {WITHOUT_ROLE}]\n{}", lines.collect::<String>()))
+}
+
+/// What it refers to, a session of SSO, is where it always is.
+fn profile_without_role(file: String, providers: &ProviderConfig) -> ProfileFileCredentialsProvider {
+    let files = EnvConfigFiles::builder()
+        .include_default_config_file(true)
+        .include_default_credentials_file(true)
+        .with_contents(EnvConfigFileKind::Config, file);
+    ProfileFileCredentialsProvider::builder()
+        .configure(providers)
+        .profile_files(files.build())
+        .profile_name(WITHOUT_ROLE)
+        .build()
 }
 
 fn chain(base: Base, mut roles: Vec<Role>) -> Option<RoleChain> {
@@ -203,7 +251,6 @@ mod tests {
     use super::*;
 
     fn profiles(text: &str) -> ProfileSet {
-        use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
         use aws_types::os_shim_internal::{Env, Fs};
         let files = EnvConfigFiles::builder().with_contents(EnvConfigFileKind::Config, text).build();
         let (fs, env) = (Fs::from_slice(&[]), Env::from_slice(&[]));
@@ -257,6 +304,14 @@ mod tests {
             chain_of(&role("source_profile=default\naws_access_key_id=A\naws_secret_access_key=s")),
             one("Keys(..)")
         );
+        for source in [
+            "credential_process=x",
+            "sso_session=s",
+            "login_session=l",
+            "credential_process=x\naws_access_key_id=A\naws_secret_access_key=s",
+        ] {
+            assert_eq!(chain_of(&role(&format!("source_profile=default\n{source}"))), one("Itself(..)"), "{source}");
+        }
         assert_eq!(chain_of(&role("credential_source=EcsContainer")), one("EcsContainer"));
         assert_eq!(chain_of(&role("credential_source=Ec2InstanceMetadata")), one("Ec2InstanceMetadata"));
         assert_eq!(chain_of(&role("credential_source=Environment")), one("Environment"));
@@ -273,6 +328,7 @@ mod tests {
             "[default]\nrole_arn=r1\nweb_identity_token_file=/t\n",
             "[default]\nrole_arn=r1\n",
             "[default]\nrole_arn=r1\nsource_profile=gone\n",
+            "[default]\nrole_arn=r1\nsource_profile=default\n",
             "[default]\nrole_arn=r1\nsource_profile=b\ncredential_source=Environment\n",
             "[default]\nrole_arn=r1\nsource_profile=b\n[profile b]\nrole_arn=r2\nsource_profile=default\n",
             "[default]\nrole_arn=r1\ncredential_source=Elsewhere\n",

@@ -191,6 +191,7 @@ impl CredentialsTrouble {
         match innermost.unwrap_or(error) {
             CredentialsError::CredentialsNotLoaded(_) => Self::Missing,
             CredentialsError::InvalidConfiguration(_) => Self::Invalid,
+            error if has_no_metadata(error) => Self::Missing,
             error if is_refusal(error) => Self::Refused,
             _ => Self::Outage,
         }
@@ -251,6 +252,13 @@ fn answer_of_sts(error: &(dyn Error + 'static)) -> Option<StsAnswer> {
         Some(StsAnswer { said, code, status: service.raw().status().as_u16() })
     }
     of::<AssumeRoleError>(error).or_else(|| of::<AssumeRoleWithWebIdentityError>(error))
+}
+
+/// Whether the machine's metadata service, the last source that is asked, is switched off or forbidden here.
+///
+/// Source: `TokenErrorKind::Forbidden` in `imds/client/error.rs` of `aws-config`, whose text is all that is public.
+fn has_no_metadata(error: &CredentialsError) -> bool {
+    causes(error).contains("request forbidden: IMDS is disabled")
 }
 
 /// Whether the source of credentials has answered, and its answer is about who asks.

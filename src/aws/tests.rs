@@ -148,6 +148,22 @@ fn endpoint_variables_are_followed_the_narrower_one_first() {
 }
 
 #[test]
+fn an_endpoint_variable_that_is_set_to_nothing_counts_as_not_set() {
+    for name in
+        ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL_DYNAMODB_STREAMS", "AWS_ENDPOINT_URL_STS"]
+    {
+        for blank in ["", " "] {
+            assert_eq!(endpoints_with(&[(name, blank)]), endpoints_with(&[]), "{name}");
+        }
+    }
+    let all = ("AWS_ENDPOINT_URL", "http://localhost:1");
+    assert_eq!(
+        endpoints_with(&[all, ("AWS_ENDPOINT_URL_DYNAMODB", "")]),
+        ["http://localhost:1/", "http://localhost:1/"]
+    );
+}
+
+#[test]
 fn fips_and_dual_stack_endpoints_are_used_when_asked_for() {
     let fips = endpoints_with(&[("AWS_USE_FIPS_ENDPOINT", "true")]);
     assert_eq!(

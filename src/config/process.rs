@@ -1,6 +1,7 @@
 //! The process itself: memory, shutdown, ports, its log, and the names that the platform gives it.
 
 use core::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -106,6 +107,12 @@ choices! {
     }
 }
 
+/// What the process itself takes, whatever it does: its code, the SDK, the runtime, pages under way.
+const OWN_MEMORY: u64 = 32 << 20;
+
+/// What a request under way takes: a connection's buffers, TLS, an event's body.
+const REQUEST_MEMORY: u64 = 256 << 10;
+
 impl Process {
     pub(super) fn read(reader: &mut Reader) -> Result<Self, AlreadyReported> {
         let given: Given = reader.section();
@@ -123,6 +130,18 @@ impl Process {
             legacy_metrics: legacy_metrics?,
             metrics_address: metrics_address.filter(|address| !is_served_anyway(address)),
         })
+    }
+}
+
+impl Process {
+    /// Warns where the process may come to need more than it is allowed.
+    pub(super) fn compare_memory(&self, reader: &mut Reader, concurrency: NonZeroUsize, limit: u64) {
+        let whole = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        let (buffer, requests) = (whole(self.buffer_memory), whole(concurrency.get()));
+        let needed = OWN_MEMORY.saturating_add(buffer).saturating_add(requests.saturating_mul(REQUEST_MEMORY));
+        if needed > limit {
+            reader.warn(Warning::Memory { buffer, requests, needed, limit });
+        }
     }
 }
 

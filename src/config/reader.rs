@@ -405,6 +405,15 @@ pub enum Warning {
         fitting: NonZeroUsize,
         open_files: u64,
     },
+    /// What is configured can take more memory than the process may use.
+    Memory {
+        /// `BUFFER_MEMORY`, in bytes like the others.
+        buffer: u64,
+        /// `DELIVERY_CONCURRENCY`
+        requests: u64,
+        needed: u64,
+        limit: u64,
+    },
     /// The value may not mean what was meant.
     Remark {
         /// The variable.
@@ -436,8 +445,21 @@ impl fmt::Display for Warning {
                 "{name} is cut from {wanted} to {fitting}: the process may have {open_files} files and connections \
                  open; raise that limit (ulimit -Hn; LimitNOFILE= of the service or of the container runtime)"
             ),
+            Self::Memory { buffer, requests, needed, limit } => write!(
+                f,
+                "BUFFER_MEMORY ({}) and DELIVERY_CONCURRENCY ({requests}) can make the process take {} of memory, and its limit is \
+                 {}: beyond that the kernel kills it (exit code 137); lower BUFFER_MEMORY, or raise the limit \
+                 (resources.limits.memory of the container, MemoryMax= of the service)",
+                mebibytes(*buffer),
+                mebibytes(*needed),
+                mebibytes(*limit)
+            ),
             Self::Remark { name, what } => write!(f, "{name} {what}"),
             Self::LoggingConfig { why } => write!(f, "K_LOGGING_CONFIG is ignored, {why}"),
         }
     }
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{}MiB", bytes >> 20)
 }

@@ -16,9 +16,16 @@ macro_rules! of_the_sdk {
 }
 
 /// What ends up in a header of a request. The SDK's signer panics over anything else.
-static HEADER_TEXTS: [Foreign; 4] = of_the_sdk!(
-    "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" "AWS_SESSION_TOKEN" "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+static HEADER_TEXTS: [Foreign; 3] = of_the_sdk!(
+    "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" "AWS_SESSION_TOKEN",
     "visible ASCII characters only",
+    true
+);
+
+/// Becomes the header `authorization` as it stands, such as `Basic abcd`: no call is made with anything else.
+static CONTAINER_TOKEN: [Foreign; 1] = of_the_sdk!(
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+    "printable ASCII characters only, without blanks around them",
     true
 );
 
@@ -83,7 +90,9 @@ pub(super) fn check(translator: &mut Translator<'_>) {
             warn_of_blanks(translator, variable);
         }
     }
-    check_execution_environment(translator);
+    for variable in CONTAINER_TOKEN.iter().chain(&EXECUTION_ENVIRONMENT) {
+        check_whole_text(translator, variable);
+    }
     check_regions(translator);
     for variable in &ENDPOINTS {
         check_endpoint(translator, variable);
@@ -129,8 +138,8 @@ fn check_unknown(translator: &mut Translator<'_>) {
     }
 }
 
-fn check_execution_environment(translator: &mut Translator<'_>) {
-    let [variable] = &EXECUTION_ENVIRONMENT;
+/// Refuses what no header can hold as it stands.
+fn check_whole_text(translator: &mut Translator<'_>, variable: &'static Foreign) {
     let Some(found) = translator.find(variable) else { return };
     let is_printable = found.text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
     if !is_printable || !translator.environment.is_trimmed(found.name) {

@@ -16,6 +16,8 @@ pub enum Verdict {
     EventFault,
     /// The sink took the request and says that it did not take this event.
     NotTaken,
+    /// Nothing was sent, for want of something of this process: no event pays for that.
+    Unsent,
 }
 
 /// When to give up, and what then.
@@ -74,6 +76,9 @@ impl Policy {
     }
 
     fn is_undeliverable(&self, failed: FailedAttempt) -> bool {
+        if failed.verdict == Verdict::Unsent {
+            return false;
+        }
         let refused = failed.verdict == Verdict::EventFault;
         if refused && !failed.alone {
             return false;
@@ -157,6 +162,15 @@ mod tests {
             let aged = policy(None, Some(60), on_undeliverable);
             assert_eq!(aged.fate(failed(Verdict::SinkFault, 3, 59)), Fate::Again, "too early");
             assert_eq!(aged.fate(failed(Verdict::SinkFault, 3, 60)), fate);
+        }
+    }
+
+    #[test]
+    fn an_attempt_of_which_nothing_was_sent_is_never_the_events_end() {
+        for on_undeliverable in [OnUndeliverable::Block, OnUndeliverable::DeadLetter, OnUndeliverable::Drop] {
+            let strict = policy(Some(1), Some(1), on_undeliverable);
+            assert_eq!(strict.fate(failed(Verdict::Unsent, 1, 100)), Fate::Again);
+            assert_eq!(strict.fate(failed(Verdict::Unsent, 1_000_000, 100)), Fate::Parked);
         }
     }
 

@@ -22,7 +22,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use bytes::Bytes;
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::item_key::{self, ItemKey};
@@ -82,9 +82,6 @@ impl Page {
     pub fn parse(body: Bytes) -> Result<Self, MalformedPage> {
         u32::try_from(body.len()).map_err(|_| MalformedPage::TooLarge(body.len()))?;
         let text = std::str::from_utf8(&body)?;
-        if text.trim_start().starts_with('[') {
-            return Err(MalformedPage::NotAPage { line: 1, column: 1 });
-        }
         let (records, next_iterator) = match serde_json::from_str::<RawPage<ScannedRecord<'_>>>(text) {
             Ok(page) => (page.records().map(|found| decode_scanned(&body, text, found)).collect(), page.next),
             Err(_) => {
@@ -113,13 +110,38 @@ fn decode_alone(body: &Bytes, text: &str, raw: &str) -> Result<Record, Undecodab
     }
 }
 
-/// A page whose records are not yet decoded.
-#[derive(serde::Deserialize)]
+/// A page whose records are not yet decoded. Of a member that is sent twice the last one counts, as in the AWS SDK.
 struct RawPage<R> {
-    #[serde(rename = "Records", default = "Option::default")]
     records: Option<Vec<R>>,
-    #[serde(rename = "NextShardIterator", default)]
     next: Option<String>,
+}
+
+impl<'de, R: Deserialize<'de>> Deserialize<'de> for RawPage<R> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(PageVisitor(PhantomData))
+    }
+}
+
+struct PageVisitor<R>(PhantomData<R>);
+
+impl<'de, R: Deserialize<'de>> Visitor<'de> for PageVisitor<R> {
+    type Value = RawPage<R>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a page of records")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut page = RawPage { records: None, next: None };
+        while let Some(name) = map.next_key::<Name<'de>>()? {
+            match &*name.0 {
+                "Records" => page.records = map.next_value()?,
+                "NextShardIterator" => page.next = map.next_value()?,
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(page)
+    }
 }
 
 impl<R> RawPage<R> {
@@ -352,7 +374,7 @@ fn build(page: &Bytes, raw: &str, extent: Range<usize>, members: &Members<'_>) -
     let places = &mut Places::new(raw);
     let event_id = members.event_id.and_then(|raw| places.string(raw)).ok_or("eventID is missing or not a text")?;
     let operation = members.event_name.and_then(operation).ok_or("eventName is not INSERT, MODIFY or REMOVE")?;
-    let sequence_number = sequence_number(change).ok_or("SequenceNumber is missing or not a run of digits")?;
+    let sequence_number = sequence_number(change).ok_or("SequenceNumber is missing or not a run of 1 to 79 digits")?;
     let mut text = |member: Option<&str>| member.and_then(|raw| places.string(raw));
     let (event_version, event_source) = (text(members.event_version), text(members.event_source));
     let (region, view_type) = (text(members.region), text(change.view_type));

@@ -4,10 +4,9 @@
 //! as the text that was received, because that text is sent back, and compared as the integer that it stands for.
 
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -31,34 +30,27 @@ pub(crate) const RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
 /// Source: `SequenceNumber` in the DynamoDB Streams API model, "minimum length of 21, maximum length of 40".
 pub(crate) const PADDED_DIGITS: usize = 40;
 
-/// So many digits are a part of the number itself. The longest that any service is known to send has 56.
-const INLINE_DIGITS: usize = 63;
+/// The most digits of a sequence number. The longest that any service is known to send has 56.
+const MAX_DIGITS: usize = 79;
 
 /// A record's place in its shard: compared as an integer, kept as the text that AWS sent.
 #[derive(Clone, Copy)]
-pub struct SequenceNumber(Digits);
-
-#[derive(Clone, Copy)]
-enum Digits {
-    Inline {
-        digits: [u8; INLINE_DIGITS],
-        len: u8,
-    },
-    /// Kept as long as the process lives, one copy of each: no service that is known sends any.
-    Long(&'static str),
+pub struct SequenceNumber {
+    digits: [u8; MAX_DIGITS],
+    len: u8,
 }
 
 /// The text is not a sequence number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a sequence number has decimal digits and nothing else")]
+#[error("a sequence number has 1 to {MAX_DIGITS} decimal digits and nothing else")]
 pub struct InvalidSequenceNumber;
 
 impl SequenceNumber {
     /// The lowest one, which AWS gives to no record.
     pub(crate) const ZERO: Self = {
-        let mut digits = [0; INLINE_DIGITS];
+        let mut digits = [0; MAX_DIGITS];
         digits[0] = b'0';
-        Self(Digits::Inline { digits, len: 1 })
+        Self { digits, len: 1 }
     };
 
     /// The text exactly as it was received.
@@ -72,10 +64,7 @@ impl SequenceNumber {
     }
 
     fn text(&self) -> &[u8] {
-        match &self.0 {
-            Digits::Inline { digits, len } => &digits[..usize::from(*len)],
-            Digits::Long(text) => text.as_bytes(),
-        }
+        &self.digits[..usize::from(self.len)]
     }
 
     fn significant(&self) -> &[u8] {
@@ -85,38 +74,18 @@ impl SequenceNumber {
     }
 }
 
-impl Digits {
-    fn of(text: &str) -> Self {
-        let mut digits = [0; INLINE_DIGITS];
-        match (digits.get_mut(..text.len()), u8::try_from(text.len())) {
-            (Some(place), Ok(len)) => {
-                place.copy_from_slice(text.as_bytes());
-                Self::Inline { digits, len }
-            }
-            _ => Self::Long(kept(text)),
-        }
-    }
-}
-
-/// The one copy of this text.
-fn kept(text: &str) -> &'static str {
-    static KEPT: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
-    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(known) = kept.get(text) {
-        return known;
-    }
-    let new: &'static str = Box::leak(text.into());
-    kept.insert(new);
-    new
-}
-
 impl FromStr for SequenceNumber {
     type Err = InvalidSequenceNumber;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-            true => Ok(Self(Digits::of(text))),
-            false => Err(InvalidSequenceNumber),
+        let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let mut digits = [0; MAX_DIGITS];
+        match (digits.get_mut(..text.len()), u8::try_from(text.len())) {
+            (Some(place), Ok(len)) if is_number => {
+                place.copy_from_slice(text.as_bytes());
+                Ok(Self { digits, len })
+            }
+            _ => Err(InvalidSequenceNumber),
         }
     }
 }
@@ -412,7 +381,7 @@ mod tests {
             &"9".repeat(40),
             &"1".repeat(56),
             &"1".repeat(64),
-            &"2".repeat(300),
+            &"2".repeat(MAX_DIGITS),
         ];
         for (lower, higher) in ascending.iter().zip(&ascending[1..]) {
             assert!(number(lower) < number(higher), "{lower} {higher}");
@@ -428,7 +397,8 @@ mod tests {
 
     #[test]
     fn what_is_no_number_is_refused() {
-        for text in ["", " 1", "-1", "+1", "1e3", "1.0", "x", "１", "1 2"] {
+        let too_long = "1".repeat(MAX_DIGITS + 1);
+        for text in ["", " 1", "-1", "+1", "1e3", "1.0", "x", "１", "1 2", &too_long] {
             assert_eq!(text.parse::<SequenceNumber>(), Err(InvalidSequenceNumber), "{text}");
         }
     }
@@ -468,7 +438,7 @@ mod tests {
         }
 
         #[test]
-        fn a_number_of_any_length_is_stored_and_read_back_as_it_was_sent(text in "[0-9]{1,300}") {
+        fn a_number_of_any_length_is_stored_and_read_back_as_it_was_sent(text in "[0-9]{1,79}") {
             let stored = serde_json::to_string(&Position::after(number(&text))).expect("JSON");
             prop_assert_eq!(&stored, &format!("\"after {text}\""));
             let Position::After(read) = serde_json::from_str(&stored).expect("a position") else { panic!("{stored}") };

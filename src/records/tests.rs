@@ -206,6 +206,24 @@ fn names_with_escapes_mean_the_same() {
 }
 
 #[test]
+fn of_a_pages_member_sent_twice_the_last_counts_and_a_null_counts_as_any_other() {
+    let record = record_with("id-1", "id-1");
+    for (body, records, next) in [
+        (
+            format!(r#"{{"Records":[],"NextShardIterator":"a","Records":[{record}],"NextShardIterator":"b"}}"#),
+            1,
+            Some("b"),
+        ),
+        (format!(r#"{{"Records":[{record}],"Records":null}}"#), 0, None),
+        (format!(r#"{{"NextShardIterator":"a","Rec\u006frds":[{record}],"NextShardIterator":null}}"#), 1, None),
+    ] {
+        let page = parse(body.clone());
+        assert_eq!((page.records.len(), page.next_iterator.as_deref()), (records, next), "{body}");
+        oracle::assert_same(&page, &oracle::Oracle::new().decode(&Bytes::from(body)));
+    }
+}
+
+#[test]
 fn of_a_member_sent_twice_the_last_counts() {
     let text = record_with(r#""eventID":"id-1""#, r#""eventID":"id-0","dynamodb":{"Keys":7},"eventID":"id-1""#);
     let record = decoded(&text);

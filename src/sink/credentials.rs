@@ -350,6 +350,7 @@ pub(super) fn replaced(mut headers: HeaderMap, by: &HeaderMap) -> HeaderMap {
 
 /// The header `Authorization` for a file that holds a bearer token, RFC 6750. One line end behind it is allowed.
 fn parse_bearer(content: &[u8]) -> Result<HeaderValue, String> {
+    let content = without_mark(content);
     let token = content.strip_suffix(b"\n").unwrap_or(content);
     let token = token.strip_suffix(b"\r").unwrap_or(token);
     if token.is_empty() {
@@ -366,9 +367,14 @@ fn parse_bearer(content: &[u8]) -> Result<HeaderValue, String> {
     Ok(value)
 }
 
+/// Editors of Windows put a mark before a text in UTF-8.
+fn without_mark(content: &[u8]) -> &[u8] {
+    content.strip_prefix("\u{feff}".as_bytes()).unwrap_or(content)
+}
+
 /// The headers of a file, a line `Name: value` for each; blank lines and lines that begin with `#` say nothing.
 fn parse_headers(content: &[u8], authorization_is_free: bool) -> Result<HeaderMap, String> {
-    let text = str::from_utf8(content).map_err(|_| "it is not UTF-8")?;
+    let text = str::from_utf8(without_mark(content)).map_err(|_| "it is not UTF-8")?;
     let mut headers = HeaderMap::new();
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();

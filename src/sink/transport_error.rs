@@ -7,6 +7,7 @@ use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use hyper_util::client::legacy;
+use rustix::io::Errno;
 use rustls::{AlertDescription, CertificateError, OtherError};
 
 use super::{SinkResponse, TransportError};
@@ -15,6 +16,10 @@ use crate::error_text::{Cause, causes, chain};
 /// What to do where the sink asks for a certificate and ends the connection when it gets none.
 pub(crate) const CERTIFICATE_WANTED: &str =
     "the sink asks for a client certificate: set SINK_CLIENT_CERT_FILE and SINK_CLIENT_KEY_FILE";
+
+/// What to do where a connection cannot be made for want of a file descriptor.
+const NO_DESCRIPTOR: &str = "nothing is sent: this process or machine has no file descriptor left for a connection; raise the limit of \
+    open files (ulimit -Hn; LimitNOFILE= of the service or of the container runtime), or lower DELIVERY_CONCURRENCY";
 
 /// How rustls writes an alert, before its name.
 const ALERT_TEXT: &str = "received fatal alert: ";
@@ -49,6 +54,9 @@ impl TransportFailure {
     /// What the client says went wrong.
     pub(super) fn of(error: &legacy::Error) -> Self {
         let what = describe(error);
+        if chain(error).any(is_shortage) {
+            return Self { error: TransportError::Descriptors, message: Some(format!("{NO_DESCRIPTOR} ({what})")) };
+        }
         let tls = chain(error).find_map(|cause| cause.downcast_ref::<rustls::Error>());
         let is_tls = tls.is_some() || what.contains(ALERT_TEXT);
         let message = match tls.and_then(advice).or_else(|| about_alert(error)) {
@@ -63,6 +71,12 @@ impl TransportFailure {
             self.message.unwrap_or_else(|| format!("no answer within {}", humantime::format_duration(timeout)));
         SinkResponse::Failed { error: self.error, message }
     }
+}
+
+/// Whether a file or connection could not be opened because too many are.
+fn is_shortage(cause: Cause<'_>) -> bool {
+    let errno = cause.downcast_ref().and_then(Errno::from_io_error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// What an error is in which no TLS library had a part.
@@ -185,6 +199,42 @@ fn describe(error: &legacy::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Connects to nothing.
+    #[derive(Clone)]
+    struct Failing(i32);
+
+    impl tower_service::Service<http::Uri> for Failing {
+        type Response = hyper_util::rt::TokioIo<tokio::net::TcpStream>;
+        type Error = io::Error;
+        type Future = std::future::Ready<Result<Self::Response, io::Error>>;
+
+        fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<io::Result<()>> {
+            std::task::Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: http::Uri) -> Self::Future {
+            std::future::ready(Err(io::Error::from_raw_os_error(self.0)))
+        }
+    }
+
+    async fn failure(errno: i32) -> TransportFailure {
+        let client = legacy::Client::builder(hyper_util::rt::TokioExecutor::new());
+        let client = client.build::<_, http_body_util::Empty<bytes::Bytes>>(Failing(errno));
+        let answer = client.get("http://sink.example/".parse().expect("a URL")).await;
+        TransportFailure::of(&answer.expect_err("no connection"))
+    }
+
+    #[tokio::test]
+    async fn a_shortage_of_descriptors_is_told_as_what_it_is() {
+        for errno in [Errno::MFILE, Errno::NFILE] {
+            let TransportFailure { error, message } = failure(errno.raw_os_error()).await;
+            assert_eq!(error, TransportError::Descriptors);
+            let message = message.expect("a message");
+            assert!(message.contains("no file descriptor left") && message.contains("ulimit -Hn"), "{message}");
+        }
+        assert_ne!(failure(Errno::CONNREFUSED.raw_os_error()).await.error, TransportError::Descriptors);
+    }
 
     #[test]
     fn an_alert_is_found_in_a_text_by_the_name_that_rustls_gives_it() {

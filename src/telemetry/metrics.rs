@@ -229,7 +229,7 @@ metrics! {
         "Events that the dead-letter sink has acknowledged.";
     EVENTS_DROPPED = "events_dropped_total", Kind::Counter, ["table"], "Undeliverable events dropped by ON_UNDELIVERABLE=drop.";
     DELIVERY_ATTEMPTS = "delivery_attempts_total", Kind::Counter, ["table", "code"],
-        "Requests to the sink by result: the HTTP status, or timeout, connect, reset, tls, malformed, credentials, other. A batch counts once, for the table of its first event.";
+        "Requests to the sink by result: the HTTP status, or timeout, connect, reset, tls, malformed, credentials, descriptors, other. A batch counts once, for the table of its first event.";
     DEAD_LETTER_ATTEMPTS = "dead_letter_attempts_total", Kind::Counter, ["table", "code"],
         "Requests to the dead-letter sink by result, as in delivery_attempts_total.";
     DELIVERY_DURATION = "delivery_duration_seconds", Kind::Histogram(DELIVERY_BUCKETS), ["table"],

@@ -14,7 +14,7 @@ pub fn now() -> SystemTime {
 }
 
 pub fn facts() -> EnvironmentFacts {
-    EnvironmentFacts { now: now(), stdout_is_terminal: false, open_files: None }
+    EnvironmentFacts { now: now(), stdout_is_terminal: false, open_files: None, memory_limit: None }
 }
 
 pub fn os<N: Into<OsString>, V: Into<OsString>>((name, value): (N, V)) -> (OsString, OsString) {

@@ -269,6 +269,37 @@ fn more_requests_than_there_are_files_for_are_cut_with_a_warning() {
 }
 
 #[test]
+fn less_memory_than_the_configuration_can_take_is_said_with_the_numbers() {
+    let read = |limit: Option<u64>, buffer: &str, requests: &str| {
+        let facts = EnvironmentFacts { memory_limit: limit.map(|mebibytes| mebibytes << 20), ..facts() };
+        let variables = [("BUFFER_MEMORY", buffer), ("DELIVERY_CONCURRENCY", requests)];
+        let config =
+            Config::from_env_vars(NEEDED.into_iter().chain(variables).map(os), &facts).expect("a configuration");
+        let said = config.warnings.iter().find(|warning| matches!(warning, Warning::Memory { .. }));
+        said.map(ToString::to_string)
+    };
+    for (limit, buffer, requests, is_too_little) in [
+        (None, "64MiB", "64", false),
+        (None, "1024GiB", "10000", false),
+        (Some(192), "64MiB", "64", false),
+        (Some(112), "64MiB", "64", false),
+        (Some(111), "64MiB", "64", true),
+        (Some(0), "1MiB", "1", true),
+        (Some(256), "256MiB", "64", true),
+        (Some(192), "64MiB", "1000", true),
+    ] {
+        let said = read(limit, buffer, requests);
+        assert_eq!(said.is_some(), is_too_little, "{limit:?} {buffer} {requests}: {said:?}");
+    }
+    let said = read(Some(256), "512MiB", "64").expect("a warning");
+    for part in
+        ["BUFFER_MEMORY (512MiB)", "DELIVERY_CONCURRENCY (64)", "take 560MiB", "its limit is 256MiB", "limits.memory"]
+    {
+        assert!(said.contains(part), "{said}");
+    }
+}
+
+#[test]
 fn a_delivery_attempt_lasts_delivery_timeout_else_k_sink_timeout_else_30s() {
     let timeout = |variables: &[_]| accepted(variables).delivery.timeout;
     assert_eq!(timeout(&[("DELIVERY_TIMEOUT", "5s"), ("K_SINK_TIMEOUT", "20")]), millis(5_000));

@@ -267,7 +267,7 @@ fn config(settings: &Settings, tables: &[String]) -> Config {
         variables.push(("RETRY_MAX_ATTEMPTS", attempts.to_string()));
     }
     let variables = variables.into_iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
-    let facts = EnvironmentFacts { now: clock::now(), stdout_is_terminal: false, open_files: None };
+    let facts = EnvironmentFacts { now: clock::now(), stdout_is_terminal: false, open_files: None, memory_limit: None };
     Config::from_env_vars(variables, &facts).unwrap_or_else(|mistakes| panic!("{mistakes}"))
 }
 

@@ -24,7 +24,8 @@ fn stream(label: &str) -> String {
 /// What each entry of `TABLE` is called.
 fn labels(tables: &[&str]) -> Vec<String> {
     let variables = [("TABLE", tables.join(",")), ("K_SINK", "http://sink".to_owned())];
-    let facts = EnvironmentFacts { now: SystemTime::now(), stdout_is_terminal: false, open_files: None };
+    let facts =
+        EnvironmentFacts { now: SystemTime::now(), stdout_is_terminal: false, open_files: None, memory_limit: None };
     let config = Config::from_env_vars(variables.map(|(name, value)| (name.into(), value.into())), &facts).unwrap();
     config.source.tables.iter().map(|table| config.source.label(table)).collect()
 }

@@ -22,6 +22,7 @@ mod pages;
 mod platform;
 mod proxies;
 mod raw_sink;
+mod renewals;
 mod service;
 mod shim;
 mod sources;

@@ -20,7 +20,7 @@ fn answers(kind: Kind) -> Vec<Mood> {
         Kind::Container | Kind::RoleOfContainer => {
             vec![answer(503, "<html>busy</html>"), answer(500, ""), answer(429, ""), answer(200, "<html>")]
         }
-        Kind::RoleOfProcess => Vec::new(),
+        Kind::RoleOfProcess | Kind::RoleOfOwnProcess => Vec::new(),
         _ => vec![answer(503, "<html>busy</html>"), answer(500, "")],
     }
 }
@@ -55,6 +55,7 @@ async fn a_source_of_credentials_that_refuses_is_told_as_a_denial() {
         (Kind::WebIdentity, Mood::Answer(400, token), "InvalidIdentityToken"),
         (Kind::RoleOfContainer, Mood::Answer(403, denied), "refuses"),
         (Kind::Container, Mood::Answer(403, "{}".into()), "refuses"),
+        (Kind::Metadata, Mood::Answer(403, "disabled".into()), "set AWS_ACCESS_KEY_ID"),
         (Kind::Container, Mood::Answer(404, "{}".into()), "refuses"),
     ] {
         let (aws, sink) = (FakeAws::with_table("orders", 1).await, TestSink::start().await);

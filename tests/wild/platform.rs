@@ -17,7 +17,8 @@ type Override = (&'static str, &'static [(&'static str, &'static str)], &'static
 const KAMELET: &str = "CAMEL_KAMELET_AWS_DDB_STREAMS_SOURCE_";
 
 fn read(variables: &[(&str, &str)]) -> Result<Config, Mistakes> {
-    let facts = EnvironmentFacts { now: SystemTime::now(), stdout_is_terminal: false, open_files: None };
+    let facts =
+        EnvironmentFacts { now: SystemTime::now(), stdout_is_terminal: false, open_files: None, memory_limit: None };
     let needed = [("TABLE", "orders"), ("K_SINK", "http://broker/default"), ("CHECKPOINT_STORE", "file:/positions")];
     let needed = needed.iter().filter(|(name, _)| !variables.iter().any(|(given, _)| given == name));
     Config::from_env_vars(needed.chain(variables).map(|(name, value)| (name.into(), value.into())), &facts)

@@ -39,18 +39,21 @@ pub enum Kind {
     WebIdentity,
     /// A profile's role, assumed with what a process says.
     RoleOfProcess,
+    /// A profile's role, assumed with what a process of the same profile says.
+    RoleOfOwnProcess,
     /// A profile's role, assumed with what a container's endpoint says.
     RoleOfContainer,
 }
 
 impl Kind {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Process,
         Self::Container,
         Self::Metadata,
         Self::AssumedRole,
         Self::WebIdentity,
         Self::RoleOfProcess,
+        Self::RoleOfOwnProcess,
         Self::RoleOfContainer,
     ];
 }
@@ -60,20 +63,27 @@ pub struct Source {
     folder: tempfile::TempDir,
     mood: Arc<Mutex<Mood>>,
     kind: Kind,
+    life: Duration,
     pub server: Server,
 }
 
 impl Source {
+    /// Its credentials end so soon that the SDK asks again for every call.
     pub async fn start(kind: Kind, mood: Mood) -> Self {
+        Self::lasting(kind, mood, Duration::from_secs(5)).await
+    }
+
+    /// Its credentials last so long.
+    pub async fn lasting(kind: Kind, mood: Mood, life: Duration) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mood = Arc::new(Mutex::new(mood));
-        let (shown, roles_only) = (mood.clone(), kind == Kind::RoleOfProcess);
+        let (shown, roles_only) = (mood.clone(), matches!(kind, Kind::RoleOfProcess | Kind::RoleOfOwnProcess));
         let server = Server::start(move |request| {
             let mood = if roles_only { Mood::key("GOOD") } else { shown.lock().unwrap().clone() };
-            respond(request, &mood)
+            respond(request, &mood, life)
         })
         .await;
-        let source = Self { folder, mood, kind, server };
+        let source = Self { folder, mood, kind, life, server };
         source.write_files();
         source
     }
@@ -81,6 +91,15 @@ impl Source {
     pub fn set(&self, mood: Mood) {
         *self.mood.lock().unwrap() = mood;
         self.write_process_answer();
+    }
+
+    /// How often credentials were asked for: of the process, of anything else.
+    pub fn asked(&self) -> (usize, usize) {
+        let is_for_credentials = |seen: &&Seen| {
+            seen.body.contains("Action=AssumeRole") || seen.path.ends_with("/role") || seen.path == "/container"
+        };
+        let runs = std::fs::read_to_string(self.path("runs")).unwrap_or_default().lines().count();
+        (runs, self.server.seen().iter().filter(is_for_credentials).count())
     }
 
     /// The plan with this source in the place of keys in the environment.
@@ -103,6 +122,7 @@ impl Source {
             }
             Kind::WebIdentity => plan.env("AWS_ROLE_ARN", ROLE).env("AWS_WEB_IDENTITY_TOKEN_FILE", self.path("token")),
             Kind::RoleOfProcess => plan.env("AWS_CONFIG_FILE", self.path("role-of-process")),
+            Kind::RoleOfOwnProcess => plan.env("AWS_CONFIG_FILE", self.path("role-of-own-process")),
             Kind::RoleOfContainer => plan
                 .env("AWS_CONFIG_FILE", self.path("role-of-container"))
                 .env("AWS_CONTAINER_CREDENTIALS_FULL_URI", container),
@@ -115,14 +135,18 @@ impl Source {
     }
 
     fn write_files(&self) {
-        let (script, said) = (self.path("credentials.sh"), self.path("said"));
-        write(Path::new(&script), &format!("#!/bin/sh\ncat {said}\n"));
+        let (script, said, runs) = (self.path("credentials.sh"), self.path("said"), self.path("runs"));
+        write(Path::new(&script), &format!("#!/bin/sh\necho run >>{runs}\ncat {said}\n"));
         std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
         let process = format!("[default]\ncredential_process = {script}\n");
         let role_of = |more: &str| format!("[default]\nrole_arn = {ROLE}\n{more}");
         write(
             Path::new(&self.path("role-of-process")),
             &role_of(&process.replace("[default]", "source_profile = base\n[profile base]")),
+        );
+        write(
+            Path::new(&self.path("role-of-own-process")),
+            &role_of(&process.replace("[default]", "source_profile = default")),
         );
         write(Path::new(&self.path("role-of-container")), &role_of("credential_source = EcsContainer\n"));
         write(Path::new(&self.path("process")), &process);
@@ -133,7 +157,7 @@ impl Source {
     fn write_process_answer(&self) {
         let text = match &*self.mood.lock().unwrap() {
             Mood::Key(id) => serde_json::json!({
-                "Version": 1, "AccessKeyId": id, "SecretAccessKey": "s", "SessionToken": "t", "Expiration": soon()
+                "Version": 1, "AccessKeyId": id, "SecretAccessKey": "s", "SessionToken": "t", "Expiration": after(self.life)
             })
             .to_string(),
             Mood::Answer(_, text) => text.clone(),
@@ -148,14 +172,14 @@ fn write(path: &Path, text: &str) {
     std::fs::rename(new, path).unwrap();
 }
 
-/// So soon that the SDK asks again for every call.
-fn soon() -> String {
-    humantime::format_rfc3339_seconds(SystemTime::now() + Duration::from_secs(5)).to_string()
+fn after(life: Duration) -> String {
+    humantime::format_rfc3339_seconds(SystemTime::now() + life).to_string()
 }
 
-fn respond(request: &Seen, mood: &Mood) -> Response<Full<Bytes>> {
+fn respond(request: &Seen, mood: &Mood, life: Duration) -> Response<Full<Bytes>> {
     let (path, body) = (request.path.as_str(), request.body.as_str());
-    if path.ends_with("/api/token") {
+    let is_disabled = matches!(mood, Mood::Answer(403, _));
+    if path.ends_with("/api/token") && !is_disabled {
         let mut token = answer(200, "token");
         token.headers_mut().insert("x-aws-ec2-metadata-token-ttl-seconds", 60.into());
         return token;
@@ -168,26 +192,26 @@ fn respond(request: &Seen, mood: &Mood) -> Response<Full<Bytes>> {
         Mood::Answer(status, text) => return answer(*status, text.clone()),
     };
     match body.contains("Action=AssumeRole") {
-        true => answer(200, of_sts(body, id)),
-        false => answer(200, of_endpoint(id)),
+        true => answer(200, of_sts(body, id, life)),
+        false => answer(200, of_endpoint(id, life)),
     }
 }
 
-fn of_sts(request: &str, id: &str) -> String {
+fn of_sts(request: &str, id: &str, life: Duration) -> String {
     let action = if request.contains("WithWebIdentity") { "AssumeRoleWithWebIdentity" } else { "AssumeRole" };
     let id = id.replace('\n', "&#10;");
     format!(
         "<{action}Response xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><{action}Result><Credentials>\
          <AccessKeyId>{id}</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken>\
          <Expiration>{}</Expiration></Credentials></{action}Result></{action}Response>",
-        soon()
+        after(life)
     )
 }
 
-fn of_endpoint(id: &str) -> String {
+fn of_endpoint(id: &str, life: Duration) -> String {
     serde_json::json!({
         "Code": "Success", "Type": "AWS-HMAC", "AccessKeyId": id, "SecretAccessKey": "s", "Token": "t",
-        "Expiration": soon(), "LastUpdated": "2026-01-01T00:00:00Z"
+        "Expiration": after(life), "LastUpdated": "2026-01-01T00:00:00Z"
     })
     .to_string()
 }

@@ -20,13 +20,14 @@ const AROUND: [(&str, &str); 8] = [
 ];
 
 /// What nothing can be done with, and whether it may be shown.
-const UNUSABLE: [(&str, &str); 24] = [
+const UNUSABLE: [(&str, &str); 26] = [
     ("AWS_ACCESS_KEY_ID", "AK\nIA"),
     ("AWS_ACCESS_KEY_ID", "AKIA\u{1}"),
     ("AWS_ACCESS_KEY_ID", "AKIAé"),
     ("AWS_SECRET_ACCESS_KEY", "se cret"),
     ("AWS_SESSION_TOKEN", "to\r\nken"),
     ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "to\nken"),
+    ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "token\n"),
     ("AWS_REGION", "eu west 1"),
     ("AWS_REGION", "eu-west-1\nx"),
     ("AWS_REGION", "-"),
@@ -38,6 +39,7 @@ const UNUSABLE: [(&str, &str); 24] = [
     ("AWS_ENDPOINT_URL", "http://événements/"),
     ("AWS_ENDPOINT_URL", "http://localhost:4566\n"),
     ("AWS_ENDPOINT_URL", "ftp://localhost/"),
+    ("AWS_ENDPOINT_URL", "http://user:hunter2@local host/"),
     ("AWS_ENDPOINT_URL_DYNAMODB_STREAMS", "localhost"),
     ("AWS_ENDPOINT_URL_STS", "localhost"),
     ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "127.0.0.1:2"),
@@ -48,7 +50,8 @@ const UNUSABLE: [(&str, &str); 24] = [
 ];
 
 /// What the SDK ignores or takes; none of it ends the process.
-const TAKEN: [(&str, &str); 6] = [
+const TAKEN: [(&str, &str); 7] = [
+    ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "Basic abcd"),
     ("AWS_PROFILE", "a\nb"),
     ("AWS_SDK_UA_APP_ID", "a b\n"),
     ("AWS_SDK_UA_APP_ID", "é"),
@@ -94,6 +97,7 @@ async fn a_text_that_can_never_be_used_is_refused_at_the_start_by_its_name() {
             assert!(run.err.contains(name), "{name}={value:?}: {}", run.err);
             let is_secret = ["KEY", "TOKEN"].iter().any(|word| name.contains(word));
             assert!(!(is_secret && run.err.contains(value)), "{name} is shown: {}", run.err);
+            assert!(!run.err.contains("hunter2"), "{name}: {}", run.err);
         }
     }
 }
@@ -105,6 +109,7 @@ async fn a_profiles_region_and_endpoints_are_refused_by_the_name_of_what_to_corr
     for (profile, named) in [
         ("[default]\nregion = eu west\u{1}\n", "`region` in the profile"),
         ("[default]\nregion = eu-west-1\nendpoint_url = localhost:4566\n", "`endpoint_url` in the profile"),
+        ("[default]\nregion = eu-west-1\nendpoint_url = ftp://u:hunter2@h\n", "`endpoint_url` in the profile"),
         (
             "[default]\nregion = eu-west-1\nservices = s\n[services s]\ndynamodb =\n  endpoint_url = http:///x\n",
             "`endpoint_url` in the profile",
@@ -115,7 +120,7 @@ async fn a_profiles_region_and_endpoints_are_refused_by_the_name_of_what_to_corr
         let plan = Plan::new(&aws, &sink, "orders").without("AWS_REGION").without("AWS_ENDPOINT_URL");
         let run = crate::harness::run(plan.env("AWS_CONFIG_FILE", path.to_str().unwrap()).command()).await;
         assert_eq!(run.code, Some(64), "{profile}: {}", run.err);
-        assert!(run.err.contains(named), "{profile}: {}", run.err);
+        assert!(run.err.contains(named) && !run.err.contains("hunter2"), "{profile}: {}", run.err);
     }
 }
 

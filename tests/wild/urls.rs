@@ -10,7 +10,8 @@ use crate::support::sink::TestSink;
 use crate::support::wait_for;
 
 fn read(variables: &[(&str, &str)]) -> Result<Config, Mistakes> {
-    let facts = EnvironmentFacts { now: SystemTime::now(), stdout_is_terminal: false, open_files: None };
+    let facts =
+        EnvironmentFacts { now: SystemTime::now(), stdout_is_terminal: false, open_files: None, memory_limit: None };
     let needed = [("TABLE", "orders"), ("K_SINK", "http://broker/default")];
     let needed = needed.iter().filter(|(name, _)| !variables.iter().any(|(given, _)| given == name));
     Config::from_env_vars(needed.chain(variables).map(|(name, value)| (name.into(), value.into())), &facts)

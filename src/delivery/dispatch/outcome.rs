@@ -51,7 +51,7 @@ impl Dispatcher {
                 self.accepted(&done, now);
             }
             (_, Some(failure)) => {
-                if failure.verdict == Verdict::SinkFault {
+                if matches!(failure.verdict, Verdict::SinkFault | Verdict::Unsent) {
                     self.sink_failed(&done, &failure, now);
                 } else {
                     self.sink_is_up(now);
@@ -106,8 +106,9 @@ impl Dispatcher {
                 }
                 Some(Failure { verdict: judge(code), asked, why: format!("HTTP {status}") })
             }
-            SinkResponse::Failed { message, .. } => {
-                Some(Failure { verdict: Verdict::SinkFault, asked: None, why: message.clone() })
+            SinkResponse::Failed { error, message } => {
+                let verdict = if error.is_own() { Verdict::Unsent } else { Verdict::SinkFault };
+                Some(Failure { verdict, asked: None, why: message.clone() })
             }
         }
     }

@@ -201,7 +201,7 @@ fn change() -> impl Strategy<Value = Json> {
         ("Keys", always(keys())),
         ("NewImage", maybe(image())),
         ("OldImage", maybe(image())),
-        ("SequenceNumber", always("[0-9]{1,80}".prop_map(text))),
+        ("SequenceNumber", always("[0-9]{1,79}".prop_map(text))),
         ("SizeBytes", maybe((0..i64::MAX).prop_map(|size| bare(size.to_string())))),
         ("StreamViewType", maybe("KEYS_ONLY|NEW_IMAGE|OLD_IMAGE|NEW_AND_OLD_IMAGES".prop_map(text))),
     ])
@@ -237,7 +237,7 @@ pub(super) fn loose_page() -> impl Strategy<Value = Json> {
     let change = object(vec![
         ("Keys", maybe(prop_oneof![3 => keys().boxed(), 1 => Just(Json::Object(Vec::new())).boxed()])),
         ("NewImage", maybe(image())),
-        ("SequenceNumber", maybe("[0-9]{0,99}".prop_map(text))),
+        ("SequenceNumber", maybe("[0-9]{0,79}".prop_map(text))),
         ("StreamViewType", maybe("(KEYS_ONLY)?".prop_map(text))),
     ]);
     page_with(object(vec![

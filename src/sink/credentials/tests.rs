@@ -67,6 +67,21 @@ fn headers_are_lines_and_a_name_may_come_twice() {
 }
 
 #[test]
+fn a_mark_before_the_text_is_no_part_of_it() {
+    assert_eq!(parse_bearer("\u{feff}abc\r\n".as_bytes()).expect("a token"), "Bearer abc");
+    let headers = parse_headers("\u{feff}x-team: blue\r\n".as_bytes(), true).expect("headers");
+    assert_eq!(headers["x-team"], "blue");
+}
+
+#[test]
+fn letters_of_other_alphabets_are_sent_in_a_header_and_refused_in_a_token() {
+    let headers = parse_headers("x-team: événements".as_bytes(), true).expect("headers");
+    assert_eq!(headers["x-team"].as_bytes(), "événements".as_bytes());
+    let error = parse_bearer("jeton-é".as_bytes()).expect_err("no token");
+    assert!(error.contains("characters that are not allowed in a token") && !error.contains("jeton"), "{error}");
+}
+
+#[test]
 fn what_the_adapter_says_itself_cannot_be_said_otherwise() {
     for name in [
         "ce-id",
