@@ -20,7 +20,7 @@ use futures_util::future::BoxFuture;
 
 pub use self::credentials::CredentialReloader;
 pub use self::http::HttpSink;
-pub(crate) use self::http::{MAX_HEAD, MAX_HEADERS, redirect_target};
+pub(crate) use self::http::{MAX_HEAD, MAX_HEADERS, MAX_REDIRECTS, redirect_target};
 pub use self::settings::{SinkSettings, SinkSetupError};
 pub(crate) use self::tls::{ClientIdentity, ClientTls, client_tls};
 pub(crate) use self::transport_error::{CERTIFICATE_WANTED, about_alert, about_certificate};

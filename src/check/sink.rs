@@ -5,10 +5,11 @@ use std::time::Duration;
 use cloudevents::message::BinaryDeserializer as _;
 use cloudevents::{EventBuilder as _, EventBuilderV10};
 use http::header::LOCATION;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, Uri};
 use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use url::Url;
 
 use super::clock_skew::Clocks;
 use super::connection::{self, NoResponse, Stream, TlsProblem};
@@ -17,7 +18,7 @@ use crate::clock;
 use crate::config::{Config, EventMode, OnUndeliverable, SinkAddress};
 use crate::event::Message;
 use crate::event::http::{BinaryMode, StructuredMode, batch};
-use crate::sink::{HttpSink, Sink as _, SinkResponse, SinkSettings, redirect_target};
+use crate::sink::{HttpSink, MAX_REDIRECTS, Sink as _, SinkResponse, SinkSettings, redirect_target};
 
 const EVENT: &str = "sink-event";
 
@@ -135,7 +136,7 @@ impl Probe<'_> {
                 stream
             }
         };
-        checks.push(self.ask(stream, headers).await?);
+        checks.push(self.answer(stream, headers).await?);
         Ok(())
     }
 
@@ -174,10 +175,40 @@ impl Probe<'_> {
         }
     }
 
+    /// What the answer says about POSTs to come: where redirects lead to, as the adapter follows them.
+    async fn answer(&self, stream: Stream, headers: &HeaderMap) -> Result<Check, Check> {
+        let (mut url, mut connected) = (self.sink.uri.clone(), Some(stream));
+        for _ in 0..=MAX_REDIRECTS {
+            let stream = match connected.take() {
+                Some(stream) => stream,
+                None => self.connect_again().await?,
+            };
+            let (status, answered) = self.ask(stream, &url, headers).await?;
+            let Some(next) = redirect_target(&url, status, &answered) else {
+                let place = (url != self.sink.uri).then(|| url.path());
+                return Ok(judge_status(self.steps, status, place, set_to(&url, &answered)));
+            };
+            url = next;
+        }
+        let detail = format!("the sink redirects more than {MAX_REDIRECTS} times: an event is undeliverable");
+        Ok(Check::warn(self.steps.http, &detail)
+            .with_fix(format!("set {} to the URL that takes the events", self.steps.variable)))
+    }
+
+    /// For the next request: many servers close after a redirect.
+    async fn connect_again(&self) -> Result<Stream, Check> {
+        let (_, stream) = self.connect().await.map_err(|failed| Check { name: self.steps.http, ..failed })?;
+        if !self.is_https() {
+            return Ok(Stream::Plain(stream));
+        }
+        let secured = self.secure(stream).await;
+        secured.map(|(_, stream)| stream).map_err(|failed| Check { name: self.steps.http, ..failed })
+    }
+
     /// `OPTIONS` makes no event anywhere; whatever the answer, the sink is there.
-    async fn ask(&self, stream: Stream, headers: &HeaderMap) -> Result<Check, Check> {
+    async fn ask(&self, stream: Stream, url: &Uri, headers: &HeaderMap) -> Result<(StatusCode, HeaderMap), Check> {
         let sent = clock::now();
-        let asked = connection::options(stream, &self.sink.uri, headers);
+        let asked = connection::options(stream, url, headers);
         let answer = within(self.limit, asked).await;
         let answer = answer.unwrap_or_else(|late| Err(NoResponse { what: late, advice: None }));
         let (status, headers) = answer.map_err(|NoResponse { what, advice }| {
@@ -188,16 +219,7 @@ impl Probe<'_> {
         if let Some(date) = headers.get("date").and_then(|date| date.to_str().ok()) {
             self.clocks.note(date, sent);
         }
-        Ok(self.judge_status(status, &headers))
-    }
-
-    /// What the answer says about POSTs to come.
-    fn judge_status(&self, status: StatusCode, headers: &HeaderMap) -> Check {
-        let location = headers.get(LOCATION).and_then(|location| location.to_str().ok());
-        match redirect_target(&self.sink.uri, status, headers) {
-            Some(target) => Check::ok(self.steps.http, &format!("the sink redirects to {}", target.path())),
-            None => judge_status(self.steps, status, location),
-        }
+        Ok((status, headers))
     }
 
     fn is_https(&self) -> bool {
@@ -215,9 +237,12 @@ impl Probe<'_> {
 
 /// What a status says about POSTs to come. Many receivers know only POST: 405 and 501 are as good as 200. Whatever else delivery would
 /// give up an event for is a warning: the answer to a POST may be a different one.
-fn judge_status(steps: &SinkSteps, status: StatusCode, location: Option<&str>) -> Check {
+fn judge_status(steps: &SinkSteps, status: StatusCode, redirected_to: Option<&str>, target: Option<String>) -> Check {
     let SinkSteps { http, variable, .. } = steps;
-    let said = format!("the sink answers OPTIONS with {}", status.as_u16());
+    let said = match redirected_to {
+        None => format!("the sink answers OPTIONS with {}", status.as_u16()),
+        Some(path) => format!("the sink redirects to {path}, and answers OPTIONS there with {}", status.as_u16()),
+    };
     match status.as_u16() {
         401 | 403 => Check::warn(http, &format!("{said}: POST may require credentials, too")).with_fix(
             format!("give the adapter credentials for {variable}, see docs/sink.md, or allow requests without credentials at the sink"),
@@ -229,7 +254,7 @@ fn judge_status(steps: &SinkSteps, status: StatusCode, location: Option<&str>) -
         200..=299 | 405 | 501 => Check::ok(http, &said),
         300..=399 => {
             let detail = format!("{said}: the adapter follows only 307 and 308 to the same scheme and host; an event that gets this answer is undeliverable");
-            let target = location.map_or_else(|| "the URL that takes the events".to_owned(), str::to_owned);
+            let target = target.unwrap_or_else(|| "the URL that takes the events".to_owned());
             Check::warn(http, &detail).with_fix(format!("set {variable} to {target}"))
         }
         408 | 409 | 425 | 500..=599 => Check::warn(http, &format!("{said}: the sink is reachable but fails, the adapter would retry"))
@@ -237,6 +262,19 @@ fn judge_status(steps: &SinkSteps, status: StatusCode, location: Option<&str>) -
         _ => Check::warn(http, &format!("{said}: an event that gets this answer is undeliverable"))
             .with_fix(format!("check {variable}; --send-test-event shows what a POST gets")),
     }
+}
+
+/// Where an answer leads to, as a URL to set. A query may hold a secret, a user always does.
+fn set_to(from: &Uri, headers: &HeaderMap) -> Option<String> {
+    let location = headers.get(LOCATION)?.to_str().ok()?;
+    let mut target = Url::parse(&from.to_string()).ok()?.join(location).ok().filter(Url::has_host)?;
+    let has_secrets = target.query().is_some() || !target.username().is_empty() || target.password().is_some();
+    target.set_query(None);
+    target.set_fragment(None);
+    // Only a URL that has no host refuses these.
+    let _ = (target.set_username(""), target.set_password(None));
+    let more = if has_secrets { " with the user and query of the sink's answer, which are not shown" } else { "" };
+    Some(format!("{target}{more}"))
 }
 
 /// The check of the files, where there are any or one is broken, and the headers of every request.
@@ -343,7 +381,7 @@ mod tests {
             (503, CheckResult::Warn),
         ] {
             let status = StatusCode::from_u16(status).expect("a status");
-            assert_eq!(judge_status(&SINK, status, None).result, result, "{status}");
+            assert_eq!(judge_status(&SINK, status, None, None).result, result, "{status}");
         }
     }
 }

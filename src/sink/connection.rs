@@ -3,36 +3,65 @@
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ::http::{Extensions, HeaderMap, Response, Uri};
 use futures_util::future::{BoxFuture, FutureExt, TryFutureExt};
-use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tower_service::Service;
 
 use crate::error_text::{Cause, chain};
 
 /// A peer that has died without a word is noticed after so long, both while it owes an acknowledgement of bytes and while it owes an
 /// answer.
-const DEAD_PEER_TIMEOUT: Duration = Duration::from_secs(15);
+pub(super) const DEAD_PEER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Between two questions whether a silent peer is still there.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// How far a connection of HTTP/1 has come with its newest request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Progress {
+    /// Nothing was ever answered on it.
+    New,
+    /// The head of an answer has come, and nothing was sent since.
+    Answered,
+    /// A request is on its way, and not a byte of its answer has come.
+    Asked,
+    /// A part of the answer has come, and its head is not whole.
+    Answering,
+}
 
-/// Whether anything was ever answered on a connection.
-#[derive(Debug, Clone, Default)]
-struct HasAnswered(Arc<AtomicBool>);
+/// Is seen by the connection, which moves it with the bytes, and by those who wait for answers.
+#[derive(Debug, Clone)]
+struct SharedProgress(Arc<AtomicU8>);
+
+impl SharedProgress {
+    fn new() -> Self {
+        Self(Arc::new(AtomicU8::new(Progress::New as u8)))
+    }
+
+    fn is(&self, progress: Progress) -> bool {
+        self.0.load(Ordering::Relaxed) == progress as u8
+    }
+
+    fn set(&self, progress: Progress) {
+        self.0.store(progress as u8, Ordering::Relaxed);
+    }
+
+    fn advance(&self, from: Progress, to: Progress) {
+        // Where it is somewhere else it stays there.
+        let _ = self.0.compare_exchange(from as u8, to as u8, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
 
 /// A response has come: the next request on its connection is one on a reused connection.
 pub(super) fn note_answer<B>(response: &Response<B>) {
-    if let Some(HasAnswered(has_answered)) = response.extensions().get() {
-        has_answered.store(true, Ordering::Relaxed);
+    if let Some(progress) = response.extensions().get::<SharedProgress>() {
+        progress.set(Progress::Answered);
     }
 }
 
@@ -52,18 +81,32 @@ pub(super) fn is_unprocessed(error: &legacy::Error) -> bool {
 fn is_lost_connection(cause: Cause<'_>) -> bool {
     let is_cut = cause.downcast_ref().is_some_and(hyper::Error::is_incomplete_message);
     let io = cause.downcast_ref().map(io::Error::kind);
-    is_cut || matches!(io, Some(ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe))
+    let is_lost = matches!(
+        io,
+        Some(
+            ErrorKind::ConnectionReset
+                | ErrorKind::ConnectionAborted
+                | ErrorKind::BrokenPipe
+                // Of TCP itself: the peer died without a word, or a router says that it is gone.
+                | ErrorKind::TimedOut
+                | ErrorKind::HostUnreachable
+                | ErrorKind::NetworkUnreachable
+        )
+    );
+    is_cut || is_lost
 }
 
 fn is_http2(error: &legacy::Error) -> bool {
     error.connect_info().is_some_and(Connected::is_negotiated_h2)
 }
 
-/// Only connections of HTTP/1 are told apart so: on one of HTTP/2 others may be under way.
+/// Whether the connection had been idle, and not a byte of an answer has come since. Only connections of HTTP/1 are told apart so: on
+/// one of HTTP/2 others may be under way.
 fn was_reused(error: &legacy::Error) -> bool {
     let mut extras = Extensions::new();
     error.connect_info().filter(|info| !info.is_negotiated_h2()).inspect(|info| info.get_extras(&mut extras));
-    extras.get().is_some_and(|HasAnswered(has_answered)| has_answered.load(Ordering::Relaxed))
+    let progress = extras.get::<SharedProgress>();
+    progress.is_some_and(|progress| progress.is(Progress::Answered) || progress.is(Progress::Asked))
 }
 
 /// How long the sink keeps an idle connection, if it says so: the parameter `timeout` of the header `Keep-Alive`, in seconds
@@ -76,71 +119,84 @@ pub(super) fn keep_alive(headers: &HeaderMap) -> Option<Duration> {
     timeout?.1.trim().trim_matches('"').parse().ok().map(Duration::from_secs)
 }
 
-/// Makes TCP connections that remember whether anything was answered on them.
-#[derive(Debug, Clone)]
-pub(super) struct Connector(HttpConnector);
-
-impl Connector {
-    pub(super) fn new(is_tls: bool) -> Self {
-        let mut tcp = HttpConnector::new();
-        tcp.set_nodelay(true);
-        // Of https, too, this connector makes only the TCP connection.
-        tcp.enforce_http(!is_tls);
-        tcp.set_tcp_user_timeout(Some(DEAD_PEER_TIMEOUT));
-        tcp.set_keepalive(Some(KEEPALIVE_INTERVAL));
-        tcp.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
-        Self(tcp)
-    }
+/// Makes TCP connections that end when their peer has died.
+pub(super) fn tcp_connector(is_tls: bool, dead_peer_timeout: Duration) -> HttpConnector {
+    let mut tcp = HttpConnector::new();
+    tcp.set_nodelay(true);
+    // Of https, too, this connector makes only the TCP connection.
+    tcp.enforce_http(!is_tls);
+    tcp.set_tcp_user_timeout(Some(dead_peer_timeout));
+    tcp.set_keepalive(Some(dead_peer_timeout / 3));
+    tcp.set_keepalive_interval(Some(dead_peer_timeout / 3));
+    tcp
 }
 
-impl Service<Uri> for Connector {
-    type Response = SinkConnection;
-    type Error = <HttpConnector as Service<Uri>>::Error;
-    type Future = BoxFuture<'static, Result<SinkConnection, Self::Error>>;
+/// Makes connections that know how far they have come with a request.
+#[derive(Debug, Clone)]
+pub(super) struct Watching<C>(pub(super) C);
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+impl<C: Service<Uri>> Service<Uri> for Watching<C>
+where
+    C::Future: Send + 'static,
+{
+    type Response = TokioIo<Watched<TokioIo<C::Response>>>;
+    type Error = C::Error;
+    type Future = BoxFuture<'static, Result<Self::Response, C::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), C::Error>> {
         self.0.poll_ready(context)
     }
 
     fn call(&mut self, url: Uri) -> Self::Future {
-        let connecting = self.0.call(url);
-        connecting.map_ok(|stream| SinkConnection { stream, has_answered: HasAnswered::default() }).boxed()
+        self.0.call(url).map_ok(|stream| TokioIo::new(Watched::new(TokioIo::new(stream)))).boxed()
     }
 }
 
-/// A TCP connection to a sink.
+/// A connection to a sink, seen above TLS: what counts are bytes of requests and answers.
 #[derive(Debug)]
-pub(super) struct SinkConnection {
-    stream: TokioIo<TcpStream>,
-    has_answered: HasAnswered,
+pub(super) struct Watched<S> {
+    stream: S,
+    progress: SharedProgress,
 }
 
-#[cfg(test)]
-impl SinkConnection {
-    pub(super) fn socket(&self) -> &TcpStream {
-        self.stream.inner()
+impl<S> Watched<S> {
+    fn new(stream: S) -> Self {
+        Self { stream, progress: SharedProgress::new() }
+    }
+
+    fn note_written(&self, written: &Poll<io::Result<usize>>) {
+        if matches!(written, Poll::Ready(Ok(1..))) {
+            self.progress.advance(Progress::Answered, Progress::Asked);
+        }
     }
 }
 
-impl Connection for SinkConnection {
+impl<S: Connection> Connection for Watched<S> {
     fn connected(&self) -> Connected {
-        self.stream.connected().extra(self.has_answered.clone())
+        self.stream.connected().extra(self.progress.clone())
     }
 }
 
-impl Read for SinkConnection {
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-        buffer: ReadBufCursor<'_>,
+        buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            self.progress.advance(Progress::Asked, Progress::Answering);
+        }
+        read
     }
 }
 
-impl Write for SinkConnection {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.note_written(&written);
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -160,6 +216,8 @@ impl Write for SinkConnection {
         context: &mut Context<'_>,
         buffers: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, buffers)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, buffers);
+        self.note_written(&written);
+        written
     }
 }

@@ -15,13 +15,14 @@ use futures_util::future::BoxFuture;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{self, Builder};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use percent_encoding::{CONTROLS, percent_encode};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
-use super::connection::{Connector, is_unprocessed, keep_alive, note_answer};
+use super::connection::{Watching, is_unprocessed, keep_alive, note_answer, tcp_connector};
 use super::credentials::{CredentialReloader, CredentialSnapshot, Credentials, replaced};
 use super::response_body::ReceivedBody;
 use super::settings::{SinkSettings, SinkSetupError, Tuning};
@@ -31,7 +32,7 @@ use super::{BODY_START, RetryAfter, Sink, SinkResponse};
 use crate::event::Message;
 
 /// How often one attempt follows a redirect.
-const MAX_REDIRECTS: usize = 5;
+pub(crate) const MAX_REDIRECTS: usize = 5;
 
 /// How often one attempt sends a request again that the sink has not processed.
 const MAX_RESENDS: usize = 3;
@@ -104,7 +105,9 @@ impl HttpSink {
         if url.host().is_none_or(str::is_empty) {
             return Err(SinkSetupError::Url);
         }
-        let pool_settings = PoolSettings { concurrency: settings.concurrency, idle_timeout: tuning.idle_timeout };
+        let (concurrency, idle_timeout, dead_peer_timeout) =
+            (settings.concurrency, tuning.idle_timeout, tuning.dead_peer_timeout);
+        let pool_settings = PoolSettings { concurrency, idle_timeout, dead_peer_timeout };
         let (credentials, reloader) = Credentials::read(settings, tuning)?;
         let pool = Mutex::new(Arc::new(Pool::new(pool_settings, &credentials.newest())));
         Ok((Self { credentials, pool, settings: pool_settings, url, response_limit, reads_answers }, reloader))
@@ -212,6 +215,7 @@ struct PoolSettings {
     /// So many idle ones at most.
     concurrency: usize,
     idle_timeout: Duration,
+    dead_peer_timeout: Duration,
 }
 
 /// The connections that are made with one generation of credentials.
@@ -225,9 +229,9 @@ struct Pool {
 /// A plain client carries no TLS at all: no roots are loaded, nothing waits for them.
 #[derive(Debug)]
 enum Client {
-    Plain(legacy::Client<Connector, Body>),
+    Plain(legacy::Client<Watching<HttpConnector>, Body>),
     Tls {
-        client: legacy::Client<HttpsConnector<Connector>, Body>,
+        client: legacy::Client<Watching<HttpsConnector<HttpConnector>>, Body>,
         /// Who this client says that it is.
         identity: Arc<ClientIdentity>,
         /// Whether anything was ever answered on any of its connections.
@@ -237,10 +241,11 @@ enum Client {
 
 impl Pool {
     fn new(settings: PoolSettings, credentials: &CredentialSnapshot) -> Self {
+        let tcp = tcp_connector(credentials.tls.is_some(), settings.dead_peer_timeout);
         let client = match credentials.tls.clone() {
-            None => Client::Plain(builder(settings).build(Connector::new(false))),
+            None => Client::Plain(builder(settings).build(Watching(tcp))),
             Some(ClientTls { config, identity }) => {
-                let client = builder(settings).build(HttpsConnector::from((Connector::new(true), config)));
+                let client = builder(settings).build(Watching(HttpsConnector::from((tcp, config))));
                 Client::Tls { client, identity, has_answered: AtomicBool::new(false) }
             }
         };

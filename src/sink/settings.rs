@@ -6,6 +6,7 @@ use std::time::Duration;
 use ::http::header::AUTHORIZATION;
 use ::http::{HeaderMap, Uri};
 
+use super::connection::DEAD_PEER_TIMEOUT;
 use crate::config::{self, Certificates, ClientCertificateFiles, Config, EventMode, TokenFile};
 
 /// How many bytes of a response's body are read unless the settings say otherwise.
@@ -117,12 +118,18 @@ pub enum SinkSetupError {
 pub(super) struct Tuning {
     pub(super) idle_timeout: Duration,
     pub(super) reload_interval: Duration,
+    pub(super) dead_peer_timeout: Duration,
     /// Instead of the system's.
     pub(super) system_roots: Option<Certificates>,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { idle_timeout: IDLE_TIMEOUT, reload_interval: RELOAD_INTERVAL, system_roots: None }
+        Self {
+            idle_timeout: IDLE_TIMEOUT,
+            reload_interval: RELOAD_INTERVAL,
+            dead_peer_timeout: DEAD_PEER_TIMEOUT,
+            system_roots: None,
+        }
     }
 }

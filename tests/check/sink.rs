@@ -8,7 +8,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::server::{ClientCertVerifierBuilder, WantsServerCert, WebPkiClientVerifier};
 use rustls::{ConfigBuilder, RootCertStore, ServerConfig, SupportedProtocolVersion};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -112,6 +112,20 @@ async fn a_sink_that_answers_503_is_reachable_and_a_warning() {
     assert!(text(of(&checks, "sink-http"), "detail").contains("503"), "{checks:?}");
 }
 
+/// Answers with a redirect, and with 204 elsewhere.
+async fn redirecting(code: u16, location: &str) -> Server {
+    let location: hyper::header::HeaderValue = location.parse().unwrap();
+    Server::start(move |seen| {
+        if seen.path.starts_with("/new") {
+            return status(204);
+        }
+        let mut answer = status(code);
+        answer.headers_mut().insert("location", location.clone());
+        answer
+    })
+    .await
+}
+
 /// The adapter would give up every event.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sink_that_redirects_where_the_adapter_does_not_follow_is_a_warning_with_the_url_to_set() {
@@ -122,19 +136,42 @@ async fn a_sink_that_redirects_where_the_adapter_does_not_follow_is_a_warning_wi
         (308, "/new", "ok"),
         (307, "/new?x=y", "ok"),
     ] {
-        let sink = Server::start(move |_| {
-            let mut answer = status(code);
-            answer.headers_mut().insert("location", location.parse().unwrap());
-            answer
-        })
-        .await;
+        let sink = redirecting(code, location).await;
         let (checks, exit) = World::new().await.env("K_SINK", sink.url()).json().await;
         let http = of(&checks, "sink-http");
         assert_eq!((exit, text(http, "result")), (Some(0), result), "{code} {location}: {http}");
         if result == "warn" {
-            assert_eq!(text(http, "remedy"), format!("set K_SINK to {location}"));
+            let target = url::Url::parse(&sink.url()).unwrap().join(location).unwrap();
+            assert_eq!(text(http, "remedy"), format!("set K_SINK to {target}"));
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_that_redirects_in_a_circle_or_to_nothing_is_a_warning() {
+    for (location, elsewhere, says) in [("/", 308, "redirects more than 5 times"), ("/gone", 404, "with 404")] {
+        let sink = Server::start(move |seen| {
+            let mut answer = status(if seen.path == "/gone" { elsewhere } else { 308 });
+            answer.headers_mut().insert("location", location.parse().unwrap());
+            answer
+        })
+        .await;
+        let (checks, _) = World::new().await.env("K_SINK", sink.url()).json().await;
+        let http = of(&checks, "sink-http");
+        assert_eq!(text(http, "result"), "warn", "{location}: {http}");
+        assert!(text(http, "detail").contains(says), "{location}: {http}");
+    }
+}
+
+/// A server repeats the query of the request, and the query may be what lets us in.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_secret_of_a_redirect_is_shown() {
+    let sink = redirecting(308, "https://user:s3cret@elsewhere.example/events?token=s3cret#s3cret").await;
+    let run = World::new().await.env("K_SINK", sink.url()).check(&["--output", "json"]).await;
+    let checks = run.checks();
+    let remedy = text(of(&checks, "sink-http"), "remedy");
+    assert!(remedy.starts_with("set K_SINK to https://elsewhere.example/events with the user and query"), "{remedy}");
+    assert!(!serde_json::to_string(&checks).unwrap().contains("s3cret"), "{checks:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -144,6 +181,11 @@ async fn an_answer_with_something_that_is_no_header_is_an_answer() {
     let mut sink = JoinSet::new();
     sink.spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = Vec::new();
+        // What comes before the request is no answer to it.
+        while !request.ends_with(b"\r\n\r\n") {
+            request.push(stream.read_u8().await.unwrap());
+        }
         let many = "x: y\r\n".repeat(150);
         let answer = format!("HTTP/1.1 405 No\r\nPHP Warning: x\r\n{many}content-length: 0\r\n\r\n");
         stream.write_all(answer.as_bytes()).await.unwrap();

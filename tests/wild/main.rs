@@ -15,6 +15,7 @@ mod support;
 mod addresses;
 mod answers;
 mod descriptors;
+mod draining;
 mod durability;
 mod labels;
 mod outages;

@@ -2,14 +2,15 @@
 
 use ::http::Response;
 use h2::Reason;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use super::authority::Authority;
 use super::server::{Step, answer};
 use super::*;
-use crate::sink::connection::Connector;
+use crate::sink::connection::{DEAD_PEER_TIMEOUT, tcp_connector};
 use tower_service::Service as _;
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
@@ -94,6 +95,68 @@ async fn a_connection_that_was_idle_and_is_lost_before_an_answer_costs_no_attemp
     }
 }
 
+/// A server that answers each connection's first request. Then no packet of its first connection arrives any more.
+async fn dies_without_a_word(listener: TcpListener, has_died: Arc<Notify>) {
+    let mut kept = Vec::new();
+    while let Ok((mut stream, _)) = listener.accept().await {
+        let mut request = vec![0; 4096];
+        assert!(stream.read(&mut request).await.expect("a request") > 0);
+        stream.write_all(OK.as_bytes()).await.expect("a client");
+        if kept.is_empty() {
+            const RETURN: u16 = 6;
+            socket2::SockRef::from(&stream).attach_filter(&[socket2::SockFilter::new(RETURN, 0, 0, 0)]).expect("Linux");
+            has_died.notify_one();
+        }
+        kept.push(stream);
+    }
+}
+
+/// A node that is gone, a firewall that has forgotten the connection.
+#[tokio::test]
+async fn a_connection_that_was_idle_and_has_died_without_a_word_costs_no_attempt() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("http://{}/", listener.local_addr().expect("bound"));
+    let (has_died, mut server) = (Arc::new(Notify::new()), JoinSet::new());
+    server.spawn(dies_without_a_word(listener, has_died.clone()));
+    let sink = sink(settings(&url), Tuning { dead_peer_timeout: Duration::from_secs(1), ..Tuning::default() });
+    assert_eq!(sink.post(message(), PATIENCE).await, accepted(200, ""));
+    has_died.notified().await;
+    assert_eq!(sink.post(message(), PATIENCE).await, accepted(200, ""));
+}
+
+/// The sink has begun to answer: it may have processed the message.
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_a_failed_attempt_on_any_connection() {
+    for part in ["H", "HTTP/1.1 20", "HTTP/1.1 200 OK\r\nx", "HTTP/1.1 102 Processing\r\n\r\n"] {
+        for reused in [vec![], answer(OK)] {
+            let (posts, script) = (1 + usize::from(!reused.is_empty()), [reused, answer(part)].concat());
+            let server = Server::start([[script, vec![Step::Close]].concat(), answer(OK)]).await;
+            let sink = sink_of(&server);
+            for _ in 1..posts {
+                assert_eq!(sink.post(message(), PATIENCE).await, accepted(200, ""));
+            }
+            let (fault, why) = failed(sink.post(message(), PATIENCE).await);
+            assert_eq!((fault, server.seen().len()), (TransportError::Reset, posts), "{part:?}: {why}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_over_tls_that_breaks_off_is_a_failed_attempt() {
+    let authority = Authority::new();
+    for (part, requests) in [("HTTP/1.1 20", 2), ("", 3)] {
+        let lost = [answer(OK), answer(part), vec![Step::Close]].concat();
+        let acceptor = authority.server("localhost", false, &["http/1.1"]);
+        let server = Server::start_tls(acceptor, [lost, answer(OK)]).await;
+        let tuning = Tuning { system_roots: Some(authority.certificates()), ..Tuning::default() };
+        let sink = sink(settings(&format!("https://localhost:{}/", server.port())), tuning);
+        for _ in 0..2 {
+            sink.post(message(), PATIENCE).await;
+        }
+        assert_eq!(server.seen().len(), requests, "{part:?}");
+    }
+}
+
 /// It may be the message that kills it.
 #[tokio::test]
 async fn a_new_connection_that_is_lost_is_a_failed_attempt() {
@@ -129,8 +192,8 @@ async fn a_sink_that_keeps_idle_connections_for_a_short_time_is_obeyed() {
 async fn a_peer_that_dies_without_a_word_is_noticed_within_15_seconds() {
     let server = Server::start([vec![Step::Hang]]).await;
     let url = server.url("/").parse().expect("a URL");
-    let connection = Connector::new(false).call(url).await.expect("a connection");
-    let socket = socket2::SockRef::from(connection.socket());
+    let connection = tcp_connector(false, DEAD_PEER_TIMEOUT).call(url).await.expect("a connection");
+    let socket = socket2::SockRef::from(connection.inner());
     assert_eq!(socket.tcp_user_timeout().expect("an option"), Some(Duration::from_secs(15)));
     let keepalive = socket.keepalive().expect("an option");
     let probed_after =
