@@ -68,14 +68,21 @@ pub(super) fn note_answer<B>(response: &Response<B>) {
 /// Whether the sink has not processed a request, as far as anybody can know: it says so itself (RFC 9113, sections 6.8 and 8.7), nothing
 /// was sent, or a connection that had been idle was lost before a byte of the answer (RFC 9112, section 9.3.1).
 pub(super) fn is_unprocessed(error: &legacy::Error) -> bool {
-    chain(error).any(|cause| {
-        if let Some(error) = cause.downcast_ref::<h2::Error>() {
-            return error.is_remote() && (error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM));
-        }
-        // The client itself sends again what it could not send on a reused connection of HTTP/1.
-        let is_unsent = is_http2(error) && cause.downcast_ref().is_some_and(hyper::Error::is_canceled);
-        is_unsent || is_lost_connection(cause) && was_reused(error)
-    })
+    had_no_connection(error)
+        || chain(error).any(|cause| {
+            if let Some(error) = cause.downcast_ref::<h2::Error>() {
+                return error.is_remote() && (error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM));
+            }
+            // The client itself sends again what it could not send on a reused connection of HTTP/1.
+            let is_unsent = is_http2(error) && cause.downcast_ref().is_some_and(hyper::Error::is_canceled);
+            is_unsent || is_lost_connection(cause) && was_reused(error)
+        })
+}
+
+/// The client gave up its own connection for one of HTTP/2 that another request was making, and that one ended before it was shared.
+fn had_no_connection(error: &legacy::Error) -> bool {
+    let has_fault = chain(error).any(|cause| cause.is::<hyper::Error>() || cause.is::<io::Error>());
+    error.connect_info().is_none() && !error.is_connect() && !has_fault
 }
 
 fn is_lost_connection(cause: Cause<'_>) -> bool {

@@ -40,8 +40,8 @@ enum Drain {
     After(usize),
     /// The same, and shortly before GOAWAY announces it, as Envoy does.
     Gracefully(usize),
-    /// Of so many connections one begins with GOAWAY.
-    AtOnce(usize),
+    /// The first so many connections begin with GOAWAY.
+    AtFirst(usize),
     /// So many requests at once are allowed, which the client hears after it has sent more.
     Allows(u32),
 }
@@ -106,7 +106,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         // Windows that are never full: INITIAL_WINDOW_SIZE, and the connection's own.
         self.send(SETTINGS, 0, 0, &[0, 4, 0x40, 0, 0, 0]).await?;
         self.send(WINDOW_UPDATE, 0, 0, &0x3fff_0000_u32.to_be_bytes()).await?;
-        if matches!(drain, Drain::AtOnce(every) if number.is_multiple_of(every)) {
+        if matches!(drain, Drain::AtFirst(most) if number <= most) {
             self.go_away(0).await?;
             return self.linger().await;
         }
@@ -188,7 +188,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_draining_sink_has_not_processed_is_sent_again_and_is_no_attempt() {
     const EVENTS: usize = 2000;
-    for drain in [Drain::After(500), Drain::Gracefully(500), Drain::AtOnce(2), Drain::Allows(5)] {
+    for drain in [Drain::After(500), Drain::Gracefully(500), Drain::AtFirst(3), Drain::Allows(5)] {
         let (aws, unused) = (FakeAws::with_table("orders", 2).await, TestSink::start().await);
         let authority = Authority::named("Cluster");
         let sink = DrainingSink::start(authority.acceptor_for(&["h2"]), drain).await;
