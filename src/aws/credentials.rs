@@ -1,7 +1,7 @@
 //! Where credentials come from, and what they may look like.
 //!
 //! Contract: the SDK's signer panics over an id or a token that cannot stand in a header, and a secret with a line break signs
-//! nothing that AWS accepts. So whatever a source gives passes [`CheckedProvider`] before anything is signed with it: blanks and
+//! nothing that AWS accepts. So whatever a source gives passes `CheckedProvider` before anything is signed with it: blanks and
 //! line breaks around a text are left out, anything else but visible ASCII is an error of that source, and the next call asks it
 //! again. That holds for what a role is assumed with too; so the roles of a profile are assumed here and not by the SDK's own
 //! provider, which signs by itself.
