@@ -29,7 +29,7 @@ def calls_of_the_program(repository):
     source = (repository / "src/streams/client/aws.rs").read_text()
     names = re.findall(r'const OPERATION: &str = "(\w+)"', source)
     made = {f"dynamodb:{name}" for name in names}
-    if "AssumeRoleProvider" in (repository / "src/aws.rs").read_text():
+    if "AssumeRoleProvider" in (repository / "src/aws/credentials.rs").read_text():
         made |= {"sts:AssumeRole", "sts:TagSession"}
     # Web identity is part of the SDK's default chain.
     return made | {"sts:AssumeRoleWithWebIdentity"}
