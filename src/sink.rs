@@ -19,6 +19,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 pub use self::credentials::CredentialReloader;
+pub(crate) use self::credentials::without_mark;
 pub use self::http::HttpSink;
 pub(crate) use self::http::{MAX_HEAD, MAX_HEADERS, MAX_REDIRECTS, redirect_target};
 pub use self::settings::{SinkSettings, SinkSetupError};

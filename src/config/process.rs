@@ -131,9 +131,7 @@ impl Process {
             metrics_address: metrics_address.filter(|address| !is_served_anyway(address)),
         })
     }
-}
 
-impl Process {
     /// Warns where the process may come to need more than it is allowed.
     pub(super) fn compare_memory(&self, reader: &mut Reader, concurrency: NonZeroUsize, limit: u64) {
         let whole = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);

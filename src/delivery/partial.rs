@@ -9,10 +9,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use crate::sink::BodyEnd;
-
-/// What some libraries write before their JSON: U+FEFF.
-const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+use crate::sink::{BodyEnd, without_mark};
 
 /// The list's name without what spellings differ in.
 const LIST: &[u8] = b"batchitemfailures";
@@ -48,7 +45,7 @@ pub enum Reply {
 impl Reply {
     /// Reads the body of a 2xx.
     pub fn read(body: &[u8], end: BodyEnd) -> Self {
-        let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body).trim_ascii_start();
+        let body = without_mark(body).trim_ascii_start();
         match end {
             BodyEnd::Illegible => return Self::AllFailed(ILLEGIBLE),
             BodyEnd::Cut if body.is_empty() => return Self::AllFailed(CUT),

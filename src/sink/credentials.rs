@@ -367,8 +367,8 @@ fn parse_bearer(content: &[u8]) -> Result<HeaderValue, String> {
     Ok(value)
 }
 
-/// Editors of Windows put a mark before a text in UTF-8.
-fn without_mark(content: &[u8]) -> &[u8] {
+/// A text in UTF-8 without the mark U+FEFF that editors of Windows and some libraries put before it.
+pub(crate) fn without_mark(content: &[u8]) -> &[u8] {
     content.strip_prefix("\u{feff}".as_bytes()).unwrap_or(content)
 }
 

@@ -30,6 +30,9 @@ const FOLLOW_UP: Duration = Duration::from_secs(5);
 /// Two listings that lack something are two witnesses only if so much time is between them.
 pub const BETWEEN_WITNESSES: Duration = Duration::from_secs(20);
 
+/// A shard, or a stream, counts as gone when AWS has denied it so often, each time [`BETWEEN_WITNESSES`] after the last.
+pub const DENIALS_OF_EXISTENCE: u32 = 3;
+
 const SEARCH_PAUSE_MIN: Duration = Duration::from_millis(50);
 const SEARCH_PAUSE_MAX: Duration = Duration::from_secs(5);
 const FAILED_SEARCH_PAUSE: Duration = Duration::from_millis(200);

@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::client::{IteratorStart, PAGE_RECORDS, StreamsClient as _};
-use super::shard_discovery::BETWEEN_WITNESSES;
+use super::shard_discovery::{BETWEEN_WITNESSES, DENIALS_OF_EXISTENCE};
 use super::{Listings, OnDataLoss, PollIntervals, ReaderContext, ReadingStopped, ShardPage, Step, Task};
 use crate::aws::errors::{CallError, ErrorKind};
 use crate::backoff::pause_after;
@@ -39,8 +39,6 @@ const DENIED_PAUSE_MIN: Duration = Duration::from_secs(2);
 const DENIED_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// After so many failures in a row the iterator itself may be the trouble.
 const FAILURES_BEFORE_NEW_ITERATOR: u32 = 3;
-/// A shard counts as gone when AWS has denied it so often.
-pub(super) const DENIALS_OF_EXISTENCE: u32 = 3;
 /// A closed shard is asked so often at once although its pages are empty.
 const EMPTY_PAGES_AT_ONCE: u32 = 10;
 const EMPTY_PAGE_PAUSE: Duration = Duration::from_millis(10);

@@ -9,14 +9,11 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::client::{ShardQuery, StreamDescription};
-use super::shard_discovery::BETWEEN_WITNESSES;
+use super::shard_discovery::{BETWEEN_WITNESSES, DENIALS_OF_EXISTENCE};
 use super::stream_locator::StreamLocator;
 use super::{ReaderContext, Step, Task};
 use crate::aws::errors::{CallError, ErrorKind};
 use crate::backoff::pause_after;
-
-/// So many denials, each [`BETWEEN_WITNESSES`] after the last, are believed.
-const DENIALS_OF_EXISTENCE: u32 = 3;
 
 /// How often AWS has said that it does not know a stream, since it has last shown it.
 #[derive(Debug, Default)]

@@ -11,8 +11,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::client::{IteratorStart, StreamsClient as _};
-use super::shard_discovery::BETWEEN_WITNESSES;
-use super::shard_reader::DENIALS_OF_EXISTENCE;
+use super::shard_discovery::{BETWEEN_WITNESSES, DENIALS_OF_EXISTENCE};
 use super::{Listings, ReaderContext, Step, Task};
 use crate::aws::errors::{CallError, ErrorKind};
 use crate::backoff::pause_after;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{World, failure, refusal, text};
+use crate::harness::{failure, refusal, text};
 use crate::sources::{Kind, Mood, Source};
 use crate::support::adapter::Plan;
 use crate::support::aws::FakeAws;
@@ -85,10 +85,7 @@ async fn an_outage_of_a_web_identitys_provider_and_a_throttle_of_sts_are_outages
 async fn check_tells_an_outage_of_a_source_of_credentials_with_a_fix_about_that_source() {
     for kind in [Kind::Process, Kind::Container, Kind::AssumedRole, Kind::WebIdentity] {
         let source = Source::start(kind, Mood::Answer(503, "<html>busy</html>".into())).await;
-        let world = World::new().await;
-        let mut command = source.of(world.plan().clone()).command();
-        command.args(["check", "--output", "json"]);
-        let run = crate::harness::run(command).await;
+        let run = source.check().await;
         assert_eq!(run.code, Some(69), "{kind:?}: {}", run.err);
         let checks = run.checks();
         let fix = text(failure(&checks), "remedy");

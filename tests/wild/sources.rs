@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Response;
 
+use crate::harness::{Run, World, run};
 use crate::server::{Seen, Server, answer};
 use crate::support::adapter::Plan;
 
@@ -100,6 +101,14 @@ impl Source {
         };
         let runs = std::fs::read_to_string(self.path("runs")).unwrap_or_default().lines().count();
         (runs, self.server.seen().iter().filter(is_for_credentials).count())
+    }
+
+    /// What `check` says with these credentials, of a sound table and a sound sink.
+    pub async fn check(&self) -> Run {
+        let world = World::new().await;
+        let mut command = self.of(world.plan().clone()).command();
+        command.args(["check", "--output", "json"]);
+        run(command).await
     }
 
     /// The plan with this source in the place of keys in the environment.

@@ -1,6 +1,6 @@
 //! Texts from outside that reach a library which would panic over them, or say nothing: credentials, regions, addresses.
 
-use crate::harness::{World, failure, text};
+use crate::harness::{failure, text};
 use crate::sources::{Kind, Mood, Source};
 use crate::support::adapter::{Adapter, Plan};
 use crate::support::aws::FakeAws;
@@ -178,10 +178,7 @@ async fn credentials_that_turn_bad_in_the_middle_of_a_run_do_not_end_it() {
 async fn check_names_credentials_that_cannot_be_used_with_the_fix_at_their_source() {
     for kind in Kind::ALL {
         let source = Source::start(kind, Mood::key("AK\nIA")).await;
-        let world = World::new().await;
-        let mut command = source.of(world.plan().clone()).command();
-        command.args(["check", "--output", "json"]);
-        let run = crate::harness::run(command).await;
+        let run = source.check().await;
         assert_eq!(run.code, Some(69), "{kind:?}: {}", run.err);
         let checks = run.checks();
         let failed = failure(&checks);
