@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc;
 
 use crate::config;
-use crate::delivery::lanes::Gate;
-use crate::delivery::parcel::Parcel;
+use crate::delivery::lanes::BarrierRole;
+use crate::delivery::pending_event::PendingEvent;
 use crate::event::{Encoder, EncoderSettings, Packaging, gap_id};
 use crate::progress::TableProgress;
 use crate::progress::table_tracker::{Owed, PageRead};
@@ -23,7 +23,7 @@ pub struct Pipeline {
     progress: Arc<TableProgress>,
     event: config::Event,
     packaging: Packaging,
-    parcels: mpsc::Sender<Vec<Parcel>>,
+    events: mpsc::Sender<Vec<Box<PendingEvent>>>,
     encoders: BTreeMap<String, Arc<Encoder>>,
     activity: Arc<PipelineActivity>,
 }
@@ -40,35 +40,35 @@ impl PipelineActivity {
 }
 
 impl Pipeline {
-    /// A pipeline into `parcels`.
+    /// A pipeline into `events`.
     pub fn new(
         progress: Arc<TableProgress>,
         event: config::Event,
-        parcels: mpsc::Sender<Vec<Parcel>>,
+        events: mpsc::Sender<Vec<Box<PendingEvent>>>,
         activity: Arc<PipelineActivity>,
     ) -> Self {
         let packaging = Packaging::new(event.mode, &event.overrides);
-        Self { progress, event, packaging, parcels, encoders: BTreeMap::new(), activity }
+        Self { progress, event, packaging, events, encoders: BTreeMap::new(), activity }
     }
 
-    /// Takes pages until nobody sends any more, or nobody takes parcels.
+    /// Takes pages until nobody sends any more, or nobody takes events.
     pub async fn run(mut self, mut pages: mpsc::Receiver<ShardPage>) {
         while let Some(page) = pages.recv().await {
             self.activity.0.fetch_add(1, Ordering::AcqRel);
-            let parcels = self.enter(page);
-            if !parcels.is_empty() && self.parcels.send(parcels).await.is_err() {
+            let events = self.enter(page);
+            if !events.is_empty() && self.events.send(events).await.is_err() {
                 return;
             }
         }
     }
 
     /// Enters a page; what of it is owed.
-    fn enter(&mut self, page: ShardPage) -> Vec<Parcel> {
+    fn enter(&mut self, page: ShardPage) -> Vec<Box<PendingEvent>> {
         let encoder = self.encoder(&page.details, &page.entries);
         // Names of lanes are hashes: they are made before the table is locked.
         let lanes: Vec<LaneId> = page.entries.iter().map(lane_of).collect();
         let mut settled_cost = 0;
-        let mut parcels = Vec::with_capacity(page.entries.len());
+        let mut events = Vec::with_capacity(page.entries.len());
         self.progress.change(|tracker| {
             let mut entered = tracker.page(page.shard);
             for (entry, lane) in page.entries.into_iter().zip(lanes) {
@@ -77,7 +77,7 @@ impl Pipeline {
                     Entry::Gap(gap) => entered.gap(gap, lane),
                 };
                 match owed {
-                    Some(owed) => parcels.push((entry, owed)),
+                    Some(owed) => events.push((entry, owed)),
                     None => settled_cost += entry.cost(),
                 }
             }
@@ -88,17 +88,28 @@ impl Pipeline {
             self.progress.buffer().release(settled_cost);
         }
         let recorded = page.read_at;
-        parcels
+        events
             .into_iter()
             .map(|(content, Owed { token, lane, barrier })| {
                 let (cost, lane) = (content.cost(), encoder.lane_key(lane));
-                let gate = match (&content, barrier.map(|barrier| encoder.lane_key(barrier))) {
-                    (_, None) => Gate::None,
-                    (Entry::Gap(_), Some(barrier)) => Gate::Barrier(barrier),
-                    (Entry::Record(_), Some(barrier)) => Gate::Behind(barrier),
+                let barrier_role = match (&content, barrier.map(|barrier| encoder.lane_key(barrier))) {
+                    (_, None) => BarrierRole::None,
+                    (Entry::Gap(_), Some(barrier)) => BarrierRole::Barrier(barrier),
+                    (Entry::Record(_), Some(barrier)) => BarrierRole::After(barrier),
                 };
                 let (encoder, acknowledger) = (encoder.clone(), self.progress.clone());
-                Parcel { lane, gate, content, recorded, encoder, token, cost, acknowledger, letter: None }
+                Box::new(PendingEvent {
+                    lane,
+                    barrier_role,
+                    content,
+                    recorded,
+                    encoder,
+                    token,
+                    cost,
+                    acknowledger,
+                    dead_letter: None,
+                    is_detached: false,
+                })
             })
             .collect()
     }

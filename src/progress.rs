@@ -65,6 +65,21 @@ pub trait Acknowledger: Send + Sync {
     /// An event reached its end; called once for each. `cost` is what it took of the buffer.
     fn acknowledge(&self, token: Option<AckToken>, cost: usize);
 
+    /// An event stays owed although nobody keeps it: what it took of the buffer is free.
+    fn release(&self, cost: usize);
+
+    /// Events of one lane, in its order, for which there is no room: they stay owed, and come again by another reading of their shard.
+    fn leave_out(&self, left_out: Vec<(AckToken, usize)>);
+
+    /// Whether this event was left out while it was on its way to delivery.
+    fn is_left_out(&self, token: &AckToken) -> bool;
+
+    /// There is room again: lanes that were left out whole may come again.
+    fn readmit(&self);
+
+    /// Which table it is, counted from 0.
+    fn table(&self) -> usize;
+
     /// What the table says about itself.
     fn telemetry(&self) -> &TableTelemetry;
 
@@ -189,6 +204,24 @@ impl Acknowledger for TableProgress {
             self.change(|tracker| tracker.settle(&token));
         }
         self.buffer.release(cost);
+    }
+
+    fn release(&self, cost: usize) {
+        self.buffer.release(cost);
+    }
+
+    fn leave_out(&self, left_out: Vec<(AckToken, usize)>) {
+        todo!("{}", left_out.len())
+    }
+
+    fn is_left_out(&self, _token: &AckToken) -> bool {
+        false
+    }
+
+    fn readmit(&self) {}
+
+    fn table(&self) -> usize {
+        self.buffer.table()
     }
 
     fn telemetry(&self) -> &TableTelemetry {

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::clock::{self, rfc3339};
-use crate::delivery::dispatch::SinkOutage;
+use crate::delivery::dispatcher::DeliveryView;
 use crate::delivery::parked_items::{ParkedItem, ParkedItems};
 use crate::progress::table_tracker::ShardView;
 use crate::progress::{Acknowledger as _, TableProgress};
@@ -35,7 +35,7 @@ pub(crate) struct Status {
 /// What is there once the process has started.
 pub(crate) struct Parts {
     pub(crate) progress: Vec<Arc<TableProgress>>,
-    pub(crate) outage: watch::Receiver<Option<SinkOutage>>,
+    pub(crate) delivery: watch::Receiver<DeliveryView>,
     pub(crate) parked_items: Arc<ParkedItems>,
 }
 
@@ -88,7 +88,7 @@ impl Status {
     }
 
     fn sink(&self) -> Value {
-        let outage = self.parts.get().and_then(|parts| parts.outage.borrow().clone());
+        let outage = self.parts.get().and_then(|parts| parts.delivery.borrow().outage.clone());
         json!({
             "url": self.sink,
             "state": if outage.is_some() { "failing" } else { "up" },

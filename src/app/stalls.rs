@@ -14,8 +14,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::table::Table;
-use crate::delivery::dispatch::DispatcherActivity;
-use crate::delivery::parcel::Parcel;
+use crate::delivery::dispatcher::DispatcherActivity;
+use crate::delivery::pending_event::PendingEvent;
 use crate::pipeline::PipelineActivity;
 use crate::progress::checkpointer::CheckpointerActivity;
 use crate::progress::{Acknowledger as _, TableProgress};
@@ -32,7 +32,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 pub(super) struct Watched {
     tables: Vec<WatchedTable>,
     dispatcher: Arc<DispatcherActivity>,
-    parcels: mpsc::WeakSender<Vec<Parcel>>,
+    events: mpsc::WeakSender<Vec<Box<PendingEvent>>>,
 }
 
 struct WatchedTable {
@@ -88,13 +88,13 @@ impl Watched {
     pub(super) fn new(
         tables: &[Table],
         dispatcher: Arc<DispatcherActivity>,
-        parcels: mpsc::WeakSender<Vec<Parcel>>,
+        events: mpsc::WeakSender<Vec<Box<PendingEvent>>>,
     ) -> Self {
-        Self { tables: tables.iter().map(WatchedTable::of).collect(), dispatcher, parcels }
+        Self { tables: tables.iter().map(WatchedTable::of).collect(), dispatcher, events }
     }
 
     fn suspects(&self, now: Instant) -> Vec<Suspect> {
-        let handed_in = holds_any(&self.parcels);
+        let handed_in = holds_any(&self.events);
         let dispatcher = self.dispatcher.overdue(handed_in, now);
         let dispatcher = dispatcher.map(|(what, step)| (format!("the dispatcher {what}"), step));
         self.tables.iter().flat_map(|table| table.suspects(now)).chain(dispatcher).collect()

@@ -20,8 +20,8 @@ use super::stalls::{self, Watched};
 use super::table::Table;
 use crate::admin::{self, Admin};
 use crate::config;
-use crate::delivery::dispatch::{Dispatcher, DispatcherFault, SinkOutage};
-use crate::delivery::parcel::Parcel;
+use crate::delivery::dispatcher::{DeliveryView, Dispatcher, DispatcherFault};
+use crate::delivery::pending_event::PendingEvent;
 use crate::delivery::parked_items::ParkedItems;
 use crate::pipeline::Pipeline;
 use crate::progress::TableProgress;
@@ -141,10 +141,10 @@ pub struct Tasks {
     /// The search for parts that stand still.
     stalls: JoinSet<()>,
     progress: Vec<Arc<TableProgress>>,
-    sink_outage: watch::Receiver<Option<SinkOutage>>,
+    delivery: watch::Receiver<DeliveryView>,
     parked_items: Arc<ParkedItems>,
     /// Keeps the dispatcher from ending when every table is read no further.
-    _parcels: mpsc::Sender<Vec<Parcel>>,
+    _events: mpsc::Sender<Vec<Box<PendingEvent>>>,
     stop_dispatcher: CancellationToken,
     stop_checkpointers: CancellationToken,
 }
@@ -174,7 +174,7 @@ impl Tasks {
         health: Arc<Health>,
         event: &config::Event,
     ) -> Self {
-        let (sender, parcels) = mpsc::channel(PAGES_WAITING);
+        let (sender, events) = mpsc::channel(PAGES_WAITING);
         let mut tasks = Self {
             readers: JoinSet::new(),
             pipelines: JoinSet::new(),
@@ -184,15 +184,15 @@ impl Tasks {
             server: Server { tasks: JoinSet::new(), stop: CancellationToken::new() },
             stalls: JoinSet::new(),
             progress: tables.iter().map(|table| table.progress.clone()).collect(),
-            sink_outage: dispatcher.outage(),
+            delivery: dispatcher.view(),
             parked_items: dispatcher.parked_items(),
-            _parcels: sender.clone(),
+            _events: sender.clone(),
             stop_dispatcher: CancellationToken::new(),
             stop_checkpointers: CancellationToken::new(),
         };
         let watched = Watched::new(&tables, dispatcher.activity(), sender.downgrade());
         tasks.stalls.spawn(stalls::watch(watched, health));
-        tasks.dispatcher.spawn(dispatcher.run(parcels, tasks.stop_dispatcher.clone()));
+        tasks.dispatcher.spawn(dispatcher.run(events, tasks.stop_dispatcher.clone()));
         for reloader in credentials {
             tasks.credentials.spawn(reloader.run());
         }
@@ -217,8 +217,8 @@ impl Tasks {
     }
 
     /// Whether the sink fails as a whole, now and later.
-    pub fn sink_outage(&self) -> watch::Receiver<Option<SinkOutage>> {
-        self.sink_outage.clone()
+    pub fn delivery(&self) -> watch::Receiver<DeliveryView> {
+        self.delivery.clone()
     }
 
     /// The items whose events keep failing, now and later.
@@ -306,6 +306,9 @@ fn unasked(task: &'static str, ended: Result<(), JoinError>) -> Fault {
 }
 
 #[cfg(test)]
+use crate::delivery::lanes::UnknownLane;
+
+#[cfg(test)]
 impl Tasks {
     /// In the place of the dispatcher, one that fails when it is told to stop.
     pub(super) fn fail_while_stopping(&mut self) {
@@ -313,7 +316,7 @@ impl Tasks {
         let stop = self.stop_dispatcher.clone();
         self.dispatcher.spawn(async move {
             stop.cancelled().await;
-            Err(DispatcherFault)
+            Err(UnknownLane.into())
         });
     }
 

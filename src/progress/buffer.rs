@@ -172,6 +172,11 @@ impl Buffer {
         BufferPool::new(limit, 1).part()
     }
 
+    /// Which table's part it is, counted from 0.
+    pub fn table(&self) -> usize {
+        self.table
+    }
+
     /// Waits until there is room for a page that is expected to weigh so much. Safe to cancel.
     pub async fn reserve(&self, expected: usize) -> PageReservation {
         let waiting = {

@@ -130,7 +130,7 @@ fn every_event(telemetry: &TableTelemetry) {
     EventDeadLettered { item: "10000000", event: "e1", why: "400", attempts: 1 }.emit(telemetry);
     DeadLetterSinkFailing { why: "503" }.emit(telemetry);
     DeliveryFailed { why: "503" }.emit(telemetry);
-    SinkFailing { why: "503" }.emit();
+    SinkFailing { why: "503", is_refusing: false }.emit();
     SinkFileUnusable { text: "/token does not exist", stops_delivery: true }.emit();
     SinkFileUnusable { text: "/ca/one.pem cannot be used", stops_delivery: false }.emit();
     SinkFileUsable { path: "/token" }.emit();

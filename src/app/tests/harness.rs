@@ -22,9 +22,9 @@ use crate::aws::errors::{CallError, ErrorKind};
 use crate::backoff::Backoff;
 use crate::checkpoint::{CheckpointStore, SaveError, StoreError, StoredChanges, StoredTable};
 use crate::config::{self, DeliveryOrder, EventData, EventMode, EventProfile, OnDataLoss, StartPosition};
-use crate::delivery::dispatch::{Dispatcher, Settings, Sinks};
-use crate::delivery::lanes::Limits;
-use crate::delivery::retry::{OnUndeliverable, Policy, RetryLimits};
+use crate::delivery::dispatcher::{Dispatcher, MemoryLimits, Settings, Sinks};
+use crate::delivery::lanes::RequestLimits;
+use crate::delivery::retry::{OnUndeliverable, RetryPolicy, RetryLimits};
 use crate::event::Message;
 use crate::pipeline::Pipeline;
 use crate::progress::TableProgress;
@@ -446,10 +446,12 @@ fn record(number: u64) -> String {
 pub(in crate::app) fn settings() -> Settings {
     let backoff = Backoff::new(Duration::from_millis(100), LONGEST_PAUSE).unwrap();
     Settings {
-        limits: Limits::singly(8),
+        limits: RequestLimits::singly(8),
+        rate_max: None,
+        memory: MemoryLimits::of(1 << 30, 16 << 20, false),
         mode: EventMode::Binary,
         timeout: Duration::from_secs(30),
-        policy: Policy { backoff, limits: RetryLimits::default(), on_undeliverable: OnUndeliverable::Block },
+        policy: RetryPolicy { backoff, limits: RetryLimits::default(), on_undeliverable: OnUndeliverable::Block },
         destination: http::Uri::from_static("http://sink.example/"),
     }
 }

@@ -5,8 +5,8 @@ use super::*;
 use crate::app::tests::harness::{OLD, settings};
 use crate::backoff::Backoff;
 use crate::config::{DeliveryOrder, EventMode};
-use crate::delivery::dispatch::Settings;
-use crate::delivery::lanes::Limits;
+use crate::delivery::dispatcher::Settings;
+use crate::delivery::lanes::RequestLimits;
 use crate::delivery::retry::OnUndeliverable;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -71,7 +71,7 @@ async fn what_takes_a_day_as_configured_or_as_others_please_is_no_stall() {
         Setup { settings, ..Setup::default() }
     };
     let slow = Backoff::new(DAY, DAY).unwrap();
-    let batch = Limits { concurrency: 2, events: 100, bytes: 1 << 20, wait: DAY };
+    let batch = RequestLimits { concurrency: 2, events: 100, bytes: 1 << 20, wait: DAY };
     type Change = fn(&FakeServices);
     let cases: Vec<(&str, Setup, Change)> = vec![
         ("a batch waits a day for company", with(&|it| (it.mode, it.limits) = (EventMode::Batch, batch)), |_| {}),

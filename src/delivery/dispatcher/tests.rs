@@ -108,7 +108,7 @@ async fn retries_that_fail_in_a_row_are_no_outage() {
     }
     stage.settle_down(10 * MINUTE).await;
     assert!(stage.sink.requests().len() > 50, "nobody retries");
-    assert_eq!(*stage.outage.borrow(), None, "five broken events stop everybody else");
+    assert_eq!(stage.outage(), None, "five broken events stop everybody else");
 }
 
 #[tokio::test(start_paused = true)]
@@ -155,7 +155,7 @@ async fn when_a_sink_works_again_nobody_waits_for_the_end_of_a_pause() {
     });
     stage.push((0..10).map(|item| (item, 0)));
     stage.settle_down(SECOND).await;
-    assert!(stage.outage.borrow().is_some());
+    assert!(stage.outage().is_some());
     stage.settle_down(2 * SECOND).await;
     assert_eq!(stage.settled().len(), 10, "they wait although the sink answers");
 }

@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http::StatusCode;
 use tokio::task::JoinHandle;
 
 use super::*;
 use crate::backoff::Backoff;
 use crate::config::{EventData, EventProfile};
-use crate::delivery::lanes::Gate;
+use crate::delivery::lanes::BarrierRole;
 
 use crate::delivery::retry::{OnUndeliverable, RetryLimits};
 use crate::event::{Encoder, EncoderSettings, Packaging};
@@ -19,7 +20,7 @@ use crate::progress::{AckToken, Acknowledger};
 use crate::readiness::{Health, TableHealth};
 use crate::records::Entry;
 use crate::records::Page;
-use crate::sink::{BodyEnd, RetryAfter, TransportError};
+use crate::sink::{BodyEnd, RetryAfter, SinkResponse, TransportError};
 use crate::telemetry::TableTelemetry;
 use crate::telemetry::metrics::Metrics;
 
@@ -154,6 +155,22 @@ impl Acknowledger for Desk {
         lock(&self.settled).push(((cost / COST) as u64, (cost % COST) as u64));
     }
 
+    fn release(&self, _cost: usize) {}
+
+    fn leave_out(&self, left_out: Vec<(AckToken, usize)>) {
+        assert!(left_out.is_empty(), "these events have no tokens");
+    }
+
+    fn is_left_out(&self, _token: &AckToken) -> bool {
+        false
+    }
+
+    fn readmit(&self) {}
+
+    fn table(&self) -> usize {
+        0
+    }
+
     fn telemetry(&self) -> &TableTelemetry {
         &self.telemetry
     }
@@ -167,11 +184,11 @@ pub(super) struct Stage {
     pub(super) sink: Arc<Scripted>,
     pub(super) letters: Arc<Scripted>,
     pub(super) begun: Instant,
-    pub(super) outage: watch::Receiver<Option<SinkOutage>>,
+    pub(super) delivery: watch::Receiver<DeliveryView>,
     parked_items: Arc<ParkedItems>,
     encoder: Arc<Encoder>,
     desk: Arc<Desk>,
-    parcels: mpsc::Sender<Vec<Parcel>>,
+    events: mpsc::Sender<Vec<Box<PendingEvent>>>,
     stop: CancellationToken,
     running: JoinHandle<Result<(), DispatcherFault>>,
 }
@@ -180,12 +197,13 @@ pub(super) struct Stage {
 pub(super) fn settings(mode: EventMode) -> Settings {
     let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(30)).unwrap();
     let limits = match mode {
-        EventMode::Batch => Limits { concurrency: 8, events: 10, bytes: usize::MAX, wait: Duration::from_millis(50) },
-        EventMode::Binary | EventMode::Structured => Limits::singly(8),
+        EventMode::Batch => RequestLimits { concurrency: 8, events: 10, bytes: usize::MAX, wait: Duration::from_millis(50) },
+        EventMode::Binary | EventMode::Structured => RequestLimits::singly(8),
     };
-    let policy = Policy { backoff, limits: RetryLimits::default(), on_undeliverable: OnUndeliverable::Block };
+    let policy = RetryPolicy { backoff, limits: RetryLimits::default(), on_undeliverable: OnUndeliverable::Block };
     let destination = Uri::from_static("http://sink.example/");
-    Settings { limits, mode, timeout: Duration::from_secs(30), policy, destination }
+    let (timeout, memory) = (Duration::from_secs(30), MemoryLimits::of(1 << 40, 16 << 20, false));
+    Settings { limits, rate_max: None, memory, mode, timeout, policy, destination }
 }
 
 impl Stage {
@@ -203,43 +221,49 @@ impl Stage {
         let telemetry = TableTelemetry::new("Orders", &Metrics::new("t", "t").unwrap());
         let health = Health::default().table("Orders");
         let sinks = Sinks { sink: sink.clone(), dead_letters: Some(letters.clone()) };
-        let (parcels, intake) = mpsc::channel(1000);
+        let (events, intake) = mpsc::channel(1000);
         let stop = CancellationToken::new();
         let dispatcher = Dispatcher::new(sinks, settings);
-        let (outage, parked_items) = (dispatcher.outage(), dispatcher.parked_items());
+        let (delivery, parked_items) = (dispatcher.view(), dispatcher.parked_items());
         let running = tokio::spawn(dispatcher.run(intake, stop.clone()));
         let desk = Arc::new(Desk { telemetry, health, settled: Mutex::default() });
-        Self { sink, letters, begun: Instant::now(), outage, parked_items, encoder, desk, parcels, stop, running }
+        Self { sink, letters, begun: Instant::now(), delivery, parked_items, encoder, desk, events, stop, running }
     }
 
     /// Hands these changes in, as one page; their id is `item-version`.
     pub(super) fn push(&self, changes: impl IntoIterator<Item = Change>) {
-        self.push_gated(changes.into_iter().map(|change| (change, Gate::None)));
+        self.push_gated(changes.into_iter().map(|change| (change, BarrierRole::None)));
     }
 
     /// The same, with what they have to do with barriers.
-    pub(super) fn push_gated(&self, changes: impl IntoIterator<Item = (Change, Gate)>) {
-        let page = changes.into_iter().map(|(change, gate)| Parcel { gate, ..self.parcel(change) }).collect();
-        assert!(self.parcels.try_send(page).is_ok(), "nobody takes parcels");
+    pub(super) fn push_gated(&self, changes: impl IntoIterator<Item = (Change, BarrierRole)>) {
+        let page = changes.into_iter().map(|(change, barrier_role)| Box::new(PendingEvent { barrier_role, ..*self.event(change) })).collect();
+        assert!(self.events.try_send(page).is_ok(), "nobody takes events");
     }
 
-    fn parcel(&self, (item, version): Change) -> Parcel {
+    fn event(&self, (item, version): Change) -> Box<PendingEvent> {
         let sequence = format!("{:021}", item * 1000 + version);
         let record = format!(
             r#"{{"Records":[{{"eventID":"{item}-{version}","eventName":"MODIFY","dynamodb":{{"Keys":{{"id":{{"N":"{item}"}}}},"SequenceNumber":"{sequence}"}}}}]}}"#
         );
         let record = Page::parse(Bytes::from(record)).unwrap().records.remove(0).unwrap();
-        Parcel {
+        Box::new(PendingEvent {
             lane: item,
-            gate: Gate::None,
+            barrier_role: BarrierRole::None,
             content: Entry::Record(record),
             recorded: SystemTime::UNIX_EPOCH,
             encoder: self.encoder.clone(),
             token: None,
             cost: item as usize * COST + version as usize,
             acknowledger: self.desk.clone(),
-            letter: None,
-        }
+            dead_letter: None,
+            is_detached: false,
+        })
+    }
+
+    /// The sink fails as a whole.
+    pub(super) fn outage(&self) -> Option<SinkOutage> {
+        self.delivery.borrow().outage.clone()
     }
 
     /// Lets so much time go by.
@@ -271,7 +295,7 @@ impl Stage {
 
     /// Hands nothing in any more, and waits for its end.
     pub(super) async fn close(mut self) -> Self {
-        self.parcels = mpsc::channel(1).0;
+        self.events = mpsc::channel(1).0;
         (&mut self.running).await.unwrap().unwrap();
         self
     }
