@@ -374,6 +374,7 @@ impl Dispatcher {
             is_batch: self.settings.mode == EventMode::Batch,
             limit: self.batch_size.bytes(),
             event_bytes: self.settings.memory.event_bytes,
+            bodies: self.settings.memory.bodies,
             room,
             events: 0,
             bytes: 0,
@@ -391,7 +392,10 @@ impl Dispatcher {
         }
         let (number, kind, mode) = (self.started, request.kind, self.settings.mode);
         let outlet = self.dead_letters.as_mut().filter(|_| kind == AttemptKind::DeadLetter).unwrap_or(&mut self.sink);
-        let permit = outlet.controller.started(kind, request.events(), now);
+        // Of an event that never had a request of its own this one says what a first attempt says.
+        let is_first = kind == AttemptKind::Retry && request.first.is_untested;
+        let told = if is_first { AttemptKind::FirstAttempt } else { kind };
+        let permit = outlet.controller.started(told, request.events(), now);
         let (sink, timeout, destination) = (outlet.sink.clone(), self.settings.timeout, self.settings.destination.clone());
         self.deadlines.insert(number, now.checked_add(timeout.saturating_add(TIMEOUT_MARGIN)));
         self.attempts.spawn(async move {
@@ -534,6 +538,8 @@ struct RequestLoad {
     limit: usize,
     /// The most bytes of one event.
     event_bytes: usize,
+    /// All bodies under way together.
+    bodies: usize,
     /// So many bytes may come to those that are under way.
     room: usize,
     events: usize,
@@ -553,7 +559,7 @@ impl RequestLoad {
         }
         let is_batch = self.is_batch && event.dead_letter.is_none();
         let bound = event.body_bound();
-        let length = match is_batch || bound > self.event_bytes || bound > self.room {
+        let length = match is_batch || bound > self.event_bytes || bound > self.room.min(self.bodies) {
             true => event.body_len(),
             false => bound,
         };

@@ -48,6 +48,8 @@ struct Lane<T> {
     first_try: Option<Instant>,
     /// So many events behind the first one were with it in a request that failed.
     isolated: usize,
+    /// The first event was in a request that failed, and never in one of its own.
+    is_untested: bool,
     is_parked: bool,
     /// The first event goes to the dead-letter sink.
     is_dead_letter: bool,
@@ -161,6 +163,7 @@ impl<T: LaneItem> Lanes<T> {
         mut settled: impl FnMut(T, bool),
     ) -> Result<Option<LaneSlice<T>>, UnknownLane> {
         let (key, failures, first_try) = (slice.lane, slice.failures, slice.first_try);
+        let (is_alone, is_untested) = (slice.is_alone, slice.is_untested);
         let mut events = slice.into_events();
         let mut next = events.next();
         for place in 0..count {
@@ -171,7 +174,7 @@ impl<T: LaneItem> Lanes<T> {
             debug_assert!(place == 0 || !was_parked, "what travels in company is not parked");
         }
         let failures = if count == 0 { failures } else { 0 };
-        Ok(next.map(|head| LaneSlice { lane: key, head, rest: events.collect(), failures, first_try }))
+        Ok(next.map(|head| LaneSlice { lane: key, head, rest: events.collect(), failures, first_try, is_alone, is_untested }))
     }
 
     /// The first event of a slice that was under way failed: the lane pauses. Returns whether its event is parked from now on and
@@ -180,6 +183,7 @@ impl<T: LaneItem> Lanes<T> {
         let key = slice.lane;
         let Some(lane) = self.lanes.get_mut(&key) else { return false };
         let role = slice.head.barrier_role();
+        lane.is_untested = !slice.is_alone;
         lane.take_back(slice, now);
         lane.failures += 1;
         let is_news = pause.is_parked && !lane.is_parked;
@@ -216,6 +220,7 @@ impl<T: LaneItem> Lanes<T> {
     pub fn put_back(&mut self, slice: LaneSlice<T>, now: Instant) {
         let key = slice.lane;
         if let Some(lane) = self.lanes.get_mut(&key) {
+            lane.is_untested = true;
             lane.take_back(slice, now);
             lane.failures = 1;
             self.queues.push_failed(lane.table, key, false);
@@ -258,8 +263,7 @@ impl<T: LaneItem> Lanes<T> {
     /// there is something.
     pub fn prepare_probe(&mut self, now: Instant) -> bool {
         self.queues.end_pauses(now);
-        let waiting = self.queues.waiting(now);
-        self.queues.has_first_attempts() || waiting.retries || self.queues.end_one_backoff()
+        self.queues.prepare_probe()
     }
 
     /// Whether there is something that could probe a sink that is down.
@@ -386,7 +390,10 @@ impl<T: LaneItem> Lanes<T> {
             }
             next = if goes_on { self.queues.next_first_attempt() } else { None };
         }
-        request
+        let mut request = request?;
+        let is_alone = request.events() == 1;
+        std::iter::once(&mut request.first).chain(&mut request.more).for_each(|slice| slice.is_alone = is_alone);
+        Some(request)
     }
 
     fn settle_first(&mut self, key: LaneKey, event: &T, next: Option<&T>, now: Instant) -> Result<bool, UnknownLane> {
@@ -404,7 +411,7 @@ impl<T: LaneItem> Lanes<T> {
         } else if let Some(first) = &lane.first {
             if lane.isolated > 0 {
                 lane.isolated -= 1;
-                (lane.failures, lane.state) = (1, State::Failed);
+                (lane.failures, lane.state, lane.is_untested) = (1, State::Failed, true);
                 self.queues.push_failed(lane.table, key, false);
             } else {
                 (lane.state, lane.first_try) = (State::NeverTried, None);
@@ -459,6 +466,7 @@ impl<T: LaneItem> Lane<T> {
             failures: 0,
             first_try: None,
             isolated: 0,
+            is_untested: false,
             is_parked: false,
             is_dead_letter: false,
         }
@@ -515,7 +523,8 @@ impl<T: LaneItem> Lane<T> {
         self.first = self.rest.pop_front();
         self.state = State::UnderWay(1 + rest.len());
         let first_try = *self.first_try.get_or_insert(now);
-        Some(LaneSlice { lane, head, rest, failures: self.failures, first_try })
+        let (failures, is_untested) = (self.failures, self.failures == 0 || self.is_untested);
+        Some(LaneSlice { lane, head, rest, failures, first_try, is_alone: true, is_untested })
     }
 
     /// Events that were under way wait again, each alone from now on.

@@ -108,6 +108,10 @@ pub struct LaneSlice<T> {
     pub failures: u32,
     /// When the first one was tried for the first time; now, if this is that.
     pub first_try: Instant,
+    /// It has the request for itself.
+    pub is_alone: bool,
+    /// The first one was never in a request of its own before.
+    pub is_untested: bool,
 }
 
 impl<T> Request<T> {
@@ -354,12 +358,6 @@ impl Queues {
         self.backoffs.len() + self.pauses.len()
     }
 
-    /// Ends the backoff that would end first, where nothing else waits for the sink. Says whether there was one.
-    pub(super) fn end_one_backoff(&mut self) -> bool {
-        let first = self.backoffs.pop_first();
-        first.inspect(|pause| self.push_failed(pause.table, pause.lane, pause.is_dead_letter)).is_some()
-    }
-
     /// Lanes whose pause is over wait for their turn again.
     pub(super) fn end_pauses(&mut self, now: Instant) {
         for _ in 0..MOST_MOVED {
@@ -391,14 +389,22 @@ impl Queues {
         }
     }
 
-    /// Whether something waits that was never tried.
-    pub(super) fn has_first_attempts(&self) -> bool {
-        self.waiting.first_attempts > 0
+    /// Whether anything waits that could probe the sink, were it not for its backoff.
+    pub(super) fn has_probe(&self) -> bool {
+        let has_failed = self.waiting.retries + self.backoffs.len() + self.released.len() > 0;
+        self.waiting.first_attempts > 0 || has_failed && self.has_place_for(AttemptKind::Retry)
     }
 
-    /// Whether anything waits that could probe the sink.
-    pub(super) fn has_probe(&self) -> bool {
-        self.waiting.first_attempts + self.waiting.retries + self.backoffs.len() + self.released.len() > 0
+    /// Makes ready what may probe the sink: if nothing else waits, the lane whose backoff would end first. Says whether there is
+    /// something.
+    pub(super) fn prepare_probe(&mut self) -> bool {
+        if self.waiting.first_attempts + self.waiting.retries == 0
+            && self.has_place_for(AttemptKind::Retry)
+            && let Some(pause) = self.backoffs.pop_first()
+        {
+            self.push_failed(pause.table, pause.lane, pause.is_dead_letter);
+        }
+        self.has_probe()
     }
 
     /// Takes the lane whose turn it is out of its queue. `is_probe`: nobody waits for company.

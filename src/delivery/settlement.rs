@@ -3,7 +3,7 @@
 //!
 //! Contract:
 //! - An event is acknowledged once, and only when it has come to its end.
-//! - While the sink refuses everything, no event is given up because it was refused.
+//! - While the sink refuses everything, no event is given up because it was refused; while it is down, none is parked for its faults.
 //! - Parked events together take at most about the share of one lane. What is parked beyond is left out, and comes again when there is
 //!   room for it, or after [`READMISSION`].
 //! - The process is not ready because of the sink only while the sink is down as a whole.
@@ -266,16 +266,19 @@ impl Settlement {
         let Failed { failure, letter, is_alone, sink } = *failed;
         let acknowledger = slice.head.acknowledger.clone();
         let (key, attempts, why) = (slice.lane, slice.failures + 1, &*failure.why);
+        let is_events_fault = matches!(failure.class, ResponseClass::EventFault | ResponseClass::NotTaken);
         if sink.is_down {
             acknowledger.health().record_failure(FailingCall::Sink, why, false, now);
-        } else if matches!(failure.class, ResponseClass::EventFault | ResponseClass::NotTaken) {
+        } else if is_events_fault {
             acknowledger.health().sink_answered(now);
         }
         let age = now.duration_since(slice.first_try);
         let attempt = FailedAttempt { class: failure.class, attempts, age, alone: is_alone };
-        let decision = match failure.class {
-            ResponseClass::EventFault if sink.is_refusing => RetryDecision::Again,
-            _ => self.policy.decide(attempt),
+        let decision = match self.policy.decide(attempt) {
+            _ if failure.class == ResponseClass::EventFault && sink.is_refusing => RetryDecision::Again,
+            // While the sink is down that says nothing of the event.
+            RetryDecision::Parked if sink.is_down && !is_events_fault => RetryDecision::Again,
+            decision => decision,
         };
         let telemetry = acknowledger.telemetry();
         match decision {

@@ -50,6 +50,18 @@ pub struct AckToken {
     ordinal: u64,
 }
 
+#[cfg(test)]
+impl AckToken {
+    /// One that nobody gives back to a tracker.
+    pub(crate) fn unique(number: u64) -> Self {
+        Self { shard: ShardHandle { stream: StreamHandle(0), shard: 0 }, ordinal: number }
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.ordinal
+    }
+}
+
 /// A shard that is to be read now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenedShard {
