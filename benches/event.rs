@@ -180,11 +180,6 @@ fn worst() {
     }
 }
 
-/// Lets nobody see that a value is not needed.
-fn forget<T>(value: T) {
-    let _ = black_box(value);
-}
-
 /// Under `cargo test` it only has to run.
 fn rounds() -> (usize, usize) {
     if std::env::args().any(|argument| argument == "--bench") { (ROUNDS, PAGES) } else { (1, 1) }
