@@ -9,6 +9,7 @@ pub(crate) mod http;
 
 mod data;
 mod encoder;
+mod output;
 mod profile;
 
 pub use self::encoder::{Encoder, EncoderSettings};

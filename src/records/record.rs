@@ -125,6 +125,11 @@ impl Record {
         self.text(self.old_image)
     }
 
+    /// Bytes of both images' text.
+    pub(crate) fn images_len(&self) -> usize {
+        [self.new_image, self.old_image].into_iter().flatten().map(|image| image.len as usize).sum()
+    }
+
     /// `SizeBytes`, AWS's own measure of the record.
     pub(crate) fn size_bytes(&self) -> Option<u64> {
         self.size_bytes

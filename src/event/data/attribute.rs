@@ -7,6 +7,8 @@
 
 use std::borrow::Cow;
 
+use crate::event::output::Output;
+
 /// How deep values are read; DynamoDB nests them 32 levels deep. What is deeper is passed on as AWS sent it.
 ///
 /// Source: "Quotas in Amazon DynamoDB", Nested attribute depth.
@@ -378,7 +380,7 @@ impl Escapes {
     }
 
     /// Appends a text of the wire, its quotes included.
-    pub(super) fn push_sent(&self, json: &mut Vec<u8>, text: Text<'_>) {
+    pub(super) fn push_sent(&self, json: &mut impl Output, text: Text<'_>) {
         json.push(b'"');
         text.each_part(|part| match part {
             Part::Plain(plain) => self.push_content(json, plain),
@@ -388,13 +390,13 @@ impl Escapes {
     }
 
     /// Appends a text, its quotes included.
-    pub(super) fn push_text(&self, json: &mut Vec<u8>, text: &str) {
+    pub(super) fn push_text(&self, json: &mut impl Output, text: &str) {
         json.push(b'"');
         self.push_content(json, text);
         json.push(b'"');
     }
 
-    fn push_content(&self, json: &mut Vec<u8>, text: &str) {
+    fn push_content(&self, json: &mut impl Output, text: &str) {
         let bytes = text.as_bytes();
         let mut written = 0;
         for (at, byte) in bytes.iter().enumerate() {
