@@ -226,9 +226,6 @@ fn open_sinks(config: &Config) -> Result<(Sinks, Vec<CredentialReloader>), Start
     Ok((sinks, reloaders))
 }
 
-/// TEMPORARY
-const EVENT_BYTES_MAX: usize = 16 << 20;
-
 fn delivery_settings(config: &Config) -> Settings {
     let (delivery, mode) = (&config.delivery, config.event.mode);
     let concurrency = delivery.concurrency.get();
@@ -242,8 +239,8 @@ fn delivery_settings(config: &Config) -> Settings {
     let policy =
         RetryPolicy { backoff: delivery.backoff, limits: delivery.limits, on_undeliverable: delivery.on_undeliverable };
     let may_leave_out = delivery.order == config::DeliveryOrder::Item;
-    let memory = MemoryLimits::of(config.process.buffer_memory, EVENT_BYTES_MAX, may_leave_out);
-    let (timeout, destination, rate_max) = (delivery.timeout, config.sink.uri.clone(), None);
+    let memory = MemoryLimits::of(config.process.buffer_memory, delivery.event_bytes_max, may_leave_out);
+    let (timeout, destination, rate_max) = (delivery.timeout, config.sink.uri.clone(), delivery.rate_max);
     Settings { limits, rate_max, memory, mode, timeout, policy, destination }
 }
 

@@ -343,7 +343,8 @@ impl Dispatcher {
                 break;
             }
             let mut load = self.request_load();
-            let request = self.lanes.begin(permitted, is_down, now, |event| load.take(event));
+            let probe = is_down.then(fastrand::f64);
+            let request = self.lanes.begin(permitted, probe, now, |event| load.take(event));
             self.waits_for_bodies = load.lacks_room;
             let Some(request) = request else { break };
             match load.too_long {
@@ -508,9 +509,9 @@ fn outcome_of(failure: &FailedResponse) -> Outcome {
         ResponseClass::Overloaded | ResponseClass::Unreachable => {
             Outcome::Congested { retry_after: failure.retry_after }
         }
-        ResponseClass::SinkFault => Outcome::Failed,
+        // What this process lacks keeps everything from the sink, until somebody mends it.
+        ResponseClass::SinkFault | ResponseClass::Unsent => Outcome::Failed,
         ResponseClass::EventFault => Outcome::Refused,
-        ResponseClass::Unsent => Outcome::Unsent,
     }
 }
 

@@ -127,11 +127,11 @@ impl<T: LaneItem> Lanes<T> {
     }
 
     /// Starts the next request that may go, and counts it as under way. `take` is shown the events for it one after the
-    /// other and says whether there is room for them. `is_probe`: it takes one event, and waits for no company.
+    /// other and says whether there is room for them. `probe`: it takes one event, drawn by this chance from 0 to 1, and waits for no company.
     pub fn begin(
         &mut self,
         permitted: Kinds,
-        is_probe: bool,
+        probe: Option<f64>,
         now: Instant,
         mut take: impl FnMut(&T) -> bool,
     ) -> Option<Request<T>> {
@@ -139,8 +139,8 @@ impl<T: LaneItem> Lanes<T> {
         if !self.queues.has_place() {
             return None;
         }
-        let turn = self.queues.next(permitted, is_probe, now)?;
-        let request = self.load(turn, is_probe, now, &mut take)?;
+        let turn = self.queues.next(permitted, probe, now)?;
+        let request = self.load(turn, probe.is_some(), now, &mut take)?;
         self.queues.left(request.kind);
         Some(request)
     }

@@ -5,6 +5,7 @@
 //! - Retries and dead letters take at most half of the places, dead letters at most a quarter; where they and first attempts wait, the
 //!   two take turns. So what fails never keeps the rest from being tried.
 //! - An event that waits behind a barrier is in no queue before the barrier was tried once.
+//! - A probe is drawn over tables and items.
 //! - No step moves more than [`MOST_MOVED`] lanes, however many wait.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -407,15 +408,15 @@ impl Queues {
         self.has_probe()
     }
 
-    /// Takes the lane whose turn it is out of its queue. `is_probe`: nobody waits for company.
-    pub(super) fn next(&mut self, permitted: Kinds, is_probe: bool, now: Instant) -> Option<Turn> {
-        let kind = self.next_kind(permitted, is_probe, now)?;
+    /// Takes the lane whose turn it is out of its queue. `probe`: it is drawn by this chance, from 0 to 1, and nobody waits for company.
+    pub(super) fn next(&mut self, permitted: Kinds, probe: Option<f64>, now: Instant) -> Option<Turn> {
+        let kind = self.next_kind(permitted, probe.is_some(), now)?;
         self.turns.is_of_first_attempts = kind != AttemptKind::FirstAttempt;
         match kind {
-            AttemptKind::FirstAttempt => self.next_first_attempt(),
+            AttemptKind::FirstAttempt => self.take_first_attempt(probe),
             AttemptKind::Retry | AttemptKind::DeadLetter => {
                 self.turns.is_of_dead_letters = kind == AttemptKind::Retry;
-                let lane = self.next_failed(kind)?;
+                let lane = self.next_failed(kind, probe.filter(|_| kind == AttemptKind::Retry))?;
                 Some(Turn { kind, lane, place: None })
             }
         }
@@ -423,9 +424,20 @@ impl Queues {
 
     /// The same for a further lane in a request of first attempts.
     pub(super) fn next_first_attempt(&mut self) -> Option<Turn> {
+        self.take_first_attempt(None)
+    }
+
+    fn take_first_attempt(&mut self, chance: Option<f64>) -> Option<Turn> {
         let table = next_table(&self.tables, self.turns.first_attempts, |it| !it.first_attempts.is_empty())?;
         self.turns.first_attempts = table + 1;
-        let (arrival, (lane, since)) = self.tables[table].first_attempts.pop_first()?;
+        let waiting = &mut self.tables[table].first_attempts;
+        let (arrival, (lane, since)) = match chance {
+            None => waiting.pop_first()?,
+            Some(chance) => {
+                let arrival = drawn(waiting, chance)?;
+                (arrival, waiting.remove(&arrival)?)
+            }
+        };
         self.waiting.first_attempts -= 1;
         Some(Turn { kind: AttemptKind::FirstAttempt, lane, place: Some(Place { table, arrival, since }) })
     }
@@ -446,7 +458,7 @@ impl Queues {
         }
     }
 
-    fn next_failed(&mut self, kind: AttemptKind) -> Option<LaneKey> {
+    fn next_failed(&mut self, kind: AttemptKind, chance: Option<f64>) -> Option<LaneKey> {
         let is_retry = kind == AttemptKind::Retry;
         let of = |queues: &TableQueues| if is_retry { queues.retries.len() } else { queues.dead_letters.len() };
         let turn = if is_retry { &mut self.turns.retries } else { &mut self.turns.dead_letters };
@@ -454,7 +466,11 @@ impl Queues {
         *turn = table + 1;
         *self.waiting.of(kind) -= 1;
         let queues = &mut self.tables[table];
-        if is_retry { queues.retries.pop_front() } else { queues.dead_letters.pop_front() }
+        let queue = if is_retry { &mut queues.retries } else { &mut queues.dead_letters };
+        match chance {
+            None => queue.pop_front(),
+            Some(chance) => queue.swap_remove_front((queue.len() as f64 * chance) as usize % queue.len()),
+        }
     }
 
     /// Where there is only one place it cannot be halved, and nor can a rate: so what has failed and what was never tried take turns.
@@ -509,6 +525,13 @@ impl Queues {
         }
         &mut self.tables[table]
     }
+}
+
+/// One of those that wait: of each moment as probable as of any other.
+fn drawn(waiting: &BTreeMap<u64, (LaneKey, Instant)>, chance: f64) -> Option<u64> {
+    let (first, last) = (*waiting.first_key_value()?.0, *waiting.last_key_value()?.0);
+    let from = first + ((last - first) as f64 * chance.clamp(0.0, 1.0)) as u64;
+    waiting.range(from..).next().map(|(arrival, _)| *arrival).or(Some(last))
 }
 
 /// The next table, from `turn` on, that has something.

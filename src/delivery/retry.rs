@@ -45,8 +45,8 @@ pub enum RetryDecision {
 impl RetryPolicy {
     /// What becomes of the event.
     pub fn decide(&self, failed: FailedAttempt) -> RetryDecision {
-        // Whoever asks for less says nothing about the event.
-        let may_park = failed.class != ResponseClass::Overloaded;
+        // Whoever asks for less says nothing about the event, nor does what was never sent.
+        let may_park = !matches!(failed.class, ResponseClass::Overloaded | ResponseClass::Unsent);
         if !self.is_undeliverable(failed) {
             let is_slow = failed.alone && self.backoff.is_at_its_slowest(failed.attempts);
             return if is_slow && may_park { RetryDecision::Parked } else { RetryDecision::Again };
@@ -130,7 +130,7 @@ mod tests {
         for on_undeliverable in [OnUndeliverable::Block, OnUndeliverable::DeadLetter, OnUndeliverable::Drop] {
             let strict = policy(Some(1), Some(1), on_undeliverable);
             assert_eq!(strict.decide(failed(ResponseClass::Unsent, 1, 100)), RetryDecision::Again);
-            assert_eq!(strict.decide(failed(ResponseClass::Unsent, 1_000_000, 100)), RetryDecision::Parked);
+            assert_eq!(strict.decide(failed(ResponseClass::Unsent, 1_000_000, 100)), RetryDecision::Again);
         }
     }
 

@@ -96,19 +96,6 @@ impl Encoder {
         self.data.max_len(&self.context, record) + attributes + self.packaging.max_frame_len()
     }
 
-    /// TEMPORARY
-    pub(crate) fn body_bound(&self, record: &Record) -> usize {
-        record.len() * 40
-    }
-
-    pub(crate) fn body_len(&self, record: &Record, recorded: SystemTime) -> usize {
-        self.encode(record, recorded).body.len()
-    }
-
-    pub(crate) fn encode_without_data(&self, record: &Record, recorded: SystemTime, extensions: &[Extension]) -> Message {
-        self.encode_with(record, recorded, extensions)
-    }
-
     /// How its messages travel.
     pub(crate) fn packaging(&self) -> &Packaging {
         &self.packaging

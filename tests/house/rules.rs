@@ -69,9 +69,9 @@ const LIBRARIES: [(&str, &str, &str); 13] = [
         "aws.rs aws/ streams/client/aws.rs checkpoint/dynamodb.rs backfill.rs check/aws.rs \
          check/clock_skew.rs"),
     ("hyper", "hyper hyper_util",
-        "sink/http.rs sink/connection.rs sink/response_body.rs sink/transport_error.rs admin/server.rs streams/client/aws.rs check/connection.rs"),
+        "sink/http.rs sink/connection.rs sink/connector.rs sink/response_body.rs sink/transport_error.rs admin/server.rs streams/client/aws.rs check/connection.rs"),
     ("rustls", "rustls tokio_rustls hyper_rustls rustls_native_certs",
-        "sink/http.rs sink/tls.rs sink/transport_error.rs config/sink.rs check/connection.rs scaler.rs"),
+        "sink/http.rs sink/connector.rs sink/tls.rs sink/transport_error.rs config/sink.rs check/connection.rs scaler.rs"),
     ("tonic", "tonic prost",
         "scaler.rs"),
     ("axum", "axum",

@@ -87,7 +87,7 @@ impl Requests {
     }
 
     fn begin(&mut self, permitted: Kinds, take: impl FnMut(&Event) -> bool) -> Option<Left> {
-        let request = self.lanes.begin(permitted, false, self.now, take)?;
+        let request = self.lanes.begin(permitted, None, self.now, take)?;
         Some(self.note(request))
     }
 

@@ -10,7 +10,7 @@ const TABLES: u64 = 3;
 #[derive(Debug, Clone)]
 enum Step {
     Push(LaneKey),
-    Start(Kinds, bool),
+    Start(Kinds, Option<f64>),
     Answer(prop::sample::Index, Vec<Fate>),
     Wait(u64),
     EndBackoffs,
@@ -52,8 +52,8 @@ fn step() -> impl Strategy<Value = Step> {
         .prop_map(|(first_attempts, retries, dead_letters)| Kinds { first_attempts, retries, dead_letters });
     prop_oneof![
         6 => (0u64..9).prop_map(Step::Push),
-        6 => (kinds, prop::bool::weighted(0.2)).prop_map(|(kinds, is_probe)| Step::Start(kinds, is_probe)),
-        3 => Just(Step::Start(Kinds::ALL, false)),
+        6 => (kinds, prop::option::weighted(0.2, 0.0..1.0)).prop_map(|(kinds, probe)| Step::Start(kinds, probe)),
+        3 => Just(Step::Start(Kinds::ALL, None)),
         6 => (any::<prop::sample::Index>(), prop::collection::vec(fate(), 9)).prop_map(|(i, fates)| Step::Answer(i, fates)),
         2 => (0u64..60).prop_map(Step::Wait),
         1 => Just(Step::EndBackoffs),
@@ -240,10 +240,11 @@ proptest! {
                         prop_assert_eq!(left_out, Vec::<u32>::new());
                     }
                 }
-                Step::Start(permitted, is_probe) => {
+                Step::Start(permitted, probe) => {
+                    let is_probe = probe.is_some();
                     let candidates = model.candidates(permitted, is_probe, limits, now);
                     let mut shown = Vec::new();
-                    let request = lanes.begin(permitted, is_probe, now, |event| { shown.push(event.number); true });
+                    let request = lanes.begin(permitted, probe, now, |event| { shown.push(event.number); true });
                     let Some(request) = request else {
                         prop_assert!(candidates.is_empty(), "{:?} could have started", candidates);
                         continue;
@@ -251,7 +252,7 @@ proptest! {
                     let is_new = request.kind == AttemptKind::FirstAttempt;
                     let most = if is_new && !is_probe { events } else { 1 };
                     prop_assert!(request.events() <= most, "more than may leave together");
-                    if is_new {
+                    if is_new && !is_probe {
                         let first = model.first_of_table(request.first.lane % TABLES, now);
                         prop_assert_eq!(first, Some(request.first.head.number), "what was read first does not go first");
                     }
