@@ -15,8 +15,8 @@ mod profile;
 pub use self::encoder::{Encoder, EncoderSettings};
 pub(crate) use self::encoder::{encode_gap, gap_id};
 pub(crate) use self::http::Extension;
-pub(crate) use cloudevents::message::MessageAttributeValue as ExtensionValue;
 pub use self::http::{Message, Packaging};
+pub(crate) use cloudevents::message::MessageAttributeValue as ExtensionValue;
 
 use crate::records::{PADDED_DIGITS, Record};
 

@@ -375,7 +375,7 @@ impl Dispatcher {
             is_batch: self.settings.mode == EventMode::Batch,
             limit: self.batch_size.bytes(),
             event_bytes: self.settings.memory.event_bytes,
-            bodies: self.settings.memory.bodies,
+            cheap: self.settings.memory.bodies / self.settings.limits.concurrency.max(1),
             room,
             events: 0,
             bytes: 0,
@@ -397,7 +397,8 @@ impl Dispatcher {
         let is_first = kind == AttemptKind::Retry && request.first.is_untested;
         let told = if is_first { AttemptKind::FirstAttempt } else { kind };
         let permit = outlet.controller.started(told, request.events(), now);
-        let (sink, timeout, destination) = (outlet.sink.clone(), self.settings.timeout, self.settings.destination.clone());
+        let (sink, timeout, destination) =
+            (outlet.sink.clone(), self.settings.timeout, self.settings.destination.clone());
         self.deadlines.insert(number, now.checked_add(timeout.saturating_add(TIMEOUT_MARGIN)));
         self.attempts.spawn(async move {
             let message = compose(&mut request, mode, &destination);
@@ -446,7 +447,11 @@ impl Dispatcher {
         };
         let is_letter = finished.request.kind == AttemptKind::DeadLetter;
         let outlet = self.dead_letters.as_mut().filter(|_| is_letter).unwrap_or(&mut self.sink);
-        outlet.controller.ended(finished.permit, report, now)
+        let change = outlet.controller.ended(finished.permit, report, now);
+        if matches!(report.outcome, Outcome::Congested { .. } | Outcome::Failed) {
+            outlet.controller.others_failed(finished.request.more.iter().map(|slice| slice.lane), now);
+        }
+        change
     }
 
     fn tell_sink_state(&mut self, change: Change, finished: &FinishedAttempt, failure: Option<&FailedResponse>) {
@@ -477,7 +482,12 @@ impl Dispatcher {
     }
 
     /// An event whose body would be too long is never sent.
-    fn refuse(&mut self, request: Request<Box<PendingEvent>>, length: usize, now: Instant) -> Result<(), DispatcherFault> {
+    fn refuse(
+        &mut self,
+        request: Request<Box<PendingEvent>>,
+        length: usize,
+        now: Instant,
+    ) -> Result<(), DispatcherFault> {
         self.lanes.ended(request.kind);
         let most = self.settings.memory.event_bytes;
         let why = format!("its body would have {length} bytes, more than EVENT_BYTES_MAX={most}");
@@ -539,8 +549,8 @@ struct RequestLoad {
     limit: usize,
     /// The most bytes of one event.
     event_bytes: usize,
-    /// All bodies under way together.
-    bodies: usize,
+    /// Up to so many bytes nobody looks closer: there is room for so much in every place.
+    cheap: usize,
     /// So many bytes may come to those that are under way.
     room: usize,
     events: usize,
@@ -560,7 +570,7 @@ impl RequestLoad {
         }
         let is_batch = self.is_batch && event.dead_letter.is_none();
         let bound = event.body_bound();
-        let length = match is_batch || bound > self.event_bytes || bound > self.room.min(self.bodies) {
+        let length = match is_batch || bound > self.event_bytes || bound > self.room.min(self.cheap) {
             true => event.body_len(),
             false => bound,
         };

@@ -15,8 +15,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use tokio::time::Instant;
 
-use super::queues::{Barriers, LaneLoad, Pause, Place, Queues, Turn};
 pub use super::queues::{BarrierRole, Kinds, LaneItem, LaneKey, LaneSlice, Request, RequestLimits};
+use super::queues::{Barriers, LaneLoad, Pause, Place, Queues, Turn};
 use super::sink_controller::AttemptKind;
 
 /// The lanes of all tables.
@@ -174,7 +174,15 @@ impl<T: LaneItem> Lanes<T> {
             debug_assert!(place == 0 || !was_parked, "what travels in company is not parked");
         }
         let failures = if count == 0 { failures } else { 0 };
-        Ok(next.map(|head| LaneSlice { lane: key, head, rest: events.collect(), failures, first_try, is_alone, is_untested }))
+        Ok(next.map(|head| LaneSlice {
+            lane: key,
+            head,
+            rest: events.collect(),
+            failures,
+            first_try,
+            is_alone,
+            is_untested,
+        }))
     }
 
     /// The first event of a slice that was under way failed: the lane pauses. Returns whether its event is parked from now on and

@@ -273,8 +273,7 @@ impl Counts {
 
 impl Queues {
     pub(super) fn new(limits: RequestLimits) -> Self {
-        let limits =
-            RequestLimits { concurrency: limits.concurrency.max(1), events: limits.events.max(1), ..limits };
+        let limits = RequestLimits { concurrency: limits.concurrency.max(1), events: limits.events.max(1), ..limits };
         Self {
             tables: Vec::new(),
             waiting: Counts::default(),
@@ -345,7 +344,11 @@ impl Queues {
 
     /// A lane whose first event has failed pauses; `is_backoff`: until the sink works again, if that is earlier.
     pub(super) fn push_pause(&mut self, pause: Pause, is_backoff: bool) {
-        if is_backoff { self.backoffs.insert(pause) } else { self.pauses.insert(pause) };
+        if is_backoff {
+            self.backoffs.insert(pause)
+        } else {
+            self.pauses.insert(pause)
+        };
     }
 
     /// The sink works again: nobody waits for the end of a backoff.
@@ -476,9 +479,8 @@ impl Queues {
     /// Where there is only one place it cannot be halved, and nor can a rate: so what has failed and what was never tried take turns.
     fn next_kind(&self, permitted: Kinds, is_probe: bool, now: Instant) -> Option<AttemptKind> {
         let leave_at = if is_probe { Some(now) } else { self.first_attempts_leave_at(now) };
-        let is_first = permitted.first_attempts
-            && self.waiting.first_attempts > 0
-            && leave_at.is_some_and(|leave| leave <= now);
+        let is_first =
+            permitted.first_attempts && self.waiting.first_attempts > 0 && leave_at.is_some_and(|leave| leave <= now);
         match self.next_failed_kind(permitted) {
             Some(failed) if !(is_first && self.turns.is_of_first_attempts) => Some(failed),
             _ => is_first.then_some(AttemptKind::FirstAttempt),

@@ -116,7 +116,11 @@ mod tests {
         ] {
             assert_eq!(policy(None, None, on_undeliverable).decide(failed(ResponseClass::EventFault, 1, 0)), fate);
             let limited = policy(Some(3), None, on_undeliverable);
-            assert_eq!(limited.decide(failed(ResponseClass::SinkFault, 2, 9)), RetryDecision::Again, "one attempt too early");
+            assert_eq!(
+                limited.decide(failed(ResponseClass::SinkFault, 2, 9)),
+                RetryDecision::Again,
+                "one attempt too early"
+            );
             assert_eq!(limited.decide(failed(ResponseClass::SinkFault, 3, 0)), fate);
             assert_eq!(limited.decide(failed(ResponseClass::NotTaken, 3, 0)), fate);
             let aged = policy(None, Some(60), on_undeliverable);
@@ -150,6 +154,10 @@ mod tests {
         assert_eq!(strict.decide(together(ResponseClass::SinkFault)), RetryDecision::Dropped);
         assert_eq!(strict.decide(together(ResponseClass::NotTaken)), RetryDecision::Dropped, "it was named");
         let often = FailedAttempt { attempts: 1_000_000, ..together(ResponseClass::SinkFault) };
-        assert_eq!(policy(None, None, OnUndeliverable::Block).decide(often), RetryDecision::Again, "it goes alone first");
+        assert_eq!(
+            policy(None, None, OnUndeliverable::Block).decide(often),
+            RetryDecision::Again,
+            "it goes alone first"
+        );
     }
 }

@@ -146,8 +146,7 @@ impl Settlement {
         now: Instant,
     ) -> Result<(), UnknownLane> {
         if self.policy.on_undeliverable != OnUndeliverable::Block {
-            let failure =
-                FailedResponse { class: ResponseClass::EventFault, retry_after: None, why: why.to_owned() };
+            let failure = FailedResponse { class: ResponseClass::EventFault, retry_after: None, why: why.to_owned() };
             let sink = SinkState { is_down: false, is_refusing: false };
             let failed = Failed { failure: &failure, letter: &|| DeadLetter::too_long(why), is_alone: true, sink };
             return self.failed(lanes, slice, &failed, now);
@@ -198,7 +197,9 @@ impl Settlement {
         now: Instant,
     ) -> Result<(), UnknownLane> {
         let reply = match response {
-            SinkResponse::Accepted { body, end, .. } if self.mode == EventMode::Batch => BatchResponse::read(body, *end),
+            SinkResponse::Accepted { body, end, .. } if self.mode == EventMode::Batch => {
+                BatchResponse::read(body, *end)
+            }
             _ => BatchResponse::AllTaken,
         };
         if reply == BatchResponse::AllTaken {

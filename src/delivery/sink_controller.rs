@@ -1,22 +1,25 @@
 //! How much the sink takes: a rate, a ceiling of requests in flight, and whether it is down. Pure: time is an argument.
 //!
 //! Contract:
-//! - The rate is found by measuring ([`Cause`] says why it moved last). It goes down on congestion of first attempts, at most
-//!   once a round trip; never on latency, on other faults or on retries. It goes up only while events wait for it, which the
-//!   controller sees itself: a request that starts as soon as the rate allows it had waited.
-//! - In flight are at most `rate x time of an attempt x 2`, and never more than the configured number. A sink that never says
-//!   that it is congested gets that number, however slow it is.
-//! - A pause that three lanes were asked for within a round trip is the whole sink's: nothing starts in it.
-//! - The sink is down when the first attempts of 64 distinct items failed in a row, or those of all items that there are for
-//!   five seconds. Congestion may be our own fault: after a success it proves that only from a second on. Then one probe a
-//!   second starts until one succeeds. It is down as well when so many distinct items were refused in a row.
-//! - It is never stuck: if no request is under way, there is a moment at which one may start.
+//! - The rate is found by measuring. It goes down on congestion of first attempts, at most once a round trip; never on latency, on
+//!   other faults or on retries. It goes up only while events wait for it, which the controller sees itself: a request that starts
+//!   as soon as the rate allows it has waited. Failures that do not depend on the rate do not move it.
+//! - In flight are at most `rate x time of an attempt x 2`, at least 2, and never more than is configured. A sink that never says
+//!   that it is congested gets that number, however slow it is: one that scales on what is under way needs it.
+//! - When three lanes were asked to wait within a round trip, nothing starts before the last of these moments.
+//! - The sink is down when the first attempts of 64 distinct items failed in a row, or those of all that there are for five
+//!   seconds. Congestion may be our own doing: it proves that only of a sink that took nothing for a second. Then one probe a
+//!   second starts until one succeeds. The sink is down as well when so many distinct items in a row were refused, or ten times as
+//!   many as may be in flight. After an outage each success doubles what may be in flight.
+//! - It is never stuck: while no request is under way, there is a moment at which one may start.
 
 mod attempt_times;
+mod evidence;
 mod lane_row;
 mod rate;
 mod sink_pause;
 mod spacing;
+mod throughput;
 
 use std::time::Duration;
 
@@ -55,7 +58,7 @@ pub enum AttemptKind {
 pub struct ControllerLimits {
     /// Requests in flight, at least 1.
     pub concurrency: usize,
-    /// Events a second, positive; nothing: no limit.
+    /// Events a second; nothing: no limit.
     pub rate_max: Option<f64>,
 }
 
@@ -160,7 +163,7 @@ pub struct SinkController {
     pause: SinkPause,
     in_flight: usize,
     started: u64,
-    /// Requests that the sink dealt with, and when it last did.
+    /// Requests that the sink dealt with, and when it last did, or the first of all started.
     taken: u64,
     last_taken: Option<Instant>,
     failing: LaneRow,
@@ -184,9 +187,14 @@ struct Down {
 
 impl SinkController {
     /// A sink of which nothing is known.
+    ///
+    /// Fewer than one in flight count as one; a rate that is no positive number is none.
     pub fn new(limits: ControllerLimits) -> Self {
         Self {
-            limits: ControllerLimits { concurrency: limits.concurrency.max(1), ..limits },
+            limits: ControllerLimits {
+                concurrency: limits.concurrency.max(1),
+                rate_max: limits.rate_max.filter(|rate| rate.is_finite() && *rate > 0.0),
+            },
             rate: RateFinder::new(),
             rate_max: Spacing::default(),
             times: AttemptTimes::new(),
@@ -214,7 +222,7 @@ impl SinkController {
             None => self.rate.next(),
         };
         let limited = self.limits.rate_max.and_then(|_| self.rate_max.next());
-        [paced, limited, self.pause.until(now)].into_iter().flatten().fold(Some(now), |latest, at| latest.max(Some(at)))
+        [Some(now), paced, limited, self.pause.until(now)].into_iter().flatten().max()
     }
 
     /// Whether the sink is down: then only probes of a single event start, where [`Self::may_start`] allows one.
@@ -226,6 +234,7 @@ impl SinkController {
     pub fn started(&mut self, kind: AttemptKind, events: usize, now: Instant) -> Permit {
         self.in_flight += 1;
         self.started += 1;
+        self.last_taken.get_or_insert(now);
         if let Some(rate_max) = self.limits.rate_max {
             self.rate_max.take(events.max(1) as f64, rate_max, now);
         }
@@ -233,7 +242,10 @@ impl SinkController {
             down.probe = Some(self.started);
             down.next_probe = now + PROBE_INTERVAL;
         }
-        let rate = self.rate.started(kind != AttemptKind::Retry, self.round_trip(), now);
+        let rate = match self.down {
+            Some(_) => Started::UNMEASURED,
+            None => self.rate.started(kind != AttemptKind::Retry, self.round_trip(), now),
+        };
         Permit { number: self.started, kind, start: now, rate }
     }
 
@@ -252,6 +264,13 @@ impl SinkController {
                 self.rate.unsent(permit.rate);
                 Change::None
             }
+        }
+    }
+
+    /// A request of first attempts has failed through the sink's fault, and with it the events of these lanes too.
+    pub fn others_failed(&mut self, lanes: impl Iterator<Item = u64>, now: Instant) {
+        if self.down.is_none() {
+            lanes.for_each(|lane| self.failing.add(lane, now));
         }
     }
 
@@ -321,7 +340,6 @@ impl SinkController {
             if let Some(asked) = asked {
                 self.rate.paused(permit.rate, asked, now + asked, now);
             }
-            self.ramp = self.ramp.map(|ramp| (ramp / 2).max(1));
         }
         self.one_more_failed(permit, report, now)
     }
@@ -338,6 +356,7 @@ impl SinkController {
     fn dealt_with(&mut self, permit: Permit, now: Instant) {
         self.times.record(now.saturating_duration_since(permit.start));
         self.taken += 1;
+        self.rate.taken(now);
         self.last_taken = Some(now);
         self.failing.clear();
         if self.down.is_none() && permit.kind != AttemptKind::Retry {
@@ -358,10 +377,11 @@ impl SinkController {
             self.failing.add(report.lane, now);
         }
         let Some(since) = self.failing.since().filter(|_| self.down.is_none()) else { return Change::None };
-        let is_patient = self.failing_congested
+        let is_doubtful = self.failing_congested
             && self.last_taken.is_some_and(|taken| now.saturating_duration_since(taken) < CONGESTION_PATIENCE);
-        let are_many = self.failing.len() >= ENOUGH && !is_patient;
-        let are_all = self.failing.len() >= report.waiting_lanes.max(1) && now.saturating_duration_since(since) >= FEW_ITEMS;
+        let are_many = self.failing.len() >= ENOUGH && !is_doubtful;
+        let are_all =
+            self.failing.len() >= report.waiting_lanes.max(1) && now.saturating_duration_since(since) >= FEW_ITEMS;
         if are_many || are_all { self.go_down(DownReason::Failing, now) } else { Change::None }
     }
 
@@ -370,7 +390,7 @@ impl SinkController {
         if reason == DownReason::Refusing {
             self.before_failing = self.rate;
         }
-        self.rate.set_moved(Cause::Outage);
+        self.rate.outage();
         Change::WentDown(reason)
     }
 
@@ -379,7 +399,10 @@ impl SinkController {
         self.failing.clear();
         self.refused.clear();
         self.ramp = Some(1);
-        self.rate.resume(self.before_failing, now);
+        self.rate.resume(self.before_failing, self.pause.until(now), now);
         Change::CameUp(now.saturating_duration_since(down.since))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -110,7 +110,9 @@ async fn what_follows_a_gap_in_its_lineage_is_behind_it_and_nothing_else_is() {
     let mut line = Line::new(DeliveryOrder::Item);
     let (one, two) = (line.open("a", "1", None), line.open("a", "2", None));
     let page = line.page("a", one, vec![record(1), gap("a", Some("1")), record(2)]).await;
-    let BarrierRole::Barrier(number) = page[1].barrier_role else { panic!("a gap is a barrier: {:?}", page[1].barrier_role) };
+    let BarrierRole::Barrier(number) = page[1].barrier_role else {
+        panic!("a gap is a barrier: {:?}", page[1].barrier_role)
+    };
     assert_eq!(roles(&page), [BarrierRole::None, BarrierRole::Barrier(number), BarrierRole::After(number)]);
     assert_eq!(page[1].lane, number);
     assert_eq!(roles(&line.page("a", two, vec![record(3)]).await), [BarrierRole::None], "another lineage");

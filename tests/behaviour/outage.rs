@@ -14,7 +14,7 @@ use dynamodb_streams_adapter::config::{
 };
 use dynamodb_streams_adapter::delivery::dispatcher::{Dispatcher, MemoryLimits, Settings, Sinks};
 use dynamodb_streams_adapter::delivery::lanes::RequestLimits;
-use dynamodb_streams_adapter::delivery::retry::{OnUndeliverable, RetryPolicy, RetryLimits};
+use dynamodb_streams_adapter::delivery::retry::{OnUndeliverable, RetryLimits, RetryPolicy};
 use dynamodb_streams_adapter::event::Message;
 use dynamodb_streams_adapter::pipeline::Pipeline;
 use dynamodb_streams_adapter::progress::buffer::{Buffer, BufferPool};

@@ -26,8 +26,11 @@ impl House {
         let (delivery, parked_items) = (watch::Sender::default(), Arc::new(ParkedItems::default()));
         let uri = "https://broker.example:8443/token-4711?key=secret".parse().unwrap();
         let status = Status::new(health.clone(), &uri);
-        let parts =
-            Parts { progress: vec![progress.clone()], delivery: delivery.subscribe(), parked_items: parked_items.clone() };
+        let parts = Parts {
+            progress: vec![progress.clone()],
+            delivery: delivery.subscribe(),
+            parked_items: parked_items.clone(),
+        };
         status.has_started(parts);
         let facts = StreamDetails {
             arn: STREAM.to_owned(),

@@ -24,7 +24,7 @@ use crate::checkpoint::{CheckpointStore, SaveError, StoreError, StoredChanges, S
 use crate::config::{self, DeliveryOrder, EventData, EventMode, EventProfile, OnDataLoss, StartPosition};
 use crate::delivery::dispatcher::{Dispatcher, MemoryLimits, Settings, Sinks};
 use crate::delivery::lanes::RequestLimits;
-use crate::delivery::retry::{OnUndeliverable, RetryPolicy, RetryLimits};
+use crate::delivery::retry::{OnUndeliverable, RetryLimits, RetryPolicy};
 use crate::event::Message;
 use crate::pipeline::Pipeline;
 use crate::progress::TableProgress;

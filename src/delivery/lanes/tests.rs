@@ -341,7 +341,11 @@ fn with_one_place_what_fails_and_what_is_new_take_turns() {
         }
     }
     let turns = |class| kinds.iter().filter(|turn| **turn == class).count();
-    assert_eq!(kinds.iter().rposition(|class| *class == AttemptKind::FirstAttempt), Some(5), "what fails keeps the rest waiting");
+    assert_eq!(
+        kinds.iter().rposition(|class| *class == AttemptKind::FirstAttempt),
+        Some(5),
+        "what fails keeps the rest waiting"
+    );
     assert!(turns(AttemptKind::DeadLetter) >= 4 && turns(AttemptKind::Retry) >= 4, "{kinds:?}");
 }
 

@@ -1,4 +1,4 @@
-//! How long the latest attempts took that the sink has dealt with.
+//! How long the latest attempts took that the sink has dealt with. Pure.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Distinct lanes to which the same happened in a row.
+//! Distinct lanes to which the same happened in a row. Pure.
 
 use tokio::time::Instant;
 

@@ -1,61 +1,83 @@
-//! The rate of requests that the sink takes, found by measuring.
+//! The rate of requests that the sink takes, found by measuring. Pure.
 //!
 //! Contract:
 //! - It starts without a rate. The first congestion gives it one: what the sink took of what it was offered.
 //! - It goes down only on congestion of first attempts, and only of attempts that started after it last went down: at most once
-//!   a round trip. It goes up only while events wait for it.
-//! - After each cut it looks at the next requests, the cohort. If they are congested as well, it goes down further, unless the
-//!   share of failures is the same at the lower rate: then the rate is not what they depend on. They are noise, the cut is
-//!   undone, and from then on only what exceeds the noise counts as congestion. Now and then a cut tries whether that is still so.
-//! - Below a known capacity it stays for a while, learns there what share fails anyway, and then goes up until it oversteps the
-//!   capacity again: slowly at first, faster as long as nothing happens.
+//!   a round trip. A pause that the sink asks for counts as one with the congestion that it came with.
+//! - It goes up only while events wait for it.
+//! - After each cut the next first attempts are its cohort. If too many of them are congested as well, the rate goes down further;
+//!   if all are, the sink takes nothing at the moment, and few requests wait for it to go on.
+//! - If the share of failures is the same at a lower rate, twice in a row, it does not depend on the rate: it is noise, the cuts
+//!   are undone, and from then on only what exceeds the noise counts as congestion. Now and then a cut tries whether it is noise.
+//! - Below a measured capacity the rate stays for a while. Then it goes up until it oversteps the capacity again: slowly around
+//!   it, faster beyond it. Where an overstep costs a pause, it is rarer and slower.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::evidence::{Check, Measured, Tally};
 use super::spacing::Spacing;
+use super::throughput::{Offered, Taken};
 
-/// Requests after a cut whose fate says whether it was enough.
-const COHORT: u32 = 48;
-/// A cohort that is not complete after this is judged as it is.
-const COHORT_PATIENCE: Duration = Duration::from_secs(5);
-/// Fewer say nothing.
-const COHORT_MIN: u32 = 8;
-
-/// What is left of the measured capacity after a cut, and what the rate rises to until it may overstep it.
+/// What is left of the measured capacity after a cut, and what the rate rises to until it may overstep it: in general, and where
+/// an overstep costs a pause.
 const AFTER_CUT: f64 = 0.9;
 const WHILE_HELD: f64 = 0.97;
-/// For so long it does not overstep a capacity, after `Retry-After` for so many times the pause; twice as long each time that
-/// the same capacity is found, up to so many times.
+const WHILE_HELD_PAUSES: f64 = 0.93;
+
+/// For so long it does not overstep a capacity. A capacity that was found twice is known: then that is longer, and after
+/// `Retry-After` so many times the pause, each time that the same is found once more, up to so many times.
 const HOLD: Duration = Duration::from_secs(5);
+const HOLD_LONGER: u32 = 2;
 const HOLD_PAUSES: u32 = 10;
-const HOLD_LONGER: u32 = 4;
+const HOLD_PAUSES_LONGER: u32 = 4;
+/// A capacity that rises is looked for again after this.
+const HOLD_RISING: Duration = Duration::from_secs(1);
+/// Capacities that differ by less are the same.
+const SAME: f64 = 0.1;
 
-/// Growth a second: up to the known capacity, around it, beyond it, and where no capacity is known.
-const TO_CAPACITY: f64 = 0.04;
+/// Growth a second: around the capacity, what the distance beyond it adds, and where none is known. Where an overstep costs a
+/// pause, the first two are slower: the bursts that a sink allows make it look as if it took more.
 const AROUND_CAPACITY: f64 = 0.04;
-const BEYOND_CAPACITY: f64 = 0.35;
+const BEYOND_CAPACITY: f64 = 0.5;
 const UNKNOWN_CAPACITY: f64 = 1.4;
-/// Growth a round trip, at most.
+const CAUTION: f64 = 0.25;
+/// Growth a round trip and a request, at most.
 const A_ROUND_TRIP: f64 = 0.1;
+const A_REQUEST: f64 = 0.25;
 
-/// Requests a second. A rate without a success is not cut below the first, no rate below the second.
+/// Requests a second. What the sink refused whole is not cut below the first, nothing below the second.
 const CAUTIOUS: f64 = 16.0;
 const SLOWEST: f64 = 0.2;
+/// A sink that refuses everything gets so many times less.
+const CLOSED: f64 = 8.0;
+/// So many in a row tell that it goes on.
+const REOPENED: u32 = 3;
+/// A cohort of which the sink took less than this share of what it took in the second before is like one that it refused. What it
+/// took less than the second is looked at twice: the moment may have been a bad one, as with a sink that counts by the second.
+const LIKE_CLOSED: f64 = 0.25;
+const DOUBTFUL: f64 = 0.8;
 
-/// The share that may always fail.
-const LEAST_NOISE: f64 = 0.002;
-/// Noise from which on a cut tries now and then whether it is noise.
+/// So many cuts in a row have to leave the share of failures as it was.
+const CERTAIN: u32 = 2;
+/// What fails beyond the noise below a measured capacity is worth a trial, beside chance; and noise from which on a trial now and
+/// then is worth it.
+const SUSPECT: f64 = 0.02;
 const DOUBTFUL_NOISE: f64 = 0.05;
+/// The rate of a trial, and the time to the next one.
 const TRIAL: f64 = 0.6;
 const TRIAL_AFTER: Duration = Duration::from_secs(10);
 const TRIAL_AFTER_MAX: Duration = Duration::from_secs(80);
+/// How many first attempts are remembered: more where much is noise, to tell what exceeds it.
+const REMEMBERED: u32 = 128;
+const REMEMBERED_IN_NOISE: u32 = 512;
+const MUCH_NOISE: f64 = 0.1;
 
-/// Why the rate or the ceiling moved last.
+/// Why the rate moved last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
-    /// They never did.
+    /// It never did.
     Start,
     /// First attempts were answered 429 or 503, or got no connection or no answer in time.
     Congestion,
@@ -65,11 +87,11 @@ pub enum Cause {
     Demand,
     /// As many fail at a lower rate: it is not the rate.
     Noise,
-    /// A cut that tries whether failures depend on the rate.
+    /// It is tried whether failures depend on the rate.
     Trial,
     /// The sink counts as down.
     Outage,
-    /// It works again.
+    /// It goes on after it took nothing.
     Recovery,
 }
 
@@ -89,29 +111,48 @@ impl Cause {
     }
 }
 
+/// What a started request is to the rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Started {
+    /// None where it says nothing of the rate.
+    epoch: Option<u32>,
+    in_cohort: bool,
+}
+
+impl Started {
+    /// A request beside the rate.
+    pub(super) const UNMEASURED: Self = Self { epoch: None, in_cohort: false };
+}
+
 /// The rate, and what is known of the sink's capacity.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RateFinder {
     known: Known,
+    /// What was known before the cuts that led here.
+    origin: Known,
+    /// The share that fails whatever the rate.
     noise: f64,
     phase: Phase,
     /// Changes with every cut: what started before says nothing of the new rate.
     epoch: u32,
     spacing: Spacing,
+    last_start: Option<Instant>,
     /// First attempts of this epoch, the older ones counting for less.
     recent: Tally,
     offered: Offered,
-    last_start: Option<Instant>,
+    taken: Taken,
+    /// The pause that the last overstep cost.
     last_pause: Duration,
-    /// The capacity that was found last, and how often in a row.
+    paused_until: Option<Instant>,
+    /// The capacity that was found last, and how often it was found again.
     found: Option<f64>,
-    times_found: u32,
+    found_again: u32,
     next_trial: Option<Instant>,
     trial_after: Duration,
     moved: Cause,
 }
 
-/// Requests a second: what is offered, and what the sink takes, if that is known.
+/// Requests a second: how many may start, and how many the sink takes.
 #[derive(Debug, Clone, Copy, Default)]
 struct Known {
     rate: Option<f64>,
@@ -120,102 +161,31 @@ struct Known {
 
 #[derive(Debug, Clone, Copy)]
 enum Phase {
-    /// Nothing limits the rate, or it rises.
+    /// No limit, or one that rises.
     Open,
-    /// The rate was cut.
+    /// The rate went down.
     Checking(Check),
-    /// The rate stays below the known capacity until then.
+    /// Until then the rate stays below the capacity.
     Held(Instant),
-}
-
-/// A cut whose effect is being measured.
-#[derive(Debug, Clone, Copy)]
-struct Check {
-    /// What was known before the first of these cuts.
-    origin: Known,
-    /// What was measured at the rate before this one.
-    before: Option<Measured>,
-    since: Instant,
-    last_start: Instant,
-    started: u32,
-    tally: Tally,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Measured {
-    offered: f64,
-    share: f64,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Tally {
-    ended: u32,
-    congested: u32,
-}
-
-impl Tally {
-    fn add(&mut self, congested: bool) {
-        self.ended += 1;
-        self.congested += u32::from(congested);
-    }
-
-    fn share(self) -> f64 {
-        f64::from(self.congested) / f64::from(self.ended.max(1))
-    }
-
-    /// Whether more are congested than by chance, if this share fails anyway: a twentieth of the others, and four deviations.
-    fn exceeds(self, noise: f64) -> bool {
-        let (ended, noise) = (f64::from(self.ended), noise.max(LEAST_NOISE));
-        let deviation = (noise * (1.0 - noise) * ended).sqrt();
-        f64::from(self.congested) > noise * ended + 0.05 * (1.0 - noise) * ended + 4.0 * deviation + 1.0
-    }
-}
-
-/// How often requests start: since a mark that is 32 to 64 requests old.
-#[derive(Debug, Clone, Copy, Default)]
-struct Offered {
-    marks: [Option<Instant>; 2],
-    starts: [u32; 2],
-}
-
-impl Offered {
-    const A_MARK: u32 = 32;
-
-    fn count(&mut self, now: Instant) {
-        if self.starts[1] >= Self::A_MARK || self.marks[1].is_none() {
-            self.marks = [self.marks[1].or(Some(now)), Some(now)];
-            self.starts = [self.starts[1], 0];
-        }
-        self.starts[1] += 1;
-    }
-
-    fn rate(&self, now: Instant) -> f64 {
-        let since = self.marks[0].map_or(Duration::ZERO, |mark| now.saturating_duration_since(mark));
-        f64::from(self.starts[0] + self.starts[1]) / since.as_secs_f64().max(0.001)
-    }
-}
-
-/// What a started request is to the rate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Started {
-    pub(super) epoch: u32,
-    pub(super) in_cohort: bool,
 }
 
 impl RateFinder {
     pub(super) fn new() -> Self {
         Self {
             known: Known::default(),
+            origin: Known::default(),
             noise: 0.0,
             phase: Phase::Open,
             epoch: 0,
             spacing: Spacing::default(),
+            last_start: None,
             recent: Tally::default(),
             offered: Offered::default(),
-            last_start: None,
+            taken: Taken::default(),
             last_pause: Duration::ZERO,
+            paused_until: None,
             found: None,
-            times_found: 0,
+            found_again: 0,
             next_trial: None,
             trial_after: TRIAL_AFTER,
             moved: Cause::Start,
@@ -227,17 +197,13 @@ impl RateFinder {
         self.known.rate
     }
 
-    /// What the sink takes, in requests a second, as far as that was measured.
+    /// Requests a second that the sink takes, as far as that was measured.
     pub(super) fn capacity(&self) -> Option<f64> {
         self.known.capacity
     }
 
     pub(super) fn moved(&self) -> Cause {
         self.moved
-    }
-
-    pub(super) fn set_moved(&mut self, cause: Cause) {
-        self.moved = cause;
     }
 
     /// When the next request may start; nothing while that is any time.
@@ -250,65 +216,86 @@ impl RateFinder {
         self.offered.count(now);
         if let Some(rate) = self.known.rate {
             let waited = self.spacing.take(1.0, rate, now);
-            let since = self.last_start.map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
+            let since = self.last_start.replace(now).map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
             if waited {
                 self.grow(rate, since, round_trip, now);
             }
-            self.last_start = Some(now);
         }
-        Started { epoch: self.epoch, in_cohort: is_first && self.join_cohort(now) }
+        let in_cohort = match &mut self.phase {
+            Phase::Checking(check) => is_first && check.join(),
+            Phase::Open | Phase::Held(_) => false,
+        };
+        Started { epoch: is_first.then_some(self.epoch), in_cohort }
     }
 
     /// A request ended without having been sent.
     pub(super) fn unsent(&mut self, started: Started) {
-        if let (true, Phase::Checking(check)) = (started.in_cohort && started.epoch == self.epoch, &mut self.phase) {
-            check.started = check.started.saturating_sub(1);
+        match &mut self.phase {
+            Phase::Checking(check) if started.in_cohort && started.epoch == Some(self.epoch) => check.leave(),
+            _ => {}
         }
     }
 
-    /// A first attempt ended.
+    /// The sink dealt with a request.
+    pub(super) fn taken(&mut self, now: Instant) {
+        self.taken.count(now);
+    }
+
+    /// A request ended. It counts if it was a first attempt and started at this rate.
     pub(super) fn ended(&mut self, started: Started, congested: bool, now: Instant) {
-        if started.epoch != self.epoch {
+        if started.epoch != Some(self.epoch) {
             return;
         }
         self.recent.add(congested);
         match &mut self.phase {
             Phase::Checking(check) => {
-                if started.in_cohort {
-                    check.tally.add(congested);
-                }
-                if check.is_complete(now) {
-                    let check = *check;
+                check.ended(started.in_cohort, congested);
+                let check = *check;
+                if check.closed.is_some_and(|taken| taken >= REOPENED) {
+                    self.reopen(now);
+                } else if check.is_complete(now) {
                     self.conclude(check, now);
                 }
             }
             Phase::Open | Phase::Held(_) if congested && self.recent.exceeds(self.noise) => self.overload(now),
             Phase::Open | Phase::Held(_) => {}
         }
-        if self.recent.ended >= self.remembered() {
-            self.learn_noise(now);
+        if self.recent.ended >= if self.noise > MUCH_NOISE { REMEMBERED_IN_NOISE } else { REMEMBERED } {
+            self.forget(now);
         }
     }
 
-    /// The sink asked for a pause until then, after it had taken requests at some rate.
+    /// The sink asked for a pause until then. Afterwards it gets less than what it took before; if it was seen for less than a
+    /// second, nobody knows how much that is, and the rate begins low and rises fast.
     pub(super) fn paused(&mut self, started: Started, asked: Duration, until: Instant, now: Instant) {
+        if self.paused_until.is_none_or(|until| until <= now) {
+            if started.epoch == Some(self.epoch) {
+                self.overload(now);
+            }
+            let lately = self.taken.lately(now).filter(|lately| *lately > 0.0);
+            self.known.capacity =
+                lately.map(|lately| self.known.capacity.map_or(lately, |capacity| capacity.min(lately)));
+            let wanted = self.known.capacity.map_or(CAUTIOUS, |capacity| capacity * AFTER_CUT).max(SLOWEST);
+            self.known.rate = self.known.rate.map(|rate| rate.min(wanted));
+            self.moved = Cause::RetryAfter;
+        }
         self.last_pause = asked;
-        if started.epoch == self.epoch {
-            self.overload(now);
-        }
-        self.moved = Cause::RetryAfter;
-        // The pause is no time in which anything could have been found.
-        match &mut self.phase {
-            Phase::Checking(check) => check.since = until,
-            Phase::Held(end) => *end += asked,
-            Phase::Open => {}
-        }
+        self.paused_until = Some(until);
+        self.taken = Taken::from(until);
+        self.check(None, 0, until);
     }
 
-    /// Goes on after an outage as it was before, but below the capacity.
-    pub(super) fn resume(&mut self, before: Self, now: Instant) {
-        let epoch = self.epoch + 1;
-        *self = Self { epoch, recent: Tally::default(), offered: Offered::default(), moved: Cause::Recovery, ..before };
+    /// The sink counts as down.
+    pub(super) fn outage(&mut self) {
+        self.moved = Cause::Outage;
+    }
+
+    /// Goes on after an outage, and after the pause that there may still be, as it was before, but below the capacity.
+    pub(super) fn resume(&mut self, before: Self, paused_until: Option<Instant>, now: Instant) {
+        *self = Self { epoch: self.epoch, paused_until, ..before };
+        self.begin_epoch();
+        self.taken = Taken::from(paused_until.unwrap_or(now));
+        self.moved = Cause::Recovery;
         self.phase = Phase::Open;
         if let Some(rate) = self.known.rate {
             self.known.rate = Some(self.known.capacity.map_or(rate, |capacity| rate.min(capacity * AFTER_CUT)));
@@ -316,183 +303,181 @@ impl RateFinder {
         }
     }
 
+    /// Events wait for the rate, and have done so since the last start.
     fn grow(&mut self, rate: f64, since: Duration, round_trip: Duration, now: Instant) {
-        let growth = match (self.phase, self.known.capacity) {
-            (Phase::Checking(_), _) => return,
-            (Phase::Held(until), Some(capacity)) if now < until => {
-                if rate >= capacity * WHILE_HELD {
-                    return;
-                }
-                TO_CAPACITY
-            }
-            (_, None) => UNKNOWN_CAPACITY,
-            (_, Some(capacity)) if rate < capacity * 0.95 => TO_CAPACITY.max(UNKNOWN_CAPACITY * (1.0 - rate / capacity)),
-            (_, Some(capacity)) if rate < capacity * 1.1 => AROUND_CAPACITY,
-            (_, Some(_)) => BEYOND_CAPACITY,
-        };
-        if matches!(self.phase, Phase::Held(until) if now >= until) {
-            self.learn_noise(now);
+        if let Phase::Held(until) = self.phase
+            && now >= until
+        {
             self.phase = Phase::Open;
         }
-        let a_second = growth.min(A_ROUND_TRIP / round_trip.as_secs_f64().max(0.001));
-        // A pause between two starts is no time in which events waited for the rate.
-        let waited = since.as_secs_f64().min(2.0 / rate + 0.01);
-        self.known.rate = Some(rate * (1.0 + a_second * waited.min(1.0)));
-        self.moved = Cause::Demand;
-    }
-
-    fn join_cohort(&mut self, now: Instant) -> bool {
-        let Phase::Checking(check) = &mut self.phase else { return false };
-        if check.started >= COHORT {
-            return false;
+        let a_second = self.growth(rate).min(A_ROUND_TRIP / round_trip.as_secs_f64().max(0.001));
+        if a_second > 0.0 {
+            // What is longer than two intervals was no waiting for the rate.
+            let waited = since.as_secs_f64().min(2.0 / rate + 0.01);
+            self.known.rate = Some(rate * (1.0 + (a_second * waited).min(A_REQUEST)));
+            self.moved = Cause::Demand;
         }
-        check.started += 1;
-        check.last_start = now;
-        true
     }
 
-    /// Requests a second that were offered lately.
-    fn offered(&self, now: Instant) -> f64 {
+    /// Growth a second.
+    fn growth(&self, rate: f64) -> f64 {
+        let has_pauses = !self.last_pause.is_zero();
+        let held = if has_pauses { WHILE_HELD_PAUSES } else { WHILE_HELD };
+        let caution = if has_pauses { CAUTION } else { 1.0 };
+        match (self.phase, self.known.capacity) {
+            (Phase::Checking(_), _) => 0.0,
+            (_, None) => UNKNOWN_CAPACITY,
+            (Phase::Held(_), Some(capacity)) if rate >= capacity * held => 0.0,
+            (Phase::Held(_), Some(_)) => AROUND_CAPACITY,
+            (Phase::Open, Some(capacity)) if rate < capacity * AFTER_CUT => UNKNOWN_CAPACITY * (1.0 - rate / capacity),
+            (Phase::Open, Some(capacity)) => {
+                caution * (AROUND_CAPACITY + BEYOND_CAPACITY * (rate / capacity - 1.0).clamp(0.0, 1.0))
+            }
+        }
+    }
+
+    /// What came of these at the rate of now.
+    fn measured(&self, tally: Tally, now: Instant) -> Measured {
         let offered = self.offered.rate(now);
-        self.known.rate.map_or(offered, |rate| rate.min(offered))
+        Measured { offered: self.known.rate.map_or(offered, |rate| rate.min(offered)), tally }
     }
 
     /// More are congested than by chance.
     fn overload(&mut self, now: Instant) {
-        let measured = Measured { offered: self.offered(now), share: self.recent.share() };
-        let origin = self.known;
-        self.cut(measured, origin, None, now);
-        self.moved = Cause::Congestion;
+        if !matches!(self.phase, Phase::Checking(_)) {
+            self.origin = self.known;
+        }
+        self.last_pause = Duration::ZERO;
+        self.cut(self.measured(self.recent, now), None, now);
     }
 
     /// Goes down to less than what the sink took of what was offered.
-    fn cut(&mut self, measured: Measured, origin: Known, before: Option<Measured>, now: Instant) {
-        let taken = measured.offered * (1.0 - measured.share) / (1.0 - self.noise.min(0.9));
-        let rate = self.known.rate.unwrap_or(f64::MAX);
+    fn cut(&mut self, measured: Measured, before: Option<Measured>, now: Instant) {
+        let rate = self.known.rate.unwrap_or(f64::INFINITY);
         // What little was offered says nothing of how much would have been taken.
-        let is_full = self.known.rate.is_some_and(|rate| measured.offered > 0.7 * rate);
-        let wanted = if measured.share >= 1.0 {
-            (measured.offered / 8.0).max(CAUTIOUS)
-        } else if is_full {
-            taken * AFTER_CUT
-        } else {
-            (taken * AFTER_CUT).max(CAUTIOUS)
-        };
-        self.known.rate = Some(wanted.min(rate * AFTER_CUT).max(SLOWEST));
-        self.known.capacity = (measured.share < 1.0).then_some(taken.max(SLOWEST));
-        self.begin_check(origin, before, now);
+        let is_full = measured.offered > 0.7 * rate;
+        let capacity = (measured.share() < 1.0).then(|| measured.capacity(self.noise).max(SLOWEST));
+        let wanted = capacity.map_or(measured.offered / CLOSED, |capacity| capacity * AFTER_CUT);
+        let wanted = if is_full && capacity.is_some() { wanted } else { wanted.max(CAUTIOUS) };
+        self.known = Known { rate: Some(wanted.min(rate * AFTER_CUT).max(SLOWEST)), capacity };
+        self.check(before, 0, now);
+        self.moved = Cause::Congestion;
     }
 
-    fn begin_check(&mut self, origin: Known, before: Option<Measured>, now: Instant) {
-        self.epoch += 1;
+    /// The next first attempts tell what this rate does.
+    fn check(&mut self, before: Option<Measured>, noise_like: u32, since: Instant) {
+        self.begin_epoch();
+        self.phase = Phase::Checking(Check::new(before, noise_like, since));
+    }
+
+    fn begin_epoch(&mut self) {
+        self.epoch = self.epoch.wrapping_add(1);
         self.recent = Tally::default();
         self.offered = Offered::default();
-        let tally = Tally::default();
-        self.phase = Phase::Checking(Check { origin, before, since: now, last_start: now, started: 0, tally });
     }
 
     /// The cohort is complete.
     fn conclude(&mut self, check: Check, now: Instant) {
-        let measured = check.measured(self.known.rate);
-        if !check.tally_so_far().exceeds(self.noise) {
+        let measured = self.measured(check.tally, now);
+        self.noise = self.noise.min(check.tally.most_noise());
+        let lately = self.taken.second_before();
+        if check.is_noise(measured, self.noise) {
+            let noise_like = check.noise_like + 1;
+            if noise_like >= CERTAIN {
+                self.accept_noise(check, now)
+            } else {
+                self.try_lower(measured, noise_like, now)
+            }
+        } else if !check.tally.exceeds(self.noise) {
             self.hold(now);
-        } else if check.is_noise(measured, self.noise) {
-            self.accept_noise(check, measured, now);
+        } else if measured.share() >= 1.0 || measured.taken() < LIKE_CLOSED * lately {
+            self.close(now);
+        } else if check.before.is_none() && measured.taken() < DOUBTFUL * lately {
+            self.check(Some(measured), 0, now);
         } else {
-            self.cut(measured, check.origin, Some(measured), now);
-            self.moved = Cause::Congestion;
+            self.cut(measured, Some(measured), now);
         }
     }
 
-    /// The cut was enough: what it was derived from is the capacity.
-    fn hold(&mut self, now: Instant) {
-        let capacity = self.known.capacity;
-        let is_same = |found: f64| capacity.is_some_and(|capacity| (capacity - found).abs() < found * 0.1);
-        self.times_found = if self.found.is_some_and(is_same) { self.times_found + 1 } else { 0 };
-        let rises = matches!((self.found, capacity), (Some(found), Some(capacity)) if capacity > found * 1.1);
-        self.found = capacity;
-        let pauses = self.last_pause.saturating_mul(HOLD_PAUSES);
-        let hold = if rises { HOLD / 5 } else { HOLD.max(pauses) };
-        let longer = if pauses > HOLD { HOLD_LONGER } else { 2 };
-        self.phase = Phase::Held(now + hold.max(pauses).saturating_mul((self.times_found + 1).min(longer)));
+    /// The sink takes nothing. That tells nothing of its capacity: it may count by the second, or stand still.
+    fn close(&mut self, now: Instant) {
+        let rate = self.known.rate.unwrap_or(CAUTIOUS);
+        self.known.rate = Some((rate / CLOSED).max(rate.min(CAUTIOUS)));
+        self.check(None, 0, now);
+        if let Phase::Checking(check) = &mut self.phase {
+            check.closed = Some(0);
+        }
+        self.moved = Cause::Congestion;
     }
 
-    fn accept_noise(&mut self, check: Check, measured: Measured, now: Instant) {
-        let before = check.before.map_or(measured.share, |before| before.share);
-        self.noise = f64::midpoint(before, measured.share);
-        self.known = check.origin;
+    /// It goes on: with what it took in the whole time, that in which it took nothing included.
+    fn reopen(&mut self, now: Instant) {
+        if let Some(average) = self.taken.average(now) {
+            self.known.capacity = Some(self.known.capacity.map_or(average, |capacity| capacity.min(average)));
+        }
+        self.rise_to_capacity();
+        self.check(None, 0, now);
+        self.moved = Cause::Recovery;
+    }
+
+    /// A trial, or a sink that took nothing, went lower than it takes.
+    fn rise_to_capacity(&mut self) {
+        let Known { rate: Some(rate), capacity: Some(capacity) } = self.known else { return };
+        self.known.rate = Some(rate.max(capacity * AFTER_CUT));
+    }
+
+    /// The rate is low enough: what it was derived from is the capacity.
+    fn hold(&mut self, now: Instant) {
+        let (found, capacity) = (self.found, self.known.capacity);
+        let ratio = found.zip(capacity).map_or(f64::NAN, |(found, capacity)| capacity / found);
+        self.found_again = if (ratio - 1.0).abs() < SAME { self.found_again + 1 } else { 0 };
+        self.found = capacity;
+        self.rise_to_capacity();
+        let pause = self.last_pause;
+        let hold = match self.found_again {
+            0 if ratio > 1.0 => pause.max(HOLD_RISING),
+            0 => pause.max(HOLD),
+            times if pause.is_zero() => HOLD * times.min(HOLD_LONGER),
+            times => (pause * HOLD_PAUSES * times.min(HOLD_PAUSES_LONGER)).max(HOLD),
+        };
+        self.phase = Phase::Held(now + hold);
+    }
+
+    /// Failures do not depend on the rate.
+    fn accept_noise(&mut self, check: Check, now: Instant) {
+        let before = check.before.map_or(Tally::default(), |before| before.tally);
+        self.noise = before.and(check.tally).noise();
+        self.known = self.origin;
+        self.begin_epoch();
         self.phase = Phase::Open;
-        self.recent = Tally::default();
-        self.epoch += 1;
-        self.offered = Offered::default();
         self.next_trial = Some(now + self.trial_after);
         self.trial_after = (self.trial_after * 2).min(TRIAL_AFTER_MAX);
         self.moved = Cause::Noise;
     }
 
-    /// How many first attempts are remembered: more where many fail anyway, to tell what exceeds that.
-    fn remembered(&self) -> u32 {
-        if self.noise > 0.1 { 512 } else { 128 }
-    }
-
-    /// The share that fails at this rate is noise as far as the rate is below the capacity, and never less than that elsewhere.
-    fn learn_noise(&mut self, now: Instant) {
-        let share = self.recent.share();
-        let weight = f64::from(self.recent.ended) / f64::from(self.remembered());
+    /// So many are remembered that the older ones count for less from now on.
+    fn forget(&mut self, now: Instant) {
+        self.noise = self.noise.min(self.recent.most_noise());
+        let measured = self.measured(self.recent, now);
+        let suspect = self.noise + SUSPECT + 2.0 * self.recent.deviation(self.noise.max(SUSPECT));
+        self.recent = self.recent.halved();
         match self.phase {
-            Phase::Held(_) => self.noise += (share - self.noise) * 0.5 * weight,
-            Phase::Open if weight >= 1.0 => {
-                self.noise = self.noise.min(share * 1.25 + 0.01);
-                self.try_noise(share, now);
+            // Below the capacity nothing should fail.
+            Phase::Held(_) if measured.share() > suspect => self.try_lower(measured, 0, now),
+            Phase::Open if self.noise >= DOUBTFUL_NOISE && self.next_trial.is_some_and(|trial| now >= trial) => {
+                self.origin = self.known;
+                self.noise = 0.0;
+                self.try_lower(measured, 0, now);
             }
             _ => {}
         }
-        self.recent = Tally { ended: self.recent.ended / 2, congested: self.recent.congested / 2 };
     }
 
-    /// Tries now and then whether what counts as noise depends on the rate after all.
-    fn try_noise(&mut self, share: f64, now: Instant) {
-        if self.noise < DOUBTFUL_NOISE || self.next_trial.is_none_or(|trial| now < trial) {
-            return;
-        }
-        let measured = Measured { offered: self.offered(now), share };
-        let origin = self.known;
-        self.known.rate = Some((measured.offered * TRIAL).max(SLOWEST));
-        self.known.capacity = Some(measured.offered * (1.0 - share) / (1.0 - self.noise.min(0.9)));
-        let noise = std::mem::take(&mut self.noise);
-        self.begin_check(origin, Some(measured), now);
-        self.noise = noise.min(LEAST_NOISE);
+    /// Tries whether as many fail at a lower rate.
+    fn try_lower(&mut self, measured: Measured, noise_like: u32, now: Instant) {
+        let rate = Some((measured.offered * TRIAL).max(SLOWEST));
+        self.known = Known { rate, capacity: Some(measured.capacity(self.noise).max(SLOWEST)) };
+        self.check(Some(measured), noise_like, now);
         self.moved = Cause::Trial;
-    }
-}
-
-impl Check {
-    fn is_complete(&self, now: Instant) -> bool {
-        let tally = self.tally;
-        let is_hopeless = tally.congested >= COHORT_MIN && tally.congested * 2 >= self.started && self.started >= COHORT / 3;
-        let is_late = tally.ended >= COHORT_MIN && now.saturating_duration_since(self.since) >= COHORT_PATIENCE;
-        tally.ended >= COHORT || is_hopeless || is_late
-    }
-
-    /// What is under way counts as taken: what fails often ends sooner.
-    fn tally_so_far(&self) -> Tally {
-        Tally { ended: self.started.max(self.tally.ended), congested: self.tally.congested }
-    }
-
-    fn measured(&self, rate: Option<f64>) -> Measured {
-        let span = self.last_start.saturating_duration_since(self.since).as_secs_f64();
-        let offered = f64::from(self.started) / span.max(0.001);
-        Measured { offered: rate.map_or(offered, |rate| rate.min(offered)), share: self.tally_so_far().share() }
-    }
-
-    /// Whether as many fail as before at a rate that was clearly higher. If it were the rate, the sink would have taken as many
-    /// requests now as then, and the share of failures would be that much smaller.
-    fn is_noise(&self, now: Measured, noise: f64) -> bool {
-        let Some(before) = self.before.filter(|before| now.offered <= 0.8 * before.offered) else { return false };
-        let by_rate = (1.0 - (1.0 - before.share) * before.offered / now.offered.max(SLOWEST)).max(noise);
-        before.share - by_rate >= 0.1 * before.share
-            && now.share >= f64::midpoint(before.share, by_rate)
-            && now.share <= before.share + 0.2
-            && before.share <= 0.9
     }
 }

@@ -1,4 +1,4 @@
-//! `Retry-After` of the sink as a whole: what it tells one lane is that lane's matter.
+//! `Retry-After` of the sink as a whole: what it tells one lane is that lane's matter. Pure.
 
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ impl SinkPause {
         let until = self.asked.iter().flatten().map(|asked| asked.until).max()?;
         self.asked = [None; LANES];
         self.until = Some(self.until.map_or(until, |known| known.max(until)));
-        Some(until.saturating_duration_since(now))
+        Some(until.saturating_duration_since(now)).filter(|pause| !pause.is_zero())
     }
 
     /// Until when nothing starts, if it is not over.

@@ -145,7 +145,9 @@ impl SinkFailing<'_> {
     pub fn emit(&self) {
         let (code, why) = ("DSA-SINK-FAILING", self.why);
         match self.is_refusing {
-            true => warn!(code, "the sink refuses every event, delivery is limited to one trial request at a time: {why}"),
+            true => {
+                warn!(code, "the sink refuses every event, delivery is limited to one trial request at a time: {why}")
+            }
             false => warn!(code, "the sink is failing, delivery is limited to one trial request at a time: {why}"),
         }
     }

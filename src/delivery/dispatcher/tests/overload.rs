@@ -31,9 +31,13 @@ async fn sound_items_among_ten_times_as_many_broken_ones_are_delivered_within_30
         // Even items are of the first table, odd ones of the second; those below 1,000 fail for ever.
         stage.sink.script(|ids| {
             let item: u64 = ids[0].split('-').next().unwrap().parse().unwrap();
-            Reaction { after: Duration::from_millis(20), ..Reaction::status(if item % SECOND_TABLE < 1000 { 500 } else { 200 }) }
+            Reaction {
+                after: Duration::from_millis(20),
+                ..Reaction::status(if item % SECOND_TABLE < 1000 { 500 } else { 200 })
+            }
         });
-        let mut items: Vec<u64> = (0..1100).map(|item| if item % 2 == 0 { item } else { item + SECOND_TABLE }).collect();
+        let mut items: Vec<u64> =
+            (0..1100).map(|item| if item % 2 == 0 { item } else { item + SECOND_TABLE }).collect();
         rng.shuffle(&mut items);
         stage.push(items.iter().map(|item| (*item, 0)));
         stage.settle_down(30 * SECOND).await;
@@ -121,7 +125,11 @@ async fn a_lane_that_is_too_long_keeps_its_first_event_and_others_go_on() {
     stage.sink.script(|ids| Reaction::status(if ids[0].starts_with("1-") { 500 } else { 200 }));
     stage.push((0..20).map(|version| (1, version)).chain([(2, 0), (3, 0)]));
     stage.settle_down(MINUTE).await;
-    assert_eq!(stage.left_out(), (1..20).map(|version| (1, version)).collect::<Vec<_>>(), "all but the first, in order");
+    assert_eq!(
+        stage.left_out(),
+        (1..20).map(|version| (1, version)).collect::<Vec<_>>(),
+        "all but the first, in order"
+    );
     assert_eq!(stage.settled(), [(2, 0), (3, 0)]);
 
     // What comes later of the same item, and was on its way when its lane was left out, is not kept either.
@@ -157,7 +165,11 @@ async fn parked_events_take_no_more_than_the_share_of_a_lane_and_the_others_come
 
     stage.sink.script(|_| Reaction::status(200));
     stage.settle_down(MINUTE).await;
-    assert_eq!((stage.parked(), stage.readmissions()), (0, 1), "there is room, and what was left out does not come again");
+    assert_eq!(
+        (stage.parked(), stage.readmissions()),
+        (0, 1),
+        "there is room, and what was left out does not come again"
+    );
 }
 
 #[tokio::test(start_paused = true)]

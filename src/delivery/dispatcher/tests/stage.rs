@@ -117,7 +117,12 @@ impl Sink for Scripted {
         Box::pin(async move {
             let ids = ids(&message);
             let bytes = message.body.len();
-            lock(&self.requests).push(Request { at: Instant::now(), ids: ids.clone(), bytes, task: tokio::task::try_id() });
+            lock(&self.requests).push(Request {
+                at: Instant::now(),
+                ids: ids.clone(),
+                bytes,
+                task: tokio::task::try_id(),
+            });
             {
                 let mut under_way = lock(&self.under_way);
                 assert!(!under_way.iter().flatten().any(|id| ids.contains(id)), "one of {ids:?} is under way twice");
@@ -231,7 +236,9 @@ pub(super) struct Stage {
 pub(super) fn settings(mode: EventMode) -> Settings {
     let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(30)).unwrap();
     let limits = match mode {
-        EventMode::Batch => RequestLimits { concurrency: 8, events: 10, bytes: usize::MAX, wait: Duration::from_millis(50) },
+        EventMode::Batch => {
+            RequestLimits { concurrency: 8, events: 10, bytes: usize::MAX, wait: Duration::from_millis(50) }
+        }
         EventMode::Binary | EventMode::Structured => RequestLimits::singly(8),
     };
     let policy = RetryPolicy { backoff, limits: RetryLimits::default(), on_undeliverable: OnUndeliverable::Block };
@@ -283,7 +290,10 @@ impl Stage {
 
     /// The same, with what they have to do with barriers.
     pub(super) fn push_gated(&self, changes: impl IntoIterator<Item = (Change, BarrierRole)>) {
-        let page = changes.into_iter().map(|(change, barrier_role)| Box::new(PendingEvent { barrier_role, ..*self.event(change) })).collect();
+        let page = changes
+            .into_iter()
+            .map(|(change, barrier_role)| Box::new(PendingEvent { barrier_role, ..*self.event(change) }))
+            .collect();
         assert!(self.events.try_send(page).is_ok(), "nobody takes events");
     }
 

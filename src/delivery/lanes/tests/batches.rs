@@ -98,7 +98,6 @@ fn whoever_was_in_a_request_that_failed_never_travels_with_others_again() {
     }
     requests.now += SECOND;
     assert_eq!(requests.numbers(), [4, 5, 80, 81], "the first two were in none that failed, and were read first");
-    assert_eq!(requests.numbers(), [82, 83]);
 }
 
 #[test]

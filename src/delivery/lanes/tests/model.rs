@@ -48,8 +48,11 @@ fn fate() -> impl Strategy<Value = Fate> {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let kinds = any::<(bool, bool, bool)>()
-        .prop_map(|(first_attempts, retries, dead_letters)| Kinds { first_attempts, retries, dead_letters });
+    let kinds = any::<(bool, bool, bool)>().prop_map(|(first_attempts, retries, dead_letters)| Kinds {
+        first_attempts,
+        retries,
+        dead_letters,
+    });
     prop_oneof![
         6 => (0u64..9).prop_map(Step::Push),
         6 => (kinds, prop::option::weighted(0.2, 0.0..1.0)).prop_map(|(kinds, probe)| Step::Start(kinds, probe)),
