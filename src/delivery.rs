@@ -9,3 +9,4 @@ pub mod parcel;
 pub mod parked_items;
 pub mod partial;
 pub mod retry;
+pub mod sink_controller;
