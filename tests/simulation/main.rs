@@ -17,6 +17,7 @@ mod sabotage;
 mod said;
 mod service;
 mod sink;
+mod sinks;
 mod store;
 mod world;
 
