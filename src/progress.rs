@@ -21,7 +21,7 @@ use tokio::time::sleep;
 
 use self::buffer::Buffer;
 pub use self::table_tracker::AckToken;
-use self::table_tracker::{StreamHandle, TableTracker};
+use self::table_tracker::{ShardHandle, StreamHandle, TableTracker};
 use crate::backoff::pause_after;
 use crate::checkpoint::{CheckpointStore, StoredTable};
 use crate::readiness::TableHealth;
@@ -102,7 +102,7 @@ pub struct TableProgress {
 }
 
 impl TableProgress {
-    /// A table of which nothing is known. `is_ordered_by_shard`: lanes are of whole lineages, not of items.
+    /// A table of which nothing is known. `is_ordered_by_shard`: lanes are of shards, not of items.
     pub fn new(
         is_ordered_by_shard: bool,
         buffer: Arc<Buffer>,
@@ -154,10 +154,13 @@ impl TableProgress {
 
     /// Changes the tracker, and wakes whoever stores it.
     pub fn change<T>(&self, change: impl FnOnce(&mut TableTracker) -> T) -> T {
-        let changed = change(&mut self.tracker());
+        let (changed, has_finished) = {
+            let mut tracker = self.tracker();
+            let before = tracker.finished();
+            (change(&mut tracker), tracker.finished() != before)
+        };
         self.changed.notify_one();
-        if self.is_ordered_by_shard {
-            // A last page settles its shard where nothing of it had to be delivered.
+        if has_finished {
             self.settled.notify_waiters();
         }
         changed
@@ -185,14 +188,27 @@ impl TableProgress {
     /// With order by shard nothing else keeps an item's order across two streams: waits until everything in earlier ones is
     /// settled. With order by item there is nothing to wait for.
     pub async fn earlier_streams_are_settled(&self, stream: StreamHandle) {
+        self.is_settled(|tracker| tracker.is_settled_before(stream)).await;
+    }
+
+    /// The same for two shards of which one continues the other, as its child or further down. Says whether there was anything to wait
+    /// for.
+    pub async fn ancestors_are_settled(&self, shard: ShardHandle) -> bool {
+        self.is_settled(|tracker| tracker.ancestors_are_settled(shard)).await
+    }
+
+    /// With order by shard, waits until this is so; says whether it was not yet.
+    async fn is_settled(&self, is_settled: impl Fn(&TableTracker) -> bool) -> bool {
         if !self.is_ordered_by_shard {
-            return;
+            return false;
         }
+        let mut has_waited = false;
         loop {
             let settled = self.settled.notified();
-            if self.tracker().is_settled_before(stream) {
-                return;
+            if is_settled(&self.tracker()) {
+                return has_waited;
             }
+            has_waited = true;
             settled.await;
         }
     }

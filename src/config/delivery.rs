@@ -44,7 +44,7 @@ variables! {
         default: Default::Value("item"),
         accepts: Accepts::OneOf(DeliveryOrder::NAMES),
         meaning: "Scope of the order. `item`: the changes of each item stay in order. `shard`: all changes of a shard \
-            stay in order.",
+            stay in order, and those of its children follow.",
     }
     DELIVERY_CONCURRENCY as delivery_concurrency: NonZeroUsize = parse::concurrency {
         group: Group::Delivery,

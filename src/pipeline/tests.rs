@@ -147,14 +147,35 @@ async fn a_gap_at_which_reading_stops_holds_the_position_for_good() {
 }
 
 #[tokio::test]
-async fn with_order_by_shard_a_lineage_is_one_lane_and_gaps_wait_in_it() {
+async fn with_order_by_shard_a_shard_is_one_lane_and_gaps_wait_in_it() {
     let mut line = Line::new(DeliveryOrder::Shard);
     let (one, two) = (line.open("a", "1", None), line.open("a", "2", None));
     let parent = line.page("a", one, vec![record(1), gap("a", Some("1")), record(2)]).await;
     assert!(parent.iter().all(|event| event.lane == parent[0].lane && event.barrier_role == BarrierRole::None));
     let three = line.open("a", "3", Some(one));
-    assert_eq!(line.page("a", three, vec![record(3)]).await[0].lane, parent[0].lane, "a child");
+    let child = line.page("a", three, vec![record(3)]).await;
+    assert_eq!((child[0].lane == parent[0].lane, child[0].gate), (false, Gate::None), "a child");
     assert_ne!(line.page("a", two, vec![record(4)]).await[0].lane, parent[0].lane, "another lineage");
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_order_by_shard_a_child_waits_for_everything_in_its_ancestors_and_with_order_by_item_for_nothing() {
+    for order in [DeliveryOrder::Shard, DeliveryOrder::Item] {
+        let mut line = Line::new(order);
+        let root = line.open("a", "1", None);
+        let events = line.page("a", root, vec![record(1)]).await;
+        line.hand_in("a", root, Vec::new(), true).await;
+        let child = line.open("a", "2", Some(root));
+        let mut waits = Box::pin(line.progress.ancestors_are_settled(child));
+        let waited = timeout(Duration::from_secs(60), &mut waits).await;
+        if order == DeliveryOrder::Item {
+            assert_eq!(waited, Ok(false));
+            continue;
+        }
+        assert!(waited.is_err(), "it overtakes its parent's last record");
+        settle(events);
+        assert_eq!(timeout(Duration::from_secs(60), waits).await, Ok(true), "it goes on by itself");
+    }
 }
 
 #[tokio::test(start_paused = true)]

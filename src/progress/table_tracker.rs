@@ -7,6 +7,8 @@
 //!   ancestors were, in this run or in earlier ones, and what an earlier run has stored stays stored until reading has taken it
 //!   over.
 //! - Only who has opened a shard has its [`ShardHandle`], and an [`AckToken`] is one record that was read of it.
+//! - With order by shard each shard has a lane of its own, and who opens one reads nothing of it before
+//!   [`TableTracker::ancestors_are_settled`].
 //! - Costs grow with what changes, not with the number of shards, but for what people look at ([`TableTracker::view`],
 //!   [`TableTracker::lag`]) and [`TableTracker::verify`].
 
@@ -32,9 +34,11 @@ use crate::records::{
 pub struct TableTracker {
     /// Oldest first.
     streams: Vec<TrackedStream>,
-    /// Lanes are of whole lineages, not of items.
+    /// Lanes are of shards, not of items.
     is_ordered_by_shard: bool,
     unsettled: usize,
+    /// How often shards, or what was not read of a stream, were done with.
+    finished: u64,
     /// What is not stored as it is: shards, streams, and shards that are not known any more.
     dirty: BTreeSet<ShardHandle>,
     dirty_streams: BTreeSet<StreamHandle>,
@@ -78,7 +82,7 @@ pub struct OpenedShard {
 pub struct Owed {
     /// To be given back when it is settled; none where nothing may move past it in this run.
     pub token: Option<AckToken>,
-    /// Its lane within the table: that of its item, of its lineage, or a gap's own.
+    /// Its lane within the table: that of its item, of its shard, or a gap's own.
     pub lane: LaneId,
     /// The name of the gaps that have to be tried before it; of a gap, that of those to which it belongs.
     pub barrier: Option<LaneId>,
@@ -92,7 +96,7 @@ pub struct PageEntry<'t> {
 }
 
 impl TableTracker {
-    /// Begins with what an earlier run has stored. `is_ordered_by_shard`: lanes are of whole lineages, not of items.
+    /// Begins with what an earlier run has stored. `is_ordered_by_shard`: lanes are of shards, not of items.
     pub fn restored(stored: StoredTable, is_ordered_by_shard: bool) -> Self {
         let streams = stored.streams.into_iter().map(TrackedStream::restored).collect();
         Self { streams, is_ordered_by_shard, ..Self::default() }
@@ -158,6 +162,7 @@ impl TableTracker {
 
     /// A stream was read to its end, or it is gone: what was not begun of it will not be read.
     pub fn end_stream(&mut self, stream: StreamHandle) {
+        self.finished += 1;
         let ended = self.stream_mut(stream).end();
         self.dirty.extend(ended.into_iter().map(|shard| ShardHandle { stream, shard }));
         self.dirty_streams.insert(stream);
@@ -166,6 +171,17 @@ impl TableTracker {
     /// Whether everything in earlier streams is settled.
     pub fn is_settled_before(&self, stream: StreamHandle) -> bool {
         self.streams[..stream.0].iter().all(|stream| stream.unfinished == 0)
+    }
+
+    /// Whether everything in the shards that this one continues is settled: they are read before it.
+    pub fn ancestors_are_settled(&self, handle: ShardHandle) -> bool {
+        let mut ancestors = std::iter::successors(self.parent(handle), |ancestor| self.parent(*ancestor));
+        ancestors.all(|ancestor| self.shard(ancestor).phase != Phase::Open)
+    }
+
+    /// How often that, or [`TableTracker::is_settled_before`], may have become true of anything.
+    pub fn finished(&self) -> u64 {
+        self.finished
     }
 
     /// A listing has shown a shard.
@@ -454,14 +470,12 @@ impl TableTracker {
         let parent = self.parent(handle).map(|parent| self.shard(parent));
         let parent =
             parent.map(|parent| (parent.read_at, parent.verified_at.max(parent.handed_down.unwrap_or(UNIX_EPOCH))));
-        let lane = self.ancestor(handle).map(|ancestor| self.shard(ancestor).lane);
         let stream = self.stream_mut(handle.stream);
         let is_required = stream.is_required && stream.lineage.is_known(handle.shard) || parent.is_some();
         let is_young =
             matches!(stream.start, Position::Since(moment) if stream.lineage.is_created_since(handle.shard, moment));
         let shard = stream.lineage.state_mut(handle.shard);
         let handed_over = parent.and_then(|(read_at, _)| read_at);
-        shard.lane = lane.unwrap_or(shard.lane);
         if shard.phase == Phase::Listed {
             if let Some((_, verified_at)) = parent {
                 shard.date(verified_at);
@@ -511,6 +525,7 @@ impl TableTracker {
 
     fn finish_if_done(&mut self, handle: ShardHandle) {
         if self.shard_mut(handle).finish_if_done() {
+            self.finished += 1;
             self.dirty.insert(handle);
             let stream = self.stream_mut(handle.stream);
             stream.unfinished -= 1;

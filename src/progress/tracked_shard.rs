@@ -47,13 +47,11 @@ pub(super) struct TrackedShard {
     pub(super) is_caught_up: bool,
     /// The creation time of the newest record that was read, in this run, or the start's moment.
     newest: Option<SystemTime>,
-    /// The lane of its lineage.
+    /// Its own lane: that of its gaps in what is stored of it; with order by shard that of all that is delivered of it.
     pub(super) lane: LaneId,
     pub(super) barrier: Option<Barrier>,
     /// A page of it was entered.
     pub(super) is_entered: bool,
-    /// The lane of its gaps in what is stored of it.
-    gap_lane: LaneId,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,7 +105,6 @@ pub(super) struct PageEntries {
 impl TrackedShard {
     /// One that a listing has shown.
     pub(super) fn listed(id: &str, start: Position, verified_at: SystemTime) -> Self {
-        let lane = LaneId::of_shard(id);
         Self {
             phase: Phase::Listed,
             progress: ShardProgress::begin(start),
@@ -121,10 +118,9 @@ impl TrackedShard {
             empty_since: None,
             is_caught_up: false,
             newest: None,
-            lane,
+            lane: LaneId::of_shard(id),
             barrier: None,
             is_entered: false,
-            gap_lane: lane,
         }
     }
 
@@ -161,12 +157,12 @@ impl TrackedShard {
     /// [`TableTracker::loss_before`]: super::table_tracker::TableTracker::loss_before
     pub(super) fn loss_before(&self, first: Option<SequenceNumber>, is_trimmed: bool, now: SystemTime) -> Option<Loss> {
         let lost = self.progress.owed_before(first);
-        let is_known = first.is_some_and(|first| self.progress.knows(first, self.gap_lane));
+        let is_known = first.is_some_and(|first| self.progress.knows(first, self.lane));
         let is_early = is_trimmed && self.progress.read_created().is_none_or(|created| !is_expired(created, now));
         if !is_known && (is_early || is_expired(self.verified_at, now)) {
             return Some(Loss { lanes: None });
         }
-        let lanes = lost.keys().filter(|lane| **lane != self.gap_lane).count();
+        let lanes = lost.keys().filter(|lane| **lane != self.lane).count();
         // A gap that was told before and did not reach the sink is told again.
         (!lost.is_empty()).then_some(Loss { lanes: Some(lanes).filter(|lanes| *lanes > 0) })
     }
@@ -197,11 +193,11 @@ impl TrackedShard {
     pub(super) fn gap(&mut self, gap: &Gap, name: LaneId) -> Option<u64> {
         let (ordinal, lanes) = match gap.reason {
             // It may be anybody's.
-            LossReason::Undecodable => (self.progress.undecodable(gap.lost, self.gap_lane)?, None),
+            LossReason::Undecodable => (self.progress.undecodable(gap.lost, self.lane)?, None),
             _ => {
                 let lost = self.progress.owed_before(gap.before);
                 let lanes: Option<BTreeSet<LaneId>> = gap.lanes.map(|_| lost.keys().copied().collect());
-                let ordinal = self.progress.gap(self.gap_lane, lost, lanes.is_none());
+                let ordinal = self.progress.gap(self.lane, lost, lanes.is_none());
                 if gap.before.is_none() {
                     // All that comes is new.
                     self.progress.end();

@@ -5,6 +5,8 @@
 //!   by one at the last record read, since a page may end between two records of one number; what was read is skipped. `LATEST` is
 //!   asked for once, by a reader that was told so, and never by a restarted or repeated attempt.
 //! - The next page is asked for while the last one is being delivered, as far as the table's buffer goes.
+//! - With order by shard nothing is asked for before everything in the shards that this one continues is settled. Who waits for that
+//!   holds no room of the buffer, however long it takes.
 //! - That AWS does not know the shard is believed when it has said so three times, 20 seconds apart and with a whole listing between
 //!   them, or once of a shard that was closed more than a day ago by what ids say.
 //! - Where something that is owed is missing a [`Gap`] is handed down in that place. The record at the position itself proves that
@@ -158,11 +160,22 @@ impl ShardReader {
 
     /// Reads until the shard ends.
     pub async fn run(mut self) -> ShardEnd {
+        self.wait_for_ancestors().await;
         let ended = self.read_on().await;
         self.context.activity.end(self.task());
         match ended {
             Ok(end) => end,
             Err(ReadingStopped) => ShardEnd::Stopped,
+        }
+    }
+
+    async fn wait_for_ancestors(&mut self) {
+        self.begin(Step::Settlement);
+        if self.context.progress.ancestors_are_settled(self.shard.handle).await {
+            // Nothing was asked before, so that nothing was answered either; and the sink has no part in a handover.
+            let now = Instant::now();
+            (self.state.quiet_since, self.state.empty_since) = (now, now);
+            self.state.handed_over = self.state.handed_over.map(|_| now);
         }
     }
 

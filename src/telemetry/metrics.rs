@@ -247,7 +247,8 @@ metrics! {
     SHARDS = "shards", Kind::Gauge, ["table", "state"],
         "Shards by state: reading, waiting (for the parent shard), finished, elsewhere (not used in this version).";
     SHARD_HANDOVER = "shard_handover_seconds", Kind::Histogram(HANDOVER_BUCKETS), ["table"],
-        "Time from the end of a parent shard to the first response for its child.";
+        "Time from the end of a parent shard to the first response for its child; with order by shard, from the moment when \
+        everything in the parent was settled.";
     AWS_CALLS = "aws_calls_total", Kind::Counter, ["table", "operation", "result"],
         "Calls to AWS by result: records, empty, ok, or the error's code.";
     AWS_CALL_DURATION = "aws_call_duration_seconds", Kind::Histogram(CALL_BUCKETS), ["table", "operation"],

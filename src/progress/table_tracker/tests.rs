@@ -557,7 +557,7 @@ fn a_shard_whose_ancestors_were_never_seen_may_lack_as_much_as_the_end_of_the_li
 }
 
 #[test]
-fn with_order_by_shard_a_finished_shard_between_two_that_owe_something_does_not_part_their_lanes() {
+fn with_order_by_shard_a_finished_shard_between_two_that_owe_something_does_not_end_the_wait() {
     let (mut tracker, stream) = table();
     let mut parent: Option<&str> = None;
     for (id, number) in [("a", Some(1)), ("b", None), ("c", Some(3))] {
@@ -574,10 +574,33 @@ fn with_order_by_shard_a_finished_shard_between_two_that_owe_something_does_not_
     let mut tracker = TableTracker::restored(stored, true);
     let stream = tracker.open_stream(details(ARN), Position::Start, true, at(0));
     let a = tracker.open_ready(stream).remove(0).handle;
-    let first = tracker.page(a).record(sequence(1), lane(0), None).unwrap().lane;
+    let first = tracker.page(a).record(sequence(1), lane(0), None).unwrap();
+    page(&mut tracker, a, 0, true, true);
     tracker.read_to_end(a, Instant::now());
     let c = tracker.open_ready(stream).remove(0).handle;
-    assert_eq!(tracker.page(c).record(sequence(3), lane(1), None).unwrap().lane, first);
+    assert!(!tracker.ancestors_are_settled(c), "a owes something");
+    let before = tracker.finished();
+    tracker.settle(&first.token.unwrap());
+    assert!(tracker.ancestors_are_settled(c) && tracker.finished() > before);
+    let third = tracker.page(c).record(sequence(3), lane(1), None).unwrap();
+    assert_ne!(third.lane, first.lane, "each has a lane of its own");
+}
+
+#[test]
+fn ancestors_are_settled_once_the_last_page_of_each_was_entered_and_everything_in_it_was_settled() {
+    let (mut tracker, stream) = table();
+    let root = open(&mut tracker, stream, "root", None);
+    let token = read(&mut tracker, root, 1, 0, 0);
+    tracker.read_to_end(root, Instant::now());
+    let child = open(&mut tracker, stream, "child", Some("root"));
+    tracker.settle(&token);
+    assert!(!tracker.ancestors_are_settled(child), "its last page is on its way");
+    page(&mut tracker, root, 0, true, true);
+    assert!(tracker.ancestors_are_settled(child));
+    page(&mut tracker, child, 0, true, false);
+    tracker.read_to_end(child, Instant::now());
+    let grandchild = open(&mut tracker, stream, "grandchild", Some("child"));
+    assert!(!tracker.ancestors_are_settled(grandchild) && tracker.ancestors_are_settled(root));
 }
 
 #[test]
