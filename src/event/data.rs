@@ -9,7 +9,7 @@ mod json;
 mod triggermesh;
 
 use super::EventContext;
-use super::output::{Output, json_len};
+use super::output::{Output, json_len, push_text};
 use crate::config::{EventData, EventProfile};
 use crate::records::Record;
 
@@ -51,7 +51,9 @@ impl DataForm {
     /// About how long a record's data is. What is not needed is kept as long as the event is.
     pub(super) fn usual_len(self, context: &EventContext, record: &Record) -> usize {
         match self {
-            Self::DynamodbJson => FRAME + context.stream_arn.len() + record.keys().len() + record.images_len(),
+            Self::DynamodbJson => {
+                FRAME + context.stream_arn.json().len() + record.keys_as_sent().len() + record.images_len()
+            }
             Self::Json => record.len(),
             // A short value takes six or ten times the space that it had, a long text no more.
             Self::Triggermesh | Self::IntegrationSource => record.len() * 2,
@@ -63,7 +65,7 @@ impl DataForm {
     pub(super) fn max_len(self, context: &EventContext, record: &Record) -> usize {
         match self {
             // Copied from the record, and what every event of the stream says of it.
-            Self::DynamodbJson => record.len() + json_len(&context.region) + json_len(&context.stream_arn) + FRAME,
+            Self::DynamodbJson => record.len() + json_len(&context.region) + context.stream_arn.json().len() + FRAME,
             // A value loses its type's name, and only that makes room for what a number may gain.
             Self::Json => record.len() + FRAME,
             Self::Triggermesh => triggermesh::GROWTH.of(record.len()) + FRAME,
@@ -114,7 +116,7 @@ fn write_dynamodb_json(context: &EventContext, record: &Record, json: &mut impl 
             user.optional_text("type", identity.kind);
         });
     }
-    data.text("eventSourceARN", &context.stream_arn);
+    data.raw("eventSourceARN", context.stream_arn.json());
     data.close();
 }
 
@@ -122,10 +124,10 @@ fn write_change(change: &mut Object<'_, impl Output>, record: &Record) {
     if let Some(millis) = record.created_at_millis() {
         change.number("ApproximateCreationDateTime", millis.div_euclid(1000));
     }
-    change.raw("Keys", record.keys());
-    change.optional_raw("NewImage", record.new_image());
-    change.optional_raw("OldImage", record.old_image());
-    change.raw("SequenceNumber", &format!("\"{}\"", record.sequence_number()));
+    change.raw("Keys", record.keys_as_sent());
+    change.optional_raw("NewImage", record.new_image_as_sent());
+    change.optional_raw("OldImage", record.old_image_as_sent());
+    change.text("SequenceNumber", record.sequence_number().as_str());
     change.number("SizeBytes", record.size_bytes().unwrap_or(0));
     change.optional_text("StreamViewType", record.view_type());
 }
@@ -160,12 +162,12 @@ impl<'o, O: Output> Object<'o, O> {
         write(self.json);
     }
 
-    fn raw(&mut self, name: &'static str, json: &str) {
+    fn raw(&mut self, name: &'static str, json: impl AsRef<[u8]>) {
         self.name(name);
-        self.json.extend_from_slice(json.as_bytes());
+        self.json.extend_from_slice(json.as_ref());
     }
 
-    fn optional_raw(&mut self, name: &'static str, json: Option<&str>) {
+    fn optional_raw(&mut self, name: &'static str, json: Option<&[u8]>) {
         if let Some(json) = json {
             self.raw(name, json);
         }
@@ -173,7 +175,7 @@ impl<'o, O: Output> Object<'o, O> {
 
     fn text(&mut self, name: &'static str, text: &str) {
         self.name(name);
-        serde_json::to_writer(&mut *self.json, text).expect("a text is JSON, and an output takes it");
+        push_text(self.json, text);
     }
 
     fn optional_text(&mut self, name: &'static str, text: Option<&str>) {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, Utc};
 use cloudevents::event::AttributeValue;
 use cloudevents::message::MessageAttributeValue;
@@ -21,8 +21,8 @@ use cloudevents::{Data, Event};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-use super::output::{Length, Output, json_len};
-use crate::clock;
+use super::output::{Length, Output, json_len, push_text};
+use crate::clock::Rfc3339;
 use crate::config::EventMode;
 
 /// How many headers an event of this program has at most, so that the map is allocated once.
@@ -34,8 +34,11 @@ const ONE: HeaderValue = HeaderValue::from_static("application/cloudevents+json"
 /// The media type of several.
 const SEVERAL: HeaderValue = HeaderValue::from_static("application/cloudevents-batch+json");
 
-/// More than the attributes of an event usually take.
+/// More than the attributes of an event usually take, as JSON.
 const USUAL_ATTRIBUTES: usize = 1024;
+
+/// More than the values usually take that are an event's own.
+const USUAL_VALUES: usize = 320;
 
 /// One HTTP request's headers and body: one event, or a batch of them.
 ///
@@ -74,20 +77,50 @@ pub(super) trait Visitor {
 #[derive(Debug, Clone)]
 pub(super) enum Value<'v> {
     Text(Cow<'v, str>),
+    /// The program's own word: it needs no encoding in either mode.
+    Fixed(&'static str),
+    /// The same in many events.
+    Shared(&'v SharedText),
     Moment(DateTime<Utc>),
     Integer(i64),
     Flag(bool),
 }
 
-impl<'v> Value<'v> {
-    /// The canonical text by the CloudEvents type system.
-    fn into_text(self) -> Cow<'v, str> {
+impl Value<'_> {
+    /// Gives the canonical text by the CloudEvents type system.
+    fn with_text<T>(&self, take: impl FnOnce(&str) -> T) -> T {
         match self {
-            Self::Text(text) => text,
-            Self::Moment(moment) => clock::rfc3339(moment).into(),
-            Self::Integer(number) => number.to_string().into(),
-            Self::Flag(flag) => flag.to_string().into(),
+            Self::Text(text) => take(text),
+            Self::Fixed(text) => take(text),
+            Self::Shared(shared) => take(&shared.text),
+            Self::Moment(moment) => take(Rfc3339::of(*moment).as_str()),
+            Self::Integer(number) => take(&number.to_string()),
+            Self::Flag(flag) => take(if *flag { "true" } else { "false" }),
         }
+    }
+}
+
+/// A text that stands in every event of a stream, made ready for either mode once.
+#[derive(Debug, Clone)]
+pub(super) struct SharedText {
+    text: String,
+    json: String,
+    header: HeaderValue,
+}
+
+impl SharedText {
+    pub(super) fn new(text: &str) -> Self {
+        let mut json = Vec::new();
+        push_text(&mut json, text);
+        let json = String::from_utf8(json).expect("JSON of a text is text");
+        let mut buffer = BytesMut::new();
+        let header = header_value(text, &mut buffer);
+        Self { text: text.to_owned(), json, header }
+    }
+
+    /// As JSON, its quotes included.
+    pub(super) fn json(&self) -> &str {
+        &self.json
     }
 }
 
@@ -215,10 +248,7 @@ impl Packaging {
     pub(super) fn max_frame_len(&self) -> usize {
         /// Around a member: quotes of the name, colon, comma.
         const MEMBER: usize = 4;
-        let length = |(name, value): &Extension| {
-            let text = Value::from(value).into_text();
-            name.len() + MEMBER + json_len(&text)
-        };
+        let length = |(name, value): &Extension| name.len() + MEMBER + Value::from(value).with_text(json_len);
         match self.mode {
             EventMode::Binary => 0,
             EventMode::Structured | EventMode::Batch => {
@@ -275,23 +305,28 @@ impl<V: Visitor> Visitor for Replacing<'_, V> {
 #[derive(Debug)]
 struct BinaryMode {
     headers: HeaderMap,
+    /// The values that are the event's own: one piece of memory for all of them.
+    values: BytesMut,
 }
 
 impl BinaryMode {
     fn new() -> Self {
-        Self { headers: HeaderMap::with_capacity(USUAL_HEADERS) }
+        Self { headers: HeaderMap::with_capacity(USUAL_HEADERS), values: BytesMut::with_capacity(USUAL_VALUES) }
     }
 }
 
 impl Visitor for BinaryMode {
     fn attribute(&mut self, name: &str, value: Value<'_>) {
-        let text = value.into_text();
-        if name == "datacontenttype" {
-            let media_type = HeaderValue::try_from(text.into_owned()).expect("a media type is a header value");
-            self.headers.insert(CONTENT_TYPE, media_type);
-        } else {
-            self.headers.insert(header_name(name), header_value(text));
-        }
+        let is_media_type = name == "datacontenttype";
+        let name = if is_media_type { CONTENT_TYPE } else { header_name(name) };
+        let value = match value {
+            Value::Fixed(text) => HeaderValue::from_static(text),
+            Value::Shared(shared) => shared.header.clone(),
+            // It may hold blanks, and is no item's.
+            text if is_media_type => text.with_text(HeaderValue::from_str).expect("a media type is a header value"),
+            text => text.with_text(|text| header_value(text, &mut self.values)),
+        };
+        self.headers.insert(name, value);
     }
 }
 
@@ -327,12 +362,16 @@ const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 /// The header value that stands for a text, percent-encoded by section 3.1.3.2 of the binding.
 ///
 /// Space, double quote, percent and everything outside U+0021 to U+007E become `%XX` for each byte of their UTF-8
-/// form; the rest stays. The outcome is always a legal header value, and decoding gives the text back.
-fn header_value(text: Cow<'_, str>) -> HeaderValue {
-    // Nearly every text stays: found at a glance, and not copied.
-    let encoded =
-        if text.bytes().all(stays) { text.into_owned() } else { utf8_percent_encode(&text, ENCODED).to_string() };
-    HeaderValue::from_maybe_shared(Bytes::from(encoded)).expect("percent-encoded text is printable ASCII")
+/// form; the rest stays. The outcome is always a legal header value, and decoding gives the text back. It is a part of the
+/// buffer's memory.
+fn header_value(text: &str, buffer: &mut BytesMut) -> HeaderValue {
+    // Nearly every text stays: found at a glance.
+    if text.bytes().fold(true, |all, byte| all & stays(byte)) {
+        buffer.extend_from_slice(text.as_bytes());
+    } else {
+        utf8_percent_encode(text, ENCODED).for_each(|piece| buffer.extend_from_slice(piece.as_bytes()));
+    }
+    HeaderValue::from_maybe_shared(buffer.split().freeze()).expect("percent-encoded text is printable ASCII")
 }
 
 /// How many characters a text has in a header.
@@ -361,12 +400,8 @@ impl<'o, O: Output> StructuredMode<'o, O> {
         if !std::mem::take(&mut self.is_empty) {
             self.json.push(b',');
         }
-        self.value(name);
+        push_text(self.json, name);
         self.json.push(b':');
-    }
-
-    fn value(&mut self, value: impl serde::Serialize) {
-        serde_json::to_writer(&mut *self.json, &value).expect("a scalar is JSON, and an output takes it");
     }
 
     fn close(self) {
@@ -378,9 +413,9 @@ impl<O: Output> Visitor for StructuredMode<'_, O> {
     fn attribute(&mut self, name: &str, value: Value<'_>) {
         self.name(name);
         match value {
-            Value::Flag(flag) => self.value(flag),
-            Value::Integer(number) => self.value(number),
-            other => self.value(other.into_text()),
+            Value::Shared(shared) => self.json.extend_from_slice(shared.json.as_bytes()),
+            Value::Flag(_) | Value::Integer(_) => value.with_text(|bare| self.json.extend_from_slice(bare.as_bytes())),
+            text => text.with_text(|text| push_text(self.json, text)),
         }
     }
 }

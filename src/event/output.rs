@@ -76,9 +76,25 @@ impl io::Write for Length {
     }
 }
 
+/// Appends a text as JSON, its quotes included.
+pub(super) fn push_text(json: &mut impl Output, text: &str) {
+    // Nearly every text stays as it is: found at a glance.
+    if text.bytes().fold(false, |any, byte| any | is_escaped(byte)) {
+        return serde_json::to_writer(json, text).expect("a text is JSON, and an output takes it");
+    }
+    json.push(b'"');
+    json.extend_from_slice(text.as_bytes());
+    json.push(b'"');
+}
+
+/// RFC 8259, section 7: quotation mark, reverse solidus and the control characters up to U+001F.
+fn is_escaped(byte: u8) -> bool {
+    byte < b' ' || byte == b'"' || byte == b'\\'
+}
+
 /// How many bytes a text takes as JSON, its quotes included.
 pub(super) fn json_len(text: &str) -> usize {
     let mut length = Length::default();
-    serde_json::to_writer(&mut length, text).expect("a text is JSON, and a count takes it");
+    push_text(&mut length, text);
     length.0
 }

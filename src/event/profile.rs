@@ -9,7 +9,6 @@ use sha2::{Digest, Sha256};
 
 use super::EventContext;
 use super::http::{Value, Visitor, wire_len};
-use super::output::json_len;
 use crate::clock;
 use crate::config::is_forbidden_in_attributes;
 use crate::records::{ItemKey, KeyType, Operation, Record};
@@ -47,7 +46,7 @@ pub(super) struct Telling {
 /// Context.
 pub(super) fn visit_aws(context: &EventContext, record: &Record, telling: Telling, visitor: &mut impl Visitor) {
     let key = KeyTexts::of(&record.item_key(&context.key_schema));
-    visit_core(&context.table_arn, record, event_type(record.operation()), telling, visitor);
+    visit_core(Value::Shared(&context.table_arn), record, event_type(record.operation()), telling, visitor);
     // CloudEvents asks for one rule for all events of a source: never a substitute for a creation time.
     if let Some(created) = record.created_at_millis().and_then(clock::utc_from_millis) {
         visitor.attribute("time", Value::Moment(created));
@@ -55,13 +54,13 @@ pub(super) fn visit_aws(context: &EventContext, record: &Record, telling: Tellin
     visitor.attribute("subject", key.subject.into());
     visitor.attribute("partitionkey", key.partition_key.into());
     visitor.attribute("sequence", context.sequence(record).into());
-    visitor.attribute("dynamodboperation", record.operation_name().into());
+    visitor.attribute("dynamodboperation", Value::Fixed(record.operation_name()));
     if let Some(recorded) = clock::utc_in_millis(telling.recorded) {
         visitor.attribute("recordedtime", Value::Moment(recorded));
     }
     if record.is_ttl_delete() {
-        visitor.attribute("authtype", "system".into());
-        visitor.attribute("authid", TTL_PRINCIPAL.into());
+        visitor.attribute("authtype", Value::Fixed("system"));
+        visitor.attribute("authid", Value::Fixed(TTL_PRINCIPAL));
     }
 }
 
@@ -79,7 +78,7 @@ fn event_type(operation: Operation) -> &'static str {
 /// of the key schema, where the original's is random; and `time`, the original's time of sending, is the time of
 /// reading, so that an event that is sent again is the same.
 pub(super) fn visit_triggermesh(context: &EventContext, record: &Record, telling: Telling, visitor: &mut impl Visitor) {
-    visit_core(&context.table_arn, record, TRIGGERMESH_TYPE, telling, visitor);
+    visit_core(Value::Shared(&context.table_arn), record, TRIGGERMESH_TYPE, telling, visitor);
     visit_time_of_reading(telling, visitor);
     // The names of the key's attributes, never their values.
     let key = record.item_key(&context.key_schema);
@@ -88,7 +87,7 @@ pub(super) fn visit_triggermesh(context: &EventContext, record: &Record, telling
     if !subject.is_empty() {
         visitor.attribute("subject", subject.into());
     }
-    visitor.attribute("dynamodboperation", record.operation_name().into());
+    visitor.attribute("dynamodboperation", Value::Fixed(record.operation_name()));
 }
 
 /// The attributes that Knative's IntegrationSource sets with `aws.ddbStreams`.
@@ -96,19 +95,19 @@ pub(super) fn visit_triggermesh(context: &EventContext, record: &Record, telling
 /// Two differ from the original: `id`, which there is another at every read, is the record's own; and `time` is the
 /// time of reading.
 pub(super) fn visit_integration_source(record: &Record, telling: Telling, visitor: &mut impl Visitor) {
-    visit_core(INTEGRATION_SOURCE, record, INTEGRATION_SOURCE_TYPE, telling, visitor);
+    visit_core(Value::Fixed(INTEGRATION_SOURCE), record, INTEGRATION_SOURCE_TYPE, telling, visitor);
     visit_time_of_reading(telling, visitor);
-    visitor.attribute("subject", INTEGRATION_SOURCE_SUBJECT.into());
+    visitor.attribute("subject", Value::Fixed(INTEGRATION_SOURCE_SUBJECT));
 }
 
 /// The attributes that every event has.
-fn visit_core(source: &str, record: &Record, kind: &str, telling: Telling, visitor: &mut impl Visitor) {
-    visitor.attribute("specversion", "1.0".into());
+fn visit_core(source: Value<'_>, record: &Record, kind: &'static str, telling: Telling, visitor: &mut impl Visitor) {
+    visitor.attribute("specversion", Value::Fixed("1.0"));
     visitor.attribute("id", record.event_id().into());
-    visitor.attribute("source", source.into());
-    visitor.attribute("type", kind.into());
+    visitor.attribute("source", source);
+    visitor.attribute("type", Value::Fixed(kind));
     if telling.has_data {
-        visitor.attribute("datacontenttype", "application/json".into());
+        visitor.attribute("datacontenttype", Value::Fixed("application/json"));
     }
 }
 
@@ -125,7 +124,7 @@ pub(super) fn max_len(context: &EventContext, record: &Record) -> usize {
     // most so many characters in a header, where a quote counts more and a backslash half; TriggerMesh's are names of the key.
     let subject = (2 * MAX_SUBJECT).max(record.keys().len());
     let sequence = context.sequence_width.max(record.sequence_number().as_str().len());
-    FIXED_ATTRIBUTES + json_len(&context.table_arn) + 6 * record.event_id().len() + subject + sequence
+    FIXED_ATTRIBUTES + context.table_arn.json().len() + 6 * record.event_id().len() + subject + sequence
 }
 
 /// More than all other attributes need, with the names of all of them.
