@@ -14,7 +14,8 @@ use crate::delivery::lanes::Gate;
 use crate::delivery::parcel::Parcel;
 use crate::event::{Encoder, EncoderSettings, Packaging, gap_id};
 use crate::progress::TableProgress;
-use crate::progress::table_tracker::{Owed, PageRead};
+use crate::progress::page_entry::{Owed, PageEntry};
+use crate::progress::table_tracker::PageRead;
 use crate::records::{Entry, LaneId, PADDED_DIGITS, StreamDetails};
 use crate::streams::ShardPage;
 
@@ -70,7 +71,7 @@ impl Pipeline {
         let mut settled_cost = 0;
         let mut parcels = Vec::with_capacity(page.entries.len());
         self.progress.change(|tracker| {
-            let mut entered = tracker.page(page.shard);
+            let mut entered = PageEntry::of(tracker, page.shard);
             for (entry, lane) in page.entries.into_iter().zip(lanes) {
                 let owed = match &entry {
                     Entry::Record(record) => entered.record(record.sequence_number(), lane, record.created_at()),

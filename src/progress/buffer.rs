@@ -230,6 +230,19 @@ impl Buffer {
         self.pool.fits(&state, self.table, next)
     }
 
+    /// Whether at least a half of what the table may use is free.
+    pub fn is_half_free(&self) -> bool {
+        let state = self.pool.state();
+        let used = state.parts[self.table].used;
+        let others_beyond = state.beyond - used.saturating_sub(self.pool.share);
+        used <= (self.pool.share + self.pool.common - others_beyond.min(self.pool.common)) / 2
+    }
+
+    /// Which table's part it is, counted from 0.
+    pub fn table(&self) -> usize {
+        self.table
+    }
+
     /// Whether a reader is waiting for room.
     pub fn is_short(&self) -> bool {
         self.pool.state().parts[self.table].waiting.iter().any(|reader| !reader.granted.is_closed())
