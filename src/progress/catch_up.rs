@@ -9,7 +9,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::left_out::PassStart;
-use super::table_tracker::{AckToken, TableTracker};
+use super::table_tracker::{AckToken, OpenedShard, TableTracker};
 use super::tracked_shard::Loss;
 use super::tracked_stream::{ShardHandle, StreamHandle};
 use crate::records::{LaneId, Position, RETENTION, SequenceNumber};
@@ -108,14 +108,31 @@ impl<'t> CatchUp<'t> {
         self.tracker.left_out.shards(stream).into_iter().collect()
     }
 
-    /// The shards of a stream that were read to their ends, and over which a pass may begin now.
-    pub fn ended_shards_to_pass(&self, stream: StreamHandle, cause: PassCause) -> Vec<ShardHandle> {
+    /// The shards of a stream over which a pass may begin now.
+    pub fn shards_to_pass(&self, stream: StreamHandle, cause: PassCause) -> Vec<ShardHandle> {
         let shards = match cause {
             PassCause::Due => self.tracker.left_out.due(stream).collect(),
             PassCause::Age(_) => self.shards(stream),
         };
-        let has_ended = |shard: &ShardHandle| self.tracker.shard(*shard).is_ended && self.is_to_pass(*shard, cause);
-        shards.into_iter().filter(has_ended).collect()
+        shards.into_iter().filter(|shard| self.is_to_pass(*shard, cause)).collect()
+    }
+
+    /// A shard that was read to its end, for one more reader; none if its last page was not entered yet.
+    pub fn reopen(&self, handle: ShardHandle) -> Option<OpenedShard> {
+        let (id, from) = (self.tracker.shard_id(handle).clone(), self.read_to(handle));
+        let is_ended = self.tracker.shard(handle).is_ended;
+        is_ended.then_some(OpenedShard { handle, id, from, handed_over: None })
+    }
+
+    /// The place before everything that is left out of a shard, and of how many lanes.
+    pub fn left_out_of(&self, shard: ShardHandle) -> (Position, usize) {
+        let left_out = self.tracker.shard(shard).progress.left_out();
+        (left_out.first().map_or(Position::Start, |place| place.position), left_out.lanes())
+    }
+
+    /// Behind the last record of a shard that was read.
+    fn read_to(&self, shard: ShardHandle) -> Position {
+        self.tracker.shard(shard).progress.read_to()
     }
 
     /// Whether a pass over a shard may begin now.

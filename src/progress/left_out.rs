@@ -246,7 +246,8 @@ impl LeftOut {
         first: Option<SequenceNumber>,
         is_doubtful: impl Fn(Option<SystemTime>) -> bool,
     ) -> bool {
-        self.pass_lanes().any(|lane| lane.lies_before(first) && (lane.is_exact || is_doubtful(lane.created)))
+        let is_sure = |lane: &LeftOutLane| lane.is_exact || first.is_none_or(|first| lane.last.sequence < first);
+        self.pass_lanes().any(|lane| lane.lies_before(first) && (is_sure(lane) || is_doubtful(lane.created)))
     }
 
     /// A pass finds that what lies before `first` is gone: see [`LeftOut::gap`]. The event that tells it is in this lane.
@@ -337,6 +338,6 @@ impl LeftOutLane {
     }
 
     fn lies_before(&self, first: Option<SequenceNumber>) -> bool {
-        first.is_none_or(|first| self.from.sequence < first)
+        self.from <= self.last && first.is_none_or(|first| self.from.sequence < first)
     }
 }
