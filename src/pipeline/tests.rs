@@ -80,7 +80,8 @@ impl Line {
     async fn hand_in(&self, stream: &str, shard: ShardHandle, entries: Vec<Entry>, is_last: bool) {
         self.progress.buffer().charge(entries.iter().map(Entry::cost).sum());
         let (details, now, is_caught_up) = (details(stream), SystemTime::now(), true);
-        let page = ShardPage { shard, details, entries, asked_at: now, read_at: now, is_caught_up, is_last };
+        let page =
+            ShardPage { shard, details, entries, asked_at: now, read_at: now, is_caught_up, is_last, pass: None };
         self.pages.send(page).await.unwrap();
     }
 
@@ -154,7 +155,7 @@ async fn with_order_by_shard_a_shard_is_one_lane_and_gaps_wait_in_it() {
     assert!(parent.iter().all(|event| event.lane == parent[0].lane && event.barrier_role == BarrierRole::None));
     let three = line.open("a", "3", Some(one));
     let child = line.page("a", three, vec![record(3)]).await;
-    assert_eq!((child[0].lane == parent[0].lane, child[0].gate), (false, Gate::None), "a child");
+    assert_eq!((child[0].lane == parent[0].lane, child[0].barrier_role), (false, BarrierRole::None), "a child");
     assert_ne!(line.page("a", two, vec![record(4)]).await[0].lane, parent[0].lane, "another lineage");
 }
 

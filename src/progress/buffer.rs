@@ -172,11 +172,6 @@ impl Buffer {
         BufferPool::new(limit, 1).part()
     }
 
-    /// Which table's part it is, counted from 0.
-    pub fn table(&self) -> usize {
-        self.table
-    }
-
     /// Waits until there is room for a page that is expected to weigh so much. Safe to cancel.
     pub async fn reserve(&self, expected: usize) -> PageReservation {
         let waiting = {
@@ -233,6 +228,19 @@ impl Buffer {
         let state = self.pool.state();
         let next = state.parts[self.table].waiting.front().map_or(Self::PAGE, |reader| reader.bytes);
         self.pool.fits(&state, self.table, next)
+    }
+
+    /// Whether at least a half of what the table may use is free.
+    pub fn is_half_free(&self) -> bool {
+        let state = self.pool.state();
+        let used = state.parts[self.table].used;
+        let others_beyond = state.beyond - used.saturating_sub(self.pool.share);
+        used <= (self.pool.share + self.pool.common - others_beyond.min(self.pool.common)) / 2
+    }
+
+    /// Which table's part it is, counted from 0.
+    pub fn table(&self) -> usize {
+        self.table
     }
 
     /// Whether a reader is waiting for room.

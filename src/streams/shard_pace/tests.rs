@@ -2,7 +2,10 @@
 
 use proptest::prelude::*;
 
+use tokio::time::sleep;
+
 use super::*;
+use crate::aws::errors::ErrorKind;
 
 const INTERVALS: PollIntervals =
     PollIntervals { poll_interval: Duration::from_millis(250), idle_poll_interval_max: Duration::from_secs(5) };
