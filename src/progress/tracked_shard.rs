@@ -53,6 +53,8 @@ pub(super) struct TrackedShard {
     pub(super) barrier: Option<Barrier>,
     /// A page of it was entered.
     pub(super) is_entered: bool,
+    /// Its reader makes no pass before this moment.
+    pub(super) rests_until: Option<Instant>,
     /// The lane of its gaps in what is stored of it.
     gap_lane: LaneId,
 }
@@ -125,6 +127,7 @@ impl TrackedShard {
             lane,
             barrier: None,
             is_entered: false,
+            rests_until: None,
             gap_lane: lane,
         }
     }
