@@ -256,6 +256,11 @@ impl Activity {
         overdue.map(|(task, (number, _))| (*task, *number)).collect()
     }
 
+    /// Whether a task is in doubt about a shard, and waits for a whole listing.
+    pub fn awaits_listing(&self) -> bool {
+        self.steps().now.values().any(|(_, step)| *step == Step::Listing)
+    }
+
     fn steps(&self) -> MutexGuard<'_, Steps> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

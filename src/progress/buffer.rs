@@ -339,6 +339,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn half_of_what_a_table_may_use_is_free_as_long_as_others_leave_it() {
+        let pool = BufferPool::new(16 * Buffer::PAGE, 2);
+        let (one, other) = (pool.part(), pool.part());
+        assert_eq!((one.table(), other.table()), (0, 1));
+        one.charge(6 * Buffer::PAGE);
+        assert!(one.is_half_free(), "6 of 12");
+        one.charge(1);
+        assert!(!one.is_half_free() && other.is_half_free());
+        one.release(1 + Buffer::PAGE);
+        other.charge(8 * Buffer::PAGE);
+        assert!(!one.is_half_free(), "5 of 8: the other one uses 4 of what is for all");
+    }
+
+    #[tokio::test]
     async fn every_waiting_reader_gets_its_turn() {
         let buffer = Buffer::new(2 * Buffer::PAGE);
         buffer.reserve(Buffer::PAGE).await.arrived(2 * Buffer::PAGE).handed_down();

@@ -8,6 +8,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use tokio::time::Instant;
+
 use super::left_out::PassStart;
 use super::table_tracker::{AckToken, OpenedShard, TableTracker};
 use super::tracked_shard::Loss;
@@ -156,7 +158,21 @@ impl<'t> CatchUp<'t> {
             PassCause::Due => (self.tracker.left_out.due_in(shard).collect(), None),
             PassCause::Age(now) => (self.aged(shard, now).collect(), Some(aged_at(now) + BROUGHT_TOGETHER)),
         };
+        self.tracker.left_out.count_pass();
         self.tracker.shard_mut(shard).progress.begin_pass(lanes.into_iter(), by)
+    }
+
+    /// A pass over a shard has ended: its reader makes no further one before this moment.
+    pub fn rest(&mut self, shard: ShardHandle, until: Instant) {
+        self.tracker.shard_mut(shard).rests_until = Some(until);
+    }
+
+    /// Whether a pass is to be made at this moment and is not; how many were begun: while that stays so, nobody makes it.
+    pub fn overdue(&self, now: Instant) -> Option<u64> {
+        let rests = |shard: ShardHandle| self.tracker.shard(shard).rests_until.is_some_and(|until| now < until);
+        let mut due = self.tracker.left_out.all_due();
+        let is_overdue = due.any(|shard| !rests(shard) && self.is_to_pass(shard, PassCause::Due));
+        is_overdue.then_some(self.tracker.left_out.passes())
     }
 
     fn aged(&self, shard: ShardHandle, now: SystemTime) -> impl Iterator<Item = LaneId> {
@@ -193,3 +209,6 @@ impl<'t> CatchUp<'t> {
 fn aged_at(now: SystemTime) -> SystemTime {
     now.checked_sub(LONGEST_LEFT_OUT).unwrap_or(SystemTime::UNIX_EPOCH)
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,6 +21,7 @@ pub(super) struct LeftOutLanes {
     /// The lanes for which a pass over a shard is due.
     due: BTreeMap<ShardHandle, BTreeSet<LaneId>>,
     has_news: bool,
+    passes: u64,
 }
 
 #[derive(Debug)]
@@ -130,6 +131,21 @@ impl LeftOutLanes {
 
     pub(super) fn is_due(&self, shard: ShardHandle) -> bool {
         self.due.contains_key(&shard)
+    }
+
+    /// All shards over which a pass is due.
+    pub(super) fn all_due(&self) -> impl Iterator<Item = ShardHandle> {
+        self.due.keys().copied()
+    }
+
+    /// A pass begins.
+    pub(super) fn count_pass(&mut self) {
+        self.passes += 1;
+    }
+
+    /// How many passes were begun.
+    pub(super) fn passes(&self) -> u64 {
+        self.passes
     }
 
     /// The shards of a stream over which a pass is due.

@@ -53,6 +53,10 @@ pub(super) struct TrackedShard {
     pub(super) barrier: Option<Barrier>,
     /// A page of it was entered.
     pub(super) is_entered: bool,
+    /// Its reader makes no pass before this moment.
+    pub(super) rests_until: Option<Instant>,
+    /// The lane of its gaps in what is stored of it.
+    lane: LaneId,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,6 +126,8 @@ impl TrackedShard {
             lane: LaneId::of_shard(id),
             barrier: None,
             is_entered: false,
+            rests_until: None,
+            lane: lane,
         }
     }
 

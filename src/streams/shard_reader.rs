@@ -245,6 +245,7 @@ impl ShardReader {
         (self.state.empty_pages, self.state.empty_since) = (0, now);
         self.state.unproved = self.state.unproved.map(|_| now);
         self.pass_pace.passed(begun, now);
+        CatchUp::of(&mut self.context.progress.tracker()).rest(self.shard.handle, self.pass_pace.next);
     }
 
     fn task(&self) -> Task {

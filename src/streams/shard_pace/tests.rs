@@ -55,6 +55,25 @@ async fn a_page_that_does_not_arrive_is_asked_for_in_smaller_parts() {
     assert_eq!(limit.records(), 1_000);
 }
 
+/// Whatever comes, passes take at most a third of the time.
+#[test]
+fn after_a_pass_the_next_one_waits_for_twice_as_long() {
+    let begun = Instant::now();
+    let mut pace = PassPace::new(begun);
+    assert!(pace.next <= begun, "the first one waits for nothing");
+    let ended = begun + Duration::from_secs(7);
+    pace.passed(begun, ended);
+    assert_eq!(pace.next, ended + Duration::from_secs(14));
+}
+
+#[test]
+fn whether_something_is_about_to_be_trimmed_is_asked_once_a_minute() {
+    let begun = Instant::now();
+    let mut pace = PassPace::new(begun);
+    let looks = (0..180).filter(|second| pace.is_time_to_look_for_age(begun + Duration::from_secs(*second))).count();
+    assert_eq!(looks, 3);
+}
+
 proptest! {
     #[test]
     fn a_quiet_shard_waits_a_tenth_of_its_quiet_time_within_the_bounds(quiet_ms in 0u64..100_000_000) {
