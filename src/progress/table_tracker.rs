@@ -24,7 +24,7 @@ use super::shard_progress::ShardProgress;
 use super::tracked_shard::{Barrier, Phase, TrackedShard, age, oldest_kept};
 pub use super::tracked_shard::{Loss, PROOF_OF_EMPTINESS, PageRead, ShardView};
 use super::tracked_stream::TrackedStream;
-pub use super::tracked_stream::{ShardHandle, StreamHandle};
+pub use super::tracked_stream::{OpenedShard, ShardHandle, StreamHandle};
 use crate::checkpoint::{StoredChanges, StoredShard, StoredTable, StreamChanges, UnfinishedShard};
 use crate::records::{Position, RETENTION, SequenceNumber, ShardId, ShardNumber, StreamDetails};
 
@@ -73,17 +73,6 @@ impl AckToken {
     pub(crate) fn number(&self) -> u64 {
         self.ordinal
     }
-}
-
-/// A shard that is to be read now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OpenedShard {
-    pub handle: ShardHandle,
-    pub id: ShardId,
-    /// Where reading begins.
-    pub from: Position,
-    /// When the end of its parent was read, if that was in this run.
-    pub handed_over: Option<Instant>,
 }
 
 impl TableTracker {

@@ -55,8 +55,6 @@ pub(super) struct TrackedShard {
     pub(super) is_entered: bool,
     /// Its reader makes no pass before this moment.
     pub(super) rests_until: Option<Instant>,
-    /// The lane of its gaps in what is stored of it.
-    lane: LaneId,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,7 +125,6 @@ impl TrackedShard {
             barrier: None,
             is_entered: false,
             rests_until: None,
-            lane: lane,
         }
     }
 
