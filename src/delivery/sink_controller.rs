@@ -208,6 +208,7 @@ impl SinkController {
             limits: ControllerLimits {
                 concurrency: limits.concurrency.max(1),
                 rate_max: limits.rate_max.filter(|rate| rate.is_finite() && *rate > 0.0),
+                ..limits
             },
             rate: RateFinder::new(),
             rate_max: Spacing::default(),
