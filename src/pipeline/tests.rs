@@ -154,7 +154,7 @@ async fn with_order_by_shard_a_shard_is_one_lane_and_gaps_wait_in_it() {
     assert!(parent.iter().all(|event| event.lane == parent[0].lane && event.barrier_role == BarrierRole::None));
     let three = line.open("a", "3", Some(one));
     let child = line.page("a", three, vec![record(3)]).await;
-    assert_eq!((child[0].lane == parent[0].lane, child[0].gate), (false, Gate::None), "a child");
+    assert_eq!((child[0].lane == parent[0].lane, child[0].barrier_role), (false, BarrierRole::None), "a child");
     assert_ne!(line.page("a", two, vec![record(4)]).await[0].lane, parent[0].lane, "another lineage");
 }
 
