@@ -165,7 +165,7 @@ fn worst() {
     for (form, profile, data) in FORMS {
         let encoder = encoder(profile, data, EventMode::Binary);
         let (mut best, mut len) = (Duration::MAX, 0);
-        for _ in 0..rounds().min(3) {
+        for _ in 0..rounds().min(10) {
             let begun = Instant::now();
             len = black_box(encoder.body_len(&record, recorded()));
             best = best.min(begun.elapsed());
