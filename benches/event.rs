@@ -16,6 +16,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use dynamodb_streams_adapter::config::{EventData, EventMode, EventProfile};
 use dynamodb_streams_adapter::event::{Encoder, EncoderSettings, Packaging};
+use dynamodb_streams_adapter::progress::page_entry::PageEntry;
 use dynamodb_streams_adapter::progress::table_tracker::{PageRead, ShardHandle, TableTracker};
 use dynamodb_streams_adapter::records::{Page, Position, Record, StreamDetails};
 use dynamodb_streams_adapter::telemetry::TableTelemetry;
@@ -116,7 +117,7 @@ fn progress(records: &[Record], yardsticks: &Yardsticks) {
     let mut pages = 0_usize;
     let (mut tracker, shard) = opened();
     let enter = |tracker: &mut TableTracker, page: usize| {
-        let mut entered = tracker.page(shard);
+        let mut entered = PageEntry::of(tracker, shard);
         let numbers = (1..).map(|place| format!("{:021}", page * records.len() + place).parse());
         let owed: Vec<_> = numbers
             .zip(&lanes)

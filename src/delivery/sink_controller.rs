@@ -313,10 +313,11 @@ impl SinkController {
 
     /// The same long after an outage.
     ///
-    /// The mean, not the median: with one slow request in ten it is the mean that says how many are in flight.
+    /// The mean, not the median: with one slow request in ten it is the mean that says how many are in flight. A probe does not
+    /// wait for what is under way since before the outage.
     fn settled_ceiling(&self) -> usize {
         let needed = match (self.rate.rate(), self.times.mean()) {
-            (Some(rate), Some(time)) => (rate * time.as_secs_f64() * 2.0).ceil() as usize,
+            (Some(rate), Some(time)) if self.down.is_none() => (rate * time.as_secs_f64() * 2.0).ceil() as usize,
             _ => usize::MAX,
         };
         needed.max(2).min(self.limits.concurrency)
@@ -371,9 +372,7 @@ impl SinkController {
         self.failing_congested = true;
         let asked = retry_after.and_then(|pause| self.pause.asked(report.lane, pause, self.taken, round_trip, now));
         if self.down.is_none() {
-            if permit.kind != AttemptKind::Retry {
-                self.rate.ended(permit.rate, true, now);
-            }
+            self.rate.ended(permit.rate, true, now);
             if let Some(asked) = asked {
                 self.rate.paused(permit.rate, asked, now + asked, now);
             }
@@ -383,7 +382,7 @@ impl SinkController {
 
     fn failed(&mut self, permit: Permit, report: AttemptReport, now: Instant) -> Change {
         self.begin_row();
-        if self.down.is_none() && permit.kind != AttemptKind::Retry {
+        if self.down.is_none() {
             self.rate.ended(permit.rate, false, now);
         }
         self.one_more_failed(permit, report, now)
@@ -396,7 +395,7 @@ impl SinkController {
         self.rate.taken(now);
         self.last_taken = Some(now);
         self.failing.clear();
-        if self.down.is_none() && permit.kind != AttemptKind::Retry {
+        if self.down.is_none() {
             self.rate.ended(permit.rate, false, now);
         }
     }

@@ -136,7 +136,6 @@ pub(super) struct RateFinder {
     /// Changes with every cut: what started before says nothing of the new rate.
     epoch: u32,
     spacing: Spacing,
-    last_start: Option<Instant>,
     /// First attempts of this epoch, the older ones counting for less.
     recent: Tally,
     offered: Offered,
@@ -178,7 +177,6 @@ impl RateFinder {
             phase: Phase::Open,
             epoch: 0,
             spacing: Spacing::default(),
-            last_start: None,
             recent: Tally::default(),
             offered: Offered::default(),
             taken: Taken::default(),
@@ -214,12 +212,10 @@ impl RateFinder {
     /// A request starts now.
     pub(super) fn started(&mut self, is_first: bool, round_trip: Duration, now: Instant) -> Started {
         self.offered.count(now);
-        if let Some(rate) = self.known.rate {
-            let waited = self.spacing.take(1.0, rate, now);
-            let since = self.last_start.replace(now).map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
-            if waited {
-                self.grow(rate, since, round_trip, now);
-            }
+        if let Some(rate) = self.known.rate
+            && let Some(waited) = self.spacing.take(1.0, rate, now)
+        {
+            self.grow(rate, waited, round_trip, now);
         }
         let in_cohort = match &mut self.phase {
             Phase::Checking(check) => is_first && check.join(),
@@ -303,8 +299,8 @@ impl RateFinder {
         }
     }
 
-    /// Events wait for the rate, and have done so since the last start.
-    fn grow(&mut self, rate: f64, since: Duration, round_trip: Duration, now: Instant) {
+    /// An event waited for the rate.
+    fn grow(&mut self, rate: f64, waited: Duration, round_trip: Duration, now: Instant) {
         if let Phase::Held(until) = self.phase
             && now >= until
         {
@@ -312,9 +308,7 @@ impl RateFinder {
         }
         let a_second = self.growth(rate).min(A_ROUND_TRIP / round_trip.as_secs_f64().max(0.001));
         if a_second > 0.0 {
-            // What is longer than two intervals was no waiting for the rate.
-            let waited = since.as_secs_f64().min(2.0 / rate + 0.01);
-            self.known.rate = Some(rate * (1.0 + (a_second * waited).min(A_REQUEST)));
+            self.known.rate = Some(rate * (1.0 + (a_second * waited.as_secs_f64()).min(A_REQUEST)));
             self.moved = Cause::Demand;
         }
     }

@@ -134,7 +134,7 @@ impl History {
         for (first, (from, _)) in self.starts.iter().enumerate().step_by(7) {
             let mut events = 0;
             for (at, more) in self.starts[first..].iter().take(200) {
-                let allowed = ((*at - *from) + spacing::TOLERANCE).as_secs_f64() * rate_max;
+                let allowed = ((*at - *from) + spacing::TOLERANCE_MAX).as_secs_f64() * rate_max;
                 assert!(events as f64 <= allowed + 50.0 + 1e-3, "{events} events in {:?}", *at - *from);
                 events += more;
             }
