@@ -17,7 +17,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use bytes::Bytes;
-use dynamodb_streams_adapter::delivery::parcel::Parcel;
+use dynamodb_streams_adapter::delivery::pending_event::PendingEvent;
+use dynamodb_streams_adapter::progress::page_entry::PageEntry;
 use dynamodb_streams_adapter::progress::table_tracker::{AckToken, PageRead, TableTracker};
 use dynamodb_streams_adapter::records::{Page, Position, Record, StreamDetails};
 use support::adapter::{Adapter, Plan};
@@ -109,7 +110,7 @@ fn held() {
     let shard = tracker.open_ready(stream)[0].handle;
     let mut owed = Vec::with_capacity(RECORDS);
     let entered = allocation_counter::measure(|| {
-        let mut page = tracker.page(shard);
+        let mut page = PageEntry::of(&mut tracker, shard);
         // The first page sets up the shard.
         for (record, number) in records.iter().zip(1_u64..) {
             owed.push(page.record(number.to_string().parse().unwrap(), record.lane_id(), Some(UNIX_EPOCH)));
@@ -121,7 +122,7 @@ fn held() {
     println!("  records of the page {:>4} (one is {})", an_event(parsed.bytes_current), size_of::<Record>());
     println!("  the table's tracker {:>4}", an_event(entered.bytes_current));
     println!("  a token to settle   {:>4}", size_of::<AckToken>());
-    println!("  a pending event     {:>4}", size_of::<Parcel>());
+    println!("  a pending event     {:>4}", size_of::<PendingEvent>());
 }
 
 struct Seen {

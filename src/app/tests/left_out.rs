@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::harness::{FakeServices, NEW, Setup, event};
 use crate::app::table::Table;
 use crate::clock;
-use crate::delivery::pending_event::PendingEvent;
+use crate::delivery::pending_event::{BoxedEvent, PendingEvent};
 use crate::pipeline::Pipeline;
 use crate::progress::TableProgress;
 use crate::progress::catch_up::CatchUp;
@@ -43,14 +43,14 @@ struct Orders {
 /// Keeps at most `most` events of a lane, and leaves out the others.
 struct Consumer {
     orders: Arc<Mutex<Orders>>,
-    lanes: BTreeMap<u64, VecDeque<Box<PendingEvent>>>,
+    lanes: BTreeMap<u64, VecDeque<BoxedEvent>>,
     most: usize,
     /// How long it takes for each event of a lane.
     turn: Duration,
 }
 
 impl Consumer {
-    async fn run(mut self, mut events: mpsc::Receiver<Vec<Box<PendingEvent>>>) {
+    async fn run(mut self, mut events: mpsc::Receiver<Vec<BoxedEvent>>) {
         let mut turns = interval(self.turn);
         loop {
             tokio::select! {
@@ -60,7 +60,7 @@ impl Consumer {
         }
     }
 
-    fn hold(&mut self, mut event: Box<PendingEvent>) {
+    fn hold(&mut self, mut event: BoxedEvent) {
         let acknowledger = event.acknowledger.clone();
         if event.token.as_ref().is_some_and(|token| acknowledger.is_left_out(token)) {
             return acknowledger.leave_out(vec![(event.token.take().unwrap(), event.cost)]);
@@ -74,7 +74,7 @@ impl Consumer {
         }
         let kept = if orders.leaves_heads_out { 0 } else { self.most };
         let may_leave =
-            |event: &&Box<PendingEvent>| event.token.as_ref().is_some_and(|token| acknowledger.may_leave_out(token));
+            |event: &&BoxedEvent| event.token.as_ref().is_some_and(|token| acknowledger.may_leave_out(token));
         let leaving = lane.iter().skip(kept).rev().take_while(may_leave).count();
         let leaving = lane.split_off(lane.len() - leaving);
         acknowledger.leave_out(leaving.into_iter().map(|event| (event.token.unwrap(), event.cost)).collect());
@@ -390,7 +390,7 @@ fn write(services: &FakeServices, dice: &mut fastrand::Rng, shard: usize, next: 
         let is_here = match shard {
             0 => true,
             2 => item % 2 == 1,
-            _ => item % 2 == 0,
+            _ => item.is_multiple_of(2),
         };
         if is_here {
             services.script(|script| script.items.extend([(*next, item)]));
