@@ -239,7 +239,7 @@ fn delivery_settings(config: &Config) -> Settings {
     };
     let policy =
         RetryPolicy { backoff: delivery.backoff, limits: delivery.limits, on_undeliverable: delivery.on_undeliverable };
-    let may_leave_out = false && delivery.order == config::DeliveryOrder::Item;
+    let may_leave_out = delivery.order == config::DeliveryOrder::Item;
     let memory = MemoryLimits::of(config.process.buffer_memory, delivery.event_bytes_max, may_leave_out);
     let (timeout, destination, rate_max) = (delivery.timeout, config.sink.uri.clone(), delivery.rate_max);
     Settings { limits, rate_max, memory, mode, timeout, policy, destination }

@@ -1,7 +1,8 @@
 //! From the pages of a table's shards to events for delivery.
 //!
 //! Contract: whatever is read is entered in the table's progress before it is handed to delivery, in the order in which it was
-//! read. What an earlier run has settled goes no further. Nothing is kept here that has to be stored.
+//! read. What an earlier run has settled goes no further, nor does what belongs to a lane that is left out: its room is given back at
+//! once. Nothing is kept here that has to be stored.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,9 +15,10 @@ use crate::delivery::lanes::BarrierRole;
 use crate::delivery::pending_event::PendingEvent;
 use crate::event::{Encoder, EncoderSettings, Packaging, gap_id};
 use crate::progress::TableProgress;
-use crate::progress::table_tracker::{Owed, PageRead};
+use crate::progress::page_entry::{Owed, PageEntry};
+use crate::progress::table_tracker::PageRead;
 use crate::records::{Entry, LaneId, PADDED_DIGITS, StreamDetails};
-use crate::streams::ShardPage;
+use crate::streams::{PassPage, ShardPage};
 
 /// Takes one table's pages.
 pub struct Pipeline {
@@ -70,11 +72,16 @@ impl Pipeline {
         let mut settled_cost = 0;
         let mut events = Vec::with_capacity(page.entries.len());
         self.progress.change(|tracker| {
-            let mut entered = tracker.page(page.shard);
+            let mut entered = PageEntry::of(tracker, page.shard);
+            let mut places = page.pass.iter().flat_map(|pass| &pass.places).copied();
             for (entry, lane) in page.entries.into_iter().zip(lanes) {
-                let owed = match &entry {
-                    Entry::Record(record) => entered.record(record.sequence_number(), lane, record.created_at()),
-                    Entry::Gap(gap) => entered.gap(gap, lane),
+                let owed = match (&entry, places.next()) {
+                    (Entry::Record(record), None) => {
+                        entered.record(record.sequence_number(), lane, record.created_at())
+                    }
+                    (Entry::Gap(gap), None) => entered.gap(gap, lane),
+                    (Entry::Record(record), Some(place)) => entered.again(place, lane, record.created_at()),
+                    (Entry::Gap(gap), Some(place)) => Some(entered.gap_again(gap, place, lane)),
                 };
                 match owed {
                     Some(owed) => events.push((entry, owed)),
@@ -82,7 +89,10 @@ impl Pipeline {
                 }
             }
             let (asked_at, is_caught_up, is_last) = (page.asked_at, page.is_caught_up, page.is_last);
-            entered.read(PageRead { asked_at, is_caught_up, is_last });
+            match page.pass {
+                None => entered.read(PageRead { asked_at, is_caught_up, is_last }),
+                Some(PassPage { to, is_over, .. }) => entered.passed(to, is_over),
+            }
         });
         if settled_cost > 0 {
             self.progress.buffer().release(settled_cost);

@@ -5,21 +5,26 @@
 //! - The tracker is locked for single steps and whole pages, never across an await.
 
 pub mod buffer;
+pub mod catch_up;
 pub mod checkpointer;
+pub mod left_out;
+mod left_out_lanes;
 pub mod lineage;
+pub mod page_entry;
 pub mod shard_progress;
 pub mod table_tracker;
 mod tracked_shard;
 mod tracked_stream;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 
 use self::buffer::Buffer;
+use self::catch_up::CatchUp;
 pub use self::table_tracker::AckToken;
 use self::table_tracker::{ShardHandle, StreamHandle, TableTracker};
 use crate::backoff::pause_after;
@@ -68,17 +73,33 @@ pub trait Acknowledger: Send + Sync {
     /// An event stays owed although nobody keeps it: what it took of the buffer is free.
     fn release(&self, cost: usize);
 
-    /// Events of one lane, in its order, for which there is no room: they stay owed, and come again by another reading of their shard.
-    fn leave_out(&self, left_out: Vec<(AckToken, usize)>);
+    /// Whether an event may be left out. Those of gaps may not, nor what was brought back because it is about to be trimmed; with order
+    /// by shard none may.
+    fn may_leave_out(&self, _token: &AckToken) -> bool {
+        false
+    }
 
-    /// Whether this event was left out while it was on its way to delivery.
-    fn is_left_out(&self, token: &AckToken) -> bool;
+    /// Events of one lane, in its order and up to the last one that was handed on, are given up for now because the lane is too long:
+    /// each with its `cost`, what it took of the buffer, which is given back. They stay owed, take no memory, and come again, by one
+    /// more reading of their shard: once everything before them in their lane is settled, or, if nothing is, after
+    /// [`Acknowledger::readmit`]. So does what was handed on behind them and is still on its way: see [`Acknowledger::is_left_out`].
+    fn leave_out(&self, left_out: Vec<(AckToken, usize)>) {
+        debug_assert!(left_out.is_empty(), "who leaves nothing out was asked to");
+    }
 
-    /// There is room again: lanes that were left out whole may come again.
-    fn readmit(&self);
+    /// Whether this event was left out since it was handed on, together with one before it: then it is not to be delivered, and is
+    /// given back by [`Acknowledger::leave_out`]. Cheap while no lane of the table is left out.
+    fn is_left_out(&self, _token: &AckToken) -> bool {
+        false
+    }
 
-    /// Which table it is, counted from 0.
-    fn table(&self) -> usize;
+    /// There is room again: lanes that were left out as a whole may come again.
+    fn readmit(&self) {}
+
+    /// Which table of the process it is, counted from 0.
+    fn table(&self) -> usize {
+        0
+    }
 
     /// What the table says about itself.
     fn telemetry(&self) -> &TableTelemetry;
@@ -99,6 +120,10 @@ pub struct TableProgress {
     settled: Notify,
     changed: Notify,
     is_listed: AtomicBool,
+    /// What was handed on before this entry may have been left out since.
+    left_out_before: AtomicU64,
+    /// How often passes have become due.
+    passes_due: watch::Sender<u64>,
 }
 
 impl TableProgress {
@@ -112,7 +137,20 @@ impl TableProgress {
         let tracker = Mutex::new(TableTracker::restored(StoredTable::default(), is_ordered_by_shard));
         let (settled, changed) = (Notify::new(), Notify::new());
         let (key, is_listed) = (OnceLock::new(), AtomicBool::new(false));
-        Arc::new(Self { tracker, is_ordered_by_shard, key, buffer, telemetry, health, settled, changed, is_listed })
+        let (left_out_before, passes_due) = (AtomicU64::new(0), watch::Sender::new(0));
+        Arc::new(Self {
+            tracker,
+            is_ordered_by_shard,
+            key,
+            buffer,
+            telemetry,
+            health,
+            settled,
+            changed,
+            is_listed,
+            left_out_before,
+            passes_due,
+        })
     }
 
     /// Takes over what an earlier run has stored under this name, however long it takes.
@@ -154,12 +192,17 @@ impl TableProgress {
 
     /// Changes the tracker, and wakes whoever stores it.
     pub fn change<T>(&self, change: impl FnOnce(&mut TableTracker) -> T) -> T {
-        let (changed, has_finished) = {
+        let (changed, has_finished, is_pass_due) = {
             let mut tracker = self.tracker();
             let before = tracker.finished();
-            (change(&mut tracker), tracker.finished() != before)
+            let changed = change(&mut tracker);
+            let is_pass_due = CatchUp::of(&mut tracker).take_news();
+            (changed, tracker.finished() != before, is_pass_due)
         };
         self.changed.notify_one();
+        if is_pass_due {
+            self.passes_due.send_modify(|times| *times += 1);
+        }
         if has_finished {
             self.settled.notify_waiters();
         }
@@ -168,6 +211,11 @@ impl TableProgress {
 
     pub fn buffer(&self) -> &Buffer {
         &self.buffer
+    }
+
+    /// Changes when a pass over what is left out of a shard has become due.
+    pub fn passes_due(&self) -> watch::Receiver<u64> {
+        self.passes_due.subscribe()
     }
 
     /// Waits until something may have changed that is to be stored.
@@ -226,15 +274,27 @@ impl Acknowledger for TableProgress {
         self.buffer.release(cost);
     }
 
+    fn may_leave_out(&self, token: &AckToken) -> bool {
+        CatchUp::of(&mut self.tracker()).may_leave_out(token)
+    }
+
     fn leave_out(&self, left_out: Vec<(AckToken, usize)>) {
-        todo!("{}", left_out.len())
+        let next = self.change(|tracker| {
+            CatchUp::of(tracker).leave_out(left_out.iter().map(|(token, _)| token));
+            tracker.next_ordinal()
+        });
+        self.left_out_before.fetch_max(next, Ordering::AcqRel);
+        self.buffer.release(left_out.iter().map(|(_, cost)| cost).sum());
     }
 
-    fn is_left_out(&self, _token: &AckToken) -> bool {
-        false
+    fn is_left_out(&self, token: &AckToken) -> bool {
+        let may_be = token.is_before(self.left_out_before.load(Ordering::Acquire));
+        may_be && CatchUp::of(&mut self.tracker()).is_left_out(token)
     }
 
-    fn readmit(&self) {}
+    fn readmit(&self) {
+        self.change(|tracker| CatchUp::of(tracker).readmit());
+    }
 
     fn table(&self) -> usize {
         self.buffer.table()

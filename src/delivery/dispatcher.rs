@@ -31,7 +31,7 @@ use super::lanes::{Kinds, LaneItem as _, LaneKey, Lanes, Request, RequestLimits,
 use super::parked_items::{ParkedItems, item_hash};
 use super::pending_event::PendingEvent;
 use super::response_class::{FailedResponse, ResponseClass};
-use super::retry::RetryPolicy;
+use super::retry::{OnUndeliverable, RetryPolicy};
 use super::settlement::{FinishedAttempt, Settlement, SinkState};
 use super::sink_controller::{
     AttemptKind, AttemptReport, Change, ControllerLimits, ControllerView, DownReason, Outcome, SinkController,
@@ -208,7 +208,9 @@ impl DispatcherActivity {
 
 impl Outlet {
     fn new(sink: Arc<dyn Sink>, settings: &Settings) -> Self {
-        let limits = ControllerLimits { concurrency: settings.limits.concurrency, rate_max: settings.rate_max };
+        let keeps_refused = settings.policy.on_undeliverable == OnUndeliverable::Block;
+        let (concurrency, rate_max) = (settings.limits.concurrency, settings.rate_max);
+        let limits = ControllerLimits { concurrency, rate_max, keeps_refused };
         Self { sink, controller: SinkController::new(limits) }
     }
 

@@ -499,14 +499,18 @@ impl<T: LaneItem> Lane<T> {
         }
     }
 
-    /// Gives back everything behind its first event.
+    /// Gives back what is behind its first event, as far as that comes again.
     fn shed(&mut self) -> Vec<T> {
-        self.isolated = 0;
         let has_head_here = matches!(self.state, State::NeverTried | State::Failed);
-        let first = if has_head_here { None } else { self.first.take() };
-        let beyond: Vec<T> = first.into_iter().chain(std::mem::take(&mut self.rest)).map(|it| it.event).collect();
-        self.load = self.load_of_first();
-        beyond
+        let stays = self.rest.iter().rposition(|waiting| !waiting.event.may_be_left_out()).map_or(0, |last| last + 1);
+        let mut beyond = VecDeque::from_iter(self.rest.drain(stays..).map(|waiting| waiting.event));
+        if !has_head_here && stays == 0 && self.first.as_ref().is_some_and(|first| first.event.may_be_left_out()) {
+            beyond.extend(self.first.take().map(|first| first.event));
+            beyond.rotate_right(1);
+        }
+        self.isolated = self.isolated.min(self.rest.len());
+        beyond.iter().for_each(|event| self.load -= LaneLoad::of(event));
+        beyond.into()
     }
 
     /// Puts the first events under way, as many as there is room for; nothing if there is none for the first.

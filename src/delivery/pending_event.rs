@@ -106,11 +106,6 @@ impl PendingEvent {
         let Self { acknowledger, token, cost, .. } = *self;
         acknowledger.acknowledge(token, cost);
     }
-
-    /// Whether it comes again if it is not kept: a record does, as long as something counts it as owed.
-    pub fn may_be_left_out(&self) -> bool {
-        matches!(self.content, Entry::Record(_)) && self.token.is_some()
-    }
 }
 
 impl LaneItem for Box<PendingEvent> {
@@ -128,6 +123,10 @@ impl LaneItem for Box<PendingEvent> {
 
     fn barrier_role(&self) -> BarrierRole {
         self.barrier_role
+    }
+
+    fn may_be_left_out(&self) -> bool {
+        self.token.as_ref().is_some_and(|token| self.acknowledger.may_leave_out(token))
     }
 
     fn table(&self) -> usize {

@@ -37,6 +37,11 @@ pub trait LaneItem {
         BarrierRole::None
     }
 
+    /// Whether it comes again if it is not kept.
+    fn may_be_left_out(&self) -> bool {
+        true
+    }
+
     /// Which table it is of, counted from 0.
     fn table(&self) -> usize {
         0

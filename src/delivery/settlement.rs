@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::lanes::{LaneKey, LaneSlice, Lanes, Request, RetryPause, UnknownLane};
+use super::lanes::{LaneItem as _, LaneKey, LaneSlice, Lanes, Request, RetryPause, UnknownLane};
 use super::parked_items::{ParkedItems, item_hash};
 use super::pending_event::{DeadLetter, PendingEvent};
 use super::response_class::{BatchResponse, FailedResponse, ResponseClass};

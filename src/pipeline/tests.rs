@@ -80,7 +80,8 @@ impl Line {
     async fn hand_in(&self, stream: &str, shard: ShardHandle, entries: Vec<Entry>, is_last: bool) {
         self.progress.buffer().charge(entries.iter().map(Entry::cost).sum());
         let (details, now, is_caught_up) = (details(stream), SystemTime::now(), true);
-        let page = ShardPage { shard, details, entries, asked_at: now, read_at: now, is_caught_up, is_last };
+        let page =
+            ShardPage { shard, details, entries, asked_at: now, read_at: now, is_caught_up, is_last, pass: None };
         self.pages.send(page).await.unwrap();
     }
 

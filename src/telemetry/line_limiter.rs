@@ -81,7 +81,8 @@ impl<S: Subscriber> Layer<S> for LineLimiter {
 
 impl LineLimiter {
     fn admits(&self, event: &Event<'_>, now: Instant) -> bool {
-        let mut labels = Labels::default();
+        // What others wrote to format their values runs before the lock is held.
+        let (mut labels, message) = (Labels::default(), beginning(event));
         event.record(&mut labels);
         let mut kinds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = key_for(&mut kinds, event.metadata().name(), labels, now);
@@ -94,7 +95,8 @@ impl LineLimiter {
             kind.lines += 1;
             return true;
         }
-        let (_, left_out) = kind.left_out.get_or_insert_with(|| (now, LeftOut::of(event, labels)));
+        let level = *event.metadata().level();
+        let (_, left_out) = kind.left_out.get_or_insert_with(|| (now, LeftOut { labels, level, message, times: 0 }));
         left_out.times += 1;
         false
     }
@@ -118,15 +120,12 @@ fn key_for(kinds: &mut BTreeMap<KindKey, Kind>, name: &'static str, labels: Labe
     if kinds.len() < MAX_KINDS || kinds.contains_key(&key) { key } else { (name, Labels::default()) }
 }
 
-impl LeftOut {
-    fn of(event: &Event<'_>, labels: Labels) -> Self {
-        let mut message = Message::default();
-        event.record(&mut message);
-        // What follows is another text each time.
-        let beginning = message.0.split(": ").next().unwrap_or_default();
-        let message = beginning.chars().take(LONGEST_MESSAGE).collect();
-        Self { labels, level: *event.metadata().level(), message, times: 0 }
-    }
+/// The beginning of what a line says: what follows is another text each time.
+fn beginning(event: &Event<'_>) -> String {
+    let mut message = Message::default();
+    event.record(&mut message);
+    let beginning = message.0.split(": ").next().unwrap_or_default();
+    beginning.chars().take(LONGEST_MESSAGE).collect()
 }
 
 impl Visit for Labels {

@@ -4,6 +4,7 @@ use super::*;
 use crate::delivery::dispatcher::{LongestLane, SinkOutage};
 use crate::delivery::sink_controller::{Cause, ControllerView, DownReason};
 use crate::progress::buffer::Buffer;
+use crate::progress::page_entry::PageEntry;
 use crate::progress::table_tracker::{PageRead, ShardHandle, StreamHandle};
 use crate::records::{LaneId, Position, StreamDetails};
 use crate::telemetry::metrics::Metrics;
@@ -68,20 +69,20 @@ async fn a_lineage_can_be_followed_from_the_finished_parent_to_the_child_that_is
         };
         let read = |tracker: &mut crate::progress::table_tracker::TableTracker, shard: ShardHandle, number: u64, at| {
             let (sequence, lane) = (number.to_string().parse().unwrap(), LaneId::of_shard("item"));
-            tracker.page(shard).record(sequence, lane, at).unwrap();
+            PageEntry::of(tracker, shard).record(sequence, lane, at).unwrap();
         };
         let parent = open(&mut tracker, "parent", None);
-        tracker.page(parent).read(page(true, true));
+        PageEntry::of(&mut tracker, parent).read(page(true, true));
         tracker.read_to_end(parent, Instant::now());
         let child = open(&mut tracker, "child", Some("parent"));
         read(&mut tracker, child, 7, minute_ago);
-        tracker.page(child).read(page(true, false));
+        PageEntry::of(&mut tracker, child).read(page(true, false));
         let ended = open(&mut tracker, "ended", Some("parent"));
         read(&mut tracker, ended, 8, None);
-        tracker.page(ended).read(page(true, true));
+        PageEntry::of(&mut tracker, ended).read(page(true, true));
         tracker.read_to_end(ended, Instant::now());
         let grandchild = open(&mut tracker, "grandchild", Some("ended"));
-        tracker.page(grandchild).read(page(false, false));
+        PageEntry::of(&mut tracker, grandchild).read(page(false, false));
     }
     let table = house.table();
     assert_eq!(table["finished"], json!([{"shard": "parent", "parent": null}]));
@@ -111,7 +112,7 @@ async fn old_finished_shards_are_counted_and_not_listed() {
         tracker.learn(house.stream, &number.to_string(), None);
     }
     for shard in tracker.open_ready(house.stream) {
-        tracker.page(shard.handle).read(page(true, true));
+        PageEntry::of(&mut tracker, shard.handle).read(page(true, true));
     }
     drop(tracker);
     let table = house.table();
