@@ -2,7 +2,8 @@
 //! figures of `docs/performance.md`. Run it with `cargo bench --profile dist --bench end_to_end`; all of it is on loopback and ends by itself.
 //!
 //! The adapter is the real binary, in the same profile; its CPU time is what the kernel says of its process. The loop is a process of
-//! its own as well (this program with `loop`), so that both meet the same sink and the same neighbours.
+//! its own as well (this program with `loop`), so that both meet the same sink and the same neighbours. A second loop (`raw`) posts
+//! with the library's client alone: what is between the two is this program's client.
 #![allow(clippy::unwrap_used)]
 #![allow(clippy::disallowed_methods)] // it runs in real time
 
@@ -17,6 +18,10 @@ use dynamodb_streams_adapter::event::Message;
 use dynamodb_streams_adapter::sink::{HttpSink, Sink, SinkSettings};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use http::HeaderMap;
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
 use support::adapter::{Adapter, Plan};
 use support::aws::FakeAws;
 use support::sink::{Reaction, TestSink};
@@ -31,12 +36,20 @@ const IN_FLIGHT: usize = 64;
 const ROUNDS: usize = 3;
 const LIMIT: Duration = Duration::from_secs(120);
 
+/// Who posts in a loop: this program's client, and the library's.
+const CLIENTS: [&str; 2] = [BARE, RAW];
+const BARE: &str = "loop";
+const RAW: &str = "raw";
+
 #[tokio::main]
 async fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    match arguments.iter().position(|argument| argument == "loop") {
-        Some(at) => bare_loop(&arguments[at + 1], &arguments[at + 2]).await,
-        None => compare().await,
+    let child = arguments.iter().position(|argument| CLIENTS.contains(&argument.as_str()));
+    match child.map(|at| &arguments[at..]) {
+        Some([client, url, bytes, ..]) if client == RAW => raw_loop(url, message(bytes)).await,
+        Some([_, url, bytes, ..]) => bare_loop(url, message(bytes)).await,
+        _ if arguments.iter().any(|argument| argument == "clients") => clients().await,
+        _ => compare().await,
     }
 }
 
@@ -45,7 +58,7 @@ async fn compare() {
     let mut ratios = Vec::new();
     for round in 1..=ROUNDS {
         let (adapter, bytes) = adapter_cpu().await;
-        let bare = bare_cpu(bytes).await;
+        let bare = loop_cpu(BARE, bytes).await;
         println!(
             "round {round}: adapter {:.1} us of CPU an event ({:.0} events/s), bare loop {:.1} us ({:.0} events/s), bodies of \
              {bytes} bytes, ratio {:.2}",
@@ -85,12 +98,27 @@ async fn adapter_cpu() -> (Cost, usize) {
     (cost, sink.counted().1 / EVENTS)
 }
 
+/// What this program's client costs beside the library's: `cargo bench --profile dist --bench end_to_end -- clients`.
+async fn clients() {
+    for round in 1..=ROUNDS {
+        for bytes in [300, 2_400] {
+            let (bare, raw) = (loop_cpu(BARE, bytes).await, loop_cpu(RAW, bytes).await);
+            println!(
+                "round {round}: bodies of {bytes} bytes: client {:.1} us of CPU a post, the library's own {:.1} us, ratio {:.2}",
+                bare.micros,
+                raw.micros,
+                bare.micros / raw.micros
+            );
+        }
+    }
+}
+
 /// The same number of bodies of the same size, posted by a process that does nothing else.
-async fn bare_cpu(bytes: usize) -> Cost {
+async fn loop_cpu(client: &str, bytes: usize) -> Cost {
     let sink = TestSink::start().await;
     sink.count_only();
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["loop", &sink.url(), &bytes.to_string()]).stdin(Stdio::piped()).stdout(Stdio::null());
+    command.args([client, &sink.url(), &bytes.to_string()]).stdin(Stdio::piped()).stdout(Stdio::null());
     let begun = Instant::now();
     let mut child = command.spawn().unwrap();
     wait_within(LIMIT, "all bodies", || sink.counted().0 == EVENTS).await;
@@ -101,23 +129,44 @@ async fn bare_cpu(bytes: usize) -> Cost {
     Cost { micros, rate: EVENTS as f64 / took.as_secs_f64() }
 }
 
-async fn bare_loop(url: &str, bytes: &str) {
-    let body = Bytes::from("x".repeat(bytes.parse().unwrap()));
-    let settings = SinkSettings::new(url.parse().unwrap(), IN_FLIGHT);
-    let (sink, _) = HttpSink::new(settings).unwrap();
+fn message(bytes: &str) -> Message {
     let mut headers = HeaderMap::new();
     headers.insert("content-type", "application/json".parse().unwrap());
     for n in 0..10 {
         let name: http::HeaderName = format!("ce-attribute{n}").parse().unwrap();
         headers.insert(name, "a value of some forty characters or so...".parse().unwrap());
     }
-    let message = Message { headers, body };
+    Message { headers, body: Bytes::from("x".repeat(bytes.parse().unwrap())) }
+}
+
+async fn bare_loop(url: &str, message: Message) {
+    let settings = SinkSettings::new(url.parse().unwrap(), IN_FLIGHT);
+    let (sink, _) = HttpSink::new(settings).unwrap();
+    post_all(|| sink.post(message.clone(), Duration::from_secs(30))).await;
+}
+
+async fn raw_loop(url: &str, message: Message) {
+    let mut tcp = HttpConnector::new();
+    tcp.set_nodelay(true);
+    let client = Client::builder(TokioExecutor::new()).build::<_, Full<Bytes>>(tcp);
+    let url: http::Uri = url.parse().unwrap();
+    post_all(|| {
+        let Message { headers, body } = message.clone();
+        let mut request = http::Request::post(url.clone()).body(Full::new(body)).unwrap();
+        *request.headers_mut() = headers;
+        let answer = client.request(request);
+        async move { answer.await.unwrap().into_body().collect().await.unwrap() }
+    })
+    .await;
+}
+
+async fn post_all<F: Future>(post: impl Fn() -> F) {
     let mut under_way = FuturesUnordered::new();
     for _ in 0..EVENTS {
         if under_way.len() == IN_FLIGHT {
             under_way.next().await;
         }
-        under_way.push(sink.post(message.clone(), Duration::from_secs(30)));
+        under_way.push(post());
     }
     while under_way.next().await.is_some() {}
     // Its CPU time can be read until the other end lets go.

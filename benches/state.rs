@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use bytes::Bytes;
 use dynamodb_streams_adapter::checkpoint::{StoredShard, StoredStream, StoredTable};
 use dynamodb_streams_adapter::config::{Event, EventData, EventMode, EventProfile};
-use dynamodb_streams_adapter::delivery::parcel::Parcel;
+use dynamodb_streams_adapter::delivery::pending_event::PendingEvent;
 use dynamodb_streams_adapter::pipeline::Pipeline;
 use dynamodb_streams_adapter::progress::TableProgress;
 use dynamodb_streams_adapter::progress::buffer::Buffer;
@@ -222,7 +222,7 @@ struct Table {
     runtime: Runtime,
     progress: Arc<TableProgress>,
     pages: mpsc::Sender<ShardPage>,
-    parcels: mpsc::Receiver<Vec<Parcel>>,
+    events: mpsc::Receiver<Vec<Box<PendingEvent>>>,
     details: Arc<StreamDetails>,
     shards: Vec<ShardHandle>,
     /// The next record's number: those of a shard ascend.
@@ -234,7 +234,7 @@ impl Table {
         let telemetry = TableTelemetry::new("Orders", &Metrics::new("bench", "bench").expect("valid names"));
         let health = Health::default().table("Orders");
         let progress = TableProgress::new(false, Buffer::new(1 << 30), telemetry, health);
-        let ((pages, taken), (sender, parcels)) = (mpsc::channel(1), mpsc::channel(1));
+        let ((pages, taken), (sender, events)) = (mpsc::channel(1), mpsc::channel(1));
         let event = Event {
             profile: EventProfile::Aws,
             data: EventData::DynamodbJson,
@@ -250,7 +250,7 @@ impl Table {
             tracker.open_ready(stream)
         });
         let shards = opened.into_iter().map(|shard| shard.handle).collect();
-        Self { runtime, progress, pages, parcels, details, shards, next: 0 }
+        Self { runtime, progress, pages, events, details, shards, next: 0 }
     }
 
     /// A page of so many records.
@@ -260,17 +260,17 @@ impl Table {
         page.into_iter().map(Entry::Record).collect()
     }
 
-    /// The parcels of a page, and how long it took to enter it.
-    fn enter(&mut self, shard: u32, entries: Vec<Entry>) -> (Vec<Parcel>, Duration) {
+    /// The events of a page, and how long it took to enter it.
+    fn enter(&mut self, shard: u32, entries: Vec<Entry>) -> (Vec<Box<PendingEvent>>, Duration) {
         let (shard, details) = (self.shards[shard as usize], self.details.clone());
         let (asked_at, read_at, is_caught_up, is_last) = (UNIX_EPOCH, UNIX_EPOCH, true, false);
         let page = ShardPage { shard, details, entries, asked_at, read_at, is_caught_up, is_last };
         let begun = Instant::now();
         self.runtime.block_on(self.pages.send(page)).expect("the pipeline runs");
-        let parcels = self.runtime.block_on(self.parcels.recv()).expect("the pipeline runs");
+        let events = self.runtime.block_on(self.events.recv()).expect("the pipeline runs");
         let took = begun.elapsed();
-        self.progress.buffer().charge(parcels.iter().map(|parcel| parcel.cost).sum());
-        (parcels, took)
+        self.progress.buffer().charge(events.iter().map(|event| event.cost).sum());
+        (events, took)
     }
 }
 
@@ -279,12 +279,12 @@ fn records(open: &[u32], rounds: usize) {
     println!("settling an event: fastest of {rounds} rounds of {RECORDS}, ratio to a bare map behind a lock");
     for shards in open {
         settling(*shards, "in order", rounds, |_| {});
-        settling(*shards, "in random order", rounds, |parcels| fastrand::Rng::with_seed(1).shuffle(parcels));
+        settling(*shards, "in random order", rounds, |events| fastrand::Rng::with_seed(1).shuffle(events));
     }
 }
 
-fn settle(parcels: Vec<Parcel>) {
-    parcels.into_iter().for_each(|parcel| parcel.acknowledger.acknowledge(parcel.token, parcel.cost));
+fn settle(events: Vec<Box<PendingEvent>>) {
+    events.into_iter().for_each(|event| event.acknowledger.acknowledge(event.token, event.cost));
 }
 
 /// A page's time bounds how long the tracker is locked; the names of lanes are made before. Another thread that takes the lock all
@@ -295,11 +295,11 @@ fn entering(pages: usize) {
     let page = page();
     for _ in 0..pages {
         let entries = table.page(RECORDS_A_PAGE);
-        let ((parcels, took), counted) = count(|| table.enter(0, entries));
+        let ((events, took), counted) = count(|| table.enter(0, entries));
         entered.push(took);
         lanes.push(time(|| page.iter().map(Record::lane_id).max()));
         allocations = counted;
-        settle(parcels);
+        settle(events);
     }
     let (looks, stop, progress) = (AtomicBool::new(false), AtomicBool::new(false), table.progress.clone());
     let look = || (!stop.load(Relaxed)).then(|| time(|| drop(progress.tracker())));
@@ -329,7 +329,7 @@ fn entering(pages: usize) {
     println!("  of that the names of lanes {lanes:.0} us; another thread waited {seen} times, {waited:.0} us");
 }
 
-fn settling(shards: u32, order: &str, rounds: usize, arrange: fn(&mut [Parcel])) {
+fn settling(shards: u32, order: &str, rounds: usize, arrange: fn(&mut [Box<PendingEvent>])) {
     let pages = shards.max(u32::try_from(RECORDS / RECORDS_A_PAGE).expect("few pages"));
     let (mut best, mut bare, mut allocations) = (Duration::MAX, Duration::MAX, 0);
     let mut table = Table::new(shards);
@@ -339,12 +339,12 @@ fn settling(shards: u32, order: &str, rounds: usize, arrange: fn(&mut [Parcel]))
             let entries = table.page(records);
             table.enter(page % shards, entries).0
         };
-        let mut parcels: Vec<Parcel> = (0..pages).flat_map(&mut enter).collect();
-        arrange(&mut parcels);
-        let keys: Vec<u64> = parcels.iter().map(|parcel| parcel.lane).collect();
+        let mut events: Vec<Box<PendingEvent>> = (0..pages).flat_map(&mut enter).collect();
+        arrange(&mut events);
+        let keys: Vec<u64> = events.iter().map(|event| event.lane).collect();
         let map = Mutex::new(keys.iter().copied().collect::<BTreeSet<_>>());
         bare = bare.min(time(|| keys.iter().filter(|key| map.lock().expect("no panic").remove(key)).count()));
-        let settled: Vec<_> = parcels.into_iter().map(|it| (it.acknowledger, it.token, it.cost)).collect();
+        let settled: Vec<_> = events.into_iter().map(|it| (it.acknowledger, it.token, it.cost)).collect();
         let acknowledge = || settled.into_iter().for_each(|(to, token, cost)| to.acknowledge(token, cost));
         let (took, counted) = count(|| time(acknowledge));
         (best, allocations) = (best.min(took), counted);

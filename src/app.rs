@@ -28,9 +28,9 @@ use crate::admin::status::{self, Status};
 use crate::aws::{AwsSettings, Connections, InvalidSettings, NoRegion};
 use crate::checkpoint::{CheckpointStore, FileStore, MemoryStore, OpenError};
 use crate::config::{self, Config, EventMode, EventProfile, LegacyMetrics, TableRef};
-use crate::delivery::dispatch::{Dispatcher, Settings, Sinks};
-use crate::delivery::lanes::Limits;
-use crate::delivery::retry::Policy;
+use crate::delivery::dispatcher::{Dispatcher, MemoryLimits, Settings, Sinks};
+use crate::delivery::lanes::RequestLimits;
+use crate::delivery::retry::RetryPolicy;
 use crate::progress::PositionsWait;
 use crate::progress::buffer::BufferPool;
 use crate::readiness::Health;
@@ -101,8 +101,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
         return Ok(());
     };
     tasks.take_over(server);
-    let (outage, parked_items) = (tasks.sink_outage(), tasks.parked_items());
-    status.has_started(status::Parts { progress: tasks.progress().to_vec(), outage, parked_items });
+    let (delivery, parked_items) = (tasks.delivery(), tasks.parked_items());
+    status.has_started(status::Parts { progress: tasks.progress().to_vec(), delivery, parked_items });
     Ok(tasks.run_until(&stop, config.process.shutdown_timeout).await?)
 }
 
@@ -230,15 +230,18 @@ fn delivery_settings(config: &Config) -> Settings {
     let (delivery, mode) = (&config.delivery, config.event.mode);
     let concurrency = delivery.concurrency.get();
     let limits = match mode {
-        EventMode::Binary | EventMode::Structured => Limits::singly(concurrency),
+        EventMode::Binary | EventMode::Structured => RequestLimits::singly(concurrency),
         EventMode::Batch => {
             let config::Batch { events, bytes, wait } = delivery.batch;
-            Limits { concurrency, events: events.get(), bytes, wait }
+            RequestLimits { concurrency, events: events.get(), bytes, wait }
         }
     };
     let policy =
-        Policy { backoff: delivery.backoff, limits: delivery.limits, on_undeliverable: delivery.on_undeliverable };
-    Settings { limits, mode, timeout: delivery.timeout, policy, destination: config.sink.uri.clone() }
+        RetryPolicy { backoff: delivery.backoff, limits: delivery.limits, on_undeliverable: delivery.on_undeliverable };
+    let may_leave_out = delivery.order == config::DeliveryOrder::Item;
+    let memory = MemoryLimits::of(config.process.buffer_memory, delivery.event_bytes_max, may_leave_out);
+    let (timeout, destination, rate_max) = (delivery.timeout, config.sink.uri.clone(), delivery.rate_max);
+    Settings { limits, rate_max, memory, mode, timeout, policy, destination }
 }
 
 /// `awsDynamoDBSourceResource` of TriggerMesh.

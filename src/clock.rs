@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::marker::PhantomData;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use chrono::{DateTime, Datelike, SecondsFormat, Utc};
+use chrono::{DateTime, Datelike, SecondsFormat, Timelike, Utc};
 use tokio::time::Instant;
 
 /// The last year that RFC 3339 can write.
@@ -74,6 +74,54 @@ pub(crate) fn rfc3339(time: impl Into<DateTime<Utc>>) -> String {
     time.into().to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
 
+/// The text of [`rfc3339`] for a moment between the years 0 and 9999, without memory of its own: two stand in every event.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rfc3339 {
+    text: [u8; LONGEST],
+    len: usize,
+}
+
+/// `2026-01-02T03:04:05.123456789Z`
+const LONGEST: usize = 30;
+
+impl Rfc3339 {
+    pub(crate) fn of(time: DateTime<Utc>) -> Self {
+        let mut this = Self { text: [0; LONGEST], len: 0 };
+        this.number(time.year().unsigned_abs(), 4, b'-');
+        this.number(time.month(), 2, b'-');
+        this.number(time.day(), 2, b'T');
+        this.number(time.hour(), 2, b':');
+        this.number(time.minute(), 2, b':');
+        let nanos = time.nanosecond();
+        match nanos {
+            0 => this.number(time.second(), 2, b'Z'),
+            _ => this.number(time.second(), 2, b'.'),
+        }
+        match nanos {
+            0 => {}
+            _ if nanos.is_multiple_of(1_000_000) => this.number(nanos / 1_000_000, 3, b'Z'),
+            _ if nanos.is_multiple_of(1_000) => this.number(nanos / 1_000, 6, b'Z'),
+            _ => this.number(nanos, 9, b'Z'),
+        }
+        this
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.text[..self.len]).expect("digits and marks are ASCII")
+    }
+
+    /// A number of so many digits, and a mark behind it.
+    fn number(&mut self, mut number: u32, digits: usize, mark: u8) {
+        let end = self.len + digits;
+        for place in self.text[self.len..end].iter_mut().rev() {
+            *place = b'0' + (number % 10) as u8;
+            number /= 10;
+        }
+        self.text[end] = mark;
+        self.len = end + 1;
+    }
+}
+
 /// The moment that a text in RFC 3339 names, with whatever offset from UTC.
 pub(crate) fn parse_rfc3339(text: &str) -> Option<SystemTime> {
     DateTime::parse_from_rfc3339(text).ok().map(SystemTime::from)
@@ -132,6 +180,11 @@ mod tests {
             prop_assert_eq!(parse_rfc3339(&rfc3339(whole)), Some(whole.into()));
             prop_assert_eq!(utc_in_millis(whole.into()), Some(whole));
             let fine = whole + chrono::TimeDelta::nanoseconds(nanos);
+            let seconds = fine.with_nanosecond(0).expect("a whole second");
+            for moment in [whole, fine, seconds, fine.with_nanosecond(nanos as u32 * 1000 % 999_999_000).expect("less than a second")] {
+                let text = Rfc3339::of(moment);
+                prop_assert_eq!(text.as_str(), rfc3339(moment));
+            }
             prop_assert_eq!(parse_rfc3339(&rfc3339(fine)), Some(fine.into()));
         }
     }

@@ -58,7 +58,7 @@ pub struct EnvironmentFacts {
 /// Everything that can be configured, checked.
 ///
 /// Its `Debug` form shows no secret.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// What to read, and how.
     pub source: Source,

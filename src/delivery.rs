@@ -1,12 +1,12 @@
-//! From an event to the sink: per-item order with many in flight, retries, and one probe when the sink is down.
+//! From an event to the sink: per-item order with many in flight, retries, and no more than the sink takes.
 
 mod batch_size;
-pub mod dead_letter;
-pub mod dispatch;
-pub mod health;
+pub mod dispatcher;
 pub mod lanes;
-pub mod parcel;
 pub mod parked_items;
-pub mod partial;
+pub mod pending_event;
+mod queues;
+pub mod response_class;
 pub mod retry;
+mod settlement;
 pub mod sink_controller;

@@ -9,20 +9,23 @@ pub(crate) mod http;
 
 mod data;
 mod encoder;
+mod output;
 mod profile;
 
 pub use self::encoder::{Encoder, EncoderSettings};
 pub(crate) use self::encoder::{encode_gap, gap_id};
 pub(crate) use self::http::Extension;
 pub use self::http::{Message, Packaging};
+pub(crate) use cloudevents::message::MessageAttributeValue as ExtensionValue;
 
+use self::http::SharedText;
 use crate::records::{PADDED_DIGITS, Record};
 
 /// What attributes and data may know of the table whose record an event tells.
 #[derive(Debug, Clone)]
 struct EventContext {
-    table_arn: String,
-    stream_arn: String,
+    table_arn: SharedText,
+    stream_arn: SharedText,
     /// The stream's region; empty where its ARN names none.
     region: String,
     /// The names of the key's attributes, partition key first.
@@ -34,6 +37,7 @@ struct EventContext {
 impl EventContext {
     fn new(table_arn: String, stream_arn: String, key_schema: Vec<String>) -> Self {
         let region = stream_arn.split(':').nth(3).unwrap_or_default().to_owned();
+        let (table_arn, stream_arn) = (SharedText::new(&table_arn), SharedText::new(&stream_arn));
         Self { table_arn, stream_arn, region, key_schema, sequence_width: PADDED_DIGITS }
     }
 

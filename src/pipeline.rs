@@ -1,7 +1,8 @@
 //! From the pages of a table's shards to events for delivery.
 //!
 //! Contract: whatever is read is entered in the table's progress before it is handed to delivery, in the order in which it was
-//! read. What an earlier run has settled goes no further. Nothing is kept here that has to be stored.
+//! read. What an earlier run has settled goes no further, nor does what belongs to a lane that is left out: its room is given back at
+//! once. Nothing is kept here that has to be stored.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,20 +11,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc;
 
 use crate::config;
-use crate::delivery::lanes::Gate;
-use crate::delivery::parcel::Parcel;
+use crate::delivery::lanes::BarrierRole;
+use crate::delivery::pending_event::PendingEvent;
 use crate::event::{Encoder, EncoderSettings, Packaging, gap_id};
 use crate::progress::TableProgress;
-use crate::progress::table_tracker::{Owed, PageRead};
+use crate::progress::page_entry::{Owed, PageEntry};
+use crate::progress::table_tracker::PageRead;
 use crate::records::{Entry, LaneId, PADDED_DIGITS, StreamDetails};
-use crate::streams::ShardPage;
+use crate::streams::{PassPage, ShardPage};
 
 /// Takes one table's pages.
 pub struct Pipeline {
     progress: Arc<TableProgress>,
     event: config::Event,
     packaging: Packaging,
-    parcels: mpsc::Sender<Vec<Parcel>>,
+    events: mpsc::Sender<Vec<Box<PendingEvent>>>,
     encoders: BTreeMap<String, Arc<Encoder>>,
     activity: Arc<PipelineActivity>,
 }
@@ -40,65 +42,84 @@ impl PipelineActivity {
 }
 
 impl Pipeline {
-    /// A pipeline into `parcels`.
+    /// A pipeline into `events`.
     pub fn new(
         progress: Arc<TableProgress>,
         event: config::Event,
-        parcels: mpsc::Sender<Vec<Parcel>>,
+        events: mpsc::Sender<Vec<Box<PendingEvent>>>,
         activity: Arc<PipelineActivity>,
     ) -> Self {
         let packaging = Packaging::new(event.mode, &event.overrides);
-        Self { progress, event, packaging, parcels, encoders: BTreeMap::new(), activity }
+        Self { progress, event, packaging, events, encoders: BTreeMap::new(), activity }
     }
 
-    /// Takes pages until nobody sends any more, or nobody takes parcels.
+    /// Takes pages until nobody sends any more, or nobody takes events.
     pub async fn run(mut self, mut pages: mpsc::Receiver<ShardPage>) {
         while let Some(page) = pages.recv().await {
             self.activity.0.fetch_add(1, Ordering::AcqRel);
-            let parcels = self.enter(page);
-            if !parcels.is_empty() && self.parcels.send(parcels).await.is_err() {
+            let events = self.enter(page);
+            if !events.is_empty() && self.events.send(events).await.is_err() {
                 return;
             }
         }
     }
 
     /// Enters a page; what of it is owed.
-    fn enter(&mut self, page: ShardPage) -> Vec<Parcel> {
+    fn enter(&mut self, page: ShardPage) -> Vec<Box<PendingEvent>> {
         let encoder = self.encoder(&page.details, &page.entries);
         // Names of lanes are hashes: they are made before the table is locked.
         let lanes: Vec<LaneId> = page.entries.iter().map(lane_of).collect();
         let mut settled_cost = 0;
-        let mut parcels = Vec::with_capacity(page.entries.len());
+        let mut events = Vec::with_capacity(page.entries.len());
         self.progress.change(|tracker| {
-            let mut entered = tracker.page(page.shard);
+            let mut entered = PageEntry::of(tracker, page.shard);
+            let mut places = page.pass.iter().flat_map(|pass| &pass.places).copied();
             for (entry, lane) in page.entries.into_iter().zip(lanes) {
-                let owed = match &entry {
-                    Entry::Record(record) => entered.record(record.sequence_number(), lane, record.created_at()),
-                    Entry::Gap(gap) => entered.gap(gap, lane),
+                let owed = match (&entry, places.next()) {
+                    (Entry::Record(record), None) => {
+                        entered.record(record.sequence_number(), lane, record.created_at())
+                    }
+                    (Entry::Gap(gap), None) => entered.gap(gap, lane),
+                    (Entry::Record(record), Some(place)) => entered.again(place, lane, record.created_at()),
+                    (Entry::Gap(gap), Some(place)) => Some(entered.gap_again(gap, place, lane)),
                 };
                 match owed {
-                    Some(owed) => parcels.push((entry, owed)),
+                    Some(owed) => events.push((entry, owed)),
                     None => settled_cost += entry.cost(),
                 }
             }
             let (asked_at, is_caught_up, is_last) = (page.asked_at, page.is_caught_up, page.is_last);
-            entered.read(PageRead { asked_at, is_caught_up, is_last });
+            match page.pass {
+                None => entered.read(PageRead { asked_at, is_caught_up, is_last }),
+                Some(PassPage { to, is_over, .. }) => entered.passed(to, is_over),
+            }
         });
         if settled_cost > 0 {
             self.progress.buffer().release(settled_cost);
         }
         let recorded = page.read_at;
-        parcels
+        events
             .into_iter()
             .map(|(content, Owed { token, lane, barrier })| {
                 let (cost, lane) = (content.cost(), encoder.lane_key(lane));
-                let gate = match (&content, barrier.map(|barrier| encoder.lane_key(barrier))) {
-                    (_, None) => Gate::None,
-                    (Entry::Gap(_), Some(barrier)) => Gate::Barrier(barrier),
-                    (Entry::Record(_), Some(barrier)) => Gate::Behind(barrier),
+                let barrier_role = match (&content, barrier.map(|barrier| encoder.lane_key(barrier))) {
+                    (_, None) => BarrierRole::None,
+                    (Entry::Gap(_), Some(barrier)) => BarrierRole::Barrier(barrier),
+                    (Entry::Record(_), Some(barrier)) => BarrierRole::After(barrier),
                 };
                 let (encoder, acknowledger) = (encoder.clone(), self.progress.clone());
-                Parcel { lane, gate, content, recorded, encoder, token, cost, acknowledger, letter: None }
+                Box::new(PendingEvent {
+                    lane,
+                    barrier_role,
+                    content,
+                    recorded,
+                    encoder,
+                    token,
+                    cost,
+                    acknowledger,
+                    dead_letter: None,
+                    is_detached: false,
+                })
             })
             .collect()
     }

@@ -5,23 +5,28 @@
 //! - The tracker is locked for single steps and whole pages, never across an await.
 
 pub mod buffer;
+pub mod catch_up;
 pub mod checkpointer;
+pub mod left_out;
+mod left_out_lanes;
 pub mod lineage;
+pub mod page_entry;
 pub mod shard_progress;
 pub mod table_tracker;
 mod tracked_shard;
 mod tracked_stream;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 
 use self::buffer::Buffer;
+use self::catch_up::CatchUp;
 pub use self::table_tracker::AckToken;
-use self::table_tracker::{StreamHandle, TableTracker};
+use self::table_tracker::{ShardHandle, StreamHandle, TableTracker};
 use crate::backoff::pause_after;
 use crate::checkpoint::{CheckpointStore, StoredTable};
 use crate::readiness::TableHealth;
@@ -65,6 +70,37 @@ pub trait Acknowledger: Send + Sync {
     /// An event reached its end; called once for each. `cost` is what it took of the buffer.
     fn acknowledge(&self, token: Option<AckToken>, cost: usize);
 
+    /// An event stays owed although nobody keeps it: what it took of the buffer is free.
+    fn release(&self, cost: usize);
+
+    /// Whether an event may be left out. Those of gaps may not, nor what was brought back because it is about to be trimmed; with order
+    /// by shard none may.
+    fn may_leave_out(&self, _token: &AckToken) -> bool {
+        false
+    }
+
+    /// Events of one lane, in its order and up to the last one that was handed on, are given up for now because the lane is too long:
+    /// each with its `cost`, what it took of the buffer, which is given back. They stay owed, take no memory, and come again, by one
+    /// more reading of their shard: once everything before them in their lane is settled, or, if nothing is, after
+    /// [`Acknowledger::readmit`]. So does what was handed on behind them and is still on its way: see [`Acknowledger::is_left_out`].
+    fn leave_out(&self, left_out: Vec<(AckToken, usize)>) {
+        debug_assert!(left_out.is_empty(), "who leaves nothing out was asked to");
+    }
+
+    /// Whether this event was left out since it was handed on, together with one before it: then it is not to be delivered, and is
+    /// given back by [`Acknowledger::leave_out`]. Cheap while no lane of the table is left out.
+    fn is_left_out(&self, _token: &AckToken) -> bool {
+        false
+    }
+
+    /// There is room again: lanes that were left out as a whole may come again.
+    fn readmit(&self) {}
+
+    /// Which table of the process it is, counted from 0.
+    fn table(&self) -> usize {
+        0
+    }
+
     /// What the table says about itself.
     fn telemetry(&self) -> &TableTelemetry;
 
@@ -84,10 +120,14 @@ pub struct TableProgress {
     settled: Notify,
     changed: Notify,
     is_listed: AtomicBool,
+    /// What was handed on before this entry may have been left out since.
+    left_out_before: AtomicU64,
+    /// How often passes have become due.
+    passes_due: watch::Sender<u64>,
 }
 
 impl TableProgress {
-    /// A table of which nothing is known. `is_ordered_by_shard`: lanes are of whole lineages, not of items.
+    /// A table of which nothing is known. `is_ordered_by_shard`: lanes are of shards, not of items.
     pub fn new(
         is_ordered_by_shard: bool,
         buffer: Arc<Buffer>,
@@ -97,7 +137,20 @@ impl TableProgress {
         let tracker = Mutex::new(TableTracker::restored(StoredTable::default(), is_ordered_by_shard));
         let (settled, changed) = (Notify::new(), Notify::new());
         let (key, is_listed) = (OnceLock::new(), AtomicBool::new(false));
-        Arc::new(Self { tracker, is_ordered_by_shard, key, buffer, telemetry, health, settled, changed, is_listed })
+        let (left_out_before, passes_due) = (AtomicU64::new(0), watch::Sender::new(0));
+        Arc::new(Self {
+            tracker,
+            is_ordered_by_shard,
+            key,
+            buffer,
+            telemetry,
+            health,
+            settled,
+            changed,
+            is_listed,
+            left_out_before,
+            passes_due,
+        })
     }
 
     /// Takes over what an earlier run has stored under this name, however long it takes.
@@ -139,10 +192,18 @@ impl TableProgress {
 
     /// Changes the tracker, and wakes whoever stores it.
     pub fn change<T>(&self, change: impl FnOnce(&mut TableTracker) -> T) -> T {
-        let changed = change(&mut self.tracker());
+        let (changed, has_finished, is_pass_due) = {
+            let mut tracker = self.tracker();
+            let before = tracker.finished();
+            let changed = change(&mut tracker);
+            let is_pass_due = CatchUp::of(&mut tracker).take_news();
+            (changed, tracker.finished() != before, is_pass_due)
+        };
         self.changed.notify_one();
-        if self.is_ordered_by_shard {
-            // A last page settles its shard where nothing of it had to be delivered.
+        if is_pass_due {
+            self.passes_due.send_modify(|times| *times += 1);
+        }
+        if has_finished {
             self.settled.notify_waiters();
         }
         changed
@@ -150,6 +211,11 @@ impl TableProgress {
 
     pub fn buffer(&self) -> &Buffer {
         &self.buffer
+    }
+
+    /// Changes when a pass over what is left out of a shard has become due.
+    pub fn passes_due(&self) -> watch::Receiver<u64> {
+        self.passes_due.subscribe()
     }
 
     /// Waits until something may have changed that is to be stored.
@@ -170,14 +236,27 @@ impl TableProgress {
     /// With order by shard nothing else keeps an item's order across two streams: waits until everything in earlier ones is
     /// settled. With order by item there is nothing to wait for.
     pub async fn earlier_streams_are_settled(&self, stream: StreamHandle) {
+        self.is_settled(|tracker| tracker.is_settled_before(stream)).await;
+    }
+
+    /// The same for two shards of which one continues the other, as its child or further down. Says whether there was anything to wait
+    /// for.
+    pub async fn ancestors_are_settled(&self, shard: ShardHandle) -> bool {
+        self.is_settled(|tracker| tracker.ancestors_are_settled(shard)).await
+    }
+
+    /// With order by shard, waits until this is so; says whether it was not yet.
+    async fn is_settled(&self, is_settled: impl Fn(&TableTracker) -> bool) -> bool {
         if !self.is_ordered_by_shard {
-            return;
+            return false;
         }
+        let mut has_waited = false;
         loop {
             let settled = self.settled.notified();
-            if self.tracker().is_settled_before(stream) {
-                return;
+            if is_settled(&self.tracker()) {
+                return has_waited;
             }
+            has_waited = true;
             settled.await;
         }
     }
@@ -189,6 +268,36 @@ impl Acknowledger for TableProgress {
             self.change(|tracker| tracker.settle(&token));
         }
         self.buffer.release(cost);
+    }
+
+    fn release(&self, cost: usize) {
+        self.buffer.release(cost);
+    }
+
+    fn may_leave_out(&self, token: &AckToken) -> bool {
+        CatchUp::of(&mut self.tracker()).may_leave_out(token)
+    }
+
+    fn leave_out(&self, left_out: Vec<(AckToken, usize)>) {
+        let next = self.change(|tracker| {
+            CatchUp::of(tracker).leave_out(left_out.iter().map(|(token, _)| token));
+            tracker.next_ordinal()
+        });
+        self.left_out_before.fetch_max(next, Ordering::AcqRel);
+        self.buffer.release(left_out.iter().map(|(_, cost)| cost).sum());
+    }
+
+    fn is_left_out(&self, token: &AckToken) -> bool {
+        let may_be = token.is_before(self.left_out_before.load(Ordering::Acquire));
+        may_be && CatchUp::of(&mut self.tracker()).is_left_out(token)
+    }
+
+    fn readmit(&self) {
+        self.change(|tracker| CatchUp::of(tracker).readmit());
+    }
+
+    fn table(&self) -> usize {
+        self.buffer.table()
     }
 
     fn telemetry(&self) -> &TableTelemetry {

@@ -4,6 +4,7 @@
 //! again. Tests put a scripted sink in the place of the HTTP client.
 
 mod connection;
+mod connector;
 mod credentials;
 mod http;
 mod reloading_file;
@@ -18,6 +19,7 @@ use ::http::StatusCode;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
+pub(crate) use self::connector::connect_tcp;
 pub use self::credentials::CredentialReloader;
 pub(crate) use self::credentials::without_mark;
 pub use self::http::HttpSink;

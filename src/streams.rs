@@ -2,11 +2,14 @@
 //! AWS limits for the whole account, and a table's [`ReaderContext`].
 
 pub mod client;
+pub mod reader_state;
 pub mod shard_discovery;
+mod shard_pace;
 pub mod shard_reader;
 pub mod stream_existence;
 pub mod stream_locator;
 pub mod stream_reader;
+pub mod stream_task;
 pub mod table_reader;
 pub mod unlisted_shard;
 
@@ -23,6 +26,7 @@ use crate::aws::CALL_TIMEOUT;
 use crate::aws::errors::CallError;
 use crate::clock;
 use crate::progress::buffer::Buffer;
+use crate::progress::left_out::{Place, Reread};
 use crate::progress::table_tracker::ShardHandle;
 use crate::progress::{Acknowledger as _, TableProgress};
 use crate::records::{Entry, Gap, StreamDetails};
@@ -137,6 +141,19 @@ pub struct ShardPage {
     pub is_caught_up: bool,
     /// Nothing more will come of the shard.
     pub is_last: bool,
+    /// It is a page of a pass over what was left out of the shard, and brings only that.
+    pub pass: Option<PassPage>,
+}
+
+/// What a page of a pass says besides its entries.
+#[derive(Debug)]
+pub struct PassPage {
+    /// Where each of its entries lies.
+    pub places: Vec<Reread>,
+    /// How far the pass has come.
+    pub to: Place,
+    /// It was the pass's last one.
+    pub is_over: bool,
 }
 
 /// What the tasks that read one table are doing, so that one that stands still can be found.
@@ -239,6 +256,11 @@ impl Activity {
         overdue.map(|(task, (number, _))| (*task, *number)).collect()
     }
 
+    /// Whether a task is in doubt about a shard, and waits for a whole listing.
+    pub fn awaits_listing(&self) -> bool {
+        self.steps().now.values().any(|(_, step)| *step == Step::Listing)
+    }
+
     fn steps(&self) -> MutexGuard<'_, Steps> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -322,7 +344,11 @@ impl ReaderContext {
         self.buffer.charge(entries.iter().map(Entry::cost).sum());
         let now = clock::now();
         let (asked_at, read_at, is_caught_up) = (now, now, true);
-        self.hand_down(task, ShardPage { shard, details, entries, asked_at, read_at, is_caught_up, is_last }).await
+        self.hand_down(
+            task,
+            ShardPage { shard, details, entries, asked_at, read_at, is_caught_up, is_last, pass: None },
+        )
+        .await
     }
 }
 

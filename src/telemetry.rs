@@ -1,10 +1,11 @@
 //! Metrics and logs: what the process reports about itself.
 //!
 //! Contract: an operational event is one struct in [`events`] that both logs and counts, so that the two cannot drift apart. What
-//! happens to single records is only counted. A problem that repeats itself is logged once a minute with a count. Nothing here
-//! holds item data or secrets, and nothing here is waited for.
+//! happens to single records is only counted. A problem that repeats itself is logged once a minute with a count, and no kind of line comes
+//! more than ten times a minute for a table. Nothing here holds item data or secrets, and nothing here is waited for.
 
 pub mod events;
+mod line_limiter;
 pub mod logs;
 pub mod metrics;
 
@@ -14,6 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
+pub use self::line_limiter::say_left_out;
 use self::metrics::{Metrics, TableMetrics};
 use crate::clock;
 
@@ -130,13 +132,14 @@ impl TableTelemetry {
     }
 }
 
-/// How many are remembered.
+/// How many are remembered, and how many of one code where there are others.
 const MOST_PROBLEMS: usize = 20;
+const MOST_OF_A_CODE: usize = 5;
 
 /// How much of a text is kept, in characters.
 const LONGEST_TEXT: usize = 400;
 
-/// The last warnings and errors.
+/// The last warnings and errors. Many of one code do not push out those of others.
 #[derive(Debug, Default)]
 pub struct RecentProblems(Mutex<VecDeque<Problem>>);
 
@@ -154,7 +157,10 @@ impl RecentProblems {
     pub fn add(&self, code: &'static str, text: &str) {
         let mut problems = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if problems.len() >= MOST_PROBLEMS {
-            problems.pop_front();
+            let of_code = problems.iter().filter(|problem| problem.code == code).count();
+            // The oldest one, or that of the same code.
+            let oldest = problems.iter().position(|problem| of_code < MOST_OF_A_CODE || problem.code == code);
+            problems.remove(oldest.unwrap_or_default());
         }
         problems.push_back(Problem { at: clock::now(), code, text: shortened(text) });
     }
@@ -178,6 +184,9 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 /// More kinds than this are not told apart any more, so that they cannot fill the memory.
 const MAX_KINDS: usize = 256;
 
+/// What those count as that are not told apart.
+const OTHER_KINDS: &str = "";
+
 /// Remembers what was reported.
 #[derive(Debug, Default)]
 struct ReportLimiter(Mutex<BTreeMap<String, Reported>>);
@@ -195,6 +204,11 @@ impl ReportLimiter {
     /// Whether to say it, and then how often it happened since it was reported last.
     fn report_due(&self, kind: &str, now: Instant) -> Option<u64> {
         let mut reports = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if reports.len() >= MAX_KINDS && !reports.contains_key(kind) {
+            reports.retain(|_, last| last.since > 0 || now.duration_since(last.at) < REPORT_INTERVAL);
+        }
+        let is_told_apart = reports.len() < MAX_KINDS || reports.contains_key(kind);
+        let kind = if is_told_apart { kind } else { OTHER_KINDS };
         match reports.get_mut(kind) {
             Some(last) if now.duration_since(last.at) < REPORT_INTERVAL => {
                 last.since += 1;
@@ -207,9 +221,6 @@ impl ReportLimiter {
                 Some(times)
             }
             None => {
-                if reports.len() >= MAX_KINDS {
-                    reports.clear();
-                }
                 reports.insert(kind.to_owned(), Reported { at: now, since: 0, ever: 1 });
                 Some(1)
             }

@@ -13,8 +13,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::clock::{self, rfc3339};
-use crate::delivery::dispatch::SinkOutage;
+use crate::delivery::dispatcher::DeliveryView;
 use crate::delivery::parked_items::{ParkedItem, ParkedItems};
+use crate::progress::catch_up::CatchUp;
 use crate::progress::table_tracker::ShardView;
 use crate::progress::{Acknowledger as _, TableProgress};
 use crate::readiness::{Dependency, Health};
@@ -35,7 +36,7 @@ pub(crate) struct Status {
 /// What is there once the process has started.
 pub(crate) struct Parts {
     pub(crate) progress: Vec<Arc<TableProgress>>,
-    pub(crate) outage: watch::Receiver<Option<SinkOutage>>,
+    pub(crate) delivery: watch::Receiver<DeliveryView>,
     pub(crate) parked_items: Arc<ParkedItems>,
 }
 
@@ -46,7 +47,13 @@ fn refresh(progress: &TableProgress) {
     let metrics = telemetry.metrics();
     metrics.lag.set(lag.as_secs_f64());
     metrics.retention_headroom.set(RETENTION.saturating_sub(lag).as_secs_f64());
+    metrics.left_out.set(i64::try_from(left_out(progress)).unwrap_or(i64::MAX));
     metrics.buffered.set(i64::try_from(progress.buffer().held()).unwrap_or(i64::MAX));
+}
+
+/// How many of a table's items have more changes waiting than are kept.
+fn left_out(progress: &TableProgress) -> usize {
+    CatchUp::of(&mut progress.tracker()).lanes()
 }
 
 /// A URL without what may be secret in it: scheme, host and port.
@@ -88,7 +95,7 @@ impl Status {
     }
 
     fn sink(&self) -> Value {
-        let outage = self.parts.get().and_then(|parts| parts.outage.borrow().clone());
+        let outage = self.parts.get().and_then(|parts| parts.delivery.borrow().outage.clone());
         json!({
             "url": self.sink,
             "state": if outage.is_some() { "failing" } else { "up" },
@@ -121,6 +128,7 @@ fn table(progress: &TableProgress, parked_items: &ParkedItems, now: SystemTime) 
         "unsettled_events": unsettled,
         "in_flight_events": metrics.in_flight.get(),
         "parked_items": metrics.parked.get(),
+        "left_out_items": left_out(progress),
         "parked": parked(&parked_items.items(telemetry.table())),
         "buffered_bytes": progress.buffer().held(),
         "buffer_is_full": progress.buffer().is_short(),
@@ -175,6 +183,8 @@ fn shard(shard: &ShardView, now: SystemTime) -> Value {
         "read_to": shard.read_to.to_string(),
         "settled_to": shard.safe.to_string(),
         "unsettled_events": shard.unsettled,
+        "left_out_items": shard.left_out,
+        "left_out_events": shard.left_out_records,
         "caught_up": shard.is_caught_up,
         "lag_seconds": shard.lag(now).as_secs_f64(),
         "newest_record": shard.newest.map(rfc3339),

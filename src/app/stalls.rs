@@ -14,9 +14,10 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::table::Table;
-use crate::delivery::dispatch::DispatcherActivity;
-use crate::delivery::parcel::Parcel;
+use crate::delivery::dispatcher::DispatcherActivity;
+use crate::delivery::pending_event::PendingEvent;
 use crate::pipeline::PipelineActivity;
+use crate::progress::catch_up::CatchUp;
 use crate::progress::checkpointer::CheckpointerActivity;
 use crate::progress::{Acknowledger as _, TableProgress};
 use crate::readiness::Health;
@@ -32,7 +33,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 pub(super) struct Watched {
     tables: Vec<WatchedTable>,
     dispatcher: Arc<DispatcherActivity>,
-    parcels: mpsc::WeakSender<Vec<Parcel>>,
+    events: mpsc::WeakSender<Vec<Box<PendingEvent>>>,
 }
 
 struct WatchedTable {
@@ -88,13 +89,13 @@ impl Watched {
     pub(super) fn new(
         tables: &[Table],
         dispatcher: Arc<DispatcherActivity>,
-        parcels: mpsc::WeakSender<Vec<Parcel>>,
+        events: mpsc::WeakSender<Vec<Box<PendingEvent>>>,
     ) -> Self {
-        Self { tables: tables.iter().map(WatchedTable::of).collect(), dispatcher, parcels }
+        Self { tables: tables.iter().map(WatchedTable::of).collect(), dispatcher, events }
     }
 
     fn suspects(&self, now: Instant) -> Vec<Suspect> {
-        let handed_in = holds_any(&self.parcels);
+        let handed_in = holds_any(&self.events);
         let dispatcher = self.dispatcher.overdue(handed_in, now);
         let dispatcher = dispatcher.map(|(what, step)| (format!("the dispatcher {what}"), step));
         self.tables.iter().flat_map(|table| table.suspects(now)).chain(dispatcher).collect()
@@ -118,9 +119,10 @@ impl WatchedTable {
         if self.progress.health().has_stopped() {
             return Vec::new();
         }
-        let (unsettled, has_changes) = {
-            let tracker = self.progress.tracker();
-            (tracker.unsettled(), tracker.has_changes())
+        let (unsettled, has_changes, overdue_pass) = {
+            let mut tracker = self.progress.tracker();
+            let overdue_pass = CatchUp::of(&mut tracker).overdue(now);
+            (tracker.unsettled(), tracker.has_changes(), overdue_pass)
         };
         let room = Room {
             free: self.progress.buffer().has_room(),
@@ -130,6 +132,11 @@ impl WatchedTable {
         let overdue = self.reading.overdue(room, now);
         let mut suspects: Vec<Suspect> =
             overdue.into_iter().map(|(task, step)| (format!("{task} does not go on"), step)).collect();
+        // Where a shard's existence is in doubt, so is when it can be read again.
+        let may_pass = room.free && room.below && !self.reading.awaits_listing();
+        if let Some(passes) = overdue_pass.filter(|_| may_pass) {
+            suspects.push(("what was left out is not read again".to_owned(), passes));
+        }
         if holds_any(&self.pages) {
             suspects.push(("the pipeline takes in no pages".to_owned(), self.pipeline.pages_taken()));
         }

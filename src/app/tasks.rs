@@ -13,28 +13,31 @@ use rustix::net::sockopt::set_ipv6_v6only;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::stalls::{self, Watched};
 use super::table::Table;
 use crate::admin::{self, Admin};
 use crate::config;
-use crate::delivery::dispatch::{Dispatcher, DispatcherFault, SinkOutage};
-use crate::delivery::parcel::Parcel;
+use crate::delivery::dispatcher::{DeliveryView, Dispatcher, DispatcherFault};
 use crate::delivery::parked_items::ParkedItems;
+use crate::delivery::pending_event::PendingEvent;
 use crate::pipeline::Pipeline;
 use crate::progress::TableProgress;
 use crate::readiness::Health;
 use crate::sink::CredentialReloader;
 use crate::streams::ReadingStopped;
-use crate::telemetry::events;
+use crate::telemetry::{self, events};
 
 /// Pages that were read and wait to be put into lanes; what they hold is bounded by the buffer.
 const PAGES_WAITING: usize = 64;
 
 /// Kept back from the time to stop, for the last store of positions.
 const TIME_TO_STORE: Duration = Duration::from_secs(2);
+
+/// How often it is looked whether lines were left out of the log that nobody was told of.
+const LEFT_OUT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -139,12 +142,12 @@ pub struct Tasks {
     checkpointers: JoinSet<()>,
     server: Server,
     /// The search for parts that stand still.
-    stalls: JoinSet<()>,
+    watchers: JoinSet<()>,
     progress: Vec<Arc<TableProgress>>,
-    sink_outage: watch::Receiver<Option<SinkOutage>>,
+    delivery: watch::Receiver<DeliveryView>,
     parked_items: Arc<ParkedItems>,
     /// Keeps the dispatcher from ending when every table is read no further.
-    _parcels: mpsc::Sender<Vec<Parcel>>,
+    _events: mpsc::Sender<Vec<Box<PendingEvent>>>,
     stop_dispatcher: CancellationToken,
     stop_checkpointers: CancellationToken,
 }
@@ -174,7 +177,7 @@ impl Tasks {
         health: Arc<Health>,
         event: &config::Event,
     ) -> Self {
-        let (sender, parcels) = mpsc::channel(PAGES_WAITING);
+        let (sender, events) = mpsc::channel(PAGES_WAITING);
         let mut tasks = Self {
             readers: JoinSet::new(),
             pipelines: JoinSet::new(),
@@ -182,17 +185,18 @@ impl Tasks {
             credentials: JoinSet::new(),
             checkpointers: JoinSet::new(),
             server: Server { tasks: JoinSet::new(), stop: CancellationToken::new() },
-            stalls: JoinSet::new(),
+            watchers: JoinSet::new(),
             progress: tables.iter().map(|table| table.progress.clone()).collect(),
-            sink_outage: dispatcher.outage(),
+            delivery: dispatcher.view(),
             parked_items: dispatcher.parked_items(),
-            _parcels: sender.clone(),
+            _events: sender.clone(),
             stop_dispatcher: CancellationToken::new(),
             stop_checkpointers: CancellationToken::new(),
         };
         let watched = Watched::new(&tables, dispatcher.activity(), sender.downgrade());
-        tasks.stalls.spawn(stalls::watch(watched, health));
-        tasks.dispatcher.spawn(dispatcher.run(parcels, tasks.stop_dispatcher.clone()));
+        tasks.watchers.spawn(stalls::watch(watched, health));
+        tasks.watchers.spawn(say_left_out());
+        tasks.dispatcher.spawn(dispatcher.run(events, tasks.stop_dispatcher.clone()));
         for reloader in credentials {
             tasks.credentials.spawn(reloader.run());
         }
@@ -217,8 +221,8 @@ impl Tasks {
     }
 
     /// Whether the sink fails as a whole, now and later.
-    pub fn sink_outage(&self) -> watch::Receiver<Option<SinkOutage>> {
-        self.sink_outage.clone()
+    pub fn delivery(&self) -> watch::Receiver<DeliveryView> {
+        self.delivery.clone()
     }
 
     /// The items whose events keep failing, now and later.
@@ -257,7 +261,7 @@ impl Tasks {
                 Some(ended) = self.credentials.join_next() => Some(unasked("reader of credentials", ended)),
                 Some(ended) = self.checkpointers.join_next() => Some(unasked("checkpointer", ended)),
                 fault = self.server.fault() => Some(fault),
-                Some(ended) = self.stalls.join_next() => Some(unasked("search for stalls", ended)),
+                Some(ended) = self.watchers.join_next() => Some(unasked("search for stalls, or for lines left out", ended)),
             };
             if let Some(fault) = fault {
                 return fault;
@@ -273,7 +277,7 @@ impl Tasks {
         let begun = Instant::now();
         let deadline = begun + patience;
         let reserve = TIME_TO_STORE.min(patience / 4);
-        self.stalls.shutdown().await;
+        self.watchers.shutdown().await;
         self.readers.shutdown().await;
         self.stop_dispatcher.cancel();
         // Whoever runs out of time here has events without an answer: they are not stored as settled.
@@ -288,9 +292,19 @@ impl Tasks {
         self.stop_checkpointers.cancel();
         while let Ok(Some(_)) = timeout_at(deadline, self.checkpointers.join_next()).await {}
         let unsettled = self.progress.iter().map(|progress| progress.tracker().unsettled()).sum();
+        telemetry::say_left_out(Instant::now(), true);
         events::ShutdownFinished { unsettled, took: begun.elapsed() }.emit();
         self.server.end().await;
         drained
+    }
+}
+
+/// Says every few seconds which lines of the log were left out, until it is ended.
+async fn say_left_out() {
+    let mut ticks = interval(LEFT_OUT_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        telemetry::say_left_out(ticks.tick().await, false);
     }
 }
 
@@ -306,6 +320,9 @@ fn unasked(task: &'static str, ended: Result<(), JoinError>) -> Fault {
 }
 
 #[cfg(test)]
+use crate::delivery::lanes::UnknownLane;
+
+#[cfg(test)]
 impl Tasks {
     /// In the place of the dispatcher, one that fails when it is told to stop.
     pub(super) fn fail_while_stopping(&mut self) {
@@ -313,7 +330,7 @@ impl Tasks {
         let stop = self.stop_dispatcher.clone();
         self.dispatcher.spawn(async move {
             stop.cancelled().await;
-            Err(DispatcherFault)
+            Err(UnknownLane.into())
         });
     }
 

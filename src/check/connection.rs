@@ -1,6 +1,5 @@
 //! One connection to the sink, made in the adapter's way, but step by step, so that a report can say which step fails.
 
-use std::error::Error;
 use std::io;
 use std::net::IpAddr;
 use std::str::FromStr as _;
@@ -13,7 +12,6 @@ use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper::service::Service as _;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
@@ -26,7 +24,7 @@ use tokio_rustls::client::TlsStream;
 use crate::error_text::{Cause, causes, chain};
 use crate::sink::{
     CERTIFICATE_WANTED, ClientIdentity, ClientTls, MAX_HEAD, MAX_HEADERS, SinkSettings, SinkSetupError, about_alert,
-    about_certificate, client_tls,
+    about_certificate, client_tls, connect_tcp,
 };
 
 /// What to do where nobody answers a handshake rightly.
@@ -75,18 +73,10 @@ pub(super) async fn resolve(host: &str) -> Result<Vec<IpAddr>, String> {
     Ok(found.map_err(|error| error.to_string())?.map(|address| address.ip()).collect())
 }
 
-/// A connection to the host of a URL, made by the connector of the adapter's client: it tries the addresses of one family in
-/// turn, and 300 ms later those of the other family as well (RFC 8305).
-///
-/// The adapter's client limits no single address, so there is no limit here: a first address that is silent holds up both.
+/// A connection to the host of a URL, made as the adapter makes it: over whichever of its addresses answers first.
 pub(super) async fn connect(uri: &Uri) -> Result<TcpStream, String> {
-    let mut connector = HttpConnector::new();
-    connector.set_nodelay(true);
-    // Of https, too, this connector makes only the TCP connection.
-    connector.enforce_http(false);
-    let connected = TowerToHyperService::new(connector).call(uri.clone()).await;
-    // The outermost error says only that it is one of TCP or of DNS.
-    connected.map(TokioIo::into_inner).map_err(|error| error.source().map_or_else(|| error.to_string(), causes))
+    // The outermost error of a library's connector says only that it is one of TCP or of DNS.
+    connect_tcp(uri).await.map_err(|error| error.source().map_or_else(|| error.to_string(), causes))
 }
 
 /// The session on a connection, and its version. The certificate is checked as the adapter checks it.

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use cloudevents::message::BinaryDeserializer as _;
 use cloudevents::{EventBuilder as _, EventBuilderV10};
 use http::header::LOCATION;
 use http::{HeaderMap, StatusCode, Uri};
@@ -16,8 +15,8 @@ use super::connection::{self, NoResponse, Stream, TlsProblem};
 use super::report::{Check, within};
 use crate::clock;
 use crate::config::{Config, EventMode, OnUndeliverable, SinkAddress};
-use crate::event::Message;
-use crate::event::http::{BinaryMode, StructuredMode, batch};
+use crate::event::http::batch;
+use crate::event::{Message, Packaging};
 use crate::sink::{HttpSink, MAX_REDIRECTS, Sink as _, SinkResponse, SinkSettings, redirect_target};
 
 const EVENT: &str = "sink-event";
@@ -349,13 +348,9 @@ fn test_event(config: &Config, id: &str) -> Result<Message, Box<dyn std::error::
         .source(source)
         .time(chrono::DateTime::<chrono::Utc>::from(clock::now()))
         .data("application/json", json!({ "tables": tables }));
-    let overrides = config.event.overrides.iter();
-    let event = overrides.fold(event, |event, (name, value)| event.extension(name, value.clone())).build()?;
-    Ok(match config.event.mode {
-        EventMode::Binary => event.deserialize_binary(BinaryMode::new())?,
-        EventMode::Structured => event.deserialize_binary(StructuredMode::new())?,
-        EventMode::Batch => batch(std::iter::once(&event.deserialize_binary(StructuredMode::new())?)),
-    })
+    let (mode, event) = (config.event.mode, event.build()?);
+    let message = Packaging::new(mode, &config.event.overrides).message_of(&event);
+    Ok(if mode == EventMode::Batch { batch(std::iter::once(&message)) } else { message })
 }
 
 #[cfg(test)]

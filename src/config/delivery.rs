@@ -44,7 +44,7 @@ variables! {
         default: Default::Value("item"),
         accepts: Accepts::OneOf(DeliveryOrder::NAMES),
         meaning: "Scope of the order. `item`: the changes of each item stay in order. `shard`: all changes of a shard \
-            stay in order.",
+            stay in order, and those of its children follow.",
     }
     DELIVERY_CONCURRENCY as delivery_concurrency: NonZeroUsize = parse::concurrency {
         group: Group::Delivery,
@@ -52,6 +52,19 @@ variables! {
         accepts: Accepts::Phrase("a whole number from `1` to `10000`"),
         meaning: "Maximum number of requests in flight, for the whole process; less where the limit of open files does not \
             allow it, with a warning.",
+    }
+    DELIVERY_RATE_MAX as delivery_rate_max: f64 = parse::rate {
+        group: Group::Delivery,
+        accepts: Accepts::Phrase("a number of events a second such as `500` or `0.5`, up to `1000000`"),
+        meaning: "Maximum number of events delivered per second, for the whole process. Not set: as fast as the sink takes \
+            them.",
+    }
+    EVENT_BYTES_MAX as event_bytes_max: usize = parse::small_size {
+        group: Group::Delivery,
+        default: Default::Value("16MiB"),
+        accepts: Accepts::Phrase("a size such as `256KiB` or `16MiB`, from `1KiB` to `1GiB`"),
+        meaning: "Maximum size of the body of one event. A larger event is undeliverable: it is not sent to the sink, and a \
+            dead letter of it has no data.",
     }
     RETRY_BACKOFF_MIN as retry_backoff_min: Duration = parse::duration {
         group: Group::Delivery,
@@ -87,12 +100,16 @@ variables! {
 }
 
 /// How events are delivered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Delivery {
     /// What is kept in order.
     pub order: DeliveryOrder,
     /// Requests in flight, whole process: at most 10,000.
     pub concurrency: NonZeroUsize,
+    /// Events a second, whole process: above 0, and at most 1,000,000. None: as many as the sink takes.
+    pub rate_max: Option<f64>,
+    /// The longest body of one event, in bytes; a longer one makes its event undeliverable.
+    pub event_bytes_max: usize,
     /// Time for one attempt.
     pub timeout: Duration,
     /// Pauses between attempts.
@@ -157,6 +174,8 @@ impl Delivery {
         let given: Given = reader.section();
         let order = reader.value(&given.delivery_order);
         let concurrency = concurrency(reader, &given, open_files);
+        let rate_max = reader.optional(&given.delivery_rate_max);
+        let event_bytes_max = reader.value(&given.event_bytes_max);
         let timeout = timeout(reader, &given);
         let backoff = backoff(reader, &given);
         let limits = RetryLimits::read(reader, &given);
@@ -165,6 +184,8 @@ impl Delivery {
         Ok(Self {
             order: order?,
             concurrency: concurrency?,
+            rate_max: rate_max?,
+            event_bytes_max: event_bytes_max?,
             timeout: timeout?,
             backoff: backoff?,
             limits: limits?,

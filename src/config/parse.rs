@@ -17,6 +17,8 @@ const SIZES: RangeInclusive<u64> = MIB..=1024 * GIB;
 /// Sizes of request bodies.
 const SMALL_SIZES: RangeInclusive<u64> = KIB..=GIB;
 const CONCURRENCIES: RangeInclusive<usize> = 1..=10_000;
+/// Events a second. Below the lower end nothing is delivered within the day for which a stream keeps it.
+const RATES: RangeInclusive<f64> = 0.001..=1_000_000.0;
 const ATTEMPTS: RangeInclusive<u32> = 1..=1_000_000;
 /// A sink may name every failed event in its response: this bounds the response.
 const BATCH_EVENTS: RangeInclusive<usize> = 1..=1_000;
@@ -126,6 +128,15 @@ pub(super) fn batch_events(text: &str) -> Result<NonZeroUsize, InvalidValue> {
 fn count(text: &str, range: &RangeInclusive<usize>) -> Result<NonZeroUsize, InvalidValue> {
     let number = text.parse().map_err(|_| "not a whole number in range")?;
     NonZeroUsize::new(in_range(number, range)?).ok_or("too small".into())
+}
+
+/// A rate: a decimal number such as `500` or `0.5`; no exponent, which nobody means.
+pub(super) fn rate(text: &str) -> Result<f64, InvalidValue> {
+    if text.bytes().any(|byte| !byte.is_ascii_digit() && byte != b'.') {
+        return Err("not a positive number such as 500 or 0.5".into());
+    }
+    let rate = text.parse().map_err(|_| "not a positive number such as 500 or 0.5")?;
+    in_range(rate, &RATES)
 }
 
 /// A number of attempts.

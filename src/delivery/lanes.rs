@@ -3,233 +3,324 @@
 //! Contract:
 //! - Every event belongs to the lane of its key. A lane's events leave in the order in which they came. The next one is
 //!   not started before the previous one was settled, except that several may leave together, in one request.
-//! - At most `concurrency` requests are under way; those whose event failed before take at most half of the places, and
-//!   those to the dead-letter sink at most a quarter, so that what hangs or fails never keeps the rest from being tried.
-//!   Where there is one place, they take at most every second turn.
+//! - At most `concurrency` requests are under way. Whose turn it is [`queues`](super::queues) decides.
 //! - Only events that were never tried leave together: whoever was in a request that failed travels alone, so that it
 //!   harms nobody else.
 //! - A lane that waits for a retry delays itself alone.
-//! - What is behind a barrier is not started before the barrier was tried once.
-//! - Lanes take turns; none waits for ever while another one is served twice.
+//! - A lane's events take at most its share of memory; what is beyond goes back to the caller, all but the first. Memory is given
+//!   back as lanes end, and no step takes longer the more lanes there are.
 
-mod barriers;
-mod cargo;
-mod departure;
-mod lane;
-mod queues;
-
-use std::cmp::Reverse;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use tokio::time::Instant;
 
-use self::barriers::Barriers;
-pub use self::cargo::{Cargo, Gate};
-pub use self::departure::{Class, Classes, Departure, Limits, Passengers};
-use self::lane::{Lane, Load, State};
-
-/// Identifies a lane. Two items whose keys collide share a lane, which costs some speed and no order.
-pub type LaneKey = u64;
+pub use super::queues::{BarrierRole, Kinds, LaneItem, LaneKey, LaneSlice, Request, RequestLimits};
+use super::queues::{Barriers, LaneLoad, Pause, Place, Queues, Turn};
+use super::sink_controller::AttemptKind;
 
 /// The lanes of all tables.
 #[derive(Debug)]
 pub struct Lanes<T> {
-    lanes: BTreeMap<LaneKey, Lane<T>>,
+    /// Boxed, so that an insert moves little and memory goes back lane by lane.
+    lanes: BTreeMap<LaneKey, Box<Lane<T>>>,
     barriers: Barriers<T>,
-    /// Lanes whose first event was never tried, and since when they wait.
-    fresh: VecDeque<(LaneKey, Instant)>,
-    fresh_load: Load,
-    /// Lanes whose first event failed and whose pause is over.
-    due: VecDeque<LaneKey>,
-    /// The same for events that go to the dead-letter sink.
-    letters: VecDeque<LaneKey>,
-    /// Lanes whose first event failed, by the end of their pause.
-    pausing: BinaryHeap<Reverse<(Instant, LaneKey)>>,
-    limits: Limits,
-    under_way: usize,
-    /// Those to the dead-letter sink included.
-    repeats_under_way: usize,
-    letters_under_way: usize,
-    /// Whose turn it is, of what has failed.
-    letter_next: bool,
-    /// Whether it is the turn of what was never tried, where there is one place for all.
-    fresh_next: bool,
-    parked: usize,
+    queues: Queues,
+    /// The most bytes that may wait in one lane, unless it is one event.
+    share: usize,
+    arrivals: u64,
+    parked: LaneLoad,
+    /// Lanes whose first event is kept by nobody and never tried.
+    held: usize,
 }
 
-impl<T: Cargo> Lanes<T> {
-    pub fn new(limits: Limits) -> Self {
+/// One lane: its events that are not under way, and what its first one is doing.
+#[derive(Debug)]
+struct Lane<T> {
+    table: usize,
+    state: State,
+    /// Not under way, so not there while the lane is.
+    first: Option<WaitingEvent<T>>,
+    rest: VecDeque<WaitingEvent<T>>,
+    /// Of those.
+    load: LaneLoad,
+    failures: u32,
+    first_try: Option<Instant>,
+    /// So many events behind the first one were with it in a request that failed.
+    isolated: usize,
+    /// The first event was in a request that failed, and never in one of its own.
+    is_untested: bool,
+    is_parked: bool,
+    /// The first event goes to the dead-letter sink.
+    is_dead_letter: bool,
+}
+
+#[derive(Debug)]
+struct WaitingEvent<T> {
+    arrival: u64,
+    /// When it was read.
+    since: Instant,
+    event: T,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// In the queue of lanes whose first event was never tried.
+    NeverTried,
+    /// Its first event has failed: it pauses, or waits for its turn.
+    Failed,
+    /// So many of the first events are under way.
+    UnderWay(usize),
+    /// Its first event will never be tried by this process.
+    Held,
+}
+
+/// How a lane waits after its first event has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryPause {
+    pub until: Instant,
+    /// It is expected to fail for long.
+    is_parked: bool,
+    /// It ends when the sink works again, if that is earlier.
+    is_backoff: bool,
+}
+
+impl RetryPause {
+    /// A pause that ends when the sink works again, if that is earlier.
+    pub fn backoff(until: Instant) -> Self {
+        Self { until, is_parked: false, is_backoff: true }
+    }
+
+    /// A pause that the sink has asked for.
+    pub fn asked(until: Instant) -> Self {
+        Self { until, is_parked: false, is_backoff: false }
+    }
+
+    /// The pause of an event that is expected to fail for long.
+    pub fn parked(until: Instant) -> Self {
+        Self { until, is_parked: true, is_backoff: false }
+    }
+}
+
+impl<T: LaneItem> Lanes<T> {
+    /// No lanes yet. What waits in one lane takes at most about `share` bytes.
+    pub fn new(limits: RequestLimits, share: usize) -> Self {
         Self {
             lanes: BTreeMap::new(),
             barriers: Barriers::default(),
-            fresh: VecDeque::new(),
-            fresh_load: Load::default(),
-            due: VecDeque::new(),
-            letters: VecDeque::new(),
-            pausing: BinaryHeap::new(),
-            limits: Limits { concurrency: limits.concurrency.max(1), events: limits.events.max(1), ..limits },
-            under_way: 0,
-            repeats_under_way: 0,
-            letters_under_way: 0,
-            letter_next: false,
-            fresh_next: false,
-            parked: 0,
+            queues: Queues::new(limits),
+            share,
+            arrivals: 0,
+            parked: LaneLoad::default(),
+            held: 0,
         }
     }
 
-    /// Puts an event at the end of its lane, or behind the barrier that it has to wait for.
-    pub fn push(&mut self, key: LaneKey, event: T, now: Instant) {
-        let failing = || self.lanes.get(&key).is_some_and(Lane::has_failed);
-        if let Some(event) = self.barriers.admit(key, event, failing) {
-            self.join(key, event, now);
+    /// Puts an event at the end of its lane, or behind the barrier that it has to wait for. Returns the lane's events for which its
+    /// share has no room, in order: the caller has to bring them again.
+    pub fn push(&mut self, key: LaneKey, event: T, now: Instant) -> Vec<T> {
+        let fails = || self.lanes.get(&key).is_some_and(|lane| lane.has_failed());
+        match self.barriers.admit(key, event, fails) {
+            Some(event) => self.join(key, event, now),
+            None => Vec::new(),
         }
     }
 
     /// Starts the next request that may go, and counts it as under way. `take` is shown the events for it one after the
-    /// other and says whether there is room for them; it must say yes to the first.
-    pub fn start(&mut self, allowed: Classes, now: Instant, mut take: impl FnMut(&T) -> bool) -> Option<Departure> {
-        self.end_pauses(now);
-        if !self.has_place() {
+    /// other and says whether there is room for them. `probe`: it takes one event, drawn by this chance from 0 to 1, and waits for no company.
+    pub fn begin(
+        &mut self,
+        permitted: Kinds,
+        probe: Option<f64>,
+        now: Instant,
+        mut take: impl FnMut(&T) -> bool,
+    ) -> Option<Request<T>> {
+        self.queues.end_pauses(now);
+        if !self.queues.has_place() {
             return None;
         }
-        let (class, key, since) = self.next_lane(allowed, now)?;
-        let departure = self.load(class, (key, since), now, &mut take)?;
-        self.under_way += 1;
-        self.repeats_under_way += usize::from(class != Class::Fresh);
-        self.letters_under_way += usize::from(class == Class::Letter);
-        Some(departure)
+        let turn = self.queues.next(permitted, probe, now)?;
+        let request = self.load(turn, probe.is_some(), now, &mut take)?;
+        self.queues.left(request.kind);
+        Some(request)
     }
 
-    /// Which kinds of requests are waiting for nothing but permission.
-    pub fn waiting(&mut self, now: Instant) -> Classes {
-        self.end_pauses(now);
-        Classes {
-            fresh: self.fresh_leave_at().is_some_and(|leave| leave <= now),
-            repeats: !self.due.is_empty() && self.has_place_for(Class::Repeat),
-            letters: !self.letters.is_empty() && self.has_place_for(Class::Letter),
+    /// A request got its answer, or none: its place is free. What became of the events is told slice by slice.
+    pub fn ended(&mut self, kind: AttemptKind) {
+        self.queues.ended(kind);
+    }
+
+    /// The first `count` events of a slice that was under way are settled: each is handed over with whether it was parked. Returns
+    /// what is left of the slice, if anything is.
+    ///
+    /// # Errors
+    /// The slice is of a lane that has no such events under way.
+    pub fn settle(
+        &mut self,
+        slice: LaneSlice<T>,
+        count: usize,
+        now: Instant,
+        mut settled: impl FnMut(T, bool),
+    ) -> Result<Option<LaneSlice<T>>, UnknownLane> {
+        let (key, failures, first_try) = (slice.lane, slice.failures, slice.first_try);
+        let (is_alone, is_untested) = (slice.is_alone, slice.is_untested);
+        let mut events = slice.into_events();
+        let mut next = events.next();
+        for place in 0..count {
+            let Some(event) = next.take() else { break };
+            next = events.next();
+            let was_parked = self.settle_first(key, &event, next.as_ref(), now)?;
+            settled(event, was_parked);
+            debug_assert!(place == 0 || !was_parked, "what travels in company is not parked");
         }
+        let failures = if count == 0 { failures } else { 0 };
+        Ok(next.map(|head| LaneSlice {
+            lane: key,
+            head,
+            rest: events.collect(),
+            failures,
+            first_try,
+            is_alone,
+            is_untested,
+        }))
+    }
+
+    /// The first event of a slice that was under way failed: the lane pauses. Returns whether its event is parked from now on and
+    /// was not before.
+    pub fn retry(&mut self, slice: LaneSlice<T>, pause: RetryPause, now: Instant) -> bool {
+        let key = slice.lane;
+        let Some(lane) = self.lanes.get_mut(&key) else { return false };
+        let role = slice.head.barrier_role();
+        lane.is_untested = !slice.is_alone;
+        lane.take_back(slice, now);
+        lane.failures += 1;
+        let is_news = pause.is_parked && !lane.is_parked;
+        lane.is_parked |= pause.is_parked;
+        // A parked event is not tried earlier because others work.
+        let is_backoff = pause.is_backoff && !lane.is_parked && !lane.is_dead_letter;
+        let (table, is_dead_letter) = (lane.table, lane.is_dead_letter);
+        self.queues.push_pause(Pause { end: pause.until, lane: key, table, is_dead_letter }, is_backoff);
+        if is_news {
+            self.parked += lane.load_of_first();
+        }
+        self.tried(key, role, now);
+        is_news
+    }
+
+    /// The first event of a slice that was under way goes to the dead-letter sink from now on. Returns whether it was
+    /// parked; it is not any more.
+    pub fn divert(&mut self, slice: LaneSlice<T>, now: Instant) -> bool {
+        let key = slice.lane;
+        let Some(lane) = self.lanes.get_mut(&key) else { return false };
+        let role = slice.head.barrier_role();
+        lane.take_back(slice, now);
+        (lane.failures, lane.is_dead_letter) = (0, true);
+        let was_parked = std::mem::take(&mut lane.is_parked);
+        if was_parked {
+            self.parked -= lane.load_of_first();
+        }
+        self.queues.push_failed(lane.table, key, true);
+        self.tried(key, role, now);
+        was_parked
+    }
+
+    /// A slice's request failed through the fault of an event before it: it is tried again at once, alone.
+    pub fn put_back(&mut self, slice: LaneSlice<T>, now: Instant) {
+        let key = slice.lane;
+        if let Some(lane) = self.lanes.get_mut(&key) {
+            lane.is_untested = true;
+            lane.take_back(slice, now);
+            lane.failures = 1;
+            self.queues.push_failed(lane.table, key, false);
+        }
+    }
+
+    /// The only event of a slice will never be tried by this process, and was not before: its lane stands still, and nobody keeps
+    /// the event. Returns it.
+    pub fn hold(&mut self, slice: LaneSlice<T>, now: Instant) -> Option<T> {
+        let lane = self.lanes.get_mut(&slice.lane)?;
+        debug_assert!(slice.rest.is_empty() && !lane.is_parked, "it was never tried");
+        (lane.state, lane.isolated) = (State::Held, 0);
+        self.held += 1;
+        self.tried(slice.lane, slice.head.barrier_role(), now);
+        Some(slice.head)
+    }
+
+    /// A slice that was under way is left out, with all that waits behind it: the lane ends. Its first event was not parked. Returns
+    /// all of its events, in order.
+    pub fn leave_out(&mut self, slice: LaneSlice<T>, now: Instant) -> Vec<T> {
+        let (key, role) = (slice.lane, slice.head.barrier_role());
+        let waiting = self.lanes.remove(&key).map(|lane| lane.into_waiting());
+        let events = slice.into_events().chain(waiting.into_iter().flatten()).collect();
+        self.tried(key, role, now);
+        events
+    }
+
+    /// The sink works again: nobody waits for the end of a backoff.
+    pub fn end_backoffs(&mut self) {
+        self.queues.end_backoffs();
+    }
+
+    /// Which kinds of requests wait for nothing but permission.
+    pub fn waiting(&mut self, now: Instant) -> Kinds {
+        self.queues.end_pauses(now);
+        self.queues.waiting(now)
+    }
+
+    /// Makes ready what may probe a sink that is down: if nothing else waits, the lane whose backoff would end first. Says whether
+    /// there is something.
+    pub fn prepare_probe(&mut self, now: Instant) -> bool {
+        self.queues.end_pauses(now);
+        self.queues.prepare_probe()
+    }
+
+    /// Whether there is something that could probe a sink that is down.
+    pub fn has_probe(&self) -> bool {
+        self.queues.has_probe()
+    }
+
+    /// So many requests may be under way, if that is less than the configured number.
+    pub fn set_places(&mut self, places: usize) {
+        self.queues.set_places(places);
     }
 
     /// Whether another request may be under way.
     pub fn has_place(&self) -> bool {
-        self.under_way < self.limits.concurrency
+        self.queues.has_place()
     }
 
     /// When a pause ends, or a request will have waited long enough for company.
     pub fn next_change(&self, now: Instant) -> Option<Instant> {
-        let pause = self.pausing.peek().map(|Reverse((end, _))| *end);
-        let company = self.fresh_leave_at().filter(|leave| *leave > now);
-        pause.into_iter().chain(company).min()
+        self.queues.next_change(now)
     }
 
-    /// A request got its answer, or none: its place is free. What became of the events is told one by one.
-    pub fn arrived(&mut self, class: Class) {
-        self.under_way -= 1;
-        self.repeats_under_way -= usize::from(class != Class::Fresh);
-        self.letters_under_way -= usize::from(class == Class::Letter);
-    }
-
-    /// The lane's first event, which was under way, is settled. Returns it, and whether it was parked.
-    pub fn settle(&mut self, key: LaneKey, now: Instant) -> Option<(T, bool)> {
-        let Entry::Occupied(mut entry) = self.lanes.entry(key) else { return None };
-        debug_assert!(matches!(entry.get().state, State::UnderWay(_)), "only an event under way can be settled");
-        let (settled, parked) = match entry.get_mut().advance() {
-            Some(settled) => settled,
-            None => {
-                let lane = entry.remove();
-                (lane.head, lane.parked)
-            }
-        };
-        self.parked -= usize::from(parked);
-        match self.lanes.get(&key).map(|lane| lane.state) {
-            Some(State::Fresh) => self.queue_fresh(key, now),
-            Some(State::Queued) => self.due.push_back(key),
-            _ => {}
-        }
-        let gate = settled.gate();
-        // Where another barrier of the same number follows at once, what is behind both waits for that one.
-        let followed = || self.first(key).is_some_and(|next| next.gate() == gate);
-        if matches!(gate, Gate::Barrier(_)) && !followed() {
-            self.tried(key, gate, now);
-        }
-        Some((settled, parked))
-    }
-
-    /// The lane's first event, which was under way, failed: the lane pauses until `due`. A parked event is one that is
-    /// expected to fail for long; returns whether that is news.
-    pub fn retry(&mut self, key: LaneKey, due: Instant, parked: bool, now: Instant) -> bool {
-        let Some(lane) = self.lanes.get_mut(&key) else { return false };
-        let news = parked && !lane.parked;
-        lane.fail(parked);
-        let gate = lane.head.gate();
-        self.parked += usize::from(news);
-        self.pausing.push(Reverse((due, key)));
-        self.tried(key, gate, now);
-        news
-    }
-
-    /// The lane's first event, which was under way, goes to the dead-letter sink from now on. Returns whether it was
-    /// parked; it is not any more.
-    pub fn divert(&mut self, key: LaneKey, now: Instant) -> bool {
-        let Some(lane) = self.lanes.get_mut(&key) else { return false };
-        let was_parked = lane.divert();
-        let gate = lane.head.gate();
-        self.parked -= usize::from(was_parked);
-        self.letters.push_back(key);
-        self.tried(key, gate, now);
-        was_parked
-    }
-
-    /// The lane's first event is not under way any more: its request failed, through the fault of one before it. It is
-    /// tried again at once.
-    pub fn put_back(&mut self, key: LaneKey) {
-        if self.lanes.get_mut(&key).is_some_and(Lane::disembark) {
-            self.due.push_back(key);
-        }
-    }
-
-    /// Ends all pauses of events for the sink: what they waited for has happened.
-    pub fn end_all_pauses(&mut self) {
-        for Reverse((end, key)) in std::mem::take(&mut self.pausing).into_sorted_vec().into_iter().rev() {
-            match self.lanes.get_mut(&key) {
-                Some(lane) if lane.diverted => self.pausing.push(Reverse((end, key))),
-                Some(lane) => {
-                    lane.state = State::Queued;
-                    self.due.push_back(key);
-                }
-                None => {}
-            }
-        }
-    }
-
-    /// The lane's first event.
+    /// The lane's first event that is not under way.
     pub fn first(&self, key: LaneKey) -> Option<&T> {
-        self.lanes.get(&key).map(|lane| &lane.head)
-    }
-
-    /// The lane's first event, to be changed.
-    pub fn first_mut(&mut self, key: LaneKey) -> Option<&mut T> {
-        self.lanes.get_mut(&key).map(|lane| &mut lane.head)
+        self.lanes.get(&key)?.first.as_ref().map(|first| &first.event)
     }
 
     /// Whether the lane's first event is parked.
     pub fn is_parked(&self, key: LaneKey) -> bool {
-        self.lanes.get(&key).is_some_and(|lane| lane.parked)
+        self.lanes.get(&key).is_some_and(|lane| lane.is_parked)
     }
 
-    /// The lane's events, in order.
-    pub fn events(&self, key: LaneKey) -> impl Iterator<Item = &T> {
-        self.lanes.get(&key).into_iter().flat_map(Lane::events)
+    /// Events of the lane that wait.
+    pub fn waiting_in(&self, key: LaneKey) -> usize {
+        self.lanes.get(&key).map_or(0, |lane| lane.load.events)
     }
 
     pub fn under_way(&self) -> usize {
-        self.under_way
+        self.queues.under_way()
     }
 
     /// Lanes whose first event is parked.
     pub fn parked(&self) -> usize {
-        self.parked
+        self.parked.events
+    }
+
+    /// Bytes of the events that are parked.
+    pub fn parked_bytes(&self) -> usize {
+        self.parked.bytes
     }
 
     /// Lanes that hold an event.
@@ -242,28 +333,230 @@ impl<T: Cargo> Lanes<T> {
         self.lanes.is_empty()
     }
 
-    fn join(&mut self, key: LaneKey, event: T, now: Instant) {
-        match self.lanes.get_mut(&key) {
-            Some(lane) => {
-                if lane.state == State::Fresh {
-                    self.fresh_load += Load::of(&event);
-                }
-                lane.push(event);
+    /// Whether no lane holds an event that this process can still try.
+    pub fn is_done(&self) -> bool {
+        self.lanes.len() == self.held
+    }
+
+    fn join(&mut self, key: LaneKey, event: T, now: Instant) -> Vec<T> {
+        let arrival = self.arrivals;
+        self.arrivals += 1;
+        let waiting = WaitingEvent { arrival, since: now, event };
+        match self.lanes.entry(key) {
+            Entry::Vacant(entry) => {
+                let lane = entry.insert(Box::new(Lane::new(waiting)));
+                self.queues.push_first_attempt(key, Place { table: lane.table, arrival, since: now }, lane.load);
+                Vec::new()
             }
-            None => {
-                self.lanes.insert(key, Lane::new(event));
-                self.queue_fresh(key, now);
+            Entry::Occupied(mut entry) => {
+                let lane = entry.get_mut();
+                if lane.state == State::NeverTried {
+                    self.queues.grow(LaneLoad::of(&waiting.event));
+                }
+                lane.push(waiting);
+                if lane.load.bytes <= self.share {
+                    return Vec::new();
+                }
+                let (before, beyond) = (lane.load, lane.shed());
+                if lane.state == State::NeverTried {
+                    self.queues.grow(lane.load);
+                    self.queues.shrink(before);
+                }
+                beyond
             }
         }
     }
 
+    /// Takes on board what may leave together: the first lane's event, and of lanes that were never tried as much as there is room for.
+    fn load(
+        &mut self,
+        turn: Turn,
+        is_probe: bool,
+        now: Instant,
+        take: &mut impl FnMut(&T) -> bool,
+    ) -> Option<Request<T>> {
+        let kind = turn.kind;
+        let is_shared = kind == AttemptKind::FirstAttempt && !is_probe;
+        let mut room = if is_shared { self.queues.limits().events } else { 1 };
+        let mut request: Option<Request<T>> = None;
+        let mut next = Some(turn);
+        while let Some(turn) = next {
+            let lane = self.lanes.get_mut(&turn.lane)?;
+            let before = lane.load;
+            if kind == AttemptKind::FirstAttempt {
+                self.queues.shrink(before);
+            }
+            let Some(slice) = lane.board(turn.lane, room, now, take) else {
+                self.queues.give_back(&turn, lane.table, before);
+                break;
+            };
+            room -= slice.len();
+            let goes_on = is_shared && room > 0 && lane.first.is_none();
+            match &mut request {
+                None => request = Some(Request { kind, first: slice, more: Vec::new() }),
+                Some(request) => request.more.push(slice),
+            }
+            next = if goes_on { self.queues.next_first_attempt() } else { None };
+        }
+        let mut request = request?;
+        let is_alone = request.events() == 1;
+        std::iter::once(&mut request.first).chain(&mut request.more).for_each(|slice| slice.is_alone = is_alone);
+        Some(request)
+    }
+
+    fn settle_first(&mut self, key: LaneKey, event: &T, next: Option<&T>, now: Instant) -> Result<bool, UnknownLane> {
+        let Entry::Occupied(mut entry) = self.lanes.entry(key) else { return Err(UnknownLane) };
+        let lane = entry.get_mut();
+        let State::UnderWay(under_way) = lane.state else { return Err(UnknownLane) };
+        let was_parked = std::mem::take(&mut lane.is_parked);
+        if was_parked {
+            self.parked -= LaneLoad::of(event);
+        }
+        (lane.failures, lane.is_dead_letter) = (0, false);
+        if under_way > 1 {
+            // What left together was tried together.
+            lane.state = State::UnderWay(under_way - 1);
+        } else if let Some(first) = &lane.first {
+            if lane.isolated > 0 {
+                lane.isolated -= 1;
+                (lane.failures, lane.state, lane.is_untested) = (1, State::Failed, true);
+                self.queues.push_failed(lane.table, key, false);
+            } else {
+                (lane.state, lane.first_try) = (State::NeverTried, None);
+                let place = Place { table: lane.table, arrival: first.arrival, since: first.since };
+                self.queues.push_first_attempt(key, place, lane.load);
+            }
+        } else {
+            entry.remove();
+        }
+        let role = event.barrier_role();
+        // Where another barrier of the same number follows at once, what is behind both waits for that one.
+        let is_followed = next.or_else(|| self.first(key)).is_some_and(|next| next.barrier_role() == role);
+        if matches!(role, BarrierRole::Barrier(_)) && !is_followed {
+            self.tried(key, role, now);
+        }
+        Ok(was_parked)
+    }
+
     /// An event was tried: if it is a barrier, what is behind it may go.
-    fn tried(&mut self, lane: LaneKey, gate: Gate, now: Instant) {
-        if let Gate::Barrier(number) = gate {
+    fn tried(&mut self, lane: LaneKey, role: BarrierRole, now: Instant) {
+        if let BarrierRole::Barrier(number) = role {
             for (key, event) in self.barriers.open(number, lane) {
-                self.push(key, event, now);
+                // These have let go of their pages, and barriers are few: a lane's share is not looked at.
+                let fails = || self.lanes.get(&key).is_some_and(|lane| lane.has_failed());
+                if let Some(event) = self.barriers.admit(key, event, fails) {
+                    self.join_whole(key, event, now);
+                }
             }
         }
+    }
+
+    fn join_whole(&mut self, key: LaneKey, event: T, now: Instant) {
+        let share = std::mem::replace(&mut self.share, usize::MAX);
+        self.join(key, event, now);
+        self.share = share;
+    }
+}
+
+/// A state that cannot be: what was under way is in no lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a request has ended whose event is in no lane")]
+pub struct UnknownLane;
+
+impl<T: LaneItem> Lane<T> {
+    fn new(first: WaitingEvent<T>) -> Self {
+        Self {
+            table: first.event.table(),
+            state: State::NeverTried,
+            load: LaneLoad::of(&first.event),
+            first: Some(first),
+            rest: VecDeque::new(),
+            failures: 0,
+            first_try: None,
+            isolated: 0,
+            is_untested: false,
+            is_parked: false,
+            is_dead_letter: false,
+        }
+    }
+
+    /// Whether its first event was tried in vain.
+    fn has_failed(&self) -> bool {
+        self.failures > 0 || self.is_dead_letter
+    }
+
+    fn load_of_first(&self) -> LaneLoad {
+        self.first.as_ref().map(|first| LaneLoad::of(&first.event)).unwrap_or_default()
+    }
+
+    /// An event that waits behind another one can wait for long.
+    fn push(&mut self, mut waiting: WaitingEvent<T>) {
+        waiting.event.detach();
+        self.load += LaneLoad::of(&waiting.event);
+        match self.first {
+            None => self.first = Some(waiting),
+            Some(_) => self.rest.push_back(waiting),
+        }
+    }
+
+    /// Gives back what is behind its first event, as far as that comes again.
+    fn shed(&mut self) -> Vec<T> {
+        let has_head_here = matches!(self.state, State::NeverTried | State::Failed);
+        let stays = self.rest.iter().rposition(|waiting| !waiting.event.may_be_left_out()).map_or(0, |last| last + 1);
+        let mut beyond = VecDeque::from_iter(self.rest.drain(stays..).map(|waiting| waiting.event));
+        if !has_head_here && stays == 0 && self.first.as_ref().is_some_and(|first| first.event.may_be_left_out()) {
+            beyond.extend(self.first.take().map(|first| first.event));
+            beyond.rotate_right(1);
+        }
+        self.isolated = self.isolated.min(self.rest.len());
+        beyond.iter().for_each(|event| self.load -= LaneLoad::of(event));
+        beyond.into()
+    }
+
+    /// Puts the first events under way, as many as there is room for; nothing if there is none for the first.
+    fn board(
+        &mut self,
+        lane: LaneKey,
+        room: usize,
+        now: Instant,
+        take: &mut impl FnMut(&T) -> bool,
+    ) -> Option<LaneSlice<T>> {
+        let head = self.first.take_if(|first| take(&first.event))?.event;
+        let mut rest = Vec::new();
+        while rest.len() + 1 < room
+            && let Some(next) = self.rest.pop_front_if(|next| take(&next.event))
+        {
+            rest.push(next.event);
+        }
+        self.load -= std::iter::once(&head).chain(&rest).fold(LaneLoad::default(), |mut sum, event| {
+            sum += LaneLoad::of(event);
+            sum
+        });
+        self.first = self.rest.pop_front();
+        self.state = State::UnderWay(1 + rest.len());
+        let first_try = *self.first_try.get_or_insert(now);
+        let (failures, is_untested) = (self.failures, self.failures == 0 || self.is_untested);
+        Some(LaneSlice { lane, head, rest, failures, first_try, is_alone: true, is_untested })
+    }
+
+    /// Events that were under way wait again, each alone from now on.
+    fn take_back(&mut self, slice: LaneSlice<T>, now: Instant) {
+        debug_assert!(matches!(self.state, State::UnderWay(_)), "only what is under way comes back");
+        self.isolated = self.isolated.max(slice.rest.len());
+        for mut event in slice.into_events().rev() {
+            event.detach();
+            self.load += LaneLoad::of(&event);
+            // Whoever was under way stands in no queue by its arrival any more.
+            let waiting = WaitingEvent { arrival: 0, since: now, event };
+            if let Some(behind) = self.first.replace(waiting) {
+                self.rest.push_front(behind);
+            }
+        }
+        self.state = State::Failed;
+    }
+
+    fn into_waiting(self) -> impl Iterator<Item = T> {
+        self.first.into_iter().chain(self.rest).map(|waiting| waiting.event)
     }
 }
 

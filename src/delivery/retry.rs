@@ -2,27 +2,14 @@
 
 use std::time::Duration;
 
+use super::response_class::ResponseClass;
 use crate::backoff::Backoff;
 
 pub use crate::config::{OnUndeliverable, RetryLimits};
 
-/// What an answer of the sink, or its absence, means for the event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    Delivered,
-    /// The fault lies with the sink: the same event may work later.
-    SinkFault,
-    /// The fault lies with the event: another try would fail in the same way.
-    EventFault,
-    /// The sink took the request and says that it did not take this event.
-    NotTaken,
-    /// Nothing was sent, for want of something of this process: no event pays for that.
-    Unsent,
-}
-
 /// When to give up, and what then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Policy {
+pub struct RetryPolicy {
     pub backoff: Backoff,
     /// When a retried event counts as undeliverable.
     pub limits: RetryLimits,
@@ -33,7 +20,7 @@ pub struct Policy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FailedAttempt {
     /// What the answer means.
-    pub verdict: Verdict,
+    pub class: ResponseClass,
     /// Attempts so far, this one included.
     pub attempts: u32,
     /// Since the first attempt was begun.
@@ -44,7 +31,7 @@ pub struct FailedAttempt {
 
 /// What becomes of an event that has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub enum RetryDecision {
     /// It is tried again.
     Again,
     /// It is tried again at the slowest pace.
@@ -55,17 +42,20 @@ pub enum Fate {
     Dropped,
 }
 
-impl Policy {
+impl RetryPolicy {
     /// What becomes of the event.
-    pub fn fate(&self, failed: FailedAttempt) -> Fate {
+    pub fn decide(&self, failed: FailedAttempt) -> RetryDecision {
+        // Whoever asks for less says nothing about the event, nor does what was never sent.
+        let may_park = !matches!(failed.class, ResponseClass::Overloaded | ResponseClass::Unsent);
         if !self.is_undeliverable(failed) {
-            let slow = failed.alone && self.backoff.is_at_its_slowest(failed.attempts);
-            return if slow { Fate::Parked } else { Fate::Again };
+            let is_slow = failed.alone && self.backoff.is_at_its_slowest(failed.attempts);
+            return if is_slow && may_park { RetryDecision::Parked } else { RetryDecision::Again };
         }
         match self.on_undeliverable {
-            OnUndeliverable::Block => Fate::Parked,
-            OnUndeliverable::DeadLetter => Fate::DeadLetter,
-            OnUndeliverable::Drop => Fate::Dropped,
+            OnUndeliverable::Block if !may_park => RetryDecision::Again,
+            OnUndeliverable::Block => RetryDecision::Parked,
+            OnUndeliverable::DeadLetter => RetryDecision::DeadLetter,
+            OnUndeliverable::Drop => RetryDecision::Dropped,
         }
     }
 
@@ -76,10 +66,10 @@ impl Policy {
     }
 
     fn is_undeliverable(&self, failed: FailedAttempt) -> bool {
-        if failed.verdict == Verdict::Unsent {
+        if failed.class == ResponseClass::Unsent {
             return false;
         }
-        let refused = failed.verdict == Verdict::EventFault;
+        let refused = failed.class == ResponseClass::EventFault;
         if refused && !failed.alone {
             return false;
         }
@@ -87,23 +77,6 @@ impl Policy {
         let too_old = self.limits.age.is_some_and(|most| failed.age >= most);
         refused || too_often || too_old
     }
-}
-
-/// Judges an HTTP status.
-///
-/// 401 and 403 are faults of the sink's set-up, 404 of its routing; a proxy or a broker answers them while it is being
-/// changed. Redirects that are not followed and all other 4xx say that this request will never be taken.
-pub fn judge(status: u16) -> Verdict {
-    match status {
-        200..=299 => Verdict::Delivered,
-        401 | 403 | 404 | 408 | 409 | 425 | 429 | 500..=599 => Verdict::SinkFault,
-        _ => Verdict::EventFault,
-    }
-}
-
-/// Whether `Retry-After` of an answer with this status is honoured.
-pub fn honours_retry_after(status: u16) -> bool {
-    matches!(status, 429 | 503)
 }
 
 #[cfg(test)]
@@ -114,54 +87,45 @@ mod tests {
         Backoff::new(Duration::from_millis(100), Duration::from_secs(30)).unwrap()
     }
 
-    #[test]
-    fn every_status_of_the_contract_is_judged_as_it_says() {
-        for status in [200, 201, 202, 204, 299] {
-            assert_eq!(judge(status), Verdict::Delivered, "{status}");
-        }
-        for status in [401, 403, 404, 408, 409, 425, 429, 500, 502, 503, 504, 599] {
-            assert_eq!(judge(status), Verdict::SinkFault, "{status}");
-        }
-        for status in [100, 300, 301, 302, 307, 308, 400, 402, 405, 410, 411, 413, 414, 415, 422, 426, 431, 451, 600] {
-            assert_eq!(judge(status), Verdict::EventFault, "{status}");
-        }
-    }
-
-    fn policy(attempts: Option<u32>, age: Option<u64>, on_undeliverable: OnUndeliverable) -> Policy {
+    fn policy(attempts: Option<u32>, age: Option<u64>, on_undeliverable: OnUndeliverable) -> RetryPolicy {
         let limits =
             RetryLimits { attempts: attempts.and_then(std::num::NonZeroU32::new), age: age.map(Duration::from_secs) };
-        Policy { backoff: backoff(), limits, on_undeliverable }
+        RetryPolicy { backoff: backoff(), limits, on_undeliverable }
     }
 
-    fn failed(verdict: Verdict, attempts: u32, age: u64) -> FailedAttempt {
-        FailedAttempt { verdict, attempts, age: Duration::from_secs(age), alone: true }
+    fn failed(class: ResponseClass, attempts: u32, age: u64) -> FailedAttempt {
+        FailedAttempt { class, attempts, age: Duration::from_secs(age), alone: true }
     }
 
     #[test]
     fn without_limits_a_fault_of_the_sink_is_never_the_events_end() {
         let policy = policy(None, None, OnUndeliverable::Drop);
         for attempts in [1, 5] {
-            assert_eq!(policy.fate(failed(Verdict::SinkFault, attempts, 1)), Fate::Again);
+            assert_eq!(policy.decide(failed(ResponseClass::SinkFault, attempts, 1)), RetryDecision::Again);
         }
-        assert_eq!(policy.fate(failed(Verdict::SinkFault, 1_000_000, 1_000_000)), Fate::Parked);
-        assert_eq!(policy.fate(failed(Verdict::NotTaken, 1_000_000, 1_000_000)), Fate::Parked);
+        assert_eq!(policy.decide(failed(ResponseClass::SinkFault, 1_000_000, 1_000_000)), RetryDecision::Parked);
+        assert_eq!(policy.decide(failed(ResponseClass::NotTaken, 1_000_000, 1_000_000)), RetryDecision::Parked);
     }
 
     #[test]
     fn what_is_undeliverable_goes_where_the_policy_says() {
         for (on_undeliverable, fate) in [
-            (OnUndeliverable::Block, Fate::Parked),
-            (OnUndeliverable::DeadLetter, Fate::DeadLetter),
-            (OnUndeliverable::Drop, Fate::Dropped),
+            (OnUndeliverable::Block, RetryDecision::Parked),
+            (OnUndeliverable::DeadLetter, RetryDecision::DeadLetter),
+            (OnUndeliverable::Drop, RetryDecision::Dropped),
         ] {
-            assert_eq!(policy(None, None, on_undeliverable).fate(failed(Verdict::EventFault, 1, 0)), fate);
+            assert_eq!(policy(None, None, on_undeliverable).decide(failed(ResponseClass::EventFault, 1, 0)), fate);
             let limited = policy(Some(3), None, on_undeliverable);
-            assert_eq!(limited.fate(failed(Verdict::SinkFault, 2, 9)), Fate::Again, "one attempt too early");
-            assert_eq!(limited.fate(failed(Verdict::SinkFault, 3, 0)), fate);
-            assert_eq!(limited.fate(failed(Verdict::NotTaken, 3, 0)), fate);
+            assert_eq!(
+                limited.decide(failed(ResponseClass::SinkFault, 2, 9)),
+                RetryDecision::Again,
+                "one attempt too early"
+            );
+            assert_eq!(limited.decide(failed(ResponseClass::SinkFault, 3, 0)), fate);
+            assert_eq!(limited.decide(failed(ResponseClass::NotTaken, 3, 0)), fate);
             let aged = policy(None, Some(60), on_undeliverable);
-            assert_eq!(aged.fate(failed(Verdict::SinkFault, 3, 59)), Fate::Again, "too early");
-            assert_eq!(aged.fate(failed(Verdict::SinkFault, 3, 60)), fate);
+            assert_eq!(aged.decide(failed(ResponseClass::SinkFault, 3, 59)), RetryDecision::Again, "too early");
+            assert_eq!(aged.decide(failed(ResponseClass::SinkFault, 3, 60)), fate);
         }
     }
 
@@ -169,19 +133,31 @@ mod tests {
     fn an_attempt_of_which_nothing_was_sent_is_never_the_events_end() {
         for on_undeliverable in [OnUndeliverable::Block, OnUndeliverable::DeadLetter, OnUndeliverable::Drop] {
             let strict = policy(Some(1), Some(1), on_undeliverable);
-            assert_eq!(strict.fate(failed(Verdict::Unsent, 1, 100)), Fate::Again);
-            assert_eq!(strict.fate(failed(Verdict::Unsent, 1_000_000, 100)), Fate::Parked);
+            assert_eq!(strict.decide(failed(ResponseClass::Unsent, 1, 100)), RetryDecision::Again);
+            assert_eq!(strict.decide(failed(ResponseClass::Unsent, 1_000_000, 100)), RetryDecision::Again);
         }
     }
 
     #[test]
+    fn a_sink_that_asks_for_less_parks_nothing() {
+        let overloaded = failed(ResponseClass::Overloaded, 1_000_000, 1_000_000);
+        assert_eq!(policy(None, None, OnUndeliverable::Block).decide(overloaded), RetryDecision::Again);
+        assert_eq!(policy(Some(3), None, OnUndeliverable::Block).decide(overloaded), RetryDecision::Again);
+        assert_eq!(policy(Some(3), None, OnUndeliverable::Drop).decide(overloaded), RetryDecision::Dropped);
+    }
+
+    #[test]
     fn a_refused_batch_condemns_none_of_its_events() {
-        let together = |verdict| FailedAttempt { alone: false, ..failed(verdict, 3, 100) };
+        let together = |class| FailedAttempt { alone: false, ..failed(class, 3, 100) };
         let strict = policy(Some(1), Some(1), OnUndeliverable::Drop);
-        assert_eq!(strict.fate(together(Verdict::EventFault)), Fate::Again);
-        assert_eq!(strict.fate(together(Verdict::SinkFault)), Fate::Dropped);
-        assert_eq!(strict.fate(together(Verdict::NotTaken)), Fate::Dropped, "it was named");
-        let often = FailedAttempt { attempts: 1_000_000, ..together(Verdict::SinkFault) };
-        assert_eq!(policy(None, None, OnUndeliverable::Block).fate(often), Fate::Again, "it goes alone first");
+        assert_eq!(strict.decide(together(ResponseClass::EventFault)), RetryDecision::Again);
+        assert_eq!(strict.decide(together(ResponseClass::SinkFault)), RetryDecision::Dropped);
+        assert_eq!(strict.decide(together(ResponseClass::NotTaken)), RetryDecision::Dropped, "it was named");
+        let often = FailedAttempt { attempts: 1_000_000, ..together(ResponseClass::SinkFault) };
+        assert_eq!(
+            policy(None, None, OnUndeliverable::Block).decide(often),
+            RetryDecision::Again,
+            "it goes alone first"
+        );
     }
 }

@@ -41,6 +41,13 @@ const FEW_ITEMS: Duration = Duration::from_secs(5);
 /// Congestion proves an outage only if the sink took nothing for so long.
 const CONGESTION_PATIENCE: Duration = Duration::from_secs(1);
 
+/// A sink that was wrongly taken for one that refuses everything needs so many times more refusals for it, where those who are refused
+/// are kept.
+const MOST_ROWS_OF_PROOF: u32 = 64;
+
+/// That is forgotten after so long.
+const FORGET_REFUSALS: Duration = Duration::from_secs(10 * 60);
+
 /// Round trips until one was measured.
 const FIRST_ROUND_TRIP: Duration = Duration::from_millis(10);
 
@@ -60,6 +67,8 @@ pub struct ControllerLimits {
     pub concurrency: usize,
     /// Events a second; nothing: no limit.
     pub rate_max: Option<f64>,
+    /// Who is refused is kept and tried again: after a restart all of those come in a row.
+    pub keeps_refused: bool,
 }
 
 /// A request under way, to be given back when it has ended.
@@ -171,6 +180,11 @@ pub struct SinkController {
     failing_congested: bool,
     before_failing: RateFinder,
     refused: LaneRow,
+    /// How many such rows there were without a success, and how many prove that the sink is wrong as a whole.
+    refused_rows: u32,
+    rows_of_proof: u32,
+    /// When the last proof turned out to be one.
+    was_refusing: Option<Instant>,
     down: Option<Down>,
     /// What may be in flight after an outage, until it no longer matters.
     ramp: Option<usize>,
@@ -194,6 +208,7 @@ impl SinkController {
             limits: ControllerLimits {
                 concurrency: limits.concurrency.max(1),
                 rate_max: limits.rate_max.filter(|rate| rate.is_finite() && *rate > 0.0),
+                ..limits
             },
             rate: RateFinder::new(),
             rate_max: Spacing::default(),
@@ -207,6 +222,9 @@ impl SinkController {
             failing_congested: false,
             before_failing: RateFinder::new(),
             refused: LaneRow::new(),
+            refused_rows: 0,
+            rows_of_proof: 1,
+            was_refusing: None,
             down: None,
             ramp: None,
         }
@@ -267,6 +285,13 @@ impl SinkController {
         }
     }
 
+    /// A request of first attempts has failed through the sink's fault, and with it the events of these lanes too.
+    pub fn others_failed(&mut self, lanes: impl Iterator<Item = u64>, now: Instant) {
+        if self.down.is_none() {
+            lanes.for_each(|lane| self.failing.add(lane, now));
+        }
+    }
+
     /// What is known at this moment.
     pub fn view(&self, now: Instant) -> ControllerView {
         ControllerView {
@@ -281,9 +306,11 @@ impl SinkController {
         }
     }
 
-    /// The mean, not the median: with one slow request in ten it is the mean that says how many are in flight. A probe does not
-    /// wait for what is under way since before the outage.
-    fn ceiling(&self) -> usize {
+    /// Requests that may be in flight.
+    ///
+    /// It follows from the mean time of an attempt, not from the median: with one slow request in ten it is the mean that says how
+    /// many are in flight. A probe does not wait for what is under way since before the outage.
+    pub fn ceiling(&self) -> usize {
         let needed = match (self.rate.rate(), self.times.mean()) {
             (Some(rate), Some(time)) if self.down.is_none() => (rate * time.as_secs_f64() * 2.0).ceil() as usize,
             _ => usize::MAX,
@@ -298,6 +325,10 @@ impl SinkController {
     fn accepted(&mut self, permit: Permit, now: Instant) -> Change {
         self.dealt_with(permit, now);
         self.refused.clear();
+        self.refused_rows = 0;
+        if self.was_refusing.is_some_and(|last| now.saturating_duration_since(last) > FORGET_REFUSALS) {
+            (self.rows_of_proof, self.was_refusing) = (1, None);
+        }
         self.ramp = self.ramp.map(|ramp| ramp * 2).filter(|ramp| *ramp < self.limits.concurrency);
         self.come_up(now)
     }
@@ -311,7 +342,15 @@ impl SinkController {
             None => {
                 self.refused.add(report.lane, now);
                 let enough = ENOUGH.min(self.ceiling().saturating_mul(10));
-                if self.refused.len() >= enough { self.go_down(DownReason::Refusing, now) } else { Change::None }
+                if self.refused.len() < enough {
+                    return Change::None;
+                }
+                self.refused.clear();
+                self.refused_rows += 1;
+                match self.refused_rows >= self.rows_of_proof {
+                    true => self.go_down(DownReason::Refusing, now),
+                    false => Change::None,
+                }
             }
         }
     }
@@ -388,6 +427,11 @@ impl SinkController {
 
     fn come_up(&mut self, now: Instant) -> Change {
         let Some(down) = self.down.take() else { return Change::None };
+        if down.reason == DownReason::Refusing && self.limits.keeps_refused {
+            // Some are taken: the next row of refusals proves less.
+            self.rows_of_proof = (self.rows_of_proof * 2).min(MOST_ROWS_OF_PROOF);
+            self.was_refusing = Some(now);
+        }
         self.failing.clear();
         self.refused.clear();
         self.ramp = Some(1);

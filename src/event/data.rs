@@ -3,27 +3,107 @@
 //! A form writes one JSON value from the record's members, which it copies as AWS sent them wherever the form allows. The
 //! forms that write items in another way have a file each: they walk through AWS's text once and build no tree.
 
-pub(super) mod integration_source;
-pub(super) mod json;
-pub(super) mod triggermesh;
-
 mod attribute;
+mod integration_source;
+mod json;
+mod triggermesh;
 
 use super::EventContext;
+use super::output::{Output, json_len, push_text};
+use crate::config::{EventData, EventProfile};
 use crate::records::Record;
 
-/// More than all names and fixed members of a record need.
+/// More than all names and fixed members of a record need, in any form.
 const FRAME: usize = 512;
+
+/// The forms that data can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DataForm {
+    /// The record as AWS Lambda gets it.
+    DynamodbJson,
+    /// The item in plain JSON.
+    Json,
+    Triggermesh,
+    IntegrationSource,
+}
+
+impl DataForm {
+    /// What a profile's data look like; only ours leaves a choice.
+    pub(super) fn of(profile: EventProfile, data: EventData) -> Self {
+        match (profile, data) {
+            (EventProfile::Aws, EventData::DynamodbJson) => Self::DynamodbJson,
+            (EventProfile::Aws, EventData::Json) => Self::Json,
+            (EventProfile::Triggermesh, _) => Self::Triggermesh,
+            (EventProfile::IntegrationSource, _) => Self::IntegrationSource,
+        }
+    }
+
+    /// Appends a record's data.
+    pub(super) fn write(self, context: &EventContext, record: &Record, json: &mut impl Output) {
+        match self {
+            Self::DynamodbJson => write_dynamodb_json(context, record, json),
+            Self::Json => json::write(record, json),
+            Self::Triggermesh => triggermesh::write(record, json),
+            Self::IntegrationSource => integration_source::write(record, json),
+        }
+    }
+
+    /// About how long a record's data is. What is not needed is kept as long as the event is.
+    pub(super) fn usual_len(self, context: &EventContext, record: &Record) -> usize {
+        match self {
+            Self::DynamodbJson => {
+                FRAME + context.stream_arn.json().len() + record.keys_as_sent().len() + record.images_len()
+            }
+            Self::Json => record.len(),
+            // A short value takes six or ten times the space that it had, a long text no more.
+            Self::Triggermesh | Self::IntegrationSource => record.len() * 2,
+        }
+    }
+
+    /// A length that a record's data never exceeds; it costs next to nothing. A record's own text is at least as long as what is
+    /// taken from it, since JSON writes no text shorter than a form without substitutes of its own does.
+    pub(super) fn max_len(self, context: &EventContext, record: &Record) -> usize {
+        match self {
+            // Copied from the record, and what every event of the stream says of it.
+            Self::DynamodbJson => record.len() + json_len(&context.region) + context.stream_arn.json().len() + FRAME,
+            // A value loses its type's name, and only that makes room for what a number may gain.
+            Self::Json => record.len() + FRAME,
+            Self::Triggermesh => triggermesh::GROWTH.of(record.len()) + FRAME,
+            Self::IntegrationSource => integration_source::GROWTH.of(record.len()) + FRAME,
+        }
+    }
+}
+
+/// How much longer than on the wire a value becomes at most: `longest` bytes for `shortest`.
+#[derive(Debug, Clone, Copy)]
+struct Growth {
+    longest: usize,
+    shortest: usize,
+}
+
+impl Growth {
+    /// A character of one byte, such as `<`, is written as `\u003c`; no other becomes so much longer.
+    const OF_TEXT: usize = 6;
+
+    /// Of a form that puts at most `frame` bytes around a value. The shortest value, `{"S":""}`, has eight.
+    const fn by_frame(frame: usize) -> Self {
+        let shortest = r#"{"S":""}"#.len();
+        assert!(frame >= Self::OF_TEXT * shortest, "else texts would grow more than values");
+        Self { longest: frame, shortest }
+    }
+
+    fn of(self, len: usize) -> usize {
+        len.saturating_mul(self.longest).div_ceil(self.shortest)
+    }
+}
 
 /// The record as an AWS Lambda function gets it.
 ///
 /// Members are the Lambda event's, absent ones left out; keys and images are copied byte for byte. `eventID`,
 /// `eventName`, `awsRegion` and `dynamodb.SizeBytes` are always there, because `aws_lambda_events` refuses a record
 /// without them, and the time is in whole seconds, because it misreads a fraction.
-pub(super) fn write_dynamodb_json(context: &EventContext, record: &Record) -> Vec<u8> {
-    let images = record.new_image().map_or(0, str::len) + record.old_image().map_or(0, str::len);
-    let expected = FRAME + context.stream_arn.len() + record.keys().len() + images;
-    let mut data = Object::open(Vec::with_capacity(expected));
+fn write_dynamodb_json(context: &EventContext, record: &Record, json: &mut impl Output) {
+    let mut data = Object::open(json);
     data.text("eventID", record.event_id());
     data.text("eventName", record.operation_name());
     data.optional_text("eventVersion", record.event_version());
@@ -36,38 +116,37 @@ pub(super) fn write_dynamodb_json(context: &EventContext, record: &Record) -> Ve
             user.optional_text("type", identity.kind);
         });
     }
-    data.text("eventSourceARN", &context.stream_arn);
-    data.close()
+    data.raw("eventSourceARN", context.stream_arn.json());
+    data.close();
 }
 
-fn write_change(change: &mut Object, record: &Record) {
+fn write_change(change: &mut Object<'_, impl Output>, record: &Record) {
     if let Some(millis) = record.created_at_millis() {
         change.number("ApproximateCreationDateTime", millis.div_euclid(1000));
     }
-    change.raw("Keys", record.keys());
-    change.optional_raw("NewImage", record.new_image());
-    change.optional_raw("OldImage", record.old_image());
-    change.raw("SequenceNumber", &format!("\"{}\"", record.sequence_number()));
+    change.raw("Keys", record.keys_as_sent());
+    change.optional_raw("NewImage", record.new_image_as_sent());
+    change.optional_raw("OldImage", record.old_image_as_sent());
+    change.text("SequenceNumber", record.sequence_number().as_str());
     change.number("SizeBytes", record.size_bytes().unwrap_or(0));
     change.optional_text("StreamViewType", record.view_type());
 }
 
 /// A JSON object under construction. Member names are written as they are: they must need no escaping.
-pub(super) struct Object {
-    json: Vec<u8>,
+struct Object<'o, O> {
+    json: &'o mut O,
     empty: bool,
 }
 
-impl Object {
+impl<'o, O: Output> Object<'o, O> {
     /// An object that continues `json`.
-    pub(super) fn open(mut json: Vec<u8>) -> Self {
+    fn open(json: &'o mut O) -> Self {
         json.push(b'{');
         Self { json, empty: true }
     }
 
-    pub(super) fn close(mut self) -> Vec<u8> {
+    fn close(self) {
         self.json.push(b'}');
-        self.json
     }
 
     fn name(&mut self, name: &'static str) {
@@ -78,52 +157,48 @@ impl Object {
     }
 
     /// A member whose value is what `write` appends.
-    pub(super) fn member(&mut self, name: &'static str, write: impl FnOnce(&mut Vec<u8>)) {
+    fn member(&mut self, name: &'static str, write: impl FnOnce(&mut O)) {
         self.name(name);
-        write(&mut self.json);
+        write(self.json);
     }
 
-    pub(super) fn raw(&mut self, name: &'static str, json: &str) {
+    fn raw(&mut self, name: &'static str, json: impl AsRef<[u8]>) {
         self.name(name);
-        self.json.extend_from_slice(json.as_bytes());
+        self.json.extend_from_slice(json.as_ref());
     }
 
-    pub(super) fn optional_raw(&mut self, name: &'static str, json: Option<&str>) {
+    fn optional_raw(&mut self, name: &'static str, json: Option<&[u8]>) {
         if let Some(json) = json {
             self.raw(name, json);
         }
     }
 
-    pub(super) fn text(&mut self, name: &'static str, text: &str) {
+    fn text(&mut self, name: &'static str, text: &str) {
         self.name(name);
-        serde_json::to_writer(&mut self.json, text).expect("a text is JSON, and memory takes it");
+        push_text(self.json, text);
     }
 
-    pub(super) fn optional_text(&mut self, name: &'static str, text: Option<&str>) {
+    fn optional_text(&mut self, name: &'static str, text: Option<&str>) {
         if let Some(text) = text {
             self.text(name, text);
         }
     }
 
-    pub(super) fn number(&mut self, name: &'static str, number: impl serde::Serialize) {
+    fn number(&mut self, name: &'static str, number: impl serde::Serialize) {
         self.name(name);
-        serde_json::to_writer(&mut self.json, &number).expect("an integer is JSON, and memory takes it");
+        serde_json::to_writer(&mut *self.json, &number).expect("an integer is JSON, and an output takes it");
     }
 
-    pub(super) fn nested(&mut self, name: &'static str, members: impl FnOnce(&mut Self)) {
+    fn nested(&mut self, name: &'static str, members: impl FnOnce(&mut Object<'_, O>)) {
         self.name(name);
-        let mut inner = Self::open(std::mem::take(&mut self.json));
+        let mut inner = Object::open(&mut *self.json);
         members(&mut inner);
-        self.json = inner.close();
+        inner.close();
     }
 }
 
 /// Appends what `write` makes of each part, with commas between.
-pub(super) fn push_parts<T>(
-    json: &mut Vec<u8>,
-    parts: impl Iterator<Item = T>,
-    mut write: impl FnMut(&mut Vec<u8>, T),
-) {
+fn push_parts<T, O: Output>(json: &mut O, parts: impl Iterator<Item = T>, mut write: impl FnMut(&mut O, T)) {
     for (index, part) in parts.enumerate() {
         if index > 0 {
             json.push(b',');

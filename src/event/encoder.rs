@@ -1,19 +1,19 @@
 //! Makes the messages of what a stream brings: its records, and the gaps where changes may be missing.
 //!
-//! The same record and moment always give the same message. Both kinds of event describe themselves to a serializer of
-//! the CloudEvents SDK's kind, attribute by attribute, then their data. A record does so without becoming an SDK [`Event`]
-//! first, so the item is copied once, from AWS's answer into the request's body.
+//! The same record and moment always give the same message. Both kinds of event [describe](Describe) themselves, attribute by
+//! attribute, then their data. A record does so without becoming an SDK [`Event`] first, so the item is copied once, from AWS's
+//! answer into the request's body.
 
 use std::time::SystemTime;
 
-use cloudevents::event::SpecVersion;
-use cloudevents::message::{BinaryDeserializer, BinarySerializer, Result};
 use cloudevents::{Event, EventBuilder, EventBuilderV10};
 use serde_json::json;
 
-use super::http::{Extension, Message, Packaging, wire_len};
-use super::profile::hash_text;
-use super::{EventContext, data, profile};
+use super::data::DataForm;
+use super::http::{Describe, Extension, Message, Packaging, Visitor, wire_len};
+use super::output::Output;
+use super::profile::{Telling, hash_text};
+use super::{EventContext, profile};
 use crate::clock;
 use crate::config::{EventData, EventProfile};
 use crate::records::{Gap, LaneId, Record, SequenceNumber};
@@ -40,7 +40,7 @@ pub struct EncoderSettings {
 #[derive(Debug, Clone)]
 pub struct Encoder {
     profile: EventProfile,
-    data: EventData,
+    data: DataForm,
     packaging: Packaging,
     context: EventContext,
     /// The table, as a part of its lanes' keys.
@@ -51,7 +51,7 @@ impl Encoder {
     /// An encoder for one stream.
     pub fn new(settings: EncoderSettings) -> Self {
         let EncoderSettings { profile, data, packaging, table_arn, stream_arn, key_schema, sequence_width } = settings;
-        let table = LaneId::of_table(&table_arn);
+        let (table, data) = (LaneId::of_table(&table_arn), DataForm::of(profile, data));
         let context = EventContext { sequence_width, ..EventContext::new(table_arn, stream_arn, key_schema) };
         Self { profile, data, packaging, context, table }
     }
@@ -63,12 +63,37 @@ impl Encoder {
 
     /// The message that tells a record, read at `recorded`.
     pub fn encode(&self, record: &Record, recorded: SystemTime) -> Message {
-        self.packaging.message(RecordEvent { encoder: self, record, recorded })
+        self.encode_with(record, recorded, &[])
     }
 
     /// The same message with further extensions.
     pub(crate) fn encode_with(&self, record: &Record, recorded: SystemTime, extensions: &[Extension]) -> Message {
-        self.packaging.message_with(RecordEvent { encoder: self, record, recorded }, extensions)
+        let telling = Telling { recorded, has_data: true };
+        self.packaging.message(&RecordEvent { encoder: self, record, telling }, extensions)
+    }
+
+    /// The same event with further extensions and without its data, for one whose body would be too long.
+    ///
+    /// It has no `datacontenttype` either, so that nobody takes an empty body for JSON. CloudEvents 1.0.2 demands neither of the
+    /// two, and Knative's brokers and channels pass such events on.
+    pub fn encode_without_data(&self, record: &Record, recorded: SystemTime, extensions: &[Extension]) -> Message {
+        let telling = Telling { recorded, has_data: false };
+        self.packaging.message(&RecordEvent { encoder: self, record, telling }, extensions)
+    }
+
+    /// The length in bytes of the body that [`Encoder::encode`] would make, to the byte, without making it: it takes as long as
+    /// writing, and memory for the attributes and for a hash of each name of the largest map. In batch mode that is one element,
+    /// without bracket or comma.
+    pub fn body_len(&self, record: &Record, recorded: SystemTime) -> usize {
+        let telling = Telling { recorded, has_data: true };
+        self.packaging.body_len(&RecordEvent { encoder: self, record, telling })
+    }
+
+    /// A length that [`Encoder::body_len`] never exceeds, whatever the record holds, from the record's own length: it costs next to
+    /// nothing. What lies below a limit by it needs no exact length.
+    pub fn body_bound(&self, record: &Record) -> usize {
+        let attributes = if self.packaging.is_structured() { profile::max_len(&self.context, record) } else { 0 };
+        self.data.max_len(&self.context, record) + attributes + self.packaging.max_frame_len()
     }
 
     /// How its messages travel.
@@ -82,29 +107,34 @@ impl Encoder {
     }
 }
 
-/// A record as a CloudEvent that describes itself to any serializer of the SDK's kind.
+/// A record as a CloudEvent.
 #[derive(Debug, Clone, Copy)]
 struct RecordEvent<'r> {
     encoder: &'r Encoder,
     record: &'r Record,
-    recorded: SystemTime,
+    telling: Telling,
 }
 
-impl BinaryDeserializer for RecordEvent<'_> {
-    fn deserialize_binary<R: Sized, V: BinarySerializer<R>>(self, visitor: V) -> Result<R> {
-        let Self { encoder: Encoder { profile, data, context, .. }, record, recorded } = self;
-        let visitor = visitor.set_spec_version(SpecVersion::V10)?;
-        let visitor = match profile {
-            EventProfile::Aws => profile::visit_aws(context, record, recorded, visitor)?,
-            EventProfile::Triggermesh => profile::visit_triggermesh(context, record, recorded, visitor)?,
-            EventProfile::IntegrationSource => profile::visit_integration_source(record, recorded, visitor)?,
-        };
-        visitor.end_with_data(match (profile, data) {
-            (EventProfile::Aws, EventData::DynamodbJson) => data::write_dynamodb_json(context, record),
-            (EventProfile::Aws, EventData::Json) => data::json::write(record),
-            (EventProfile::Triggermesh, _) => data::triggermesh::write(record),
-            (EventProfile::IntegrationSource, _) => data::integration_source::write(record),
-        })
+impl Describe for RecordEvent<'_> {
+    fn attributes(&self, visitor: &mut impl Visitor) {
+        let Self { encoder: Encoder { profile, context, .. }, record, telling } = *self;
+        match profile {
+            EventProfile::Aws => profile::visit_aws(context, record, telling, visitor),
+            EventProfile::Triggermesh => profile::visit_triggermesh(context, record, telling, visitor),
+            EventProfile::IntegrationSource => profile::visit_integration_source(record, telling, visitor),
+        }
+    }
+
+    fn has_data(&self) -> bool {
+        self.telling.has_data
+    }
+
+    fn usual_data_len(&self) -> usize {
+        self.encoder.data.usual_len(&self.encoder.context, self.record)
+    }
+
+    fn write_data(&self, json: &mut impl Output) {
+        self.encoder.data.write(&self.encoder.context, self.record, json);
     }
 }
 
@@ -128,7 +158,7 @@ pub(crate) fn gap_id(gap: &Gap) -> String {
 
 /// The message that tells the gap, which was noticed at `noticed`, with further extensions. It travels like every other.
 pub(crate) fn encode_gap(gap: &Gap, packaging: &Packaging, noticed: SystemTime, extensions: &[Extension]) -> Message {
-    packaging.message_with(gap_event(gap, noticed), extensions)
+    packaging.message(&gap_event(gap, noticed), extensions)
 }
 
 /// The event; `time` is the moment at which the gap was noticed.

@@ -1,16 +1,14 @@
 //! Which attributes an event has: three profiles, and an item's key as the texts `subject` and `partitionkey`.
 //!
-//! A profile hands a record's attributes to a serializer of the CloudEvents SDK's kind. It knows neither the form of
-//! the data nor the encoding of the whole. What replaces or adds attributes later (overrides, dead-letter attributes)
-//! stands between it and the serializer, as a serializer that passes the rest on.
+//! A profile names a record's attributes to a [`Visitor`]. It knows neither the form of the data nor the encoding of the whole.
+//! What replaces or adds attributes later (overrides, dead-letter attributes) stands between the two.
 
 use std::time::SystemTime;
 
-use cloudevents::message::{BinarySerializer, MessageAttributeValue, Result};
 use sha2::{Digest, Sha256};
 
 use super::EventContext;
-use super::http::wire_len;
+use super::http::{Value, Visitor, wire_len};
 use crate::clock;
 use crate::config::is_forbidden_in_attributes;
 use crate::records::{ItemKey, KeyType, Operation, Record};
@@ -34,46 +32,36 @@ const MAX_PARTITION_KEY: usize = 128;
 /// Hexadecimal digits of a hash: 128 bits.
 const HASH_DIGITS: usize = 32;
 
+/// What is told of a record besides its own members.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Telling {
+    pub(super) recorded: SystemTime,
+    /// Whether the event has data, and so a `datacontenttype`.
+    pub(super) has_data: bool,
+}
+
 /// The default profile: attributes by the CloudEvents specification and its documented extensions.
 ///
 /// `partitionkey`: Partitioning; `sequence`: Sequence; `recordedtime`: Recorded Time; `authtype` and `authid`: Auth
 /// Context.
-pub(super) fn visit_aws<R, V: BinarySerializer<R>>(
-    context: &EventContext,
-    record: &Record,
-    recorded: SystemTime,
-    visitor: V,
-) -> Result<V> {
+pub(super) fn visit_aws(context: &EventContext, record: &Record, telling: Telling, visitor: &mut impl Visitor) {
     let key = KeyTexts::of(&record.item_key(&context.key_schema));
-    let visitor = visit_core(&context.table_arn, record, event_type(record.operation()), visitor)?;
+    visit_core(Value::Shared(&context.table_arn), record, event_type(record.operation()), telling, visitor);
     // CloudEvents asks for one rule for all events of a source: never a substitute for a creation time.
-    let created = record.created_at_millis().and_then(clock::utc_from_millis);
-    let visitor = match created {
-        Some(created) => visitor.set_attribute("time", MessageAttributeValue::DateTime(created))?,
-        None => visitor,
-    };
-    let visitor = visitor
-        .set_attribute("subject", MessageAttributeValue::String(key.subject))?
-        .set_extension("partitionkey", MessageAttributeValue::String(key.partition_key))?;
-    visit_extensions(context, record, recorded, visitor)
-}
-
-fn visit_extensions<R, V: BinarySerializer<R>>(
-    context: &EventContext,
-    record: &Record,
-    recorded: SystemTime,
-    visitor: V,
-) -> Result<V> {
-    let mut visitor = visitor
-        .set_extension("sequence", MessageAttributeValue::String(context.sequence(record)))?
-        .set_extension("dynamodboperation", text(record.operation_name()))?;
-    if let Some(recorded) = clock::utc_in_millis(recorded) {
-        visitor = visitor.set_extension("recordedtime", MessageAttributeValue::DateTime(recorded))?;
+    if let Some(created) = record.created_at_millis().and_then(clock::utc_from_millis) {
+        visitor.attribute("time", Value::Moment(created));
+    }
+    visitor.attribute("subject", key.subject.into());
+    visitor.attribute("partitionkey", key.partition_key.into());
+    visitor.attribute("sequence", context.sequence(record).into());
+    visitor.attribute("dynamodboperation", Value::Fixed(record.operation_name()));
+    if let Some(recorded) = clock::utc_in_millis(telling.recorded) {
+        visitor.attribute("recordedtime", Value::Moment(recorded));
     }
     if record.is_ttl_delete() {
-        visitor = visitor.set_extension("authtype", text("system"))?.set_extension("authid", text(TTL_PRINCIPAL))?;
+        visitor.attribute("authtype", Value::Fixed("system"));
+        visitor.attribute("authid", Value::Fixed(TTL_PRINCIPAL));
     }
-    Ok(visitor)
 }
 
 fn event_type(operation: Operation) -> &'static str {
@@ -89,55 +77,58 @@ fn event_type(operation: Operation) -> &'static str {
 /// Two differ from the original, which is no loss to who read it: the key's names in `subject` have a fixed order, that
 /// of the key schema, where the original's is random; and `time`, the original's time of sending, is the time of
 /// reading, so that an event that is sent again is the same.
-pub(super) fn visit_triggermesh<R, V: BinarySerializer<R>>(
-    context: &EventContext,
-    record: &Record,
-    recorded: SystemTime,
-    visitor: V,
-) -> Result<V> {
-    let visitor = visit_core(&context.table_arn, record, TRIGGERMESH_TYPE, visitor)?;
-    let visitor = visit_time_of_reading(recorded, visitor)?;
+pub(super) fn visit_triggermesh(context: &EventContext, record: &Record, telling: Telling, visitor: &mut impl Visitor) {
+    visit_core(Value::Shared(&context.table_arn), record, TRIGGERMESH_TYPE, telling, visitor);
+    visit_time_of_reading(telling, visitor);
     // The names of the key's attributes, never their values.
     let key = record.item_key(&context.key_schema);
     let names: Vec<&str> = key.attributes().map(|attribute| attribute.name).collect();
     let subject = names.join(",");
-    let visitor = if subject.is_empty() { visitor } else { visitor.set_attribute("subject", text(&subject))? };
-    visitor.set_extension("dynamodboperation", text(record.operation_name()))
+    if !subject.is_empty() {
+        visitor.attribute("subject", subject.into());
+    }
+    visitor.attribute("dynamodboperation", Value::Fixed(record.operation_name()));
 }
 
 /// The attributes that Knative's IntegrationSource sets with `aws.ddbStreams`.
 ///
 /// Two differ from the original: `id`, which there is another at every read, is the record's own; and `time` is the
 /// time of reading.
-pub(super) fn visit_integration_source<R, V: BinarySerializer<R>>(
-    record: &Record,
-    recorded: SystemTime,
-    visitor: V,
-) -> Result<V> {
-    let visitor = visit_core(INTEGRATION_SOURCE, record, INTEGRATION_SOURCE_TYPE, visitor)?;
-    visit_time_of_reading(recorded, visitor)?.set_attribute("subject", text(INTEGRATION_SOURCE_SUBJECT))
+pub(super) fn visit_integration_source(record: &Record, telling: Telling, visitor: &mut impl Visitor) {
+    visit_core(Value::Fixed(INTEGRATION_SOURCE), record, INTEGRATION_SOURCE_TYPE, telling, visitor);
+    visit_time_of_reading(telling, visitor);
+    visitor.attribute("subject", Value::Fixed(INTEGRATION_SOURCE_SUBJECT));
 }
 
 /// The attributes that every event has.
-fn visit_core<R, V: BinarySerializer<R>>(source: &str, record: &Record, kind: &str, visitor: V) -> Result<V> {
-    visitor
-        .set_attribute("id", text(record.event_id()))?
-        .set_attribute("source", MessageAttributeValue::UriRef(source.to_owned()))?
-        .set_attribute("type", text(kind))?
-        .set_attribute("datacontenttype", text("application/json"))
-}
-
-/// The `time` of the foreign profiles.
-fn visit_time_of_reading<R, V: BinarySerializer<R>>(recorded: SystemTime, visitor: V) -> Result<V> {
-    match clock::utc_in_millis(recorded) {
-        Some(read) => visitor.set_attribute("time", MessageAttributeValue::DateTime(read)),
-        None => Ok(visitor),
+fn visit_core(source: Value<'_>, record: &Record, kind: &'static str, telling: Telling, visitor: &mut impl Visitor) {
+    visitor.attribute("specversion", Value::Fixed("1.0"));
+    visitor.attribute("id", record.event_id().into());
+    visitor.attribute("source", source);
+    visitor.attribute("type", Value::Fixed(kind));
+    if telling.has_data {
+        visitor.attribute("datacontenttype", Value::Fixed("application/json"));
     }
 }
 
-fn text(value: &str) -> MessageAttributeValue {
-    MessageAttributeValue::String(value.to_owned())
+/// The `time` of the foreign profiles.
+fn visit_time_of_reading(telling: Telling, visitor: &mut impl Visitor) {
+    if let Some(read) = clock::utc_in_millis(telling.recorded) {
+        visitor.attribute("time", Value::Moment(read));
+    }
 }
+
+/// A length that the attributes of a record's event never exceed as members of a JSON object; it costs next to nothing.
+pub(super) fn max_len(context: &EventContext, record: &Record) -> usize {
+    // In JSON a byte becomes six at most, and a text that was sent never longer than it was sent. A `subject` of ours has at
+    // most so many characters in a header, where a quote counts more and a backslash half; TriggerMesh's are names of the key.
+    let subject = (2 * MAX_SUBJECT).max(record.keys().len());
+    let sequence = context.sequence_width.max(record.sequence_number().as_str().len());
+    FIXED_ATTRIBUTES + context.table_arn.json().len() + 6 * record.event_id().len() + subject + sequence
+}
+
+/// More than all other attributes need, with the names of all of them.
+const FIXED_ATTRIBUTES: usize = 512 + 2 * MAX_PARTITION_KEY;
 
 /// An item's key as text.
 ///

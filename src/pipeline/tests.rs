@@ -1,4 +1,4 @@
-//! Which lanes and gates the parcels of a table's shards get.
+//! Which lanes and gates the events of a table's shards get.
 
 use std::time::{Duration, SystemTime};
 
@@ -20,7 +20,7 @@ use crate::telemetry::metrics::Metrics;
 struct Line {
     progress: Arc<TableProgress>,
     pages: mpsc::Sender<ShardPage>,
-    parcels: mpsc::Receiver<Vec<Parcel>>,
+    events: mpsc::Receiver<Vec<Box<PendingEvent>>>,
     running: JoinHandle<()>,
 }
 
@@ -58,10 +58,10 @@ impl Line {
             mode: EventMode::Binary,
             overrides: Default::default(),
         };
-        let ((pages, taken), (sender, parcels)) = (mpsc::channel(16), mpsc::channel(16));
+        let ((pages, taken), (sender, events)) = (mpsc::channel(16), mpsc::channel(16));
         let pipeline = Pipeline::new(progress.clone(), event, sender, Arc::default());
         let running = tokio::spawn(pipeline.run(taken));
-        Self { progress, pages, parcels, running }
+        Self { progress, pages, events, running }
     }
 
     /// Opens a shard; its parent was read to its end.
@@ -80,14 +80,15 @@ impl Line {
     async fn hand_in(&self, stream: &str, shard: ShardHandle, entries: Vec<Entry>, is_last: bool) {
         self.progress.buffer().charge(entries.iter().map(Entry::cost).sum());
         let (details, now, is_caught_up) = (details(stream), SystemTime::now(), true);
-        let page = ShardPage { shard, details, entries, asked_at: now, read_at: now, is_caught_up, is_last };
+        let page =
+            ShardPage { shard, details, entries, asked_at: now, read_at: now, is_caught_up, is_last, pass: None };
         self.pages.send(page).await.unwrap();
     }
 
-    /// The parcels that a page of these becomes.
-    async fn page(&mut self, stream: &str, shard: ShardHandle, entries: Vec<Entry>) -> Vec<Parcel> {
+    /// The events that a page of these becomes.
+    async fn page(&mut self, stream: &str, shard: ShardHandle, entries: Vec<Entry>) -> Vec<Box<PendingEvent>> {
         self.hand_in(stream, shard, entries, false).await;
-        timeout(Duration::from_secs(5), self.parcels.recv()).await.expect("nothing was handed on").unwrap()
+        timeout(Duration::from_secs(5), self.events.recv()).await.expect("nothing was handed on").unwrap()
     }
 }
 
@@ -97,12 +98,12 @@ impl Drop for Line {
     }
 }
 
-fn gates(parcels: &[Parcel]) -> Vec<Gate> {
-    parcels.iter().map(|parcel| parcel.gate).collect()
+fn roles(events: &[Box<PendingEvent>]) -> Vec<BarrierRole> {
+    events.iter().map(|event| event.barrier_role).collect()
 }
 
-fn settle(parcels: Vec<Parcel>) {
-    parcels.into_iter().for_each(|parcel| parcel.acknowledger.acknowledge(parcel.token, parcel.cost));
+fn settle(events: Vec<Box<PendingEvent>>) {
+    events.into_iter().for_each(|event| event.acknowledger.acknowledge(event.token, event.cost));
 }
 
 #[tokio::test]
@@ -110,16 +111,18 @@ async fn what_follows_a_gap_in_its_lineage_is_behind_it_and_nothing_else_is() {
     let mut line = Line::new(DeliveryOrder::Item);
     let (one, two) = (line.open("a", "1", None), line.open("a", "2", None));
     let page = line.page("a", one, vec![record(1), gap("a", Some("1")), record(2)]).await;
-    let Gate::Barrier(number) = page[1].gate else { panic!("a gap is a barrier: {:?}", page[1].gate) };
-    assert_eq!(gates(&page), [Gate::None, Gate::Barrier(number), Gate::Behind(number)]);
+    let BarrierRole::Barrier(number) = page[1].barrier_role else {
+        panic!("a gap is a barrier: {:?}", page[1].barrier_role)
+    };
+    assert_eq!(roles(&page), [BarrierRole::None, BarrierRole::Barrier(number), BarrierRole::After(number)]);
     assert_eq!(page[1].lane, number);
-    assert_eq!(gates(&line.page("a", two, vec![record(3)]).await), [Gate::None], "another lineage");
+    assert_eq!(roles(&line.page("a", two, vec![record(3)]).await), [BarrierRole::None], "another lineage");
     let three = line.open("a", "3", Some(one));
     line.hand_in("a", three, Vec::new(), true).await;
     let four = line.open("a", "4", Some(three));
-    assert_eq!(gates(&line.page("a", four, vec![record(4)]).await), [Gate::Behind(number)], "a grandchild");
+    assert_eq!(roles(&line.page("a", four, vec![record(4)]).await), [BarrierRole::After(number)], "a grandchild");
     let again = line.page("a", four, vec![gap("a", Some("4")), record(5)]).await;
-    assert_eq!(gates(&again), [Gate::Barrier(number), Gate::Behind(number)]);
+    assert_eq!(roles(&again), [BarrierRole::Barrier(number), BarrierRole::After(number)]);
     assert_ne!(again[0].lane, page[1].lane, "a gap that is refused must not keep the next one from being tried");
 }
 
@@ -129,7 +132,7 @@ async fn a_stream_that_is_gone_is_a_gap_before_everything_in_the_next_one() {
     let lost = line.open("a", "1", None);
     let page = line.page("a", lost, vec![gap("a", None)]).await;
     let next = line.open("b", "2", None);
-    assert_eq!(gates(&line.page("b", next, vec![record(1)]).await), [Gate::Behind(page[0].lane)]);
+    assert_eq!(roles(&line.page("b", next, vec![record(1)]).await), [BarrierRole::After(page[0].lane)]);
 }
 
 #[tokio::test]
@@ -145,14 +148,35 @@ async fn a_gap_at_which_reading_stops_holds_the_position_for_good() {
 }
 
 #[tokio::test]
-async fn with_order_by_shard_a_lineage_is_one_lane_and_gaps_wait_in_it() {
+async fn with_order_by_shard_a_shard_is_one_lane_and_gaps_wait_in_it() {
     let mut line = Line::new(DeliveryOrder::Shard);
     let (one, two) = (line.open("a", "1", None), line.open("a", "2", None));
     let parent = line.page("a", one, vec![record(1), gap("a", Some("1")), record(2)]).await;
-    assert!(parent.iter().all(|parcel| parcel.lane == parent[0].lane && parcel.gate == Gate::None));
+    assert!(parent.iter().all(|event| event.lane == parent[0].lane && event.barrier_role == BarrierRole::None));
     let three = line.open("a", "3", Some(one));
-    assert_eq!(line.page("a", three, vec![record(3)]).await[0].lane, parent[0].lane, "a child");
+    let child = line.page("a", three, vec![record(3)]).await;
+    assert_eq!((child[0].lane == parent[0].lane, child[0].barrier_role), (false, BarrierRole::None), "a child");
     assert_ne!(line.page("a", two, vec![record(4)]).await[0].lane, parent[0].lane, "another lineage");
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_order_by_shard_a_child_waits_for_everything_in_its_ancestors_and_with_order_by_item_for_nothing() {
+    for order in [DeliveryOrder::Shard, DeliveryOrder::Item] {
+        let mut line = Line::new(order);
+        let root = line.open("a", "1", None);
+        let events = line.page("a", root, vec![record(1)]).await;
+        line.hand_in("a", root, Vec::new(), true).await;
+        let child = line.open("a", "2", Some(root));
+        let mut waits = Box::pin(line.progress.ancestors_are_settled(child));
+        let waited = timeout(Duration::from_secs(60), &mut waits).await;
+        if order == DeliveryOrder::Item {
+            assert_eq!(waited, Ok(false));
+            continue;
+        }
+        assert!(waited.is_err(), "it overtakes its parent's last record");
+        settle(events);
+        assert_eq!(timeout(Duration::from_secs(60), waits).await, Ok(true), "it goes on by itself");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -186,7 +210,7 @@ async fn what_an_earlier_run_has_settled_goes_no_further_and_takes_no_room() {
     line.progress.restore("t".to_owned(), stored);
     let shard = line.open("a", "1", None);
     let again = line.page("a", shard, vec![record(2), record(3), record(4)]).await;
-    assert_eq!(again.iter().map(Parcel::id).collect::<Vec<_>>(), [parked.id(), "4".to_owned()]);
+    assert_eq!(again.iter().map(|event| event.id()).collect::<Vec<_>>(), [parked.id(), "4".to_owned()]);
     settle(again);
     assert_eq!(line.progress.buffer().used(), 0);
 }

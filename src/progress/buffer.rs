@@ -230,6 +230,19 @@ impl Buffer {
         self.pool.fits(&state, self.table, next)
     }
 
+    /// Whether at least a half of what the table may use is free.
+    pub fn is_half_free(&self) -> bool {
+        let state = self.pool.state();
+        let used = state.parts[self.table].used;
+        let others_beyond = state.beyond - used.saturating_sub(self.pool.share);
+        used <= (self.pool.share + self.pool.common - others_beyond.min(self.pool.common)) / 2
+    }
+
+    /// Which table's part it is, counted from 0.
+    pub fn table(&self) -> usize {
+        self.table
+    }
+
     /// Whether a reader is waiting for room.
     pub fn is_short(&self) -> bool {
         self.pool.state().parts[self.table].waiting.iter().any(|reader| !reader.granted.is_closed())
@@ -323,6 +336,20 @@ mod tests {
         assert_eq!((buffer.held(), buffer.used()), (100, 100));
         drop(page);
         assert_eq!((buffer.held(), buffer.used()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn half_of_what_a_table_may_use_is_free_as_long_as_others_leave_it() {
+        let pool = BufferPool::new(16 * Buffer::PAGE, 2);
+        let (one, other) = (pool.part(), pool.part());
+        assert_eq!((one.table(), other.table()), (0, 1));
+        one.charge(6 * Buffer::PAGE);
+        assert!(one.is_half_free(), "6 of 12");
+        one.charge(1);
+        assert!(!one.is_half_free() && other.is_half_free());
+        one.release(1 + Buffer::PAGE);
+        other.charge(8 * Buffer::PAGE);
+        assert!(!one.is_half_free(), "5 of 8: the other one uses 4 of what is for all");
     }
 
     #[tokio::test]

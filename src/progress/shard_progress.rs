@@ -5,16 +5,17 @@
 //!   neither settled nor stored as settled by an earlier run. That holds at any moment, also while a shard is read again of which
 //!   an earlier run has stored that some of it is settled.
 //! - Numbers ascend; where records share one, each has its place among them.
-//! - Memory grows with the records that are read and not settled, and not with those that were settled behind one.
+//! - Memory grows with the records that are read and not settled, and not with those that were settled behind one, or were left out.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::SystemTime;
 
+use super::left_out::{LeftOut, PassStart, Place, Reread};
 use crate::checkpoint::UnfinishedShard;
 use crate::records::{LaneId, Position, RecordNumber, SequenceNumber};
 
-/// So many settled records may stay among the others before they are cleared away.
-const MOST_SETTLED: usize = 64;
+/// So many records that are over may stay among the others before they are cleared away.
+const MOST_OVER: usize = 64;
 
 /// The progress of one shard.
 #[derive(Debug)]
@@ -29,10 +30,11 @@ pub struct ShardProgress {
     safe: Position,
     /// When the last record up to there was created, or a moment behind that.
     safe_created: Option<SystemTime>,
-    /// What was read, from the first record that is not settled on.
+    /// What was read, from the first record that is not over on.
     read: VecDeque<ReadRecord>,
-    /// How many of those are settled.
-    settled: usize,
+    /// How many of those are over: settled, or left out.
+    over: usize,
+    left_out: LeftOut,
     /// Of the last record that is settled.
     newest_settled: Option<RecordNumber>,
     next_ordinal: u64,
@@ -56,8 +58,9 @@ struct ReadRecord {
     number: RecordNumber,
     lane: LaneId,
     created: Option<SystemTime>,
-    is_settled: bool,
-    /// The record before it, where that was settled and is not here any more.
+    /// It is settled, or left out.
+    is_over: bool,
+    /// The record before it, where that is not here any more.
     before: Option<Box<Passed>>,
     /// It is a gap: what was owed and will not come again. It stays owed until the gap is settled.
     lost: Option<Box<Heads>>,
@@ -65,7 +68,7 @@ struct ReadRecord {
     is_anybodys: bool,
 }
 
-/// A record that is settled: its number, and when it was created.
+/// A record that is over: its number, and when it was created.
 #[derive(Debug)]
 struct Passed {
     number: RecordNumber,
@@ -97,7 +100,8 @@ impl ShardProgress {
             safe: from,
             safe_created: None,
             read: VecDeque::new(),
-            settled: 0,
+            over: 0,
+            left_out: LeftOut::default(),
             newest_settled: None,
             next_ordinal: 0,
             inherited: None,
@@ -129,16 +133,43 @@ impl ShardProgress {
         self.read_created = self.read_created.max(Some(moment));
     }
 
-    /// Records that were read and are not settled.
+    /// Records that were read and are not settled, those that are left out excepted.
     pub fn unsettled(&self) -> usize {
-        self.read.len() - self.settled
+        self.read.len() - self.over + self.left_out.unsettled()
+    }
+
+    /// Whether nothing that was read is owed.
+    pub fn is_settled(&self) -> bool {
+        self.read.len() == self.over && self.left_out.is_empty()
+    }
+
+    /// The next entry that is owed gets this ordinal.
+    pub fn number_from(&mut self, ordinal: u64) {
+        self.next_ordinal = ordinal;
+    }
+
+    /// What is left out, to look at.
+    pub(super) fn left_out(&self) -> &LeftOut {
+        &self.left_out
+    }
+
+    /// What is owed and was handed on, by ordinals, with its lane.
+    pub fn handed_on(&self) -> impl Iterator<Item = (u64, LaneId)> {
+        let read = self.read.iter().filter(|record| !record.is_over).map(|record| (record.ordinal, record.lane));
+        read.chain(self.left_out.records_again())
+    }
+
+    /// The lane of an entry that is owed and was handed on.
+    pub fn lane_of(&self, ordinal: u64) -> Option<LaneId> {
+        let read = self.place_of(ordinal).map(|index| self.read[index].lane);
+        read.or_else(|| self.left_out.lane_of(ordinal))
     }
 
     /// When the oldest owed record was created, as far as records say theirs.
     pub fn oldest_owed(&self) -> Option<SystemTime> {
         let inherited = self.inherited.as_ref().and_then(|inherited| inherited.oldest_owed);
-        let read = self.read.iter().find(|record| !record.is_settled).and_then(|record| record.created);
-        inherited.into_iter().chain(read).min()
+        let read = self.read.iter().find(|record| !record.is_over).and_then(|record| record.created);
+        inherited.into_iter().chain(read).chain(self.left_out.oldest_owed()).min()
     }
 
     /// The next record was read. Returns its ordinal if it is owed; none if an earlier run has settled it.
@@ -148,6 +179,81 @@ impl ShardProgress {
         self.read_created = created.or(self.read_created);
         self.passed(Position::After(number));
         ordinal
+    }
+
+    /// The next record was read, of a lane that is left out; says whether it is owed.
+    pub fn read_left_out(&mut self, sequence: SequenceNumber, lane: LaneId, created: Option<SystemTime>) -> bool {
+        let number = self.read_to.next(sequence);
+        let is_owed = self.owes(lane, number);
+        if is_owed {
+            let before = Place { position: self.read_to, created: self.read_created };
+            self.left_out.leave(lane, Reread { number, before }, created);
+        }
+        self.read_created = created.or(self.read_created);
+        self.passed(Position::After(number));
+        is_owed
+    }
+
+    /// A record that is owed and was handed on is left out from now on, and so is what follows it of its lane.
+    pub fn leave_out(&mut self, ordinal: u64) {
+        let Some(index) = self.place_of(ordinal) else {
+            self.left_out.leave_again(ordinal);
+            return;
+        };
+        let ReadRecord { number, lane, created, .. } = self.read[index];
+        self.left_out.give_up(lane, Reread { number, before: self.place_before(index) }, created);
+        self.record_is_over(index);
+    }
+
+    /// The place right before an entry that is here.
+    fn place_before(&self, index: usize) -> Place {
+        let last = index.checked_sub(1).map(|last| &self.read[last]);
+        let (position, created) = match (&self.read[index].before, last) {
+            (Some(before), _) => (Position::After(before.number), before.created),
+            (None, Some(last)) => (Position::After(last.number), last.created),
+            (None, None) => (self.safe, self.safe_created),
+        };
+        Place { position, created }
+    }
+
+    /// A pass begins that brings these lanes back; where. `by`: only what was created by then. None where one is under way, or none of
+    /// them is left out.
+    pub fn begin_pass(&mut self, lanes: impl Iterator<Item = LaneId>, by: Option<SystemTime>) -> Option<PassStart> {
+        self.left_out.begin_pass(lanes, by)
+    }
+
+    /// A pass that is under way brings nothing more of this lane.
+    pub fn leave_pass(&mut self, lane: LaneId) {
+        self.left_out.leave_pass(lane);
+    }
+
+    /// The pass brings a record. Returns its ordinal if it is owed and comes again.
+    pub fn again(&mut self, lane: LaneId, record: Reread, created: Option<SystemTime>) -> Option<u64> {
+        let ordinal = self.next_ordinal;
+        let is_owed = self.left_out.again(ordinal, lane, record, created);
+        self.next_ordinal += u64::from(is_owed);
+        is_owed.then_some(ordinal)
+    }
+
+    /// What the pass was to bring before `first` will not come again, which one event in `lane` tells. Returns its ordinal, and the lanes
+    /// of which nothing is left out any more.
+    pub fn gap_again(&mut self, lane: LaneId, gap: Reread, first: Option<SequenceNumber>) -> (u64, Vec<LaneId>) {
+        let ordinal = self.next_ordinal;
+        self.next_ordinal += 1;
+        (ordinal, self.left_out.gap_again(ordinal, lane, gap, first))
+    }
+
+    /// Of what is left out, nothing before `first` will come again, which the gap of this ordinal tells. Returns the lanes of which
+    /// nothing is left out any more.
+    pub fn lose_left_out(&mut self, ordinal: u64, first: Option<SequenceNumber>) -> Vec<LaneId> {
+        let behind = Place { position: self.read_to, created: self.read_created };
+        self.left_out.gap(ordinal, first, behind)
+    }
+
+    /// The pass has come to this place. Returns the lanes of which nothing is left out any more. When it `is_over`, what it has not
+    /// brought stays left out.
+    pub fn pass_read(&mut self, to: Place, is_over: bool) -> Vec<LaneId> {
+        self.left_out.passed(to, is_over)
     }
 
     /// Something is missing behind the last record that was read, which one event in `lane` tells; what was `lost` will not come
@@ -187,23 +293,39 @@ impl ShardProgress {
         self.inherited.as_ref().is_some_and(knows)
     }
 
-    /// A record reached its end: acknowledged, or given up by policy.
-    pub fn settle(&mut self, ordinal: u64) {
-        let Ok(index) = self.read.binary_search_by_key(&ordinal, |record| record.ordinal) else { return };
-        let record = &mut self.read[index];
-        if std::mem::replace(&mut record.is_settled, true) {
-            return;
-        }
-        self.newest_settled = self.newest_settled.max(Some(record.number));
-        self.settled += 1;
-        while let Some(first) = self.read.pop_front_if(|first| first.is_settled) {
-            self.settled -= 1;
+    /// A record reached its end: acknowledged, or given up by policy. Returns its lane, if it was owed and handed on.
+    pub fn settle(&mut self, ordinal: u64) -> Option<LaneId> {
+        let (lane, number) = match self.place_of(ordinal) {
+            Some(index) => {
+                let ReadRecord { lane, number, .. } = self.read[index];
+                self.record_is_over(index);
+                // A gap may have taken with it what was left out.
+                self.left_out.settle(ordinal);
+                (lane, number)
+            }
+            None => self.left_out.settle(ordinal)?,
+        };
+        self.newest_settled = self.newest_settled.max(Some(number));
+        Some(lane)
+    }
+
+    /// Where an entry is that is not over.
+    fn place_of(&self, ordinal: u64) -> Option<usize> {
+        let index = self.read.binary_search_by_key(&ordinal, |record| record.ordinal).ok()?;
+        (!self.read[index].is_over).then_some(index)
+    }
+
+    fn record_is_over(&mut self, index: usize) {
+        self.read[index].is_over = true;
+        self.over += 1;
+        while let Some(first) = self.read.pop_front_if(|first| first.is_over) {
+            self.over -= 1;
             let before = self.read.front().and_then(|next| next.before.as_deref());
             let (number, created) = before.map_or((first.number, None), |before| (before.number, before.created));
             self.safe = Position::After(number);
             self.safe_created = created.or(first.created).or(self.safe_created);
         }
-        if self.settled > MOST_SETTLED && self.settled > self.read.len() / 2 {
+        if self.over > MOST_OVER && self.over > self.read.len() / 2 {
             self.clear_away();
         }
     }
@@ -219,28 +341,45 @@ impl ShardProgress {
 
     /// What is settled now.
     pub fn settled(&self) -> Settled {
-        let (safe, safe_created) = match self.read.is_empty() {
+        let (safe, safe_created) = self.safe();
+        let newest_settled = self.newest_settled_from(safe);
+        let mut heads = BTreeMap::new();
+        let mut owe = |lane: LaneId, head: RecordNumber| {
+            let first = heads.entry(lane).or_insert(head);
+            *first = head.min(*first);
+        };
+        let left_out = self.left_out.heads().filter(|(_, head)| newest_settled.is_behind(*head));
+        left_out.for_each(|(lane, head)| owe(lane, head));
+        let mut is_anybodys = false;
+        let mut owed = self.read.iter().filter(|record| !record.is_over).peekable();
+        while let Some(record) = owed.next_if(|record| newest_settled.is_behind(record.number)) {
+            owe(record.lane, record.number);
+            is_anybodys |= record.is_anybodys;
+            record.lost.iter().flat_map(|lost| lost.iter()).for_each(|(lane, head)| owe(*lane, *head));
+        }
+        let owed = owed.next().map(|record| record.created).into_iter();
+        let next_owed = owed.chain(self.left_out.owed_behind(newest_settled)).reduce(|one, other| {
+            // Who does not say when it was created may be the older one.
+            one.zip(other).map(|(one, other)| one.min(other))
+        });
+        let next_owed = if is_anybodys { Some(None) } else { next_owed };
+        if let Some(inherited) = &self.inherited {
+            self.not_read_again(inherited).for_each(|(lane, head)| owe(lane, head));
+        }
+        Settled { safe, safe_created, newest_settled, heads, oldest_owed: self.oldest_owed(), next_owed }
+    }
+
+    /// The place up to which everything is settled.
+    fn safe(&self) -> (Position, Option<SystemTime>) {
+        let (safe, created) = match self.read.is_empty() {
             true => (self.read_to, self.read_created),
             false => (self.safe, self.safe_created),
         };
-        let safe = self.readable(safe);
-        let newest_settled = self.newest_settled_from(safe);
-        let (mut heads, mut is_anybodys) = (BTreeMap::new(), false);
-        let mut owed = self.read.iter().filter(|record| !record.is_settled).peekable();
-        while let Some(record) = owed.next_if(|record| newest_settled.is_behind(record.number)) {
-            heads.entry(record.lane).or_insert(record.number);
-            is_anybodys |= record.is_anybodys;
-            for (lane, head) in record.lost.iter().flat_map(|lost| lost.iter()) {
-                heads.entry(*lane).or_insert(*head);
-            }
-        }
-        let next_owed = if is_anybodys { Some(None) } else { owed.next().map(|record| record.created) };
-        if let Some(inherited) = &self.inherited {
-            for (lane, head) in self.not_read_again(inherited) {
-                heads.entry(lane).or_insert(head);
-            }
-        }
-        Settled { safe, safe_created, newest_settled, heads, oldest_owed: self.oldest_owed(), next_owed }
+        let (safe, created) = match self.left_out.first() {
+            Some(first) if !is_behind(first.position, safe) => (first.position, first.created),
+            _ => (safe, created),
+        };
+        (self.readable(safe), created)
     }
 
     /// What the lanes owe that was not read again. What was is here, or settled.
@@ -267,11 +406,16 @@ impl ShardProgress {
 
     /// Notes a record as owed, unless an earlier run has settled it.
     fn push_owed(&mut self, number: RecordNumber, lane: LaneId, created: Option<SystemTime>) -> Option<u64> {
-        if self.inherited.as_ref().is_none_or(|inherited| inherited.owes(lane, number)) {
-            return Some(self.push(number, lane, created));
+        self.owes(lane, number).then(|| self.push(number, lane, created))
+    }
+
+    /// Whether the next record is owed. If not, an earlier run has settled it.
+    fn owes(&mut self, lane: LaneId, number: RecordNumber) -> bool {
+        let is_owed = self.inherited.as_ref().is_none_or(|inherited| inherited.owes(lane, number));
+        if !is_owed {
+            self.newest_settled = self.newest_settled.max(Some(number));
         }
-        self.newest_settled = self.newest_settled.max(Some(number));
-        None
+        is_owed
     }
 
     fn push(&mut self, number: RecordNumber, lane: LaneId, created: Option<SystemTime>) -> u64 {
@@ -287,8 +431,8 @@ impl ShardProgress {
                 None
             }
         };
-        let (is_settled, lost, is_anybodys) = (false, None, false);
-        self.read.push_back(ReadRecord { ordinal, number, lane, created, is_settled, before, lost, is_anybodys });
+        let (is_over, lost, is_anybodys) = (false, None, false);
+        self.read.push_back(ReadRecord { ordinal, number, lane, created, is_over, before, lost, is_anybodys });
         ordinal
     }
 
@@ -304,11 +448,11 @@ impl ShardProgress {
         }
     }
 
-    /// Settled records behind one that is not take memory for nothing.
+    /// Records that are over, behind one that is not, take memory for nothing.
     fn clear_away(&mut self) {
         let mut before = None;
         self.read.retain_mut(|record| {
-            if record.is_settled {
+            if record.is_over {
                 before = Some(Passed { number: record.number, created: record.created });
                 return false;
             }
@@ -317,7 +461,16 @@ impl ShardProgress {
             }
             true
         });
-        self.settled = 0;
+        self.over = 0;
+    }
+}
+
+/// Whether one place lies behind the other one of the same shard.
+fn is_behind(one: Position, other: Position) -> bool {
+    match (one, other) {
+        (Position::After(one), Position::After(other)) => one > other,
+        (Position::After(_), _) => true,
+        _ => false,
     }
 }
 

@@ -7,6 +7,8 @@
 //!   ancestors were, in this run or in earlier ones, and what an earlier run has stored stays stored until reading has taken it
 //!   over.
 //! - Only who has opened a shard has its [`ShardHandle`], and an [`AckToken`] is one record that was read of it.
+//! - With order by shard each shard has a lane of its own, and who opens one reads nothing of it before
+//!   [`TableTracker::ancestors_are_settled`].
 //! - Costs grow with what changes, not with the number of shards, but for what people look at ([`TableTracker::view`],
 //!   [`TableTracker::lag`]) and [`TableTracker::verify`].
 
@@ -16,71 +18,65 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
+use super::left_out_lanes::LeftOutLanes;
 use super::lineage::{Counts, Lineage};
 use super::shard_progress::ShardProgress;
-use super::tracked_shard::{Barrier, PageEntries, Phase, TrackedShard, age, oldest_kept};
+use super::tracked_shard::{Barrier, Phase, TrackedShard, age, oldest_kept};
 pub use super::tracked_shard::{Loss, PROOF_OF_EMPTINESS, PageRead, ShardView};
 use super::tracked_stream::TrackedStream;
-pub use super::tracked_stream::{ShardHandle, StreamHandle};
+pub use super::tracked_stream::{OpenedShard, ShardHandle, StreamHandle};
 use crate::checkpoint::{StoredChanges, StoredShard, StoredTable, StreamChanges, UnfinishedShard};
-use crate::records::{
-    Gap, LaneId, LossReason, Position, RETENTION, SequenceNumber, ShardId, ShardNumber, StreamDetails,
-};
+use crate::records::{Position, RETENTION, SequenceNumber, ShardId, ShardNumber, StreamDetails};
 
 /// The shards of one table.
 #[derive(Debug, Default)]
 pub struct TableTracker {
     /// Oldest first.
     streams: Vec<TrackedStream>,
-    /// Lanes are of whole lineages, not of items.
-    is_ordered_by_shard: bool,
-    unsettled: usize,
+    /// Lanes are of shards, not of items.
+    pub(super) is_ordered_by_shard: bool,
+    pub(super) unsettled: usize,
+    /// How often shards, or what was not read of a stream, were done with.
+    finished: u64,
+    /// Entries that are owed are counted, in the order in which they are handed on.
+    pub(super) next_ordinal: u64,
+    pub(super) left_out: LeftOutLanes,
     /// What is not stored as it is: shards, streams, and shards that are not known any more.
-    dirty: BTreeSet<ShardHandle>,
+    pub(super) dirty: BTreeSet<ShardHandle>,
     dirty_streams: BTreeSet<StreamHandle>,
     forgotten: BTreeSet<(StreamHandle, ShardId)>,
     /// A stream that was lost as a whole holds what follows it.
-    barrier: Option<Barrier>,
+    pub(super) barrier: Option<Barrier>,
 }
 
 /// One entry that was read and is not settled. It is given back once.
 #[derive(Debug, PartialEq, Eq)]
 pub struct AckToken {
-    shard: ShardHandle,
-    ordinal: u64,
+    pub(super) shard: ShardHandle,
+    pub(super) ordinal: u64,
 }
 
-/// A shard that is to be read now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OpenedShard {
-    pub handle: ShardHandle,
-    pub id: ShardId,
-    /// Where reading begins.
-    pub from: Position,
-    /// When the end of its parent was read, if that was in this run.
-    pub handed_over: Option<Instant>,
+impl AckToken {
+    /// Whether it was given before the one of this ordinal.
+    pub(super) fn is_before(&self, ordinal: u64) -> bool {
+        self.ordinal < ordinal
+    }
 }
 
-/// An entry that was read and is owed.
-#[derive(Debug)]
-pub struct Owed {
-    /// To be given back when it is settled; none where nothing may move past it in this run.
-    pub token: Option<AckToken>,
-    /// Its lane within the table: that of its item, of its lineage, or a gap's own.
-    pub lane: LaneId,
-    /// The name of the gaps that have to be tried before it; of a gap, that of those to which it belongs.
-    pub barrier: Option<LaneId>,
-}
+#[cfg(test)]
+impl AckToken {
+    /// One that nobody gives back to a tracker.
+    pub(crate) fn unique(number: u64) -> Self {
+        Self { shard: ShardHandle { stream: StreamHandle(0), shard: 0 }, ordinal: number }
+    }
 
-/// Enters one shard's page.
-pub struct PageEntry<'t> {
-    tracker: &'t mut TableTracker,
-    handle: ShardHandle,
-    entries: PageEntries,
+    pub(crate) fn number(&self) -> u64 {
+        self.ordinal
+    }
 }
 
 impl TableTracker {
-    /// Begins with what an earlier run has stored. `is_ordered_by_shard`: lanes are of whole lineages, not of items.
+    /// Begins with what an earlier run has stored. `is_ordered_by_shard`: lanes are of shards, not of items.
     pub fn restored(stored: StoredTable, is_ordered_by_shard: bool) -> Self {
         let streams = stored.streams.into_iter().map(TrackedStream::restored).collect();
         Self { streams, is_ordered_by_shard, ..Self::default() }
@@ -146,6 +142,7 @@ impl TableTracker {
 
     /// A stream was read to its end, or it is gone: what was not begun of it will not be read.
     pub fn end_stream(&mut self, stream: StreamHandle) {
+        self.finished += 1;
         let ended = self.stream_mut(stream).end();
         self.dirty.extend(ended.into_iter().map(|shard| ShardHandle { stream, shard }));
         self.dirty_streams.insert(stream);
@@ -154,6 +151,17 @@ impl TableTracker {
     /// Whether everything in earlier streams is settled.
     pub fn is_settled_before(&self, stream: StreamHandle) -> bool {
         self.streams[..stream.0].iter().all(|stream| stream.unfinished == 0)
+    }
+
+    /// Whether everything in the shards that this one continues is settled: they are read before it.
+    pub fn ancestors_are_settled(&self, handle: ShardHandle) -> bool {
+        let mut ancestors = std::iter::successors(self.parent(handle), |ancestor| self.parent(*ancestor));
+        ancestors.all(|ancestor| self.shard(ancestor).phase != Phase::Open)
+    }
+
+    /// How often that, or [`TableTracker::is_settled_before`], may have become true of anything.
+    pub fn finished(&self) -> u64 {
+        self.finished
     }
 
     /// A listing has shown a shard.
@@ -337,8 +345,8 @@ impl TableTracker {
         self.shard(handle).is_loss(now)
     }
 
-    /// Enters a page of a shard.
-    pub fn page(&mut self, handle: ShardHandle) -> PageEntry<'_> {
+    /// A page of a shard is going to be entered.
+    pub(super) fn begin_page(&mut self, handle: ShardHandle) {
         if !self.shard(handle).is_entered {
             // All pages of its ancestors were entered before its own first one, and not all of them when it was opened.
             let inherited = self.ancestor(handle).and_then(|ancestor| self.shard(ancestor).barrier.clone());
@@ -346,21 +354,26 @@ impl TableTracker {
             let shard = self.shard_mut(handle);
             (shard.is_entered, shard.barrier) = (true, barrier);
         }
-        PageEntry { tracker: self, handle, entries: PageEntries::default() }
+        let next = self.next_ordinal;
+        self.shard_mut(handle).progress.number_from(next);
     }
 
     /// An entry was settled: its event was acknowledged, or given up by policy.
     pub fn settle(&mut self, token: &AckToken) {
         let handle = token.shard;
-        let progress = &mut self.shard_mut(handle).progress;
-        let before = progress.unsettled();
-        progress.settle(token.ordinal);
-        self.unsettled -= before - self.shard(handle).progress.unsettled();
+        let Some(lane) = self.shard_mut(handle).progress.settle(token.ordinal) else { return };
+        self.unsettled -= 1;
+        self.left_out.settle(lane, token.ordinal);
         self.dirty.insert(handle);
         self.finish_if_done(handle);
     }
 
-    /// Records read and not settled.
+    /// The ordinal of the next entry that is owed.
+    pub(super) fn next_ordinal(&self) -> u64 {
+        self.next_ordinal
+    }
+
+    /// Records read and not settled, those that are left out excepted.
     pub fn unsettled(&self) -> usize {
         self.unsettled
     }
@@ -419,10 +432,17 @@ impl TableTracker {
         }
     }
 
+    /// All shards, with what is known of each.
+    pub(super) fn shards(&self) -> impl Iterator<Item = (ShardHandle, &TrackedShard)> {
+        self.streams.iter().enumerate().flat_map(|(index, stream)| {
+            let handle = move |shard| ShardHandle { stream: StreamHandle(index), shard };
+            stream.lineage.iter().map(move |(shard, _, state)| (handle(shard), state))
+        })
+    }
+
     /// How far the table is behind: the age of the oldest record that is owed, or that is known to be waiting.
     pub fn lag(&self, now: SystemTime) -> Duration {
-        let open = self.streams.iter().flat_map(|stream| stream.lineage.iter());
-        let open = open.map(|(.., shard)| shard).filter(|shard| shard.phase == Phase::Open);
+        let open = self.shards().map(|(_, shard)| shard).filter(|shard| shard.phase == Phase::Open);
         age(open.filter_map(TrackedShard::oldest_waiting).min(), now)
     }
 
@@ -442,14 +462,12 @@ impl TableTracker {
         let parent = self.parent(handle).map(|parent| self.shard(parent));
         let parent =
             parent.map(|parent| (parent.read_at, parent.verified_at.max(parent.handed_down.unwrap_or(UNIX_EPOCH))));
-        let lane = self.ancestor(handle).map(|ancestor| self.shard(ancestor).lane);
         let stream = self.stream_mut(handle.stream);
         let is_required = stream.is_required && stream.lineage.is_known(handle.shard) || parent.is_some();
         let is_young =
             matches!(stream.start, Position::Since(moment) if stream.lineage.is_created_since(handle.shard, moment));
         let shard = stream.lineage.state_mut(handle.shard);
         let handed_over = parent.and_then(|(read_at, _)| read_at);
-        shard.lane = lane.unwrap_or(shard.lane);
         if shard.phase == Phase::Listed {
             if let Some((_, verified_at)) = parent {
                 shard.date(verified_at);
@@ -497,8 +515,9 @@ impl TableTracker {
         }
     }
 
-    fn finish_if_done(&mut self, handle: ShardHandle) {
+    pub(super) fn finish_if_done(&mut self, handle: ShardHandle) {
         if self.shard_mut(handle).finish_if_done() {
+            self.finished += 1;
             self.dirty.insert(handle);
             let stream = self.stream_mut(handle.stream);
             stream.unfinished -= 1;
@@ -517,74 +536,20 @@ impl TableTracker {
         self.stream(handle.stream).lineage.id(handle.shard)
     }
 
-    fn shard(&self, handle: ShardHandle) -> &TrackedShard {
+    pub(super) fn shard(&self, handle: ShardHandle) -> &TrackedShard {
         self.stream(handle.stream).lineage.state(handle.shard)
     }
 
-    fn shard_mut(&mut self, handle: ShardHandle) -> &mut TrackedShard {
+    pub(super) fn shard_mut(&mut self, handle: ShardHandle) -> &mut TrackedShard {
         self.stream_mut(handle.stream).lineage.state_mut(handle.shard)
     }
 
-    fn stream(&self, stream: StreamHandle) -> &TrackedStream {
+    pub(super) fn stream(&self, stream: StreamHandle) -> &TrackedStream {
         &self.streams[stream.0]
     }
 
     fn stream_mut(&mut self, stream: StreamHandle) -> &mut TrackedStream {
         &mut self.streams[stream.0]
-    }
-}
-
-impl PageEntry<'_> {
-    /// A record was read; `lane` is its item's. Returns what it owes, or nothing if an earlier run has settled it.
-    pub fn record(&mut self, sequence: SequenceNumber, lane: LaneId, created: Option<SystemTime>) -> Option<Owed> {
-        self.entries.count += 1;
-        self.entries.is_undated = created.is_none();
-        let is_ordered_by_shard = self.tracker.is_ordered_by_shard;
-        let shard = self.tracker.shard_mut(self.handle);
-        let read = shard.record(sequence, lane, created);
-        let barrier = shard.barrier.as_ref().filter(|barrier| !is_ordered_by_shard && barrier.holds(lane));
-        let barrier = barrier.map(|barrier| barrier.name);
-        let lane = if is_ordered_by_shard { shard.lane } else { lane };
-        self.owed(read, |token| Owed { token: Some(token), lane, barrier })
-    }
-
-    /// Changes may be missing here; `name` is the lane of the gap's event. Returns what it owes, or nothing if an earlier run has
-    /// settled it.
-    pub fn gap(&mut self, gap: &Gap, name: LaneId) -> Option<Owed> {
-        self.entries.count += 1;
-        self.entries.is_empty_behind = gap.reason == LossReason::Trimmed && gap.before.is_none();
-        let is_ordered_by_shard = self.tracker.is_ordered_by_shard;
-        let shard = self.tracker.shard_mut(self.handle);
-        let read = shard.gap(gap, name);
-        let barrier = shard.barrier.clone();
-        let lane = if is_ordered_by_shard { shard.lane } else { name };
-        if gap.shard.is_none() {
-            self.tracker.barrier = barrier.clone();
-        }
-        let barrier = barrier.map(|barrier| barrier.name).filter(|_| !is_ordered_by_shard);
-        // A gap at which reading stops holds the position for good: only a restart gets past it.
-        self.owed(read, |token| Owed { token: gap.resume.map(|_| token), lane, barrier })
-    }
-
-    /// That was all of the page.
-    pub fn read(self, page: PageRead) {
-        let stream = self.tracker.stream(self.handle.stream);
-        let is_continued = stream.lineage.has_child(stream.lineage.id(self.handle.shard));
-        self.tracker.shard_mut(self.handle).page_read(page, self.entries, is_continued);
-        if page.is_last {
-            self.tracker.dirty.insert(self.handle);
-            self.tracker.finish_if_done(self.handle);
-        }
-    }
-
-    fn owed(&mut self, read: Option<u64>, owed: impl FnOnce(AckToken) -> Owed) -> Option<Owed> {
-        let Some(ordinal) = read else {
-            // What was read again is settled: the position moves.
-            self.tracker.dirty.insert(self.handle);
-            return None;
-        };
-        self.tracker.unsettled += 1;
-        Some(owed(AckToken { shard: self.handle, ordinal }))
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
+use super::left_out::Reread;
 use super::lineage::Restored;
 use super::shard_progress::{Settled, ShardProgress};
 use crate::checkpoint::{StoredShard, UnfinishedShard};
@@ -47,13 +48,13 @@ pub(super) struct TrackedShard {
     pub(super) is_caught_up: bool,
     /// The creation time of the newest record that was read, in this run, or the start's moment.
     newest: Option<SystemTime>,
-    /// The lane of its lineage.
+    /// Its own lane: that of its gaps in what is stored of it; with order by shard that of all that is delivered of it.
     pub(super) lane: LaneId,
     pub(super) barrier: Option<Barrier>,
     /// A page of it was entered.
     pub(super) is_entered: bool,
-    /// The lane of its gaps in what is stored of it.
-    gap_lane: LaneId,
+    /// Its reader makes no pass before this moment.
+    pub(super) rests_until: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,7 +108,6 @@ pub(super) struct PageEntries {
 impl TrackedShard {
     /// One that a listing has shown.
     pub(super) fn listed(id: &str, start: Position, verified_at: SystemTime) -> Self {
-        let lane = LaneId::of_shard(id);
         Self {
             phase: Phase::Listed,
             progress: ShardProgress::begin(start),
@@ -121,10 +121,10 @@ impl TrackedShard {
             empty_since: None,
             is_caught_up: false,
             newest: None,
-            lane,
+            lane: LaneId::of_shard(id),
             barrier: None,
             is_entered: false,
-            gap_lane: lane,
+            rests_until: None,
         }
     }
 
@@ -160,13 +160,14 @@ impl TrackedShard {
     ///
     /// [`TableTracker::loss_before`]: super::table_tracker::TableTracker::loss_before
     pub(super) fn loss_before(&self, first: Option<SequenceNumber>, is_trimmed: bool, now: SystemTime) -> Option<Loss> {
-        let lost = self.progress.owed_before(first);
-        let is_known = first.is_some_and(|first| self.progress.knows(first, self.gap_lane));
+        let mut lost: BTreeSet<LaneId> = self.progress.owed_before(first).into_keys().collect();
+        lost.extend(self.progress.left_out().lost_before(first));
+        let is_known = first.is_some_and(|first| self.progress.knows(first, self.lane));
         let is_early = is_trimmed && self.progress.read_created().is_none_or(|created| !is_expired(created, now));
         if !is_known && (is_early || is_expired(self.verified_at, now)) {
             return Some(Loss { lanes: None });
         }
-        let lanes = lost.keys().filter(|lane| **lane != self.gap_lane).count();
+        let lanes = lost.iter().filter(|lane| **lane != self.lane).count();
         // A gap that was told before and did not reach the sink is told again.
         (!lost.is_empty()).then_some(Loss { lanes: Some(lanes).filter(|lanes| *lanes > 0) })
     }
@@ -184,24 +185,41 @@ impl TrackedShard {
         lane: LaneId,
         created: Option<SystemTime>,
     ) -> Option<u64> {
+        self.date_record(created);
+        self.progress.read(sequence, lane, created)
+    }
+
+    /// A record was read, of a lane that is left out; says whether it is owed.
+    pub(super) fn record_left_out(
+        &mut self,
+        sequence: SequenceNumber,
+        lane: LaneId,
+        created: Option<SystemTime>,
+    ) -> bool {
+        self.date_record(created);
+        self.progress.read_left_out(sequence, lane, created)
+    }
+
+    fn date_record(&mut self, created: Option<SystemTime>) {
         if let Some(created) = created {
             self.newest = Some(created);
             // Of a first start this may be earlier than the moment of the start, which was as good a guess as any.
             self.verified_at = created;
         }
-        self.progress.read(sequence, lane, created)
     }
 
     /// Changes may be missing here; `name` is the lane of the gap's event. Returns its ordinal if it is owed; then what follows waits
-    /// for it.
-    pub(super) fn gap(&mut self, gap: &Gap, name: LaneId) -> Option<u64> {
+    /// for it. `caught_up` gets the lanes of which nothing is left out any more.
+    pub(super) fn gap(&mut self, gap: &Gap, name: LaneId, caught_up: &mut Vec<LaneId>) -> Option<u64> {
         let (ordinal, lanes) = match gap.reason {
             // It may be anybody's.
-            LossReason::Undecodable => (self.progress.undecodable(gap.lost, self.gap_lane)?, None),
+            LossReason::Undecodable => (self.progress.undecodable(gap.lost, self.lane)?, None),
             _ => {
                 let lost = self.progress.owed_before(gap.before);
-                let lanes: Option<BTreeSet<LaneId>> = gap.lanes.map(|_| lost.keys().copied().collect());
-                let ordinal = self.progress.gap(self.gap_lane, lost, lanes.is_none());
+                let left_out: Vec<LaneId> = self.progress.left_out().lost_before(gap.before).collect();
+                let lanes: Option<BTreeSet<LaneId>> = gap.lanes.map(|_| lost.keys().copied().chain(left_out).collect());
+                let ordinal = self.progress.gap(self.lane, lost, lanes.is_none());
+                *caught_up = self.progress.lose_left_out(ordinal, gap.before);
                 if gap.before.is_none() {
                     // All that comes is new.
                     self.progress.end();
@@ -211,6 +229,39 @@ impl TrackedShard {
         };
         self.barrier = Some(Barrier::behind(self.barrier.as_ref(), name, lanes));
         Some(ordinal)
+    }
+
+    /// Changes are missing that a pass was to bring; `name` is the lane of the gap's event. Returns its ordinal, and the lanes of which
+    /// nothing is left out any more. What follows waits for it.
+    pub(super) fn gap_again(&mut self, gap: &Gap, place: Reread, name: LaneId) -> (u64, Vec<LaneId>) {
+        let lanes: BTreeSet<LaneId> = self.progress.left_out().lost_before(gap.before).collect();
+        self.barrier = Some(Barrier::behind(self.barrier.as_ref(), name, Some(lanes)));
+        self.progress.gap_again(self.lane, place, gap.before)
+    }
+
+    /// What is lost if `first` is the next record that is still there in a pass; without one nothing is. `is_trimmed`: AWS has said that
+    /// the record at the pass's position is gone.
+    pub(super) fn loss_in_pass(
+        &self,
+        first: Option<SequenceNumber>,
+        is_trimmed: bool,
+        now: SystemTime,
+    ) -> Option<Loss> {
+        let is_doubtful =
+            |created: Option<SystemTime>| is_trimmed || created.is_none_or(|created| is_expired(created, now));
+        let left_out = self.progress.left_out();
+        let is_loss = left_out.is_loss_in_pass(first, is_doubtful);
+        is_loss.then(|| Loss { lanes: Some(left_out.lost_before(first).count()) })
+    }
+
+    /// The lane of a record that was handed on and is owed; none of a gap.
+    pub(super) fn item_of(&self, ordinal: u64) -> Option<LaneId> {
+        self.progress.lane_of(ordinal).filter(|lane| *lane != self.lane)
+    }
+
+    /// The records that were handed on and are owed, each with its lane.
+    pub(super) fn handed_on(&self) -> impl Iterator<Item = (u64, LaneId)> {
+        self.progress.handed_on().filter(|(_, lane)| *lane != self.lane)
     }
 
     /// A page with these entries was read. `is_continued`: a shard is known that continues this one.
@@ -248,7 +299,7 @@ impl TrackedShard {
 
     /// Finishes it if it was read to its end and everything in it is settled; says whether it did.
     pub(super) fn finish_if_done(&mut self) -> bool {
-        let is_done = self.phase == Phase::Open && self.is_ended && self.progress.unsettled() == 0;
+        let is_done = self.phase == Phase::Open && self.is_ended && self.progress.is_settled();
         if is_done {
             self.phase = Phase::Finished { at: whole_second(self.verified_at) };
         }
@@ -292,6 +343,8 @@ impl TrackedShard {
             safe: self.progress.settled().safe,
             read_to: self.progress.read_to(),
             unsettled: self.progress.unsettled(),
+            left_out: self.progress.left_out().lanes(),
+            left_out_records: self.progress.left_out().count(),
             is_caught_up: self.is_caught_up,
             newest: self.newest,
             is_ended: self.is_ended,
@@ -341,8 +394,11 @@ pub struct ShardView {
     pub safe: Position,
     /// Behind the last record read.
     pub read_to: Position,
-    /// Records read and not settled.
+    /// Records read and not settled, those that are left out excepted.
     pub unsettled: usize,
+    /// Lanes that are left out because they are too long, and how many records of them.
+    pub left_out: usize,
+    pub left_out_records: u64,
     /// Whether the last page held all there was.
     pub is_caught_up: bool,
     /// The creation time of the newest record read.

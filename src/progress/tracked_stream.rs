@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tokio::time::Instant;
+
 use super::lineage::Lineage;
 use super::tracked_shard::{Phase, TrackedShard, oldest_kept};
 use crate::checkpoint::{StoredShard, StoredStream};
@@ -30,6 +32,17 @@ impl ShardHandle {
     pub const fn nth(shard: ShardNumber) -> Self {
         Self { stream: StreamHandle(0), shard }
     }
+}
+
+/// A shard that is to be read now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenedShard {
+    pub handle: ShardHandle,
+    pub id: ShardId,
+    /// Where reading begins.
+    pub from: Position,
+    /// When the end of its parent was read, if that was in this run.
+    pub handed_over: Option<Instant>,
 }
 
 /// One stream.

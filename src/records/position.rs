@@ -60,7 +60,11 @@ impl SequenceNumber {
 
     /// The number left-padded with zeros to so many digits, so that it orders as text.
     pub(crate) fn padded(&self, width: usize) -> String {
-        format!("{:0>width$}", self.as_str())
+        let text = self.as_str();
+        let mut padded = String::with_capacity(width.max(text.len()));
+        padded.extend(std::iter::repeat_n('0', width.saturating_sub(text.len())));
+        padded.push_str(text);
+        padded
     }
 
     fn text(&self) -> &[u8] {

@@ -125,6 +125,24 @@ impl Record {
         self.text(self.old_image)
     }
 
+    /// The same three as bytes, for who only copies them: a look at a text makes sure that it is one.
+    pub(crate) fn keys_as_sent(&self) -> &[u8] {
+        self.keys.bytes_of(&self.bytes)
+    }
+
+    pub(crate) fn new_image_as_sent(&self) -> Option<&[u8]> {
+        self.new_image.map(|image| image.bytes_of(&self.bytes))
+    }
+
+    pub(crate) fn old_image_as_sent(&self) -> Option<&[u8]> {
+        self.old_image.map(|image| image.bytes_of(&self.bytes))
+    }
+
+    /// Bytes of both images' text.
+    pub(crate) fn images_len(&self) -> usize {
+        [self.new_image, self.old_image].into_iter().flatten().map(|image| image.len as usize).sum()
+    }
+
     /// `SizeBytes`, AWS's own measure of the record.
     pub(crate) fn size_bytes(&self) -> Option<u64> {
         self.size_bytes
@@ -328,8 +346,12 @@ impl Span {
 
     /// The text at this place.
     pub(super) fn of(self, bytes: &Bytes) -> &str {
+        text_of(self.bytes_of(bytes))
+    }
+
+    fn bytes_of(self, bytes: &Bytes) -> &[u8] {
         let start = self.start.get() as usize;
-        text_of(&bytes[start..start + self.len as usize])
+        &bytes[start..start + self.len as usize]
     }
 }
 

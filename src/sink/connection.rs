@@ -10,7 +10,7 @@ use std::time::Duration;
 use ::http::{Extensions, HeaderMap, Response, Uri};
 use futures_util::future::{BoxFuture, FutureExt, TryFutureExt};
 use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
+use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tower_service::Service;
@@ -124,18 +124,6 @@ pub(super) fn keep_alive(headers: &HeaderMap) -> Option<Duration> {
         .filter_map(|parameter| parameter.split_once('='))
         .find(|(name, _)| name.trim().eq_ignore_ascii_case("timeout"));
     timeout?.1.trim().trim_matches('"').parse().ok().map(Duration::from_secs)
-}
-
-/// Makes TCP connections that end when their peer has died.
-pub(super) fn tcp_connector(is_tls: bool, dead_peer_timeout: Duration) -> HttpConnector {
-    let mut tcp = HttpConnector::new();
-    tcp.set_nodelay(true);
-    // Of https, too, this connector makes only the TCP connection.
-    tcp.enforce_http(!is_tls);
-    tcp.set_tcp_user_timeout(Some(dead_peer_timeout));
-    tcp.set_keepalive(Some(dead_peer_timeout / 3));
-    tcp.set_keepalive_interval(Some(dead_peer_timeout / 3));
-    tcp
 }
 
 /// Makes connections that know how far they have come with a request.

@@ -14,15 +14,14 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{self, Builder};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use percent_encoding::{CONTROLS, percent_encode};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
-use super::connection::{Watching, is_unprocessed, keep_alive, note_answer, tcp_connector};
+use super::connection::{Watching, is_unprocessed, keep_alive, note_answer};
+use super::connector::SinkConnector;
 use super::credentials::{CredentialReloader, CredentialSnapshot, Credentials, replaced};
 use super::response_body::ReceivedBody;
 use super::settings::{SinkSettings, SinkSetupError, Tuning};
@@ -223,41 +222,28 @@ struct PoolSettings {
 struct Pool {
     generation: u64,
     idle_timeout: Duration,
-    client: Client,
-}
-
-/// A plain client carries no TLS at all: no roots are loaded, nothing waits for them.
-#[derive(Debug)]
-enum Client {
-    Plain(legacy::Client<Watching<HttpConnector>, Body>),
-    Tls {
-        client: legacy::Client<Watching<HttpsConnector<HttpConnector>>, Body>,
-        /// Who this client says that it is.
-        identity: Arc<ClientIdentity>,
-        /// Whether anything was ever answered on any of its connections.
-        has_answered: AtomicBool,
-    },
+    client: legacy::Client<Watching<SinkConnector>, Body>,
+    /// Who this client says that it is; none without TLS.
+    identity: Option<Arc<ClientIdentity>>,
+    /// Whether anything was ever answered on any of these connections.
+    has_answered: AtomicBool,
 }
 
 impl Pool {
     fn new(settings: PoolSettings, credentials: &CredentialSnapshot) -> Self {
-        let tcp = tcp_connector(credentials.tls.is_some(), settings.dead_peer_timeout);
-        let client = match credentials.tls.clone() {
-            None => Client::Plain(builder(settings).build(Watching(tcp))),
-            Some(ClientTls { config, identity }) => {
-                let client = builder(settings).build(Watching(HttpsConnector::from((tcp, config))));
-                Client::Tls { client, identity, has_answered: AtomicBool::new(false) }
-            }
-        };
-        Self { generation: credentials.generation, idle_timeout: settings.idle_timeout, client }
+        let (tls, identity) = credentials.tls.clone().map(|ClientTls { config, identity }| (config, identity)).unzip();
+        let client = builder(settings).build(Watching(SinkConnector::new(tls, settings.dead_peer_timeout)));
+        let (generation, idle_timeout) = (credentials.generation, settings.idle_timeout);
+        Self { generation, idle_timeout, client, identity, has_answered: AtomicBool::new(false) }
     }
 
     /// Sends a request until the sink has processed it, or may have.
     async fn send(&self, request: impl Fn() -> Request<Body>) -> Result<Response<Incoming>, TransportFailure> {
         let mut resends_left = MAX_RESENDS;
         loop {
-            match self.try_send(request()).await {
+            match self.client.request(request()).await {
                 Ok(response) => {
+                    self.has_answered.store(true, Ordering::Relaxed);
                     note_answer(&response);
                     return Ok(response);
                 }
@@ -267,26 +253,12 @@ impl Pool {
         }
     }
 
-    async fn try_send(&self, request: Request<Body>) -> Result<Response<Incoming>, legacy::Error> {
-        match &self.client {
-            Client::Plain(client) => client.request(request).await,
-            Client::Tls { client, has_answered, .. } => {
-                let response = client.request(request).await?;
-                has_answered.store(true, Ordering::Relaxed);
-                Ok(response)
-            }
-        }
-    }
-
     fn failure(&self, error: &legacy::Error) -> TransportFailure {
-        match &self.client {
-            // With TLS 1.3 a sink that misses a certificate says so late, or just cuts the connection.
-            Client::Tls { identity, has_answered, .. }
-                if identity.was_missed() && !has_answered.load(Ordering::Relaxed) =>
-            {
-                TransportFailure::of(error).without_certificate()
-            }
-            _ => TransportFailure::of(error),
+        let was_missed = self.identity.as_ref().is_some_and(|identity| identity.was_missed());
+        // With TLS 1.3 a sink that misses a certificate says so late, or just cuts the connection.
+        match was_missed && !self.has_answered.load(Ordering::Relaxed) {
+            true => TransportFailure::of(error).without_certificate(),
+            false => TransportFailure::of(error),
         }
     }
 }
@@ -347,4 +319,4 @@ pub(crate) fn redirect_target(from: &Uri, status: StatusCode, headers: &HeaderMa
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -5,10 +5,15 @@
 //!   by one at the last record read, since a page may end between two records of one number; what was read is skipped. `LATEST` is
 //!   asked for once, by a reader that was told so, and never by a restarted or repeated attempt.
 //! - The next page is asked for while the last one is being delivered, as far as the table's buffer goes.
+//! - With order by shard nothing is asked for before everything in the shards that this one continues is settled. Who waits for that
+//!   holds no room of the buffer, however long it takes.
 //! - That AWS does not know the shard is believed when it has said so three times, 20 seconds apart and with a whole listing between
 //!   them, or once of a shard that was closed more than a day ago by what ids say.
 //! - Where something that is owed is missing a [`Gap`] is handed down in that place. The record at the position itself proves that
 //!   nothing is; where AWS does not give it, the stored state and the clock decide: see [`TableTracker::loss_before`].
+//! - What is left out of the shard is brought back by passes: the reader goes back to where the first of it lies, hands down what
+//!   comes again, and goes on where it stood. A pass ends early when nothing it was begun for is to be brought any more. A reader of a
+//!   shard that was read to its end makes passes only.
 //! - Dropping the reader at any await loses nothing that was stored: what it had not handed down was not counted.
 //!
 //! [`TableTracker::loss_before`]: crate::progress::table_tracker::TableTracker::loss_before
@@ -16,20 +21,26 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::client::{IteratorStart, PAGE_RECORDS, StreamsClient as _};
+use super::client::{IteratorStart, StreamsClient as _};
+use super::reader_state::{Front, ReaderState, ShardEnd};
 use super::shard_discovery::{BETWEEN_WITNESSES, DENIALS_OF_EXISTENCE};
-use super::{Listings, OnDataLoss, PollIntervals, ReaderContext, ReadingStopped, ShardPage, Step, Task};
+use super::shard_pace::{Fill, PassPace, expected, pause, pause_of_closed};
+use super::{Listings, OnDataLoss, PassPage, ReaderContext, ReadingStopped, ShardPage, Step, Task};
 use crate::aws::errors::{CallError, ErrorKind};
 use crate::backoff::pause_after;
 use crate::clock;
 use crate::progress::Acknowledger as _;
 use crate::progress::buffer::{Buffer, PageReservation};
+use crate::progress::catch_up::{CatchUp, PassCause};
+use crate::progress::left_out::{PassStart, Place, Reread};
 use crate::progress::table_tracker::{Loss, OpenedShard, PROOF_OF_EMPTINESS};
-use crate::records::{Entry, Gap, LossReason, Page, Position, Record, SequenceNumber, StreamDetails, Undecodable};
+use crate::records::{
+    Entry, Gap, LaneId, LossReason, Page, Position, Record, RecordNumber, SequenceNumber, StreamDetails, Undecodable,
+};
 use crate::telemetry::events;
 
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -39,19 +50,8 @@ const DENIED_PAUSE_MIN: Duration = Duration::from_secs(2);
 const DENIED_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// After so many failures in a row the iterator itself may be the trouble.
 const FAILURES_BEFORE_NEW_ITERATOR: u32 = 3;
-/// A closed shard is asked so often at once although its pages are empty.
-const EMPTY_PAGES_AT_ONCE: u32 = 10;
-const EMPTY_PAGE_PAUSE: Duration = Duration::from_millis(10);
-/// Room is set aside for at least so many bytes of a page.
-const EXPECTED_MIN: usize = 16 << 10;
 /// Those below are told of a quiet shard this often.
 const QUIET_REPORT: Duration = Duration::from_secs(30);
-
-/// A page that was too much for the line is not asked for again so soon.
-const SMALL_PAGES: Duration = Duration::from_secs(5 * 60);
-
-/// A page near the service's limit of 1 MB was cut by size: more is waiting.
-const FULL_PAGE_BYTES: usize = 900_000;
 
 pub struct ShardReader {
     /// What it shares with the table's other readers.
@@ -64,65 +64,14 @@ pub struct ShardReader {
     /// Cancelled once the shard is known to take no more records.
     pub closed: CancellationToken,
     pub listings: Listings,
+    /// Rung when a pass is due.
+    pub due: Arc<Notify>,
+    /// The shard was read to its end: passes are all that there is to do.
+    pub has_ended: bool,
     state: ReaderState,
-}
-
-struct ReaderState {
-    /// Behind the last record that was handed down, or was to be.
-    position: Position,
-    iterator: Option<String>,
-    /// Behind the last record that this iterator gave.
-    cursor: Position,
-    /// The iterator is new: whether it has left something out is not known yet. Since when it gives empty pages.
-    unproved: Option<Instant>,
-    /// AWS has trimmed the record at the position, and nothing was read since.
-    is_trimmed: bool,
-    failures: u32,
-    /// How often in a row AWS has said that there is no such shard.
-    denials: u32,
-    /// Empty pages in a row of a closed shard, and since when.
-    empty_pages: u32,
-    empty_since: Instant,
-    /// Reading began at the oldest record, not at the newest, and no record as young as the start was read.
-    may_be_old: bool,
-    quiet_since: Instant,
-    /// Until when those below need not be told again that the shard is quiet.
-    quiet_told: Option<Instant>,
-    handed_over: Option<Instant>,
-    page_limit: PageLimit,
-    /// What the next page is expected to weigh.
-    expected: usize,
-    /// When the newest record that was handed down was created.
-    newest: Option<SystemTime>,
-}
-
-/// How reading a shard ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ShardEnd {
-    /// Everything was read and handed down, of which the newest record was created then.
-    Read(Option<SystemTime>),
-    /// AWS does not know the shard, or its stream.
-    Missing(Position),
-    /// Data was lost and the policy is to stop.
-    Lost,
-    /// The process is shutting down.
-    Stopped,
-}
-
-/// How many records a page may have: less where the line is too slow for a whole one.
-#[derive(Debug, Default)]
-struct PageLimit {
-    halvings: u32,
-    last: Option<Instant>,
-}
-
-/// What the last page was like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fill {
-    /// Cut at the service's limit: the next page has more.
-    Full,
-    /// Some records that are new, or none.
-    Partial,
+    /// While a pass is under way: where the reader stood.
+    front: Option<Front>,
+    pass_pace: PassPace,
 }
 
 impl ShardReader {
@@ -135,29 +84,15 @@ impl ShardReader {
         closed: CancellationToken,
         listings: Listings,
     ) -> Self {
-        let state = ReaderState {
-            position: shard.from,
-            iterator: None,
-            cursor: Position::Start,
-            unproved: None,
-            is_trimmed: false,
-            failures: 0,
-            denials: 0,
-            empty_pages: 0,
-            empty_since: Instant::now(),
-            may_be_old: false,
-            quiet_since: Instant::now(),
-            quiet_told: None,
-            handed_over: shard.handed_over,
-            page_limit: PageLimit::default(),
-            expected: Buffer::PAGE,
-            newest: None,
-        };
-        Self { context, details, shard, latest, closed, listings, state }
+        let handed_over = shard.handed_over;
+        let state = ReaderState { handed_over, ..ReaderState::at(shard.from) };
+        let (due, has_ended, front, pass_pace) = (Arc::default(), false, None, PassPace::new(Instant::now()));
+        Self { context, details, shard, latest, closed, listings, due, has_ended, state, front, pass_pace }
     }
 
     /// Reads until the shard ends.
     pub async fn run(mut self) -> ShardEnd {
+        self.wait_for_ancestors().await;
         let ended = self.read_on().await;
         self.context.activity.end(self.task());
         match ended {
@@ -166,13 +101,29 @@ impl ShardReader {
         }
     }
 
+    async fn wait_for_ancestors(&mut self) {
+        self.begin(Step::Settlement);
+        if self.context.progress.ancestors_are_settled(self.shard.handle).await {
+            // Nothing was asked before, so that nothing was answered either; and the sink has no part in a handover.
+            let now = Instant::now();
+            (self.state.quiet_since, self.state.empty_since) = (now, now);
+            self.state.handed_over = self.state.handed_over.map(|_| now);
+        }
+    }
+
     async fn read_on(&mut self) -> Result<ShardEnd, ReadingStopped> {
-        loop {
+        while self.has_something_to_read().await {
             match self.poll().await {
                 Ok((page, room, asked_at)) => {
                     self.arrived();
                     self.count_empty(page.records.is_empty());
                     let is_last = page.next_iterator.is_none() || self.is_forgotten();
+                    if self.front.is_some() {
+                        match self.pass_on(page, room, asked_at, is_last).await? {
+                            Some(end) => return Ok(end),
+                            None => continue,
+                        }
+                    }
                     let fill = Fill::of(page.records.len(), page.bytes, self.state.page_limit.records());
                     // One without a character says neither that the shard has ended nor where to go on.
                     self.state.iterator = page.next_iterator.clone().filter(|next| !next.is_empty());
@@ -201,6 +152,100 @@ impl ShardReader {
                 }
             }
         }
+        Ok(ShardEnd::CaughtUp)
+    }
+
+    /// Begins a pass if it is time. Not in a shard that was read to its end, unless there is a pass to make.
+    async fn has_something_to_read(&mut self) -> bool {
+        if self.front.is_some() {
+            return true;
+        }
+        if self.has_ended {
+            self.begin(Step::Until(self.pass_pace.next));
+            sleep_until(self.pass_pace.next).await;
+        }
+        self.begin_pass();
+        self.front.is_some() || !self.has_ended
+    }
+
+    fn begin_pass(&mut self) {
+        let now = Instant::now();
+        if now < self.pass_pace.next {
+            return;
+        }
+        let is_aged = self.context.buffer.is_half_free() && self.pass_pace.is_time_to_look_for_age(now);
+        let aged = is_aged.then(|| PassCause::Age(clock::now()));
+        let begun = {
+            let mut tracker = self.context.progress.tracker();
+            let mut catch_up = CatchUp::of(&mut tracker);
+            let mut causes = aged.into_iter().chain([PassCause::Due]);
+            causes.find_map(|cause| Some((cause, catch_up.begin_pass(self.shard.handle, cause)?)))
+        };
+        let Some((cause, PassStart { from, at })) = begun else { return };
+        let page_limit = std::mem::take(&mut self.state.page_limit);
+        let pass = ReaderState { at: Some(at), newest: from.created, page_limit, ..ReaderState::at(from.position) };
+        self.front = Some(Front { state: std::mem::replace(&mut self.state, pass), begun: now, cause });
+    }
+
+    /// A page of a pass has arrived: hands down what comes again of it.
+    async fn pass_on(
+        &mut self,
+        page: Page,
+        room: PageReservation,
+        asked_at: SystemTime,
+        is_last: bool,
+    ) -> Result<Option<ShardEnd>, ReadingStopped> {
+        let is_empty = page.records.is_empty();
+        // Behind a minute of empty pages there is nothing any more.
+        let is_last = is_last || is_empty && self.state.empty_since.elapsed() >= PROOF_OF_EMPTINESS;
+        self.state.iterator = page.next_iterator.filter(|next| !next.is_empty());
+        let (entries, places) = self.sort_out_again(page.records, is_last);
+        let is_lost = entries.last().is_some_and(Entry::stops);
+        let weight = entries.iter().map(Entry::cost).sum();
+        self.state.expected = expected(self.state.expected, weight);
+        let in_hand = room.arrived(weight);
+        let is_over = is_last || self.is_pass_over();
+        let end = self.front.as_ref().filter(|_| is_last);
+        let position = end.map_or(self.state.position, |front| front.state.position);
+        if is_over || !entries.is_empty() {
+            let pass = PassPage { places, to: Place { position, created: self.state.newest }, is_over };
+            let (shard, details, read_at) = (self.shard.handle, self.details.clone(), clock::now());
+            let (is_caught_up, is_last, pass) = (false, false, Some(pass));
+            let page = ShardPage { shard, details, entries, asked_at, read_at, is_caught_up, is_last, pass };
+            self.context.hand_down(self.task(), page).await?;
+        }
+        in_hand.handed_down();
+        if is_lost {
+            return Ok(Some(ShardEnd::Lost));
+        }
+        if is_over {
+            self.end_pass();
+        } else if is_empty {
+            let pause =
+                pause_of_closed(self.context.poll_intervals, self.state.empty_pages, self.state.empty_since.elapsed());
+            self.begin(Step::Until(Instant::now() + pause));
+            sleep(pause).await;
+        }
+        Ok(None)
+    }
+
+    /// Whether a pass has nothing more to bring, or no room for it.
+    fn is_pass_over(&self) -> bool {
+        let is_for_age = self.front.as_ref().is_some_and(|front| front.cause != PassCause::Due);
+        !self.has_more_to_bring() || is_for_age && !self.context.buffer.is_half_free()
+    }
+
+    /// Goes on where the reader stood.
+    fn end_pass(&mut self) {
+        let Some(Front { state, begun, .. }) = self.front.take() else { return };
+        let now = Instant::now();
+        let pass = std::mem::replace(&mut self.state, state);
+        self.state.page_limit = pass.page_limit;
+        // Meanwhile nobody has looked whether there was something.
+        (self.state.empty_pages, self.state.empty_since) = (0, now);
+        self.state.unproved = self.state.unproved.map(|_| now);
+        self.pass_pace.passed(begun, now);
+        CatchUp::of(&mut self.context.progress.tracker()).rest(self.shard.handle, self.pass_pace.next);
     }
 
     fn task(&self) -> Task {
@@ -228,12 +273,14 @@ impl ShardReader {
     }
 
     async fn new_iterator(&mut self) -> Result<String, CallError> {
-        let from = match self.state.position {
+        let from = match (self.state.at, self.state.position) {
             _ if self.latest.is_some() => IteratorStart::Latest,
-            Position::Start | Position::Since(_) => IteratorStart::Oldest,
             // Nothing can be asked for but the oldest record there is.
-            behind if behind.is_before_records() || self.state.is_trimmed => IteratorStart::Oldest,
-            Position::After(record) => IteratorStart::At(record.sequence),
+            _ if self.state.is_trimmed => IteratorStart::Oldest,
+            (Some(at), _) => IteratorStart::At(at),
+            (None, Position::Start | Position::Since(_)) => IteratorStart::Oldest,
+            (None, behind) if behind.is_before_records() => IteratorStart::Oldest,
+            (None, Position::After(record)) => IteratorStart::At(record.sequence),
         };
         self.begin(Step::call());
         let iterator = self.context.client.get_shard_iterator(&self.details.arn, &self.shard.id, from).await?;
@@ -264,7 +311,7 @@ impl ShardReader {
     }
 
     fn count_empty(&mut self, is_empty: bool) {
-        if !is_empty || !self.closed.is_cancelled() {
+        if !is_empty || !(self.closed.is_cancelled() || self.front.is_some()) {
             (self.state.empty_pages, self.state.empty_since) = (0, Instant::now());
         }
         self.state.empty_pages += u32::from(is_empty);
@@ -313,14 +360,92 @@ impl ShardReader {
         }
         self.state.unproved = None;
         let is_trimmed = std::mem::take(&mut self.state.is_trimmed);
-        if matches!(self.state.position, Position::After(last) if first == Some(last.sequence)) {
+        let is_there = match (self.state.at, self.state.position) {
+            (Some(at), _) => first == Some(at),
+            (None, Position::After(last)) => first == Some(last.sequence),
+            (None, _) => false,
+        };
+        if is_there {
             return None;
         }
-        let loss = self.context.progress.tracker().loss_before(self.shard.handle, first, is_trimmed, clock::now());
-        let Loss { lanes } = loss?;
+        let Loss { lanes } = self.loss(first, is_trimmed)?;
+        Some(self.trimmed_before(first, lanes))
+    }
+
+    /// What lies behind the position and before `first` was trimmed, and something of it was owed.
+    fn trimmed_before(&mut self, first: Option<SequenceNumber>, lanes: Option<usize>) -> Gap {
         self.report_loss(LossReason::Trimmed, "DynamoDB does not have it any more, and it was not settled");
         let gap = self.gap(LossReason::Trimmed, self.state.position.behind_gap(None));
-        Some(Gap { before: first, lanes, ..gap })
+        Gap { before: first, lanes, ..gap }
+    }
+
+    fn loss(&self, first: Option<SequenceNumber>, is_trimmed: bool) -> Option<Loss> {
+        let (mut tracker, now) = (self.context.progress.tracker(), clock::now());
+        match self.front {
+            None => tracker.loss_before(self.shard.handle, first, is_trimmed, now),
+            Some(_) => CatchUp::of(&mut tracker).loss(self.shard.handle, first, is_trimmed, now),
+        }
+    }
+
+    /// Turns a page of a pass into what comes again, and moves the position behind it. What is broken was told when it was read first.
+    fn sort_out_again(
+        &mut self,
+        records: Vec<Result<Record, Undecodable>>,
+        is_last: bool,
+    ) -> (Vec<Entry>, Vec<Reread>) {
+        let (mut entries, mut places) = (Vec::new(), Vec::new());
+        let front = self.place();
+        if let Some(gap) = self.loss_before(records.iter().find_map(sequence_of), records.is_empty(), is_last) {
+            places.push(Reread { number: front.position.gap(None), before: front });
+            entries.push(Entry::Gap(gap));
+        }
+        if entries.last().is_some_and(Entry::stops) {
+            return (entries, places);
+        }
+        let lanes: Vec<Option<LaneId>> =
+            records.iter().map(|record| record.as_ref().ok().map(Record::lane_id)).collect();
+        let comes_again = CatchUp::of(&mut self.context.progress.tracker()).in_pass(self.shard.handle, lanes);
+        for (record, comes_again) in records.into_iter().zip(comes_again) {
+            let before = self.place();
+            let Some((record, number)) = self.take_again(record) else { continue };
+            if comes_again {
+                places.push(Reread { number, before });
+                entries.push(Entry::Record(record));
+            }
+        }
+        let is_told = entries.iter().any(|entry| matches!(entry, Entry::Gap(_)));
+        if is_last && !is_told && self.has_more_to_bring() {
+            let before = self.place();
+            places.push(Reread { number: before.position.gap(None), before });
+            entries.push(Entry::Gap(self.trimmed_before(None, self.loss(None, false).and_then(|loss| loss.lanes))));
+        }
+        (entries, places)
+    }
+
+    /// Whether a pass has something to bring behind the position.
+    fn has_more_to_bring(&self) -> bool {
+        let mut tracker = self.context.progress.tracker();
+        CatchUp::of(&mut tracker).has_more_behind(self.shard.handle, self.state.position)
+    }
+
+    fn place(&self) -> Place {
+        Place { position: self.state.position, created: self.state.newest }
+    }
+
+    /// Moves the position behind a record of a pass; its number.
+    fn take_again(&mut self, record: Result<Record, Undecodable>) -> Option<(Record, RecordNumber)> {
+        let number = match &record {
+            Ok(record) => self.state.cursor.next(record.sequence_number()),
+            Err(undecodable) => self.state.cursor.gap(undecodable.sequence_number),
+        };
+        self.state.cursor = Position::After(number);
+        if self.state.position.is_behind(number) {
+            return None;
+        }
+        (self.state.position, self.state.at) = (self.state.cursor, None);
+        let record = record.ok()?;
+        self.state.newest = record.created_at().or(self.state.newest);
+        Some((record, number))
     }
 
     fn take(&mut self, record: Record) -> Option<Entry> {
@@ -401,7 +526,7 @@ impl ShardReader {
         }
         self.state.quiet_told = is_quiet.then(|| now + QUIET_REPORT);
         let (shard, details, read_at) = (self.shard.handle, self.details.clone(), clock::now());
-        let page = ShardPage { shard, details, entries, asked_at, read_at, is_caught_up, is_last };
+        let page = ShardPage { shard, details, entries, asked_at, read_at, is_caught_up, is_last, pass: None };
         self.context.hand_down(self.task(), page).await
     }
 
@@ -415,12 +540,21 @@ impl ShardReader {
             false => pause(self.context.poll_intervals, fill, quiet),
         };
         if !pause.is_zero() {
-            self.begin(Step::Until(Instant::now() + pause));
+            let end = self.next_pass().into_iter().fold(Instant::now() + pause, Instant::min);
+            self.begin(Step::Until(end));
             select! {
                 () = self.closed.cancelled(), if !is_closed => {}
-                () = sleep(pause) => {}
+                () = self.due.notified() => {}
+                () = sleep_until(end) => {}
             }
         }
+    }
+
+    /// When the next pass begins, if one is due.
+    fn next_pass(&self) -> Option<Instant> {
+        let mut tracker = self.context.progress.tracker();
+        let is_due = CatchUp::of(&mut tracker).is_to_pass(self.shard.handle, PassCause::Due);
+        is_due.then_some(self.pass_pace.next)
     }
 
     /// Decides what a failed call asks for; nothing means: try again.
@@ -431,7 +565,7 @@ impl ShardReader {
             ErrorKind::Trimmed => {
                 self.state.iterator = None;
                 // At the oldest record there is, it was that one: nothing was asked for that is gone.
-                let asked = matches!(self.start(), Position::After(_));
+                let asked = self.state.at.is_some() || matches!(self.start(), Position::After(_));
                 if asked && !std::mem::replace(&mut self.state.is_trimmed, true) {
                     return None;
                 }
@@ -455,7 +589,8 @@ impl ShardReader {
         (self.state.iterator, self.state.denials) = (None, self.state.denials + 1);
         let is_aged_out = self.context.progress.tracker().is_aged_out(self.shard.handle, clock::now());
         if is_aged_out || self.state.denials >= DENIALS_OF_EXISTENCE {
-            return Some(ShardEnd::Missing(self.state.position));
+            let front = self.front.as_ref().map_or(&self.state, |front| &front.state);
+            return Some(ShardEnd::Missing(front.position));
         }
         self.begin(Step::Listing);
         self.listings.wait(BETWEEN_WITNESSES).await;
@@ -470,67 +605,9 @@ impl ShardReader {
     }
 }
 
-impl PageLimit {
-    fn records(&self) -> u32 {
-        (PAGE_RECORDS >> self.halvings).max(1)
-    }
-
-    /// A page did not arrive: if that took too long, or it was cut off, the next one is smaller.
-    fn failed(&mut self, error: &CallError) {
-        if matches!(error.code.as_str(), "timeout" | "other") {
-            (self.halvings, self.last) = ((self.halvings + 1).min(PAGE_RECORDS.ilog2() + 1), Some(Instant::now()));
-        }
-    }
-
-    fn arrived(&mut self) {
-        if self.last.is_some_and(|last| last.elapsed() >= SMALL_PAGES) {
-            self.halvings = self.halvings.saturating_sub(1);
-            self.last = (self.halvings > 0).then(Instant::now);
-        }
-    }
-}
-
-impl Fill {
-    /// Judges a page by what it held.
-    fn of(records: usize, bytes: usize, limit: u32) -> Self {
-        if records >= limit as usize || (records > 0 && bytes >= FULL_PAGE_BYTES) { Fill::Full } else { Fill::Partial }
-    }
-}
-
-/// What the next page is expected to weigh, after one that weighed so much: room is set aside for twice that, and for an eighth of
-/// what was expected before.
-fn expected(before: usize, weight: usize) -> usize {
-    (weight * 2).max(before / 8).clamp(EXPECTED_MIN, Buffer::PAGE)
-}
-
-/// The pause before the next page of a shard that may take more records. `quiet` is the time since the last record.
-///
-/// Every call is billed, empty or not, so a quiet shard is asked less and less often: whoever was quiet for a time T waits at most
-/// a tenth of T for the next event.
-fn pause(intervals: PollIntervals, fill: Fill, quiet: Duration) -> Duration {
-    if fill == Fill::Full {
-        return Duration::ZERO;
-    }
-    let PollIntervals { poll_interval, idle_poll_interval_max } = intervals;
-    (quiet / 10).clamp(poll_interval, idle_poll_interval_max.max(poll_interval))
-}
-
-/// The pause before the next page of a shard that takes no more records: its end is near, but some services give empty pages for a
-/// while, or for ever. `empty` is how long it has done that.
-fn pause_of_closed(intervals: PollIntervals, empty_pages: u32, empty: Duration) -> Duration {
-    let doublings = match empty_pages.checked_sub(EMPTY_PAGES_AT_ONCE) {
-        None | Some(0) => return Duration::ZERO,
-        Some(beyond) => (beyond - 1).min(16),
-    };
-    (EMPTY_PAGE_PAUSE * (1 << doublings)).min(pause(intervals, Fill::Partial, empty))
-}
-
 fn sequence_of(record: &Result<Record, Undecodable>) -> Option<SequenceNumber> {
     match record {
         Ok(record) => Some(record.sequence_number()),
         Err(undecodable) => undecodable.sequence_number,
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -2,6 +2,8 @@
 //!
 //! Contract:
 //! - At most one reader a shard, ever; a child begins when its parent's end was read, without waiting for a poll.
+//! - A shard that was read to its end has a reader again while a pass over what is left out of it is due. A stream is not done with
+//!   before that was made; what is left out of a stream that is gone is told as gaps, one a shard.
 //! - A listing that fails, or shows less than before, changes nothing of what is being read. A shard whose parent no listing shows
 //!   waits until AWS was asked for the parent itself.
 //! - The stream is drained when two whole listings, at least 20 seconds apart, say that it is disabled, and every shard was read: then
@@ -18,65 +20,27 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
-use tokio_util::sync::CancellationToken;
 
 use super::client::{ShardQuery, StreamDescription};
+use super::reader_state::ShardEnd;
 use super::shard_discovery::{BETWEEN_WITNESSES, ListingAnswer, ListingQuery, ShardDiscovery};
-use super::shard_reader::{ShardEnd, ShardReader};
+use super::shard_pace::AGE_LOOK_INTERVAL;
+use super::shard_reader::ShardReader;
 use super::stream_existence::{Denials, failure_pause, first_answer};
 use super::stream_locator::StreamLocator;
+use super::stream_task::{RunningShard, StreamEnd, StreamTask, WHOLE_STREAM};
 use super::unlisted_shard::{Existence, UnlistedShard};
 use super::{Listings, OnDataLoss, ReaderContext, ReadingStopped, Step, Task};
 use crate::aws::errors::CallError;
 use crate::clock;
 use crate::progress::Acknowledger as _;
+use crate::progress::catch_up::{CatchUp, PassCause};
 use crate::progress::table_tracker::{OpenedShard, ShardHandle, StreamHandle};
-use crate::records::{Entry, Gap, InitialPosition, LossReason, Position, RETENTION, ShardId, StreamDetails};
+use crate::records::{Entry, Gap, InitialPosition, LossReason, Position, RETENTION, StreamDetails};
 use crate::telemetry::events;
-
-/// The id of the shard that stands for a stream that vanished: in the file of positions and in `/status`.
-pub(super) const WHOLE_STREAM: &str = "the-whole-stream";
-
-/// How reading a stream ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StreamEnd {
-    /// It is disabled and was read to its end.
-    Drained,
-    /// AWS does not know it any more.
-    Missing,
-    /// Data was lost and the policy is to stop.
-    Lost,
-}
-
-impl StreamEnd {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            StreamEnd::Drained => "disabled and read to its end",
-            StreamEnd::Missing => "it no longer exists",
-            StreamEnd::Lost => "data was lost",
-        }
-    }
-}
 
 /// A question that is being asked.
 type Asking = Pin<Box<dyn Future<Output = (ListingQuery, Result<StreamDescription, CallError>)> + Send>>;
-
-/// A stream that is to be read.
-#[derive(Debug)]
-pub struct StreamTask {
-    pub arn: String,
-    /// The streams of the table are counted, in the order in which they are read.
-    pub number: u32,
-    /// An earlier run has begun with it: it is read from where that one has left it, and otherwise from `initial`.
-    pub is_resumed: bool,
-    pub initial: InitialPosition,
-    /// An earlier run has begun with the next one.
-    pub is_superseded: bool,
-    /// The number of the newest stream that was begun.
-    pub newest: watch::Receiver<u32>,
-    /// Told when the stream is drained, and when it is not any more.
-    pub drained: watch::Sender<bool>,
-}
 
 pub struct StreamReader {
     context: Arc<ReaderContext>,
@@ -106,11 +70,8 @@ pub struct StreamReader {
     denials: Denials,
     /// Data was lost and the policy is to stop.
     lost: bool,
-}
-
-struct RunningShard {
-    id: ShardId,
-    closed: CancellationToken,
+    /// Changes when passes over what is left out are due.
+    passes_due: watch::Receiver<u64>,
 }
 
 /// How a task about a shard ended.
@@ -167,6 +128,7 @@ impl StreamReader {
         let StreamTask { number, is_resumed, initial, is_superseded, newest, drained, .. } = task;
         let (completed, watched) = watch::channel(0);
         let listings = Listings { completed: watched, wanted: Arc::new(Notify::new()) };
+        let passes_due = context.progress.passes_due();
         Self {
             context,
             locator,
@@ -188,6 +150,7 @@ impl StreamReader {
             beginnings: FuturesUnordered::new(),
             denials: Denials::default(),
             lost: false,
+            passes_due,
         }
     }
 
@@ -198,6 +161,7 @@ impl StreamReader {
         self.answered(ListingQuery::Page(None), first);
         let mut asking: Option<Asking> = None;
         let wanted = self.listings.wanted.clone();
+        let mut look_for_age = Instant::now() + AGE_LOOK_INTERVAL;
         loop {
             self.end_vanished().await?;
             if self.lost {
@@ -220,6 +184,11 @@ impl StreamReader {
                     if let Some(end) = self.task_ended(ended).await? {
                         return Ok(end);
                     }
+                }
+                Ok(()) = self.passes_due.changed() => self.start_passes(PassCause::Due),
+                () = sleep_until(look_for_age) => {
+                    look_for_age = Instant::now() + AGE_LOOK_INTERVAL;
+                    self.start_passes(PassCause::Age(clock::now()));
                 }
                 () = wanted.notified() => self.discovery.list_after(BETWEEN_WITNESSES, Instant::now()),
                 (query, answer) = async { asking.as_mut().expect("guarded by the condition").await }, if !quiet => {
@@ -261,7 +230,26 @@ impl StreamReader {
             self.drained.send_replace(true);
             Instant::now()
         });
-        *self.newest.borrow() > self.number && since.elapsed() >= RETENTION
+        *self.newest.borrow() > self.number && since.elapsed() >= RETENTION && self.left_out().is_empty()
+    }
+
+    /// The shards in which something is left out.
+    fn left_out(&self) -> Vec<ShardHandle> {
+        CatchUp::of(&mut self.context.progress.tracker()).shards(self.stream)
+    }
+
+    /// Sees to it that passes are made which are to be made now.
+    fn start_passes(&mut self, cause: PassCause) {
+        let shards = CatchUp::of(&mut self.context.progress.tracker()).shards_to_pass(self.stream, cause);
+        for shard in shards {
+            match self.running.get(&shard) {
+                Some(running) => running.pass_due.notify_one(),
+                None => {
+                    let opened = CatchUp::of(&mut self.context.progress.tracker()).reopen(shard);
+                    opened.into_iter().for_each(|shard| self.start_reader(shard, None, true));
+                }
+            }
+        }
     }
 
     /// Whether the stream is gone for good: AWS said so again and again, and it was drained or the table has another one.
@@ -285,16 +273,28 @@ impl StreamReader {
     async fn give_up(&mut self) -> Result<StreamEnd, ReadingStopped> {
         self.end_readers().await;
         if self.drained_at.is_some() {
-            return Ok(StreamEnd::Drained);
+            self.lose_left_out().await?;
+            return Ok(if self.lost { StreamEnd::Lost } else { StreamEnd::Drained });
         }
         if self.context.on_data_loss == OnDataLoss::Stop {
             // What is stored stays as it is, should AWS be wrong.
             return Ok(StreamEnd::Missing);
         }
+        self.lose_left_out().await?;
         for (shard, _) in std::mem::take(&mut self.running) {
             self.end_shard(shard, Vec::new(), true).await?;
         }
         Ok(StreamEnd::Missing)
+    }
+
+    /// What is left out of a stream that is gone will not come again.
+    async fn lose_left_out(&mut self) -> Result<(), ReadingStopped> {
+        for shard in self.left_out() {
+            let id = self.context.progress.tracker().shard_id(shard).clone();
+            let gap = self.shard_missing(shard, &id, None);
+            self.end_shard(shard, vec![Entry::Gap(gap)], !self.lost).await?;
+        }
+        Ok(())
     }
 
     fn ask(&self, query: ListingQuery) -> Asking {
@@ -449,17 +449,26 @@ impl StreamReader {
     /// An earlier run has taken the stream for gone. AWS knows no such shard; what that run owed of its gap is still owed.
     fn is_no_shard(&mut self, shard: OpenedShard) {
         let OpenedShard { handle, id, from, .. } = shard;
-        self.running.insert(handle, RunningShard { id, closed: CancellationToken::new() });
+        self.running.insert(handle, RunningShard::of(id));
         self.vanished.push((handle, from));
     }
 
     fn spawn(&mut self, shard: OpenedShard, latest: Option<oneshot::Sender<()>>) {
         events::ShardOpened { stream: &self.details.arn, shard: &shard.id, from: &shard.from.to_string() }
             .emit(self.context.progress.telemetry());
-        let (handle, id, closed) = (shard.handle, shard.id.clone(), CancellationToken::new());
+        self.start_reader(shard, latest, false);
+    }
+
+    fn start_reader(&mut self, shard: OpenedShard, latest: Option<oneshot::Sender<()>>, has_ended: bool) {
+        let (handle, running) = (shard.handle, RunningShard { has_ended, ..RunningShard::of(shard.id.clone()) });
+        if has_ended {
+            running.closed.cancel();
+        }
         let (context, details) = (self.context.clone(), self.details.clone());
-        let reader = ShardReader::new(context, details, shard, latest, closed.clone(), self.listings.clone());
-        self.running.insert(handle, RunningShard { id, closed });
+        let (closed, listings) = (running.closed.clone(), self.listings.clone());
+        let mut reader = ShardReader::new(context, details, shard, latest, closed, listings);
+        (reader.due, reader.has_ended) = (running.pass_due.clone(), has_ended);
+        self.running.insert(handle, running);
         self.tasks.spawn(reader.run().map(move |end| (handle, TaskEnd::Read(end))));
     }
 
@@ -473,11 +482,14 @@ impl StreamReader {
         };
         match end {
             TaskEnd::Read(ShardEnd::Read(newest)) => self.shard_was_read(shard, newest)?,
+            TaskEnd::Read(ShardEnd::CaughtUp) => drop(self.running.remove(&shard)),
             TaskEnd::Read(ShardEnd::Missing(position)) => self.vanished.push((shard, position)),
             TaskEnd::Read(ShardEnd::Lost) => return Ok(Some(StreamEnd::Lost)),
             TaskEnd::Read(ShardEnd::Stopped) => return Err(ReadingStopped),
             TaskEnd::Asked(existence) => self.was_asked_for(shard, existence).await?,
         }
+        // One may have become due while the reader ended.
+        self.start_passes(PassCause::Due);
         Ok(None)
     }
 
@@ -496,7 +508,7 @@ impl StreamReader {
             // A listing was faster.
             return Ok(());
         };
-        self.running.insert(shard, RunningShard { id, closed: CancellationToken::new() });
+        self.running.insert(shard, RunningShard::of(id));
         if existence == Existence::Gone {
             self.vanished.push((shard, Position::Start));
             return Ok(());
@@ -532,23 +544,40 @@ impl StreamReader {
         Ok(())
     }
 
-    /// AWS does not know a shard that was not read to its end.
+    /// AWS does not know a shard that was not read to its end, or of which something is left out.
     async fn shard_is_gone(&mut self, shard: ShardHandle, position: Position) -> Result<(), ReadingStopped> {
-        let Some(RunningShard { id, .. }) = self.running.get(&shard) else {
+        let Some(RunningShard { id, has_ended, .. }) = self.running.get(&shard) else {
             return Err(self.context.broken("a shard is gone and had no reader"));
         };
+        let (id, has_ended) = (id.clone(), *has_ended);
         let mut entries = Vec::new();
         if self.context.progress.tracker().is_loss(shard, clock::now()) {
-            let mut gap = Gap::at(&self.details, Some(id), position, LossReason::ShardMissing);
-            if self.context.on_data_loss == OnDataLoss::Stop {
-                gap.resume = None;
-                self.lost = true;
-            }
-            self.context.report_missing(&gap);
-            entries.push(Entry::Gap(gap));
+            entries.push(Entry::Gap(self.shard_missing(shard, &id, Some(position).filter(|_| !has_ended))));
         }
         self.end_shard(shard, entries, !self.lost).await?;
-        if self.lost { Ok(()) } else { self.shard_was_read(shard, None) }
+        match (self.lost, has_ended) {
+            (true, _) => Ok(()),
+            (false, true) => {
+                self.running.remove(&shard);
+                Ok(())
+            }
+            (false, false) => self.shard_was_read(shard, None),
+        }
+    }
+
+    /// What is missing of a shard that is gone, told as a gap: what is left out of it, and everything behind a position, if it was not
+    /// read to its end.
+    fn shard_missing(&mut self, shard: ShardHandle, id: &str, position: Option<Position>) -> Gap {
+        let (left_out, lanes) = CatchUp::of(&mut self.context.progress.tracker()).left_out_of(shard);
+        let lanes = Some(lanes).filter(|_| position.is_none());
+        let gap = Gap::at(&self.details, Some(id), position.unwrap_or(left_out), LossReason::ShardMissing);
+        let mut gap = Gap { lanes, ..gap };
+        if self.context.on_data_loss == OnDataLoss::Stop {
+            gap.resume = None;
+            self.lost = true;
+        }
+        self.context.report_missing(&gap);
+        gap
     }
 
     async fn end_shard(

@@ -23,7 +23,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::stream_locator::{LocatedStream, LocatedTable, StreamLocator};
-use super::stream_reader::{StreamEnd, StreamReader, StreamTask, WHOLE_STREAM};
+use super::stream_reader::StreamReader;
+use super::stream_task::{StreamEnd, StreamTask, WHOLE_STREAM};
 use super::{OnDataLoss, ReaderContext, ReadingStopped, Step, Task};
 use crate::aws::errors::{CallError, ErrorKind};
 use crate::backoff::pause_after;

@@ -9,7 +9,7 @@ mod reading;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tracing::{error, info, warn};
+use tracing::{Level, error, info, warn};
 
 use super::TableTelemetry;
 
@@ -46,6 +46,32 @@ pub const CODES: &[&str] = &[
     "DSA-STREAM-AWAITED",
     "DSA-UNDECODABLE",
 ];
+
+/// Where lines come from that say how many others were left out: they are bounded by the number of those kinds.
+pub(super) const LEFT_OUT_TARGET: &str = "dynamodb_streams_adapter::telemetry::left_out";
+
+/// Lines of one kind were more than there may be in a minute.
+pub struct LinesLeftOut<'a> {
+    /// Level and code of the lines.
+    pub level: Level,
+    pub code: Option<&'a str>,
+    pub table: Option<&'a str>,
+    /// How their messages begin.
+    pub message: &'a str,
+    /// How many were left out since that was last said.
+    pub times: u64,
+}
+
+impl LinesLeftOut<'_> {
+    pub fn emit(&self) {
+        let Self { level, code, table, message, times } = *self;
+        match level {
+            Level::ERROR => error!(target: LEFT_OUT_TARGET, code, table, times, "lines left out of the log: {message}"),
+            Level::WARN => warn!(target: LEFT_OUT_TARGET, code, table, times, "lines left out of the log: {message}"),
+            _ => info!(target: LEFT_OUT_TARGET, code, table, times, "lines left out of the log: {message}"),
+        }
+    }
+}
 
 pub struct Starting<'a> {
     pub version: &'a str,

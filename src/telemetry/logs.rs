@@ -1,6 +1,7 @@
 //! Log lines: JSON for machines, text for people, on standard error.
 //!
-//! A JSON line is one flat object: `timestamp`, `level`, `message`, `target`, and what the event has besides them.
+//! A JSON line is one flat object: `timestamp`, `level`, `message`, `target`, and what the event has besides them. How many lines of a
+//! kind there are in a minute is bounded by the `LineLimiter`.
 
 use std::io::{IsTerminal, stderr};
 
@@ -9,6 +10,8 @@ use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, registry};
+
+use super::line_limiter::LineLimiter;
 
 /// Libraries speak only when something is wrong; a filter that names them more closely wins over this. Each matches
 /// everything that begins so. What the AWS SDK logs are debug dumps of what it returns as an error too, and that is told.
@@ -37,7 +40,7 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     // The configuration has parsed the filter; a directive that is wrong all the same is left out.
-    let registry = registry().with(EnvFilter::new(format!("{QUIET},{filter}")));
+    let registry = registry().with(EnvFilter::new(format!("{QUIET},{filter}"))).with(LineLimiter::default());
     match format {
         LogFormat::Json => {
             let layer = fmt::layer().json().flatten_event(true).with_current_span(false).with_span_list(false);

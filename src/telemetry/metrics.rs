@@ -39,6 +39,7 @@ pub struct Metrics {
     in_flight: IntGaugeVec,
     buffered: IntGaugeVec,
     parked: IntGaugeVec,
+    left_out: IntGaugeVec,
     shards: IntGaugeVec,
     shard_handover: HistogramVec,
     aws_calls: IntCounterVec,
@@ -67,6 +68,7 @@ pub struct TableMetrics {
     pub in_flight: IntGauge,
     pub buffered: IntGauge,
     pub parked: IntGauge,
+    pub left_out: IntGauge,
     pub shards: IntGaugeVec,
     pub shard_handover: Histogram,
     pub aws_calls: IntCounterVec,
@@ -109,6 +111,7 @@ impl Metrics {
             in_flight: IN_FLIGHT.int_gauge(r)?,
             buffered: BUFFERED.int_gauge(r)?,
             parked: PARKED.int_gauge(r)?,
+            left_out: LEFT_OUT.int_gauge(r)?,
             shards: SHARDS.int_gauge(r)?,
             shard_handover: SHARD_HANDOVER.histogram(r)?,
             aws_calls: AWS_CALLS.counter(r)?,
@@ -153,6 +156,7 @@ impl Metrics {
             in_flight: self.in_flight.with_label_values(t),
             buffered: self.buffered.with_label_values(t),
             parked: self.parked.with_label_values(t),
+            left_out: self.left_out.with_label_values(t),
             shards: self.shards.clone(),
             shard_handover: self.shard_handover.with_label_values(t),
             aws_calls: self.aws_calls.clone(),
@@ -244,10 +248,13 @@ metrics! {
     BUFFERED = "buffered_bytes", Kind::Gauge, ["table"], "Memory used by records that are read and not settled, and reserved for requested pages.";
     PARKED = "parked_items", Kind::Gauge, ["table"],
         "Items whose oldest event keeps failing; the event is retried at RETRY_BACKOFF_MAX.";
+    LEFT_OUT = "left_out_items", Kind::Gauge, ["table"],
+        "Items with more unsettled changes than fit into memory; the rest is read from DynamoDB again when the first ones are settled.";
     SHARDS = "shards", Kind::Gauge, ["table", "state"],
         "Shards by state: reading, waiting (for the parent shard), finished, elsewhere (not used in this version).";
     SHARD_HANDOVER = "shard_handover_seconds", Kind::Histogram(HANDOVER_BUCKETS), ["table"],
-        "Time from the end of a parent shard to the first response for its child.";
+        "Time from the end of a parent shard to the first response for its child; with order by shard, from the moment when \
+        everything in the parent was settled.";
     AWS_CALLS = "aws_calls_total", Kind::Counter, ["table", "operation", "result"],
         "Calls to AWS by result: records, empty, ok, or the error's code.";
     AWS_CALL_DURATION = "aws_call_duration_seconds", Kind::Histogram(CALL_BUCKETS), ["table", "operation"],

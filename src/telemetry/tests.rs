@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::logs::capture;
 use super::*;
 
-fn table() -> (Metrics, Arc<TableTelemetry>) {
+pub(super) fn table() -> (Metrics, Arc<TableTelemetry>) {
     let metrics = Metrics::new("1", "r").unwrap();
     let telemetry = TableTelemetry::new("orders", &metrics);
     (metrics, telemetry)
@@ -69,7 +69,7 @@ fn stable_texts() -> Vec<[String; 4]> {
     let (_, section) = page.split_once("\n## Stable texts\n").unwrap();
     let (section, _) = section.split_once("\n## ").unwrap();
     let rows = section.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix('|')).skip(1);
-    let cell = |text: &str| text.trim().trim_matches('`').to_owned();
+    let cell = |text: &str| text.trim().trim_end_matches(", for example").trim_matches('`').to_owned();
     rows.map(|row| row.split('|').map(cell).collect::<Vec<_>>().try_into().unwrap()).collect()
 }
 
@@ -103,12 +103,15 @@ fn the_texts_that_the_documents_call_stable_are_the_ones_that_are_logged() {
     }
 }
 
-fn every_event(telemetry: &TableTelemetry) {
+pub(super) fn every_event(telemetry: &TableTelemetry) {
     use events::*;
     let (stream, shard, took) = ("arn/stream/1", "shardId-1", Duration::from_millis(20));
     Starting { version: "1", tables: "orders", sink: "http://sink" }.emit();
     ConfigWarning { text: "a warning" }.emit();
     Listening { address: "127.0.0.1:1".parse().unwrap() }.emit();
+    let (code, table) = (Some("DSA-ITEM-PARKED"), Some(telemetry.table()));
+    LinesLeftOut { level: tracing::Level::WARN, code, table, message: "item parked", times: 9 }.emit();
+    LinesLeftOut { level: tracing::Level::INFO, code: None, table, message: "reading shard", times: 9 }.emit();
     StreamOpened { stream, start: "latest" }.emit(telemetry);
     StreamListed { stream, reading: 1, waiting: 2, finished: 3 }.emit(telemetry);
     StreamAwaited { what: "a stream" }.emit(telemetry);
@@ -130,7 +133,7 @@ fn every_event(telemetry: &TableTelemetry) {
     EventDeadLettered { item: "10000000", event: "e1", why: "400", attempts: 1 }.emit(telemetry);
     DeadLetterSinkFailing { why: "503" }.emit(telemetry);
     DeliveryFailed { why: "503" }.emit(telemetry);
-    SinkFailing { why: "503" }.emit();
+    SinkFailing { why: "503", is_refusing: false }.emit();
     SinkFileUnusable { text: "/token does not exist", stops_delivery: true }.emit();
     SinkFileUnusable { text: "/ca/one.pem cannot be used", stops_delivery: false }.emit();
     SinkFileUsable { path: "/token" }.emit();
@@ -221,11 +224,34 @@ async fn a_thousand_losses_of_a_table_are_counted_and_two_lines() {
     assert_eq!(recent.len(), 3, "other problems are not pushed out: {recent:?}");
 }
 
+/// A refusal whose text is another one each time is not news each time.
 #[test]
-fn kinds_without_end_do_not_fill_the_memory() {
+fn kinds_without_end_neither_fill_the_memory_nor_are_reported_each() {
     let (reports, now) = (ReportLimiter::default(), Instant::now());
-    for kind in 0..10 * MAX_KINDS {
-        assert_eq!(reports.report_due(&kind.to_string(), now), Some(1));
-    }
-    assert!(reports.0.lock().unwrap().len() <= MAX_KINDS);
+    let due = |from: usize, now: Instant| {
+        (from..from + 10 * MAX_KINDS).filter_map(|kind| reports.report_due(&kind.to_string(), now)).count()
+    };
+    assert_eq!(due(0, now), MAX_KINDS + 1);
+    assert_eq!(due(1_000_000, now), 0, "all others are one kind, and that was reported");
+    assert!(reports.0.lock().unwrap().len() <= MAX_KINDS + 1);
+    let later = now + REPORT_INTERVAL;
+    assert_eq!(due(2_000_000, later), MAX_KINDS, "what is over is forgotten");
+    assert!(reports.0.lock().unwrap().len() <= MAX_KINDS + 1);
+}
+
+#[test]
+fn many_problems_of_one_code_do_not_push_out_the_others() {
+    let recent = RecentProblems::default();
+    recent.add("DSA-DATA-LOSS", "the loss");
+    (0..10_000).for_each(|number| recent.add("DSA-ITEM-PARKED", &format!("item {number}")));
+    recent.add("DSA-AWS-FAILING", "refused");
+    let problems = recent.newest_first();
+    assert_eq!(problems.len(), MOST_PROBLEMS);
+    assert_eq!((&*problems[0].text, &*problems[1].text), ("refused", "item 9999"));
+    (0..10_000).for_each(|number| recent.add("DSA-AWS-FAILING", &format!("call {number}")));
+    let problems = recent.newest_first();
+    let of = |code: &str| problems.iter().filter(|problem| problem.code == code).count();
+    assert!(of("DSA-ITEM-PARKED") >= MOST_OF_A_CODE, "{problems:?}");
+    assert_eq!((of("DSA-AWS-FAILING"), problems.len()), (MOST_OF_A_CODE, MOST_PROBLEMS));
+    assert_eq!(problems[0].text, "call 9999");
 }

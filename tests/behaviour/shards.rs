@@ -71,6 +71,68 @@ async fn a_split_keeps_each_items_order() {
     assert!(aws.script().calls.shards_read_twice().is_empty());
 }
 
+/// One shard becomes two, four, eight.
+fn split_in_eight(aws: &FakeAws) {
+    for _ in 0..3 {
+        let open = aws.script().open_shards("orders");
+        for shard in open {
+            aws.script().split("orders", &shard);
+        }
+    }
+    assert_eq!(aws.script().open_shards("orders").len(), 8);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_order_by_shard_the_eight_shards_of_a_split_root_go_side_by_side_once_the_root_is_settled() {
+    const ITEMS: usize = 80;
+    let (aws, sink) = (FakeAws::with_table("orders", 1).await, TestSink::start().await);
+    let pause = Duration::from_millis(20);
+    sink.react(move |_| Reaction::After(pause, Box::new(Reaction::Status(202))));
+    aws.write("orders", ITEMS, 1);
+    split_in_eight(&aws);
+    aws.write("orders", ITEMS, 2);
+    let _adapter = Plan::new(&aws, &sink, "orders").env("DELIVERY_ORDER", "shard").start_ready().await;
+    wait_for("all events", || sink.distinct() == 3 * ITEMS).await;
+    assert_complete_and_in_order(&aws.script().writes, &sink.received(), &[]);
+    assert_eq!(sink.most_under_way(), 8);
+    let received = sink.received();
+    let root = received.iter().filter(|event| event.version == 1).filter_map(|event| event.accepted()).max().unwrap();
+    let next = received.iter().filter(|event| event.version > 1).map(|event| event.arrived).min().unwrap();
+    assert!(root <= next, "a child begins when its ancestors are settled");
+}
+
+/// The shard of the item alone waits, with all that continues it.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_order_by_shard_a_parked_event_stops_its_shard_and_what_continues_it_and_no_sibling() {
+    const ITEMS: usize = 80;
+    let (aws, sink) = (FakeAws::with_table("orders", 1).await, TestSink::start().await);
+    sink.react(|event| Reaction::Status(if event.item == "item-3" && event.version == 2 { 400 } else { 202 }));
+    aws.write("orders", ITEMS, 1);
+    split_in_eight(&aws);
+    aws.write("orders", ITEMS, 1);
+    aws.script().roll_over_all("orders");
+    aws.write("orders", ITEMS, 1);
+    let adapter = Plan::new(&aws, &sink, "orders").env("DELIVERY_ORDER", "shard").start_ready().await;
+    let writes = aws.script().writes.clone();
+    let shard_of = |item: &str| writes.iter().rfind(|write| write.item == item).unwrap().shard.clone();
+    let stopped = shard_of("item-3");
+    let others = (0..ITEMS).filter(|item| shard_of(&format!("item-{item}")) != stopped).count();
+    wait_for("all events of the siblings", || {
+        let accepted = sink.received();
+        let last = accepted.iter().filter(|event| event.version == 3 && event.accepted().is_some());
+        last.count() == others
+    })
+    .await;
+    assert!(others > ITEMS / 2, "the items are spread");
+    let behind = |event: &crate::support::sink::Received| shard_of(&event.item) == stopped && event.version == 3;
+    assert!(!sink.received().iter().any(behind), "its child waits");
+    assert_eq!(adapter.metric("parked_items", &[]).await, 1.0);
+    assert_eq!(adapter.get("/livez").await.0, 200);
+    sink.react(|_| Reaction::Status(202));
+    wait_for("everything", || sink.distinct() == 3 * ITEMS).await;
+    assert_complete_and_in_order(&aws.script().writes, &sink.received(), &[]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn seven_hundred_listed_shards_are_read_each_once_with_few_listings() {
     let (aws, sink) = (FakeAws::with_table("orders", 100).await, TestSink::start().await);

@@ -169,3 +169,31 @@ async fn in_batches_only_the_broken_event_is_given_up() {
     stage.wait_for_the_others(1).await;
     assert_eq!(settled(&adapter, "events_dropped_total").await, 1.0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hundreds_of_parked_items_are_ten_lines_in_the_log_and_the_number_of_the_others() {
+    const ITEMS: usize = 300;
+    const PARKED: usize = ITEMS - ITEMS / 10;
+    let stage = Stage::new().await;
+    stage.aws.write("orders", ITEMS, 1);
+    stage.sink.react_to_all(|events| match events.iter().all(|event| event.item.ends_with('0')) {
+        true => Reaction::Status(202),
+        false => Reaction::Status(400),
+    });
+    let mut adapter = stage.plan().env("ON_UNDELIVERABLE", "block").without("DEAD_LETTER_SINK").start().await;
+    for _ in 0..2_000 {
+        if settled(&adapter, "parked_items").await == PARKED as f64 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(settled(&adapter, "parked_items").await, PARKED as f64);
+    adapter.signal("TERM");
+    assert_eq!(adapter.exit().await.code(), Some(0));
+    wait_for("its last line", || !adapter.logged("stopped").is_empty()).await;
+    let lines = adapter.logged_code("DSA-ITEM-PARKED");
+    let (rest, single): (Vec<_>, Vec<_>) = lines.iter().partition(|line| line["times"].is_number());
+    let left_out: u64 = rest.iter().map(|line| line["times"].as_u64().unwrap()).sum();
+    assert!(single.len() <= 10 && rest.len() == 1, "{lines:?}");
+    assert_eq!(single.len() as u64 + left_out, PARKED as u64);
+}

@@ -244,6 +244,30 @@ fn concurrency_takes_a_number_in_range() {
 }
 
 #[test]
+fn a_ceiling_of_the_rate_takes_a_positive_number_and_there_is_none_by_default() {
+    let rate = |value| accepted(&[("DELIVERY_RATE_MAX", value)]).delivery.rate_max;
+    for (value, expected) in
+        [("500", 500.0), ("0.5", 0.5), (".25", 0.25), ("10.", 10.0), ("0.001", 0.001), ("1000000", 1e6)]
+    {
+        assert_eq!(rate(value), Some(expected), "{value}");
+    }
+    assert_eq!(accepted(&[]).delivery.rate_max, None);
+    all_refused(
+        "DELIVERY_RATE_MAX",
+        &["0", "0.0", "0.0009", "-1", "+5", "1e3", "inf", "NaN", "500/s", "1,5", ".", "1.2.3"],
+    );
+    all_refused("DELIVERY_RATE_MAX", &["1000001", &"9".repeat(40), "many", "0x10", "1_000"]);
+}
+
+#[test]
+fn a_ceiling_of_an_events_body_takes_a_size() {
+    let most = |value| accepted(&[("EVENT_BYTES_MAX", value)]).delivery.event_bytes_max;
+    assert_eq!((most("256KiB"), most("1KiB"), most("1GiB"), most("1MB")), (256 << 10, 1 << 10, 1 << 30, 1_000_000));
+    assert_eq!(accepted(&[]).delivery.event_bytes_max, 16 << 20);
+    all_refused("EVENT_BYTES_MAX", &["0", "1", "1023B", "2GiB", "16", "all", "-1MiB", "1.5MiB"]);
+}
+
+#[test]
 fn more_requests_than_there_are_files_for_are_cut_with_a_warning() {
     let read = |open_files, wanted: &str| {
         let facts = EnvironmentFacts { open_files, ..facts() };

@@ -51,6 +51,7 @@ pub const MAY_IMPORT: [(&str, &str); 29] = [
 const PURE: &str = "\
     backoff.rs error_text.rs command_output.rs readiness.rs filter.rs records.rs records/ config.rs config/ aws/errors.rs \
     event.rs event/ checkpoint/journal/lines.rs progress/shard_progress.rs progress/tracked_shard.rs progress/tracked_stream.rs \
+    progress/left_out.rs progress/left_out_lanes.rs progress/catch_up.rs progress/page_entry.rs \
     delivery/health.rs delivery/partial.rs delivery/lanes/ \
     lease/assignment.rs progress/table_tracker.rs progress/lineage.rs streams/shard_discovery.rs delivery/sink_controller.rs delivery/sink_controller/ \
     delivery/response_class.rs delivery/lanes.rs delivery/retry.rs delivery/queues.rs pipeline/backfill_rows.rs check/fix.rs";
@@ -69,9 +70,9 @@ const LIBRARIES: [(&str, &str, &str); 13] = [
         "aws.rs aws/ streams/client/aws.rs checkpoint/dynamodb.rs backfill.rs check/aws.rs \
          check/clock_skew.rs"),
     ("hyper", "hyper hyper_util",
-        "sink/http.rs sink/connection.rs sink/response_body.rs sink/transport_error.rs admin/server.rs streams/client/aws.rs check/connection.rs"),
+        "sink/http.rs sink/connection.rs sink/connector.rs sink/response_body.rs sink/transport_error.rs admin/server.rs streams/client/aws.rs check/connection.rs"),
     ("rustls", "rustls tokio_rustls hyper_rustls rustls_native_certs",
-        "sink/http.rs sink/tls.rs sink/transport_error.rs config/sink.rs check/connection.rs scaler.rs"),
+        "sink/http.rs sink/connector.rs sink/tls.rs sink/transport_error.rs config/sink.rs check/connection.rs scaler.rs"),
     ("tonic", "tonic prost",
         "scaler.rs"),
     ("axum", "axum",

@@ -410,6 +410,7 @@ impl Judge {
             return self.find(Sentence::Lost, now, what);
         }
         self.check_shard_order(number, aws, now);
+        self.check_ancestors(number, aws, now);
         let change = &aws.changes[number as usize];
         let item = self.history(change);
         let mut before = change.before;
@@ -497,6 +498,22 @@ impl Judge {
         let is_behind = life == self.life && last > number;
         if is_behind && (is_first || self.fates[last as usize].heard_in == self.life) {
             let what = format!("{} is taken behind {} of its shard", name(number, aws), name(last, aws));
+            self.find(Sentence::OutOfOrder, now, what);
+        }
+    }
+
+    /// With order by shard, a shard's changes come behind those of the shards that it continues.
+    fn check_ancestors(&mut self, number: ChangeNumber, aws: &Aws, now: Moment) {
+        if !self.settings.by_shard {
+            return;
+        }
+        let change = &aws.changes[number as usize];
+        let shards = &aws.tables[change.table].streams[change.stream].shards;
+        let ancestors = std::iter::successors(shards[change.shard].parent, |ancestor| shards[*ancestor].parent);
+        // They come one after the other: if one is missing, the last ones are.
+        let mut last = ancestors.flat_map(|ancestor| shards[ancestor].records.iter().rev().take(8));
+        if let Some(earlier) = last.find(|earlier| !self.fates[**earlier as usize].is_resolved()) {
+            let what = format!("{} is taken before {} of an ancestor", name(number, aws), name(*earlier, aws));
             self.find(Sentence::OutOfOrder, now, what);
         }
     }

@@ -11,7 +11,7 @@ use dynamodb_streams_adapter::app::{self, Services};
 use dynamodb_streams_adapter::checkpoint::FileStore;
 use dynamodb_streams_adapter::clock;
 use dynamodb_streams_adapter::config::{Config, EnvironmentFacts};
-use dynamodb_streams_adapter::delivery::dispatch::Sinks;
+use dynamodb_streams_adapter::delivery::dispatcher::Sinks;
 use dynamodb_streams_adapter::progress::buffer::Buffer;
 use dynamodb_streams_adapter::readiness::Health;
 use dynamodb_streams_adapter::telemetry::metrics::Metrics;

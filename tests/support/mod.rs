@@ -8,6 +8,7 @@ pub mod aws;
 pub mod body;
 pub mod oracle;
 pub mod schemas;
+pub mod silent;
 pub mod sink;
 pub mod tls;
 

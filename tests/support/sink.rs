@@ -98,7 +98,12 @@ pub struct TestSink {
 impl TestSink {
     /// One that acknowledges everything at once.
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::at("127.0.0.1:0".parse().unwrap()).await
+    }
+
+    /// The same at this address.
+    pub async fn at(address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(Mutex::new(State {
             script: Box::new(|_| Reaction::Status(202)),
@@ -118,6 +123,10 @@ impl TestSink {
 
     pub fn url(&self) -> String {
         format!("http://{}/events", self.address)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.address.port()
     }
 
     /// From now on the sink reacts so to the first event of each request.

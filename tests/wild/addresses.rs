@@ -1,14 +1,18 @@
 //! Clusters whose pods have IPv4 addresses, IPv6 addresses or both, and kernels that know one family alone or keep the two apart.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::harness::{World, of, run, text};
 use crate::shim::*;
 use crate::support::adapter::{Adapter, Plan};
 use crate::support::aws::FakeAws;
+use crate::support::silent::SilentAddress;
 use crate::support::sink::TestSink;
+use crate::support::wait_within;
 
 const V4: &str = "127.0.0.1";
 const V6: &str = "[::1]";
@@ -78,5 +82,38 @@ async fn metrics_asked_for_on_the_port_of_the_probes_are_there_whatever_the_fami
         assert_eq!(ports, [free], "{probes} {metrics}");
         assert_eq!(status(V4, free, "/metrics").await.as_deref(), Some("200"), "{probes} {metrics}");
         assert_eq!(adapter.terminate().await, Some(0));
+    }
+}
+
+/// As a firewall does, or a node that is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_of_the_sink_that_swallows_packets_delays_its_events_by_a_moment() {
+    for (dead, live) in [("127.0.0.2", "127.0.0.3"), ("::1", "127.0.0.1"), ("127.0.0.1", "::1")] {
+        let aws = FakeAws::with_table("orders", 1).await;
+        aws.write("orders", 100, 1);
+        let sink = TestSink::at(SocketAddr::new(live.parse().unwrap(), 0)).await;
+        let silent = SilentAddress::at(SocketAddr::new(dead.parse().unwrap(), sink.port())).await;
+        let plan = Plan::new(&aws, &sink, "orders")
+            .env("K_SINK", format!("http://sink.example:{}/events", silent.address.port()))
+            .env("DELIVERY_TIMEOUT", "30s");
+        let begun = std::time::Instant::now();
+        let adapter = with_addresses(plan, &format!("{dead},{live}")).start().await;
+        wait_within(Duration::from_secs(20), "all events", || sink.distinct() == 100).await;
+        assert!(begun.elapsed() < Duration::from_secs(9), "{dead}: {:?}", begun.elapsed());
+        assert!(adapter.logged_code("DSA-DELIVERY-FAILED").is_empty(), "{dead}: no attempt failed");
+    }
+}
+
+/// It connects as the adapter does.
+#[tokio::test(flavor = "multi_thread")]
+async fn check_finds_the_address_of_the_sink_that_answers() {
+    let world = World::new().await;
+    let silent = SilentAddress::at(SocketAddr::new("127.0.0.2".parse().unwrap(), world.sink.address().port())).await;
+    let plan = world.plan().clone().env("K_SINK", format!("http://sink.example:{}/events", silent.address.port()));
+    let mut command = with_addresses(plan, "127.0.0.2,127.0.0.1").command();
+    command.args(["check", "--output", "json"]);
+    let checks = run(command).await.checks();
+    for check in ["sink-dns", "sink-tcp", "sink-http"] {
+        assert_eq!(text(of(&checks, check), "result"), "ok", "{checks:#?}");
     }
 }

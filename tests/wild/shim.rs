@@ -40,3 +40,8 @@ pub fn on_a_file_system_with(plan: Plan, answers: &[(&str, i32)]) -> Plan {
     let plan = plan.env("LD_PRELOAD", LIBRARY.to_str().unwrap());
     answers.iter().fold(plan, |plan, (call, error)| plan.env(&format!("SHIM_{call}"), error.to_string()))
 }
+
+/// The same where the host `sink.example` has these addresses, separated by commas.
+pub fn with_addresses(plan: Plan, addresses: &str) -> Plan {
+    plan.env("LD_PRELOAD", LIBRARY.to_str().unwrap()).env("SHIM_ADDRESSES", addresses)
+}

@@ -1,7 +1,9 @@
 //! What `/status` says of a table whose state is known.
 
 use super::*;
+use crate::delivery::dispatcher::SinkOutage;
 use crate::progress::buffer::Buffer;
+use crate::progress::page_entry::PageEntry;
 use crate::progress::table_tracker::{PageRead, ShardHandle, StreamHandle};
 use crate::records::{LaneId, Position, StreamDetails};
 use crate::telemetry::metrics::Metrics;
@@ -12,7 +14,7 @@ struct House {
     health: Arc<Health>,
     progress: Arc<TableProgress>,
     stream: StreamHandle,
-    outage: watch::Sender<Option<SinkOutage>>,
+    delivery: watch::Sender<DeliveryView>,
     parked_items: Arc<ParkedItems>,
     status: Status,
 }
@@ -22,11 +24,14 @@ impl House {
         let (health, metrics) = (Arc::new(Health::default()), Metrics::new("1", "r").unwrap());
         let telemetry = TableTelemetry::new("orders", &metrics);
         let progress = TableProgress::new(false, Buffer::new(1 << 20), telemetry, health.table("orders"));
-        let (outage, parked_items) = (watch::Sender::default(), Arc::new(ParkedItems::default()));
+        let (delivery, parked_items) = (watch::Sender::default(), Arc::new(ParkedItems::default()));
         let uri = "https://broker.example:8443/token-4711?key=secret".parse().unwrap();
         let status = Status::new(health.clone(), &uri);
-        let parts =
-            Parts { progress: vec![progress.clone()], outage: outage.subscribe(), parked_items: parked_items.clone() };
+        let parts = Parts {
+            progress: vec![progress.clone()],
+            delivery: delivery.subscribe(),
+            parked_items: parked_items.clone(),
+        };
         status.has_started(parts);
         let facts = StreamDetails {
             arn: STREAM.to_owned(),
@@ -36,7 +41,7 @@ impl House {
             view_type: None,
         };
         let stream = progress.tracker().open_stream(Arc::new(facts), Position::Start, false, SystemTime::UNIX_EPOCH);
-        Self { health, progress, stream, outage, parked_items, status }
+        Self { health, progress, stream, delivery, parked_items, status }
     }
 
     fn table(&self) -> Value {
@@ -61,20 +66,20 @@ async fn a_lineage_can_be_followed_from_the_finished_parent_to_the_child_that_is
         };
         let read = |tracker: &mut crate::progress::table_tracker::TableTracker, shard: ShardHandle, number: u64, at| {
             let (sequence, lane) = (number.to_string().parse().unwrap(), LaneId::of_shard("item"));
-            tracker.page(shard).record(sequence, lane, at).unwrap();
+            PageEntry::of(tracker, shard).record(sequence, lane, at).unwrap();
         };
         let parent = open(&mut tracker, "parent", None);
-        tracker.page(parent).read(page(true, true));
+        PageEntry::of(&mut tracker, parent).read(page(true, true));
         tracker.read_to_end(parent, Instant::now());
         let child = open(&mut tracker, "child", Some("parent"));
         read(&mut tracker, child, 7, minute_ago);
-        tracker.page(child).read(page(true, false));
+        PageEntry::of(&mut tracker, child).read(page(true, false));
         let ended = open(&mut tracker, "ended", Some("parent"));
         read(&mut tracker, ended, 8, None);
-        tracker.page(ended).read(page(true, true));
+        PageEntry::of(&mut tracker, ended).read(page(true, true));
         tracker.read_to_end(ended, Instant::now());
         let grandchild = open(&mut tracker, "grandchild", Some("ended"));
-        tracker.page(grandchild).read(page(false, false));
+        PageEntry::of(&mut tracker, grandchild).read(page(false, false));
     }
     let table = house.table();
     assert_eq!(table["finished"], json!([{"shard": "parent", "parent": null}]));
@@ -104,7 +109,7 @@ async fn old_finished_shards_are_counted_and_not_listed() {
         tracker.learn(house.stream, &number.to_string(), None);
     }
     for shard in tracker.open_ready(house.stream) {
-        tracker.page(shard.handle).read(page(true, true));
+        PageEntry::of(&mut tracker, shard.handle).read(page(true, true));
     }
     drop(tracker);
     let table = house.table();
@@ -119,7 +124,8 @@ async fn the_sink_is_shown_without_its_path_and_fails_since_a_moment_for_a_reaso
     let up = json!({"url": "https://broker.example:8443", "state": "up", "failing_since": null, "last_error": null});
     assert_eq!(house.status.show()["sink"], up);
     let since = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
-    house.outage.send_replace(Some(SinkOutage { since, why: "it answered 503".to_owned() }));
+    let outage = Some(SinkOutage { since, is_refusing: false, why: "it answered 503".to_owned() });
+    house.delivery.send_modify(|delivery| delivery.outage = outage);
     let sink = house.status.show()["sink"].clone();
     assert_eq!((&sink["state"], &sink["failing_since"]), (&json!("failing"), &json!("2027-01-15T08:00:00Z")));
     assert_eq!(sink["last_error"], "it answered 503");

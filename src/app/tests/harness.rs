@@ -22,9 +22,9 @@ use crate::aws::errors::{CallError, ErrorKind};
 use crate::backoff::Backoff;
 use crate::checkpoint::{CheckpointStore, SaveError, StoreError, StoredChanges, StoredTable};
 use crate::config::{self, DeliveryOrder, EventData, EventMode, EventProfile, OnDataLoss, StartPosition};
-use crate::delivery::dispatch::{Dispatcher, Settings, Sinks};
-use crate::delivery::lanes::Limits;
-use crate::delivery::retry::{OnUndeliverable, Policy, RetryLimits};
+use crate::delivery::dispatcher::{Dispatcher, MemoryLimits, Settings, Sinks};
+use crate::delivery::lanes::RequestLimits;
+use crate::delivery::retry::{OnUndeliverable, RetryLimits, RetryPolicy};
 use crate::event::Message;
 use crate::pipeline::Pipeline;
 use crate::progress::TableProgress;
@@ -88,6 +88,18 @@ pub(in crate::app) struct Script {
     pub(in crate::app) latest: Option<&'static str>,
     /// Records below this number are gone.
     pub(in crate::app) trimmed: u64,
+    /// The items that records change, where that is not one of each record's own; and when a record was created, if it says so.
+    pub(in crate::app) items: BTreeMap<u64, u64>,
+    pub(in crate::app) created: BTreeMap<u64, u64>,
+    /// Each so manieth iterator is refused as too old; 0: none.
+    pub(in crate::app) expires_each: usize,
+    /// Shards that AWS does not know any more.
+    pub(in crate::app) gone: BTreeSet<&'static str>,
+    /// Each page that was read: of which shard, from which of its records to which.
+    pub(in crate::app) reads: Vec<(String, usize, usize)>,
+    /// How many calls for records of each shard are under way, and how many there were at most of one.
+    reading: BTreeMap<String, usize>,
+    pub(in crate::app) most_readers: usize,
     /// Records that nobody can decode, not even their numbers.
     pub(in crate::app) undecodable: BTreeSet<u64>,
     /// The most records on a page; 0: all.
@@ -223,9 +235,9 @@ impl StreamsClient for FakeServices {
                 return Err(ErrorKind::Other);
             }
             let found = script.streams.get(stream).and_then(|stream| stream.shards.get(shard));
-            let records = &found.ok_or(ErrorKind::NotFound)?.records;
+            let records = &found.filter(|_| !script.gone.contains(shard)).ok_or(ErrorKind::NotFound)?.records;
             let next = match from {
-                IteratorStart::Oldest => 0,
+                IteratorStart::Oldest => records.iter().take_while(|record| **record < trimmed).count(),
                 IteratorStart::Latest => records.len(),
                 IteratorStart::At(number) => {
                     let number: u64 = number.to_string().parse().unwrap();
@@ -240,22 +252,41 @@ impl StreamsClient for FakeServices {
     }
 
     fn get_records<'a>(&'a self, iterator: &'a str, _limit: u32) -> Call<'a, Page> {
-        self.answer("GetRecords", move |script| {
+        let shard = iterator.split('|').nth(1).unwrap_or_default().to_owned();
+        let answer = self.answer("GetRecords", move |script| {
+            let is_too_old = script.reads.len().checked_rem(script.expires_each) == Some(1);
+            script.reads.push((String::new(), 0, 0));
+            if is_too_old {
+                return Err(ErrorKind::ExpiredIterator);
+            }
             let parts: Vec<&str> = iterator.split('|').collect();
             let found = script.streams.get(parts[0]).and_then(|stream| stream.shards.get(parts[1]));
-            let shard = found.ok_or(ErrorKind::NotFound)?;
-            let (begin, most) = (parts[2].parse::<usize>().unwrap(), shard.records.len());
+            let shard = found.filter(|_| !script.gone.contains(parts[1])).ok_or(ErrorKind::NotFound)?;
+            let most = shard.records.len();
+            let begin = parts[2].parse::<usize>().unwrap().min(most);
             let end = if script.records_a_page == 0 { most } else { most.min(begin + script.records_a_page) };
             let text = |number: &u64| match script.undecodable.contains(number) {
                 true => "{}".to_owned(),
-                false => record(*number),
+                false => record(*number, script.items.get(number), script.created.get(number)),
             };
             let texts: Vec<String> = shard.records[begin..end].iter().map(text).collect();
             let next = match shard.closed && end == most {
                 true => String::new(),
                 false => format!(r#","NextShardIterator":"{}|{}|{}""#, parts[0], parts[1], end),
             };
+            script.reads.pop();
+            script.reads.push((parts[1].to_owned(), begin, end));
             Ok(Page::parse(Bytes::from(format!(r#"{{"Records":[{}]{next}}}"#, texts.join(",")))).unwrap())
+        });
+        Box::pin(async move {
+            self.script(|script| {
+                let readers = script.reading.entry(shard.clone()).or_default();
+                *readers += 1;
+                script.most_readers = script.most_readers.max(*readers);
+            });
+            let answer = answer.await;
+            self.script(|script| *script.reading.entry(shard).or_default() -= 1);
+            answer
         })
     }
 }
@@ -437,19 +468,23 @@ impl RunningTable {
     }
 }
 
-fn record(number: u64) -> String {
+fn record(number: u64, item: Option<&u64>, created: Option<&u64>) -> String {
+    let item = item.unwrap_or(&number);
+    let created = created.map(|created| format!(r#""ApproximateCreationDateTime":{created},"#)).unwrap_or_default();
     format!(
-        r#"{{"eventID":"{number}","eventName":"MODIFY","dynamodb":{{"Keys":{{"id":{{"N":"{number}"}}}},"SequenceNumber":"{number:021}"}}}}"#
+        r#"{{"eventID":"{number}","eventName":"MODIFY","dynamodb":{{{created}"Keys":{{"id":{{"N":"{item}"}}}},"SequenceNumber":"{number:021}"}}}}"#
     )
 }
 
 pub(in crate::app) fn settings() -> Settings {
     let backoff = Backoff::new(Duration::from_millis(100), LONGEST_PAUSE).unwrap();
     Settings {
-        limits: Limits::singly(8),
+        limits: RequestLimits::singly(8),
+        rate_max: None,
+        memory: MemoryLimits::of(1 << 30, 16 << 20, false),
         mode: EventMode::Binary,
         timeout: Duration::from_secs(30),
-        policy: Policy { backoff, limits: RetryLimits::default(), on_undeliverable: OnUndeliverable::Block },
+        policy: RetryPolicy { backoff, limits: RetryLimits::default(), on_undeliverable: OnUndeliverable::Block },
         destination: http::Uri::from_static("http://sink.example/"),
     }
 }

@@ -17,7 +17,7 @@ struct Scene {
 
 impl Scene {
     fn new(concurrency: usize) -> Self {
-        Self::limited(ControllerLimits { concurrency, rate_max: None })
+        Self::limited(ControllerLimits { concurrency, rate_max: None, keeps_refused: false })
     }
 
     fn limited(limits: ControllerLimits) -> Self {
@@ -418,7 +418,7 @@ fn dead_letters_are_first_attempts_of_their_sink() {
 
 #[test]
 fn a_ceiling_of_events_counts_events_and_not_requests() {
-    let mut scene = Scene::limited(ControllerLimits { concurrency: 64, rate_max: Some(100.0) });
+    let mut scene = Scene::limited(ControllerLimits { concurrency: 64, rate_max: Some(100.0), keeps_refused: false });
     scene.controller.started(AttemptKind::FirstAttempt, 200, scene.now);
     let next = scene.controller.may_start(scene.now).unwrap();
     assert_eq!((next - scene.now).as_millis(), 2_000 - spacing::TOLERANCE_MAX.as_millis());
@@ -427,10 +427,12 @@ fn a_ceiling_of_events_counts_events_and_not_requests() {
 #[test]
 fn a_ceiling_that_is_no_positive_number_is_none() {
     for rate_max in [0.0, -1.0, f64::NAN, f64::INFINITY] {
-        let mut scene = Scene::limited(ControllerLimits { concurrency: 0, rate_max: Some(rate_max) });
+        let mut scene =
+            Scene::limited(ControllerLimits { concurrency: 0, rate_max: Some(rate_max), keeps_refused: false });
         scene.first_of_many(100, Outcome::Accepted);
     }
-    let mut scene = Scene::limited(ControllerLimits { concurrency: 4, rate_max: Some(f64::MIN_POSITIVE) });
+    let mut scene =
+        Scene::limited(ControllerLimits { concurrency: 4, rate_max: Some(f64::MIN_POSITIVE), keeps_refused: false });
     scene.start(AttemptKind::FirstAttempt);
     assert!(scene.controller.may_start(scene.now).is_some_and(|at| at > scene.now + 86_400 * SECOND));
 }
@@ -468,7 +470,8 @@ fn words_for_what_moved_the_rate_and_why_the_sink_is_down_are_distinct() {
 #[ignore = "measures"]
 fn the_cost_of_an_attempt() {
     for (name, congested) in [("never congested", 0), ("one in a hundred", 100), ("one in two", 2)] {
-        let mut controller = SinkController::new(ControllerLimits { concurrency: 64, rate_max: Some(1e9) });
+        let mut controller =
+            SinkController::new(ControllerLimits { concurrency: 64, rate_max: Some(1e9), keeps_refused: false });
         let (epoch, wall) = (Instant::now(), Instant::now());
         let mut now = epoch;
         for number in 1..=2_000_000u64 {

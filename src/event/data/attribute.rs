@@ -7,6 +7,10 @@
 
 use std::borrow::Cow;
 
+use memchr::{memchr, memchr2};
+
+use crate::event::output::Output;
+
 /// How deep values are read; DynamoDB nests them 32 levels deep. What is deeper is passed on as AWS sent it.
 ///
 /// Source: "Quotas in Amazon DynamoDB", Nested attribute depth.
@@ -165,7 +169,7 @@ impl<'r> Cursor<'r> {
         let bytes = self.rest.as_bytes();
         let mut end = 0;
         loop {
-            end += bytes.get(end..)?.iter().position(|byte| matches!(byte, b'"' | b'\\'))?;
+            end += quote_or_escape(bytes.get(end..)?)?;
             if bytes[end] == b'"' {
                 break;
             }
@@ -255,6 +259,15 @@ impl<'r> Cursor<'r> {
     }
 }
 
+/// Where a string ends or an escape begins.
+fn quote_or_escape(bytes: &[u8]) -> Option<usize> {
+    /// Most names and values are so short that a search of many bytes at a time is set up for nothing.
+    const SHORT: usize = 16;
+    let (short, rest) = bytes.split_at(bytes.len().min(SHORT));
+    let found = short.iter().position(|byte| matches!(byte, b'"' | b'\\'));
+    found.or_else(|| memchr2(b'"', b'\\', rest).map(|at| short.len() + at))
+}
+
 impl<'r> Text<'r> {
     /// The text as it was sent, without its quotes.
     pub(super) fn as_sent(self) -> &'r str {
@@ -263,7 +276,7 @@ impl<'r> Text<'r> {
 
     /// The text that is meant.
     pub(super) fn decoded(self) -> Cow<'r, str> {
-        if !self.0.contains('\\') {
+        if !self.0.as_bytes().contains(&b'\\') {
             return Cow::Borrowed(self.0);
         }
         let mut decoded = String::with_capacity(self.0.len());
@@ -279,9 +292,9 @@ impl<'r> Text<'r> {
     /// Half of a surrogate pair stands for no character: it becomes U+FFFD, as in Go's `encoding/json`.
     pub(super) fn each_part(self, mut each: impl FnMut(Part<'r>)) {
         let mut rest = self.0;
-        while let Some((plain, escape)) = rest.split_once('\\') {
-            each(Part::Plain(plain));
-            let (character, behind) = unescape(escape);
+        while let Some(at) = memchr(b'\\', rest.as_bytes()) {
+            each(Part::Plain(&rest[..at]));
+            let (character, behind) = unescape(&rest[at + 1..]);
             each(Part::Escaped(character));
             rest = behind;
         }
@@ -340,6 +353,8 @@ fn code_unit(digits: &str) -> Option<(u16, &str)> {
 pub(super) struct Escapes {
     /// For each character of ASCII: what is written instead; empty where it stays.
     ascii: [&'static str; 128],
+    /// The bytes at which one may begin that does not stay.
+    starts: [bool; 256],
 }
 
 /// Go's `encoding/json` before Go 1.22, with its HTML escaping.
@@ -374,11 +389,12 @@ impl Escapes {
             ascii[at] = CONTROLS[at];
             at += 1;
         }
-        Self { ascii: with(with(ascii, COMMON), own) }
+        let ascii = with(with(ascii, COMMON), own);
+        Self { ascii, starts: starts(&ascii) }
     }
 
     /// Appends a text of the wire, its quotes included.
-    pub(super) fn push_sent(&self, json: &mut Vec<u8>, text: Text<'_>) {
+    pub(super) fn push_sent(&self, json: &mut impl Output, text: Text<'_>) {
         json.push(b'"');
         text.each_part(|part| match part {
             Part::Plain(plain) => self.push_content(json, plain),
@@ -388,29 +404,37 @@ impl Escapes {
     }
 
     /// Appends a text, its quotes included.
-    pub(super) fn push_text(&self, json: &mut Vec<u8>, text: &str) {
+    pub(super) fn push_text(&self, json: &mut impl Output, text: &str) {
         json.push(b'"');
         self.push_content(json, text);
         json.push(b'"');
     }
 
-    fn push_content(&self, json: &mut Vec<u8>, text: &str) {
-        let bytes = text.as_bytes();
-        let mut written = 0;
-        for (at, byte) in bytes.iter().enumerate() {
-            let (escape, length) = match byte {
-                0..0x80 => (self.ascii[usize::from(*byte)], 1),
-                0xe2 => (separator(&bytes[at..]), 3),
-                _ => continue,
+    fn push_content(&self, json: &mut impl Output, text: &str) {
+        let mut rest = text.as_bytes();
+        while let Some(at) = rest.iter().position(|byte| self.starts[usize::from(*byte)]) {
+            let (escape, length) = match rest[at] {
+                ascii @ 0..0x80 => (self.ascii[usize::from(ascii)], 1),
+                _ => (separator(&rest[at..]), 3),
             };
-            if !escape.is_empty() {
-                json.extend_from_slice(&bytes[written..at]);
-                json.extend_from_slice(escape.as_bytes());
-                written = at + length;
-            }
+            let stays = if escape.is_empty() { at + length } else { at };
+            json.extend_from_slice(&rest[..stays]);
+            json.extend_from_slice(escape.as_bytes());
+            rest = &rest[at + length..];
         }
-        json.extend_from_slice(&bytes[written..]);
+        json.extend_from_slice(rest);
     }
+}
+
+const fn starts(ascii: &[&str; 128]) -> [bool; 256] {
+    let mut starts = [false; 256];
+    let mut at = 0;
+    while at < ascii.len() {
+        starts[at] = !ascii[at].is_empty();
+        at += 1;
+    }
+    starts[SEPARATOR_START as usize] = true;
+    starts
 }
 
 const fn with(mut ascii: [&'static str; 128], escapes: &[(u8, &'static str)]) -> [&'static str; 128] {
@@ -421,6 +445,9 @@ const fn with(mut ascii: [&'static str; 128], escapes: &[(u8, &'static str)]) ->
     }
     ascii
 }
+
+/// The first of three bytes.
+const SEPARATOR_START: u8 = 0xe2;
 
 /// Both escape the separators U+2028 and U+2029, which end a line in JavaScript.
 fn separator(bytes: &[u8]) -> &'static str {

@@ -9,14 +9,17 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
 use super::attribute::{Attribute, Content, GSON, MAX_DEPTH, Map, Text, Texts};
-use super::{Object, push_parts};
+use super::{Growth, Object, push_parts};
+use crate::event::output::Output;
 use crate::records::Record;
 
+/// Most is written around binary values; bytes become up to four characters and a comma, of which base64 needs one and a third.
+pub(super) const GROWTH: Growth =
+    Growth::by_frame(r#"{"b":{"bytes":[]},"ss":[],"ns":[],"bs":[],"m":{},"l":[],"type":"B"}"#.len());
+
 /// Writes a record's data.
-pub(in crate::event) fn write(record: &Record) -> Vec<u8> {
-    // A short value takes six times the space that it had, a long text no more: what is not needed is kept as long as
-    // the event is.
-    let mut data = Object::open(Vec::with_capacity(record.len() * 2));
+pub(super) fn write(record: &Record, json: &mut impl Output) {
+    let mut data = Object::open(json);
     text(&mut data, "eventID", Some(record.event_id()));
     text(&mut data, "eventName", Some(record.operation_name()));
     text(&mut data, "eventVersion", record.event_version());
@@ -29,10 +32,10 @@ pub(in crate::event) fn write(record: &Record) -> Vec<u8> {
             text(user, "type", identity.kind);
         });
     }
-    data.close()
+    data.close();
 }
 
-fn write_change(change: &mut Object, record: &Record) {
+fn write_change(change: &mut Object<'_, impl Output>, record: &Record) {
     if let Some(millis) = record.created_at_millis() {
         change.number("approximateCreationDateTime", millis - millis.rem_euclid(1000));
     }
@@ -48,13 +51,13 @@ fn write_change(change: &mut Object, record: &Record) {
     text(change, "streamViewType", record.view_type());
 }
 
-fn text(object: &mut Object, name: &'static str, text: Option<&str>) {
+fn text(object: &mut Object<'_, impl Output>, name: &'static str, text: Option<&str>) {
     if let Some(text) = text {
         object.member(name, |json| GSON.push_text(json, text));
     }
 }
 
-fn write_map(json: &mut Vec<u8>, map: Map<'_>, depth: usize) {
+fn write_map(json: &mut impl Output, map: Map<'_>, depth: usize) {
     json.push(b'{');
     push_parts(json, map.iter(), |json, (name, attribute)| {
         GSON.push_sent(json, name);
@@ -64,7 +67,7 @@ fn write_map(json: &mut Vec<u8>, map: Map<'_>, depth: usize) {
     json.push(b'}');
 }
 
-fn write_attribute(json: &mut Vec<u8>, attribute: Attribute<'_>, depth: usize) {
+fn write_attribute(json: &mut impl Output, attribute: Attribute<'_>, depth: usize) {
     let start = json.len();
     if depth > MAX_DEPTH || write_known(json, attribute.content, depth).is_none() {
         json.truncate(start);
@@ -73,7 +76,7 @@ fn write_attribute(json: &mut Vec<u8>, attribute: Attribute<'_>, depth: usize) {
 }
 
 /// Writes an attribute value; nothing comes back if it cannot be written, possibly after a part of it was.
-fn write_known(json: &mut Vec<u8>, content: Content<'_>, depth: usize) -> Option<()> {
+fn write_known(json: &mut impl Output, content: Content<'_>, depth: usize) -> Option<()> {
     let (before, after) = frame(content)?;
     json.extend_from_slice(before.as_bytes());
     match content {
@@ -92,22 +95,42 @@ fn write_known(json: &mut Vec<u8>, content: Content<'_>, depth: usize) -> Option
     Some(())
 }
 
-fn write_binaries(json: &mut Vec<u8>, set: Texts<'_>) -> Option<()> {
+fn write_binaries(json: &mut impl Output, set: Texts<'_>) -> Option<()> {
     let mut all_known = true;
     push_parts(json, set.iter(), |json, base64| all_known &= write_binary(json, base64).is_some());
     all_known.then_some(())
 }
 
 /// `{"bytes":[0,-1]}`
-fn write_binary(json: &mut Vec<u8>, base64: Text<'_>) -> Option<()> {
-    let bytes = BASE64_STANDARD.decode(base64.decoded().as_bytes()).ok()?;
+fn write_binary(json: &mut impl Output, base64: Text<'_>) -> Option<()> {
     json.extend_from_slice(b"{\"bytes\":[");
-    push_parts(json, bytes.into_iter(), |json, byte| push_signed(json, byte.cast_signed()));
+    let mut is_first = true;
+    each_decoded_byte(&base64.decoded(), |byte| {
+        if !std::mem::take(&mut is_first) {
+            json.push(b',');
+        }
+        push_signed(json, byte.cast_signed());
+    })?;
     json.extend_from_slice(b"]}");
     Some(())
 }
 
-fn push_signed(json: &mut Vec<u8>, byte: i8) {
+/// Decodes base64 piece by piece; nothing comes back where it is none, possibly after some of its bytes.
+fn each_decoded_byte(base64: &str, mut each: impl FnMut(u8)) -> Option<()> {
+    let mut decoded = [0; 3 * 256];
+    let mut pieces = base64.as_bytes().chunks(4 * 256).peekable();
+    while let Some(piece) = pieces.next() {
+        let len = BASE64_STANDARD.decode_slice(piece, &mut decoded).ok()?;
+        if len < decoded.len() && pieces.peek().is_some() {
+            // Padding stands at the end alone.
+            return None;
+        }
+        decoded[..len].iter().copied().for_each(&mut each);
+    }
+    Some(())
+}
+
+fn push_signed(json: &mut impl Output, byte: i8) {
     if byte < 0 {
         json.push(b'-');
     }

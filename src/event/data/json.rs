@@ -6,21 +6,22 @@
 
 use super::attribute::{Attribute, Content, MAX_DEPTH, Map, Text, Texts};
 use super::{Object, push_parts};
+use crate::event::output::Output;
 use crate::records::Record;
 
 /// Writes a record's data.
-pub(in crate::event) fn write(record: &Record) -> Vec<u8> {
-    let mut data = Object::open(Vec::with_capacity(record.len()));
+pub(super) fn write(record: &Record, json: &mut impl Output) {
+    let mut data = Object::open(json);
     data.text("operation", record.operation_name());
     for (name, item) in [("keys", Some(record.keys())), ("new", record.new_image()), ("old", record.old_image())] {
         if let Some(item) = item {
             data.member(name, |json| write_map(json, Map::of_item(item), 1));
         }
     }
-    data.close()
+    data.close();
 }
 
-fn write_map(json: &mut Vec<u8>, map: Map<'_>, depth: usize) {
+fn write_map(json: &mut impl Output, map: Map<'_>, depth: usize) {
     json.push(b'{');
     push_parts(json, map.iter(), |json, (name, attribute)| {
         write_text(json, name);
@@ -30,7 +31,7 @@ fn write_map(json: &mut Vec<u8>, map: Map<'_>, depth: usize) {
     json.push(b'}');
 }
 
-fn write_attribute(json: &mut Vec<u8>, attribute: Attribute<'_>, depth: usize) {
+fn write_attribute(json: &mut impl Output, attribute: Attribute<'_>, depth: usize) {
     match attribute.content {
         _ if depth > MAX_DEPTH => json.extend_from_slice(attribute.raw.as_bytes()),
         Content::Text(text) | Content::Binary(text) => write_text(json, text),
@@ -49,19 +50,19 @@ fn write_attribute(json: &mut Vec<u8>, attribute: Attribute<'_>, depth: usize) {
     }
 }
 
-fn write_set(json: &mut Vec<u8>, set: Texts<'_>, write: impl FnMut(&mut Vec<u8>, Text<'_>)) {
+fn write_set<O: Output>(json: &mut O, set: Texts<'_>, write: impl FnMut(&mut O, Text<'_>)) {
     json.push(b'[');
     push_parts(json, set.iter(), write);
     json.push(b']');
 }
 
-fn write_text(json: &mut Vec<u8>, text: Text<'_>) {
+fn write_text(json: &mut impl Output, text: Text<'_>) {
     json.push(b'"');
     json.extend_from_slice(text.as_sent().as_bytes());
     json.push(b'"');
 }
 
-fn write_number(json: &mut Vec<u8>, text: Text<'_>) {
+fn write_number(json: &mut impl Output, text: Text<'_>) {
     if !push_number(json, &text.decoded()) {
         write_text(json, text);
     }
@@ -71,7 +72,7 @@ fn write_number(json: &mut Vec<u8>, text: Text<'_>) {
 /// stands for one.
 ///
 /// What JSON forbids is put right: `+1` is 1, `007` is 7, `.5` is 0.5, `1.` is 1.
-fn push_number(json: &mut Vec<u8>, text: &str) -> bool {
+fn push_number(json: &mut impl Output, text: &str) -> bool {
     let Some(number) = Decimal::parse(text) else {
         return false;
     };

@@ -6,21 +6,24 @@
 //! [`MAX_DEPTH`], which the original loses or refuses, is passed on as AWS sent it.
 
 use std::borrow::Cow;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use super::attribute::{Attribute, Content, GO, MAX_DEPTH, Map, Texts};
-use super::{Object, push_parts};
+use super::attribute::{Attribute, Content, GO, MAX_DEPTH, Map, Text, Texts};
+use super::{Growth, Object, push_parts};
 use crate::clock;
+use crate::event::output::Output;
 use crate::records::Record;
 
 /// An attribute value of which nothing is set.
 const UNSET: &str =
     r#"{"B":null,"BOOL":null,"BS":null,"L":null,"M":null,"N":null,"NS":null,"NULL":null,"S":null,"SS":null}"#;
 
+/// The shortest value that has all ten members: one of them is not `null` but an empty text, list or map.
+pub(super) const GROWTH: Growth = Growth::by_frame(UNSET.len() - "null".len() + "\"\"".len());
+
 /// Writes a record's data.
-pub(in crate::event) fn write(record: &Record) -> Vec<u8> {
-    // A short value takes ten times the space that it had, a long text no more: what is not needed is kept as long as
-    // the event is.
-    let mut data = Object::open(Vec::with_capacity(record.len() * 2));
+pub(super) fn write(record: &Record, json: &mut impl Output) {
+    let mut data = Object::open(json);
     text(&mut data, "AwsRegion", record.region());
     data.nested("Dynamodb", |change| write_change(change, record));
     text(&mut data, "EventID", Some(record.event_id()));
@@ -34,10 +37,10 @@ pub(in crate::event) fn write(record: &Record) -> Vec<u8> {
             text(user, "Type", identity.kind);
         }),
     }
-    data.close()
+    data.close();
 }
 
-fn write_change(change: &mut Object, record: &Record) {
+fn write_change(change: &mut Object<'_, impl Output>, record: &Record) {
     let created = record.created_at_millis().and_then(clock::utc_from_millis).map(clock::rfc3339);
     text(change, "ApproximateCreationDateTime", created.as_deref().map(without_trailing_zeros).as_deref());
     let mut items = Items::default();
@@ -52,7 +55,7 @@ fn write_change(change: &mut Object, record: &Record) {
     text(change, "StreamViewType", record.view_type());
 }
 
-fn text(object: &mut Object, name: &'static str, text: Option<&str>) {
+fn text(object: &mut Object<'_, impl Output>, name: &'static str, text: Option<&str>) {
     match text {
         Some(text) => object.member(name, |json| GO.push_text(json, text)),
         None => object.raw(name, "null"),
@@ -76,7 +79,7 @@ struct Items<'r> {
 }
 
 impl<'r> Items<'r> {
-    fn write(&mut self, change: &mut Object, name: &'static str, item: Option<&'r str>) {
+    fn write(&mut self, change: &mut Object<'_, impl Output>, name: &'static str, item: Option<&'r str>) {
         match item {
             Some(item) => change.member(name, |json| self.write_map(json, Map::of_item(item), 1)),
             None => change.raw(name, "null"),
@@ -84,11 +87,23 @@ impl<'r> Items<'r> {
     }
 
     /// Of a name that is sent twice the last one counts, as in Go.
-    fn write_map(&mut self, json: &mut Vec<u8>, map: Map<'r>, depth: usize) {
+    fn write_map<O: Output>(&mut self, json: &mut O, map: Map<'r>, depth: usize) {
+        json.push(b'{');
+        // Only who reads it sees the order, and a map of very many members takes much memory to sort.
+        if O::IS_READ || has_repeated_name(map) {
+            self.write_sorted(json, map, depth);
+        } else {
+            push_parts(json, map.iter(), |json, (name, attribute)| {
+                self.write_member(json, &name.decoded(), attribute, depth);
+            });
+        }
+        json.push(b'}');
+    }
+
+    fn write_sorted(&mut self, json: &mut impl Output, map: Map<'r>, depth: usize) {
         let first = self.waiting.len();
         self.waiting.extend(map.iter().map(|(name, attribute)| (name.decoded(), attribute)));
         self.waiting[first..].sort_by(|(one, _), (other, _)| one.cmp(other));
-        json.push(b'{');
         let mut separator: &[u8] = b"";
         let end = self.waiting.len();
         for at in first..end {
@@ -98,15 +113,18 @@ impl<'r> Items<'r> {
             }
             json.extend_from_slice(separator);
             separator = b",";
-            GO.push_text(json, &name);
-            json.push(b':');
-            self.write_attribute(json, attribute, depth);
+            self.write_member(json, &name, attribute, depth);
         }
         self.waiting.truncate(first);
-        json.push(b'}');
     }
 
-    fn write_attribute(&mut self, json: &mut Vec<u8>, attribute: Attribute<'r>, depth: usize) {
+    fn write_member(&mut self, json: &mut impl Output, name: &str, attribute: Attribute<'r>, depth: usize) {
+        GO.push_text(json, name);
+        json.push(b':');
+        self.write_attribute(json, attribute, depth);
+    }
+
+    fn write_attribute(&mut self, json: &mut impl Output, attribute: Attribute<'r>, depth: usize) {
         let (before, after) = match frame(attribute.content) {
             Some(frame) if depth <= MAX_DEPTH => frame,
             _ => return json.extend_from_slice(attribute.raw.as_bytes()),
@@ -128,9 +146,21 @@ impl<'r> Items<'r> {
     }
 }
 
+/// Whether a name may stand twice in a map: two that only share a hash count as one.
+fn has_repeated_name(map: Map<'_>) -> bool {
+    let hashed = |(name, _): (Text<'_>, Attribute<'_>)| {
+        let mut hash = DefaultHasher::new();
+        name.decoded().hash(&mut hash);
+        hash.finish()
+    };
+    let mut hashes: Vec<u64> = map.iter().map(hashed).collect();
+    hashes.sort_unstable();
+    hashes.windows(2).any(|pair| pair[0] == pair[1])
+}
+
 const NOTHING: Attribute<'static> = Attribute { raw: "", content: Content::Unknown };
 
-fn write_set(json: &mut Vec<u8>, set: Texts<'_>) {
+fn write_set(json: &mut impl Output, set: Texts<'_>) {
     json.push(b'[');
     push_parts(json, set.iter(), |json, text| GO.push_sent(json, text));
     json.push(b']');

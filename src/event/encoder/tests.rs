@@ -11,6 +11,7 @@ use crate::config::EventMode;
 use crate::records::Page;
 
 mod gaps;
+mod lengths;
 
 const TABLE: &str = "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders";
 const STREAM: &str = "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders/stream/2026-01-02T03:04:05.678";

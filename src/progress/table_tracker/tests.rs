@@ -7,7 +7,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::checkpoint::StoredStream;
-use crate::records::StreamDetails;
+use crate::progress::catch_up::{CatchUp, PassCause};
+use crate::progress::left_out::{Place, Reread};
+use crate::progress::page_entry::{Owed, PageEntry};
+use crate::records::{Gap, LaneId, LossReason};
 
 const ARN: &str = "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders/stream/2026-01-01T00:00:00.000";
 
@@ -102,6 +105,13 @@ enum Step {
     Read(prop::sample::Index),
     /// The sink takes an item's next event.
     Settle(u8),
+    /// An item's lane is too long: it keeps so many events, so many more are given up, and the others are on their way.
+    LeaveOut(u8, usize, usize),
+    Readmit,
+    /// A reader begins a pass over its shard, goes on with it, or breaks it off.
+    BeginPass(prop::sample::Index),
+    GoOn(prop::sample::Index),
+    EndPass(prop::sample::Index),
     Save(Saved),
     Restart,
 }
@@ -122,6 +132,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Pass),
         12 => any::<prop::sample::Index>().prop_map(Step::Read),
         8 => (0..ITEMS).prop_map(Step::Settle),
+        3 => (0..ITEMS, 0usize..3, 0usize..3).prop_map(|(item, keep, given)| Step::LeaveOut(item, keep, given)),
+        1 => Just(Step::Readmit),
+        3 => any::<prop::sample::Index>().prop_map(Step::BeginPass),
+        8 => any::<prop::sample::Index>().prop_map(Step::GoOn),
+        1 => any::<prop::sample::Index>().prop_map(Step::EndPass),
         4 => saved.prop_map(Step::Save),
         1 => Just(Step::Restart),
     ];
@@ -135,18 +150,35 @@ struct Run<'w> {
     stream: StreamHandle,
     /// Shards that are being read: which, by which handle, and their next record.
     reading: Vec<(usize, ShardHandle, usize)>,
+    /// Shards that were read to their ends.
+    ended: Vec<(usize, ShardHandle)>,
     /// What was read and is not settled, by item.
     owed: BTreeMap<u8, VecDeque<(usize, usize, AckToken)>>,
-    /// How many of each item's records this run has entered or need not enter.
+    /// How many of each item's records this run has entered or need not enter, and how many were handed on or need not be.
     entered: Vec<usize>,
+    handed_on: Vec<usize>,
+    /// The items that are left out, and what they wait for.
+    left_out: BTreeMap<u8, Waits>,
+    /// The next record of each pass that is under way.
+    passes: BTreeMap<usize, usize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Waits {
+    Head,
+    Room,
+    Nothing,
 }
 
 impl<'w> Run<'w> {
     fn begin(world: &'w World, stored: &StoredTable, settled: &[Vec<bool>]) -> Self {
         let mut tracker = TableTracker::restored(stored.clone(), false);
         let stream = tracker.open_stream(details(ARN), Position::Start, true, at(0));
-        let entered = settled.iter().map(|item| item.iter().take_while(|settled| **settled).count()).collect();
-        let mut run = Self { world, tracker, stream, reading: Vec::new(), owed: BTreeMap::new(), entered };
+        let entered = settled.iter().map(|item| item.iter().take_while(|settled| **settled).count());
+        let entered: Vec<usize> = entered.collect();
+        let (handed_on, left_out, passes) = (entered.clone(), BTreeMap::new(), BTreeMap::new());
+        let (reading, ended, owed) = (Vec::new(), Vec::new(), BTreeMap::new());
+        let mut run = Self { world, tracker, stream, reading, ended, owed, entered, handed_on, left_out, passes };
         run.open_ready();
         run
     }
@@ -170,34 +202,139 @@ impl<'w> Run<'w> {
 
     fn read(&mut self, reader: usize) {
         let (shard, handle, next) = self.reading[reader];
+        if self.passes.contains_key(&shard) {
+            // It has one reader.
+            return;
+        }
         let page = |is_last| PageRead { asked_at: at(1), is_caught_up: true, is_last };
         let Some(item) = self.world.shards[shard].records.get(next).copied() else {
-            self.tracker.page(handle).read(page(true));
+            PageEntry::of(&mut self.tracker, handle).read(page(true));
             self.reading.remove(reader);
+            self.ended.push((shard, handle));
             self.tracker.read_to_end(handle, Instant::now());
             return self.open_ready();
         };
-        let mut entry = self.tracker.page(handle);
+        let mut entry = PageEntry::of(&mut self.tracker, handle);
         let owed = entry.record(self.world.number(shard, next), lane(item), None);
         entry.read(page(false));
         self.reading[reader].2 += 1;
-        let place = self.world.items[usize::from(item)].iter().position(|at| *at == (shard, next)).unwrap();
-        let entered = &mut self.entered[usize::from(item)];
-        match owed {
-            Some(owed) => {
-                assert_eq!(place, *entered, "item {item}: a change is entered before an older one, or again");
-                *entered += 1;
-                self.owed.entry(item).or_default().push_back((shard, next, owed.token.unwrap()));
-            }
-            None => assert!(place < *entered, "item {item}: a change that is owed goes no further"),
+        let (place, entered) = (self.place(item, (shard, next)), self.entered[usize::from(item)]);
+        let is_new = place == entered;
+        assert!(place <= entered, "item {item}: a change is entered before an older one");
+        let is_expected = is_new && !self.left_out.contains_key(&item);
+        assert_eq!(owed.is_some(), is_expected, "item {item}: {place} of {entered}");
+        self.entered[usize::from(item)] += usize::from(is_new);
+        if let Some(owed) = owed {
+            self.hand_on(item, (shard, next), owed);
         }
+    }
+
+    /// Which of its item's changes it is.
+    fn place(&self, item: u8, change: (usize, usize)) -> usize {
+        self.world.items[usize::from(item)].iter().position(|at| *at == change).unwrap()
+    }
+
+    fn hand_on(&mut self, item: u8, (shard, record): (usize, usize), owed: Owed) {
+        let place = self.place(item, (shard, record));
+        assert_eq!(place, self.handed_on[usize::from(item)], "item {item}: not the next of its changes");
+        self.handed_on[usize::from(item)] += 1;
+        self.owed.entry(item).or_default().push_back((shard, record, owed.token.unwrap()));
     }
 
     /// The sink takes an item's next event; the change that it tells.
     fn settle(&mut self, item: u8) -> Option<(usize, usize)> {
-        let (shard, record, token) = self.owed.get_mut(&item)?.pop_front()?;
+        let owed = self.owed.get_mut(&item)?;
+        let (shard, record, token) = owed.pop_front()?;
         self.tracker.settle(&token);
+        if let Some(waits) = self.left_out.get_mut(&item).filter(|waits| **waits == Waits::Head && owed.is_empty()) {
+            *waits = Waits::Nothing;
+        }
         Some((shard, record))
+    }
+
+    fn leave_out(&mut self, item: u8, keep: usize, given: usize) {
+        let Some(owed) = self.owed.get_mut(&item).filter(|owed| owed.len() > keep) else { return };
+        let leaving: Vec<_> = owed.split_off(keep).into();
+        let given = given.clamp(1, leaving.len());
+        let mut catch_up = CatchUp::of(&mut self.tracker);
+        assert!(leaving.iter().all(|(.., token)| catch_up.may_leave_out(token) && !catch_up.is_left_out(token)));
+        catch_up.leave_out(leaving[..given].iter().map(|(.., token)| token));
+        assert!(leaving.iter().all(|(.., token)| catch_up.is_left_out(token)), "what is on its way is left out, too");
+        assert!(owed.iter().all(|(.., token)| !catch_up.is_left_out(token)), "what is before it is not");
+        catch_up.leave_out(leaving[given..].iter().map(|(.., token)| token));
+        self.left_out.insert(item, if keep == 0 { Waits::Room } else { Waits::Head });
+        self.handed_on[usize::from(item)] -= leaving.len();
+    }
+
+    fn readmit(&mut self) {
+        CatchUp::of(&mut self.tracker).readmit();
+        self.left_out.values_mut().filter(|waits| **waits == Waits::Room).for_each(|waits| *waits = Waits::Nothing);
+    }
+
+    /// The shards over which passes may be made.
+    fn known(&self) -> Vec<(usize, ShardHandle)> {
+        let reading = self.reading.iter().map(|(shard, handle, _)| (*shard, *handle));
+        self.ended.iter().copied().chain(reading).collect()
+    }
+
+    fn begin_pass(&mut self, (shard, handle): (usize, ShardHandle)) -> bool {
+        let mut catch_up = CatchUp::of(&mut self.tracker);
+        let begun = catch_up.begin_pass(handle, PassCause::Due);
+        if self.passes.contains_key(&shard) {
+            assert_eq!(begun, None, "two passes over one shard");
+            return false;
+        }
+        for (item, waits) in &self.left_out {
+            let next = self.world.items[usize::from(*item)][self.handed_on[usize::from(*item)]..].first();
+            let is_here = next.is_some_and(|(first, _)| *first == shard);
+            let is_in_pass = catch_up.in_pass(handle, [Some(lane(*item))])[0];
+            // One of which all was brought back leaves the table at the end of a pass.
+            if *waits != Waits::Nothing || is_here {
+                assert_eq!(is_in_pass, *waits == Waits::Nothing && is_here, "item {item} {waits:?}");
+            }
+        }
+        let Some(start) = begun else { return false };
+        let records = 0..self.world.shards[shard].records.len();
+        let mut records =
+            records.skip_while(|record| start.from.position.is_behind(self.world.number(shard, *record).into()));
+        self.passes.insert(shard, records.next().unwrap());
+        true
+    }
+
+    fn pass(&mut self, (shard, handle): (usize, ShardHandle), is_cut: bool) {
+        let Some(next) = self.passes.get(&shard).copied() else { return };
+        let place = |record: usize| match record.checked_sub(1) {
+            None => Place { position: Position::Start, created: None },
+            Some(last) => Place { position: Position::after(self.world.number(shard, last)), created: None },
+        };
+        let position = place(next).position;
+        if is_cut || !CatchUp::of(&mut self.tracker).has_more_behind(handle, position) {
+            PageEntry::of(&mut self.tracker, handle).passed(place(next), true);
+            self.passes.remove(&shard);
+            self.look_for_caught_up();
+            return;
+        }
+        let (item, number) = (self.world.shards[shard].records[next], self.world.number(shard, next).into());
+        let mut entry = PageEntry::of(&mut self.tracker, handle);
+        let owed = entry.again(Reread { number, before: place(next) }, lane(item), None);
+        entry.passed(place(next + 1), false);
+        self.passes.insert(shard, next + 1);
+        if let Some(owed) = owed {
+            assert_eq!(self.left_out.get(&item), Some(&Waits::Nothing));
+            self.hand_on(item, (shard, next), owed);
+        }
+        self.look_for_caught_up();
+    }
+
+    /// What was brought back as a whole is left out no more.
+    fn look_for_caught_up(&mut self) {
+        let (entered, handed_on, tracker) = (&self.entered, &self.handed_on, &self.tracker);
+        self.left_out.retain(|item, _| {
+            let is_left_out = tracker.left_out.contains(lane(*item));
+            let item = usize::from(*item);
+            assert!(is_left_out || handed_on[item] == entered[item], "item {item} still owes what is left out");
+            is_left_out
+        });
     }
 
     fn save(&mut self, stored: &mut StoredTable, saved: Saved) {
@@ -246,6 +383,20 @@ proptest! {
                         settled[item][place] = true;
                     }
                 }
+                Step::LeaveOut(item, keep, given) => run.leave_out(item, keep, given),
+                Step::Readmit => run.readmit(),
+                Step::BeginPass(shard) => {
+                    let known = run.known();
+                    if !known.is_empty() {
+                        run.begin_pass(known[shard.index(known.len())]);
+                    }
+                }
+                Step::GoOn(shard) | Step::EndPass(shard) => {
+                    let known: Vec<_> = run.known().into_iter().filter(|(it, _)| run.passes.contains_key(it)).collect();
+                    if !known.is_empty() {
+                        run.pass(known[shard.index(known.len())], matches!(step, Step::EndPass(_)));
+                    }
+                }
                 Step::Save(saved) => {
                     run.save(&mut stored, saved);
                     if saved == Saved::Confirmed {
@@ -268,13 +419,25 @@ proptest! {
         (0..world.shards.len()).for_each(|shard| run.learn(shard));
         run.tracker.complete_pass(run.stream);
         run.open_ready();
+        run.known().into_iter().for_each(|shard| run.pass(shard, true));
         while !run.reading.is_empty() {
             run.read(0);
         }
         prop_assert!(run.tracker.is_drained(run.stream));
-        for item in 0..ITEMS {
-            while run.settle(item).is_some() {}
+        run.readmit();
+        loop {
+            for item in 0..ITEMS {
+                while run.settle(item).is_some() {}
+            }
+            let begun = run.known().into_iter().find(|shard| run.begin_pass(*shard));
+            let Some(shard) = begun else { break };
+            while run.passes.contains_key(&shard.0) {
+                run.pass(shard, false);
+            }
         }
+        prop_assert_eq!((CatchUp::of(&mut run.tracker).lanes(), &run.left_out), (0, &BTreeMap::new()));
+        prop_assert!(run.tracker.left_out.is_empty());
+        prop_assert_eq!(&run.handed_on, &run.entered);
         let complete: Vec<usize> = world.items.iter().map(Vec::len).collect();
         prop_assert_eq!((&run.entered, run.tracker.unsettled()), (&complete, 0));
         run.tracker.end_stream(run.stream);
@@ -296,11 +459,11 @@ fn open(tracker: &mut TableTracker, stream: StreamHandle, id: &str, parent: Opti
 }
 
 fn read(tracker: &mut TableTracker, shard: ShardHandle, number: u64, item: u8, created: u64) -> AckToken {
-    tracker.page(shard).record(sequence(number), lane(item), Some(at(created))).unwrap().token.unwrap()
+    PageEntry::of(tracker, shard).record(sequence(number), lane(item), Some(at(created))).unwrap().token.unwrap()
 }
 
 fn page(tracker: &mut TableTracker, shard: ShardHandle, asked: u64, is_caught_up: bool, is_last: bool) {
-    tracker.page(shard).read(PageRead { asked_at: at(asked), is_caught_up, is_last });
+    PageEntry::of(tracker, shard).read(PageRead { asked_at: at(asked), is_caught_up, is_last });
 }
 
 fn stored(tracker: &mut TableTracker) -> StoredTable {
@@ -487,7 +650,7 @@ fn a_gap_that_is_owed_is_found_again_after_a_restart() {
     let first = read(&mut tracker, shard, 1, 0, 0);
     tracker.settle(&first);
     let gap = Gap::at(&details(ARN), Some("a"), Position::after(sequence(1)), LossReason::Trimmed);
-    let owed = tracker.page(shard).gap(&gap, LaneId::of_gap("gap")).unwrap();
+    let owed = PageEntry::of(&mut tracker, shard).gap(&gap, LaneId::of_gap("gap")).unwrap();
     let next = read(&mut tracker, shard, 50, 1, 60);
     tracker.settle(&next);
     let stored = stored(&mut tracker);
@@ -513,8 +676,8 @@ fn a_child_is_behind_a_gap_that_is_entered_after_it_was_opened() {
     tracker.read_to_end(parent, Instant::now());
     let child = open(&mut tracker, stream, "child", Some("parent"));
     let gap = Gap::at(&details(ARN), Some("parent"), Position::Start, LossReason::ShardMissing);
-    tracker.page(parent).gap(&gap, LaneId::of_gap("gap")).unwrap();
-    let owed = tracker.page(child).record(sequence(1), lane(0), None).unwrap();
+    PageEntry::of(&mut tracker, parent).gap(&gap, LaneId::of_gap("gap")).unwrap();
+    let owed = PageEntry::of(&mut tracker, child).record(sequence(1), lane(0), None).unwrap();
     assert_eq!(owed.barrier, Some(LaneId::of_gap("gap")));
 }
 
@@ -557,7 +720,7 @@ fn a_shard_whose_ancestors_were_never_seen_may_lack_as_much_as_the_end_of_the_li
 }
 
 #[test]
-fn with_order_by_shard_a_finished_shard_between_two_that_owe_something_does_not_part_their_lanes() {
+fn with_order_by_shard_a_finished_shard_between_two_that_owe_something_does_not_end_the_wait() {
     let (mut tracker, stream) = table();
     let mut parent: Option<&str> = None;
     for (id, number) in [("a", Some(1)), ("b", None), ("c", Some(3))] {
@@ -574,10 +737,33 @@ fn with_order_by_shard_a_finished_shard_between_two_that_owe_something_does_not_
     let mut tracker = TableTracker::restored(stored, true);
     let stream = tracker.open_stream(details(ARN), Position::Start, true, at(0));
     let a = tracker.open_ready(stream).remove(0).handle;
-    let first = tracker.page(a).record(sequence(1), lane(0), None).unwrap().lane;
+    let first = PageEntry::of(&mut tracker, a).record(sequence(1), lane(0), None).unwrap();
+    page(&mut tracker, a, 0, true, true);
     tracker.read_to_end(a, Instant::now());
     let c = tracker.open_ready(stream).remove(0).handle;
-    assert_eq!(tracker.page(c).record(sequence(3), lane(1), None).unwrap().lane, first);
+    assert!(!tracker.ancestors_are_settled(c), "a owes something");
+    let before = tracker.finished();
+    tracker.settle(&first.token.unwrap());
+    assert!(tracker.ancestors_are_settled(c) && tracker.finished() > before);
+    let third = PageEntry::of(&mut tracker, c).record(sequence(3), lane(1), None).unwrap();
+    assert_ne!(third.lane, first.lane, "each has a lane of its own");
+}
+
+#[test]
+fn ancestors_are_settled_once_the_last_page_of_each_was_entered_and_everything_in_it_was_settled() {
+    let (mut tracker, stream) = table();
+    let root = open(&mut tracker, stream, "root", None);
+    let token = read(&mut tracker, root, 1, 0, 0);
+    tracker.read_to_end(root, Instant::now());
+    let child = open(&mut tracker, stream, "child", Some("root"));
+    tracker.settle(&token);
+    assert!(!tracker.ancestors_are_settled(child), "its last page is on its way");
+    page(&mut tracker, root, 0, true, true);
+    assert!(tracker.ancestors_are_settled(child));
+    page(&mut tracker, child, 0, true, false);
+    tracker.read_to_end(child, Instant::now());
+    let grandchild = open(&mut tracker, stream, "grandchild", Some("child"));
+    assert!(!tracker.ancestors_are_settled(grandchild) && tracker.ancestors_are_settled(root));
 }
 
 #[test]
@@ -637,7 +823,7 @@ fn restarted(shards: BTreeMap<String, StoredShard>, now: u64) -> (TableTracker, 
 fn enter_gap(tracker: &mut TableTracker, shard: ShardHandle, before: Option<u64>) -> Owed {
     let gap = Gap::at(&details(ARN), Some("a"), Position::after(sequence(4)), LossReason::Trimmed);
     let gap = Gap { before: before.map(sequence), lanes: Some(1), ..gap };
-    let owed = tracker.page(shard).gap(&gap, LaneId::of_gap("gap")).unwrap();
+    let owed = PageEntry::of(tracker, shard).gap(&gap, LaneId::of_gap("gap")).unwrap();
     if let Some(number) = before {
         let _owed = read(tracker, shard, number, 1, DAY + 50);
     }
@@ -705,7 +891,7 @@ fn behind_a_gap_with_nothing_behind_it_nothing_is_older_than_the_proof_of_that()
     let shards = BTreeMap::from([("a".to_owned(), StoredShard::at(Position::after(sequence(4)), at(0), None))]);
     let (mut tracker, shard) = restarted(shards, DAY + 100);
     let gap = Gap::at(&details(ARN), Some("a"), Position::after(sequence(4)), LossReason::Trimmed);
-    let mut entry = tracker.page(shard);
+    let mut entry = PageEntry::of(&mut tracker, shard);
     let owed = entry.gap(&gap, LaneId::of_gap("gap")).unwrap();
     entry.read(PageRead { asked_at: at(DAY + 200), is_caught_up: true, is_last: false });
     tracker.settle(&owed.token.unwrap());
@@ -737,7 +923,7 @@ fn a_gap_that_may_be_anybodys_is_nobody_elses_after_a_restart() {
         assert_eq!(tracker.loss_before(shard, Some(sequence(20)), true, at(DAY + 100)), unknown);
         let gap = Gap::at(&details(ARN), Some("a"), Position::after(sequence(4)), LossReason::Trimmed);
         let gap = Gap { before: Some(sequence(20)), ..gap };
-        let _owed = tracker.page(shard).gap(&gap, LaneId::of_gap("gap")).unwrap();
+        let _owed = PageEntry::of(&mut tracker, shard).gap(&gap, LaneId::of_gap("gap")).unwrap();
         let next = read(&mut tracker, shard, 20, 1, DAY + 50);
         if is_next_settled {
             tracker.settle(&next);
@@ -753,7 +939,7 @@ fn a_gap_that_may_be_anybodys_is_nobody_elses_after_a_restart() {
 fn a_record_without_a_time_that_was_trimmed_a_day_after_it_was_read_is_no_loss() {
     let (mut tracker, stream) = table();
     let shard = open(&mut tracker, stream, "a", None);
-    let mut entry = tracker.page(shard);
+    let mut entry = PageEntry::of(&mut tracker, shard);
     let token = entry.record(sequence(10), lane(0), None).unwrap().token.unwrap();
     entry.read(PageRead { asked_at: at(50), is_caught_up: true, is_last: false });
     tracker.settle(&token);
@@ -775,12 +961,12 @@ fn a_gap_that_is_settled_behind_one_that_is_refused_is_not_told_again() {
         let gap = Gap::at(&details(ARN), Some("a"), after, LossReason::Undecodable);
         Gap { lost: Some(sequence(number)), lanes: Some(1), ..gap }
     };
-    let _refused = tracker.page(shard).gap(&gap(3), LaneId::of_gap("3")).unwrap();
-    let taken = tracker.page(shard).gap(&gap(7), LaneId::of_gap("7")).unwrap();
+    let _refused = PageEntry::of(&mut tracker, shard).gap(&gap(3), LaneId::of_gap("3")).unwrap();
+    let taken = PageEntry::of(&mut tracker, shard).gap(&gap(7), LaneId::of_gap("7")).unwrap();
     tracker.settle(&taken.token.unwrap());
     let (mut tracker, shard) = restart(&mut tracker, shard, 10);
-    assert!(tracker.page(shard).gap(&gap(3), LaneId::of_gap("3")).is_some());
-    assert!(tracker.page(shard).gap(&gap(7), LaneId::of_gap("7")).is_none(), "it is told again");
+    assert!(PageEntry::of(&mut tracker, shard).gap(&gap(3), LaneId::of_gap("3")).is_some());
+    assert!(PageEntry::of(&mut tracker, shard).gap(&gap(7), LaneId::of_gap("7")).is_none(), "it is told again");
 }
 
 /// A gap in a child is entered before anything was stored of the child. Another shard of the stream was read until now.
@@ -795,7 +981,7 @@ fn a_gap_at_the_start_of_a_child_is_found_again_after_a_restart() {
     let unknown = Some(Loss { lanes: None });
     assert_eq!(tracker.loss_before(child, first, false, at(DAY + 100)), unknown);
     let gap = Gap::at(&details(ARN), Some("child"), Position::Start, LossReason::Trimmed);
-    tracker.page(child).gap(&Gap { before: first, ..gap }, LaneId::of_gap("gap")).unwrap();
+    PageEntry::of(&mut tracker, child).gap(&Gap { before: first, ..gap }, LaneId::of_gap("gap")).unwrap();
     let shards = stored(&mut tracker).streams.remove(0).shards;
     let (tracker, child) = restarted(shards, DAY + 200);
     assert_eq!(tracker.shard_id(child).as_ref(), "child");
@@ -809,7 +995,7 @@ fn a_shard_that_has_just_ended_is_not_read_again_whatever_is_known_of_its_age() 
     let (mut tracker, stream) = table();
     let shard = open(&mut tracker, stream, "a", None);
     tracker.complete_pass(stream);
-    let mut entry = tracker.page(shard);
+    let mut entry = PageEntry::of(&mut tracker, shard);
     let token = entry.record(sequence(10), lane(0), None).unwrap().token.unwrap();
     entry.read(PageRead { asked_at: at(3 * DAY), is_caught_up: true, is_last: true });
     tracker.read_to_end(shard, Instant::now());

@@ -1,8 +1,9 @@
 //! The client against servers that follow a script, byte by byte.
 
 mod answers;
-mod authority;
+pub(in crate::sink) mod authority;
 mod bodies;
+mod cold;
 mod connections;
 mod credentials;
 mod faults;

@@ -137,14 +137,19 @@ impl DeadLetterSinkFailing<'_> {
 pub struct SinkFailing<'a> {
     /// What it said last.
     pub why: &'a str,
+    /// It refuses every event for the event's own sake; else it cannot be reached or has a fault.
+    pub is_refusing: bool,
 }
 
 impl SinkFailing<'_> {
     pub fn emit(&self) {
-        warn!(
-            code = "DSA-SINK-FAILING",
-            "the sink is failing, delivery is limited to one trial request at a time: {}", self.why
-        );
+        let (code, why) = ("DSA-SINK-FAILING", self.why);
+        match self.is_refusing {
+            true => {
+                warn!(code, "the sink refuses every event, delivery is limited to one trial request at a time: {why}")
+            }
+            false => warn!(code, "the sink is failing, delivery is limited to one trial request at a time: {why}"),
+        }
     }
 }
 

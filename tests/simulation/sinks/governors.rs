@@ -34,7 +34,7 @@ pub struct Product(pub SinkController);
 
 impl Product {
     pub fn new() -> Self {
-        Self(SinkController::new(ControllerLimits { concurrency: CONCURRENCY, rate_max: None }))
+        Self(SinkController::new(ControllerLimits { concurrency: CONCURRENCY, rate_max: None, keeps_refused: false }))
     }
 }
 

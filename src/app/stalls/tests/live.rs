@@ -5,8 +5,8 @@ use super::*;
 use crate::app::tests::harness::{OLD, settings};
 use crate::backoff::Backoff;
 use crate::config::{DeliveryOrder, EventMode};
-use crate::delivery::dispatch::Settings;
-use crate::delivery::lanes::Limits;
+use crate::delivery::dispatcher::Settings;
+use crate::delivery::lanes::RequestLimits;
 use crate::delivery::retry::OnUndeliverable;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -71,7 +71,7 @@ async fn what_takes_a_day_as_configured_or_as_others_please_is_no_stall() {
         Setup { settings, ..Setup::default() }
     };
     let slow = Backoff::new(DAY, DAY).unwrap();
-    let batch = Limits { concurrency: 2, events: 100, bytes: 1 << 20, wait: DAY };
+    let batch = RequestLimits { concurrency: 2, events: 100, bytes: 1 << 20, wait: DAY };
     type Change = fn(&FakeServices);
     let cases: Vec<(&str, Setup, Change)> = vec![
         ("a batch waits a day for company", with(&|it| (it.mode, it.limits) = (EventMode::Batch, batch)), |_| {}),
@@ -123,4 +123,39 @@ async fn a_process_that_is_suspended_again_and_again_does_not_stand_still() {
     }
     sleep(MINUTE).await;
     assert_eq!((running.health.not_live(), running.delivered().len()), (None, 4 * 399));
+}
+
+/// With order by shard a shard is read once everything in its parent is settled, and asks for nothing before.
+#[tokio::test(start_paused = true)]
+async fn a_child_whose_parent_waits_for_the_sink_is_no_stall_and_goes_on_by_itself() {
+    let services = FakeServices::with_shards(&[]);
+    services.shard(NEW, "a", None, &[1, 2], true);
+    services.shard(NEW, "b", Some("a"), &[3], true);
+    services.shard(NEW, "c", Some("b"), &[4], false);
+    services.script(|script| script.status = 503);
+    let running = RunningTable::new(services, Setup { order: DeliveryOrder::Shard, ..Setup::default() });
+    running.is_live().await;
+    assert_eq!(running.progress.tracker().unsettled(), 2, "the children wait unread");
+    running.services.script(|script| script.status = 0);
+    sleep(10 * MINUTE).await;
+    assert_eq!(running.delivered(), ["1", "2", "3", "4"]);
+    running.is_live().await;
+}
+
+/// What an earlier run owes of a parent comes before what it has not read of the child.
+#[tokio::test(start_paused = true)]
+async fn with_order_by_shard_a_restart_goes_on_with_the_parent_and_then_with_the_child() {
+    let services = FakeServices::with_shards(&[]);
+    services.shard(NEW, "a", None, &[1, 2], true);
+    services.shard(NEW, "b", Some("a"), &[3], false);
+    services.script(|script| script.status = 503);
+    let setup = |stored| Setup { order: DeliveryOrder::Shard, stored, ..Setup::default() };
+    let running = RunningTable::new(services.clone(), setup(Default::default()));
+    sleep(10 * MINUTE).await;
+    let stored = running.last_saved();
+    drop(running);
+    services.script(|script| script.status = 0);
+    let running = RunningTable::new(services, setup(stored));
+    sleep(10 * MINUTE).await;
+    assert_eq!(running.delivered(), ["1", "2", "3"]);
 }

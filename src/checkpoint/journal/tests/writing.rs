@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::*;
 use crate::progress::AckToken;
+use crate::progress::page_entry::PageEntry;
 use crate::progress::table_tracker::{ShardHandle, TableTracker};
 use crate::records::StreamDetails;
 
@@ -260,7 +261,7 @@ impl BusyTable {
             let sequence = (300_000_000_000_000_000_000 + u128::from(self.read)).to_string().parse().unwrap();
             let created = UNIX_EPOCH + Duration::from_secs(1_767_326_400 + self.read / 1_000);
             let lane = LaneId::of_shard(&self.read.to_string());
-            let owed = self.tracker.page(shard).record(sequence, lane, Some(created)).unwrap();
+            let owed = PageEntry::of(&mut self.tracker, shard).record(sequence, lane, Some(created)).unwrap();
             self.under_way.push(owed.token.unwrap());
             if self.under_way.len() > 64 {
                 let next = self.dice.usize(..self.under_way.len());

@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn batches() -> Limits {
-    Limits { concurrency: 4, events: 4, bytes: 1000, wait: SECOND }
+fn batches() -> RequestLimits {
+    RequestLimits { concurrency: 4, events: 4, bytes: 1000, wait: SECOND }
 }
 
 #[test]
@@ -25,17 +25,17 @@ fn a_request_leaves_when_it_is_full_or_its_oldest_event_has_waited_long_enough()
 
 #[test]
 fn a_request_is_full_by_bytes_too() {
-    let mut requests = Requests::new(Limits { bytes: 20, ..batches() });
+    let mut requests = Requests::new(RequestLimits { bytes: 20, ..batches() });
     requests.push(0, event(0));
     assert_eq!(requests.numbers(), [0; 0]);
     requests.push(1, event(1));
     requests.push(2, event(2));
     let mut shown = Vec::new();
-    let departure = requests.lanes.start(Classes::ALL, requests.now, |event| {
+    let left = requests.begin(Kinds::ALL, |event| {
         shown.push(event.number);
         shown.len() <= 2
     });
-    assert_eq!(departure.map(|departure| departure.events()), Some(2), "what did not fit is on board");
+    assert_eq!(left.map(|left| left.numbers.len()), Some(2), "what did not fit is on board");
     assert_eq!(requests.numbers(), [0; 0], "the third one waits for company");
     requests.now += SECOND;
     assert_eq!(requests.numbers(), [2]);
@@ -47,14 +47,15 @@ fn events_of_one_item_may_leave_together_in_their_order() {
     for number in 0..6 {
         requests.push(7, event(number));
     }
-    let (departure, numbers) = requests.depart(Classes::ALL).expect("more than enough");
-    assert_eq!(numbers, [0, 1, 2, 3]);
-    assert_eq!((departure.first.events, departure.more.len()), (4, 0));
+    let left = requests.depart(Kinds::ALL).expect("more than enough");
+    assert_eq!(left.numbers, [0, 1, 2, 3]);
+    assert_eq!((left.slices[0].1, left.slices.len()), (4, 1));
     requests.now += SECOND;
     assert_eq!(requests.start(), None, "the item has events under way");
-    requests.lanes.arrived(Class::Fresh);
-    for number in 0..4 {
-        assert_eq!(requests.lanes.settle(7, requests.now), Some((event(number), false)));
+    requests.arrived(7);
+    assert_eq!(requests.settle_one(7), (event(0), false));
+    for number in 1..4 {
+        assert_eq!(requests.settle_one(7), (detached(number), false));
     }
     requests.now += SECOND;
     assert_eq!(requests.numbers(), [4, 5]);
@@ -68,12 +69,12 @@ fn what_fails_in_company_is_tried_alone_and_its_followers_behind_it() {
     }
     requests.push(8, event(80));
     assert_eq!(requests.numbers(), [0, 1, 2, 80]);
-    requests.lanes.arrived(Class::Fresh);
-    requests.lanes.settle(7, requests.now);
-    requests.lanes.retry(7, requests.now, false, requests.now);
-    requests.lanes.settle(8, requests.now);
-    let (departure, numbers) = requests.depart(Classes::ALL).expect("due at once");
-    assert_eq!((departure.class, numbers), (Class::Repeat, vec![1]), "a poisoned event took others with it");
+    requests.arrived(7);
+    requests.settle_one(7);
+    requests.retry_one(7, Duration::ZERO, false);
+    requests.settle_one(8);
+    let left = requests.depart(Kinds::ALL).expect("due at once");
+    assert_eq!((left.kind, left.numbers), (AttemptKind::Retry, vec![1]), "a poisoned event took others with it");
     requests.settle(7);
     assert_eq!(requests.numbers(), [2]);
 }
@@ -90,14 +91,13 @@ fn whoever_was_in_a_request_that_failed_never_travels_with_others_again() {
     requests.push(7, event(5));
     for number in 0..4 {
         requests.push(8, event(80 + number));
-        let (departure, numbers) = requests.depart(Classes { fresh: false, ..Classes::ALL }).expect("due");
-        assert_eq!((departure.class, numbers), (Class::Repeat, vec![number]));
-        assert_eq!(departure.first.failures, 1, "it was in one request that failed");
+        let left = requests.depart(Kinds { first_attempts: false, ..Kinds::ALL }).expect("due");
+        assert_eq!((left.kind, left.numbers), (AttemptKind::Retry, vec![number]));
+        assert_eq!(left.slices[0].2, 1, "it was in one request that failed");
         requests.settle(7);
     }
     requests.now += SECOND;
-    assert_eq!(requests.numbers(), [80, 81, 82, 83]);
-    assert_eq!(requests.numbers(), [4, 5], "these were in none");
+    assert_eq!(requests.numbers(), [4, 5, 80, 81], "the first two were in none that failed, and were read first");
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn what_was_behind_a_dropped_event_in_its_request_goes_alone_and_at_once() {
     }
     assert_eq!(requests.numbers(), [0, 1, 2, 3]);
     requests.settle(7);
-    requests.lanes.put_back(7);
+    requests.put_back(7);
     for number in 1..4 {
         assert_eq!((requests.numbers(), requests.start()), (vec![number], None));
         requests.settle(7);
@@ -118,13 +118,13 @@ fn what_was_behind_a_dropped_event_in_its_request_goes_alone_and_at_once() {
 
 #[test]
 fn who_did_not_fit_into_a_request_goes_first_into_the_next() {
-    let mut requests = Requests::new(Limits { events: 3, ..batches() });
+    let mut requests = Requests::new(RequestLimits { events: 3, ..batches() });
     for key in 0..6 {
         requests.push(key, event(key as u32));
     }
     let mut room = 1;
-    let small = requests.lanes.start(Classes::ALL, requests.now, |_| std::mem::take(&mut room) > 0);
-    assert_eq!(small.map(|departure| departure.first.lane), Some(0));
+    let small = requests.begin(Kinds::ALL, |_| std::mem::take(&mut room) > 0);
+    assert_eq!(small.map(|left| left.slices[0].0), Some(0));
     assert_eq!(requests.numbers(), [1, 2, 3], "it lost its turn");
 }
 
@@ -134,8 +134,8 @@ fn an_events_age_counts_from_its_own_first_attempt() {
     let begun = requests.now;
     let first_try = |requests: &mut Requests| {
         requests.now += SECOND;
-        let (departure, _) = requests.depart(Classes::ALL).expect("it has waited long enough");
-        departure.first.first_try - begun
+        let left = requests.depart(Kinds::ALL).expect("it has waited long enough");
+        left.slices[0].3 - begun
     };
     requests.push(7, event(0));
     requests.push(7, event(1));

@@ -4,13 +4,17 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// Items by table: an item's table is its key modulo this.
+const TABLES: u64 = 3;
+
 #[derive(Debug, Clone)]
 enum Step {
     Push(LaneKey),
-    Start(Classes),
+    Start(Kinds, Option<f64>),
     Answer(prop::sample::Index, Vec<Fate>),
     Wait(u64),
-    EndPauses,
+    EndBackoffs,
+    Places(usize),
 }
 
 /// What becomes of one lane's events in an answer.
@@ -18,25 +22,45 @@ enum Step {
 struct Fate {
     settled: prop::sample::Index,
     pause: u64,
-    park: bool,
-    divert: bool,
-    put_back: bool,
+    kind: FateKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FateKind {
+    Backoff,
+    Asked,
+    Park,
+    Divert,
+    PutBack,
+    LeaveOut,
 }
 
 fn fate() -> impl Strategy<Value = Fate> {
-    (any::<prop::sample::Index>(), 0u64..50, any::<bool>(), prop::bool::weighted(0.2), prop::bool::weighted(0.2))
-        .prop_map(|(settled, pause, park, divert, put_back)| Fate { settled, pause, park, divert, put_back })
+    let kind = prop_oneof![
+        4 => Just(FateKind::Backoff),
+        1 => Just(FateKind::Asked),
+        2 => Just(FateKind::Park),
+        1 => Just(FateKind::Divert),
+        1 => Just(FateKind::PutBack),
+        1 => Just(FateKind::LeaveOut),
+    ];
+    (any::<prop::sample::Index>(), 0u64..50, kind).prop_map(|(settled, pause, kind)| Fate { settled, pause, kind })
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let classes = any::<(bool, bool, bool)>().prop_map(|(fresh, repeats, letters)| Classes { fresh, repeats, letters });
+    let kinds = any::<(bool, bool, bool)>().prop_map(|(first_attempts, retries, dead_letters)| Kinds {
+        first_attempts,
+        retries,
+        dead_letters,
+    });
     prop_oneof![
-        6 => (0u64..6).prop_map(Step::Push),
-        6 => classes.prop_map(Step::Start),
-        3 => Just(Step::Start(Classes::ALL)),
-        6 => (any::<prop::sample::Index>(), prop::collection::vec(fate(), 6)).prop_map(|(i, fates)| Step::Answer(i, fates)),
+        6 => (0u64..9).prop_map(Step::Push),
+        6 => (kinds, prop::option::weighted(0.2, 0.0..1.0)).prop_map(|(kinds, probe)| Step::Start(kinds, probe)),
+        3 => Just(Step::Start(Kinds::ALL, None)),
+        6 => (any::<prop::sample::Index>(), prop::collection::vec(fate(), 9)).prop_map(|(i, fates)| Step::Answer(i, fates)),
         2 => (0u64..60).prop_map(Step::Wait),
-        1 => Just(Step::EndPauses),
+        1 => Just(Step::EndBackoffs),
+        1 => (1usize..9).prop_map(Step::Places),
     ]
 }
 
@@ -44,29 +68,31 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Default)]
 struct Reference {
     items: BTreeMap<LaneKey, Item>,
-    requests: Vec<Departure>,
+    requests: Vec<Request<Event>>,
+    places: usize,
 }
 
 #[derive(Default)]
 struct Item {
-    events: Vec<u32>,
-    /// Since when its first event waits, if it was never tried.
-    since: Option<Instant>,
+    /// Its events, with the moments at which they came.
+    events: Vec<(u32, Option<Instant>)>,
     under_way: usize,
     pausing: Option<Instant>,
+    /// The pause ends when the sink works again.
+    is_backoff: bool,
     failures: u32,
-    parked: bool,
-    diverted: bool,
+    is_parked: bool,
+    is_dead_letter: bool,
     /// How many behind the first one were in a request that failed.
-    loners: usize,
+    isolated: usize,
 }
 
 impl Item {
-    fn class(&self) -> Class {
-        match (self.diverted, self.failures) {
-            (true, _) => Class::Letter,
-            (false, 0) => Class::Fresh,
-            (false, _) => Class::Repeat,
+    fn kind(&self) -> AttemptKind {
+        match (self.is_dead_letter, self.failures) {
+            (true, _) => AttemptKind::DeadLetter,
+            (false, 0) => AttemptKind::FirstAttempt,
+            (false, _) => AttemptKind::Retry,
         }
     }
 
@@ -74,31 +100,32 @@ impl Item {
         self.under_way == 0 && self.pausing.is_none_or(|end| end <= now)
     }
 
-    fn is_new_head(&mut self, now: Instant) {
-        (self.failures, self.parked, self.diverted, self.pausing) = (0, false, false, None);
-        if self.under_way == 0 && self.loners > 0 {
-            (self.loners, self.failures) = (self.loners - 1, 1);
+    fn has_new_head(&mut self) {
+        (self.failures, self.is_parked, self.is_dead_letter, self.pausing) = (0, false, false, None);
+        if self.under_way == 0 && self.isolated > 0 {
+            (self.isolated, self.failures) = (self.isolated - 1, 1);
         }
-        self.since = (self.under_way == 0 && self.failures == 0).then_some(now);
     }
 }
 
 impl Reference {
     /// The items whose first event may leave now.
-    fn candidates(&self, allowed: Classes, limits: Limits, now: Instant) -> Vec<LaneKey> {
-        let under_way = |class: Class| self.requests.iter().filter(|request| request.class == class).count();
-        let failed = under_way(Class::Repeat) + under_way(Class::Letter);
-        let half = failed < (limits.concurrency / 2).max(1);
-        let quarter = under_way(Class::Letter) < (limits.concurrency / 4).max(1);
-        let fresh = || self.items.values().filter(|item| item.class() == Class::Fresh && item.waits(now));
-        let full = fresh().map(|item| item.events.len()).sum::<usize>() >= limits.events;
-        let waited = fresh().filter_map(|item| item.since).min().is_some_and(|since| since + limits.wait <= now);
+    fn candidates(&self, permitted: Kinds, is_probe: bool, limits: RequestLimits, now: Instant) -> Vec<LaneKey> {
+        let under_way = |kind: AttemptKind| self.requests.iter().filter(|request| request.kind == kind).count();
+        let retries = under_way(AttemptKind::Retry);
+        let half = retries + under_way(AttemptKind::DeadLetter) < (limits.concurrency / 2).max(1);
+        let half_of_places = retries < (self.places.min(limits.concurrency) / 2).max(1);
+        let quarter = under_way(AttemptKind::DeadLetter) < (limits.concurrency / 4).max(1);
+        let new = || self.items.values().filter(|item| item.kind() == AttemptKind::FirstAttempt && item.waits(now));
+        let is_full = new().map(|item| item.events.len()).sum::<usize>() >= limits.events;
+        let oldest = new().filter_map(|item| item.events[0].1).min();
+        let leaves = is_probe || is_full || oldest.is_some_and(|since| since + limits.wait <= now);
         let may = |item: &Item| {
             item.waits(now)
-                && match item.class() {
-                    Class::Fresh => allowed.fresh && (full || waited),
-                    Class::Repeat => allowed.repeats && half,
-                    Class::Letter => allowed.letters && half && quarter,
+                && match item.kind() {
+                    AttemptKind::FirstAttempt => permitted.first_attempts && leaves,
+                    AttemptKind::Retry => permitted.retries && half && half_of_places,
+                    AttemptKind::DeadLetter => permitted.dead_letters && half && quarter,
                 }
         };
         if self.requests.len() >= limits.concurrency {
@@ -107,42 +134,78 @@ impl Reference {
         self.items.iter().filter(|(_, item)| may(item)).map(|(key, _)| *key).collect()
     }
 
+    /// What the items that were never tried of one table have read first.
+    fn first_of_table(&self, table: u64, now: Instant) -> Option<u32> {
+        let items = self.items.iter().filter(|(key, item)| {
+            **key % TABLES == table && item.kind() == AttemptKind::FirstAttempt && item.waits(now)
+        });
+        items.map(|(_, item)| item.events[0].0).min()
+    }
+
     fn answer(&mut self, lanes: &mut Lanes<Event>, index: usize, fates: &[Fate], now: Instant) {
         let request = self.requests.swap_remove(index);
-        lanes.arrived(request.class);
-        for (passengers, fate) in request.passengers().zip(fates) {
-            let key = passengers.lane;
-            let settled = fate.settled.index(passengers.events + 1);
-            for _ in 0..settled {
+        let kind = request.kind;
+        lanes.ended(kind);
+        for (slice, fate) in request.into_slices().zip(fates) {
+            let (key, count) = (slice.lane, fate.settled.index(slice.len() + 1));
+            let mut expected = Vec::new();
+            for _ in 0..count {
                 let item = self.items.get_mut(&key).unwrap();
-                let (number, parked) = (item.events.remove(0), item.parked);
+                expected.push((item.events.remove(0).0, item.is_parked));
                 item.under_way -= 1;
-                item.is_new_head(now);
+                item.has_new_head();
                 if item.events.is_empty() {
                     self.items.remove(&key);
                 }
-                let settled = lanes.settle(key, now).map(|(event, parked)| (event.number, parked));
-                assert_eq!(settled, Some((number, parked)), "another event was settled");
             }
-            if settled == passengers.events {
-                continue;
+            let mut settled = Vec::new();
+            let rest = lanes.settle(slice, count, now, |event, was_parked| settled.push((event.number, was_parked)));
+            assert_eq!(settled, expected, "other events were settled");
+            if let Some(rest) = rest.unwrap() {
+                self.fail(lanes, kind, rest, fate, count > 0, now);
             }
-            let item = self.items.get_mut(&key).unwrap();
-            item.loners = item.loners.max(item.under_way - 1);
-            item.under_way = 0;
-            item.since = None;
-            if fate.put_back && settled > 0 {
-                lanes.put_back(key);
+        }
+    }
+
+    fn fail(
+        &mut self,
+        lanes: &mut Lanes<Event>,
+        kind: AttemptKind,
+        slice: LaneSlice<Event>,
+        fate: &Fate,
+        follows: bool,
+        now: Instant,
+    ) {
+        let key = slice.lane;
+        let item = self.items.get_mut(&key).unwrap();
+        item.isolated = item.isolated.max(item.under_way - 1);
+        item.under_way = 0;
+        let end = now + Duration::from_millis(fate.pause);
+        match fate.kind {
+            FateKind::PutBack if follows => {
+                lanes.put_back(slice, now);
                 (item.failures, item.pausing) = (1, None);
-                continue;
             }
-            if fate.divert && request.class != Class::Letter {
-                assert_eq!(lanes.divert(key, now), item.parked);
-                (item.failures, item.parked, item.diverted, item.pausing) = (0, false, true, None);
-            } else {
-                let end = now + Duration::from_millis(fate.pause);
-                assert_eq!(lanes.retry(key, end, fate.park, now), fate.park && !item.parked);
-                (item.failures, item.parked, item.pausing) = (item.failures + 1, item.parked || fate.park, Some(end));
+            FateKind::Divert if kind != AttemptKind::DeadLetter => {
+                assert_eq!(lanes.divert(slice, now), item.is_parked);
+                (item.failures, item.is_parked, item.is_dead_letter, item.pausing) = (0, false, true, None);
+            }
+            FateKind::LeaveOut if !item.is_parked => {
+                let left_out: Vec<u32> = lanes.leave_out(slice, now).iter().map(|event| event.number).collect();
+                let expected: Vec<u32> = self.items.remove(&key).unwrap().events.iter().map(|event| event.0).collect();
+                assert_eq!(left_out, expected, "left out, but not in their order");
+            }
+            kind => {
+                let pause = match kind {
+                    FateKind::Park => RetryPause::parked(end),
+                    FateKind::Asked => RetryPause::asked(end),
+                    _ => RetryPause::backoff(end),
+                };
+                let is_parked = kind == FateKind::Park;
+                assert_eq!(lanes.retry(slice, pause, now), is_parked && !item.is_parked);
+                item.is_parked |= is_parked;
+                item.is_backoff = kind != FateKind::Asked && !item.is_parked && !item.is_dead_letter;
+                (item.failures, item.pausing) = (item.failures + 1, Some(end));
             }
         }
     }
@@ -154,59 +217,81 @@ proptest! {
         concurrency in 1usize..9,
         events in 1usize..5,
         wait in 0u64..30,
+        share in prop_oneof![Just(usize::MAX), 5usize..60],
         steps in prop::collection::vec(step(), 1..200),
     ) {
-        let limits = Limits { concurrency, events, bytes: usize::MAX, wait: Duration::from_millis(wait) };
-        let mut lanes = Lanes::new(limits);
-        let mut model = Reference::default();
+        let limits = RequestLimits { concurrency, events, bytes: usize::MAX, wait: Duration::from_millis(wait) };
+        let mut lanes = Lanes::new(limits, share);
+        let mut model = Reference { places: concurrency, ..Reference::default() };
         let mut now = Instant::now();
         let mut number = 0;
         for step in steps {
             match step {
                 Step::Push(key) => {
                     number += 1;
-                    lanes.push(key, event(number), now);
-                    let item = model.items.entry(key).or_insert_with(|| Item { since: Some(now), ..Item::default() });
-                    item.events.push(number);
+                    let pushed = Event { table: (key % TABLES) as usize, ..event(number) };
+                    let left_out: Vec<u32> = lanes.push(key, pushed, now).iter().map(|event| event.number).collect();
+                    let item = model.items.entry(key).or_default();
+                    item.events.push((number, Some(now)));
+                    let waiting = item.events.len() - item.under_way;
+                    let kept = if item.under_way > 0 { item.under_way } else { 1 };
+                    if waiting * SIZE > share && item.events.len() > kept {
+                        let expected: Vec<u32> = item.events.split_off(kept).iter().map(|event| event.0).collect();
+                        prop_assert_eq!(left_out, expected, "beyond the share other events were left out");
+                        item.isolated = 0;
+                    } else {
+                        prop_assert_eq!(left_out, Vec::<u32>::new());
+                    }
                 }
-                Step::Start(allowed) => {
-                    let candidates = model.candidates(allowed, limits, now);
+                Step::Start(permitted, probe) => {
+                    let is_probe = probe.is_some();
+                    let candidates = model.candidates(permitted, is_probe, limits, now);
                     let mut shown = Vec::new();
-                    let departure = lanes.start(allowed, now, |event| { shown.push(event.number); true });
-                    let Some(departure) = departure else {
+                    let request = lanes.begin(permitted, probe, now, |event| { shown.push(event.number); true });
+                    let Some(request) = request else {
                         prop_assert!(candidates.is_empty(), "{:?} could have started", candidates);
                         continue;
                     };
-                    prop_assert!(departure.class == Class::Fresh || departure.events() == 1, "company for a failed event");
-                    prop_assert!(departure.events() <= events, "more than a request takes");
+                    let is_new = request.kind == AttemptKind::FirstAttempt;
+                    let most = if is_new && !is_probe { events } else { 1 };
+                    prop_assert!(request.events() <= most, "more than may leave together");
+                    if is_new && !is_probe {
+                        let first = model.first_of_table(request.first.lane % TABLES, now);
+                        prop_assert_eq!(first, Some(request.first.head.number), "what was read first does not go first");
+                    }
                     let mut expected = Vec::new();
-                    for passengers in departure.passengers() {
-                        prop_assert!(candidates.contains(&passengers.lane), "{} should not have started", passengers.lane);
-                        let item = model.items.get_mut(&passengers.lane).unwrap();
-                        prop_assert_eq!(item.class(), departure.class);
-                        prop_assert_eq!(passengers.failures, item.failures);
-                        expected.extend_from_slice(&item.events[..passengers.events]);
-                        (item.under_way, item.pausing, item.since) = (passengers.events, None, None);
+                    for slice in request.slices() {
+                        prop_assert!(candidates.contains(&slice.lane), "{} should not have started", slice.lane);
+                        let item = model.items.get_mut(&slice.lane).unwrap();
+                        prop_assert_eq!(item.kind(), request.kind);
+                        prop_assert_eq!(slice.failures, item.failures);
+                        expected.extend(item.events[..slice.len()].iter().map(|event| event.0));
+                        (item.under_way, item.pausing) = (slice.len(), None);
                     }
                     prop_assert_eq!(shown, expected, "not the first events of the lanes, in their order");
-                    let others = model.candidates(FRESH, Limits { wait: Duration::ZERO, concurrency: usize::MAX, ..limits }, now);
-                    let left_room = departure.class == Class::Fresh && departure.events() < events;
-                    prop_assert!(!left_room || others.is_empty(), "room was left for {:?}", others);
-                    model.requests.push(departure);
+                    let patient = RequestLimits { wait: Duration::ZERO, concurrency: usize::MAX, ..limits };
+                    let others = model.candidates(FIRST, false, patient, now);
+                    prop_assert!(request.events() == most || others.is_empty() || !is_new, "room was left for {:?}", others);
+                    model.requests.push(request);
                 }
                 Step::Answer(index, fates) if !model.requests.is_empty() => {
                     model.answer(&mut lanes, index.index(model.requests.len()), &fates, now);
                 }
                 Step::Wait(pause) => now += Duration::from_millis(pause),
-                Step::EndPauses => {
-                    model.items.values_mut().filter(|item| !item.diverted).for_each(|item| item.pausing = None);
-                    lanes.end_all_pauses();
+                Step::EndBackoffs => {
+                    model.items.values_mut().filter(|item| item.is_backoff).for_each(|item| item.pausing = None);
+                    lanes.end_backoffs();
+                }
+                Step::Places(places) => {
+                    model.places = places;
+                    lanes.set_places(places);
                 }
                 Step::Answer(..) => {}
             }
             prop_assert_eq!(lanes.under_way(), model.requests.len());
             prop_assert_eq!(lanes.len(), model.items.len());
-            prop_assert_eq!(lanes.parked(), model.items.values().filter(|item| item.parked).count());
+            let parked = model.items.values().filter(|item| item.is_parked).count();
+            prop_assert_eq!((lanes.parked(), lanes.parked_bytes()), (parked, parked * SIZE));
         }
     }
 }

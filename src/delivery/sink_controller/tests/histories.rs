@@ -58,7 +58,7 @@ struct History {
 
 impl History {
     fn new(concurrency: usize, rate_max: Option<f64>) -> Self {
-        let scene = Scene::limited(ControllerLimits { concurrency, rate_max });
+        let scene = Scene::limited(ControllerLimits { concurrency, rate_max, keeps_refused: false });
         let (under_way, starts) = (Vec::new(), Vec::new());
         Self { scene, rate_max, under_way, started: 0, starts, last_probe: None, cut_at: 0 }
     }

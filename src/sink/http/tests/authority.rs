@@ -10,21 +10,21 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::config::Certificates;
 
-pub(super) struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(in crate::sink) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate with its key.
-pub(super) struct Leaf {
-    pub(super) der: CertificateDer<'static>,
-    pub(super) pem: String,
-    pub(super) key: KeyPair,
+pub(in crate::sink) struct Leaf {
+    pub(in crate::sink) der: CertificateDer<'static>,
+    pub(in crate::sink) pem: String,
+    pub(in crate::sink) key: KeyPair,
 }
 
 impl Authority {
-    pub(super) fn new() -> Self {
+    pub(in crate::sink) fn new() -> Self {
         Self::named("Test Authority")
     }
 
-    pub(super) fn named(name: &str) -> Self {
+    pub(in crate::sink) fn named(name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -33,27 +33,27 @@ impl Authority {
     }
 
     /// What trusts this authority and nobody else.
-    pub(super) fn roots(&self) -> RootCertStore {
+    pub(in crate::sink) fn roots(&self) -> RootCertStore {
         let mut roots = RootCertStore::empty();
         roots.add(self.0.der().clone()).expect("a root");
         roots
     }
 
     /// The same for a client.
-    pub(super) fn certificates(&self) -> Certificates {
+    pub(in crate::sink) fn certificates(&self) -> Certificates {
         Certificates::from_pem(self.pem().as_bytes()).expect("PEM")
     }
 
-    pub(super) fn pem(&self) -> String {
+    pub(in crate::sink) fn pem(&self) -> String {
         self.0.pem()
     }
 
     /// A certificate for this name.
-    pub(super) fn leaf(&self, name: &str) -> Leaf {
+    pub(in crate::sink) fn leaf(&self, name: &str) -> Leaf {
         self.issue(name, false)
     }
 
-    pub(super) fn issue(&self, name: &str, expired: bool) -> Leaf {
+    pub(in crate::sink) fn issue(&self, name: &str, expired: bool) -> Leaf {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
         if expired {
@@ -65,19 +65,19 @@ impl Authority {
     }
 
     /// A server's side with a certificate for `host`, offering these protocols.
-    pub(super) fn server(&self, host: &str, expired: bool, protocols: &[&str]) -> TlsAcceptor {
+    pub(in crate::sink) fn server(&self, host: &str, expired: bool, protocols: &[&str]) -> TlsAcceptor {
         acceptor(&self.issue(host, expired), &Side { protocols, ..Side::default() })
     }
 }
 
 /// What a server does beside showing its certificate.
-pub(super) struct Side<'a> {
-    pub(super) protocols: &'a [&'a str],
-    pub(super) versions: &'a [&'static SupportedProtocolVersion],
+pub(in crate::sink) struct Side<'a> {
+    pub(in crate::sink) protocols: &'a [&'a str],
+    pub(in crate::sink) versions: &'a [&'static SupportedProtocolVersion],
     /// It asks for a certificate from these.
-    pub(super) clients: Option<RootCertStore>,
+    pub(in crate::sink) clients: Option<RootCertStore>,
     /// It lets those in who have none.
-    pub(super) lets_anybody_in: bool,
+    pub(in crate::sink) lets_anybody_in: bool,
 }
 
 impl Default for Side<'_> {
@@ -86,7 +86,7 @@ impl Default for Side<'_> {
     }
 }
 
-pub(super) fn acceptor(leaf: &Leaf, side: &Side) -> TlsAcceptor {
+pub(in crate::sink) fn acceptor(leaf: &Leaf, side: &Side) -> TlsAcceptor {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(side.versions);
     let builder = builder.expect("versions that there are");

@@ -30,6 +30,8 @@ struct State {
     taken: Vec<Taken>,
     /// Connections that there are.
     open: usize,
+    /// Sessions that were resumed.
+    resumed: usize,
 }
 
 /// It ends with the test.
@@ -43,7 +45,8 @@ impl Https {
     pub(super) async fn start(acceptor: TlsAcceptor) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("bound").port();
-        let state = Arc::new(Mutex::new(State { acceptor, judge: Box::new(|_| 202), taken: Vec::new(), open: 0 }));
+        let state =
+            Arc::new(Mutex::new(State { acceptor, judge: Box::new(|_| 202), taken: Vec::new(), open: 0, resumed: 0 }));
         let task = tokio::spawn(serve(listener, state.clone()));
         Self { port, state, task }
     }
@@ -64,6 +67,11 @@ impl Https {
     /// How many connections there are.
     pub(super) fn open(&self) -> usize {
         lock(&self.state).open
+    }
+
+    /// How many sessions went on where an earlier one had ended.
+    pub(super) fn resumed(&self) -> usize {
+        lock(&self.state).resumed
     }
 
     pub(super) fn taken(&self) -> Vec<Taken> {
@@ -95,6 +103,9 @@ async fn speak(stream: TcpStream, state: Arc<Mutex<State>>) {
     let Ok(stream) = acceptor.accept(stream).await else { return };
     let session = stream.get_ref().1;
     let peer = session.peer_certificates().map(|chain| chain[0].clone().into_owned());
+    if session.handshake_kind() == Some(rustls::HandshakeKind::Resumed) {
+        lock(&state).resumed += 1;
+    }
     let is_http2 = session.alpn_protocol() == Some(b"h2");
     let service = service_fn(move |request| answer(state.clone(), peer.clone(), request));
     let stream = TokioIo::new(stream);

@@ -160,12 +160,11 @@ async fn an_alert_is_told_by_its_type_over_http_1_and_by_its_text_over_http_2() 
         let server = Https::start(acceptor(&authority.leaf("localhost"), &side)).await;
         let Attentive(sink) = sink_as(&server, &authority, None);
         let pool = sink.pool(&sink.credentials.newest());
-        let Client::Tls { client, .. } = &pool.client else { panic!("no TLS") };
         let mut error = None;
         // A write that finds the connection closed never reads the alert: then it is another connection's turn.
         for _ in 0..50 {
             let request = request(sink.url.clone(), HeaderMap::new(), &Bytes::new());
-            let refused = client.request(request).await.expect_err("no certificate was shown");
+            let refused = pool.client.request(request).await.expect_err("no certificate was shown");
             let is_alert = about_alert(&refused).is_some();
             error = Some(refused);
             if is_alert {

@@ -10,8 +10,7 @@ use tokio::task::JoinSet;
 use super::authority::Authority;
 use super::server::{Step, answer};
 use super::*;
-use crate::sink::connection::{DEAD_PEER_TIMEOUT, tcp_connector};
-use tower_service::Service as _;
+use crate::sink::connector::connect_tcp;
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 
@@ -192,8 +191,8 @@ async fn a_sink_that_keeps_idle_connections_for_a_short_time_is_obeyed() {
 async fn a_peer_that_dies_without_a_word_is_noticed_within_15_seconds() {
     let server = Server::start([vec![Step::Hang]]).await;
     let url = server.url("/").parse().expect("a URL");
-    let connection = tcp_connector(false, DEAD_PEER_TIMEOUT).call(url).await.expect("a connection");
-    let socket = socket2::SockRef::from(connection.inner());
+    let connection = connect_tcp(&url).await.expect("a connection");
+    let socket = socket2::SockRef::from(&connection);
     assert_eq!(socket.tcp_user_timeout().expect("an option"), Some(Duration::from_secs(15)));
     let keepalive = socket.keepalive().expect("an option");
     let probed_after =

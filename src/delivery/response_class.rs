@@ -1,15 +1,110 @@
-//! What a sink says of the single events of a batch that it has answered with success. Pure.
+//! What a response of the sink means for each event of the request. Pure.
 //!
-//! The form is that of AWS Lambda: `{"batchItemFailures":[{"itemIdentifier":"<id or sequence number>"}]}`, also in the spelling of .NET
-//! (`BatchItemFailures`, `ItemIdentifier`). An answer that does not speak of failures means that all events were taken. One that does in
-//! another form, and one that could not be read, mean that none was.
+//! Contract:
+//! - A 2xx is a success, whatever else is odd about it; in batch mode its body may name events that were not taken.
+//! - Everything else is a fault of the sink, and the same event may work later, or of the event: then another try would fail in the same
+//!   way. 401 and 403 are faults of the sink's set-up, 404 of its routing; a proxy or a broker answers them while it is being changed.
+//!   Redirects that are not followed and all other 4xx say that this request will never be taken.
+//!
+//! What names failed events has the form of AWS Lambda: `{"batchItemFailures":[{"itemIdentifier":"<id or sequence number>"}]}`, also in
+//! the spelling of .NET (`BatchItemFailures`, `ItemIdentifier`). An answer that does not speak of failures means that all events were
+//! taken. One that does in another form, and one that could not be read, mean that none was.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use crate::sink::{BodyEnd, without_mark};
+use crate::sink::{BodyEnd, RetryAfter, SinkResponse, TransportError, without_mark};
+
+/// What a response of the sink, or its absence, means for the event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResponseClass {
+    Delivered,
+    /// The sink asks for less: 429, 503.
+    Overloaded,
+    /// No connection, or no answer in time.
+    Unreachable,
+    /// Another fault of the sink: the same event may work later.
+    SinkFault,
+    /// The fault lies with the event: another try would fail in the same way.
+    EventFault,
+    /// The sink took the request and says that it did not take this event.
+    NotTaken,
+    /// Nothing was sent, for want of something of this process: no event pays for that.
+    Unsent,
+}
+
+impl ResponseClass {
+    /// Of an HTTP status.
+    pub fn of_status(status: u16) -> Self {
+        match status {
+            200..=299 => Self::Delivered,
+            429 | 503 => Self::Overloaded,
+            401 | 403 | 404 | 408 | 409 | 425 | 500..=599 => Self::SinkFault,
+            _ => Self::EventFault,
+        }
+    }
+
+    fn of_error(error: TransportError) -> Self {
+        match error {
+            _ if error.is_own() => Self::Unsent,
+            TransportError::Timeout | TransportError::Connect => Self::Unreachable,
+            _ => Self::SinkFault,
+        }
+    }
+}
+
+/// Why a request failed as a whole, or an event of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedResponse {
+    pub class: ResponseClass,
+    /// How long the sink asks to be left alone; 429 and 503 alone may ask.
+    pub retry_after: Option<Duration>,
+    /// In a line for people.
+    pub why: String,
+}
+
+impl FailedResponse {
+    /// What was wrong at the moment `now`; nothing if the request was accepted.
+    pub fn of(response: &SinkResponse, now: SystemTime) -> Option<Self> {
+        match response {
+            SinkResponse::Accepted { .. } => None,
+            SinkResponse::Refused { status, .. } if status.is_success() => {
+                let code = status.as_u16();
+                let why =
+                    format!("the sink answers with {code}, but X-Amz-Function-Error says that its function failed");
+                Some(Self { class: ResponseClass::NotTaken, retry_after: None, why })
+            }
+            SinkResponse::Refused { status, retry_after, .. } => {
+                let class = ResponseClass::of_status(status.as_u16());
+                let retry_after = retry_after.filter(|_| class == ResponseClass::Overloaded);
+                let retry_after = retry_after.map(|asked| pause_from(asked, now));
+                Some(Self { class, retry_after, why: format!("HTTP {status}") })
+            }
+            SinkResponse::Failed { error, message } => {
+                Some(Self { class: ResponseClass::of_error(*error), retry_after: None, why: message.clone() })
+            }
+        }
+    }
+
+    /// The sink's answer to a batch does not count an event as taken.
+    pub fn not_taken(reply: &BatchResponse) -> Self {
+        let why = match reply {
+            BatchResponse::AllFailed(why) => format!("the sink answers with success, but {why}"),
+            _ => "the sink answers with success, but names this event as failed".to_owned(),
+        };
+        Self { class: ResponseClass::NotTaken, retry_after: None, why }
+    }
+}
+
+fn pause_from(asked: RetryAfter, now: SystemTime) -> Duration {
+    match asked {
+        RetryAfter::Delay(pause) => pause,
+        RetryAfter::At(moment) => moment.duration_since(now).unwrap_or_default(),
+    }
+}
 
 /// The list's name without what spellings differ in.
 const LIST: &[u8] = b"batchitemfailures";
@@ -33,7 +128,7 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, 
 
 /// A sink's answer to a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reply {
+pub enum BatchResponse {
     /// It has taken all events.
     AllTaken,
     /// It may have taken none of them, and why.
@@ -42,7 +137,7 @@ pub enum Reply {
     Failed(BTreeSet<String>),
 }
 
-impl Reply {
+impl BatchResponse {
     /// Reads the body of a 2xx.
     pub fn read(body: &[u8], end: BodyEnd) -> Self {
         let body = without_mark(body).trim_ascii_start();
@@ -69,7 +164,7 @@ impl Reply {
         }
     }
 
-    /// The reply as it stands for these events: a name that none of them has makes it [`Reply::AllFailed`].
+    /// The reply as it stands for these events: a name that none of them has makes it [`BatchResponse::AllFailed`].
     pub fn about<'n>(self, events: impl Iterator<Item = [&'n str; 3]>) -> Self {
         let Self::Failed(names) = &self else { return self };
         let known: BTreeSet<&str> =
@@ -103,6 +198,22 @@ fn identifier(failure: &Value) -> Option<String> {
 mod tests {
     use super::*;
 
+    #[test]
+    fn every_status_of_the_contract_is_judged_as_it_says() {
+        for status in [200, 201, 202, 204, 299] {
+            assert_eq!(ResponseClass::of_status(status), ResponseClass::Delivered, "{status}");
+        }
+        for status in [429, 503] {
+            assert_eq!(ResponseClass::of_status(status), ResponseClass::Overloaded, "{status}");
+        }
+        for status in [401, 403, 404, 408, 409, 425, 500, 502, 504, 599] {
+            assert_eq!(ResponseClass::of_status(status), ResponseClass::SinkFault, "{status}");
+        }
+        for status in [100, 300, 301, 302, 307, 308, 400, 402, 405, 410, 411, 413, 414, 415, 422, 426, 431, 451, 600] {
+            assert_eq!(ResponseClass::of_status(status), ResponseClass::EventFault, "{status}");
+        }
+    }
+
     const EVENTS: [[&str; 3]; 3] = [["a", "1", "0001"], ["b", "2", "0002"], ["c", "3", "0003"]];
 
     fn taken(body: &str) -> Vec<&'static str> {
@@ -110,7 +221,7 @@ mod tests {
     }
 
     fn taken_of(body: &[u8], end: BodyEnd) -> Vec<&'static str> {
-        let reply = Reply::read(body, end).about(EVENTS.into_iter());
+        let reply = BatchResponse::read(body, end).about(EVENTS.into_iter());
         EVENTS.into_iter().filter(|event| reply.took(*event)).map(|[id, _, _]| id).collect()
     }
 
@@ -211,13 +322,13 @@ mod tests {
     fn an_answer_that_was_cut_may_have_named_any_of_them() {
         for end in [BodyEnd::Cut, BodyEnd::Unclosed] {
             for body in [&br#" {"batchItemFailures":[{"itemId"#[..], b"{", br#"{"ok":tru"#] {
-                assert_eq!(Reply::read(body, end), Reply::AllFailed(CUT), "{end:?}");
+                assert_eq!(BatchResponse::read(body, end), BatchResponse::AllFailed(CUT), "{end:?}");
             }
-            assert_eq!(Reply::read(b"thank yo", end), Reply::AllTaken, "{end:?}");
+            assert_eq!(BatchResponse::read(b"thank yo", end), BatchResponse::AllTaken, "{end:?}");
         }
-        assert_eq!(Reply::read(b"", BodyEnd::Cut), Reply::AllFailed(CUT), "its body never came");
-        assert_eq!(Reply::read(b" \r\n", BodyEnd::Cut), Reply::AllFailed(CUT));
-        assert_eq!(Reply::read(b"", BodyEnd::Whole), Reply::AllTaken);
+        assert_eq!(BatchResponse::read(b"", BodyEnd::Cut), BatchResponse::AllFailed(CUT), "its body never came");
+        assert_eq!(BatchResponse::read(b" \r\n", BodyEnd::Cut), BatchResponse::AllFailed(CUT));
+        assert_eq!(BatchResponse::read(b"", BodyEnd::Whole), BatchResponse::AllTaken);
     }
 
     /// Servers that end TLS without a word, and bodies that end with the connection: the document says that it is whole.
@@ -232,7 +343,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_no_success() {
-        assert_eq!(Reply::read(b"\x1b\x02\x80{}\x03", BodyEnd::Illegible), Reply::AllFailed(ILLEGIBLE));
-        assert_eq!(Reply::read(b"{}", BodyEnd::Illegible), Reply::AllFailed(ILLEGIBLE));
+        assert_eq!(BatchResponse::read(b"\x1b\x02\x80{}\x03", BodyEnd::Illegible), BatchResponse::AllFailed(ILLEGIBLE));
+        assert_eq!(BatchResponse::read(b"{}", BodyEnd::Illegible), BatchResponse::AllFailed(ILLEGIBLE));
     }
 }

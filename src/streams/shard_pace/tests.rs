@@ -2,7 +2,10 @@
 
 use proptest::prelude::*;
 
+use tokio::time::sleep;
+
 use super::*;
+use crate::aws::errors::ErrorKind;
 
 const INTERVALS: PollIntervals =
     PollIntervals { poll_interval: Duration::from_millis(250), idle_poll_interval_max: Duration::from_secs(5) };
@@ -50,6 +53,25 @@ async fn a_page_that_does_not_arrive_is_asked_for_in_smaller_parts() {
         limit.arrived();
     }
     assert_eq!(limit.records(), 1_000);
+}
+
+/// Whatever comes, passes take at most a third of the time.
+#[test]
+fn after_a_pass_the_next_one_waits_for_twice_as_long() {
+    let begun = Instant::now();
+    let mut pace = PassPace::new(begun);
+    assert!(pace.next <= begun, "the first one waits for nothing");
+    let ended = begun + Duration::from_secs(7);
+    pace.passed(begun, ended);
+    assert_eq!(pace.next, ended + Duration::from_secs(14));
+}
+
+#[test]
+fn whether_something_is_about_to_be_trimmed_is_asked_once_a_minute() {
+    let begun = Instant::now();
+    let mut pace = PassPace::new(begun);
+    let looks = (0..180).filter(|second| pace.is_time_to_look_for_age(begun + Duration::from_secs(*second))).count();
+    assert_eq!(looks, 3);
 }
 
 proptest! {

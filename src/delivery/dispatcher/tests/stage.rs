@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http::StatusCode;
 use tokio::task::JoinHandle;
 
 use super::*;
 use crate::backoff::Backoff;
 use crate::config::{EventData, EventProfile};
-use crate::delivery::lanes::Gate;
+use crate::delivery::lanes::BarrierRole;
 
 use crate::delivery::retry::{OnUndeliverable, RetryLimits};
 use crate::event::{Encoder, EncoderSettings, Packaging};
@@ -19,7 +20,7 @@ use crate::progress::{AckToken, Acknowledger};
 use crate::readiness::{Health, TableHealth};
 use crate::records::Entry;
 use crate::records::Page;
-use crate::sink::{BodyEnd, RetryAfter, TransportError};
+use crate::sink::{BodyEnd, RetryAfter, SinkResponse, TransportError};
 use crate::telemetry::TableTelemetry;
 use crate::telemetry::metrics::Metrics;
 
@@ -72,6 +73,8 @@ pub(super) struct Request {
     pub(super) ids: Vec<String>,
     /// Of its body.
     pub(super) bytes: usize,
+    /// In which it was posted.
+    pub(super) task: Option<tokio::task::Id>,
 }
 
 type Script = Box<dyn FnMut(&[String]) -> Reaction + Send>;
@@ -114,7 +117,12 @@ impl Sink for Scripted {
         Box::pin(async move {
             let ids = ids(&message);
             let bytes = message.body.len();
-            lock(&self.requests).push(Request { at: Instant::now(), ids: ids.clone(), bytes });
+            lock(&self.requests).push(Request {
+                at: Instant::now(),
+                ids: ids.clone(),
+                bytes,
+                task: tokio::task::try_id(),
+            });
             {
                 let mut under_way = lock(&self.under_way);
                 assert!(!under_way.iter().flatten().any(|id| ids.contains(id)), "one of {ids:?} is under way twice");
@@ -144,14 +152,56 @@ struct Desk {
     telemetry: Arc<TableTelemetry>,
     health: Arc<TableHealth>,
     settled: Mutex<Vec<Change>>,
+    /// What was left out and did not come again, in order.
+    left_out: Mutex<Vec<Change>>,
+    /// How often lanes that were left out whole may come again.
+    readmissions: AtomicUsize,
+    /// What was released of events that nobody keeps.
+    released: AtomicUsize,
+    table: usize,
 }
 
 /// What a parcel costs tells the desk which one it is.
 const COST: usize = 1_000_000;
 
+/// An item from [`SECOND_TABLE`] on is one of the second table.
+const TABLES: [&str; 2] = ["Orders", "Customers"];
+pub(super) const SECOND_TABLE: u64 = 1_000_000;
+
+fn table_of(item: u64) -> usize {
+    usize::from(item >= SECOND_TABLE)
+}
+
 impl Acknowledger for Desk {
     fn acknowledge(&self, _token: Option<AckToken>, cost: usize) {
         lock(&self.settled).push(((cost / COST) as u64, (cost % COST) as u64));
+    }
+
+    fn release(&self, cost: usize) {
+        self.released.fetch_add(cost, Ordering::Relaxed);
+    }
+
+    fn leave_out(&self, left_out: Vec<(AckToken, usize)>) {
+        let changes = left_out.iter().map(|(_, cost)| ((cost / COST) as u64, (cost % COST) as u64));
+        lock(&self.left_out).extend(changes);
+    }
+
+    fn may_leave_out(&self, _token: &AckToken) -> bool {
+        true
+    }
+
+    /// Behind what was left out of its lane nothing is kept.
+    fn is_left_out(&self, token: &AckToken) -> bool {
+        let (item, _) = change_of(token);
+        lock(&self.left_out).iter().any(|(left_out, _)| *left_out == item)
+    }
+
+    fn readmit(&self) {
+        self.readmissions.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn table(&self) -> usize {
+        self.table
     }
 
     fn telemetry(&self) -> &TableTelemetry {
@@ -163,15 +213,25 @@ impl Acknowledger for Desk {
     }
 }
 
+/// A token tells which change it is of.
+fn token_of((item, version): Change) -> AckToken {
+    AckToken::unique(item * COST as u64 + version)
+}
+
+fn change_of(token: &AckToken) -> Change {
+    (token.number() / COST as u64, token.number() % COST as u64)
+}
+
 pub(super) struct Stage {
     pub(super) sink: Arc<Scripted>,
     pub(super) letters: Arc<Scripted>,
     pub(super) begun: Instant,
-    pub(super) outage: watch::Receiver<Option<SinkOutage>>,
+    pub(super) delivery: watch::Receiver<DeliveryView>,
     parked_items: Arc<ParkedItems>,
     encoder: Arc<Encoder>,
-    desk: Arc<Desk>,
-    parcels: mpsc::Sender<Vec<Parcel>>,
+    /// By table.
+    desks: Vec<Arc<Desk>>,
+    events: mpsc::Sender<Vec<Box<PendingEvent>>>,
     stop: CancellationToken,
     running: JoinHandle<Result<(), DispatcherFault>>,
 }
@@ -180,12 +240,15 @@ pub(super) struct Stage {
 pub(super) fn settings(mode: EventMode) -> Settings {
     let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(30)).unwrap();
     let limits = match mode {
-        EventMode::Batch => Limits { concurrency: 8, events: 10, bytes: usize::MAX, wait: Duration::from_millis(50) },
-        EventMode::Binary | EventMode::Structured => Limits::singly(8),
+        EventMode::Batch => {
+            RequestLimits { concurrency: 8, events: 10, bytes: usize::MAX, wait: Duration::from_millis(50) }
+        }
+        EventMode::Binary | EventMode::Structured => RequestLimits::singly(8),
     };
-    let policy = Policy { backoff, limits: RetryLimits::default(), on_undeliverable: OnUndeliverable::Block };
+    let policy = RetryPolicy { backoff, limits: RetryLimits::default(), on_undeliverable: OnUndeliverable::Block };
     let destination = Uri::from_static("http://sink.example/");
-    Settings { limits, mode, timeout: Duration::from_secs(30), policy, destination }
+    let (timeout, memory) = (Duration::from_secs(30), MemoryLimits::of(1 << 40, 16 << 20, false));
+    Settings { limits, rate_max: None, memory, mode, timeout, policy, destination }
 }
 
 impl Stage {
@@ -200,46 +263,67 @@ impl Stage {
             key_schema: vec!["id".to_owned()],
             sequence_width: 40,
         }));
-        let telemetry = TableTelemetry::new("Orders", &Metrics::new("t", "t").unwrap());
-        let health = Health::default().table("Orders");
+        let (metrics, all_health) = (Metrics::new("t", "t").unwrap(), Health::default());
+        let desks = TABLES.iter().enumerate().map(|(table, name)| {
+            let (telemetry, health) = (TableTelemetry::new(name, &metrics), all_health.table(name));
+            health.mark_ready();
+            Arc::new(Desk {
+                telemetry,
+                health,
+                settled: Mutex::default(),
+                left_out: Mutex::default(),
+                readmissions: AtomicUsize::new(0),
+                released: AtomicUsize::new(0),
+                table,
+            })
+        });
+        let desks: Vec<Arc<Desk>> = desks.collect();
         let sinks = Sinks { sink: sink.clone(), dead_letters: Some(letters.clone()) };
-        let (parcels, intake) = mpsc::channel(1000);
+        let (events, intake) = mpsc::channel(1000);
         let stop = CancellationToken::new();
         let dispatcher = Dispatcher::new(sinks, settings);
-        let (outage, parked_items) = (dispatcher.outage(), dispatcher.parked_items());
+        let (delivery, parked_items) = (dispatcher.view(), dispatcher.parked_items());
         let running = tokio::spawn(dispatcher.run(intake, stop.clone()));
-        let desk = Arc::new(Desk { telemetry, health, settled: Mutex::default() });
-        Self { sink, letters, begun: Instant::now(), outage, parked_items, encoder, desk, parcels, stop, running }
+        Self { sink, letters, begun: Instant::now(), delivery, parked_items, encoder, desks, events, stop, running }
     }
 
     /// Hands these changes in, as one page; their id is `item-version`.
     pub(super) fn push(&self, changes: impl IntoIterator<Item = Change>) {
-        self.push_gated(changes.into_iter().map(|change| (change, Gate::None)));
+        self.push_gated(changes.into_iter().map(|change| (change, BarrierRole::None)));
     }
 
     /// The same, with what they have to do with barriers.
-    pub(super) fn push_gated(&self, changes: impl IntoIterator<Item = (Change, Gate)>) {
-        let page = changes.into_iter().map(|(change, gate)| Parcel { gate, ..self.parcel(change) }).collect();
-        assert!(self.parcels.try_send(page).is_ok(), "nobody takes parcels");
+    pub(super) fn push_gated(&self, changes: impl IntoIterator<Item = (Change, BarrierRole)>) {
+        let page = changes
+            .into_iter()
+            .map(|(change, barrier_role)| Box::new(PendingEvent { barrier_role, ..*self.event(change) }))
+            .collect();
+        assert!(self.events.try_send(page).is_ok(), "nobody takes events");
     }
 
-    fn parcel(&self, (item, version): Change) -> Parcel {
+    fn event(&self, (item, version): Change) -> Box<PendingEvent> {
         let sequence = format!("{:021}", item * 1000 + version);
         let record = format!(
             r#"{{"Records":[{{"eventID":"{item}-{version}","eventName":"MODIFY","dynamodb":{{"Keys":{{"id":{{"N":"{item}"}}}},"SequenceNumber":"{sequence}"}}}}]}}"#
         );
         let record = Page::parse(Bytes::from(record)).unwrap().records.remove(0).unwrap();
-        Parcel {
+        Box::new(PendingEvent {
             lane: item,
-            gate: Gate::None,
+            barrier_role: BarrierRole::None,
             content: Entry::Record(record),
             recorded: SystemTime::UNIX_EPOCH,
             encoder: self.encoder.clone(),
-            token: None,
+            token: Some(token_of((item, version))),
             cost: item as usize * COST + version as usize,
-            acknowledger: self.desk.clone(),
-            letter: None,
-        }
+            acknowledger: self.desks[table_of(item)].clone(),
+            dead_letter: None,
+            is_detached: false,
+        })
+    }
+
+    /// The sink fails as a whole.
+    pub(super) fn outage(&self) -> Option<SinkOutage> {
+        self.delivery.borrow().outage.clone()
     }
 
     /// Lets so much time go by.
@@ -255,23 +339,49 @@ impl Stage {
 
     /// The same for whoever needs it later.
     pub(super) fn books(&self) -> impl Fn() -> Vec<Change> + Send + 'static {
-        let desk = self.desk.clone();
-        move || lock(&desk.settled).clone()
+        let desks = self.desks.clone();
+        move || desks.iter().flat_map(|desk| lock(&desk.settled).clone()).collect()
+    }
+
+    /// What was left out, in order.
+    pub(super) fn left_out(&self) -> Vec<Change> {
+        self.desks.iter().flat_map(|desk| lock(&desk.left_out).clone()).collect()
+    }
+
+    /// What was left out comes again from now on; returns it.
+    pub(super) fn take_left_out(&self) -> Vec<Change> {
+        self.desks.iter().flat_map(|desk| std::mem::take(&mut *lock(&desk.left_out))).collect()
+    }
+
+    /// How often lanes that were left out whole were let in again.
+    pub(super) fn readmissions(&self) -> usize {
+        self.desks.iter().map(|desk| desk.readmissions.load(Ordering::Relaxed)).sum()
+    }
+
+    /// What was given back of events that nobody keeps.
+    pub(super) fn released(&self) -> usize {
+        self.desks.iter().map(|desk| desk.released.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Why the tables are not ready.
+    pub(super) fn troubles(&self) -> Vec<String> {
+        self.desks.iter().filter_map(|desk| desk.health.trouble(Instant::now())).collect()
     }
 
     pub(super) fn in_flight(&self) -> i64 {
-        self.desk.telemetry.metrics().in_flight.get()
+        self.desks.iter().map(|desk| desk.telemetry.metrics().in_flight.get()).sum()
     }
 
     pub(super) fn parked(&self) -> i64 {
-        let parked = self.desk.telemetry.metrics().parked.get();
-        assert_eq!(self.parked_items.items("Orders").len() as i64, parked, "two opinions of what is parked");
+        let parked = self.desks.iter().map(|desk| desk.telemetry.metrics().parked.get()).sum();
+        let shown = TABLES.iter().map(|table| self.parked_items.items(table).len()).sum::<usize>() as i64;
+        assert_eq!(shown, (parked as i64).min(100), "two opinions of what is parked");
         parked
     }
 
     /// Hands nothing in any more, and waits for its end.
     pub(super) async fn close(mut self) -> Self {
-        self.parcels = mpsc::channel(1).0;
+        self.events = mpsc::channel(1).0;
         (&mut self.running).await.unwrap().unwrap();
         self
     }

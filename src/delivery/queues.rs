@@ -1,0 +1,610 @@
+//! Whose turn it is, and what has to wait for a barrier. Pure: time is an argument.
+//!
+//! Contract:
+//! - Tables take turns; within a table what was read first goes first.
+//! - Retries and dead letters take at most half of the places, dead letters at most a quarter; where they and first attempts wait, the
+//!   two take turns. So what fails never keeps the rest from being tried.
+//! - An event that waits behind a barrier is in no queue before the barrier was tried once.
+//! - A probe is drawn over tables and items.
+//! - No step moves more than [`MOST_MOVED`] lanes, however many wait.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::{AddAssign, SubAssign};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::sink_controller::AttemptKind;
+
+/// Identifies a lane. Two items whose keys collide share a lane, which costs some speed and no order.
+pub type LaneKey = u64;
+
+/// So many pauses end in one step at most.
+const MOST_MOVED: usize = 256;
+
+/// What lanes need to know of an event.
+pub trait LaneItem {
+    /// Called when the event is going to be kept for long: let go of what it shares with others.
+    fn detach(&mut self) {}
+
+    /// About how many bytes it adds to a request.
+    fn size(&self) -> usize {
+        0
+    }
+
+    /// What it has to do with barriers.
+    fn barrier_role(&self) -> BarrierRole {
+        BarrierRole::None
+    }
+
+    /// Whether it comes again if it is not kept.
+    fn may_be_left_out(&self) -> bool {
+        true
+    }
+
+    /// Which table it is of, counted from 0.
+    fn table(&self) -> usize {
+        0
+    }
+}
+
+/// What an event has to do with barriers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BarrierRole {
+    None,
+    /// It waits while a barrier of this number is there that was never tried.
+    After(u64),
+    /// It is a barrier, and it waits for an earlier one of the same number.
+    Barrier(u64),
+}
+
+/// How many requests, and what goes into one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestLimits {
+    /// Requests under way; at least one is allowed.
+    pub concurrency: usize,
+    /// The most events in one request; 1 where requests carry one.
+    pub events: usize,
+    /// From about so many bytes on, a request is full.
+    pub bytes: usize,
+    /// How long an event waits for others to leave with it.
+    pub wait: Duration,
+}
+
+impl RequestLimits {
+    /// One event a request, and so many requests.
+    pub fn singly(concurrency: usize) -> Self {
+        Self { concurrency, events: 1, bytes: usize::MAX, wait: Duration::ZERO }
+    }
+}
+
+/// A yes or no for each kind of attempt.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Kinds {
+    pub first_attempts: bool,
+    pub retries: bool,
+    pub dead_letters: bool,
+}
+
+impl Kinds {
+    pub const ALL: Self = Self { first_attempts: true, retries: true, dead_letters: true };
+
+    pub fn any(self) -> bool {
+        self.first_attempts || self.retries || self.dead_letters
+    }
+}
+
+/// Events that leave together. They are its own until somebody tells the lanes what came of them.
+#[derive(Debug)]
+pub struct Request<T> {
+    pub kind: AttemptKind,
+    /// The first lane that takes part: there always is one.
+    pub first: LaneSlice<T>,
+    pub more: Vec<LaneSlice<T>>,
+}
+
+/// The first events of one lane.
+#[derive(Debug)]
+pub struct LaneSlice<T> {
+    pub lane: LaneKey,
+    pub head: T,
+    /// Those behind the first one, in order.
+    pub rest: Vec<T>,
+    /// How many attempts of the first one have failed so far.
+    pub failures: u32,
+    /// When the first one was tried for the first time; now, if this is that.
+    pub first_try: Instant,
+    /// It has the request for itself.
+    pub is_alone: bool,
+    /// The first one was never in a request of its own before.
+    pub is_untested: bool,
+}
+
+impl<T> Request<T> {
+    /// Lane by lane.
+    pub fn slices(&self) -> impl Iterator<Item = &LaneSlice<T>> + Clone {
+        std::iter::once(&self.first).chain(&self.more)
+    }
+
+    /// Lane by lane, to be taken apart.
+    pub fn into_slices(self) -> impl Iterator<Item = LaneSlice<T>> {
+        std::iter::once(self.first).chain(self.more)
+    }
+
+    /// How many events it carries.
+    pub fn events(&self) -> usize {
+        self.slices().map(LaneSlice::len).sum()
+    }
+}
+
+impl<T> LaneSlice<T> {
+    /// In order.
+    pub fn events(&self) -> impl Iterator<Item = &T> + Clone {
+        std::iter::once(&self.head).chain(&self.rest)
+    }
+
+    /// In order, to be kept.
+    pub fn into_events(self) -> impl DoubleEndedIterator<Item = T> {
+        std::iter::once(self.head).chain(self.rest)
+    }
+
+    /// How many events it has; at least one.
+    #[expect(clippy::len_without_is_empty, reason = "none is empty")]
+    pub fn len(&self) -> usize {
+        1 + self.rest.len()
+    }
+}
+
+/// How much there is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct LaneLoad {
+    pub(super) events: usize,
+    pub(super) bytes: usize,
+}
+
+impl LaneLoad {
+    pub(super) fn of(event: &impl LaneItem) -> Self {
+        Self { events: 1, bytes: event.size() }
+    }
+}
+
+impl AddAssign for LaneLoad {
+    fn add_assign(&mut self, other: Self) {
+        self.events += other.events;
+        self.bytes += other.bytes;
+    }
+}
+
+impl SubAssign for LaneLoad {
+    fn sub_assign(&mut self, other: Self) {
+        self.events -= other.events;
+        self.bytes -= other.bytes;
+    }
+}
+
+/// A lane and where it stands among those whose first event was never tried.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub(super) table: usize,
+    /// How many events were read before its first one.
+    pub(super) arrival: u64,
+    /// When that was read.
+    pub(super) since: Instant,
+}
+
+/// The lane whose turn it is.
+#[derive(Debug)]
+pub(super) struct Turn {
+    pub(super) kind: AttemptKind,
+    pub(super) lane: LaneKey,
+    /// Of a lane whose first event was never tried.
+    place: Option<Place>,
+}
+
+/// Lanes that wait, by what they wait for.
+#[derive(Debug)]
+pub(super) struct Queues {
+    tables: Vec<TableQueues>,
+    waiting: Counts,
+    under_way: Counts,
+    turns: Turns,
+    /// Of the lanes whose first event was never tried.
+    load: LaneLoad,
+    /// Pauses that nobody asked for: they end at once when the sink works again.
+    backoffs: BTreeSet<Pause>,
+    /// Pauses that last as long as they last.
+    pauses: BTreeSet<Pause>,
+    /// Backoffs that have ended before their time.
+    released: BTreeSet<Pause>,
+    limits: RequestLimits,
+    /// So many requests may be under way now.
+    places: usize,
+}
+
+#[derive(Debug, Default)]
+struct TableQueues {
+    /// By when their first event was read.
+    first_attempts: BTreeMap<u64, (LaneKey, Instant)>,
+    retries: VecDeque<LaneKey>,
+    dead_letters: VecDeque<LaneKey>,
+}
+
+/// How many there are of each kind.
+#[derive(Debug, Default)]
+struct Counts {
+    first_attempts: usize,
+    retries: usize,
+    dead_letters: usize,
+}
+
+/// Whose turn it is next.
+#[derive(Debug, Default)]
+struct Turns {
+    first_attempts: usize,
+    retries: usize,
+    dead_letters: usize,
+    /// It is the turn of what was never tried.
+    is_of_first_attempts: bool,
+    /// Of what has failed, it is the turn of a dead letter.
+    is_of_dead_letters: bool,
+}
+
+/// A lane whose first event has failed waits until then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Pause {
+    pub(super) end: Instant,
+    pub(super) lane: LaneKey,
+    pub(super) table: usize,
+    pub(super) is_dead_letter: bool,
+}
+
+impl Counts {
+    fn of(&mut self, kind: AttemptKind) -> &mut usize {
+        match kind {
+            AttemptKind::FirstAttempt => &mut self.first_attempts,
+            AttemptKind::Retry => &mut self.retries,
+            AttemptKind::DeadLetter => &mut self.dead_letters,
+        }
+    }
+
+    fn failed(&self) -> usize {
+        self.retries + self.dead_letters
+    }
+
+    fn all(&self) -> usize {
+        self.first_attempts + self.failed()
+    }
+}
+
+impl Queues {
+    pub(super) fn new(limits: RequestLimits) -> Self {
+        let limits = RequestLimits { concurrency: limits.concurrency.max(1), events: limits.events.max(1), ..limits };
+        Self {
+            tables: Vec::new(),
+            waiting: Counts::default(),
+            under_way: Counts::default(),
+            turns: Turns::default(),
+            load: LaneLoad::default(),
+            backoffs: BTreeSet::new(),
+            pauses: BTreeSet::new(),
+            released: BTreeSet::new(),
+            limits,
+            places: limits.concurrency,
+        }
+    }
+
+    pub(super) fn limits(&self) -> RequestLimits {
+        self.limits
+    }
+
+    /// So many requests may be under way, if that is less than the configured number.
+    pub(super) fn set_places(&mut self, places: usize) {
+        self.places = places.clamp(1, self.limits.concurrency);
+    }
+
+    pub(super) fn under_way(&self) -> usize {
+        self.under_way.all()
+    }
+
+    /// Whether another request may be under way.
+    pub(super) fn has_place(&self) -> bool {
+        self.under_way() < self.limits.concurrency
+    }
+
+    /// A request has left.
+    pub(super) fn left(&mut self, kind: AttemptKind) {
+        *self.under_way.of(kind) += 1;
+    }
+
+    /// A request has ended: its place is free.
+    pub(super) fn ended(&mut self, kind: AttemptKind) {
+        *self.under_way.of(kind) -= 1;
+    }
+
+    /// A lane whose first event was never tried waits for its turn.
+    pub(super) fn push_first_attempt(&mut self, lane: LaneKey, place: Place, load: LaneLoad) {
+        self.load += load;
+        self.waiting.first_attempts += 1;
+        self.table(place.table).first_attempts.insert(place.arrival, (lane, place.since));
+    }
+
+    /// So much more waits in a lane whose first event was never tried.
+    pub(super) fn grow(&mut self, load: LaneLoad) {
+        self.load += load;
+    }
+
+    /// So much less waits in such lanes.
+    pub(super) fn shrink(&mut self, load: LaneLoad) {
+        self.load -= load;
+    }
+
+    /// A lane whose first event has failed waits for its turn.
+    pub(super) fn push_failed(&mut self, table: usize, lane: LaneKey, is_dead_letter: bool) {
+        let kind = if is_dead_letter { AttemptKind::DeadLetter } else { AttemptKind::Retry };
+        *self.waiting.of(kind) += 1;
+        let queues = self.table(table);
+        let queue = if is_dead_letter { &mut queues.dead_letters } else { &mut queues.retries };
+        queue.push_back(lane);
+    }
+
+    /// A lane whose first event has failed pauses; `is_backoff`: until the sink works again, if that is earlier.
+    pub(super) fn push_pause(&mut self, pause: Pause, is_backoff: bool) {
+        if is_backoff {
+            self.backoffs.insert(pause)
+        } else {
+            self.pauses.insert(pause)
+        };
+    }
+
+    /// The sink works again: nobody waits for the end of a backoff.
+    pub(super) fn end_backoffs(&mut self) {
+        self.released.append(&mut self.backoffs);
+    }
+
+    /// Lanes whose pause is not over, for tests.
+    #[cfg(test)]
+    pub(super) fn pausing(&self) -> usize {
+        self.backoffs.len() + self.pauses.len()
+    }
+
+    /// Lanes whose pause is over wait for their turn again.
+    pub(super) fn end_pauses(&mut self, now: Instant) {
+        for _ in 0..MOST_MOVED {
+            let is_over = |pauses: &BTreeSet<Pause>| pauses.first().is_some_and(|pause| pause.end <= now);
+            let pause = match () {
+                () if is_over(&self.backoffs) => self.backoffs.pop_first(),
+                () if is_over(&self.pauses) => self.pauses.pop_first(),
+                () => self.released.pop_first(),
+            };
+            let Some(pause) = pause else { return };
+            self.push_failed(pause.table, pause.lane, pause.is_dead_letter);
+        }
+    }
+
+    /// When a pause ends, or a request will have waited long enough for company.
+    pub(super) fn next_change(&self, now: Instant) -> Option<Instant> {
+        let released = self.released.first().map(|_| now);
+        let pauses = [&self.backoffs, &self.pauses].into_iter().filter_map(|set| set.first().map(|pause| pause.end));
+        let company = self.first_attempts_leave_at(now).filter(|leave| *leave > now);
+        released.into_iter().chain(pauses).chain(company).min()
+    }
+
+    /// Which kinds wait for nothing but permission.
+    pub(super) fn waiting(&self, now: Instant) -> Kinds {
+        Kinds {
+            first_attempts: self.first_attempts_leave_at(now).is_some_and(|leave| leave <= now),
+            retries: self.waiting.retries > 0 && self.has_place_for(AttemptKind::Retry),
+            dead_letters: self.waiting.dead_letters > 0 && self.has_place_for(AttemptKind::DeadLetter),
+        }
+    }
+
+    /// Whether anything waits that could probe the sink, were it not for its backoff.
+    pub(super) fn has_probe(&self) -> bool {
+        let has_failed = self.waiting.retries + self.backoffs.len() + self.released.len() > 0;
+        self.waiting.first_attempts > 0 || has_failed && self.has_place_for(AttemptKind::Retry)
+    }
+
+    /// Makes ready what may probe the sink: if nothing else waits, the lane whose backoff would end first. Says whether there is
+    /// something.
+    pub(super) fn prepare_probe(&mut self) -> bool {
+        if self.waiting.first_attempts + self.waiting.retries == 0
+            && self.has_place_for(AttemptKind::Retry)
+            && let Some(pause) = self.backoffs.pop_first()
+        {
+            self.push_failed(pause.table, pause.lane, pause.is_dead_letter);
+        }
+        self.has_probe()
+    }
+
+    /// Takes the lane whose turn it is out of its queue. `probe`: it is drawn by this chance, from 0 to 1, and nobody waits for company.
+    pub(super) fn next(&mut self, permitted: Kinds, probe: Option<f64>, now: Instant) -> Option<Turn> {
+        let kind = self.next_kind(permitted, probe.is_some(), now)?;
+        self.turns.is_of_first_attempts = kind != AttemptKind::FirstAttempt;
+        match kind {
+            AttemptKind::FirstAttempt => self.take_first_attempt(probe),
+            AttemptKind::Retry | AttemptKind::DeadLetter => {
+                self.turns.is_of_dead_letters = kind == AttemptKind::Retry;
+                let lane = self.next_failed(kind, probe.filter(|_| kind == AttemptKind::Retry))?;
+                Some(Turn { kind, lane, place: None })
+            }
+        }
+    }
+
+    /// The same for a further lane in a request of first attempts.
+    pub(super) fn next_first_attempt(&mut self) -> Option<Turn> {
+        self.take_first_attempt(None)
+    }
+
+    fn take_first_attempt(&mut self, chance: Option<f64>) -> Option<Turn> {
+        let table = next_table(&self.tables, self.turns.first_attempts, |it| !it.first_attempts.is_empty())?;
+        self.turns.first_attempts = table + 1;
+        let waiting = &mut self.tables[table].first_attempts;
+        let (arrival, (lane, since)) = match chance {
+            None => waiting.pop_first()?,
+            Some(chance) => {
+                let arrival = drawn(waiting, chance)?;
+                (arrival, waiting.remove(&arrival)?)
+            }
+        };
+        self.waiting.first_attempts -= 1;
+        Some(Turn { kind: AttemptKind::FirstAttempt, lane, place: Some(Place { table, arrival, since }) })
+    }
+
+    /// There was no room for the lane whose turn it was: it keeps its turn.
+    pub(super) fn give_back(&mut self, turn: &Turn, table: usize, load: LaneLoad) {
+        match turn.place {
+            Some(place) => {
+                self.turns.first_attempts = table;
+                self.push_first_attempt(turn.lane, place, load);
+            }
+            None => {
+                let (queues, is_retry) = (&mut self.tables[table], turn.kind == AttemptKind::Retry);
+                let queue = if is_retry { &mut queues.retries } else { &mut queues.dead_letters };
+                queue.push_front(turn.lane);
+                *self.waiting.of(turn.kind) += 1;
+            }
+        }
+    }
+
+    fn next_failed(&mut self, kind: AttemptKind, chance: Option<f64>) -> Option<LaneKey> {
+        let is_retry = kind == AttemptKind::Retry;
+        let of = |queues: &TableQueues| if is_retry { queues.retries.len() } else { queues.dead_letters.len() };
+        let turn = if is_retry { &mut self.turns.retries } else { &mut self.turns.dead_letters };
+        let table = next_table(&self.tables, *turn, |queues| of(queues) > 0)?;
+        *turn = table + 1;
+        *self.waiting.of(kind) -= 1;
+        let queues = &mut self.tables[table];
+        let queue = if is_retry { &mut queues.retries } else { &mut queues.dead_letters };
+        match chance {
+            None => queue.pop_front(),
+            Some(chance) => queue.swap_remove_front((queue.len() as f64 * chance) as usize % queue.len()),
+        }
+    }
+
+    /// Where there is only one place it cannot be halved, and nor can a rate: so what has failed and what was never tried take turns.
+    fn next_kind(&self, permitted: Kinds, is_probe: bool, now: Instant) -> Option<AttemptKind> {
+        let leave_at = if is_probe { Some(now) } else { self.first_attempts_leave_at(now) };
+        let is_first =
+            permitted.first_attempts && self.waiting.first_attempts > 0 && leave_at.is_some_and(|leave| leave <= now);
+        match self.next_failed_kind(permitted) {
+            Some(failed) if !(is_first && self.turns.is_of_first_attempts) => Some(failed),
+            _ => is_first.then_some(AttemptKind::FirstAttempt),
+        }
+    }
+
+    fn next_failed_kind(&self, permitted: Kinds) -> Option<AttemptKind> {
+        let retries = permitted.retries && self.waiting.retries > 0 && self.has_place_for(AttemptKind::Retry);
+        let letters =
+            permitted.dead_letters && self.waiting.dead_letters > 0 && self.has_place_for(AttemptKind::DeadLetter);
+        match (letters, retries) {
+            (false, false) => None,
+            (true, true) if !self.turns.is_of_dead_letters => Some(AttemptKind::Retry),
+            (true, _) => Some(AttemptKind::DeadLetter),
+            (false, true) => Some(AttemptKind::Retry),
+        }
+    }
+
+    fn has_place_for(&self, kind: AttemptKind) -> bool {
+        let (half, quarter) = ((self.limits.concurrency / 2).max(1), (self.limits.concurrency / 4).max(1));
+        let has_half = self.under_way.failed() < half;
+        match kind {
+            AttemptKind::FirstAttempt => true,
+            AttemptKind::Retry => has_half && self.under_way.retries < (self.places / 2).max(1),
+            AttemptKind::DeadLetter => has_half && self.under_way.dead_letters < quarter,
+        }
+    }
+
+    /// When first attempts leave: at once if they fill a request, else when the oldest has waited long enough.
+    fn first_attempts_leave_at(&self, now: Instant) -> Option<Instant> {
+        if self.waiting.first_attempts == 0 {
+            return None;
+        }
+        if self.load.events >= self.limits.events || self.load.bytes >= self.limits.bytes {
+            return Some(now);
+        }
+        let first = |queues: &TableQueues| queues.first_attempts.first_key_value().map(|(_, (_, since))| *since);
+        self.tables.iter().filter_map(first).min().map(|since| since + self.limits.wait)
+    }
+
+    fn table(&mut self, table: usize) -> &mut TableQueues {
+        if self.tables.len() <= table {
+            self.tables.resize_with(table + 1, TableQueues::default);
+        }
+        &mut self.tables[table]
+    }
+}
+
+/// One of those that wait: of each moment as probable as of any other.
+fn drawn(waiting: &BTreeMap<u64, (LaneKey, Instant)>, chance: f64) -> Option<u64> {
+    let (first, last) = (*waiting.first_key_value()?.0, *waiting.last_key_value()?.0);
+    let from = first + ((last - first) as f64 * chance.clamp(0.0, 1.0)) as u64;
+    waiting.range(from..).next().map(|(arrival, _)| *arrival).or(Some(last))
+}
+
+/// The next table, from `turn` on, that has something.
+fn next_table(tables: &[TableQueues], turn: usize, has: impl Fn(&TableQueues) -> bool) -> Option<usize> {
+    let count = tables.len();
+    (0..count).map(|step| (turn + step) % count).find(|table| has(&tables[*table]))
+}
+
+/// Barriers that were never tried, with what waits behind them, in order.
+#[derive(Debug)]
+pub(super) struct Barriers<T> {
+    closed: BTreeMap<u64, Closed<T>>,
+    /// The lanes of which an event waits, and behind which barrier.
+    held: BTreeMap<LaneKey, u64>,
+}
+
+/// A barrier that was never tried.
+#[derive(Debug)]
+struct Closed<T> {
+    lane: LaneKey,
+    waiting: VecDeque<(LaneKey, T)>,
+}
+
+impl<T> Default for Barriers<T> {
+    fn default() -> Self {
+        Self { closed: BTreeMap::new(), held: BTreeMap::new() }
+    }
+}
+
+impl<T: LaneItem> Barriers<T> {
+    /// Gives the event back if it may join its lane, else keeps it: behind its barrier, or behind an earlier event of its
+    /// lane.
+    ///
+    /// A barrier that joins a lane which is failing would be tried too late: nobody waits for it.
+    pub(super) fn admit(&mut self, key: LaneKey, mut event: T, lane_fails: impl FnOnce() -> bool) -> Option<T> {
+        let role = event.barrier_role();
+        let own = match role {
+            BarrierRole::None => None,
+            BarrierRole::After(number) | BarrierRole::Barrier(number) => Some(number),
+        };
+        for number in self.held.get(&key).copied().into_iter().chain(own) {
+            if let Some(closed) = self.closed.get_mut(&number) {
+                event.detach();
+                closed.waiting.push_back((key, event));
+                self.held.insert(key, number);
+                return None;
+            }
+        }
+        if let BarrierRole::Barrier(number) = role
+            && !lane_fails()
+        {
+            self.closed.insert(number, Closed { lane: key, waiting: VecDeque::new() });
+        }
+        Some(event)
+    }
+
+    /// What waited behind the barrier of this number in this lane, which was tried; they must be admitted anew, because there may be
+    /// another barrier among them.
+    pub(super) fn open(&mut self, number: u64, lane: LaneKey) -> VecDeque<(LaneKey, T)> {
+        // One that was tried before may be tried again while the next one waits for its turn.
+        let is_it = self.closed.get(&number).is_some_and(|closed| closed.lane == lane);
+        let waiting = if is_it { self.closed.remove(&number).map(|closed| closed.waiting) } else { None };
+        let waiting = waiting.unwrap_or_default();
+        for (key, _) in &waiting {
+            self.held.remove(key);
+        }
+        waiting
+    }
+}

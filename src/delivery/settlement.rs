@@ -1,0 +1,396 @@
+//! Does what a response means for each event of the request: it is settled, tried again, parked, left out, or goes to the dead-letter
+//! sink; and it tells telemetry and readiness.
+//!
+//! Contract:
+//! - An event is acknowledged once, and only when it has come to its end.
+//! - While the sink refuses everything, no event is given up because it was refused; while it is down, none is parked for its faults.
+//! - Parked events together take at most about the share of one lane. What is parked beyond is left out, and comes again when there is
+//!   room for it, or after [`READMISSION`].
+//! - The process is not ready because of the sink only while the sink is down as a whole.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::lanes::{LaneItem as _, LaneKey, LaneSlice, Lanes, Request, RetryPause, UnknownLane};
+use super::parked_items::{ParkedItems, item_hash};
+use super::pending_event::{DeadLetter, PendingEvent};
+use super::response_class::{BatchResponse, FailedResponse, ResponseClass};
+use super::retry::{FailedAttempt, OnUndeliverable, RetryDecision, RetryPolicy};
+use super::sink_controller::{AttemptKind, Permit};
+use crate::clock;
+use crate::config::EventMode;
+use crate::progress::Acknowledger;
+use crate::readiness::FailingCall;
+use crate::sink::SinkResponse;
+use crate::telemetry::{TableTelemetry, events};
+
+/// What was left out whole is tried again so often, though nothing made room for it.
+const READMISSION: Duration = Duration::from_secs(10 * 60);
+
+/// An attempt that has ended.
+pub(super) struct FinishedAttempt {
+    pub(super) number: u64,
+    pub(super) permit: Permit,
+    pub(super) request: Request<Box<PendingEvent>>,
+    /// What was set aside for the request's body, and what it had.
+    pub(super) reserved: usize,
+    pub(super) bytes: usize,
+    pub(super) response: SinkResponse,
+    pub(super) took: Duration,
+}
+
+/// What the controller says of the sink, after the attempt was reported.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SinkState {
+    pub(super) is_down: bool,
+    /// It is down because it refuses every event.
+    pub(super) is_refusing: bool,
+}
+
+/// How an event came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Delivered,
+    DeadLettered,
+    Dropped,
+}
+
+/// Applies outcomes to lanes.
+pub(super) struct Settlement {
+    policy: RetryPolicy,
+    mode: EventMode,
+    /// The most bytes that are parked; no limit where nothing may be left out.
+    parked_share: usize,
+    parked_items: Arc<ParkedItems>,
+    /// Tables of which lanes were left out whole, and when those are tried again at the latest.
+    left_out: BTreeMap<usize, Arc<dyn Acknowledger>>,
+    readmission: Option<Instant>,
+}
+
+type EventSlice = LaneSlice<Box<PendingEvent>>;
+type EventLanes = Lanes<Box<PendingEvent>>;
+
+impl FinishedAttempt {
+    /// Counts it, for the request and for each table's events.
+    pub(super) fn count(&self) {
+        let is_letter = self.request.kind == AttemptKind::DeadLetter;
+        let code = match &self.response {
+            SinkResponse::Accepted { status, .. } | SinkResponse::Refused { status, .. } => status.as_str(),
+            SinkResponse::Failed { error, .. } => error.as_str(),
+        };
+        for slice in self.request.slices() {
+            let telemetry = slice.head.acknowledger.telemetry();
+            telemetry.metrics().in_flight.sub(slice.len() as i64);
+            if !is_letter {
+                telemetry.events_attempted(slice.len(), slice.failures == 0, code);
+            }
+        }
+        let first = &self.request.first.head;
+        let telemetry = first.acknowledger.telemetry();
+        if events::AttemptEnded::is_wanted() {
+            let (event, events, took) = (&first.id(), self.request.events(), self.took);
+            events::AttemptEnded { event, events, code, took }.emit(telemetry);
+        }
+        if is_letter {
+            telemetry.dead_letter_attempt(code);
+        } else {
+            telemetry.delivery_attempt(code, self.took);
+        }
+    }
+}
+
+impl Settlement {
+    pub(super) fn new(policy: RetryPolicy, mode: EventMode, parked_share: usize) -> Self {
+        let (parked_items, left_out) = (Arc::default(), BTreeMap::new());
+        Self { policy, mode, parked_share, parked_items, left_out, readmission: None }
+    }
+
+    pub(super) fn parked_items(&self) -> Arc<ParkedItems> {
+        self.parked_items.clone()
+    }
+
+    /// Does what the response of a request means for each of its events.
+    pub(super) fn apply(
+        &mut self,
+        lanes: &mut EventLanes,
+        finished: FinishedAttempt,
+        failure: Option<FailedResponse>,
+        sink: SinkState,
+        now: Instant,
+    ) -> Result<(), UnknownLane> {
+        let FinishedAttempt { request, response, .. } = finished;
+        match (request.kind, failure) {
+            (AttemptKind::DeadLetter, None) => self.settle_all(lanes, request.first, End::DeadLettered, now),
+            (AttemptKind::DeadLetter, Some(failure)) => {
+                self.letter_failed(lanes, request.first, &failure, now);
+                Ok(())
+            }
+            (_, None) => self.accepted(lanes, request, &response, sink, now),
+            (_, Some(failure)) => {
+                let is_alone = request.events() == 1;
+                let failed = Failed { failure: &failure, letter: &|| DeadLetter::after(&response), is_alone, sink };
+                request.into_slices().try_for_each(|slice| self.failed(lanes, slice, &failed, now))
+            }
+        }
+    }
+
+    /// An event will never be sent, because its body would be too long.
+    pub(super) fn refuse(
+        &mut self,
+        lanes: &mut EventLanes,
+        slice: EventSlice,
+        why: &str,
+        now: Instant,
+    ) -> Result<(), UnknownLane> {
+        if self.policy.on_undeliverable != OnUndeliverable::Block {
+            let failure = FailedResponse { class: ResponseClass::EventFault, retry_after: None, why: why.to_owned() };
+            let sink = SinkState { is_down: false, is_refusing: false };
+            let failed = Failed { failure: &failure, letter: &|| DeadLetter::too_long(why), is_alone: true, sink };
+            return self.failed(lanes, slice, &failed, now);
+        }
+        let (key, event, failures) = (slice.lane, slice.head.id(), slice.failures + 1);
+        let held = lanes.hold(slice, now).ok_or(UnknownLane)?;
+        let telemetry = held.acknowledger.telemetry();
+        self.parked_items.failed(telemetry.table(), key, &event, failures, why, clock::now());
+        telemetry.metrics().parked.inc();
+        events::ItemParked { item: &item_hash(key), event: &event, why, failures }.emit(telemetry);
+        // Its position stays owed; nobody keeps the event.
+        held.acknowledger.release(held.cost);
+        Ok(())
+    }
+
+    /// Events of one lane for which there is no room: they stay owed, and come again.
+    pub(super) fn leave_out(&mut self, events: Vec<Box<PendingEvent>>) {
+        let Some(first) = events.first() else { return };
+        let acknowledger = first.acknowledger.clone();
+        let tokens = events.into_iter().filter_map(|event| Some((event.token?, event.cost)));
+        acknowledger.leave_out(tokens.collect());
+    }
+
+    /// When lanes that were left out whole are tried again at the latest.
+    pub(super) fn next_readmission(&self) -> Option<Instant> {
+        self.readmission
+    }
+
+    /// Lanes that were left out whole come again, if it is time.
+    pub(super) fn readmit_due(&mut self, now: Instant) {
+        if self.readmission.is_some_and(|readmission| readmission <= now) {
+            self.readmit();
+        }
+    }
+
+    fn readmit(&mut self) {
+        self.readmission = None;
+        std::mem::take(&mut self.left_out).into_values().for_each(|table| table.readmit());
+    }
+
+    /// The sink took the request; of a batch it may not have taken everything.
+    fn accepted(
+        &mut self,
+        lanes: &mut EventLanes,
+        request: Request<Box<PendingEvent>>,
+        response: &SinkResponse,
+        sink: SinkState,
+        now: Instant,
+    ) -> Result<(), UnknownLane> {
+        let reply = match response {
+            SinkResponse::Accepted { body, end, .. } if self.mode == EventMode::Batch => {
+                BatchResponse::read(body, *end)
+            }
+            _ => BatchResponse::AllTaken,
+        };
+        if reply == BatchResponse::AllTaken {
+            return request.into_slices().try_for_each(|slice| self.settle_all(lanes, slice, End::Delivered, now));
+        }
+        let names: Vec<Vec<[String; 3]>> =
+            request.slices().map(|slice| slice.events().map(|event| event.names()).collect()).collect();
+        let reply = reply.about(names.iter().flatten().map(texts));
+        let failure = FailedResponse::not_taken(&reply);
+        let failed = Failed { failure: &failure, letter: &|| DeadLetter::after(response), is_alone: true, sink };
+        for (slice, names) in request.into_slices().zip(&names) {
+            let taken = names.iter().take_while(|names| reply.took(texts(names))).count();
+            if let Some(rest) = self.settle(lanes, slice, taken, End::Delivered, now)? {
+                self.failed(lanes, rest, &failed, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn settle_all(
+        &mut self,
+        lanes: &mut EventLanes,
+        slice: EventSlice,
+        end: End,
+        now: Instant,
+    ) -> Result<(), UnknownLane> {
+        let all = slice.len();
+        self.settle(lanes, slice, all, end, now).map(|_| ())
+    }
+
+    /// The slice's first events have come to their end. Returns what is left of it.
+    fn settle(
+        &mut self,
+        lanes: &mut EventLanes,
+        slice: EventSlice,
+        count: usize,
+        end: End,
+        now: Instant,
+    ) -> Result<Option<EventSlice>, UnknownLane> {
+        let (key, mut made_room) = (slice.lane, false);
+        let parked_items = &self.parked_items;
+        let rest = lanes.settle(slice, count, now, |event, was_parked| {
+            made_room |= was_parked;
+            if was_parked {
+                no_longer_parked(parked_items, event.acknowledger.telemetry(), key);
+            }
+            end.count(&event);
+            event.acknowledger.health().sink_answered(now);
+            event.acknowledge();
+        })?;
+        if made_room && lanes.parked_bytes() <= self.parked_share / 2 {
+            self.readmit();
+        }
+        Ok(rest)
+    }
+
+    /// The slice's first event failed, and with it whatever was on board behind it.
+    fn failed(
+        &mut self,
+        lanes: &mut EventLanes,
+        slice: EventSlice,
+        failed: &Failed,
+        now: Instant,
+    ) -> Result<(), UnknownLane> {
+        let Failed { failure, letter, is_alone, sink } = *failed;
+        let acknowledger = slice.head.acknowledger.clone();
+        let (key, attempts, why) = (slice.lane, slice.failures + 1, &*failure.why);
+        let is_events_fault = matches!(failure.class, ResponseClass::EventFault | ResponseClass::NotTaken);
+        if sink.is_down {
+            acknowledger.health().record_failure(FailingCall::Sink, why, false, now);
+        } else if is_events_fault {
+            acknowledger.health().sink_answered(now);
+        }
+        let age = now.duration_since(slice.first_try);
+        let attempt = FailedAttempt { class: failure.class, attempts, age, alone: is_alone };
+        let decision = match self.policy.decide(attempt) {
+            _ if failure.class == ResponseClass::EventFault && sink.is_refusing => RetryDecision::Again,
+            // While the sink is down that says nothing of the event.
+            RetryDecision::Parked if sink.is_down && !is_events_fault => RetryDecision::Again,
+            decision => decision,
+        };
+        let telemetry = acknowledger.telemetry();
+        match decision {
+            RetryDecision::Again => self.retry(lanes, slice, failure, false, now),
+            RetryDecision::Parked => self.retry(lanes, slice, failure, true, now),
+            RetryDecision::Dropped => {
+                events::EventDropped { item: &item_hash(key), event: &slice.head.id(), why, attempts }.emit(telemetry);
+                if let Some(rest) = self.settle(lanes, slice, 1, End::Dropped, now)? {
+                    lanes.put_back(rest, now);
+                }
+            }
+            RetryDecision::DeadLetter => {
+                events::EventDeadLettered { item: &item_hash(key), event: &slice.head.id(), why, attempts }
+                    .emit(telemetry);
+                let mut slice = slice;
+                slice.head.dead_letter = Some(Box::new(letter()));
+                if lanes.divert(slice, now) {
+                    no_longer_parked(&self.parked_items, telemetry, key);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn retry(
+        &mut self,
+        lanes: &mut EventLanes,
+        slice: EventSlice,
+        failure: &FailedResponse,
+        is_parked: bool,
+        now: Instant,
+    ) {
+        let (key, failures) = (slice.lane, slice.failures + 1);
+        let backoff = self.policy.backoff;
+        let asked = failure.retry_after.map(|asked| asked.min(backoff.max()));
+        let acknowledger = slice.head.acknowledger.clone();
+        let telemetry = acknowledger.telemetry();
+        if !is_parked && !lanes.is_parked(key) {
+            let own = backoff.pause(failures, fastrand::f64());
+            let pause = match asked.filter(|asked| *asked > own) {
+                Some(asked) => RetryPause::asked(now + asked),
+                None => RetryPause::backoff(now + own),
+            };
+            lanes.retry(slice, pause, now);
+            return events::DeliveryFailed { why: &failure.why }.emit(telemetry);
+        }
+        let event = slice.head.id();
+        if !lanes.is_parked(key) && self.lacks_room(lanes, &slice) {
+            return self.leave_out_whole(lanes, slice, now);
+        }
+        self.parked_items.failed(telemetry.table(), key, &event, failures, &failure.why, clock::now());
+        if lanes.retry(slice, RetryPause::parked(now + backoff.max()), now) {
+            telemetry.metrics().parked.inc();
+            events::ItemParked { item: &item_hash(key), event: &event, why: &failure.why, failures }.emit(telemetry);
+        }
+    }
+
+    /// Whether what is parked would take more than its share with this one.
+    fn lacks_room(&self, lanes: &EventLanes, slice: &EventSlice) -> bool {
+        let would_take = lanes.parked_bytes().saturating_add(slice.head.cost);
+        would_take > self.parked_share && slice.head.may_be_left_out()
+    }
+
+    fn leave_out_whole(&mut self, lanes: &mut EventLanes, slice: EventSlice, now: Instant) {
+        let acknowledger = slice.head.acknowledger.clone();
+        self.left_out.insert(acknowledger.table(), acknowledger);
+        self.readmission.get_or_insert(now + READMISSION);
+        let events = lanes.leave_out(slice, now);
+        self.leave_out(events);
+    }
+
+    /// The dead-letter sink did not take an event: only a success settles it.
+    fn letter_failed(&mut self, lanes: &mut EventLanes, slice: EventSlice, failure: &FailedResponse, now: Instant) {
+        events::DeadLetterSinkFailing { why: &failure.why }.emit(slice.head.acknowledger.telemetry());
+        let is_slow = self.policy.backoff.is_at_its_slowest(slice.failures + 1);
+        let is_parked = match failure.class {
+            ResponseClass::EventFault => true,
+            ResponseClass::Overloaded => false,
+            _ => is_slow,
+        };
+        self.retry(lanes, slice, failure, is_parked, now);
+    }
+}
+
+/// What is the same for all events of a request that failed.
+#[derive(Clone, Copy)]
+struct Failed<'a> {
+    failure: &'a FailedResponse,
+    letter: &'a dyn Fn() -> DeadLetter,
+    /// Only one event was in the request, or the sink has named those that failed.
+    is_alone: bool,
+    sink: SinkState,
+}
+
+impl End {
+    fn count(self, event: &PendingEvent) {
+        let telemetry = event.acknowledger.telemetry();
+        match self {
+            Self::Delivered => telemetry.delivered(event.created()),
+            Self::DeadLettered => telemetry.metrics().events_dead_lettered.inc(),
+            Self::Dropped => telemetry.metrics().events_dropped.inc(),
+        }
+    }
+}
+
+/// The lane's first event was parked, and is not any more.
+fn no_longer_parked(parked_items: &ParkedItems, telemetry: &TableTelemetry, lane: LaneKey) {
+    telemetry.metrics().parked.dec();
+    parked_items.settled(telemetry.table(), lane);
+}
+
+fn texts(names: &[String; 3]) -> [&str; 3] {
+    [&names[0], &names[1], &names[2]]
+}

@@ -1,0 +1,89 @@
+//! Where the reader of a shard stands, and where it stood before a pass over what is left out.
+
+use std::time::SystemTime;
+
+use tokio::time::Instant;
+
+use super::shard_pace::PageLimit;
+use crate::progress::buffer::Buffer;
+use crate::progress::catch_up::PassCause;
+use crate::records::{Position, SequenceNumber};
+
+/// Where a reader stands.
+pub(super) struct ReaderState {
+    /// Behind the last record that was handed down, or was to be.
+    pub(super) position: Position,
+    pub(super) iterator: Option<String>,
+    /// At which record the first iterator of a pass begins: the first one that is owed.
+    pub(super) at: Option<SequenceNumber>,
+    /// Behind the last record that this iterator gave.
+    pub(super) cursor: Position,
+    /// The iterator is new: whether it has left something out is not known yet. Since when it gives empty pages.
+    pub(super) unproved: Option<Instant>,
+    /// AWS has trimmed the record at the position, and nothing was read since.
+    pub(super) is_trimmed: bool,
+    pub(super) failures: u32,
+    /// How often in a row AWS has said that there is no such shard.
+    pub(super) denials: u32,
+    /// Empty pages in a row of a closed shard, and since when.
+    pub(super) empty_pages: u32,
+    pub(super) empty_since: Instant,
+    /// Reading began at the oldest record, not at the newest, and no record as young as the start was read.
+    pub(super) may_be_old: bool,
+    pub(super) quiet_since: Instant,
+    /// Until when those below need not be told again that the shard is quiet.
+    pub(super) quiet_told: Option<Instant>,
+    pub(super) handed_over: Option<Instant>,
+    pub(super) page_limit: PageLimit,
+    /// What the next page is expected to weigh.
+    pub(super) expected: usize,
+    /// When the newest record that was handed down was created.
+    pub(super) newest: Option<SystemTime>,
+}
+
+/// How reading a shard ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShardEnd {
+    /// Everything was read and handed down, of which the newest record was created then.
+    Read(Option<SystemTime>),
+    /// Of a shard that was read to its end before: no pass over it is due any more.
+    CaughtUp,
+    /// AWS does not know the shard, or its stream.
+    Missing(Position),
+    /// Data was lost and the policy is to stop.
+    Lost,
+    /// The process is shutting down.
+    Stopped,
+}
+
+/// Where a reader stood when it began a pass.
+pub(super) struct Front {
+    pub(super) state: ReaderState,
+    pub(super) begun: Instant,
+    pub(super) cause: PassCause,
+}
+
+impl ReaderState {
+    /// Of a reader that begins at this position.
+    pub(super) fn at(position: Position) -> Self {
+        Self {
+            position,
+            iterator: None,
+            at: None,
+            cursor: Position::Start,
+            unproved: None,
+            is_trimmed: false,
+            failures: 0,
+            denials: 0,
+            empty_pages: 0,
+            empty_since: Instant::now(),
+            may_be_old: false,
+            quiet_since: Instant::now(),
+            quiet_told: None,
+            handed_over: None,
+            page_limit: PageLimit::default(),
+            expected: Buffer::PAGE,
+            newest: None,
+        }
+    }
+}
