@@ -373,7 +373,7 @@ impl Stage {
     }
 
     pub(super) fn parked(&self) -> i64 {
-        let parked = self.desks.iter().map(|desk| desk.telemetry.metrics().parked.get()).sum();
+        let parked: i64 = self.desks.iter().map(|desk| desk.telemetry.metrics().parked.get()).sum();
         let shown = TABLES.iter().map(|table| self.parked_items.items(table).len()).sum::<usize>() as i64;
         assert_eq!(shown, parked.min(100), "two opinions of what is parked");
         parked
