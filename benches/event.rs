@@ -17,7 +17,7 @@ use bytes::Bytes;
 use dynamodb_streams_adapter::config::{EventData, EventMode, EventProfile};
 use dynamodb_streams_adapter::event::{Encoder, EncoderSettings, Packaging};
 use dynamodb_streams_adapter::progress::table_tracker::{PageRead, ShardHandle, TableTracker};
-use dynamodb_streams_adapter::records::{Page, Position, Record, StreamDetails};
+use dynamodb_streams_adapter::records::{Page, Position, Record, SequenceNumber, StreamDetails};
 use dynamodb_streams_adapter::telemetry::TableTelemetry;
 use dynamodb_streams_adapter::telemetry::metrics::Metrics;
 use serde::de::IgnoredAny;
@@ -113,22 +113,19 @@ fn encoding(name: &str, encoder: &Encoder, records: &[Record], yardsticks: &Yard
 /// Entering a page in the table's tracker, and settling its events in order.
 fn progress(records: &[Record], yardsticks: &Yardsticks) {
     let lanes: Vec<_> = records.iter().map(Record::lane_id).collect();
-    let mut pages = 0_usize;
+    // One page for each round, and one whose allocations are counted.
+    let numbers = 1..=(rounds() + 1) * RECORDS;
+    let numbers: Vec<SequenceNumber> = numbers.map(|number| number.to_string().parse().expect("digits")).collect();
+    let mut pages = numbers.chunks(RECORDS);
     let (mut tracker, shard) = opened();
-    let enter = |tracker: &mut TableTracker, page: usize| {
-        let mut entered = tracker.page(shard);
-        let numbers = (1..).map(|place| format!("{:021}", page * records.len() + place).parse());
-        let owed: Vec<_> = numbers
-            .zip(&lanes)
-            .map(|(number, lane)| entered.record(number.expect("digits"), *lane, Some(recorded())))
-            .collect();
-        entered.read(PageRead { asked_at: recorded(), is_caught_up: true, is_last: false });
-        owed
-    };
+    let mut tokens = Vec::with_capacity(RECORDS);
     let both = part(|| {
-        let owed = enter(&mut tracker, pages);
-        pages += 1;
-        owed.into_iter().flatten().filter_map(|owed| owed.token).for_each(|token| tracker.settle(&token));
+        let mut page = tracker.page(shard);
+        for (number, lane) in pages.next().expect("a page a round").iter().zip(&lanes) {
+            tokens.extend(page.record(*number, *lane, Some(recorded())).and_then(|owed| owed.token));
+        }
+        page.read(PageRead { asked_at: recorded(), is_caught_up: true, is_last: false });
+        tokens.drain(..).for_each(|token| tracker.settle(&token));
     });
     yardsticks.row("progress: enter and settle", &both);
 }
