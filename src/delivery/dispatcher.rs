@@ -301,7 +301,8 @@ impl Dispatcher {
         let can_start = idle || wake.is_some_and(|wake| wake <= now);
         let oldest = self.deadlines.first_key_value().and_then(|(number, deadline)| Some((*number, (*deadline)?)));
         *self.activity.turn() = Turn { turns: self.turns, started: self.started, wake, can_start, oldest };
-        if self.viewed.is_none_or(|viewed| now - viewed >= VIEW_INTERVAL) {
+        // Nothing may come for long when nothing is under way.
+        if self.attempts.is_empty() || self.viewed.is_none_or(|viewed| now - viewed >= VIEW_INTERVAL) {
             self.show(now);
         }
     }
@@ -445,7 +446,8 @@ impl Dispatcher {
         let report = AttemptReport {
             lane: finished.request.first.lane,
             outcome: failure.map_or(Outcome::Accepted, outcome_of),
-            waiting_lanes: self.lanes.len(),
+            // What is parked is tried too seldom to say anything of the sink.
+            waiting_lanes: self.lanes.len().saturating_sub(self.lanes.parked()),
         };
         let is_letter = finished.request.kind == AttemptKind::DeadLetter;
         let outlet = self.dead_letters.as_mut().filter(|_| is_letter).unwrap_or(&mut self.sink);
