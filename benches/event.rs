@@ -121,7 +121,7 @@ fn progress(records: &[Record], yardsticks: &Yardsticks) {
     let (mut tracker, shard) = opened();
     let mut tokens = Vec::with_capacity(RECORDS);
     let both = part(|| {
-        let mut page = tracker.page(shard);
+        let mut page = PageEntry::of(&mut tracker, shard);
         for (number, lane) in pages.next().expect("a page a round").iter().zip(&lanes) {
             tokens.extend(page.record(*number, *lane, Some(recorded())).and_then(|owed| owed.token));
         }
