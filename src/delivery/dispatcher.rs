@@ -3,7 +3,7 @@
 //! A request's life: an event comes in and joins its lane ([`lanes`](super::lanes)). When the controller of its sink permits one more
 //! request ([`sink_controller`](super::sink_controller)), the lane whose turn it is gives its first event away, in batch mode several.
 //! From then on the request is a task of its own, which makes the message and posts it: encoding, connecting and TLS hold up nobody
-//! else. It brings back the events and the response. The controller learns how it ended, and [`settlement`](super::settlement) does
+//! else. It brings back the events and the response. The controller learns how it ended, and `settlement` does
 //! what the response means for each event: it is acknowledged, or goes back to the front of its lane for a retry, or to the dead-letter
 //! sink, or it is dropped.
 //!

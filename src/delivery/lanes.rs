@@ -3,7 +3,7 @@
 //! Contract:
 //! - Every event belongs to the lane of its key. A lane's events leave in the order in which they came. The next one is
 //!   not started before the previous one was settled, except that several may leave together, in one request.
-//! - At most `concurrency` requests are under way. Whose turn it is [`queues`](super::queues) decides.
+//! - At most `concurrency` requests are under way. Whose turn it is `queues` decides.
 //! - Only events that were never tried leave together: whoever was in a request that failed travels alone, so that it
 //!   harms nobody else.
 //! - A lane that waits for a retry delays itself alone.
