@@ -8,19 +8,24 @@ ARG BUILD_IMAGE=rust:1.95.0-slim-trixie
 
 FROM ${BUILD_IMAGE} AS build
 WORKDIR /src
+# jemalloc is built by make.
+RUN apt-get update && apt-get install -y --no-install-recommends make && rm -rf /var/lib/apt/lists/*
+COPY .cargo .cargo
+# Kernels for arm64 have pages of 4, 16 or 64 KiB, and jemalloc runs only where they are no larger than those it was built for.
+RUN [ "$(uname -m)" != aarch64 ] || echo 'JEMALLOC_SYS_WITH_LG_PAGE = "16"' >> .cargo/config.toml
 # The crates come first and stay in the cache until the manifest or the lock file changes. Tests, benches and the demo are
 # not copied, and cargo insists on the files that the manifests name.
 COPY Cargo.toml Cargo.lock ./
 COPY examples/demo/Cargo.toml examples/demo/
 RUN sed -i '/^\[\[\(test\|bench\)\]\]$/,/^$/d' Cargo.toml \
     && mkdir src examples/demo/src && echo 'fn main() {}' | tee src/main.rs > examples/demo/src/main.rs && touch src/lib.rs \
-    && cargo build --profile dist --locked --package dynamodb-streams-adapter --bin dynamodb-streams-adapter
+    && cargo build --profile dist --features jemalloc --locked --package dynamodb-streams-adapter --bin dynamodb-streams-adapter
 COPY src src
 # What `--version` and the metric of the build say; it does not touch the layers above.
 ARG VCS_REF=unknown
 # The files keep their times when they are copied, and may be older than the empty ones that were just compiled.
 RUN touch src/main.rs src/lib.rs \
-    && VCS_REF="${VCS_REF}" cargo build --profile dist --locked --package dynamodb-streams-adapter --bin dynamodb-streams-adapter
+    && VCS_REF="${VCS_REF}" cargo build --profile dist --features jemalloc --locked --package dynamodb-streams-adapter --bin dynamodb-streams-adapter
 # The whole image: the program, the libraries that it is linked with, root certificates, a name for its user, where names of
 # hosts are looked up, and places for what the container runtime mounts. No shell, no package manager.
 RUN mkdir -p /image/dev /image/etc /image/proc /image/sys && mkdir -m 1777 /image/tmp \

@@ -40,6 +40,11 @@ bench:
     cargo bench --profile dist --bench wire
     cargo bench --profile dist --bench state
 
+# The process's memory against its bound, with either allocator; minutes, and a gigabyte for what there is to read.
+memory:
+    cargo bench --bench memory
+    cargo bench --bench memory --features jemalloc
+
 # The crash test with 1,000 kills instead of 200.
 soak:
     SOAK_KILLS=1000 cargo test --release --test behaviour killed_at -- --nocapture

@@ -17,10 +17,11 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use bytes::Bytes;
 use dynamodb_streams_adapter::checkpoint::{StoredShard, StoredStream, StoredTable};
 use dynamodb_streams_adapter::config::{Event, EventData, EventMode, EventProfile};
-use dynamodb_streams_adapter::delivery::pending_event::PendingEvent;
+use dynamodb_streams_adapter::delivery::pending_event::BoxedEvent;
 use dynamodb_streams_adapter::pipeline::Pipeline;
 use dynamodb_streams_adapter::progress::TableProgress;
 use dynamodb_streams_adapter::progress::buffer::Buffer;
+use dynamodb_streams_adapter::progress::page_entry::PageEntry;
 use dynamodb_streams_adapter::progress::table_tracker::{PageRead, ShardHandle, StreamHandle, TableTracker};
 use dynamodb_streams_adapter::readiness::Health;
 use dynamodb_streams_adapter::records::{Entry, LaneId, Page, Position, Record, StreamDetails};
@@ -196,7 +197,11 @@ fn hand_over(listing: &[Shard], open: usize) -> f64 {
         let (mut tracker, stream, handles) = restored(listing, open);
         timed(parents, |number| {
             let (handle, parent) = (handles[number], &*listing[open + number].id);
-            tracker.page(handle).read(PageRead { asked_at: UNIX_EPOCH, is_caught_up: true, is_last: true });
+            PageEntry::of(&mut tracker, handle).read(PageRead {
+                asked_at: UNIX_EPOCH,
+                is_caught_up: true,
+                is_last: true,
+            });
             tracker.read_to_end(handle, tokio::time::Instant::now());
             assert!(!tracker.has_child(stream, parent));
             assert_eq!(tracker.open_ready(stream).len(), 0);
@@ -212,7 +217,7 @@ fn hand_over(listing: &[Shard], open: usize) -> f64 {
 fn settle_one_each(tracker: &mut TableTracker, shards: &[ShardHandle], lane: LaneId) {
     for shard in shards {
         let sequence = "300000000000000499659".parse().expect("digits");
-        let owed = tracker.page(*shard).record(sequence, lane, Some(UNIX_EPOCH)).expect("it was never read");
+        let owed = PageEntry::of(tracker, *shard).record(sequence, lane, Some(UNIX_EPOCH)).expect("it was never read");
         tracker.settle(&owed.token.expect("it may be settled"));
     }
 }
@@ -222,7 +227,7 @@ struct Table {
     runtime: Runtime,
     progress: Arc<TableProgress>,
     pages: mpsc::Sender<ShardPage>,
-    events: mpsc::Receiver<Vec<Box<PendingEvent>>>,
+    events: mpsc::Receiver<Vec<BoxedEvent>>,
     details: Arc<StreamDetails>,
     shards: Vec<ShardHandle>,
     /// The next record's number: those of a shard ascend.
@@ -261,10 +266,10 @@ impl Table {
     }
 
     /// The events of a page, and how long it took to enter it.
-    fn enter(&mut self, shard: u32, entries: Vec<Entry>) -> (Vec<Box<PendingEvent>>, Duration) {
+    fn enter(&mut self, shard: u32, entries: Vec<Entry>) -> (Vec<BoxedEvent>, Duration) {
         let (shard, details) = (self.shards[shard as usize], self.details.clone());
         let (asked_at, read_at, is_caught_up, is_last) = (UNIX_EPOCH, UNIX_EPOCH, true, false);
-        let page = ShardPage { shard, details, entries, asked_at, read_at, is_caught_up, is_last };
+        let page = ShardPage { shard, details, entries, asked_at, read_at, is_caught_up, is_last, pass: None };
         let begun = Instant::now();
         self.runtime.block_on(self.pages.send(page)).expect("the pipeline runs");
         let events = self.runtime.block_on(self.events.recv()).expect("the pipeline runs");
@@ -283,7 +288,7 @@ fn records(open: &[u32], rounds: usize) {
     }
 }
 
-fn settle(events: Vec<Box<PendingEvent>>) {
+fn settle(events: Vec<BoxedEvent>) {
     events.into_iter().for_each(|event| event.acknowledger.acknowledge(event.token, event.cost));
 }
 
@@ -329,7 +334,7 @@ fn entering(pages: usize) {
     println!("  of that the names of lanes {lanes:.0} us; another thread waited {seen} times, {waited:.0} us");
 }
 
-fn settling(shards: u32, order: &str, rounds: usize, arrange: fn(&mut [Box<PendingEvent>])) {
+fn settling(shards: u32, order: &str, rounds: usize, arrange: fn(&mut [BoxedEvent])) {
     let pages = shards.max(u32::try_from(RECORDS / RECORDS_A_PAGE).expect("few pages"));
     let (mut best, mut bare, mut allocations) = (Duration::MAX, Duration::MAX, 0);
     let mut table = Table::new(shards);
@@ -339,7 +344,7 @@ fn settling(shards: u32, order: &str, rounds: usize, arrange: fn(&mut [Box<Pendi
             let entries = table.page(records);
             table.enter(page % shards, entries).0
         };
-        let mut events: Vec<Box<PendingEvent>> = (0..pages).flat_map(&mut enter).collect();
+        let mut events: Vec<BoxedEvent> = (0..pages).flat_map(&mut enter).collect();
         arrange(&mut events);
         let keys: Vec<u64> = events.iter().map(|event| event.lane).collect();
         let map = Mutex::new(keys.iter().copied().collect::<BTreeSet<_>>());

@@ -85,7 +85,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     let metrics = metrics(&config).map_err(StartError::from)?;
     announce(&config);
     let health = Arc::new(Health::default());
-    let status = Arc::new(Status::new(health.clone(), &config.sink.uri));
+    let dead_letter_sink = config.dead_letter_sink.as_ref().map(|sink| &sink.uri);
+    let status = Arc::new(Status::new(health.clone(), &metrics, &config.sink.uri, dead_letter_sink));
     let mut server = serve(&config, &metrics, &health, &status)?;
     let started = select! {
         () = stop.cancelled() => None,

@@ -7,6 +7,11 @@ use dynamodb_streams_adapter::app::process;
 use dynamodb_streams_adapter::command_output::{CommandOutput, EXIT_FAULT};
 use dynamodb_streams_adapter::commands::{self, Command};
 
+/// Costs less CPU an event than the system's allocator, and gives memory back within seconds.
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let output = match commands::parse(std::env::args_os()) {
         Ok(None) => return process::start(std::env::vars_os()),

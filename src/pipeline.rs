@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::config;
 use crate::delivery::lanes::BarrierRole;
-use crate::delivery::pending_event::PendingEvent;
+use crate::delivery::pending_event::{BoxedEvent, PendingEvent};
 use crate::event::{Encoder, EncoderSettings, Packaging, gap_id};
 use crate::progress::TableProgress;
 use crate::progress::page_entry::{Owed, PageEntry};
@@ -25,7 +25,7 @@ pub struct Pipeline {
     progress: Arc<TableProgress>,
     event: config::Event,
     packaging: Packaging,
-    events: mpsc::Sender<Vec<Box<PendingEvent>>>,
+    events: mpsc::Sender<Vec<BoxedEvent>>,
     encoders: BTreeMap<String, Arc<Encoder>>,
     activity: Arc<PipelineActivity>,
 }
@@ -46,7 +46,7 @@ impl Pipeline {
     pub fn new(
         progress: Arc<TableProgress>,
         event: config::Event,
-        events: mpsc::Sender<Vec<Box<PendingEvent>>>,
+        events: mpsc::Sender<Vec<BoxedEvent>>,
         activity: Arc<PipelineActivity>,
     ) -> Self {
         let packaging = Packaging::new(event.mode, &event.overrides);
@@ -65,7 +65,7 @@ impl Pipeline {
     }
 
     /// Enters a page; what of it is owed.
-    fn enter(&mut self, page: ShardPage) -> Vec<Box<PendingEvent>> {
+    fn enter(&mut self, page: ShardPage) -> Vec<BoxedEvent> {
         let encoder = self.encoder(&page.details, &page.entries);
         // Names of lanes are hashes: they are made before the table is locked.
         let lanes: Vec<LaneId> = page.entries.iter().map(lane_of).collect();

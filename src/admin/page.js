@@ -32,6 +32,8 @@ function size(bytes) {
   return `${((bytes ?? 0) / 1024 ** power).toFixed(power ? 1 : 0)} ${units[power]}`;
 }
 
+const pace = rate => `${new Intl.NumberFormat('en', { maximumFractionDigits: rate < 10 ? 1 : 0 }).format(rate)}/s`;
+
 const severity = lag => lag >= FAR ? 'far' : lag >= LATE ? 'late' : 'good';
 
 // --- elements: changed only where something differs, so that focus, selection and scrolling stay
@@ -70,15 +72,16 @@ function show() {
     const same = tables.filter(other => other.table === table.table);
     table.title = same.length > 1 ? `${table.table} (${same.indexOf(table) + 1})` : table.table;
   });
-  const failing = latest.sink.state !== 'up', worst = [...tables].sort((a, b) => b.lag_seconds - a.lag_seconds)[0];
+  const worst = [...tables].sort((a, b) => b.lag_seconds - a.lag_seconds)[0];
   write(byId('version'), latest.version);
   tile('ready', latest.not_ready ? 'bad' : 'good', latest.not_ready ? 'not ready' : 'ready',
     latest.not_ready ?? `started ${moment(latest.started)}`);
-  tile('sink', failing ? 'bad' : 'good', failing ? 'failing' : 'up',
-    failing ? `since ${moment(latest.sink.failing_since)}: ${latest.sink.last_error} (${latest.sink.url})` : latest.sink.url);
+  tile('sink', ...sinkTile(latest.sink, latest.dead_letter_sink));
   tile('lag', worst && worst.lag_seconds >= LATE ? 'bad' : 'good', span(worst?.lag_seconds),
     tables.length > 1 && worst.lag_seconds > 0 ? `of table ${worst.title}` : 'of the oldest unsettled record');
-  tile('unsettled', '', count(sum('unsettled_events')), `${count(sum('in_flight_events'))} in flight`);
+  const hot = latest.longest_lane;
+  tile('unsettled', '', count(sum('unsettled_events')), `${count(sum('in_flight_events'))} in flight`
+    + (hot ? `; item ${hot.item}: ${count(hot.events)}, one after the other` : ''));
   tile('parked', sum('parked_items') ? 'bad' : 'good', count(sum('parked_items')), 'items whose event keeps failing');
   tile('shards', '', count(tables.reduce((all, table) => all + table.shards.length, 0)),
     `${count(sum('waiting_shards'))} waiting, ${count(sum('finished_shards'))} finished`);
@@ -95,6 +98,18 @@ function show() {
   const sections = byId('details').children;
   tables.forEach((table, index) => showTable(sections[index] ?? section(index), table));
   while (sections.length > tables.length) sections[tables.length].remove();
+}
+
+// Its class, what it does, and why.
+function sinkTile(sink, letters) {
+  const others = letters && letters.state !== 'up' ? `. Dead-letter sink ${letters.state} since ${moment(letters.failing_since)}` : '';
+  if (sink.state !== 'up') {
+    return ['bad', sink.state, `since ${moment(sink.failing_since)}: ${sink.last_error} (${sink.url})${others}`];
+  }
+  const found = sink.capacity ? `it takes ${pace(sink.capacity)}: ` : '';
+  if (sink.paused_until) return ['', `paused until ${moment(sink.paused_until)}`, `asked by the sink: ${sink.url}${others}`];
+  if (sink.rate) return ['good', `limited to ${pace(sink.rate)}`, `${found}${sink.url}${others}`];
+  return ['good', 'up', `${sink.url}${others}`];
 }
 
 const state = table => table.not_ready ?? (table.waiting_for ? `waiting for ${table.waiting_for}` : 'reading');

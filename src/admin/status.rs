@@ -21,6 +21,11 @@ use crate::progress::{Acknowledger as _, TableProgress};
 use crate::readiness::{Dependency, Health};
 use crate::records::RETENTION;
 use crate::telemetry::TableTelemetry;
+use crate::telemetry::metrics::{Metrics, SinkMetrics};
+
+pub(crate) use self::sinks::origin;
+
+mod sinks;
 
 /// Finished shards that are listed; a busy table has a few thousand of them a day.
 const MOST_FINISHED: usize = 2_000;
@@ -29,6 +34,8 @@ const MOST_FINISHED: usize = 2_000;
 pub(crate) struct Status {
     health: Arc<Health>,
     sink: String,
+    dead_letter_sink: Option<String>,
+    sink_metrics: SinkMetrics,
     started: SystemTime,
     parts: OnceLock<Parts>,
 }
@@ -56,16 +63,17 @@ fn left_out(progress: &TableProgress) -> usize {
     CatchUp::of(&mut progress.tracker()).lanes()
 }
 
-/// A URL without what may be secret in it: scheme, host and port.
-pub(crate) fn origin(uri: &Uri) -> String {
-    let port = uri.port().map(|port| format!(":{port}")).unwrap_or_default();
-    format!("{}://{}{port}", uri.scheme_str().unwrap_or_default(), uri.host().unwrap_or_default())
-}
-
 impl Status {
     /// Of a process that starts now.
-    pub(crate) fn new(health: Arc<Health>, sink: &Uri) -> Self {
-        Self { health, sink: origin(sink), started: clock::now(), parts: OnceLock::new() }
+    pub(crate) fn new(health: Arc<Health>, metrics: &Metrics, sink: &Uri, dead_letter_sink: Option<&Uri>) -> Self {
+        Self {
+            health,
+            sink: origin(sink),
+            dead_letter_sink: dead_letter_sink.map(origin),
+            sink_metrics: metrics.sinks(),
+            started: clock::now(),
+            parts: OnceLock::new(),
+        }
     }
 
     /// From now on it shows these parts.
@@ -76,12 +84,15 @@ impl Status {
 
     /// Brings all gauges up to date.
     pub(crate) fn refresh(&self) {
-        self.parts.get().iter().flat_map(|parts| &parts.progress).for_each(|progress| refresh(progress));
+        let Some(parts) = self.parts.get() else { return };
+        parts.progress.iter().for_each(|progress| refresh(progress));
+        sinks::refresh(&self.sink_metrics, &parts.delivery.borrow());
     }
 
     /// All of it, as of now.
     pub(crate) fn show(&self) -> Value {
         let now = clock::now();
+        let delivery = self.parts.get().map(|parts| parts.delivery.borrow().clone()).unwrap_or_default();
         let of =
             |parts: &Parts| parts.progress.iter().map(|it| table(it, &parts.parked_items, now)).collect::<Vec<_>>();
         json!({
@@ -89,18 +100,10 @@ impl Status {
             "time": rfc3339(now),
             "started": rfc3339(self.started),
             "not_ready": self.health.not_ready(Instant::now()),
-            "sink": self.sink(),
+            "sink": sinks::sink(&self.sink, &delivery),
+            "dead_letter_sink": self.dead_letter_sink.as_ref().map(|url| sinks::dead_letter_sink(url, &delivery)),
+            "longest_lane": sinks::longest_lane(&delivery),
             "tables": self.parts.get().map(of).unwrap_or_default(),
-        })
-    }
-
-    fn sink(&self) -> Value {
-        let outage = self.parts.get().and_then(|parts| parts.delivery.borrow().outage.clone());
-        json!({
-            "url": self.sink,
-            "state": if outage.is_some() { "failing" } else { "up" },
-            "failing_since": outage.as_ref().map(|outage| rfc3339(outage.since)),
-            "last_error": outage.as_ref().map(|outage| &outage.why),
         })
     }
 }

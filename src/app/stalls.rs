@@ -15,7 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::table::Table;
 use crate::delivery::dispatcher::DispatcherActivity;
-use crate::delivery::pending_event::PendingEvent;
+use crate::delivery::pending_event::BoxedEvent;
 use crate::pipeline::PipelineActivity;
 use crate::progress::catch_up::CatchUp;
 use crate::progress::checkpointer::CheckpointerActivity;
@@ -33,7 +33,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 pub(super) struct Watched {
     tables: Vec<WatchedTable>,
     dispatcher: Arc<DispatcherActivity>,
-    events: mpsc::WeakSender<Vec<Box<PendingEvent>>>,
+    events: mpsc::WeakSender<Vec<BoxedEvent>>,
 }
 
 struct WatchedTable {
@@ -89,7 +89,7 @@ impl Watched {
     pub(super) fn new(
         tables: &[Table],
         dispatcher: Arc<DispatcherActivity>,
-        events: mpsc::WeakSender<Vec<Box<PendingEvent>>>,
+        events: mpsc::WeakSender<Vec<BoxedEvent>>,
     ) -> Self {
         Self { tables: tables.iter().map(WatchedTable::of).collect(), dispatcher, events }
     }

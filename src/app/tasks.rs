@@ -22,7 +22,7 @@ use crate::admin::{self, Admin};
 use crate::config;
 use crate::delivery::dispatcher::{DeliveryView, Dispatcher, DispatcherFault};
 use crate::delivery::parked_items::ParkedItems;
-use crate::delivery::pending_event::PendingEvent;
+use crate::delivery::pending_event::BoxedEvent;
 use crate::pipeline::Pipeline;
 use crate::progress::TableProgress;
 use crate::readiness::Health;
@@ -147,7 +147,7 @@ pub struct Tasks {
     delivery: watch::Receiver<DeliveryView>,
     parked_items: Arc<ParkedItems>,
     /// Keeps the dispatcher from ending when every table is read no further.
-    _events: mpsc::Sender<Vec<Box<PendingEvent>>>,
+    _events: mpsc::Sender<Vec<BoxedEvent>>,
     stop_dispatcher: CancellationToken,
     stop_checkpointers: CancellationToken,
 }

@@ -76,7 +76,8 @@ variables! {
         group: Group::Delivery,
         default: Default::Value("30s"),
         accepts: Accepts::Duration,
-        meaning: "Maximum pause before a retry, `Retry-After` included; at least `RETRY_BACKOFF_MIN`.",
+        meaning: "Maximum pause before a retry, `Retry-After` included unless the sink asks several items to wait; at least \
+            `RETRY_BACKOFF_MIN`.",
     }
     RETRY_MAX_ATTEMPTS as retry_max_attempts: NonZeroU32 = parse::attempts {
         group: Group::Delivery,

@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use super::batch_size::BatchSize;
 use super::lanes::{Kinds, LaneItem as _, LaneKey, Lanes, Request, RequestLimits, UnknownLane};
 use super::parked_items::{ParkedItems, item_hash};
-use super::pending_event::PendingEvent;
+use super::pending_event::{BoxedEvent, PendingEvent};
 use super::response_class::{FailedResponse, ResponseClass};
 use super::retry::{OnUndeliverable, RetryPolicy};
 use super::settlement::{FinishedAttempt, Settlement, SinkState};
@@ -103,7 +103,7 @@ struct Outlet {
 
 /// Delivers the events of all tables.
 pub struct Dispatcher {
-    lanes: Lanes<Box<PendingEvent>>,
+    lanes: Lanes<BoxedEvent>,
     sink: Outlet,
     dead_letters: Option<Outlet>,
     settlement: Settlement,
@@ -263,7 +263,7 @@ impl Dispatcher {
     /// When it meets a state that cannot be; what is not settled then stays unsettled as owed.
     pub async fn run(
         mut self,
-        mut pages: mpsc::Receiver<Vec<Box<PendingEvent>>>,
+        mut pages: mpsc::Receiver<Vec<BoxedEvent>>,
         stop: CancellationToken,
     ) -> Result<(), DispatcherFault> {
         let (stopped, timer) = (stop.cancelled(), sleep_until(Instant::now()));
@@ -301,7 +301,8 @@ impl Dispatcher {
         let can_start = idle || wake.is_some_and(|wake| wake <= now);
         let oldest = self.deadlines.first_key_value().and_then(|(number, deadline)| Some((*number, (*deadline)?)));
         *self.activity.turn() = Turn { turns: self.turns, started: self.started, wake, can_start, oldest };
-        if self.viewed.is_none_or(|viewed| now - viewed >= VIEW_INTERVAL) {
+        // Nothing may come for long when nothing is under way.
+        if self.attempts.is_empty() || self.viewed.is_none_or(|viewed| now - viewed >= VIEW_INTERVAL) {
             self.show(now);
         }
     }
@@ -317,7 +318,7 @@ impl Dispatcher {
         });
     }
 
-    fn take_in(&mut self, page: Vec<Box<PendingEvent>>, now: Instant) {
+    fn take_in(&mut self, page: Vec<BoxedEvent>, now: Instant) {
         for event in page {
             // It was on its way here when its lane was left out: it comes again, behind what was left out before it.
             if event.token.as_ref().is_some_and(|token| event.acknowledger.is_left_out(token)) {
@@ -387,7 +388,7 @@ impl Dispatcher {
     }
 
     /// Posts a request in a task of its own.
-    fn launch(&mut self, mut request: Request<Box<PendingEvent>>, reserved: usize, now: Instant) {
+    fn launch(&mut self, mut request: Request<BoxedEvent>, reserved: usize, now: Instant) {
         self.started += 1;
         self.bodies += reserved;
         for slice in request.slices() {
@@ -445,7 +446,8 @@ impl Dispatcher {
         let report = AttemptReport {
             lane: finished.request.first.lane,
             outcome: failure.map_or(Outcome::Accepted, outcome_of),
-            waiting_lanes: self.lanes.len(),
+            // What is parked is tried too seldom to say anything of the sink.
+            waiting_lanes: self.lanes.len().saturating_sub(self.lanes.parked()),
         };
         let is_letter = finished.request.kind == AttemptKind::DeadLetter;
         let outlet = self.dead_letters.as_mut().filter(|_| is_letter).unwrap_or(&mut self.sink);
@@ -484,12 +486,7 @@ impl Dispatcher {
     }
 
     /// An event whose body would be too long is never sent.
-    fn refuse(
-        &mut self,
-        request: Request<Box<PendingEvent>>,
-        length: usize,
-        now: Instant,
-    ) -> Result<(), DispatcherFault> {
+    fn refuse(&mut self, request: Request<BoxedEvent>, length: usize, now: Instant) -> Result<(), DispatcherFault> {
         self.lanes.ended(request.kind);
         let most = self.settings.memory.event_bytes;
         let why = format!("its body would have {length} bytes, more than EVENT_BYTES_MAX={most}");
@@ -528,7 +525,7 @@ fn outcome_of(failure: &FailedResponse) -> Outcome {
 }
 
 /// Makes the message of a request. From here on its events keep no page alive: the request may take long.
-fn compose(request: &mut Request<Box<PendingEvent>>, mode: EventMode, destination: &Uri) -> Message {
+fn compose(request: &mut Request<BoxedEvent>, mode: EventMode, destination: &Uri) -> Message {
     let mut messages = Vec::new();
     let is_batch = mode == EventMode::Batch && request.kind != AttemptKind::DeadLetter;
     for slice in std::iter::once(&mut request.first).chain(&mut request.more) {

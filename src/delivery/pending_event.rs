@@ -36,6 +36,9 @@ pub struct PendingEvent {
     pub is_detached: bool,
 }
 
+/// Lanes and requests move pointers to events.
+pub type BoxedEvent = Box<PendingEvent>;
+
 impl PendingEvent {
     /// The message that tells it. `destination` is the sink that would not take it, of a dead letter.
     pub fn message(&self, destination: &Uri) -> Message {
@@ -108,7 +111,7 @@ impl PendingEvent {
     }
 }
 
-impl LaneItem for Box<PendingEvent> {
+impl LaneItem for BoxedEvent {
     fn detach(&mut self) {
         if !std::mem::replace(&mut self.is_detached, true)
             && let Entry::Record(record) = &mut self.content

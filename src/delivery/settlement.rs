@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::lanes::{LaneItem as _, LaneKey, LaneSlice, Lanes, Request, RetryPause, UnknownLane};
 use super::parked_items::{ParkedItems, item_hash};
-use super::pending_event::{DeadLetter, PendingEvent};
+use super::pending_event::{BoxedEvent, DeadLetter, PendingEvent};
 use super::response_class::{BatchResponse, FailedResponse, ResponseClass};
 use super::retry::{FailedAttempt, OnUndeliverable, RetryDecision, RetryPolicy};
 use super::sink_controller::{AttemptKind, Permit};
@@ -34,7 +34,7 @@ const READMISSION: Duration = Duration::from_secs(10 * 60);
 pub(super) struct FinishedAttempt {
     pub(super) number: u64,
     pub(super) permit: Permit,
-    pub(super) request: Request<Box<PendingEvent>>,
+    pub(super) request: Request<BoxedEvent>,
     /// What was set aside for the request's body, and what it had.
     pub(super) reserved: usize,
     pub(super) bytes: usize,
@@ -70,8 +70,8 @@ pub(super) struct Settlement {
     readmission: Option<Instant>,
 }
 
-type EventSlice = LaneSlice<Box<PendingEvent>>;
-type EventLanes = Lanes<Box<PendingEvent>>;
+type EventSlice = LaneSlice<BoxedEvent>;
+type EventLanes = Lanes<BoxedEvent>;
 
 impl FinishedAttempt {
     /// Counts it, for the request and for each table's events.
@@ -163,7 +163,7 @@ impl Settlement {
     }
 
     /// Events of one lane for which there is no room: they stay owed, and come again.
-    pub(super) fn leave_out(&mut self, events: Vec<Box<PendingEvent>>) {
+    pub(super) fn leave_out(&mut self, events: Vec<BoxedEvent>) {
         let Some(first) = events.first() else { return };
         let acknowledger = first.acknowledger.clone();
         let tokens = events.into_iter().filter_map(|event| Some((event.token?, event.cost)));
@@ -191,7 +191,7 @@ impl Settlement {
     fn accepted(
         &mut self,
         lanes: &mut EventLanes,
-        request: Request<Box<PendingEvent>>,
+        request: Request<BoxedEvent>,
         response: &SinkResponse,
         sink: SinkState,
         now: Instant,

@@ -306,16 +306,21 @@ impl SinkController {
         }
     }
 
-    /// Requests that may be in flight.
-    ///
-    /// It follows from the mean time of an attempt, not from the median: with one slow request in ten it is the mean that says how
-    /// many are in flight. A probe does not wait for what is under way since before the outage.
+    /// So many requests may be in flight now.
     pub fn ceiling(&self) -> usize {
+        self.settled_ceiling().min(self.ramp.unwrap_or(usize::MAX))
+    }
+
+    /// The same long after an outage.
+    ///
+    /// The mean, not the median: with one slow request in ten it is the mean that says how many are in flight. A probe does not
+    /// wait for what is under way since before the outage.
+    fn settled_ceiling(&self) -> usize {
         let needed = match (self.rate.rate(), self.times.mean()) {
             (Some(rate), Some(time)) if self.down.is_none() => (rate * time.as_secs_f64() * 2.0).ceil() as usize,
             _ => usize::MAX,
         };
-        needed.max(2).min(self.limits.concurrency).min(self.ramp.unwrap_or(usize::MAX))
+        needed.max(2).min(self.limits.concurrency)
     }
 
     fn round_trip(&self) -> Duration {
@@ -341,7 +346,7 @@ impl SinkController {
             None if permit.kind == AttemptKind::Retry => Change::None,
             None => {
                 self.refused.add(report.lane, now);
-                let enough = ENOUGH.min(self.ceiling().saturating_mul(10));
+                let enough = ENOUGH.min(self.settled_ceiling().saturating_mul(10));
                 if self.refused.len() < enough {
                     return Change::None;
                 }

@@ -14,7 +14,6 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::{Bytes, BytesMut};
-use chrono::{DateTime, Utc};
 use cloudevents::event::AttributeValue;
 use cloudevents::message::MessageAttributeValue;
 use cloudevents::{Data, Event};
@@ -81,7 +80,7 @@ pub(super) enum Value<'v> {
     Fixed(&'static str),
     /// The same in many events.
     Shared(&'v SharedText),
-    Moment(DateTime<Utc>),
+    Moment(Rfc3339),
     Integer(i64),
     Flag(bool),
 }
@@ -93,7 +92,7 @@ impl Value<'_> {
             Self::Text(text) => take(text),
             Self::Fixed(text) => take(text),
             Self::Shared(shared) => take(&shared.text),
-            Self::Moment(moment) => take(Rfc3339::of(*moment).as_str()),
+            Self::Moment(moment) => take(moment.as_str()),
             Self::Integer(number) => take(&number.to_string()),
             Self::Flag(flag) => take(if *flag { "true" } else { "false" }),
         }
@@ -140,7 +139,7 @@ impl<'v> From<&'v MessageAttributeValue> for Value<'v> {
     fn from(value: &'v MessageAttributeValue) -> Self {
         match value {
             MessageAttributeValue::String(text) | MessageAttributeValue::UriRef(text) => text.as_str().into(),
-            MessageAttributeValue::DateTime(moment) => Self::Moment(*moment),
+            MessageAttributeValue::DateTime(moment) => Self::Moment(Rfc3339::of(*moment)),
             MessageAttributeValue::Boolean(flag) => Self::Flag(*flag),
             MessageAttributeValue::Integer(number) => Self::Integer(*number),
             MessageAttributeValue::Binary(bytes) => BASE64_STANDARD.encode(bytes).into(),
@@ -161,7 +160,7 @@ impl Describe for Event {
                     AttributeValue::URI(uri) => uri.as_str().into(),
                     AttributeValue::Binary(bytes) => BASE64_STANDARD.encode(bytes).into(),
                     AttributeValue::SpecVersion(version) => version.to_string().into(),
-                    AttributeValue::Time(moment) => Value::Moment(*moment),
+                    AttributeValue::Time(moment) => Value::Moment(Rfc3339::of(*moment)),
                     AttributeValue::Integer(number) => Value::Integer(*number),
                     AttributeValue::Boolean(flag) => Value::Flag(*flag),
                 },

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::EventContext;
 use super::http::{Value, Visitor, wire_len};
-use crate::clock;
+use crate::clock::{self, Rfc3339};
 use crate::config::is_forbidden_in_attributes;
 use crate::records::{ItemKey, KeyType, Operation, Record};
 
@@ -49,14 +49,14 @@ pub(super) fn visit_aws(context: &EventContext, record: &Record, telling: Tellin
     visit_core(Value::Shared(&context.table_arn), record, event_type(record.operation()), telling, visitor);
     // CloudEvents asks for one rule for all events of a source: never a substitute for a creation time.
     if let Some(created) = record.created_at_millis().and_then(clock::utc_from_millis) {
-        visitor.attribute("time", Value::Moment(created));
+        visitor.attribute("time", Value::Moment(Rfc3339::of(created)));
     }
     visitor.attribute("subject", key.subject.into());
     visitor.attribute("partitionkey", key.partition_key.into());
     visitor.attribute("sequence", context.sequence(record).into());
     visitor.attribute("dynamodboperation", Value::Fixed(record.operation_name()));
     if let Some(recorded) = clock::utc_in_millis(telling.recorded) {
-        visitor.attribute("recordedtime", Value::Moment(recorded));
+        visitor.attribute("recordedtime", Value::Moment(Rfc3339::of(recorded)));
     }
     if record.is_ttl_delete() {
         visitor.attribute("authtype", Value::Fixed("system"));
@@ -114,7 +114,7 @@ fn visit_core(source: Value<'_>, record: &Record, kind: &'static str, telling: T
 /// The `time` of the foreign profiles.
 fn visit_time_of_reading(telling: Telling, visitor: &mut impl Visitor) {
     if let Some(read) = clock::utc_in_millis(telling.recorded) {
-        visitor.attribute("time", Value::Moment(read));
+        visitor.attribute("time", Value::Moment(Rfc3339::of(read)));
     }
 }
 

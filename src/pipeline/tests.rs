@@ -20,7 +20,7 @@ use crate::telemetry::metrics::Metrics;
 struct Line {
     progress: Arc<TableProgress>,
     pages: mpsc::Sender<ShardPage>,
-    events: mpsc::Receiver<Vec<Box<PendingEvent>>>,
+    events: mpsc::Receiver<Vec<BoxedEvent>>,
     running: JoinHandle<()>,
 }
 
@@ -86,7 +86,7 @@ impl Line {
     }
 
     /// The events that a page of these becomes.
-    async fn page(&mut self, stream: &str, shard: ShardHandle, entries: Vec<Entry>) -> Vec<Box<PendingEvent>> {
+    async fn page(&mut self, stream: &str, shard: ShardHandle, entries: Vec<Entry>) -> Vec<BoxedEvent> {
         self.hand_in(stream, shard, entries, false).await;
         timeout(Duration::from_secs(5), self.events.recv()).await.expect("nothing was handed on").unwrap()
     }
@@ -98,11 +98,11 @@ impl Drop for Line {
     }
 }
 
-fn roles(events: &[Box<PendingEvent>]) -> Vec<BarrierRole> {
+fn roles(events: &[BoxedEvent]) -> Vec<BarrierRole> {
     events.iter().map(|event| event.barrier_role).collect()
 }
 
-fn settle(events: Vec<Box<PendingEvent>>) {
+fn settle(events: Vec<BoxedEvent>) {
     events.into_iter().for_each(|event| event.acknowledger.acknowledge(event.token, event.cost));
 }
 

@@ -96,7 +96,7 @@ impl LineLimiter {
             return true;
         }
         let level = *event.metadata().level();
-        let (_, left_out) = kind.left_out.get_or_insert_with(|| (now, LeftOut { labels, level, message, times: 0 }));
+        let (_, left_out) = kind.left_out.get_or_insert((now, LeftOut { labels, level, message, times: 0 }));
         left_out.times += 1;
         false
     }

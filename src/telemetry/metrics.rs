@@ -47,7 +47,32 @@ pub struct Metrics {
     data_loss: IntCounterVec,
     checkpoint_writes: IntCounterVec,
     checkpoint_age: prometheus::GaugeVec,
+    sinks: SinkMetrics,
     legacy: Option<Legacy>,
+}
+
+/// What is known of the sink and of the dead-letter sink, and of what waits for them: gauges of the whole process.
+#[derive(Clone)]
+pub struct SinkMetrics {
+    up: IntGaugeVec,
+    request_rate_limit: GaugeVec,
+    request_rate_capacity: GaugeVec,
+    requests_in_flight: IntGaugeVec,
+    requests_in_flight_limit: IntGaugeVec,
+    longest_lane: IntGaugeVec,
+}
+
+/// What the gauges of one sink show.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SinkGauges {
+    /// It counts neither as failing nor as refusing.
+    pub is_up: bool,
+    /// Requests a second; nothing: no limit was found.
+    pub rate_limit: Option<f64>,
+    /// Requests a second that it takes, if that was measured.
+    pub capacity: Option<f64>,
+    pub in_flight: usize,
+    pub in_flight_limit: usize,
 }
 
 /// One table's metrics; those of the hot path are resolved, so that no label is looked up there.
@@ -119,6 +144,7 @@ impl Metrics {
             data_loss: DATA_LOSS.counter(r)?,
             checkpoint_writes: CHECKPOINT_WRITES.counter(r)?,
             checkpoint_age: CHECKPOINT_AGE.gauge(r)?,
+            sinks: SinkMetrics::new(r)?,
             legacy: None,
             registry,
         })
@@ -131,6 +157,11 @@ impl Metrics {
     pub fn with_legacy(self, settings: LegacySettings) -> Result<Self, InvalidMetrics> {
         let legacy = Some(Legacy::new(&self.registry, settings)?);
         Ok(Self { legacy, ..self })
+    }
+
+    /// The gauges of the sinks.
+    pub fn sinks(&self) -> SinkMetrics {
+        self.sinks.clone()
     }
 
     /// The metrics of one table. Those that count losses begin at zero at once, so that an alert sees the first one.
@@ -183,6 +214,43 @@ impl std::fmt::Debug for Metrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Metrics").finish_non_exhaustive()
     }
+}
+
+impl SinkMetrics {
+    fn new(r: &Registry) -> prometheus::Result<Self> {
+        Ok(Self {
+            up: SINK_UP.int_gauge(r)?,
+            request_rate_limit: SINK_REQUEST_RATE_LIMIT.gauge(r)?,
+            request_rate_capacity: SINK_REQUEST_RATE_CAPACITY.gauge(r)?,
+            requests_in_flight: SINK_REQUESTS_IN_FLIGHT.int_gauge(r)?,
+            requests_in_flight_limit: SINK_REQUESTS_IN_FLIGHT_LIMIT.int_gauge(r)?,
+            longest_lane: LONGEST_LANE.int_gauge(r)?,
+        })
+    }
+
+    /// Shows this of a sink: `sink` or `dead-letter`. What was not measured has no series, so that no sum or quotient counts it.
+    pub fn show(&self, sink: &str, gauges: SinkGauges) {
+        let SinkGauges { is_up, rate_limit, capacity, in_flight, in_flight_limit } = gauges;
+        let sink = &[sink];
+        self.up.with_label_values(sink).set(is_up.into());
+        self.request_rate_limit.with_label_values(sink).set(rate_limit.unwrap_or(f64::INFINITY));
+        self.requests_in_flight.with_label_values(sink).set(whole(in_flight));
+        self.requests_in_flight_limit.with_label_values(sink).set(whole(in_flight_limit));
+        match capacity {
+            Some(capacity) => self.request_rate_capacity.with_label_values(sink).set(capacity),
+            // There may be none to remove.
+            None => drop(self.request_rate_capacity.remove_label_values(sink)),
+        }
+    }
+
+    /// Shows how many events of the item wait of which the most do.
+    pub fn show_longest_lane(&self, events: usize) {
+        self.longest_lane.with_label_values::<&str>(&[]).set(whole(events));
+    }
+}
+
+fn whole(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// What every name begins with.
@@ -265,6 +333,18 @@ metrics! {
         "Attempts to store positions, by result: ok or error.";
     CHECKPOINT_AGE = "checkpoint_age_seconds", Kind::Gauge, ["table"],
         "Age of the oldest change of a position that is not stored; 0 when all positions are stored.";
+    SINK_UP = "sink_up", Kind::Gauge, ["sink"],
+        "1; 0 while the sink counts as failing or as refusing and gets one trial request a second. The label is sink or dead-letter.";
+    SINK_REQUEST_RATE_LIMIT = "sink_request_rate_limit", Kind::Gauge, ["sink"],
+        "Requests a second that the adapter allows itself, found by measuring what the sink takes; +Inf while no limit was found. \
+        DELIVERY_RATE_MAX is not in it.";
+    SINK_REQUEST_RATE_CAPACITY = "sink_request_rate_capacity", Kind::Gauge, ["sink"],
+        "Requests a second that the sink takes, as measured when it had too many; no series before that.";
+    SINK_REQUESTS_IN_FLIGHT = "sink_requests_in_flight", Kind::Gauge, ["sink"], "Requests that wait for the sink's response.";
+    SINK_REQUESTS_IN_FLIGHT_LIMIT = "sink_requests_in_flight_limit", Kind::Gauge, ["sink"],
+        "Requests that may wait for the sink's response at once: as many as the rate needs, at most DELIVERY_CONCURRENCY.";
+    LONGEST_LANE = "longest_lane_events", Kind::Gauge, [],
+        "Events that wait of the item of which the most do; 0 where no item has several. They go one after the other.";
 }
 
 impl Definition {

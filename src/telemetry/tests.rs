@@ -134,6 +134,7 @@ pub(super) fn every_event(telemetry: &TableTelemetry) {
     DeadLetterSinkFailing { why: "503" }.emit(telemetry);
     DeliveryFailed { why: "503" }.emit(telemetry);
     SinkFailing { why: "503", is_refusing: false }.emit();
+    SinkFailing { why: "400", is_refusing: true }.emit();
     SinkFileUnusable { text: "/token does not exist", stops_delivery: true }.emit();
     SinkFileUnusable { text: "/ca/one.pem cannot be used", stops_delivery: false }.emit();
     SinkFileUsable { path: "/token" }.emit();

@@ -58,3 +58,17 @@ async fn an_outage_of_the_sink_is_in_status_from_its_beginning_to_its_end() {
     assert_eq!((&up["sink"]["failing_since"], &up["sink"]["last_error"]), (&Value::Null, &Value::Null));
     wait_for("all events", || sink.distinct() == 10).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_shown_of_the_sink_is_as_of_now_also_when_nothing_is_sent() {
+    let (aws, sink) = (FakeAws::with_table("orders", 1).await, TestSink::start().await);
+    sink.react(|_| Reaction::After(std::time::Duration::from_millis(20), Box::new(Reaction::Status(202))));
+    let adapter = Plan::new(&aws, &sink, "orders").start_ready().await;
+    tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+    aws.write("orders", 1, 1);
+    wait_for("the event", || sink.distinct() == 1).await;
+    let idle = status(&adapter, "nothing under way", |now| {
+        now["sink"]["in_flight"] == 0 && now["longest_lane"].is_null() && now["tables"][0]["unsettled_events"] == 0
+    });
+    idle.await;
+}

@@ -45,14 +45,13 @@ pub const MAY_IMPORT: [(&str, &str); 29] = [
 
 /// Files, and folders with all that is in them, that do no I/O: time and chance are arguments.
 ///
-/// Some are planned: `filter.rs`, `lease/`, `progress/table_tracker.rs`, `streams/shard_discovery.rs`, `delivery/sink_controller.rs`,
-/// `delivery/response_class.rs`, `delivery/queues.rs`, `pipeline/backfill_rows.rs`; so are the rooms `filter`, `lease`, `backfill`,
-/// `scaler` and `convert` above.
+/// Some are planned: `filter.rs`, `lease/`, `pipeline/backfill_rows.rs`; so are the rooms `filter`, `lease`, `backfill`, `scaler` and
+/// `convert` above.
 const PURE: &str = "\
     backoff.rs error_text.rs command_output.rs readiness.rs filter.rs records.rs records/ config.rs config/ aws/errors.rs \
     event.rs event/ checkpoint/journal/lines.rs progress/shard_progress.rs progress/tracked_shard.rs progress/tracked_stream.rs \
     progress/left_out.rs progress/left_out_lanes.rs progress/catch_up.rs progress/page_entry.rs \
-    delivery/health.rs delivery/partial.rs delivery/lanes/ \
+    delivery/batch_size.rs \
     lease/assignment.rs progress/table_tracker.rs progress/lineage.rs streams/shard_discovery.rs delivery/sink_controller.rs delivery/sink_controller/ \
     delivery/response_class.rs delivery/lanes.rs delivery/retry.rs delivery/queues.rs pipeline/backfill_rows.rs check/fix.rs";
 

@@ -149,7 +149,7 @@ case("an item that stays parked is reported, one that recovers is not",
 # The sink
 
 def sink_fails(at, share):
-    return fires(at, "SinkFailing", "critical", f"The sink fails {share} of the deliveries of table orders")
+    return fires(at, "SinkFailing", "critical", f"The sink fails {share} of the deliveries of table orders, or of the time")
 
 
 def attempts(code, values):
@@ -165,6 +165,18 @@ for code in [401, 403, 404, 408, 409, 425, 429, 500, "connect", "malformed", "ot
 for code in [307, 400, 402, 405, 410, 413, 422]:
     case(f"{code} speaks against the event and not against the sink",
          [attempts(202, "0+1x30"), attempts(code, "0+3x30")], silent("15m", "SinkFailing"))
+case("a sink that refuses every event is reported as long as it does, although its answers speak against events",
+     [attempts(400, "0+60x30 1800x40"), attempts(202, "0x30 0+60x40"), ("lag_seconds", "", "0x70"),
+      ("sink_up", 'sink="sink"', "1x4 0x25 1x40")],
+     silent("6m", "SinkFailing"), sink_fails("15m", "100%"), silent("35m", "SinkFailing"))
+case("a sink that is up for a moment now and then is reported, one that takes events half of the time is not",
+     [("lag_seconds", "", "0x60"),
+      ("sink_up", 'sink="sink"', " ".join("00001" * 6 + "01" * 15))],
+     sink_fails("20m", "75%"), silent("45m", "SinkFailing"))
+case("a parked item that is refused does not speak against the sink, nor does a dead-letter sink that fails",
+     [attempts(422, "0+1x60"), ("parked_items", "", "1x60"), ("lag_seconds", "", "0+60x60"),
+      ("sink_up", 'sink="sink"', "1x60"), ("sink_up", 'sink="dead-letter"', "0x60")],
+     silent("20m", "SinkFailing"), silent("55m", "SinkFailing"))
 case("half of the deliveries may fail, and a sink without deliveries does not fail",
      [attempts(202, "0+10x30 300x30"), attempts(503, "0+10x30 300x30")],
      silent("20m", "SinkFailing"), silent("50m", "SinkFailing"))

@@ -54,6 +54,12 @@ def known_series():
     return names
 
 
+def series_of_the_process():
+    """What has no label `table`, because it concerns the whole process."""
+    rows = re.findall(r"^\| `(\w+)` \| \w+ \| ([^|]*) \|", (ROOT / "docs/metrics.md").read_text(), re.M)
+    return {PREFIX + name for name, labels in rows if "`table`" not in labels}
+
+
 def used_series(text):
     """What a text of queries refers to."""
     return set(re.findall(PREFIX + r"\w+", text))

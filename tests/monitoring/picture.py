@@ -71,7 +71,9 @@ def draw_stat(axes, panel, series):
     axes.set_yticks([])
     for side in axes.spines.values():
         side.set_visible(False)
-    axes.text(0.5, 0.40, amount(value, defaults["unit"]), color="white", fontsize=17, ha="center", va="center",
+    words = {number: word["text"] for one in defaults.get("mappings", []) for number, word in one["options"].items()}
+    shown = words.get(f"{value:.0f}") or amount(value, defaults["unit"])
+    axes.text(0.5, 0.40, shown, color="white", fontsize=17, ha="center", va="center",
               transform=axes.transAxes)
     title = panel["title"] if panel["gridPos"]["w"] > 5 else panel["title"].replace(", ", ",\n")
     axes.text(0.04, 0.9, title, color="white", fontsize=8, va="top", transform=axes.transAxes)

@@ -70,8 +70,17 @@ impl Drop for Canned {
 pub fn healthy(tables: Vec<Value>) -> Value {
     json!({
         "version": "1.2.3", "time": "2026-01-01T12:00:00Z", "started": "2026-01-01T08:00:00Z", "not_ready": null,
-        "sink": {"url": "http://broker.example", "state": "up", "failing_since": null, "last_error": null},
+        "sink": sink(), "dead_letter_sink": null, "longest_lane": null,
         "tables": tables,
+    })
+}
+
+/// A sink that takes all it gets.
+pub fn sink() -> Value {
+    json!({
+        "url": "http://broker.example", "state": "up", "failing_since": null, "last_error": null, "rate": null,
+        "capacity": null, "limited_by": null, "paused_until": null, "in_flight": 3, "max_in_flight": 64,
+        "attempt_seconds": 0.012,
     })
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::browser::{Browser, DESK, DESK_AT_NIGHT, PHONE, View};
-use crate::canned::{Canned, healthy, id, large, shard, table};
+use crate::canned::{Canned, healthy, id, large, shard, sink, table};
 
 const HOSTILE: &str = "<img src=x onerror=alert(1)><script>alert(2)</script>";
 
@@ -33,8 +33,9 @@ fn troubled() -> Value {
 fn failing(tables: Vec<Value>) -> Value {
     let mut status = healthy(tables);
     status["not_ready"] = "table orders: the sink has accepted nothing for 61 s: HTTP 503".into();
-    status["sink"] = json!({"url": "http://broker.example", "state": "failing", "failing_since": "2026-01-01T11:00:00Z",
-        "last_error": "HTTP 503"});
+    status["sink"]["state"] = "failing".into();
+    status["sink"]["failing_since"] = "2026-01-01T11:00:00Z".into();
+    status["sink"]["last_error"] = "HTTP 503".into();
     status
 }
 
@@ -56,6 +57,55 @@ async fn tables_shards_parked_items_and_errors_are_shown() {
     assert!(browser.text("#table-1").contains("None since the start."));
     browser.shoot("overview", false);
     browser.close();
+}
+
+/// A healthy adapter whose sink has these members.
+fn with_sink(members: Value) -> Value {
+    let mut status = healthy(vec![table("users", vec![shard(&id(9), None, 0.0)], vec![])]);
+    status["sink"] = sink();
+    for (name, value) in members.as_object().unwrap() {
+        status["sink"][name] = value.clone();
+    }
+    status
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tile_of_the_sink_says_what_limits_it() {
+    let until = "2026-01-01T12:00:30Z";
+    let mut refusing =
+        with_sink(json!({"state": "refusing", "failing_since": until, "last_error": "HTTP 400 Bad Request"}));
+    refusing["dead_letter_sink"] = sink();
+    refusing["dead_letter_sink"]["state"] = "failing".into();
+    refusing["dead_letter_sink"]["failing_since"] = until.into();
+    let limited = json!({"rate": 489.6, "capacity": 500.0, "limited_by": "congestion"});
+    let mut hot = with_sink(json!({"rate": 4.25, "limited_by": "congestion"}));
+    hot["longest_lane"] = json!({"item": "0a1b2c3d", "events": 1200});
+    let cases = [
+        (with_sink(limited), "limited", "good", "limited to 490/s", "it takes 500/s: http://broker.example"),
+        (hot, "hot", "good", "limited to 4.3/s", "http://broker.example"),
+        (with_sink(json!({"rate": 490.0, "paused_until": until})), "paused", "", "paused until ", "asked by the sink"),
+        (
+            refusing,
+            "refusing",
+            "bad",
+            "refusing",
+            "HTTP 400 Bad Request (http://broker.example). Dead-letter sink failing",
+        ),
+    ];
+    for (status, name, kind, value, more) in cases {
+        let port = Canned::serve(status).await;
+        for view in [DESK, PHONE] {
+            let mut browser = Browser::open_live(&port.url(), view);
+            let tile = browser.text("#sink");
+            assert!(tile.contains(value) && tile.contains(more), "{name}: {tile}");
+            assert_eq!(browser.see("document.getElementById('sink').className"), kind, "{name}");
+            let waiting = browser.text("#unsettled .more");
+            assert_eq!(waiting.contains("item 0a1b2c3d: 1,200, one after the other"), name == "hot", "{waiting}");
+            fits(&mut browser, name);
+            browser.shoot(&format!("sink-{name}"), false);
+            browser.close();
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

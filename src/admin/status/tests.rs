@@ -1,7 +1,8 @@
 //! What `/status` says of a table whose state is known.
 
 use super::*;
-use crate::delivery::dispatcher::SinkOutage;
+use crate::delivery::dispatcher::{LongestLane, SinkOutage};
+use crate::delivery::sink_controller::{Cause, ControllerView, DownReason};
 use crate::progress::buffer::Buffer;
 use crate::progress::page_entry::PageEntry;
 use crate::progress::table_tracker::{PageRead, ShardHandle, StreamHandle};
@@ -12,6 +13,7 @@ const STREAM: &str = "arn:aws:dynamodb:eu-west-1:111122223333:table/orders/strea
 
 struct House {
     health: Arc<Health>,
+    metrics: Metrics,
     progress: Arc<TableProgress>,
     stream: StreamHandle,
     delivery: watch::Sender<DeliveryView>,
@@ -26,7 +28,8 @@ impl House {
         let progress = TableProgress::new(false, Buffer::new(1 << 20), telemetry, health.table("orders"));
         let (delivery, parked_items) = (watch::Sender::default(), Arc::new(ParkedItems::default()));
         let uri = "https://broker.example:8443/token-4711?key=secret".parse().unwrap();
-        let status = Status::new(health.clone(), &uri);
+        let letters = "http://letters.example/token-4711".parse().unwrap();
+        let status = Status::new(health.clone(), &metrics, &uri, Some(&letters));
         let parts = Parts {
             progress: vec![progress.clone()],
             delivery: delivery.subscribe(),
@@ -41,7 +44,7 @@ impl House {
             view_type: None,
         };
         let stream = progress.tracker().open_stream(Arc::new(facts), Position::Start, false, SystemTime::UNIX_EPOCH);
-        Self { health, progress, stream, delivery, parked_items, status }
+        Self { health, metrics, progress, stream, delivery, parked_items, status }
     }
 
     fn table(&self) -> Value {
@@ -118,19 +121,122 @@ async fn old_finished_shards_are_counted_and_not_listed() {
     assert_eq!((listed.len(), &listed[0]["shard"]), (MOST_FINISHED, &json!("1")));
 }
 
+/// A sink that takes all it gets.
+const UNLIMITED: ControllerView = ControllerView {
+    rate: None,
+    ceiling: 64,
+    in_flight: 0,
+    capacity: None,
+    attempt_time: None,
+    moved: Cause::Start,
+    down: None,
+    paused_until: None,
+};
+
 #[tokio::test]
 async fn the_sink_is_shown_without_its_path_and_fails_since_a_moment_for_a_reason() {
     let house = House::new();
-    let up = json!({"url": "https://broker.example:8443", "state": "up", "failing_since": null, "last_error": null});
+    let up = json!({
+        "url": "https://broker.example:8443", "state": "up", "failing_since": null, "last_error": null, "rate": null,
+        "capacity": null, "limited_by": null, "paused_until": null, "in_flight": null, "max_in_flight": null,
+        "attempt_seconds": null,
+    });
     assert_eq!(house.status.show()["sink"], up);
     let since = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
-    let outage = Some(SinkOutage { since, is_refusing: false, why: "it answered 503".to_owned() });
-    house.delivery.send_modify(|delivery| delivery.outage = outage);
-    let sink = house.status.show()["sink"].clone();
-    assert_eq!((&sink["state"], &sink["failing_since"]), (&json!("failing"), &json!("2027-01-15T08:00:00Z")));
-    assert_eq!(sink["last_error"], "it answered 503");
+    for (is_refusing, state) in [(false, "failing"), (true, "refusing")] {
+        let outage = Some(SinkOutage { since, is_refusing, why: "it answered 503".to_owned() });
+        house.delivery.send_modify(|delivery| delivery.outage = outage);
+        let sink = house.status.show()["sink"].clone();
+        assert_eq!((&sink["state"], &sink["failing_since"]), (&json!(state), &json!("2027-01-15T08:00:00Z")));
+        assert_eq!(sink["last_error"], "it answered 503");
+    }
     let all = house.status.show().to_string();
     assert!(!all.contains("token-4711") && !all.contains("secret"), "{all}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_much_the_sink_takes_is_shown_with_what_limits_it_until_that_is_over() {
+    let house = House::new();
+    let limited = ControllerView {
+        rate: Some(489.96),
+        ceiling: 25,
+        in_flight: 7,
+        capacity: Some(500.0),
+        attempt_time: Some(Duration::from_millis(20)),
+        moved: Cause::RetryAfter,
+        paused_until: Some(Instant::now() + Duration::from_secs(10)),
+        ..UNLIMITED
+    };
+    house.delivery.send_modify(|delivery| delivery.sink = Some(limited));
+    let sink = house.status.show()["sink"].clone();
+    assert_eq!((&sink["rate"], &sink["capacity"]), (&json!(490.0), &json!(500.0)));
+    assert_eq!((&sink["in_flight"], &sink["max_in_flight"]), (&json!(7), &json!(25)));
+    assert_eq!((&sink["attempt_seconds"], &sink["limited_by"]), (&json!(0.02), &json!("retry-after")));
+    let until = clock::parse_rfc3339(sink["paused_until"].as_str().unwrap()).unwrap();
+    let left = until.duration_since(clock::now()).unwrap();
+    assert!((8..=10).contains(&left.as_secs()), "{left:?}");
+
+    tokio::time::advance(Duration::from_secs(11)).await;
+    assert_eq!(house.status.show()["sink"]["paused_until"], Value::Null, "a pause that is over is none");
+    let free = ControllerView { moved: Cause::Demand, ..UNLIMITED };
+    house.delivery.send_modify(|delivery| delivery.sink = Some(free));
+    let sink = house.status.show()["sink"].clone();
+    assert_eq!((&sink["rate"], &sink["limited_by"]), (&Value::Null, &Value::Null), "nothing limits it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_dead_letter_sink_is_shown_beside_the_sink_and_fails_on_its_own() {
+    let house = House::new();
+    tokio::time::advance(Duration::from_secs(60)).await;
+    let down = Some((Instant::now() - Duration::from_secs(30), DownReason::Failing));
+    house.delivery.send_modify(|delivery| {
+        delivery.sink = Some(UNLIMITED);
+        delivery.dead_letters = Some(ControllerView { down, moved: Cause::Outage, ..UNLIMITED });
+    });
+    let all = house.status.show();
+    assert_eq!(all["sink"]["state"], "up");
+    let letters = &all["dead_letter_sink"];
+    assert_eq!((&letters["url"], &letters["state"]), (&json!("http://letters.example"), &json!("failing")));
+    assert_eq!(letters["limited_by"], "outage");
+    let since = clock::parse_rfc3339(letters["failing_since"].as_str().unwrap()).unwrap();
+    let ago = clock::now().duration_since(since).unwrap();
+    assert!((30..32).contains(&ago.as_secs()), "{ago:?}");
+    house.status.refresh();
+    let text = house.metrics.encode().unwrap();
+    for line in ["sink_up{sink=\"sink\"} 1", "sink_up{sink=\"dead-letter\"} 0"] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    let alone = Status::new(house.health, &house.metrics, &"http://broker.example".parse().unwrap(), None);
+    assert_eq!(alone.show()["dead_letter_sink"], Value::Null);
+}
+
+#[tokio::test]
+async fn the_gauges_of_the_sink_and_of_the_longest_lane_are_as_of_the_moment_somebody_looks() {
+    let house = House::new();
+    house.status.refresh();
+    assert!(!house.metrics.encode().unwrap().contains("sink_up{"), "nothing is known of a sink that got nothing");
+    let lane = Some(LongestLane { item: "12345678".to_owned(), events: 40 });
+    let outage = SinkOutage { since: SystemTime::UNIX_EPOCH, is_refusing: true, why: "it answered 400".to_owned() };
+    house.delivery.send_modify(|delivery| {
+        delivery.sink = Some(ControllerView { rate: Some(490.0), in_flight: 3, ceiling: 20, ..UNLIMITED });
+        delivery.longest_lane = lane;
+        delivery.outage = Some(outage);
+    });
+    assert_eq!(house.status.show()["longest_lane"], json!({"item": "12345678", "events": 40}));
+    house.status.refresh();
+    let text = house.metrics.encode().unwrap();
+    let of_sink =
+        [("up", "0"), ("request_rate_limit", "490"), ("requests_in_flight", "3"), ("requests_in_flight_limit", "20")];
+    for (name, value) in of_sink {
+        let line = format!("sink_{name}{{sink=\"sink\"}} {value}\n");
+        assert!(text.contains(&line), "{line}: {text}");
+    }
+    assert!(text.contains("longest_lane_events 40\n"), "{text}");
+    house.delivery.send_modify(|delivery| (delivery.longest_lane, delivery.outage) = (None, None));
+    house.status.refresh();
+    let text = house.metrics.encode().unwrap();
+    assert!(text.contains("longest_lane_events 0\n") && text.contains("sink_up{sink=\"sink\"} 1\n"), "{text}");
+    assert_eq!(house.status.show()["longest_lane"], Value::Null);
 }
 
 #[tokio::test]

@@ -98,7 +98,7 @@ pub(in crate::app) struct Script {
     /// Each page that was read: of which shard, from which of its records to which.
     pub(in crate::app) reads: Vec<(String, usize, usize)>,
     /// How many calls for records of each shard are under way, and how many there were at most of one.
-    reading: BTreeMap<String, usize>,
+    pub(in crate::app) reading: BTreeMap<String, usize>,
     pub(in crate::app) most_readers: usize,
     /// Records that nobody can decode, not even their numbers.
     pub(in crate::app) undecodable: BTreeSet<u64>,

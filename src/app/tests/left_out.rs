@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::harness::{FakeServices, NEW, Setup, event};
 use crate::app::table::Table;
 use crate::clock;
-use crate::delivery::pending_event::PendingEvent;
+use crate::delivery::pending_event::{BoxedEvent, PendingEvent};
 use crate::pipeline::Pipeline;
 use crate::progress::TableProgress;
 use crate::progress::catch_up::CatchUp;
@@ -43,14 +43,14 @@ struct Orders {
 /// Keeps at most `most` events of a lane, and leaves out the others.
 struct Consumer {
     orders: Arc<Mutex<Orders>>,
-    lanes: BTreeMap<u64, VecDeque<Box<PendingEvent>>>,
+    lanes: BTreeMap<u64, VecDeque<BoxedEvent>>,
     most: usize,
     /// How long it takes for each event of a lane.
     turn: Duration,
 }
 
 impl Consumer {
-    async fn run(mut self, mut events: mpsc::Receiver<Vec<Box<PendingEvent>>>) {
+    async fn run(mut self, mut events: mpsc::Receiver<Vec<BoxedEvent>>) {
         let mut turns = interval(self.turn);
         loop {
             tokio::select! {
@@ -60,7 +60,7 @@ impl Consumer {
         }
     }
 
-    fn hold(&mut self, mut event: Box<PendingEvent>) {
+    fn hold(&mut self, mut event: BoxedEvent) {
         let acknowledger = event.acknowledger.clone();
         if event.token.as_ref().is_some_and(|token| acknowledger.is_left_out(token)) {
             return acknowledger.leave_out(vec![(event.token.take().unwrap(), event.cost)]);
@@ -74,7 +74,7 @@ impl Consumer {
         }
         let kept = if orders.leaves_heads_out { 0 } else { self.most };
         let may_leave =
-            |event: &&Box<PendingEvent>| event.token.as_ref().is_some_and(|token| acknowledger.may_leave_out(token));
+            |event: &&BoxedEvent| event.token.as_ref().is_some_and(|token| acknowledger.may_leave_out(token));
         let leaving = lane.iter().skip(kept).rev().take_while(may_leave).count();
         let leaving = lane.split_off(lane.len() - leaving);
         acknowledger.leave_out(leaving.into_iter().map(|event| (event.token.unwrap(), event.cost)).collect());
@@ -371,4 +371,92 @@ async fn what_is_about_to_be_trimmed_is_brought_back_behind_its_head_and_what_is
     line.unpark();
     line.assert_complete(0).await;
     assert_eq!(line.orders(|orders| orders.gaps.len()), 0);
+}
+
+/// How many histories are generated.
+const SEEDS: u64 = 10;
+
+/// The shards of the generated histories: a root that splits, and a child that continues the first of its two.
+const LINEAGE: [(&str, Option<&str>); 4] = [("a", None), ("b", Some("a")), ("c", Some("a")), ("d", Some("b"))];
+
+/// Items of which each belongs to one of the two lineages.
+const ITEMS: u64 = 7;
+
+/// Writes so many changes of random items to a shard.
+fn write(services: &FakeServices, dice: &mut fastrand::Rng, shard: usize, next: &mut u64, count: u64) {
+    for _ in 0..count {
+        *next += 1;
+        let item = HOT + dice.u64(..ITEMS);
+        let is_here = match shard {
+            0 => true,
+            2 => item % 2 == 1,
+            _ => item.is_multiple_of(2),
+        };
+        if is_here {
+            services.script(|script| script.items.extend([(*next, item)]));
+            services.write(NEW, LINEAGE[shard].0, *next);
+        }
+    }
+}
+
+/// A minute and more of chance: items are parked and taken again, lanes are left out with their heads and without, iterators expire,
+/// the shards close one after the other, and the process is restarted.
+async fn generated(seed: u64) {
+    let mut dice = fastrand::Rng::with_seed(seed);
+    let services = FakeServices::with_shards(&[]);
+    let (mut shard, mut next) = (0, 0);
+    services.shard(NEW, "a", None, &[], false);
+    services.script(|script| {
+        (script.records_a_page, script.expires_each) = (dice.usize(1..12), [0, 3, 7][dice.usize(..3)]);
+    });
+    let most = dice.usize(1..6);
+    let mut line = Line::new(services.clone(), most, Setup::default());
+    for _ in 0..dice.usize(20..80) {
+        match dice.u8(..12) {
+            0..3 => line.orders(|orders| orders.parked.extend([HOT + dice.u64(..ITEMS)])),
+            3..5 => {
+                line.orders(|orders| orders.parked.pop_first());
+            }
+            5 => line.orders(|orders| orders.leaves_heads_out ^= true),
+            6 => crate::progress::Acknowledger::readmit(&*line.progress),
+            7 if shard + 1 < LINEAGE.len() => {
+                shard += 1;
+                services.script(|script| {
+                    let shards = &mut script.streams.get_mut(NEW).unwrap().shards;
+                    shards.get_mut(LINEAGE[shard].1.unwrap()).unwrap().closed = true;
+                });
+                services.shard(NEW, LINEAGE[shard].0, LINEAGE[shard].1, &[], false);
+            }
+            8 if dice.u8(..4) == 0 => {
+                line.orders(|orders| orders.parked.extend(HOT..HOT + ITEMS));
+                sleep(Duration::from_secs(5)).await;
+                let (taken, stored) =
+                    (line.orders(|orders| orders.taken.clone()), services.script(|script| script.stored.clone()));
+                drop(line);
+                services.script(|script| script.reading.clear());
+                line = Line::new(services.clone(), most, Setup { stored, ..Setup::default() });
+                line.orders(|orders| orders.taken = taken);
+            }
+            _ => {
+                // With both children open the last one is written to, and the first one too until it is closed.
+                let to = if shard == 2 && dice.bool() { 1 } else { shard };
+                let count = dice.u64(..40);
+                write(&services, &mut dice, to, &mut next, count);
+            }
+        }
+        sleep(Duration::from_millis(dice.u64(..3_000))).await;
+    }
+    line.orders(|orders| (orders.parked, orders.leaves_heads_out) = (BTreeSet::new(), false));
+    sleep(2 * MINUTE).await;
+    crate::progress::Acknowledger::readmit(&*line.progress);
+    line.assert_complete(0).await;
+    assert_eq!(line.orders(|orders| orders.gaps.len()), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_happens_each_items_changes_come_once_and_in_order() {
+    for seed in 0..SEEDS {
+        let result = tokio::spawn(generated(seed)).await;
+        assert!(result.is_ok(), "seed {seed}");
+    }
 }

@@ -143,7 +143,9 @@ fn parts<'r, T>(json: &'r str, read: impl Fn(&mut Cursor<'r>) -> Option<T>) -> i
 /// needs no memory, and no depth of nesting can exhaust the stack. On text that is no JSON it finds nothing.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cursor<'r> {
-    rest: &'r str,
+    json: &'r str,
+    /// In bytes.
+    at: usize,
 }
 
 /// What stands between the quotes of a JSON string, with its escapes as they were sent.
@@ -153,7 +155,7 @@ pub(super) struct Text<'r>(&'r str);
 impl<'r> Cursor<'r> {
     /// The beginning of a text.
     pub(super) fn new(json: &'r str) -> Self {
-        Self { rest: json }
+        Self { json, at: 0 }
     }
 
     /// Takes a bracket, a colon or a comma, if it is what comes next.
@@ -161,13 +163,14 @@ impl<'r> Cursor<'r> {
         if self.next()? != mark {
             return None;
         }
-        self.advance(1)
+        self.at += 1;
+        Some(())
     }
 
     pub(super) fn string(&mut self) -> Option<Text<'r>> {
         self.take(b'"')?;
-        let bytes = self.rest.as_bytes();
-        let mut end = 0;
+        let (bytes, start) = (self.json.as_bytes(), self.at);
+        let mut end = start;
         loop {
             end += quote_or_escape(bytes.get(end..)?)?;
             if bytes[end] == b'"' {
@@ -175,9 +178,8 @@ impl<'r> Cursor<'r> {
             }
             end += 2;
         }
-        let content = self.rest.get(..end)?;
-        self.advance(end + 1)?;
-        Some(Text(content))
+        self.at = end + 1;
+        Some(Text(self.json.get(start..end)?))
     }
 
     /// Takes `true` or `false`.
@@ -206,13 +208,13 @@ impl<'r> Cursor<'r> {
                 }
                 b'{' | b'[' => {
                     open_brackets += 1;
-                    self.advance(1)?;
+                    self.at += 1;
                 }
                 b'}' | b']' => {
                     open_brackets = open_brackets.checked_sub(1)?;
-                    self.advance(1)?;
+                    self.at += 1;
                 }
-                b',' | b':' if open_brackets > 0 => self.advance(1)?,
+                b',' | b':' if open_brackets > 0 => self.at += 1,
                 _ => self.bare()?,
             }
             if open_brackets == 0 {
@@ -223,7 +225,7 @@ impl<'r> Cursor<'r> {
 
     /// The text from here to a later place.
     pub(super) fn until(self, end: Cursor<'r>) -> Option<&'r str> {
-        self.rest.get(..self.rest.len().checked_sub(end.rest.len())?)
+        self.json.get(self.at..end.at)
     }
 
     /// Whether only white space is left; where not, a comma between two parts has been taken.
@@ -235,27 +237,25 @@ impl<'r> Cursor<'r> {
 
     /// Takes a number, `true`, `false` or `null`.
     fn bare(&mut self) -> Option<()> {
-        let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'+' | b'.');
-        match self.rest.bytes().take_while(is_part).count() {
+        let is_part = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'+' | b'.');
+        match self.json.as_bytes().get(self.at..)?.iter().take_while(is_part).count() {
             0 => None,
-            length => self.advance(length),
+            length => {
+                self.at += length;
+                Some(())
+            }
         }
     }
 
     /// The next byte that is no white space, which is passed over.
     fn next(&mut self) -> Option<u8> {
         loop {
-            let byte = *self.rest.as_bytes().first()?;
+            let byte = *self.json.as_bytes().get(self.at)?;
             if !matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
                 return Some(byte);
             }
-            self.advance(1)?;
+            self.at += 1;
         }
-    }
-
-    fn advance(&mut self, bytes: usize) -> Option<()> {
-        self.rest = self.rest.get(bytes..)?;
-        Some(())
     }
 }
 

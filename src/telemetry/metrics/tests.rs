@@ -11,6 +11,8 @@ fn every_metric_of_the_contract_is_exported_under_its_name() {
     table.shards.with_label_values(&["orders", "reading"]).set(1);
     table.aws_calls.with_label_values(&["orders", "GetRecords", "empty"]).inc();
     table.aws_call_duration.with_label_values(&["orders", "GetRecords"]).observe(0.01);
+    metrics.sinks().show("sink", SinkGauges { capacity: Some(500.0), ..UNKNOWN });
+    metrics.sinks().show_longest_lane(0);
     let text = metrics.encode().unwrap();
     for definition in ALL.iter() {
         let name = format!("# TYPE {}{} ", PREFIX, definition.name);
@@ -18,6 +20,30 @@ fn every_metric_of_the_contract_is_exported_under_its_name() {
     }
     assert!(text.contains("process_resident_memory_bytes"));
     assert!(text.contains(r#"build_info{revision="abc",version="1.2.3"} 1"#), "{text}");
+}
+
+/// What is known of a sink before anything was sent.
+const UNKNOWN: SinkGauges =
+    SinkGauges { is_up: true, rate_limit: None, capacity: None, in_flight: 0, in_flight_limit: 64 };
+
+/// Prometheus reads `inf` as it reads `+Inf`.
+#[test]
+fn a_rate_without_limit_is_infinite_and_a_capacity_that_is_not_measured_has_no_series() {
+    let metrics = Metrics::new("1.2.3", "abc").unwrap();
+    let sinks = metrics.sinks();
+    sinks.show("sink", UNKNOWN);
+    let text = metrics.encode().unwrap();
+    assert!(text.contains("sink_request_rate_limit{sink=\"sink\"} inf"), "{text}");
+    assert!(text.contains("sink_up{sink=\"sink\"} 1"), "{text}");
+    assert!(!text.contains("sink_request_rate_capacity{"), "{text}");
+    assert!(!text.contains("dead-letter\"}"), "{text}");
+    sinks.show("sink", SinkGauges { is_up: false, rate_limit: Some(490.0), capacity: Some(500.0), ..UNKNOWN });
+    let text = metrics.encode().unwrap();
+    assert!(text.contains("sink_request_rate_limit{sink=\"sink\"} 490"), "{text}");
+    assert!(text.contains("sink_request_rate_capacity{sink=\"sink\"} 500"), "{text}");
+    assert!(text.contains("sink_up{sink=\"sink\"} 0"), "{text}");
+    sinks.show("sink", UNKNOWN);
+    assert!(!metrics.encode().unwrap().contains("sink_request_rate_capacity{"), "a capacity that is forgotten is gone");
 }
 
 #[test]

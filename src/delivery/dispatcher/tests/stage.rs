@@ -231,7 +231,7 @@ pub(super) struct Stage {
     encoder: Arc<Encoder>,
     /// By table.
     desks: Vec<Arc<Desk>>,
-    events: mpsc::Sender<Vec<Box<PendingEvent>>>,
+    events: mpsc::Sender<Vec<BoxedEvent>>,
     stop: CancellationToken,
     running: JoinHandle<Result<(), DispatcherFault>>,
 }
@@ -301,7 +301,7 @@ impl Stage {
         assert!(self.events.try_send(page).is_ok(), "nobody takes events");
     }
 
-    fn event(&self, (item, version): Change) -> Box<PendingEvent> {
+    fn event(&self, (item, version): Change) -> BoxedEvent {
         let sequence = format!("{:021}", item * 1000 + version);
         let record = format!(
             r#"{{"Records":[{{"eventID":"{item}-{version}","eventName":"MODIFY","dynamodb":{{"Keys":{{"id":{{"N":"{item}"}}}},"SequenceNumber":"{sequence}"}}}}]}}"#
@@ -373,9 +373,9 @@ impl Stage {
     }
 
     pub(super) fn parked(&self) -> i64 {
-        let parked = self.desks.iter().map(|desk| desk.telemetry.metrics().parked.get()).sum();
+        let parked: i64 = self.desks.iter().map(|desk| desk.telemetry.metrics().parked.get()).sum();
         let shown = TABLES.iter().map(|table| self.parked_items.items(table).len()).sum::<usize>() as i64;
-        assert_eq!(shown, (parked as i64).min(100), "two opinions of what is parked");
+        assert_eq!(shown, parked.min(100), "two opinions of what is parked");
         parked
     }
 
