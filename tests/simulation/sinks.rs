@@ -6,6 +6,7 @@
 mod closed_loop;
 mod governors;
 mod models;
+mod real;
 mod scenes;
 
 use std::collections::BTreeSet;
@@ -133,27 +134,44 @@ fn the_same_seed_tells_the_same_story() {
 }
 
 #[test]
+fn the_dispatcher_does_the_same_with_the_controller() {
+    for scene in ["200/s, then 429", "three items", "100/s, then 429 with"] {
+        for scene in scenes_of(scene) {
+            let figures = scene.figures(&scene.play_for_real(1));
+            println!("{}: {figures:?}", scene.name);
+            is_steady(&figures, 0.9, 1.2);
+        }
+    }
+}
+
+#[test]
 #[ignore = "prints the tables of docs/performance.md"]
 fn the_tables_of_sinks() {
     println!(
-        "| sink | goodput | attempts a delivery | last attempt: p50, p99 | delay by failures: p50, p99 | found after |"
+        "| sink | goodput | attempts a delivery | last attempt: p50, p99 | delay by failures: p50, p99 | found after | by the dispatcher |"
     );
-    println!("|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|");
     for scene in scenes() {
         let Figures { goodput, attempts, took, delayed, found } = scene.figures(&scene.play(&mut Product::new(), 1));
         let found = found.map_or("never".to_owned(), |found| format!("{} s", found.as_secs()));
         let [took, delayed] = [took, delayed].map(|[half, most]| format!("{}, {}", text(half), text(most)));
-        println!("| {} | {:.0} % | {attempts:.2} | {took} | {delayed} | {found} |", scene.name, goodput * 100.0);
+        let real = summary(&scene.figures(&scene.play_for_real(1)));
+        println!(
+            "| {} | {:.0} % | {attempts:.2} | {took} | {delayed} | {found} | {real} |",
+            scene.name,
+            goodput * 100.0
+        );
     }
     println!("\n| sink | {} |", GOVERNORS.map(|(name, _)| name).join(" | "));
     println!("|---|{}", "---|".repeat(GOVERNORS.len()));
     for scene in scenes() {
-        let cells = GOVERNORS.map(|(_, governor)| {
-            let figures = scene.figures(&scene.play(&mut *governor(), 1));
-            format!("{:.0} %, {:.2}", figures.goodput * 100.0, figures.attempts)
-        });
+        let cells = GOVERNORS.map(|(_, governor)| summary(&scene.figures(&scene.play(&mut *governor(), 1))));
         println!("| {} | {} |", scene.name, cells.join(" | "));
     }
+}
+
+fn summary(figures: &Figures) -> String {
+    format!("{:.0} %, {:.2}", figures.goodput * 100.0, figures.attempts)
 }
 
 fn text(time: Duration) -> String {

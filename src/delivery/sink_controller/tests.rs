@@ -167,6 +167,17 @@ fn events_that_come_more_seldom_than_they_may_do_not_raise_the_rate() {
 }
 
 #[test]
+fn only_what_could_not_start_before_has_waited() {
+    let (mut spacing, now) = (Spacing::default(), Instant::now());
+    assert_eq!(spacing.take(1.0, 500.0, now), None);
+    assert_eq!(spacing.take(1.0, 500.0, now + MS), None, "it might have started at once");
+    let next = spacing.next().unwrap();
+    assert!(next > now + MS, "two at once, and no pause after them");
+    assert_eq!(spacing.take(1.0, 500.0, next + MS), Some(next - now));
+    assert_eq!(spacing.take(1.0, 500.0, next + 10 * MS), None, "it came late by itself");
+}
+
+#[test]
 fn attempts_that_were_not_sent_do_not_keep_a_cut_from_being_judged() {
     let mut scene = Scene::new(64);
     scene.congest();

@@ -41,8 +41,16 @@ impl Scene {
     }
 
     pub fn play(&self, governor: &mut dyn Governor, seed: u64) -> Story {
-        let plan = Plan { items: self.items, batch: self.batch, length: seconds(self.until), seed };
-        run(&plan, governor, &mut *(self.sink)())
+        run(&self.plan(seed), governor, &mut *(self.sink)())
+    }
+
+    /// The same through the product's own delivery room.
+    pub fn play_for_real(&self, seed: u64) -> Story {
+        super::real::run(&self.plan(seed), (self.sink)())
+    }
+
+    fn plan(&self, seed: u64) -> Plan {
+        Plan { items: self.items, batch: self.batch, length: seconds(self.until), seed }
     }
 
     pub fn figures(&self, story: &Story) -> Figures {
