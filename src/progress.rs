@@ -29,6 +29,7 @@ pub use self::table_tracker::AckToken;
 use self::table_tracker::{StreamHandle, TableTracker};
 use crate::backoff::pause_after;
 use crate::checkpoint::{CheckpointStore, StoredTable};
+use crate::clock;
 use crate::readiness::TableHealth;
 use crate::telemetry::{TableTelemetry, events};
 
@@ -70,8 +71,8 @@ pub trait Acknowledger: Send + Sync {
     /// An event reached its end; called once for each. `cost` is what it took of the buffer.
     fn acknowledge(&self, token: Option<AckToken>, cost: usize);
 
-    /// Whether an event may be left out. Those of gaps may not, nor what was brought back because it is about to be trimmed; with order
-    /// by shard none may.
+    /// Whether an event may be left out: those of gaps may not, nor what is about to be trimmed and could not be read again; with order
+    /// by shard none may. Where one may, so may those that follow it in its lane.
     fn may_leave_out(&self, _token: &AckToken) -> bool {
         false
     }
@@ -254,7 +255,7 @@ impl Acknowledger for TableProgress {
     }
 
     fn may_leave_out(&self, token: &AckToken) -> bool {
-        CatchUp::of(&mut self.tracker()).may_leave_out(token)
+        CatchUp::of(&mut self.tracker()).may_leave_out(token, clock::now())
     }
 
     fn leave_out(&self, left_out: Vec<(AckToken, usize)>) {
