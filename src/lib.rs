@@ -52,6 +52,8 @@
 //! | settled | an event that was acknowledged, dead-lettered or dropped |
 //! | position | the place in a shard behind which reading goes on after a restart |
 //! | parked | an item whose event keeps failing and is retried at the slowest pace |
+//! | left out | what was read of a lane that is too long, and was given up for now: it is owed and takes no memory |
+//! | pass | one more reading of a shard, by its own reader, for what is left out of it |
 //! | barrier | a gap, for everything that follows it in its lineage: it is sent first |
 //! | lineage | a shard with the shards that continue it after a split or a rollover |
 //! | lag | the age of the oldest record that is not settled |

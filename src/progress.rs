@@ -29,6 +29,7 @@ pub use self::table_tracker::AckToken;
 use self::table_tracker::{ShardHandle, StreamHandle, TableTracker};
 use crate::backoff::pause_after;
 use crate::checkpoint::{CheckpointStore, StoredTable};
+use crate::clock;
 use crate::readiness::TableHealth;
 use crate::telemetry::{TableTelemetry, events};
 
@@ -73,8 +74,8 @@ pub trait Acknowledger: Send + Sync {
     /// An event stays owed although nobody keeps it: what it took of the buffer is free.
     fn release(&self, cost: usize);
 
-    /// Whether an event may be left out. Those of gaps may not, nor what was brought back because it is about to be trimmed; with order
-    /// by shard none may.
+    /// Whether an event may be left out: those of gaps may not, nor what is about to be trimmed and could not be read again; with order
+    /// by shard none may. Where one may, so may those that follow it in its lane.
     fn may_leave_out(&self, _token: &AckToken) -> bool {
         false
     }
@@ -275,7 +276,7 @@ impl Acknowledger for TableProgress {
     }
 
     fn may_leave_out(&self, token: &AckToken) -> bool {
-        CatchUp::of(&mut self.tracker()).may_leave_out(token)
+        CatchUp::of(&mut self.tracker()).may_leave_out(token, clock::now())
     }
 
     fn leave_out(&self, left_out: Vec<(AckToken, usize)>) {

@@ -76,10 +76,14 @@ impl<'t> CatchUp<'t> {
         self.tracker.shard(token.shard).progress.lane_of(token.ordinal).is_none()
     }
 
-    /// Whether an entry may be left out: it is a record, and was not brought back because it is about to be trimmed.
-    pub fn may_leave_out(&self, token: &AckToken) -> bool {
-        let must_stay = self.tracker.shard(token.shard).progress.left_out().must_stay(token.ordinal);
-        !self.tracker.is_ordered_by_shard && !must_stay && self.item_of(token).is_some()
+    /// Whether an entry may be left out: it is a record that can be read again at this moment, and was not brought back because it is
+    /// about to be trimmed. Where it may, so may what follows it in its lane.
+    pub fn may_leave_out(&self, token: &AckToken, now: SystemTime) -> bool {
+        let progress = &self.tracker.shard(token.shard).progress;
+        let is_aged = progress.created(token.ordinal).is_some_and(|created| created <= aged_at(now));
+        let must_stay = is_aged || progress.left_out().must_stay(token.ordinal);
+        let is_read = !self.tracker.stream(token.shard.stream).is_ended;
+        is_read && !must_stay && self.item_of(token).is_some()
     }
 
     /// The lane of the item to whose records an entry belongs.

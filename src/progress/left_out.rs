@@ -147,6 +147,11 @@ impl LeftOut {
         self.again.get(&ordinal).map(|record| record.lane)
     }
 
+    /// When something that came again and is not settled was created, if it says so.
+    pub(super) fn created(&self, ordinal: u64) -> Option<SystemTime> {
+        self.again.get(&ordinal).and_then(|record| record.created)
+    }
+
     /// What came again and is not settled.
     pub(super) fn records_again(&self) -> impl Iterator<Item = (u64, LaneId)> {
         self.again.iter().map(|(ordinal, record)| (*ordinal, record.lane))

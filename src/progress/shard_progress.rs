@@ -159,6 +159,14 @@ impl ShardProgress {
         read.chain(self.left_out.records_again())
     }
 
+    /// When a record that is owed and was handed on was created, if it says so.
+    pub fn created(&self, ordinal: u64) -> Option<SystemTime> {
+        match self.place_of(ordinal) {
+            Some(index) => self.read[index].created,
+            None => self.left_out.created(ordinal),
+        }
+    }
+
     /// The lane of an entry that is owed and was handed on.
     pub fn lane_of(&self, ordinal: u64) -> Option<LaneId> {
         let read = self.place_of(ordinal).map(|index| self.read[index].lane);

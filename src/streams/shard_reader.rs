@@ -539,13 +539,18 @@ impl ShardReader {
             }
             false => pause(self.context.poll_intervals, fill, quiet),
         };
-        if !pause.is_zero() {
-            let end = self.next_pass().into_iter().fold(Instant::now() + pause, Instant::min);
+        if pause.is_zero() {
+            return;
+        }
+        let next_page = Instant::now() + pause;
+        loop {
+            let end = self.next_pass().map_or(next_page, |pass| pass.min(next_page));
             self.begin(Step::Until(end));
             select! {
-                () = self.closed.cancelled(), if !is_closed => {}
+                () = self.closed.cancelled(), if !is_closed => return,
+                // The next page is due no earlier for that.
                 () = self.due.notified() => {}
-                () = sleep_until(end) => {}
+                () = sleep_until(end) => return,
             }
         }
     }

@@ -101,6 +101,30 @@ fn a_lane_that_is_left_out_again_leaves_the_pass_and_what_is_still_brought_of_it
     assert_eq!(catch_up.begin_pass(shard, PassCause::Due).unwrap().at, sequence(3));
 }
 
+/// The parent's records came again and are with delivery, and a pass over the child has begun.
+#[test]
+fn a_lane_that_is_left_out_anew_in_a_parent_leaves_the_pass_over_the_child() {
+    let (mut tracker, parent, head) = half_left_out();
+    let page = PageRead { asked_at: NOW, is_caught_up: true, is_last: true };
+    PageEntry::of(&mut tracker, parent).read(page);
+    tracker.read_to_end(parent, Instant::now());
+    let child = open(&mut tracker, parent.stream, "b", Some("a"));
+    assert!(read(&mut tracker, child, 11, 0).is_none());
+    tracker.settle(&head);
+    assert_eq!(CatchUp::of(&mut tracker).begin_pass(child, PassCause::Due), None, "ancestors first");
+    CatchUp::of(&mut tracker).begin_pass(parent, PassCause::Due).unwrap();
+    let [third, _fourth] = [3, 4].map(|number| token(again(&mut tracker, parent, number, 0)));
+    PageEntry::of(&mut tracker, parent).passed(place(4), true);
+    CatchUp::of(&mut tracker).begin_pass(child, PassCause::Due).unwrap();
+    CatchUp::of(&mut tracker).leave_out([&third]);
+    assert!(again(&mut tracker, child, 11, 0).is_none(), "it would come before the third one");
+    PageEntry::of(&mut tracker, child).passed(place(11), true);
+    let mut catch_up = CatchUp::of(&mut tracker);
+    catch_up.readmit();
+    assert_eq!(catch_up.begin_pass(child, PassCause::Due), None);
+    assert_eq!(catch_up.begin_pass(parent, PassCause::Due).unwrap().at, sequence(3));
+}
+
 #[test]
 fn gaps_are_never_left_out_and_with_order_by_shard_nothing_is() {
     let (mut tracker, shard) = table(false);
@@ -109,10 +133,21 @@ fn gaps_are_never_left_out_and_with_order_by_shard_nothing_is() {
     let broken = token(PageEntry::of(&mut tracker, shard).gap(&broken, LaneId::of_gap("broken")));
     let record = token(read(&mut tracker, shard, 6, 0));
     let catch_up = CatchUp::of(&mut tracker);
-    assert_eq!([&gap, &broken, &record].map(|it| catch_up.may_leave_out(it)), [false, false, true]);
+    assert_eq!([&gap, &broken, &record].map(|it| catch_up.may_leave_out(it, NOW)), [false, false, true]);
     let (mut tracker, shard) = table(true);
     let record = token(read(&mut tracker, shard, 6, 0));
-    assert!(!CatchUp::of(&mut tracker).may_leave_out(&record));
+    assert!(!CatchUp::of(&mut tracker).may_leave_out(&record, NOW));
+}
+
+/// It would be a loss.
+#[test]
+fn what_could_not_be_read_again_is_not_left_out() {
+    let (mut tracker, shard) = table(false);
+    let record = token(read(&mut tracker, shard, 6, 0));
+    let may = |tracker: &mut TableTracker, now| CatchUp::of(tracker).may_leave_out(&record, now);
+    assert!(may(&mut tracker, at(25)) && !may(&mut tracker, at(26)), "it is twenty hours old");
+    tracker.end_stream(shard.stream);
+    assert!(!may(&mut tracker, at(7)), "nobody reads the stream any more");
 }
 
 #[test]
@@ -190,7 +225,7 @@ fn what_is_twenty_hours_old_is_brought_back_to_stay_and_what_is_much_younger_is_
     let third = token(again(&mut tracker, shard, 3, 0));
     assert!(again(&mut tracker, shard, 4, 0).is_none());
     let mut catch_up = CatchUp::of(&mut tracker);
-    assert!(!catch_up.may_leave_out(&third) && !catch_up.has_more_behind(shard, Position::Start));
+    assert!(!catch_up.may_leave_out(&third, NOW) && !catch_up.has_more_behind(shard, Position::Start));
     PageEntry::of(&mut tracker, shard).passed(place(4), true);
     catch_up = CatchUp::of(&mut tracker);
     assert_eq!(catch_up.lanes(), 1);

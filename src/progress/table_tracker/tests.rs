@@ -257,7 +257,7 @@ impl<'w> Run<'w> {
         let leaving: Vec<_> = owed.split_off(keep).into();
         let given = given.clamp(1, leaving.len());
         let mut catch_up = CatchUp::of(&mut self.tracker);
-        assert!(leaving.iter().all(|(.., token)| catch_up.may_leave_out(token) && !catch_up.is_left_out(token)));
+        assert!(leaving.iter().all(|(.., token)| catch_up.may_leave_out(token, at(0)) && !catch_up.is_left_out(token)));
         catch_up.leave_out(leaving[..given].iter().map(|(.., token)| token));
         assert!(leaving.iter().all(|(.., token)| catch_up.is_left_out(token)), "what is on its way is left out, too");
         assert!(owed.iter().all(|(.., token)| !catch_up.is_left_out(token)), "what is before it is not");
