@@ -84,7 +84,7 @@ impl MemoryLimits {
     /// Of a process that keeps `buffer` bytes of records. `may_leave_out`: what a lane has no room for can be read again.
     pub fn of(buffer: usize, event_bytes: usize, may_leave_out: bool) -> Self {
         let lane = if may_leave_out { buffer / 8 } else { usize::MAX };
-        Self { lane, bodies: buffer / 2, event_bytes }
+        Self { lane, bodies: buffer / 4, event_bytes }
     }
 }
 
