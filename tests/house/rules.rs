@@ -52,8 +52,9 @@ const PURE: &str = "\
     event.rs event/ checkpoint/journal/lines.rs progress/shard_progress.rs progress/tracked_shard.rs progress/tracked_stream.rs \
     progress/left_out.rs progress/left_out_lanes.rs progress/catch_up.rs progress/page_entry.rs \
     delivery/batch_size.rs \
-    lease/assignment.rs progress/table_tracker.rs progress/lineage.rs streams/shard_discovery.rs delivery/sink_controller.rs delivery/sink_controller/ \
-    delivery/response_class.rs delivery/lanes.rs delivery/retry.rs delivery/queues.rs pipeline/backfill_rows.rs check/fix.rs";
+    lease/assignment.rs progress/table_tracker.rs progress/lineage.rs streams/shard_discovery.rs \
+    delivery/sink_controller.rs delivery/sink_controller/ delivery/response_class.rs delivery/lanes.rs \
+    delivery/retry.rs delivery/queues.rs pipeline/backfill_rows.rs check/fix.rs";
 
 /// What a pure file does not call, by its last name, and which of the standard library it does not know.
 const IMPURE_CALLS: [&str; 6] = ["now", "elapsed", "sleep", "sleep_until", "spawn", "spawn_blocking"];
