@@ -56,6 +56,22 @@ def of_container(template, container):
         yield "hostPort is not allowed"
 
 
+# What the process takes beyond BUFFER_MEMORY at most: see "Memory" in docs/performance.md.
+BEYOND_BUFFER = 64
+
+
+def mebibytes(quantity):
+    """A quantity of Kubernetes, or a size of the adapter's."""
+    units = {"Mi": 1, "MiB": 1, "Gi": 1024, "GiB": 1024}
+    unit = next(unit for unit in ("MiB", "GiB", "Mi", "Gi") if quantity.endswith(unit))
+    return int(quantity.removesuffix(unit)) * units[unit]
+
+
+def buffer_mebibytes(container):
+    values = {one["name"]: one.get("value") for one in container.get("env", [])}
+    return mebibytes(values.get("BUFFER_MEMORY") or "64MiB")
+
+
 def of_adapter(template, container):
     """Beyond the standard."""
     own = container.get("securityContext", {})
@@ -68,3 +84,5 @@ def of_adapter(template, container):
         yield "resources.requests lacks cpu or memory"
     if "memory" not in resources.get("limits", {}):
         yield "resources.limits lacks memory"
+    elif mebibytes(resources["limits"]["memory"]) < buffer_mebibytes(container) + BEYOND_BUFFER:
+        yield f"resources.limits.memory is less than BUFFER_MEMORY and {BEYOND_BUFFER}Mi"
