@@ -388,8 +388,8 @@ fn write(services: &FakeServices, dice: &mut fastrand::Rng, shard: usize, next: 
         let item = HOT + dice.u64(..ITEMS);
         let is_here = match shard {
             0 => true,
-            2 => item % 2 == 1,
-            _ => item % 2 == 0,
+            2 => !item.is_multiple_of(2),
+            _ => item.is_multiple_of(2),
         };
         if is_here {
             services.script(|script| script.items.extend([(*next, item)]));
