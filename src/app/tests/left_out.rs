@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::harness::{FakeServices, NEW, Setup, event};
 use crate::app::table::Table;
 use crate::clock;
-use crate::delivery::pending_event::{BoxedEvent, PendingEvent};
+use crate::delivery::pending_event::BoxedEvent;
 use crate::pipeline::Pipeline;
 use crate::progress::TableProgress;
 use crate::progress::catch_up::CatchUp;
@@ -98,7 +98,7 @@ impl Consumer {
     }
 }
 
-fn is_parked(parked: &BTreeSet<u64>, event: &PendingEvent) -> bool {
+fn is_parked(parked: &BTreeSet<u64>, event: &BoxedEvent) -> bool {
     let Entry::Record(record) = &event.content else { return false };
     let is = |item: &u64| record.lane_id() == lane_of(*item);
     parked.iter().any(is)
@@ -389,7 +389,7 @@ fn write(services: &FakeServices, dice: &mut fastrand::Rng, shard: usize, next: 
         let item = HOT + dice.u64(..ITEMS);
         let is_here = match shard {
             0 => true,
-            2 => item % 2 == 1,
+            2 => !item.is_multiple_of(2),
             _ => item.is_multiple_of(2),
         };
         if is_here {
