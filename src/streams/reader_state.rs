@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::shard_pace::PageLimit;
 use crate::progress::buffer::Buffer;
 use crate::progress::catch_up::PassCause;
-use crate::records::{Position, SequenceNumber};
+use crate::records::{Position, Record, SequenceNumber, Undecodable};
 
 /// Where a reader stands.
 pub(super) struct ReaderState {
@@ -85,5 +85,13 @@ impl ReaderState {
             expected: Buffer::PAGE,
             newest: None,
         }
+    }
+}
+
+/// A record's number, if it can be told.
+pub(super) fn sequence_of(record: &Result<Record, Undecodable>) -> Option<SequenceNumber> {
+    match record {
+        Ok(record) => Some(record.sequence_number()),
+        Err(undecodable) => undecodable.sequence_number,
     }
 }

@@ -26,7 +26,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::client::{IteratorStart, StreamsClient as _};
-use super::reader_state::{Front, ReaderState, ShardEnd};
+use super::reader_state::{Front, ReaderState, ShardEnd, sequence_of};
 use super::shard_discovery::{BETWEEN_WITNESSES, DENIALS_OF_EXISTENCE};
 use super::shard_pace::{Fill, PassPace, expected, pause, pause_of_closed};
 use super::{Listings, OnDataLoss, PassPage, ReaderContext, ReadingStopped, ShardPage, Step, Task};
@@ -607,12 +607,5 @@ impl ShardReader {
             ErrorKind::Denied => pause_after(self.state.failures, DENIED_PAUSE_MIN, DENIED_PAUSE_MAX, fastrand::f64()),
             _ => pause_after(self.state.failures, PAUSE_MIN, PAUSE_MAX, fastrand::f64()),
         }
-    }
-}
-
-fn sequence_of(record: &Result<Record, Undecodable>) -> Option<SequenceNumber> {
-    match record {
-        Ok(record) => Some(record.sequence_number()),
-        Err(undecodable) => undecodable.sequence_number,
     }
 }

@@ -18,7 +18,7 @@ use crate::pipeline::Pipeline;
 use crate::progress::TableProgress;
 use crate::progress::catch_up::CatchUp;
 use crate::readiness::Health;
-use crate::records::Entry;
+use crate::records::{Entry, Position, SequenceNumber};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -342,6 +342,34 @@ async fn a_restart_delivers_what_was_left_out() {
     line.unpark();
     line.orders(|orders| orders.taken = taken);
     line.assert_complete(0).await;
+}
+
+/// Nothing was written for ten hours: the next page would be asked for an hour later.
+#[tokio::test(start_paused = true)]
+async fn a_reader_of_a_quiet_shard_begins_a_pass_at_once() {
+    let setup = Setup { idle_max: HOUR, ..Setup::default() };
+    let line = Line::at_pace(Duration::from_secs(1), services("a", 1..41, false), 4, setup);
+    sleep(10 * HOUR).await;
+    assert_eq!(line.owed(), (4, 1));
+    line.unpark();
+    sleep(2 * MINUTE).await;
+    assert_eq!(line.owed(), (0, 0));
+    line.assert_complete(0).await;
+}
+
+/// Else a restart reads again, and for ever, what is settled.
+#[tokio::test(start_paused = true)]
+async fn a_position_lies_right_before_what_came_again_and_is_owed() {
+    let line = Line::new(services("a", 1..401, false), 4, Setup::default());
+    sleep(MINUTE).await;
+    line.unpark();
+    sleep(Duration::from_secs(2)).await;
+    line.orders(|orders| orders.parked.extend([HOT]));
+    sleep(MINUTE).await;
+    let last = line.orders(|orders| *orders.taken.iter().rfind(|number| *number % 2 == 1).unwrap());
+    assert!(last > 9, "passes have begun: {last}");
+    let before: SequenceNumber = format!("{:021}", last + 1).parse().unwrap();
+    assert_eq!(line.progress.tracker().view()[0].safe, Position::after(before));
 }
 
 /// Its head is refused for a day.
