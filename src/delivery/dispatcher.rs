@@ -201,6 +201,12 @@ impl DispatcherActivity {
         }
     }
 
+    /// How often it has looked around, for tests.
+    #[cfg(test)]
+    fn turns(&self) -> u64 {
+        self.turn().turns
+    }
+
     fn turn(&self) -> std::sync::MutexGuard<'_, Turn> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -320,7 +326,7 @@ impl Dispatcher {
     fn take_in(&mut self, page: Vec<BoxedEvent>, now: Instant) {
         for event in page {
             // It was on its way here when its lane was left out: it comes again, behind what was left out before it.
-            if event.token.as_ref().is_some_and(|token| event.acknowledger.is_left_out(token)) {
+            if event.is_left_out() {
                 self.settlement.leave_out(vec![event]);
                 continue;
             }
@@ -437,7 +443,11 @@ impl Dispatcher {
             is_down: self.sink.controller.is_down(),
             is_refusing: self.view.borrow().outage.as_ref().is_some_and(|outage| outage.is_refusing),
         };
-        Ok(self.settlement.apply(&mut self.lanes, finished, failure, sink, now)?)
+        self.settlement.apply(&mut self.lanes, finished, failure, sink, now)?;
+        for event in self.lanes.take_left_out() {
+            self.settlement.leave_out(vec![event]);
+        }
+        Ok(())
     }
 
     /// Tells the controller of the sink how an attempt has ended.
@@ -445,7 +455,7 @@ impl Dispatcher {
         let report = AttemptReport {
             lane: finished.request.first.lane,
             outcome: failure.map_or(Outcome::Accepted, outcome_of),
-            waiting_lanes: self.lanes.len(),
+            waiting_lanes: self.lanes.in_progress(),
         };
         let is_letter = finished.request.kind == AttemptKind::DeadLetter;
         let outlet = self.dead_letters.as_mut().filter(|_| is_letter).unwrap_or(&mut self.sink);

@@ -42,6 +42,11 @@ pub trait LaneItem {
         true
     }
 
+    /// Whether its lane was left out while it waited behind a barrier: it comes again, behind what was left out before it.
+    fn is_left_out(&self) -> bool {
+        false
+    }
+
     /// Which table it is of, counted from 0.
     fn table(&self) -> usize {
         0
