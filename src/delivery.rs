@@ -1,11 +1,13 @@
 //! From an event to the sink: per-item order with many in flight, retries, and no more than the sink takes.
 
+mod barriers;
 mod batch_size;
 pub mod dispatcher;
 pub mod lanes;
 pub mod parked_items;
 pub mod pending_event;
 mod queues;
+mod request_load;
 pub mod response_class;
 pub mod retry;
 mod settlement;

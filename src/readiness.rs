@@ -213,7 +213,7 @@ impl TableHealth {
         self.clear(now, |key, _| *key == path.key())
     }
 
-    /// The sink took an event, or refused one for the event's own sake.
+    /// The sink is not down: it took an event, or what it did not take is that event's matter.
     pub fn sink_answered(&self, now: Instant) {
         if self.is_failing(Dependency::Sink) {
             self.cleared(FailingCall::Sink, now);

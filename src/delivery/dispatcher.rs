@@ -29,7 +29,9 @@ use tokio_util::sync::CancellationToken;
 use super::batch_size::BatchSize;
 use super::lanes::{Kinds, LaneItem as _, LaneKey, Lanes, Request, RequestLimits, UnknownLane};
 use super::parked_items::{ParkedItems, item_hash};
-use super::pending_event::{BoxedEvent, PendingEvent};
+use super::pending_event::BoxedEvent;
+pub use super::request_load::MemoryLimits;
+use super::request_load::RequestLoad;
 use super::response_class::{FailedResponse, ResponseClass};
 use super::retry::{OnUndeliverable, RetryPolicy};
 use super::settlement::{FinishedAttempt, Settlement, SinkState};
@@ -67,25 +69,6 @@ pub struct Settings {
     pub policy: RetryPolicy,
     /// Where the sink is: dead letters say so.
     pub destination: Uri,
-}
-
-/// How much delivery may keep, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MemoryLimits {
-    /// What waits in one lane, unless it is one event; and what is parked together.
-    pub lane: usize,
-    /// The bodies under way together, unless it is one.
-    pub bodies: usize,
-    /// One body.
-    pub event_bytes: usize,
-}
-
-impl MemoryLimits {
-    /// Of a process that keeps `buffer` bytes of records. `may_leave_out`: what a lane has no room for can be read again.
-    pub fn of(buffer: usize, event_bytes: usize, may_leave_out: bool) -> Self {
-        let lane = if may_leave_out { buffer / 8 } else { usize::MAX };
-        Self { lane, bodies: buffer / 4, event_bytes }
-    }
 }
 
 /// Where events go, and where those go that cannot be delivered there.
@@ -199,6 +182,12 @@ impl DispatcherActivity {
             Turn { turns, .. } if handed_in => Some(("takes in no events", turns)),
             _ => None,
         }
+    }
+
+    /// How often it has looked around, for tests.
+    #[cfg(test)]
+    fn turns(&self) -> u64 {
+        self.turn().turns
     }
 
     fn turn(&self) -> std::sync::MutexGuard<'_, Turn> {
@@ -321,7 +310,7 @@ impl Dispatcher {
     fn take_in(&mut self, page: Vec<BoxedEvent>, now: Instant) {
         for event in page {
             // It was on its way here when its lane was left out: it comes again, behind what was left out before it.
-            if event.token.as_ref().is_some_and(|token| event.acknowledger.is_left_out(token)) {
+            if event.is_left_out() {
                 self.settlement.leave_out(vec![event]);
                 continue;
             }
@@ -370,21 +359,14 @@ impl Dispatcher {
     }
 
     fn request_load(&self) -> RequestLoad {
-        let room = match self.bodies {
-            0 => usize::MAX,
-            under_way => self.settings.memory.bodies.saturating_sub(under_way),
-        };
-        RequestLoad {
-            is_batch: self.settings.mode == EventMode::Batch,
-            limit: self.batch_size.bytes(),
-            event_bytes: self.settings.memory.event_bytes,
-            cheap: self.settings.memory.bodies / self.settings.limits.concurrency.max(1),
-            room,
-            events: 0,
-            bytes: 0,
-            too_long: None,
-            lacks_room: false,
-        }
+        let is_batch = self.settings.mode == EventMode::Batch;
+        RequestLoad::new(
+            is_batch,
+            self.batch_size.bytes(),
+            &self.settings.memory,
+            self.settings.limits.concurrency,
+            self.bodies,
+        )
     }
 
     /// Posts a request in a task of its own.
@@ -438,7 +420,11 @@ impl Dispatcher {
             is_down: self.sink.controller.is_down(),
             is_refusing: self.view.borrow().outage.as_ref().is_some_and(|outage| outage.is_refusing),
         };
-        Ok(self.settlement.apply(&mut self.lanes, finished, failure, sink, now)?)
+        self.settlement.apply(&mut self.lanes, finished, failure, sink, now)?;
+        for event in self.lanes.take_left_out() {
+            self.settlement.leave_out(vec![event]);
+        }
+        Ok(())
     }
 
     /// Tells the controller of the sink how an attempt has ended.
@@ -447,7 +433,7 @@ impl Dispatcher {
             lane: finished.request.first.lane,
             outcome: failure.map_or(Outcome::Accepted, outcome_of),
             // What is parked is tried too seldom to say anything of the sink.
-            waiting_lanes: self.lanes.len().saturating_sub(self.lanes.parked()),
+            waiting_lanes: self.lanes.in_progress(),
         };
         let is_letter = finished.request.kind == AttemptKind::DeadLetter;
         let outlet = self.dead_letters.as_mut().filter(|_| is_letter).unwrap_or(&mut self.sink);
@@ -539,60 +525,6 @@ fn compose(request: &mut Request<BoxedEvent>, mode: EventMode, destination: &Uri
         }
     }
     batch(messages.iter())
-}
-
-/// A request that is being filled.
-struct RequestLoad {
-    is_batch: bool,
-    /// From so many bytes on, a batch is full.
-    limit: usize,
-    /// The most bytes of one event.
-    event_bytes: usize,
-    /// Up to so many bytes nobody looks closer: there is room for so much in every place.
-    cheap: usize,
-    /// So many bytes may come to those that are under way.
-    room: usize,
-    events: usize,
-    /// Of its body, or more than that.
-    bytes: usize,
-    /// Its only event would have so many bytes, which is too much.
-    too_long: Option<usize>,
-    /// An event had to wait for others to end.
-    lacks_room: bool,
-}
-
-impl RequestLoad {
-    /// Takes an event in, if there is room.
-    fn take(&mut self, event: &PendingEvent) -> bool {
-        if self.too_long.is_some() {
-            return false;
-        }
-        let is_batch = self.is_batch && event.dead_letter.is_none();
-        let bound = event.body_bound();
-        let length = match is_batch || bound > self.event_bytes || bound > self.room.min(self.cheap) {
-            true => event.body_len(),
-            false => bound,
-        };
-        if length > self.event_bytes && event.dead_letter.is_none() {
-            let is_alone = self.events == 0;
-            self.too_long = is_alone.then_some(length);
-            return is_alone;
-        }
-        let bytes = match (is_batch, self.events) {
-            (false, _) => length,
-            (true, 0) => "[]".len() + length,
-            (true, _) => self.bytes + ",".len() + length,
-        };
-        if self.events > 0 && bytes > self.limit {
-            return false;
-        }
-        if bytes > self.room {
-            self.lacks_room = self.events == 0;
-            return false;
-        }
-        (self.events, self.bytes) = (self.events + 1, bytes);
-        true
-    }
 }
 
 #[cfg(test)]

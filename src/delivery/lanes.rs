@@ -15,8 +15,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use tokio::time::Instant;
 
+use super::barriers::Barriers;
 pub use super::queues::{BarrierRole, Kinds, LaneItem, LaneKey, LaneSlice, Request, RequestLimits};
-use super::queues::{Barriers, LaneLoad, Pause, Place, Queues, Turn};
+use super::queues::{LaneLoad, Pause, Place, Queues, Turn};
 use super::sink_controller::AttemptKind;
 
 /// The lanes of all tables.
@@ -32,6 +33,8 @@ pub struct Lanes<T> {
     parked: LaneLoad,
     /// Lanes whose first event is kept by nobody and never tried.
     held: usize,
+    /// Events that were left out while they waited behind a barrier that was tried.
+    left_out: Vec<T>,
 }
 
 /// One lane: its events that are not under way, and what its first one is doing.
@@ -113,6 +116,7 @@ impl<T: LaneItem> Lanes<T> {
             arrivals: 0,
             parked: LaneLoad::default(),
             held: 0,
+            left_out: Vec::new(),
         }
     }
 
@@ -256,6 +260,11 @@ impl<T: LaneItem> Lanes<T> {
         events
     }
 
+    /// Events whose lane was left out while they waited behind a barrier: the caller has to bring them again.
+    pub fn take_left_out(&mut self) -> Vec<T> {
+        std::mem::take(&mut self.left_out)
+    }
+
     /// The sink works again: nobody waits for the end of a backoff.
     pub fn end_backoffs(&mut self) {
         self.queues.end_backoffs();
@@ -304,6 +313,12 @@ impl<T: LaneItem> Lanes<T> {
         self.lanes.get(&key).is_some_and(|lane| lane.is_parked)
     }
 
+    /// Whether all that waits in the lane comes again if it is not kept.
+    pub fn may_leave_out(&self, key: LaneKey) -> bool {
+        let waiting = |lane: &Lane<T>| lane.first.iter().chain(&lane.rest).all(|it| it.event.may_be_left_out());
+        self.lanes.get(&key).is_none_or(|lane| waiting(lane))
+    }
+
     /// Events of the lane that wait.
     pub fn waiting_in(&self, key: LaneKey) -> usize {
         self.lanes.get(&key).map_or(0, |lane| lane.load.events)
@@ -326,6 +341,11 @@ impl<T: LaneItem> Lanes<T> {
     /// Lanes that hold an event.
     pub fn len(&self) -> usize {
         self.lanes.len()
+    }
+
+    /// Of those, the lanes whose first event is neither parked nor held.
+    pub fn in_progress(&self) -> usize {
+        self.lanes.len() - self.parked.events - self.held
     }
 
     /// Whether no lane holds an event.
@@ -442,6 +462,10 @@ impl<T: LaneItem> Lanes<T> {
     fn tried(&mut self, lane: LaneKey, role: BarrierRole, now: Instant) {
         if let BarrierRole::Barrier(number) = role {
             for (key, event) in self.barriers.open(number, lane) {
+                if event.is_left_out() {
+                    self.left_out.push(event);
+                    continue;
+                }
                 // These have let go of their pages, and barriers are few: a lane's share is not looked at.
                 let fails = || self.lanes.get(&key).is_some_and(|lane| lane.has_failed());
                 if let Some(event) = self.barriers.admit(key, event, fails) {
@@ -508,7 +532,8 @@ impl<T: LaneItem> Lane<T> {
             beyond.extend(self.first.take().map(|first| first.event));
             beyond.rotate_right(1);
         }
-        self.isolated = self.isolated.min(self.rest.len());
+        let behind_first = self.rest.len() + usize::from(!has_head_here && self.first.is_some());
+        self.isolated = self.isolated.min(behind_first);
         beyond.iter().for_each(|event| self.load -= LaneLoad::of(event));
         beyond.into()
     }

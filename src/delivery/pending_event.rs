@@ -132,6 +132,10 @@ impl LaneItem for BoxedEvent {
         self.token.as_ref().is_some_and(|token| self.acknowledger.may_leave_out(token))
     }
 
+    fn is_left_out(&self) -> bool {
+        self.token.as_ref().is_some_and(|token| self.acknowledger.is_left_out(token))
+    }
+
     fn table(&self) -> usize {
         self.acknowledger.table()
     }

@@ -268,10 +268,10 @@ impl Settlement {
         let acknowledger = slice.head.acknowledger.clone();
         let (key, attempts, why) = (slice.lane, slice.failures + 1, &*failure.why);
         let is_events_fault = matches!(failure.class, ResponseClass::EventFault | ResponseClass::NotTaken);
-        if sink.is_down {
-            acknowledger.health().record_failure(FailingCall::Sink, why, false, now);
-        } else if is_events_fault {
-            acknowledger.health().sink_answered(now);
+        match sink.is_down {
+            true => acknowledger.health().record_failure(FailingCall::Sink, why, false, now),
+            // The outage is over, though perhaps not for this event.
+            false => acknowledger.health().sink_answered(now),
         }
         let age = now.duration_since(slice.first_try);
         let attempt = FailedAttempt { class: failure.class, attempts, age, alone: is_alone };
@@ -340,7 +340,7 @@ impl Settlement {
     /// Whether what is parked would take more than its share with this one.
     fn lacks_room(&self, lanes: &EventLanes, slice: &EventSlice) -> bool {
         let would_take = lanes.parked_bytes().saturating_add(slice.head.cost);
-        would_take > self.parked_share && slice.head.may_be_left_out()
+        would_take > self.parked_share && slice.head.may_be_left_out() && lanes.may_leave_out(slice.lane)
     }
 
     fn leave_out_whole(&mut self, lanes: &mut EventLanes, slice: EventSlice, now: Instant) {

@@ -93,7 +93,7 @@ pub struct AttemptReport {
     /// Whose item it was.
     pub lane: u64,
     pub outcome: Outcome,
-    /// How many lanes hold an event now.
+    /// How many lanes hold an event now that is not expected to fail: what is parked proves nothing in either way.
     pub waiting_lanes: usize,
 }
 

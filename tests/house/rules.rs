@@ -51,7 +51,7 @@ const PURE: &str = "\
     backoff.rs error_text.rs command_output.rs readiness.rs filter.rs records.rs records/ config.rs config/ aws/errors.rs \
     event.rs event/ checkpoint/journal/lines.rs progress/shard_progress.rs progress/tracked_shard.rs progress/tracked_stream.rs \
     progress/left_out.rs progress/left_out_lanes.rs progress/catch_up.rs progress/page_entry.rs \
-    delivery/batch_size.rs \
+    delivery/barriers.rs delivery/request_load.rs delivery/batch_size.rs \
     lease/assignment.rs progress/table_tracker.rs progress/lineage.rs streams/shard_discovery.rs \
     delivery/sink_controller.rs delivery/sink_controller/ delivery/response_class.rs delivery/lanes.rs \
     delivery/retry.rs delivery/queues.rs pipeline/backfill_rows.rs check/fix.rs";

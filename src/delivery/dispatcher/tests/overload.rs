@@ -6,6 +6,7 @@ use fastrand::Rng;
 
 use super::stage::{Reaction, SECOND_TABLE, Stage, settings};
 use super::*;
+use crate::delivery::lanes::BarrierRole;
 use crate::sink::TransportError;
 
 /// The bytes of one event of item 1, as the stage counts them.
@@ -290,4 +291,81 @@ async fn each_attempt_runs_in_a_task_of_its_own() {
     stage.settle_down(SECOND).await;
     let tasks: BTreeSet<String> = stage.sink.requests().iter().map(|request| format!("{:?}", request.task)).collect();
     assert_eq!(tasks.len(), 8, "requests share a task");
+}
+
+/// A gap's event is not tried at once while the sink takes long.
+#[tokio::test(start_paused = true)]
+async fn what_waits_behind_a_gap_does_not_overtake_what_was_left_out_meanwhile() {
+    let mut settings = settings(EventMode::Binary);
+    settings.limits.concurrency = 1;
+    settings.memory.lane = 10 * OF_ITEM_1;
+    let stage = Stage::new(settings);
+    let mut tries = 0;
+    stage.sink.script(move |ids| {
+        tries += usize::from(ids[0] == "20-0");
+        let status = if ids[0] == "20-0" && tries == 1 { 400 } else { 200 };
+        Reaction { after: SECOND, ..Reaction::status(status) }
+    });
+    // It is left out whole: there is no room to park it. The gap of item 1 is tried only after that.
+    stage.push_gated([
+        ((20, 0), BarrierRole::None),
+        ((1, 0), BarrierRole::Barrier(0)),
+        ((20, 1), BarrierRole::After(0)),
+    ]);
+    stage.settle_down(5 * SECOND).await;
+    assert_eq!(stage.settled(), [(1, 0)], "an event overtook the one before it");
+    assert_eq!((stage.left_out(), stage.kept()), (vec![(20, 0), (20, 1)], 0));
+    stage.settle_down(10 * MINUTE).await;
+    // Both together are too long for a lane: they come one by one.
+    for expected in [2, 1] {
+        assert_eq!(stage.push_due(false).len(), expected);
+        stage.settle_down(MINUTE).await;
+    }
+    assert_eq!((stage.settled(), stage.kept()), (vec![(1, 0), (20, 0), (20, 1)], 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn items_that_are_parked_do_not_hide_that_a_sink_takes_nothing_of_a_quiet_table() {
+    for bad in [400, 500] {
+        let stage = Stage::new(settings(EventMode::Binary));
+        stage.sink.script(move |ids| Reaction::status(if ids[0].starts_with("1-") { bad } else { 200 }));
+        stage.push([(1, 0), (2, 0)]);
+        stage.settle_down(30 * MINUTE).await;
+        assert_eq!((stage.parked(), stage.settled().len(), stage.outage()), (1, 1, None));
+        stage.sink.script(|_| Reaction::status(500));
+        stage.push([(3, 0), (4, 0)]);
+        stage.settle_down(5 * MINUTE).await;
+        assert!(stage.outage().is_some(), "{bad}: nobody says that the sink is down");
+        assert_eq!((stage.parked(), stage.troubles().len()), (1, 1), "{bad}: the pod is ready");
+        stage.sink.script(|_| Reaction::status(200));
+        stage.settle_down(MINUTE).await;
+        assert_eq!((stage.settled().len(), stage.parked(), stage.outage()), (4, 0, None), "{bad}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_that_fails_on_after_an_outage_leaves_the_pod_ready() {
+    let stage = Stage::new(settings(EventMode::Binary));
+    stage.sink.script(|_| Reaction::status(500));
+    stage.push([(1, 0), (SECOND_TABLE, 0)]);
+    stage.settle_down(5 * MINUTE).await;
+    assert_eq!(stage.troubles().len(), 2);
+    stage.sink.script(|ids| Reaction::status(if ids[0].starts_with("1-") { 500 } else { 200 }));
+    stage.settle_down(5 * MINUTE).await;
+    assert_eq!((stage.settled().len(), stage.outage()), (1, None));
+    assert_eq!(stage.troubles(), Vec::<String>::new(), "the sink works again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lane_is_not_left_out_with_an_event_that_will_not_come_again() {
+    let mut settings = settings(EventMode::Binary);
+    settings.memory.lane = 10 * OF_ITEM_1;
+    let stage = Stage::new(settings);
+    stage.sink.script(|ids| Reaction::status(if ids[0] == "20-0" { 400 } else { 200 }));
+    stage.push_gated([((20, 0), BarrierRole::None), ((20, 1), BarrierRole::Barrier(0))]);
+    stage.settle_down(SECOND).await;
+    assert_eq!((stage.parked(), stage.left_out()), (1, vec![]), "it was parked with the one behind it");
+    stage.sink.script(|_| Reaction::status(200));
+    stage.settle_down(MINUTE).await;
+    assert_eq!((stage.settled(), stage.kept()), (vec![(20, 0), (20, 1)], 0));
 }

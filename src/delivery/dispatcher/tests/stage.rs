@@ -1,7 +1,7 @@
 //! A dispatcher, its sinks and its books, as tests need them.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -106,6 +106,10 @@ impl Scripted {
         lock(&self.requests).clone()
     }
 
+    fn count(&self) -> usize {
+        lock(&self.requests).len()
+    }
+
     /// The most requests that were under way at once.
     pub(super) fn most(&self) -> usize {
         self.most.load(Ordering::Relaxed)
@@ -147,18 +151,78 @@ fn ids(message: &Message) -> Vec<String> {
     body.as_array().map_or_else(|| vec![id(&body)], |events| events.iter().map(id).collect())
 }
 
-/// Books that remember what was settled.
+/// Books that remember what was settled, and what is left out: as the tracker of a table does.
 struct Desk {
     telemetry: Arc<TableTelemetry>,
     health: Arc<TableHealth>,
     settled: Mutex<Vec<Change>>,
-    /// What was left out and did not come again, in order.
-    left_out: Mutex<Vec<Change>>,
+    left_out: Mutex<LeftOut>,
     /// How often lanes that were left out whole may come again.
     readmissions: AtomicUsize,
     /// What was released of events that nobody keeps.
     released: AtomicUsize,
+    /// What was handed in and not given back, in bytes.
+    kept: AtomicI64,
     table: usize,
+}
+
+/// What was handed on, and what of that was given back to be handed on again.
+#[derive(Default)]
+struct LeftOut {
+    next_ordinal: u64,
+    /// By ordinal: what was handed on, is owed, and is not left out.
+    handed_on: BTreeMap<u64, Change>,
+    /// Of those: what is about to be trimmed.
+    must_stay: BTreeSet<u64>,
+    /// What was left out and did not come again, in order.
+    changes: Vec<Change>,
+    /// Items that were left out whole.
+    wait_for_room: BTreeSet<u64>,
+}
+
+impl LeftOut {
+    /// A change is handed on under a new number, unless its item is left out: then it is so, too.
+    fn hand_on(&mut self, change: Change, must_stay: bool) -> u64 {
+        self.next_ordinal += 1;
+        match self.changes.iter().any(|(item, _)| *item == change.0) {
+            true => self.changes.push(change),
+            false => {
+                self.handed_on.insert(self.next_ordinal, change);
+            }
+        }
+        if must_stay {
+            self.must_stay.insert(self.next_ordinal);
+        }
+        self.next_ordinal
+    }
+
+    /// From this one on the item's changes are left out.
+    fn leave_out(&mut self, ordinal: u64) {
+        let Some((item, _)) = self.handed_on.get(&ordinal).copied() else { return };
+        let of_item = |_: &u64, change: &mut Change| change.0 == item;
+        let given_up: Vec<(u64, Change)> = self.handed_on.extract_if(ordinal.., of_item).collect();
+        assert!(given_up.iter().all(|(ordinal, _)| !self.must_stay.contains(ordinal)), "{given_up:?} had to stay");
+        self.changes.retain(|change| change.0 != item || !given_up.iter().any(|(_, given_up)| given_up == change));
+        let place = self.changes.iter().position(|change| change.0 == item).unwrap_or(self.changes.len());
+        self.changes.splice(place..place, given_up.into_iter().map(|(_, change)| change));
+        match self.is_handed_on(item) {
+            true => self.wait_for_room.remove(&item),
+            false => self.wait_for_room.insert(item),
+        };
+    }
+
+    fn is_handed_on(&self, item: u64) -> bool {
+        self.handed_on.values().any(|change| change.0 == item)
+    }
+
+    /// What may come again: of items of which nothing is owed, and for which there is room.
+    fn due(&mut self) -> Vec<Change> {
+        let (handed_on, wait_for_room) = (&self.handed_on, &self.wait_for_room);
+        let is_due = |change: &mut Change| {
+            !wait_for_room.contains(&change.0) && !handed_on.values().any(|other| other.0 == change.0)
+        };
+        self.changes.extract_if(.., is_due).collect()
+    }
 }
 
 /// What a parcel costs tells the desk which one it is.
@@ -173,30 +237,35 @@ fn table_of(item: u64) -> usize {
 }
 
 impl Acknowledger for Desk {
-    fn acknowledge(&self, _token: Option<AckToken>, cost: usize) {
-        lock(&self.settled).push(((cost / COST) as u64, (cost % COST) as u64));
+    fn acknowledge(&self, token: Option<AckToken>, cost: usize) {
+        let settled = token.and_then(|token| lock(&self.left_out).handed_on.remove(&token.number()));
+        assert!(settled.is_some(), "{cost} was settled and not owed");
+        lock(&self.settled).push(change_of(cost));
+        self.give_back(cost);
     }
 
     fn release(&self, cost: usize) {
         self.released.fetch_add(cost, Ordering::Relaxed);
+        self.give_back(cost);
     }
 
     fn leave_out(&self, left_out: Vec<(AckToken, usize)>) {
-        let changes = left_out.iter().map(|(_, cost)| ((cost / COST) as u64, (cost % COST) as u64));
-        lock(&self.left_out).extend(changes);
+        for (token, cost) in left_out {
+            lock(&self.left_out).leave_out(token.number());
+            self.give_back(cost);
+        }
     }
 
-    fn may_leave_out(&self, _token: &AckToken) -> bool {
-        true
+    fn may_leave_out(&self, token: &AckToken) -> bool {
+        !lock(&self.left_out).must_stay.contains(&token.number())
     }
 
-    /// Behind what was left out of its lane nothing is kept.
     fn is_left_out(&self, token: &AckToken) -> bool {
-        let (item, _) = change_of(token);
-        lock(&self.left_out).iter().any(|(left_out, _)| *left_out == item)
+        !lock(&self.left_out).handed_on.contains_key(&token.number())
     }
 
     fn readmit(&self) {
+        lock(&self.left_out).wait_for_room.clear();
         self.readmissions.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -213,13 +282,15 @@ impl Acknowledger for Desk {
     }
 }
 
-/// A token tells which change it is of.
-fn token_of((item, version): Change) -> AckToken {
-    AckToken::unique(item * COST as u64 + version)
+impl Desk {
+    fn give_back(&self, cost: usize) {
+        let kept = self.kept.fetch_sub(cost as i64, Ordering::Relaxed);
+        assert!(kept >= cost as i64, "{cost} was given back twice");
+    }
 }
 
-fn change_of(token: &AckToken) -> Change {
-    (token.number() / COST as u64, token.number() % COST as u64)
+fn change_of(cost: usize) -> Change {
+    ((cost / COST) as u64, (cost % COST) as u64)
 }
 
 pub(super) struct Stage {
@@ -228,6 +299,7 @@ pub(super) struct Stage {
     pub(super) begun: Instant,
     pub(super) delivery: watch::Receiver<DeliveryView>,
     parked_items: Arc<ParkedItems>,
+    pub(super) activity: Arc<DispatcherActivity>,
     encoder: Arc<Encoder>,
     /// By table.
     desks: Vec<Arc<Desk>>,
@@ -274,6 +346,7 @@ impl Stage {
                 left_out: Mutex::default(),
                 readmissions: AtomicUsize::new(0),
                 released: AtomicUsize::new(0),
+                kept: AtomicI64::new(0),
                 table,
             })
         });
@@ -282,9 +355,21 @@ impl Stage {
         let (events, intake) = mpsc::channel(1000);
         let stop = CancellationToken::new();
         let dispatcher = Dispatcher::new(sinks, settings);
-        let (delivery, parked_items) = (dispatcher.view(), dispatcher.parked_items());
+        let (delivery, parked_items, activity) = (dispatcher.view(), dispatcher.parked_items(), dispatcher.activity());
         let running = tokio::spawn(dispatcher.run(intake, stop.clone()));
-        Self { sink, letters, begun: Instant::now(), delivery, parked_items, encoder, desks, events, stop, running }
+        Self {
+            sink,
+            letters,
+            begun: Instant::now(),
+            delivery,
+            parked_items,
+            activity,
+            encoder,
+            desks,
+            events,
+            stop,
+            running,
+        }
     }
 
     /// Hands these changes in, as one page; their id is `item-version`.
@@ -296,12 +381,30 @@ impl Stage {
     pub(super) fn push_gated(&self, changes: impl IntoIterator<Item = (Change, BarrierRole)>) {
         let page = changes
             .into_iter()
-            .map(|(change, barrier_role)| Box::new(PendingEvent { barrier_role, ..*self.event(change) }))
+            .map(|(change, barrier_role)| {
+                let must_stay = matches!(barrier_role, BarrierRole::Barrier(_));
+                Box::new(PendingEvent { barrier_role, ..*self.event(change, must_stay) })
+            })
             .collect();
+        self.hand_in(page);
+    }
+
+    /// Hands in again what was left out and may come again; returns it.
+    pub(super) fn push_due(&self, must_stay: bool) -> Vec<Change> {
+        let due: Vec<Change> = self.desks.iter().flat_map(|desk| lock(&desk.left_out).due()).collect();
+        let page: Vec<BoxedEvent> = due.iter().map(|change| self.event(*change, must_stay)).collect();
+        self.hand_in(page);
+        due
+    }
+
+    fn hand_in(&self, page: Vec<BoxedEvent>) {
         assert!(self.events.try_send(page).is_ok(), "nobody takes events");
     }
 
-    fn event(&self, (item, version): Change) -> BoxedEvent {
+    fn event(&self, (item, version): Change, must_stay: bool) -> BoxedEvent {
+        let (desk, cost) = (&self.desks[table_of(item)], item as usize * COST + version as usize);
+        let ordinal = lock(&desk.left_out).hand_on((item, version), must_stay);
+        desk.kept.fetch_add(cost as i64, Ordering::Relaxed);
         let sequence = format!("{:021}", item * 1000 + version);
         let record = format!(
             r#"{{"Records":[{{"eventID":"{item}-{version}","eventName":"MODIFY","dynamodb":{{"Keys":{{"id":{{"N":"{item}"}}}},"SequenceNumber":"{sequence}"}}}}]}}"#
@@ -313,9 +416,9 @@ impl Stage {
             content: Entry::Record(record),
             recorded: SystemTime::UNIX_EPOCH,
             encoder: self.encoder.clone(),
-            token: Some(token_of((item, version))),
-            cost: item as usize * COST + version as usize,
-            acknowledger: self.desks[table_of(item)].clone(),
+            token: Some(AckToken::unique(ordinal)),
+            cost,
+            acknowledger: desk.clone(),
             dead_letter: None,
             is_detached: false,
         })
@@ -345,12 +448,12 @@ impl Stage {
 
     /// What was left out, in order.
     pub(super) fn left_out(&self) -> Vec<Change> {
-        self.desks.iter().flat_map(|desk| lock(&desk.left_out).clone()).collect()
+        self.desks.iter().flat_map(|desk| lock(&desk.left_out).changes.clone()).collect()
     }
 
     /// What was left out comes again from now on; returns it.
     pub(super) fn take_left_out(&self) -> Vec<Change> {
-        self.desks.iter().flat_map(|desk| std::mem::take(&mut *lock(&desk.left_out))).collect()
+        self.desks.iter().flat_map(|desk| std::mem::take(&mut lock(&desk.left_out).changes)).collect()
     }
 
     /// How often lanes that were left out whole were let in again.
@@ -366,6 +469,16 @@ impl Stage {
     /// Why the tables are not ready.
     pub(super) fn troubles(&self) -> Vec<String> {
         self.desks.iter().filter_map(|desk| desk.health.trouble(Instant::now())).collect()
+    }
+
+    /// How many requests there were.
+    pub(super) fn requests(&self) -> usize {
+        self.sink.count() + self.letters.count()
+    }
+
+    /// Bytes of what was handed in and not given back.
+    pub(super) fn kept(&self) -> i64 {
+        self.desks.iter().map(|desk| desk.kept.load(Ordering::Relaxed)).sum()
     }
 
     pub(super) fn in_flight(&self) -> i64 {

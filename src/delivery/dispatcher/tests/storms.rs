@@ -14,6 +14,12 @@ use crate::sink::{SinkResponse, TransportError};
 /// How long the sinks do what they like; then they behave for as long again.
 const STORM: Duration = Duration::from_secs(10 * 60);
 
+/// What was left out whole comes again at the latest after that, and has then to wait for its turn.
+const READMITTED: Duration = Duration::from_secs(15 * 60);
+
+/// The bytes of one event of item 1, as the stage counts them.
+const OF_ITEM_1: usize = 1_000_000;
+
 /// What was seen of the requests.
 #[derive(Default)]
 struct Seen {
@@ -41,6 +47,14 @@ fn weather(rng: &mut Rng) -> Settings {
     settings.policy.limits = RetryLimits { attempts, age };
     settings.policy.on_undeliverable =
         [OnUndeliverable::Block, OnUndeliverable::DeadLetter, OnUndeliverable::Drop][rng.usize(..3)];
+    settings.rate_max = (rng.u8(..4) == 0).then(|| f64::from(rng.u32(1..50)));
+    if rng.bool() {
+        // Up to three events of the costliest item.
+        settings.memory.lane = rng.usize(1..30) * OF_ITEM_1;
+    }
+    if rng.u8(..4) == 0 {
+        settings.memory.bodies = rng.usize(1..3000);
+    }
     settings
 }
 
@@ -71,6 +85,24 @@ fn taken(reaction: &Reaction, changes: &[Change], batch: bool) -> BTreeSet<Chang
     let before =
         |change: &Change| !changes.iter().any(|other| other.0 == change.0 && other.1 <= change.1 && named(other));
     changes.iter().copied().filter(before).collect()
+}
+
+/// Lets so much time go by, in which what is left out comes again as soon as it may, and looks whether the dispatcher stands still or
+/// goes round in vain.
+async fn wait(stage: &Stage, time: Duration, rng: &mut Rng, seen: &Mutex<Seen>, seed: u64) {
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        // Whoever comes again counts as never tried.
+        let again = stage.push_due(rng.u8(..8) == 0);
+        seen.lock().unwrap().failed.retain(|change| !again.contains(change));
+        let (before, requests) = (stage.activity.turns(), stage.requests());
+        let stands = stage.activity.overdue(false, Instant::now());
+        stage.settle_down(SECOND).await;
+        let still = stands.filter(|_| stands == stage.activity.overdue(false, Instant::now()));
+        assert_eq!(still, None, "seed {seed}: it stands still");
+        let (turns, requests) = (stage.activity.turns() - before, stage.requests() - requests);
+        assert!(turns <= 20 + 4 * requests as u64, "seed {seed}: {turns} turns in a second, of {requests} requests");
+    }
 }
 
 async fn storm(seed: u64) {
@@ -136,10 +168,10 @@ async fn storm(seed: u64) {
             })
             .collect();
         stage.push_gated(page);
-        stage.settle_down(Duration::from_secs(rng.u64(1..120))).await;
+        wait(&stage, Duration::from_secs(rng.u64(1..120)), &mut rng, &seen, seed).await;
     }
     // Calm: what is under way, parked or paused takes a minute at most, and then everything goes.
-    stage.settle_down(STORM).await;
+    wait(&stage, STORM + READMITTED, &mut rng, &seen, seed).await;
     // Where everything became a letter, nothing was left to notice the end of the outage with.
     versions[0] += 1;
     stage.push([(0, versions[0] - 1)]);
@@ -160,6 +192,7 @@ async fn storm(seed: u64) {
     assert!(stage.sink.most() <= limits.concurrency, "seed {seed}");
     assert!(stage.letters.most() <= (limits.concurrency / 4).max(1), "seed {seed}");
     assert_eq!((stage.in_flight(), stage.parked()), (0, 0), "seed {seed}: gauges that drift");
+    assert_eq!((stage.kept(), stage.left_out()), (0, Vec::new()), "seed {seed}: memory that nobody gives back");
     assert_eq!(stage.outage(), None, "seed {seed}: an outage without end");
 }
 

@@ -148,3 +148,35 @@ fn an_events_age_counts_from_its_own_first_attempt() {
     requests.settle(7);
     assert_eq!(first_try(&mut requests), 4 * SECOND, "it was never tried before");
 }
+
+/// A number, and whether it comes again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Limited(u32, bool);
+
+impl LaneItem for Limited {
+    fn size(&self) -> usize {
+        SIZE
+    }
+
+    fn may_be_left_out(&self) -> bool {
+        self.1
+    }
+}
+
+#[test]
+fn who_was_in_a_request_that_failed_travels_alone_although_what_is_behind_is_left_out_meanwhile() {
+    let (mut lanes, now) = (Lanes::new(batches(), SIZE), Instant::now());
+    assert_eq!(lanes.push(7, Limited(0, true), now), []);
+    assert_eq!(lanes.push(7, Limited(1, false), now), []);
+    let now = now + SECOND;
+    let together = lanes.begin(Kinds::ALL, None, now, |_| true).expect("they have waited for company");
+    assert_eq!(together.events(), 2);
+    lanes.ended(together.kind);
+    lanes.retry(together.first, RetryPause::backoff(now), now);
+    let first = lanes.begin(Kinds::ALL, None, now, |_| true).expect("its pause is over");
+    assert_eq!(lanes.push(7, Limited(2, true), now), [Limited(2, true)]);
+    lanes.ended(first.kind);
+    assert_eq!(lanes.settle(first.first, 1, now, |_, _| {}).map(|rest| rest.is_some()), Ok(false));
+    let second = lanes.begin(Kinds::ALL, None, now, |_| true).expect("it goes at once");
+    assert_eq!(second.kind, AttemptKind::Retry, "it waits for company");
+}
