@@ -7,8 +7,8 @@
 //! - Only events that were never tried leave together: whoever was in a request that failed travels alone, so that it
 //!   harms nobody else.
 //! - A lane that waits for a retry delays itself alone.
-//! - A lane's events take at most its share of memory; what is beyond goes back to the caller, all but the first. Memory is given
-//!   back as lanes end, and no step takes longer the more lanes there are.
+//! - A lane's events take at most its share of memory; what is beyond goes back to the caller, and behind an event that fails all but
+//!   that one. Memory is given back as lanes end, and no step takes longer the more lanes there are.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
@@ -19,6 +19,9 @@ use super::barriers::Barriers;
 pub use super::queues::{BarrierRole, Kinds, LaneItem, LaneKey, LaneSlice, Request, RequestLimits};
 use super::queues::{LaneLoad, Pause, Place, Queues, Turn};
 use super::sink_controller::AttemptKind;
+
+/// Behind a parked event waits at most so small a part of what may wait in another lane.
+const PARKED_PART: usize = 8;
 
 /// The lanes of all tables.
 #[derive(Debug)]
@@ -206,6 +209,9 @@ impl<T: LaneItem> Lanes<T> {
         self.queues.push_pause(Pause { end: pause.until, lane: key, table, is_dead_letter }, is_backoff);
         if is_news {
             self.parked += lane.load_of_first();
+            if lane.load.bytes - lane.load_of_first().bytes > self.share / PARKED_PART {
+                self.left_out.extend(lane.shed());
+            }
         }
         self.tried(key, role, now);
         is_news
@@ -260,7 +266,8 @@ impl<T: LaneItem> Lanes<T> {
         events
     }
 
-    /// Events whose lane was left out while they waited behind a barrier: the caller has to bring them again.
+    /// Events whose lane was left out while they waited behind a barrier, and what was too much behind events that were parked: the caller
+    /// has to bring them again.
     pub fn take_left_out(&mut self) -> Vec<T> {
         std::mem::take(&mut self.left_out)
     }
@@ -374,10 +381,12 @@ impl<T: LaneItem> Lanes<T> {
                     self.queues.grow(LaneLoad::of(&waiting.event));
                 }
                 lane.push(waiting);
-                if lane.load.bytes <= self.share {
+                let share = if lane.is_parked { self.share / PARKED_PART } else { self.share };
+                if lane.load.bytes <= share {
                     return Vec::new();
                 }
-                let (before, beyond) = (lane.load, lane.shed());
+                // Behind an event that fails nothing is needed soon. Else what fits stays, or a pass would bring one event at a time.
+                let (before, beyond) = (lane.load, if lane.has_failed() { lane.shed() } else { lane.shed_last() });
                 if lane.state == State::NeverTried {
                     self.queues.grow(lane.load);
                     self.queues.shrink(before);
@@ -536,6 +545,13 @@ impl<T: LaneItem> Lane<T> {
         self.isolated = self.isolated.min(behind_first);
         beyond.iter().for_each(|event| self.load -= LaneLoad::of(event));
         beyond.into()
+    }
+
+    /// Gives back the event that came last, if it is not the only one that waits and comes again.
+    fn shed_last(&mut self) -> Vec<T> {
+        let last = self.rest.pop_back_if(|last| last.event.may_be_left_out()).map(|last| last.event);
+        last.iter().for_each(|event| self.load -= LaneLoad::of(event));
+        last.into_iter().collect()
     }
 
     /// Puts the first events under way, as many as there is room for; nothing if there is none for the first.

@@ -13,6 +13,7 @@ use super::*;
 use crate::backoff::Backoff;
 use crate::config::{EventData, EventProfile};
 use crate::delivery::lanes::BarrierRole;
+use crate::delivery::pending_event::PendingEvent;
 
 use crate::delivery::retry::{OnUndeliverable, RetryLimits};
 use crate::event::{Encoder, EncoderSettings, Packaging};

@@ -142,7 +142,7 @@ impl Reference {
         items.map(|(_, item)| item.events[0].0).min()
     }
 
-    fn answer(&mut self, lanes: &mut Lanes<Event>, index: usize, fates: &[Fate], now: Instant) {
+    fn answer(&mut self, share: usize, lanes: &mut Lanes<Event>, index: usize, fates: &[Fate], now: Instant) {
         let request = self.requests.swap_remove(index);
         let kind = request.kind;
         lanes.ended(kind);
@@ -162,13 +162,15 @@ impl Reference {
             let rest = lanes.settle(slice, count, now, |event, was_parked| settled.push((event.number, was_parked)));
             assert_eq!(settled, expected, "other events were settled");
             if let Some(rest) = rest.unwrap() {
-                self.fail(lanes, kind, rest, fate, count > 0, now);
+                self.fail(share, lanes, kind, rest, fate, count > 0, now);
             }
         }
     }
 
+    #[expect(clippy::too_many_arguments, reason = "a step of the model")]
     fn fail(
         &mut self,
+        share: usize,
         lanes: &mut Lanes<Event>,
         kind: AttemptKind,
         slice: LaneSlice<Event>,
@@ -202,7 +204,13 @@ impl Reference {
                     _ => RetryPause::backoff(end),
                 };
                 let is_parked = kind == FateKind::Park;
-                assert_eq!(lanes.retry(slice, pause, now), is_parked && !item.is_parked);
+                let is_news = is_parked && !item.is_parked;
+                assert_eq!(lanes.retry(slice, pause, now), is_news);
+                let left_out: Vec<u32> = lanes.take_left_out().iter().map(|event| event.number).collect();
+                let is_too_much = is_news && (item.events.len() - 1) * SIZE > share / PARKED_PART;
+                let expected = if is_too_much { item.events.split_off(1) } else { Vec::new() };
+                assert_eq!(left_out, expected.iter().map(|event| event.0).collect::<Vec<_>>(), "behind a parked event");
+                item.isolated = item.isolated.min(item.events.len() - 1);
                 item.is_parked |= is_parked;
                 item.is_backoff = kind != FateKind::Asked && !item.is_parked && !item.is_dead_letter;
                 (item.failures, item.pausing) = (item.failures + 1, Some(end));
@@ -234,11 +242,18 @@ proptest! {
                     let item = model.items.entry(key).or_default();
                     item.events.push((number, Some(now)));
                     let waiting = item.events.len() - item.under_way;
-                    let kept = if item.under_way > 0 { item.under_way } else { 1 };
+                    let has_failed = item.failures > 0 || item.is_dead_letter;
+                    let share = if item.is_parked { share / PARKED_PART } else { share };
+                    let kept = match (has_failed, item.under_way) {
+                        (true, 0) => 1,
+                        (true, under_way) => under_way,
+                        // Only the last one goes, and not if it is the only one that waits.
+                        (false, under_way) => (item.events.len() - 1).max(under_way + 1),
+                    };
                     if waiting * SIZE > share && item.events.len() > kept {
                         let expected: Vec<u32> = item.events.split_off(kept).iter().map(|event| event.0).collect();
                         prop_assert_eq!(left_out, expected, "beyond the share other events were left out");
-                        item.isolated = 0;
+                        item.isolated = item.isolated.min(kept.saturating_sub(item.under_way.max(1)));
                     } else {
                         prop_assert_eq!(left_out, Vec::<u32>::new());
                     }
@@ -275,7 +290,7 @@ proptest! {
                     model.requests.push(request);
                 }
                 Step::Answer(index, fates) if !model.requests.is_empty() => {
-                    model.answer(&mut lanes, index.index(model.requests.len()), &fates, now);
+                    model.answer(share, &mut lanes, index.index(model.requests.len()), &fates, now);
                 }
                 Step::Wait(pause) => now += Duration::from_millis(pause),
                 Step::EndBackoffs => {
