@@ -65,6 +65,8 @@ pub(super) struct Settlement {
     /// The most bytes that are parked; no limit where nothing may be left out.
     parked_share: usize,
     parked_items: Arc<ParkedItems>,
+    /// Tables of which an event failed while the sink was down.
+    kept_waiting: BTreeMap<usize, Arc<dyn Acknowledger>>,
     /// Tables of which lanes were left out whole, and when those are tried again at the latest.
     left_out: BTreeMap<usize, Arc<dyn Acknowledger>>,
     readmission: Option<Instant>,
@@ -104,8 +106,8 @@ impl FinishedAttempt {
 
 impl Settlement {
     pub(super) fn new(policy: RetryPolicy, mode: EventMode, parked_share: usize) -> Self {
-        let (parked_items, left_out) = (Arc::default(), BTreeMap::new());
-        Self { policy, mode, parked_share, parked_items, left_out, readmission: None }
+        let (parked_items, kept_waiting, left_out) = (Arc::default(), BTreeMap::new(), BTreeMap::new());
+        Self { policy, mode, parked_share, parked_items, kept_waiting, left_out, readmission: None }
     }
 
     pub(super) fn parked_items(&self) -> Arc<ParkedItems> {
@@ -121,6 +123,11 @@ impl Settlement {
         sink: SinkState,
         now: Instant,
     ) -> Result<(), UnknownLane> {
+        if !sink.is_down {
+            // The outage is over, though perhaps not for each event.
+            let tables = std::mem::take(&mut self.kept_waiting);
+            tables.into_values().for_each(|table| table.health().sink_answered(now));
+        }
         let FinishedAttempt { request, response, .. } = finished;
         match (request.kind, failure) {
             (AttemptKind::DeadLetter, None) => self.settle_all(lanes, request.first, End::DeadLettered, now),
@@ -247,7 +254,6 @@ impl Settlement {
                 no_longer_parked(parked_items, event.acknowledger.telemetry(), key);
             }
             end.count(&event);
-            event.acknowledger.health().sink_answered(now);
             event.acknowledge();
         })?;
         if made_room && lanes.parked_bytes() <= self.parked_share / 2 {
@@ -268,10 +274,9 @@ impl Settlement {
         let acknowledger = slice.head.acknowledger.clone();
         let (key, attempts, why) = (slice.lane, slice.failures + 1, &*failure.why);
         let is_events_fault = matches!(failure.class, ResponseClass::EventFault | ResponseClass::NotTaken);
-        match sink.is_down {
-            true => acknowledger.health().record_failure(FailingCall::Sink, why, false, now),
-            // The outage is over, though perhaps not for this event.
-            false => acknowledger.health().sink_answered(now),
+        if sink.is_down {
+            acknowledger.health().record_failure(FailingCall::Sink, why, false, now);
+            self.kept_waiting.insert(acknowledger.table(), acknowledger.clone());
         }
         let age = now.duration_since(slice.first_try);
         let attempt = FailedAttempt { class: failure.class, attempts, age, alone: is_alone };

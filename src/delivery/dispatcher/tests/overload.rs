@@ -282,6 +282,27 @@ async fn a_sink_that_takes_nothing_of_a_quiet_table_makes_the_pod_unready() {
     assert_eq!((stage.outage(), stage.troubles()), (None, Vec::new()));
 }
 
+#[tokio::test(start_paused = true)]
+async fn events_that_are_given_up_while_the_sink_is_down_do_not_make_the_pod_ready() {
+    for on_undeliverable in [OnUndeliverable::Drop, OnUndeliverable::DeadLetter] {
+        let mut settings = settings(EventMode::Binary);
+        settings.policy.on_undeliverable = on_undeliverable;
+        settings.policy.limits.attempts = NonZeroU32::new(2);
+        let stage = Stage::new(settings);
+        stage.sink.script(|_| Reaction::status(503));
+        stage.push((0..1000).map(|item| (item, 0)));
+        stage.settle_down(2 * MINUTE).await;
+        for _ in 0..100 {
+            stage.settle_down(SECOND).await;
+            assert_eq!(stage.troubles().len(), 1, "{on_undeliverable:?}: nothing is delivered, and the pod is ready");
+        }
+        assert!(!stage.settled().is_empty(), "no event was given up");
+        stage.sink.script(|_| Reaction::status(200));
+        stage.settle_down(5 * SECOND).await;
+        assert_eq!(stage.troubles(), Vec::<String>::new());
+    }
+}
+
 /// What one attempt encodes, connects to and waits for holds up no other.
 #[tokio::test(start_paused = true)]
 async fn each_attempt_runs_in_a_task_of_its_own() {
