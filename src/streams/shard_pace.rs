@@ -10,9 +10,15 @@ use tokio::time::Instant;
 
 use super::PollIntervals;
 use super::client::PAGE_RECORDS;
-use crate::aws::errors::CallError;
+use crate::aws::errors::{CallError, ErrorKind};
+use crate::backoff::pause_after;
 use crate::progress::buffer::Buffer;
 
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// Credentials and permissions are mended by people.
+const DENIED_PAUSE_MIN: Duration = Duration::from_secs(2);
+const DENIED_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// A closed shard is asked so often at once although its pages are empty.
 const EMPTY_PAGES_AT_ONCE: u32 = 10;
 const EMPTY_PAGE_PAUSE: Duration = Duration::from_millis(10);
@@ -124,6 +130,14 @@ impl PassPace {
             self.look_for_age = now + AGE_LOOK_INTERVAL;
         }
         is_time
+    }
+}
+
+/// The pause after so many calls in a row that failed, the last one in this way.
+pub(super) fn failure_pause(kind: ErrorKind, failures: u32, chance: f64) -> Duration {
+    match kind {
+        ErrorKind::Denied => pause_after(failures, DENIED_PAUSE_MIN, DENIED_PAUSE_MAX, chance),
+        _ => pause_after(failures, PAUSE_MIN, PAUSE_MAX, chance),
     }
 }
 

@@ -28,10 +28,9 @@ use tokio_util::sync::CancellationToken;
 use super::client::{IteratorStart, StreamsClient as _};
 use super::reader_state::{Front, ReaderState, ShardEnd, sequence_of};
 use super::shard_discovery::{BETWEEN_WITNESSES, DENIALS_OF_EXISTENCE};
-use super::shard_pace::{Fill, PassPace, expected, pause, pause_of_closed};
+use super::shard_pace::{Fill, PassPace, expected, failure_pause, pause, pause_of_closed};
 use super::{Listings, OnDataLoss, PassPage, ReaderContext, ReadingStopped, ShardPage, Step, Task};
 use crate::aws::errors::{CallError, ErrorKind};
-use crate::backoff::pause_after;
 use crate::clock;
 use crate::progress::Acknowledger as _;
 use crate::progress::buffer::{Buffer, PageReservation};
@@ -43,11 +42,6 @@ use crate::records::{
 };
 use crate::telemetry::events;
 
-const PAUSE_MIN: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_secs(10);
-/// Credentials and permissions are mended by people.
-const DENIED_PAUSE_MIN: Duration = Duration::from_secs(2);
-const DENIED_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// After so many failures in a row the iterator itself may be the trouble.
 const FAILURES_BEFORE_NEW_ITERATOR: u32 = 3;
 /// Those below are told of a quiet shard this often.
@@ -582,7 +576,7 @@ impl ShardReader {
             self.state.iterator = None;
         }
         if error.kind != ErrorKind::ExpiredIterator || self.state.failures > 1 {
-            let pause = self.failure_pause(error.kind);
+            let pause = failure_pause(error.kind, self.state.failures, fastrand::f64());
             self.begin(Step::Until(Instant::now() + pause));
             sleep(pause).await;
         }
@@ -600,12 +594,5 @@ impl ShardReader {
         self.begin(Step::Listing);
         self.listings.wait(BETWEEN_WITNESSES).await;
         None
-    }
-
-    fn failure_pause(&self, kind: ErrorKind) -> Duration {
-        match kind {
-            ErrorKind::Denied => pause_after(self.state.failures, DENIED_PAUSE_MIN, DENIED_PAUSE_MAX, fastrand::f64()),
-            _ => pause_after(self.state.failures, PAUSE_MIN, PAUSE_MAX, fastrand::f64()),
-        }
     }
 }
