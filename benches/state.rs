@@ -6,6 +6,7 @@
 //!   is one whose every handover looks at all shards.
 //! - Records: entering pages in the tracker and settling their events, the fastest of some rounds, and the ratio to removing
 //!   as many keys from a bare map behind a lock. The allocator counts, which is part of the time of all of them.
+//! - Lanes: bytes that a lane takes besides its event where each event is of an item of its own, and the longest single step.
 #![allow(clippy::disallowed_methods)] // it measures real time
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use bytes::Bytes;
 use dynamodb_streams_adapter::checkpoint::{StoredShard, StoredStream, StoredTable};
 use dynamodb_streams_adapter::config::{Event, EventData, EventMode, EventProfile};
+use dynamodb_streams_adapter::delivery::lanes::{Kinds, LaneItem, Lanes, RequestLimits, RetryPause};
 use dynamodb_streams_adapter::delivery::pending_event::BoxedEvent;
 use dynamodb_streams_adapter::pipeline::Pipeline;
 use dynamodb_streams_adapter::progress::TableProgress;
@@ -43,6 +45,7 @@ const OPEN_SHARDS: [u32; 3] = [1, 100, 5_000];
 const RECORDS: usize = 20_000;
 const RECORDS_A_PAGE: usize = 1_000;
 const ROUNDS: usize = 7;
+const DISTINCT_ITEMS: u64 = 1_000_000;
 
 const ARN: &str = "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders/stream/2026-01-02T03:04:05.678";
 
@@ -52,6 +55,7 @@ fn main() {
     let (partitions, open) = if measures { (&PARTITIONS[..], &OPEN_SHARDS[..]) } else { (&[10][..], &[1][..]) };
     shards(partitions);
     records(open, if measures { ROUNDS } else { 1 });
+    lanes(if measures { DISTINCT_ITEMS } else { 1_000 });
 }
 
 type Measure = fn(&[Shard], usize) -> f64;
@@ -358,6 +362,54 @@ fn settling(shards: u32, order: &str, rounds: usize, arrange: fn(&mut [BoxedEven
     let [nanos, bare] = [best, bare].map(|time| time.as_nanos() as f64 / RECORDS as f64);
     let (ratio, allocations) = (nanos / bare, allocations as f64 / RECORDS as f64);
     println!("  {shards:>5} open shards, {order:<15} {nanos:>5.0} ns, {ratio:>4.1}; {allocations:.2} allocations");
+}
+
+/// As small as an event of which only the pointer is kept.
+struct Item(#[expect(dead_code, reason = "it has a size")] usize);
+
+impl LaneItem for Item {}
+
+/// So many items wait, all fail once, all pauses end at once, and all are settled.
+fn lanes(items: u64) {
+    let limits = RequestLimits::singly(1);
+    let mut lanes = Lanes::new(limits, usize::MAX);
+    let mut steps = [Duration::ZERO; 4];
+    let key = |number: u64| number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut step = |kind: usize, work: &mut dyn FnMut()| {
+        let took = time(work);
+        steps[kind] = steps[kind].max(took);
+    };
+    let begun = tokio::time::Instant::now();
+    let counted = allocation_counter::measure(|| {
+        for number in 0..items {
+            step(0, &mut || drop(lanes.push(key(number), Item(1), begun)));
+        }
+    });
+    let mut slices = Vec::with_capacity(items as usize);
+    for _ in 0..items {
+        step(1, &mut || {
+            let request = lanes.begin(Kinds::ALL, None, begun, |_| true).expect("one waits");
+            lanes.ended(request.kind);
+            slices.push(request.first);
+        });
+    }
+    for slice in slices.drain(..) {
+        lanes.retry(slice, RetryPause::backoff(begun + LIMIT), begun);
+    }
+    step(2, &mut || lanes.end_backoffs());
+    for _ in 0..items {
+        step(3, &mut || {
+            let request = lanes.begin(Kinds::ALL, None, begun, |_| true).expect("one waits");
+            lanes.ended(request.kind);
+            lanes.settle(request.first, 1, begun, |_, _| {}).expect("it is under way");
+        });
+    }
+    assert!(lanes.is_empty());
+    let [push, begin, end, settle] = steps.map(|longest| longest.as_secs_f64() * 1e3);
+    println!("lanes of {items} items: {} bytes a lane besides its event", counted.bytes_current / items as i64 - 8);
+    println!(
+        "  longest step: push {push:.2} ms, begin {begin:.2} ms, end of all backoffs {end:.2} ms, begin and settle {settle:.2} ms"
+    );
 }
 
 /// What `work` returns, and its allocations.
