@@ -27,7 +27,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::batch_size::BatchSize;
-use super::lanes::{Kinds, LaneItem as _, LaneKey, Lanes, Request, RequestLimits, UnknownLane};
+use super::lanes::{Kinds, LaneItem as _, Lanes, Request, RequestLimits, UnknownLane};
 use super::parked_items::{ParkedItems, item_hash};
 use super::pending_event::BoxedEvent;
 pub use super::request_load::MemoryLimits;
@@ -104,7 +104,6 @@ pub struct Dispatcher {
     deadlines: BTreeMap<u64, Option<Instant>>,
     view: watch::Sender<DeliveryView>,
     viewed: Option<Instant>,
-    longest_lane: Option<(LaneKey, usize)>,
 }
 
 /// What people see of delivery.
@@ -227,7 +226,6 @@ impl Dispatcher {
             deadlines: BTreeMap::new(),
             view: watch::Sender::default(),
             viewed: None,
-            longest_lane: None,
         }
     }
 
@@ -298,8 +296,7 @@ impl Dispatcher {
 
     fn show(&mut self, now: Instant) {
         self.viewed = Some(now);
-        self.longest_lane = self.longest_lane.map(|(lane, _)| (lane, self.lanes.waiting_in(lane)));
-        let longest = self.longest_lane.filter(|(_, events)| *events > 1);
+        let longest = self.lanes.longest();
         self.view.send_modify(|view| {
             view.sink = Some(self.sink.controller.view(now));
             view.dead_letters = self.dead_letters.as_ref().map(|outlet| outlet.controller.view(now));
@@ -318,10 +315,6 @@ impl Dispatcher {
             let beyond = self.lanes.push(lane, event, now);
             if !beyond.is_empty() {
                 self.settlement.leave_out(beyond);
-            }
-            let waiting = self.lanes.waiting_in(lane);
-            if self.longest_lane.is_none_or(|(_, longest)| waiting > longest) {
-                self.longest_lane = Some((lane, waiting));
             }
         }
     }
@@ -377,13 +370,12 @@ impl Dispatcher {
             slice.head.acknowledger.telemetry().metrics().in_flight.add(slice.len() as i64);
         }
         let (number, kind, mode) = (self.started, request.kind, self.settings.mode);
-        let outlet = self.dead_letters.as_mut().filter(|_| kind == AttemptKind::DeadLetter).unwrap_or(&mut self.sink);
         // Of an event that never had a request of its own this one says what a first attempt says.
         let is_first = kind == AttemptKind::Retry && request.first.is_untested;
         let told = if is_first { AttemptKind::FirstAttempt } else { kind };
-        let permit = outlet.controller.started(told, request.events(), now);
-        let (sink, timeout, destination) =
-            (outlet.sink.clone(), self.settings.timeout, self.settings.destination.clone());
+        let outlet = self.outlet(kind);
+        let (permit, sink) = (outlet.controller.started(told, request.events(), now), outlet.sink.clone());
+        let (timeout, destination) = (self.settings.timeout, self.settings.destination.clone());
         self.deadlines.insert(number, now.checked_add(timeout.saturating_add(TIMEOUT_MARGIN)));
         self.attempts.spawn(async move {
             let message = compose(&mut request, mode, &destination);
@@ -391,6 +383,11 @@ impl Dispatcher {
             let response = sink.post(message, timeout).await;
             FinishedAttempt { number, permit, request, reserved, bytes, response, took: now.elapsed() }
         });
+    }
+
+    /// Where attempts of a kind go.
+    fn outlet(&mut self, kind: AttemptKind) -> &mut Outlet {
+        self.dead_letters.as_mut().filter(|_| kind == AttemptKind::DeadLetter).unwrap_or(&mut self.sink)
     }
 
     fn finish_all(&mut self, finished: Result<FinishedAttempt, JoinError>) -> Result<(), DispatcherFault> {
@@ -416,10 +413,8 @@ impl Dispatcher {
         if finished.request.kind != AttemptKind::DeadLetter {
             self.tell_sink_state(change, &finished, failure.as_ref());
         }
-        let sink = SinkState {
-            is_down: self.sink.controller.is_down(),
-            is_refusing: self.view.borrow().outage.as_ref().is_some_and(|outage| outage.is_refusing),
-        };
+        let down = self.sink.controller.down_reason();
+        let sink = SinkState { is_down: down.is_some(), is_refusing: down == Some(DownReason::Refusing) };
         self.settlement.apply(&mut self.lanes, finished, failure, sink, now)?;
         for event in self.lanes.take_left_out() {
             self.settlement.leave_out(vec![event]);
@@ -435,8 +430,7 @@ impl Dispatcher {
             // What is parked is tried too seldom to say anything of the sink.
             waiting_lanes: self.lanes.in_progress(),
         };
-        let is_letter = finished.request.kind == AttemptKind::DeadLetter;
-        let outlet = self.dead_letters.as_mut().filter(|_| is_letter).unwrap_or(&mut self.sink);
+        let outlet = self.outlet(finished.request.kind);
         let change = outlet.controller.ended(finished.permit, report, now);
         if matches!(report.outcome, Outcome::Congested { .. } | Outcome::Failed) {
             outlet.controller.others_failed(finished.request.more.iter().map(|slice| slice.lane), now);
@@ -445,6 +439,10 @@ impl Dispatcher {
     }
 
     fn tell_sink_state(&mut self, change: Change, finished: &FinishedAttempt, failure: Option<&FailedResponse>) {
+        // Most attempts change nothing that people see.
+        if change == Change::None && (failure.is_none() || !self.sink.controller.is_down()) {
+            return;
+        }
         let why = failure.map_or("", |failure| &failure.why);
         match change {
             Change::None => {}

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::barriers::Barriers;
 pub use super::queues::{BarrierRole, Kinds, LaneItem, LaneKey, LaneSlice, Request, RequestLimits};
 use super::queues::{LaneLoad, Pause, Place, Queues, Turn};
+use super::retry::RetryPause;
 use super::sink_controller::AttemptKind;
 
 /// Behind a parked event waits at most so small a part of what may wait in another lane.
@@ -38,6 +39,8 @@ pub struct Lanes<T> {
     held: usize,
     /// Events that were left out while they waited behind a barrier that was tried.
     left_out: Vec<T>,
+    /// The lane in which the most events waited when it was looked at last, or one that has more since, and how many.
+    longest: Option<(LaneKey, usize)>,
 }
 
 /// One lane: its events that are not under way, and what its first one is doing.
@@ -81,33 +84,6 @@ enum State {
     Held,
 }
 
-/// How a lane waits after its first event has failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RetryPause {
-    pub until: Instant,
-    /// It is expected to fail for long.
-    is_parked: bool,
-    /// It ends when the sink works again, if that is earlier.
-    is_backoff: bool,
-}
-
-impl RetryPause {
-    /// A pause that ends when the sink works again, if that is earlier.
-    pub fn backoff(until: Instant) -> Self {
-        Self { until, is_parked: false, is_backoff: true }
-    }
-
-    /// A pause that the sink has asked for.
-    pub fn asked(until: Instant) -> Self {
-        Self { until, is_parked: false, is_backoff: false }
-    }
-
-    /// The pause of an event that is expected to fail for long.
-    pub fn parked(until: Instant) -> Self {
-        Self { until, is_parked: true, is_backoff: false }
-    }
-}
-
 impl<T: LaneItem> Lanes<T> {
     /// No lanes yet. What waits in one lane takes at most about `share` bytes.
     pub fn new(limits: RequestLimits, share: usize) -> Self {
@@ -120,6 +96,7 @@ impl<T: LaneItem> Lanes<T> {
             parked: LaneLoad::default(),
             held: 0,
             left_out: Vec::new(),
+            longest: None,
         }
     }
 
@@ -326,9 +303,11 @@ impl<T: LaneItem> Lanes<T> {
         self.lanes.get(&key).is_none_or(|lane| waiting(lane))
     }
 
-    /// Events of the lane that wait.
-    pub fn waiting_in(&self, key: LaneKey) -> usize {
-        self.lanes.get(&key).map_or(0, |lane| lane.load.events)
+    /// The lane in which the most events wait, where several do, and how many.
+    pub fn longest(&mut self) -> Option<(LaneKey, usize)> {
+        let waiting = |key| self.lanes.get(&key).map_or(0, |lane| lane.load.events);
+        self.longest = self.longest.map(|(key, _)| (key, waiting(key)));
+        self.longest.filter(|(_, events)| *events > 1)
     }
 
     pub fn under_way(&self) -> usize {
@@ -381,6 +360,9 @@ impl<T: LaneItem> Lanes<T> {
                     self.queues.grow(LaneLoad::of(&waiting.event));
                 }
                 lane.push(waiting);
+                if self.longest.is_none_or(|(_, longest)| lane.load.events > longest) {
+                    self.longest = Some((key, lane.load.events));
+                }
                 let share = if lane.is_parked { self.share / PARKED_PART } else { self.share };
                 if lane.load.bytes <= share {
                     return Vec::new();

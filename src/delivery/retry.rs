@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::response_class::ResponseClass;
 use crate::backoff::Backoff;
 
@@ -59,12 +61,6 @@ impl RetryPolicy {
         }
     }
 
-    /// Whether retries have an end.
-    pub fn gives_up(&self) -> bool {
-        let limited = self.limits.attempts.is_some() || self.limits.age.is_some();
-        limited && self.on_undeliverable != OnUndeliverable::Block
-    }
-
     fn is_undeliverable(&self, failed: FailedAttempt) -> bool {
         if failed.class == ResponseClass::Unsent {
             return false;
@@ -76,6 +72,33 @@ impl RetryPolicy {
         let too_often = self.limits.attempts.is_some_and(|most| failed.attempts >= most.get());
         let too_old = self.limits.age.is_some_and(|most| failed.age >= most);
         refused || too_often || too_old
+    }
+}
+
+/// How a lane waits after its first event has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryPause {
+    pub until: Instant,
+    /// It is expected to fail for long.
+    pub(super) is_parked: bool,
+    /// It ends when the sink works again, if that is earlier.
+    pub(super) is_backoff: bool,
+}
+
+impl RetryPause {
+    /// A pause that ends when the sink works again, if that is earlier.
+    pub fn backoff(until: Instant) -> Self {
+        Self { until, is_parked: false, is_backoff: true }
+    }
+
+    /// A pause that the sink has asked for.
+    pub fn asked(until: Instant) -> Self {
+        Self { until, is_parked: false, is_backoff: false }
+    }
+
+    /// The pause of an event that is expected to fail for long.
+    pub fn parked(until: Instant) -> Self {
+        Self { until, is_parked: true, is_backoff: false }
     }
 }
 

@@ -14,11 +14,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::lanes::{LaneItem as _, LaneKey, LaneSlice, Lanes, Request, RetryPause, UnknownLane};
+use super::lanes::{LaneItem as _, LaneKey, LaneSlice, Lanes, Request, UnknownLane};
 use super::parked_items::{ParkedItems, item_hash};
 use super::pending_event::{BoxedEvent, DeadLetter, PendingEvent};
 use super::response_class::{BatchResponse, FailedResponse, ResponseClass};
-use super::retry::{FailedAttempt, OnUndeliverable, RetryDecision, RetryPolicy};
+use super::retry::{FailedAttempt, OnUndeliverable, RetryDecision, RetryPause, RetryPolicy};
 use super::sink_controller::{AttemptKind, Permit};
 use crate::clock;
 use crate::config::EventMode;

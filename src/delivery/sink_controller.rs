@@ -248,6 +248,11 @@ impl SinkController {
         self.down.is_some()
     }
 
+    /// Why it is down, if it is.
+    pub fn down_reason(&self) -> Option<DownReason> {
+        self.down.map(|down| down.reason)
+    }
+
     /// A request of so many events starts now, which [`Self::may_start`] has allowed.
     pub fn started(&mut self, kind: AttemptKind, events: usize, now: Instant) -> Permit {
         self.in_flight += 1;

@@ -1,3 +1,5 @@
+//! Addresses that answer, refuse and say nothing, on loopback.
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ::http::Uri;
