@@ -12,7 +12,7 @@
 mod journal;
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use futures_util::FutureExt;
@@ -21,6 +21,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::clock::{parse_rfc3339, rfc3339};
+use crate::lease::{HeldLease, LeaseStore};
 use crate::records::{LaneId, Position, RecordNumber};
 
 pub use journal::{Disk, FileStore, FileSystem, OpenError, Shortcoming};
@@ -37,6 +38,13 @@ pub trait CheckpointStore: Send + Sync {
     /// Changes what is stored of a table; success means that it will be there. Saves of one table come one after the other, and
     /// one that follows a save without success brings all that one brought, or newer.
     fn save<'a>(&'a self, table: &'a str, changes: StoredChanges) -> BoxFuture<'a, Result<(), SaveError>>;
+}
+
+/// A store whose tables have one owner at a time: what is stored of a table is read and written under a lease.
+pub trait LeasedStore: LeaseStore {
+    /// What is stored of a table, for the owner of this lease. Its first [`CheckpointStore::load`] keeps earlier owners from writing
+    /// before it returns; a save after another process has claimed the table is [`SaveError::Fenced`].
+    fn positions(&self, table: &str, lease: &HeldLease) -> Arc<dyn CheckpointStore>;
 }
 
 /// The store does not do now what it was asked for. Another try may work.

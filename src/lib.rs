@@ -17,7 +17,8 @@
 //! | [`aws`] | credentials, region and endpoints of every AWS client; what a refusal means | |
 //! | [`event`] | record to CloudEvent to HTTP message | no I/O |
 //! | [`sink`] | one attempt over HTTP: connections, TLS, credentials | |
-//! | [`checkpoint`] | where positions are stored | |
+//! | [`lease`] | who may read a table and write its positions | |
+| [`checkpoint`] | where positions are stored | |
 //! | [`progress`] | from settled events to the positions that are safe to store | no I/O |
 //! | [`streams`] | table, stream, shards, pages | |
 //! | [`delivery`] | when and how often: lanes, retries, dead letters | |
@@ -82,6 +83,7 @@ pub mod config;
 pub mod delivery;
 mod error_text;
 pub mod event;
+pub mod lease;
 mod memory_limit;
 pub mod pipeline;
 pub mod progress;
