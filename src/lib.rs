@@ -18,7 +18,7 @@
 //! | [`event`] | record to CloudEvent to HTTP message | no I/O |
 //! | [`sink`] | one attempt over HTTP: connections, TLS, credentials | |
 //! | [`lease`] | who may read a table and write its positions | |
-| [`checkpoint`] | where positions are stored | |
+//! | [`checkpoint`] | where positions are stored | |
 //! | [`progress`] | from settled events to the positions that are safe to store | no I/O |
 //! | [`streams`] | table, stream, shards, pages | |
 //! | [`delivery`] | when and how often: lanes, retries, dead letters | |
