@@ -35,7 +35,7 @@ image:
 
 # The table of docs/performance.md.
 bench:
-    cargo bench --profile dist --bench end_to_end
+    cargo bench --profile dist --features jemalloc --bench end_to_end
     cargo bench --profile dist --bench event
     cargo bench --profile dist --bench wire
     cargo bench --profile dist --bench state

@@ -1,5 +1,6 @@
 //! CPU per delivered event, against a bare loop that posts the same ready-made bodies with the same client, and the other
-//! figures of `docs/performance.md`. Run it with `cargo bench --profile dist --bench end_to_end`; all of it is on loopback and ends by itself.
+//! figures of `docs/performance.md`. Run it with `cargo bench --profile dist --features jemalloc --bench end_to_end`; all of it is on
+//! loopback and ends by itself.
 //!
 //! The adapter is the real binary, in the same profile; its CPU time is what the kernel says of its process. The loop is a process of
 //! its own as well (this program with `loop`), so that both meet the same sink and the same neighbours. A second loop (`raw`) posts
@@ -27,7 +28,13 @@ use support::aws::FakeAws;
 use support::sink::{Reaction, TestSink};
 use support::wait_within;
 
-const EVENTS: usize = 40_000;
+/// The loop has the allocator that the adapter has: the ratio is of what the two do.
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// So many that the process's start is a small part of them.
+const EVENTS: usize = 100_000;
 const ITEMS: usize = 200;
 const SHARDS: usize = 4;
 /// Makes a record of about 2.4 KB with two images.

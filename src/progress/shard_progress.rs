@@ -317,9 +317,14 @@ impl ShardProgress {
         Some(lane)
     }
 
-    /// Where an entry is that is not over.
+    /// Where an entry is that is not over. What is settled is mostly of the oldest page, whose ordinals follow each other.
     fn place_of(&self, ordinal: u64) -> Option<usize> {
-        let index = self.read.binary_search_by_key(&ordinal, |record| record.ordinal).ok()?;
+        let from_first = ordinal.checked_sub(self.read.front()?.ordinal)?;
+        let guess = usize::try_from(from_first).ok()?;
+        let index = match self.read.get(guess) {
+            Some(record) if record.ordinal == ordinal => guess,
+            _ => self.read.binary_search_by_key(&ordinal, |record| record.ordinal).ok()?,
+        };
         (!self.read[index].is_over).then_some(index)
     }
 
