@@ -5,6 +5,7 @@ mod stage;
 mod storms;
 
 use std::num::NonZeroU32;
+use std::time::SystemTime;
 
 use self::stage::{Reaction, Stage, settings};
 use super::*;
