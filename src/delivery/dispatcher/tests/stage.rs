@@ -138,10 +138,19 @@ impl Sink for Scripted {
                 self.most.fetch_max(under_way.len(), Ordering::Relaxed);
             }
             let reaction = lock(&self.script)(&ids);
+            let _under_way = UnderWay(&self.under_way, ids);
             tokio::time::sleep(reaction.after).await;
-            lock(&self.under_way).retain(|others| *others != ids);
             reaction.answer
         })
+    }
+}
+
+/// A request, until it is answered or cut off.
+struct UnderWay<'a>(&'a Mutex<Vec<Vec<String>>>, Vec<String>);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        lock(self.0).retain(|others| *others != self.1);
     }
 }
 
