@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::stalls::{self, Watched};
-use crate::app::table::{Parts, Shared, Table};
+use crate::app::table::{OpenTable, Parts, PositionStore, Shared, Table};
 use crate::aws::errors::{CallError, ErrorKind};
 use crate::backoff::Backoff;
 use crate::checkpoint::{CheckpointStore, SaveError, StoreError, StoredChanges, StoredTable};
@@ -370,7 +370,8 @@ impl FakeServices {
     pub(in crate::app) fn table(self: &Arc<Self>, setup: Setup, health: &Health) -> Table {
         let telemetry = TableTelemetry::new("Orders", &Metrics::new("t", "t").unwrap());
         let health = health.table("Orders");
-        let shared = Shared::new(self.clone(), BufferPool::new(setup.buffer, 1), setup.order);
+        let store = PositionStore::Own(self.clone());
+        let shared = Shared::new(store, BufferPool::new(setup.buffer, 1), setup.order);
         let target = TableTarget { table: "Orders".to_owned(), stream: None };
         self.script(|script| script.stored = setup.stored);
         let poll_intervals =
@@ -412,7 +413,8 @@ impl RunningTable {
         let (sender, parcels) = mpsc::channel(64);
         let tables = [services.table(setup, &health)];
         let watched = Watched::new(&tables, dispatcher.activity(), sender.downgrade());
-        let [Table { progress, reader, pages, pipeline, checkpointer }] = tables;
+        let [table] = tables;
+        let (progress, pipeline) = (table.progress.clone(), table.pipeline.clone());
         let mut running = Self {
             services,
             health: health.clone(),
@@ -425,7 +427,13 @@ impl RunningTable {
             tasks: JoinSet::new(),
         };
         running.tasks.spawn(stalls::watch(watched, health));
-        running.run(running.reading.clone(), reader.run());
+        let OpenTable { reader, pages, checkpointer } = table.open("Orders", running.services.clone(), false);
+        let (loaded, store) = (progress.clone(), running.services.clone());
+        running.run(running.reading.clone(), async move {
+            let key = table.find_key().await.expect("no other table is called so");
+            loaded.load(&*store, &key).await;
+            reader.run().await
+        });
         let pipeline = Pipeline::new(progress, event(), sender, pipeline);
         running.run(running.pipeline.clone(), pipeline.run(pages));
         running.run(running.dispatcher.clone(), dispatcher.run(parcels, CancellationToken::new()));
