@@ -98,7 +98,8 @@ pub(super) fn table() -> impl Strategy<Value = StoredTable> {
         let stream = |(arn, (start, done, shards))| StoredStream { arn, start, done, shards };
         streams.into_iter().map(stream).collect::<Vec<_>>()
     });
-    streams.prop_shuffle().prop_map(|streams| StoredTable { streams })
+    let stopped = prop::option::of((".{0,9}", moment()).prop_map(|(why, at)| StoredStop { why, at }));
+    (streams.prop_shuffle(), stopped).prop_map(|(streams, stopped)| StoredTable { streams, stopped })
 }
 
 proptest! {
@@ -173,6 +174,7 @@ fn a_text_that_contradicts_itself_is_refused() {
 async fn the_memory_keeps_a_streams_start_too() {
     let store = MemoryStore::default();
     let table = |start| StoredTable {
+        stopped: None,
         streams: vec![StoredStream { arn: "arn".to_owned(), start, done: false, shards: BTreeMap::new() }],
     };
     let since = Position::Since(UNIX_EPOCH);
