@@ -86,7 +86,7 @@ pub fn run_sabotaged(plan: Plan, sabotage: Sabotage) -> Run {
         story: inner.story().to_vec(),
         digest: inner.digest(),
         calls: inner.calls(),
-        lives: inner.life(),
+        lives: inner.lives(),
         simulated: inner.now() - crate::plan::BEGIN,
         is_cut: inner.is_exhausted(),
     }

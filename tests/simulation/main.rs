@@ -9,6 +9,7 @@ mod batch;
 mod disk;
 mod endless;
 mod fault;
+mod item_table;
 mod judge;
 mod known;
 mod life;
@@ -19,6 +20,7 @@ mod service;
 mod sink;
 mod sinks;
 mod store;
+mod turns;
 mod world;
 
 use std::collections::BTreeMap;

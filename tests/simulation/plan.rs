@@ -10,6 +10,10 @@ use fastrand::Rng;
 
 use crate::fault::Fault;
 
+pub mod several;
+
+use several::Several;
+
 /// Time since the world began.
 pub type Moment = Duration;
 
@@ -178,6 +182,8 @@ pub struct Plan {
     drawn: BTreeSet<Fault>,
     /// From here on nobody misbehaves.
     pub healed: Moment,
+    /// Several processes live in it, and share a table of positions.
+    pub several: Option<Several>,
 }
 
 /// A source of chance for one purpose.
@@ -305,6 +311,7 @@ impl Plan {
             anchors: Vec::new(),
             drawn: BTreeSet::new(),
             healed: BEGIN,
+            several: None,
         }
     }
 
