@@ -9,6 +9,7 @@ use crate::checkpoint::LeasedStore;
 use crate::clock;
 use crate::lease::{HeldLease, LeaseError, SeenLease, Tenure};
 use crate::progress::{Acknowledger as _, TableProgress};
+use crate::readiness::TableHealth;
 
 /// How often a lease that another process has is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -29,7 +30,13 @@ impl TableLease {
         loop {
             match self.store.look(&self.key).await {
                 Ok(seen) => {
-                    self.tells(seen.as_ref().and_then(|seen| seen.owner.as_deref()), None);
+                    self.health().record_store_error(None);
+                    let owner = seen.as_ref().and_then(|seen| seen.owner.as_deref());
+                    // Whoever is known to have had it is waited for no longer than it takes to claim it.
+                    if let Some(owner) = owner.filter(|owner| *owner != self.owner) {
+                        self.progress.ownership().waits_for(Some(owner));
+                        self.health().waits_for_lease(Some(owner));
+                    }
                     let since = match (&seen, &unchanged) {
                         (Some(seen), Some((last, since))) if seen == last => *since,
                         _ => Instant::now(),
@@ -43,7 +50,7 @@ impl TableLease {
                         return (lease, tenure, has_waited);
                     }
                 }
-                Err(error) => self.tells(None, Some(&error)),
+                Err(error) => self.health().record_store_error(Some(&error.to_string())),
             }
             has_waited = true;
             sleep(LOOK_INTERVAL).await;
@@ -56,17 +63,14 @@ impl TableLease {
             Ok(lease) => Some((lease, Arc::new(Tenure::granted(self.duration, asked_at, asked_at_wall)))),
             Err(LeaseError::Lost) => None,
             Err(error) => {
-                self.tells(None, Some(&error));
+                self.health().record_store_error(Some(&error.to_string()));
                 None
             }
         }
     }
 
-    fn tells(&self, owner: Option<&str>, error: Option<&LeaseError>) {
-        let owner = owner.filter(|owner| *owner != self.owner);
-        self.progress.ownership().waits_for(owner);
-        self.progress.health().waits_for_lease(owner);
-        self.progress.health().record_store_error(error.map(ToString::to_string).as_deref());
+    fn health(&self) -> &TableHealth {
+        self.progress.health()
     }
 
     /// Renews the lease until the tenure is over.
