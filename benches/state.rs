@@ -163,7 +163,7 @@ fn stored(listing: &[Shard], open: usize) -> StoredTable {
         (shard.id.to_string(), state)
     });
     let stream = StoredStream { arn: ARN.to_owned(), start: Position::Start, done: false, shards: shards.collect() };
-    StoredTable { streams: vec![stream] }
+    StoredTable { streams: vec![stream], stopped: None }
 }
 
 type Restored = (TableTracker, StreamHandle, Vec<ShardHandle>);

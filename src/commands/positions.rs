@@ -331,7 +331,7 @@ mod tests {
             [shard("a", None), shard("b", Some("a")), shard("c", Some("b")), shard("other", Some("gone"))].into();
         let stream =
             |arn: &str, done, shards| StoredStream { arn: arn.to_owned(), start: Position::Start, done, shards };
-        StoredTable { streams: vec![stream("old", true, BTreeMap::new()), stream("new", false, shards)] }
+        StoredTable { streams: vec![stream("old", true, BTreeMap::new()), stream("new", false, shards)], stopped: None }
     }
 
     fn target(stream: Option<&str>, shard: Option<&str>) -> Target {

@@ -420,7 +420,7 @@ impl TableTracker {
             let (arn, place) = (stream.details.arn.clone(), handle.0);
             StreamChanges { arn, place, start: stream.start, done: stream.is_done(), shards }
         });
-        StoredChanges { streams: streams.collect() }
+        StoredChanges { streams: streams.collect(), stopped: None }
     }
 
     /// These changes are not stored, or nobody knows: they are to be taken again.

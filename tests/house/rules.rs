@@ -49,7 +49,8 @@ pub const MAY_IMPORT: [(&str, &str); 29] = [
 /// `convert` above.
 const PURE: &str = "\
     backoff.rs error_text.rs command_output.rs readiness.rs filter.rs records.rs records/ config.rs config/ aws/errors.rs \
-    event.rs event/ checkpoint/journal/lines.rs progress/shard_progress.rs progress/tracked_shard.rs progress/tracked_stream.rs \
+    event.rs event/ checkpoint/journal/lines.rs checkpoint/dynamodb/items.rs checkpoint/dynamodb/entries.rs \
+    checkpoint/dynamodb/heads.rs checkpoint/dynamodb/plan.rs checkpoint/dynamodb/ledger.rs progress/shard_progress.rs progress/tracked_shard.rs progress/tracked_stream.rs \
     progress/left_out.rs progress/left_out_lanes.rs progress/catch_up.rs progress/page_entry.rs \
     delivery/barriers.rs delivery/lane.rs delivery/request.rs delivery/request_load.rs delivery/batch_size.rs \
     lease/assignment.rs progress/table_tracker.rs progress/lineage.rs streams/shard_discovery.rs \
@@ -67,7 +68,7 @@ const PURE_NAMES: [&str; 5] = ["IpAddr", "Ipv4Addr", "Ipv6Addr", "SocketAddr", "
 #[rustfmt::skip]
 const LIBRARIES: [(&str, &str, &str); 13] = [
     ("the AWS SDK", "aws_",
-        "aws.rs aws/ streams/client/aws.rs checkpoint/dynamodb.rs backfill.rs check/aws.rs \
+        "aws.rs aws/ streams/client/aws.rs checkpoint/dynamodb/aws.rs backfill.rs check/aws.rs \
          check/clock_skew.rs"),
     ("hyper", "hyper hyper_util",
         "sink/http.rs sink/connection.rs sink/connector.rs sink/response_body.rs sink/transport_error.rs admin/server.rs streams/client/aws.rs check/connection.rs"),
