@@ -1,6 +1,7 @@
 //! Which ends of tasks are faults. What the parts of a table do together is in the files below; [`harness`] runs them.
 
 pub(super) mod harness;
+mod leases;
 mod left_out;
 mod listings;
 mod losses;

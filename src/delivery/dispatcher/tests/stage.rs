@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::backoff::Backoff;
+use crate::clock::SimulatedClock;
 use crate::config::{EventData, EventProfile};
 use crate::delivery::handover::{Handover, TableWithdrawal};
 use crate::delivery::lanes::BarrierRole;
@@ -325,6 +326,8 @@ pub(super) struct Stage {
     events: mpsc::Sender<Handover>,
     stop: CancellationToken,
     running: JoinHandle<Result<(), DispatcherFault>>,
+    /// Wall time goes by as the test's does.
+    _clock: SimulatedClock,
 }
 
 /// Eight requests at once; batches of up to ten.
@@ -389,6 +392,7 @@ impl Stage {
             events,
             stop,
             running,
+            _clock: crate::clock::start_at(SystemTime::now()),
         }
     }
 
