@@ -118,8 +118,8 @@ impl SimulatedTable {
         let (way, sent) = world.look(|inner, now| {
             let way = inner.table_way(self.is_for_leases, true, now);
             let term = inner.term();
-            let sent = Sent { write, condition: self.condition, process: world.process, term, at: now };
-            inner.asks_for_lease(&sent, now);
+            let mut sent = Sent { write, condition: self.condition, process: world.process, term, at: now };
+            inner.asks_for_lease(&mut sent);
             (way, sent)
         });
         let lease = LeaseWrite::of(&sent);
@@ -128,10 +128,10 @@ impl SimulatedTable {
             .edge(way.takes, |inner, now| {
                 let sent = under_way.sent.take()?;
                 Some(match way.fate {
-                    Fate::Answered => inner.apply(&sent, now),
+                    Fate::Answered => inner.table_write(&sent, now),
                     Fate::Refused => Err(ItemError::NotDone("throttled".to_owned())),
                     Fate::Lost => Err(unknown()),
-                    Fate::Unheard => inner.apply(&sent, now).and(Err(unknown())),
+                    Fate::Unheard => inner.table_write(&sent, now).and(Err(unknown())),
                     Fate::Late(later) => {
                         inner.comes_late(sent, now + later);
                         Err(unknown())
@@ -205,7 +205,8 @@ impl Inner {
         let during = |fault| several.during(fault, self.current, now).map(|trouble: &Trouble| trouble.severity);
         let patience = if is_for_leases { several.lease / 5 } else { PATIENCE };
         let slow = during(SharedFault::SlowTable).filter(|_| !is_for_leases).unwrap_or(0.0);
-        let takes = Duration::from_millis(self.chance.u64(2..25)) + Duration::from_secs_f64(slow * 20.0).mul_f64(self.chance.f64());
+        let takes = Duration::from_millis(self.chance.u64(2..25))
+            + Duration::from_secs_f64(slow * 20.0).mul_f64(self.chance.f64());
         let mut chance = |share: f64| self.chance.f64() < share;
         let fate = if during(SharedFault::CutOff).is_some() {
             Fate::Lost
@@ -250,7 +251,7 @@ impl Inner {
                 None => {
                     let Some((_, sent)) = self.shared.late.pop_first() else { return };
                     // Nobody learns what came of it.
-                    let _ = self.apply(&sent, at);
+                    let _ = self.table_write(&sent, at);
                 }
             }
         }
@@ -266,7 +267,10 @@ impl Inner {
     fn befalls(&mut self, Trouble { fault, from, until, .. }: &Trouble) {
         match fault {
             SharedFault::MadeAnew => {
-                self.tell(*from, format!("the table of positions is deleted, and made anew {:.0?} later", *until - *from));
+                self.tell(
+                    *from,
+                    format!("the table of positions is deleted, and made anew {:.0?} later", *until - *from),
+                );
                 self.shared.missing_until = *until;
                 let keys: Vec<ItemKey> = self.shared.items.keys().cloned().collect();
                 keys.into_iter().for_each(|key| self.set(key, None, *from));
@@ -297,16 +301,16 @@ impl Inner {
         while self.shared.log.pop_front_if(|(at, _, _)| *at + BACKUPS < now).is_some() {}
     }
 
-    fn apply(&mut self, sent: &Sent, now: Moment) -> Result<Written, ItemError> {
+    fn table_write(&mut self, sent: &Sent, now: Moment) -> Result<Written, ItemError> {
         if now < self.shared.missing_until {
             return Err(no_table());
         }
         let Write { key, expected, to } = &sent.write;
         let current = self.shared.items.get(key);
         let is_as_expected = match (sent.condition, *expected) {
-            (Condition::EpochOnly, _) if key.entry != LEASE => {
-                current.and_then(stamp).is_none_or(|it| it.epoch <= to.as_ref().and_then(stamp).map_or(it.epoch, |to| to.epoch))
-            }
+            (Condition::EpochOnly, _) if key.entry != LEASE => current
+                .and_then(stamp)
+                .is_none_or(|it| it.epoch <= to.as_ref().and_then(stamp).map_or(it.epoch, |to| to.epoch)),
             (_, Expected::Absent) => current.is_none(),
             (_, Expected::Is(expected)) => current.and_then(stamp) == Some(expected),
         };

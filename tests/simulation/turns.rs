@@ -28,9 +28,9 @@ impl State {
 }
 
 impl Turns {
-    /// Of processes that look at the world at these moments first.
-    pub fn new(first: &[Moment]) -> Self {
-        let mut state = State { due: first.iter().copied().map(Some).collect(), running: None };
+    /// Of processes that look at the world at these moments first; none: never.
+    pub fn new(first: Vec<Option<Moment>>) -> Self {
+        let mut state = State { due: first, running: None };
         state.running = state.first(0);
         Self { state: Mutex::new(state), passed_on: Condvar::new() }
     }

@@ -93,9 +93,16 @@ impl World {
         worlds.remove(0)
     }
 
-    /// A world of several processes, as each of them meets it. All of them are away until `first`.
-    pub fn of_several(plan: Plan, processes: usize, first: &[Moment]) -> Vec<Arc<Self>> {
+    /// A world of several processes, as each of them meets it. They are away until these moments, or never come.
+    pub fn of_several(plan: Plan, first: Vec<Option<Moment>>) -> Vec<Arc<Self>> {
+        let processes = first.len();
         Self::with_turns(plan, processes, Some(Arc::new(Turns::new(first))))
+    }
+
+    /// The last moment that any process has seen.
+    pub fn latest(&self) -> Moment {
+        let inner = self.lock();
+        inner.processes.iter().map(|process| process.clock.0).max().unwrap_or_default()
     }
 
     fn with_turns(plan: Plan, processes: usize, turns: Option<Arc<Turns>>) -> Vec<Arc<Self>> {

@@ -12,8 +12,8 @@ use dynamodb_streams_adapter::checkpoint::dynamodb::items::Members;
 use super::{Judge, Posted, Sentence, name};
 use crate::aws::Aws;
 use crate::item_table::{LEASE, Sent, stamp};
-use crate::plan::Moment;
 use crate::plan::several::SharedFault;
+use crate::plan::{Moment, Start};
 
 /// Between a process that gives a lease back and one that waits for it.
 const HANDOVER: Duration = Duration::from_secs(1);
@@ -36,6 +36,8 @@ pub struct LeaseWrite {
     pub owner: Option<String>,
     pub epoch: u64,
     pub asked_at: Moment,
+    /// Under which the sender has it, or claims it.
+    pub term: u32,
 }
 
 impl LeaseWrite {
@@ -47,6 +49,7 @@ impl LeaseWrite {
             owner: owner(members),
             epoch: stamp(members)?.epoch,
             asked_at: sent.at,
+            term: sent.term,
         })
     }
 }
@@ -62,6 +65,8 @@ pub struct Owners {
     pub processes: BTreeMap<usize, ProcessState>,
     claims: u64,
     table_is_another_at: Option<Moment>,
+    /// It was empty then.
+    was_made_anew: bool,
     /// Lives that remember what was stored before the table was another.
     witnesses: BTreeSet<u32>,
     /// How long handovers took: given back, and run out.
@@ -86,6 +91,7 @@ struct Claim {
     number: u64,
     process: usize,
     life: u32,
+    term: u32,
     epoch: u64,
     at: Moment,
     had_seen_a_lease: bool,
@@ -133,6 +139,15 @@ impl Judge {
         self.owners.processes.entry(process).or_default()
     }
 
+    pub fn process_begins(&mut self, process: usize, life: u32, now: Moment) {
+        *self.process(process) = ProcessState { life, alive_since: Some(now), ..ProcessState::default() };
+    }
+
+    pub fn process_ends(&mut self, process: usize) {
+        self.process(process).alive_since = None;
+        self.owners.tables.values_mut().for_each(|owners| drop(owners.tenures.remove(&process)));
+    }
+
     /// Whether the process may deliver all tables now.
     pub fn owns_all(&self, process: usize, tables: usize, now: Moment) -> bool {
         (0..tables).all(|table| {
@@ -145,6 +160,18 @@ impl Judge {
         !tenure.is_given_back && now < tenure.asked_at + self.lease_duration()
     }
 
+    /// Whether a process has a tenure of this epoch.
+    pub fn holds(&self, table: usize, process: usize, epoch: u64) -> bool {
+        let tenures = self.owners.tables.get(&table).map(|owners| &owners.tenures);
+        tenures.and_then(|tenures| tenures.get(&process)).is_some_and(|it| it.epoch == epoch && !it.is_given_back)
+    }
+
+    /// Whether nobody has claimed the table behind this one.
+    pub fn is_newest_owner(&self, table: usize, term: u32) -> bool {
+        let last = self.owners.tables.get(&table).and_then(|owners| owners.last.as_ref());
+        last.is_some_and(|claim| claim.term == term)
+    }
+
     /// A process begins to claim, renew or give back a lease.
     pub fn lease_asked(&mut self, table: usize, lease: &LeaseWrite) {
         let tenures = &mut self.owners.tables.entry(table).or_default().tenures;
@@ -153,8 +180,8 @@ impl Judge {
         }
     }
 
-    /// The lease of a table was written. Whether what is stored of the table is anybody's: else it begins anew.
-    pub fn lease_written(&mut self, table: usize, lease: &LeaseWrite, before: Option<&Members>, now: Moment) {
+    /// The lease of a table was written. Whether that is a claim.
+    pub fn lease_written(&mut self, table: usize, lease: &LeaseWrite, before: Option<&Members>, now: Moment) -> bool {
         let was = before.and_then(|members| Some((owner(members), stamp(members)?.epoch)));
         let is_claim = lease.owner.is_some() && was.as_ref().is_none_or(|(_, epoch)| *epoch != lease.epoch);
         if is_claim {
@@ -163,6 +190,7 @@ impl Judge {
             self.given_back(table, lease.process, now);
         }
         self.owners.tables.entry(table).or_default().written_at = now;
+        is_claim
     }
 
     fn given_back(&mut self, table: usize, process: usize, now: Moment) {
@@ -173,28 +201,36 @@ impl Judge {
             && self.was_well(told.saturating_sub(Duration::from_secs(30)), now, &[]);
         if is_prompt && now > told + STOP {
             let took = (now - told).as_secs_f64();
-            self.find(Sentence::LateTakeover, now, format!("a process gives its lease back {took:.1} s after it was told to stop"));
+            self.find(
+                Sentence::LateTakeover,
+                now,
+                format!("a process gives its lease back {took:.1} s after it was told to stop"),
+            );
         }
     }
 
     /// Whether nothing was wrong with the table, but what `harmless` names.
-    fn was_well(&self, from: Moment, until: Moment, harmless: &[SharedFault]) -> bool {
+    pub fn was_well(&self, from: Moment, until: Moment, harmless: &[SharedFault]) -> bool {
         self.plan.several.as_ref().is_none_or(|several| several.table_was_well(from, until, harmless))
     }
 
     fn claimed(&mut self, table: usize, lease: &LeaseWrite, was_given_back: bool, now: Moment) {
         self.owners.claims += 1;
+        let settings = self.settings.clone();
+        self.calls.begin_life(now, &settings);
         let state = self.process(lease.process).clone();
         let claim = Claim {
             number: self.owners.claims,
             process: lease.process,
             life: state.life,
+            term: lease.term,
             epoch: lease.epoch,
             at: now,
             had_seen_a_lease: state.has_seen_a_lease,
         };
         let owners = self.owners.tables.entry(table).or_default();
-        let (before, released_at, written_at) = (owners.last.replace(claim), owners.released_at.take(), owners.written_at);
+        let (before, released_at, written_at) =
+            (owners.last.replace(claim), owners.released_at.take(), owners.written_at);
         let Some(before) = before.filter(|before| before.life != state.life) else { return };
         match released_at.filter(|_| was_given_back) {
             Some(released_at) => {
@@ -205,7 +241,8 @@ impl Judge {
                 }
             }
             None => {
-                let (patience, since) = (self.lease_duration().mul_f64(1.1) + HANDOVER, written_at.saturating_sub(LOOKS_AGAIN));
+                let (patience, since) =
+                    (self.lease_duration().mul_f64(1.1) + HANDOVER, written_at.saturating_sub(LOOKS_AGAIN));
                 if state.was_undisturbed(since) && self.was_well(since, now, &[SharedFault::SlowTable]) {
                     self.owners.takeovers.push(now - written_at);
                     self.must_be_prompt("a lease that was not renewed", now - written_at, patience, now);
@@ -244,13 +281,17 @@ impl Judge {
         }
         self.process(lease.process).has_owned = true;
         let owners = self.owners.tables.entry(table).or_default();
-        let known = owners.tenures.get_mut(&lease.process).filter(|tenure| tenure.epoch == lease.epoch && !tenure.is_given_back);
+        let known = owners
+            .tenures
+            .get_mut(&lease.process)
+            .filter(|tenure| tenure.epoch == lease.epoch && !tenure.is_given_back);
         match known {
             Some(tenure) => tenure.asked_at = tenure.asked_at.max(lease.asked_at),
             None => {
                 let claim = owners.last.as_ref().filter(|claim| claim.process == lease.process);
                 let (claim, claimed_at) = claim.map_or((0, now), |claim| (claim.number, claim.at));
-                let tenure = Tenure { claim, epoch: lease.epoch, claimed_at, asked_at: lease.asked_at, is_given_back: false };
+                let tenure =
+                    Tenure { claim, epoch: lease.epoch, claimed_at, asked_at: lease.asked_at, is_given_back: false };
                 owners.tenures.insert(lease.process, tenure);
             }
         }
@@ -298,7 +339,8 @@ impl Judge {
         let tenures = self.owners.tables.get(&table).map(|owners| &owners.tenures);
         let Some(tenure) = tenures.and_then(|tenures| tenures.get(&process)) else { return };
         if !was_disturbed && now > tenure.asked_at + self.lease_duration() + SLACK {
-            let what = format!("{} is not cut off at the end of the tenure of process {}", name(number, aws), letter(process));
+            let what =
+                format!("{} is not cut off at the end of the tenure of process {}", name(number, aws), letter(process));
             self.find(Sentence::AfterTheEnd, now, what);
         }
     }
@@ -314,8 +356,8 @@ impl Judge {
     pub fn table_is_another(&mut self, is_empty: bool, now: Moment) {
         self.forgets_confirmed();
         self.owners.table_is_another_at = Some(now);
+        self.owners.was_made_anew = is_empty;
         self.owners.witnesses.clear();
-        let _ = is_empty;
         let lives = self.owners.processes.values().filter(|it| it.alive_since.is_some() && it.has_owned);
         self.owners.witnesses.extend(lives.map(|it| it.life));
         for owners in self.owners.tables.values_mut() {
@@ -325,12 +367,17 @@ impl Judge {
     }
 
     /// Who claims may find a table that is older than it knows, and go back behind what others have stored since.
-    pub fn witness_claims(&mut self, life: u32) -> bool {
+    pub fn witness_claims(&mut self, process: usize) -> bool {
+        let life = self.process(process).life;
         let is_witness = self.owners.witnesses.remove(&life);
         if is_witness {
             self.forgets_confirmed();
         }
         is_witness
+    }
+
+    pub fn was_made_anew(&self) -> bool {
+        self.owners.was_made_anew
     }
 
     fn forgets_confirmed(&mut self) {
@@ -339,10 +386,16 @@ impl Judge {
     }
 
     /// Nothing is stored any more, and nobody knows what was: who starts now starts for the first time.
-    pub fn starts_anew(&mut self, now: Moment) {
+    pub fn starts_anew(&mut self, aws: &Aws, now: Moment) {
+        self.learn(aws);
         self.owed_since = None;
         self.begun = Some(now);
-        self.starts = Some((now, now));
+        let start = match self.settings.start {
+            Start::Latest => now,
+            Start::TrimHorizon => Moment::ZERO,
+            Start::Ago(ago) => self.settings.clock(now).saturating_sub(ago),
+        };
+        self.starts = Some((start, start));
         self.fates.iter_mut().filter(|fate| !fate.is_resolved()).for_each(|fate| fate.optional = true);
     }
 

@@ -117,15 +117,7 @@ impl SharedFault {
     pub fn is_of_table(self) -> bool {
         matches!(
             self,
-            Throttles
-                | ServerErrors
-                | LostAnswers
-                | LostWrites
-                | LateWrites
-                | SlowTable
-                | Away
-                | MadeAnew
-                | Restored
+            Throttles | ServerErrors | LostAnswers | LostWrites | LateWrites | SlowTable | Away | MadeAnew | Restored
         )
     }
 
