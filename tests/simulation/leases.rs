@@ -95,7 +95,7 @@ impl Inner {
         let is_witness = self.judge.witness_claims(lease.process);
         if nothing_is_left && !is_witness && self.judge.was_made_anew() {
             self.tell(now, "nothing is stored, and nobody knows what was: it starts for the first time".to_owned());
-            self.judge.starts_anew(&self.aws, now);
+            self.judge.starts_anew(lease.process, &self.aws, now);
         }
     }
 

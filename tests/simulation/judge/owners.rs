@@ -386,16 +386,18 @@ impl Judge {
     }
 
     /// Nothing is stored any more, and nobody knows what was: who starts now starts for the first time.
-    pub fn starts_anew(&mut self, aws: &Aws, now: Moment) {
+    /// Whoever has waited for the lease begins with what was written since its process began.
+    pub fn starts_anew(&mut self, process: usize, aws: &Aws, now: Moment) {
         self.learn(aws);
         self.owed_since = None;
-        self.begun = Some(now);
+        let begun = self.process(process).alive_since.unwrap_or(now);
+        self.begun = Some(begun);
         let start = match self.settings.start {
-            Start::Latest => now,
+            Start::Latest => begun,
             Start::TrimHorizon => Moment::ZERO,
-            Start::Ago(ago) => self.settings.clock(now).saturating_sub(ago),
+            Start::Ago(ago) => self.settings.clock(begun).saturating_sub(ago),
         };
-        self.starts = Some((start, start));
+        self.starts = Some((start, now));
         self.fates.iter_mut().filter(|fate| !fate.is_resolved()).for_each(|fate| fate.optional = true);
     }
 
