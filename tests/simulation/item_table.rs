@@ -264,21 +264,27 @@ impl Inner {
         several.troubles.iter().filter(own).nth(self.shared.come).cloned()
     }
 
-    fn befalls(&mut self, Trouble { fault, from, until, .. }: &Trouble) {
+    fn befalls(&mut self, Trouble { fault, from, until, severity, .. }: &Trouble) {
+        self.shared.missing_until = self.shared.missing_until.max(*until);
         match fault {
             SharedFault::MadeAnew => {
                 self.tell(
                     *from,
                     format!("the table of positions is deleted, and made anew {:.0?} later", *until - *from),
                 );
-                self.shared.missing_until = *until;
                 let keys: Vec<ItemKey> = self.shared.items.keys().cloned().collect();
                 keys.into_iter().for_each(|key| self.set(key, None, *from));
                 self.judge.table_is_another(true, *from);
             }
             _ => {
-                let age = *until - *from;
-                self.tell(*from, format!("the table of positions is restored from a backup {age:.0?} old"));
+                let age = minutes(5).mul_f64(severity * severity);
+                let gone = *until - *from;
+                self.tell(
+                    *from,
+                    format!(
+                        "the table of positions is deleted, and restored {gone:.0?} later from a backup {age:.0?} old"
+                    ),
+                );
                 while let Some((_, key, before)) = self.shared.log.pop_back_if(|(at, _, _)| *at + age > *from) {
                     match before {
                         Some(members) => self.shared.items.insert(key, members),

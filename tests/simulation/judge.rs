@@ -277,11 +277,7 @@ impl Judge {
         if self.owed_since.is_some() {
             return;
         }
-        let start = match settings.start {
-            Start::Latest => now,
-            Start::TrimHorizon => Moment::ZERO,
-            Start::Ago(ago) => settings.clock(now).saturating_sub(ago),
-        };
+        let start = settings.first_moment(now);
         let (low, high) = self.starts.unwrap_or((start, start));
         self.starts = Some((low.min(start), high.max(start)));
     }
@@ -327,8 +323,10 @@ impl Judge {
         let is_behind_odd = self.plan.has(Fault::OddRecords) && self.life > 1;
         // What a stream holds that was created at the start or later is everybody's; and a listing of streams may be late.
         let is_young = self.begun.is_some_and(|begun| aws.stream_of(change).created + crate::plan::minutes(5) > begun);
+        // Whoever has waited for a lease reckons back from AWS's clock, of which it sees whole seconds too.
+        let seconds = Moment::from_secs(if self.has_several() { 2 } else { 1 });
         if let Some((low, _)) = self.starts.filter(|_| !is_behind_odd && !is_young)
-            && change.at + Moment::from_secs(1) + self.grain() < low
+            && change.at + seconds + self.grain() < low
         {
             self.find(Sentence::BeforeStart, now, format!("{} is older than any start", name(number, aws)));
         }
@@ -337,7 +335,7 @@ impl Judge {
     fn must_not_be_repeated(&mut self, number: ChangeNumber, aws: &Aws, now: Moment) {
         let fate = &self.fates[number as usize];
         let (heard, confirmed) = (fate.heard_in == self.life, fate.confirmed);
-        if self.is_closed && fate.taken {
+        if self.is_closed && fate.taken && self.is_stored(number) {
             let what =
                 format!("{} is sent again after an orderly end at which everything was settled", name(number, aws));
             self.find(Sentence::Repeated, now, what);

@@ -144,7 +144,7 @@ pub fn live(world: &Arc<World>, sabotage: Sabotage, settings: &Settings, term: T
         world.look(|inner, now| {
             inner.judge.begin_life(inner.term(), settings, now);
             match inner.judge.has_several() {
-                true => inner.process_begins(now),
+                true => inner.process_begins(settings, now),
                 false => inner.look_at_store(now),
             }
         });

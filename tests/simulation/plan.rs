@@ -155,6 +155,17 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// What the start means of a process that starts now, and has nothing stored.
+    pub fn first_moment(&self, now: Moment) -> Moment {
+        match self.start {
+            Start::Latest => now,
+            Start::TrimHorizon => Moment::ZERO,
+            Start::Ago(ago) => self.clock(now).saturating_sub(ago),
+        }
+    }
+}
+
 /// One seed's world.
 #[derive(Debug, Clone)]
 pub struct Plan {

@@ -10,10 +10,10 @@ use std::time::Duration;
 use dynamodb_streams_adapter::checkpoint::dynamodb::items::Members;
 
 use super::{Judge, Posted, Sentence, name};
-use crate::aws::Aws;
+use crate::aws::{Aws, ChangeNumber};
 use crate::item_table::{LEASE, Sent, stamp};
 use crate::plan::several::SharedFault;
-use crate::plan::{Moment, Start};
+use crate::plan::{Moment, Settings};
 
 /// Between a process that gives a lease back and one that waits for it.
 const HANDOVER: Duration = Duration::from_secs(1);
@@ -111,6 +111,8 @@ struct Tenure {
 #[derive(Debug, Clone, Default)]
 pub struct ProcessState {
     pub life: u32,
+    /// What its start means, if it is the first one.
+    start: Moment,
     pub alive_since: Option<Moment>,
     pub told_to_stop: Option<Moment>,
     /// When it last stood still, was suspended, or its clock jumped.
@@ -139,8 +141,9 @@ impl Judge {
         self.owners.processes.entry(process).or_default()
     }
 
-    pub fn process_begins(&mut self, process: usize, life: u32, now: Moment) {
-        *self.process(process) = ProcessState { life, alive_since: Some(now), ..ProcessState::default() };
+    pub fn process_begins(&mut self, process: usize, life: u32, settings: &Settings, now: Moment) {
+        let start = settings.first_moment(now);
+        *self.process(process) = ProcessState { life, start, alive_since: Some(now), ..ProcessState::default() };
     }
 
     pub fn process_ends(&mut self, process: usize) {
@@ -376,6 +379,11 @@ impl Judge {
         is_witness
     }
 
+    /// Whether what is stored holds a change, as far as anybody can know: what a restore from a backup has lost comes again.
+    pub fn is_stored(&self, number: ChangeNumber) -> bool {
+        self.owners.table_is_another_at.is_none() || self.settled.holds(number)
+    }
+
     pub fn was_made_anew(&self) -> bool {
         self.owners.was_made_anew
     }
@@ -390,13 +398,8 @@ impl Judge {
     pub fn starts_anew(&mut self, process: usize, aws: &Aws, now: Moment) {
         self.learn(aws);
         self.owed_since = None;
-        let begun = self.process(process).alive_since.unwrap_or(now);
-        self.begun = Some(begun);
-        let start = match self.settings.start {
-            Start::Latest => begun,
-            Start::TrimHorizon => Moment::ZERO,
-            Start::Ago(ago) => self.settings.clock(begun).saturating_sub(ago),
-        };
+        let ProcessState { start, alive_since, .. } = *self.process(process);
+        self.begun = Some(alive_since.unwrap_or(now));
         self.starts = Some((start, now));
         self.fates.iter_mut().filter(|fate| !fate.is_resolved()).for_each(|fate| fate.optional = true);
     }

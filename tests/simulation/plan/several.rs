@@ -59,7 +59,7 @@ shared_faults! {
     Away,
     /// It is deleted, and made anew without anything in it.
     MadeAnew,
-    /// It is restored from a backup of some minutes ago.
+    /// It is deleted, and restored from a backup of some seconds or minutes before.
     Restored,
 }
 
@@ -125,9 +125,9 @@ impl SharedFault {
         match self {
             Pauses | Suspensions => (Duration::from_secs(1), minutes(3)),
             ClockJumps => (Duration::from_secs(1), Duration::from_secs(2)),
-            // For so long nobody finds it, or so old is the backup.
+            // For so long nobody finds it. A restore takes minutes: longer than any of these leases.
             MadeAnew => (Duration::from_millis(1), minutes(2)),
-            Restored => (Duration::from_secs(1), minutes(5)),
+            Restored => (Duration::from_secs(35), minutes(4)),
             _ => (Duration::from_secs(2), minutes(4)),
         }
     }
@@ -273,7 +273,13 @@ impl Several {
                 let from = if rng.bool() { any } else { anchor.unwrap_or(any) };
                 let (process, severity) = (rng.usize(..self.processes.len()), rng.f64());
                 let from = from.max(plan.first_start + Duration::from_millis(1));
-                let until = (from + length).min(plan.healed);
+                let until = match fault {
+                    Restored => from + length,
+                    _ => (from + length).min(plan.healed),
+                };
+                if until > plan.healed && fault == Restored {
+                    continue;
+                }
                 if self.faults.contains(&fault) && from < until {
                     self.troubles.push(Trouble { fault, process, from, until, severity });
                 }
