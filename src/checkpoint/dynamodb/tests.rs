@@ -166,6 +166,15 @@ async fn what_continues_an_entry_that_is_not_stored_is_not_sent() {
 }
 
 #[tokio::test]
+async fn shards_that_continue_each_other_are_not_said_to_be_stored() {
+    let items = Arc::new(MemoryItems::default());
+    let (positions, _) = own(&store(&items), "a").await;
+    let circle = changes(&[("p", Some(at(1, Some("c")))), ("c", Some(at(1, Some("p")))), ("q", Some(at(1, None)))]);
+    assert!(matches!(positions.save(TABLE, circle).await, Err(SaveError::NotStored(_))));
+    assert_eq!(written(&items), ["stream 000000", "shard q"]);
+}
+
+#[tokio::test]
 async fn a_later_stream_waits_for_the_shards_of_the_earlier_one() {
     let items = Arc::new(MemoryItems::default());
     let (positions, _) = own(&store(&items), "a").await;
