@@ -60,6 +60,9 @@ pub enum StartError {
     /// The file of positions cannot be used.
     #[error("CHECKPOINT_STORE: {0}")]
     Store(#[from] OpenError),
+    /// Nothing here keeps a lease.
+    #[error("CHECKPOINT_STORE: nothing can be read under a lease yet")]
+    NoLeases,
     /// The sink can never work.
     #[error("K_SINK: {0}")]
     Sink(#[from] SinkSetupError),
@@ -191,6 +194,7 @@ async fn open_store(config: &Config, health: &Health) -> Result<Arc<dyn Checkpoi
     let path = match &config.source.checkpoint {
         config::CheckpointLocation::Memory => return Ok(Arc::new(MemoryStore::default())),
         config::CheckpointLocation::File(path) => path.clone(),
+        config::CheckpointLocation::DynamoDb(_) => return Err(StartError::NoLeases),
     };
     let (group, mut wait) = (config.source.consumer_group.clone(), PositionsWait::new(None));
     health.starts_with(Some(format!("{} to be opened", path.display())));
