@@ -368,6 +368,11 @@ impl TableTracker {
         self.finish_if_done(handle);
     }
 
+    /// Entries are counted from here on.
+    pub(super) fn number_from(&mut self, ordinal: u64) {
+        self.next_ordinal = ordinal;
+    }
+
     /// The ordinal of the next entry that is owed.
     pub(super) fn next_ordinal(&self) -> u64 {
         self.next_ordinal

@@ -27,7 +27,7 @@ pub const MAY_IMPORT: [(&str, &str); 29] = [
     ("checkpoint", "records lease aws telemetry error_text clock spare_files"),
     ("progress", "records checkpoint lease telemetry readiness backoff clock"),
     ("streams", "records progress checkpoint lease aws config telemetry readiness backoff error_text clock"),
-    ("delivery", "records event sink progress config telemetry readiness backoff clock"),
+    ("delivery", "records event sink lease progress config telemetry readiness backoff clock"),
     ("pipeline", "records streams filter event progress delivery config telemetry"),
     ("backfill", "records aws pipeline progress config telemetry backoff error_text clock"),
     ("admin", "records progress delivery telemetry readiness clock spare_files"),
@@ -52,7 +52,7 @@ const PURE: &str = "\
     event.rs event/ checkpoint/journal/lines.rs checkpoint/dynamodb/items.rs checkpoint/dynamodb/entries.rs \
     checkpoint/dynamodb/heads.rs checkpoint/dynamodb/plan.rs checkpoint/dynamodb/ledger.rs progress/shard_progress.rs progress/tracked_shard.rs progress/tracked_stream.rs \
     progress/left_out.rs progress/left_out_lanes.rs progress/catch_up.rs progress/page_entry.rs \
-    delivery/barriers.rs delivery/request_load.rs delivery/batch_size.rs \
+    delivery/barriers.rs delivery/lane.rs delivery/request.rs delivery/request_load.rs delivery/batch_size.rs \
     lease/assignment.rs progress/table_tracker.rs progress/lineage.rs streams/shard_discovery.rs \
     delivery/sink_controller.rs delivery/sink_controller/ delivery/response_class.rs delivery/lanes.rs \
     delivery/retry.rs delivery/queues.rs pipeline/backfill_rows.rs check/fix.rs";
