@@ -345,7 +345,7 @@ def integration_source_keeps_positions(case):
     create_positions(recipes.INTEGRATION_SOURCE)
     controllers = {**case["environment"], f"{KAMELET}TABLE": "KeptByAnImage"}
     environment = lambda: {**recipes.variables_of_the_image(), **controllers, **HERE, **KEYS, "AWS_ENDPOINT_URL": MOTO}
-    positions_are_kept(environment, "KeptByAnImage", case["probes"]["readiness"]["httpGet"]["path"])
+    positions_are_kept(environment, "KeptByAnImage", "/q/health/ready")
 
 
 def triggermesh_keeps_positions(sink):
