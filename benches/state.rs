@@ -18,6 +18,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use bytes::Bytes;
 use dynamodb_streams_adapter::checkpoint::{StoredShard, StoredStream, StoredTable};
 use dynamodb_streams_adapter::config::{Event, EventData, EventMode, EventProfile};
+use dynamodb_streams_adapter::delivery::handover::Handover;
 use dynamodb_streams_adapter::delivery::lanes::{Kinds, LaneItem, Lanes, RequestLimits};
 use dynamodb_streams_adapter::delivery::pending_event::BoxedEvent;
 use dynamodb_streams_adapter::delivery::retry::RetryPause;
@@ -162,7 +163,7 @@ fn stored(listing: &[Shard], open: usize) -> StoredTable {
         (shard.id.to_string(), state)
     });
     let stream = StoredStream { arn: ARN.to_owned(), start: Position::Start, done: false, shards: shards.collect() };
-    StoredTable { streams: vec![stream] }
+    StoredTable { streams: vec![stream], stopped: None }
 }
 
 type Restored = (TableTracker, StreamHandle, Vec<ShardHandle>);
@@ -232,7 +233,7 @@ struct Table {
     runtime: Runtime,
     progress: Arc<TableProgress>,
     pages: mpsc::Sender<ShardPage>,
-    events: mpsc::Receiver<Vec<BoxedEvent>>,
+    events: mpsc::Receiver<Handover>,
     details: Arc<StreamDetails>,
     shards: Vec<ShardHandle>,
     /// The next record's number: those of a shard ascend.
@@ -277,8 +278,9 @@ impl Table {
         let page = ShardPage { shard, details, entries, asked_at, read_at, is_caught_up, is_last, pass: None };
         let begun = Instant::now();
         self.runtime.block_on(self.pages.send(page)).expect("the pipeline runs");
-        let events = self.runtime.block_on(self.events.recv()).expect("the pipeline runs");
+        let handed_on = self.runtime.block_on(self.events.recv()).expect("the pipeline runs");
         let took = begun.elapsed();
+        let Handover::Events(events) = handed_on else { unreachable!("a pipeline hands on events") };
         self.progress.buffer().charge(events.iter().map(|event| event.cost).sum());
         (events, took)
     }

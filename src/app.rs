@@ -11,22 +11,27 @@
 
 pub mod process;
 pub mod table;
+pub mod table_task;
 pub mod tasks;
 
+mod fault;
 mod heartbeat;
+mod positions_table;
 mod stalls;
+mod table_lease;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use self::table::{Connect, PrepareError, Shared, Table};
+use self::positions_table::TableError;
+use self::table::{Connect, PositionStore, PrepareError, Shared, Table};
 use self::tasks::{Fault, PortError, Ports, Server, Tasks};
 use crate::admin::Admin;
 use crate::admin::status::{self, Status};
 use crate::aws::{AwsSettings, Connections, InvalidSettings, NoRegion};
-use crate::checkpoint::{CheckpointStore, FileStore, MemoryStore, OpenError};
+use crate::checkpoint::{FileStore, MemoryStore, OpenError};
 use crate::config::{self, Config, EventMode, EventProfile, LegacyMetrics, TableRef};
 use crate::delivery::dispatcher::{Dispatcher, MemoryLimits, Settings, Sinks};
 use crate::delivery::lanes::RequestLimits;
@@ -60,6 +65,9 @@ pub enum StartError {
     /// The file of positions cannot be used.
     #[error("CHECKPOINT_STORE: {0}")]
     Store(#[from] OpenError),
+    /// The table of positions cannot be used.
+    #[error("CHECKPOINT_STORE: {0}")]
+    PositionsTable(#[from] TableError),
     /// The sink can never work.
     #[error("K_SINK: {0}")]
     Sink(#[from] SinkSetupError),
@@ -109,7 +117,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
 
 /// What the process uses of the outside world, besides its ports.
 pub struct Services {
-    pub store: Arc<dyn CheckpointStore>,
+    pub store: PositionStore,
     pub sinks: Sinks,
     /// What reads the sinks' credentials again when they change.
     pub credentials: Vec<CredentialReloader>,
@@ -187,10 +195,11 @@ fn announce(config: &Config) {
 }
 
 /// The store, however long it takes to open it: another process may use the file, or its volume may not be there yet.
-async fn open_store(config: &Config, health: &Health) -> Result<Arc<dyn CheckpointStore>, StartError> {
+async fn open_store(config: &Config, health: &Health) -> Result<PositionStore, StartError> {
     let path = match &config.source.checkpoint {
-        config::CheckpointLocation::Memory => return Ok(Arc::new(MemoryStore::default())),
+        config::CheckpointLocation::Memory => return Ok(PositionStore::Own(Arc::new(MemoryStore::default()))),
         config::CheckpointLocation::File(path) => path.clone(),
+        config::CheckpointLocation::DynamoDb(table) => return Ok(positions_table::open(config, table).await?),
     };
     let (group, mut wait) = (config.source.consumer_group.clone(), PositionsWait::new(None));
     health.starts_with(Some(format!("{} to be opened", path.display())));
@@ -201,7 +210,7 @@ async fn open_store(config: &Config, health: &Health) -> Result<Arc<dyn Checkpoi
         match opened.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic())) {
             Ok(store) => {
                 wait.is_over();
-                return Ok(Arc::new(store));
+                return Ok(PositionStore::Own(Arc::new(store)));
             }
             Err(error) if error.may_pass() => {
                 let why = error.to_string();

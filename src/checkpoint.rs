@@ -6,14 +6,16 @@
 //! - A save brings what has changed of a table since its last confirmed save, taken at one moment. All of it is stored or nothing;
 //!   a store that can only write entry by entry writes a shard after its unfinished ancestors. So at every moment, for each item,
 //!   what is stored as settled is a prefix of the item's history over shards and streams.
+//! - That a table is read no further (`ON_DATA_LOSS=stop`) is stored like its positions: no restart and no other process reads on.
 //! - A stream's start is stored once: a later save does not move it.
 //! - Saving never changes what is stored for other tables or consumer groups.
 
+pub mod dynamodb;
 mod journal;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
@@ -38,6 +40,12 @@ pub trait CheckpointStore: Send + Sync {
     /// Changes what is stored of a table; success means that it will be there. Saves of one table come one after the other, and
     /// one that follows a save without success brings all that one brought, or newer.
     fn save<'a>(&'a self, table: &'a str, changes: StoredChanges) -> BoxFuture<'a, Result<(), SaveError>>;
+
+    /// How far the beginnings of two saves of a table lie apart at least. What was acknowledged since the last one comes again after
+    /// a kill.
+    fn interval(&self) -> Duration {
+        Duration::from_millis(100)
+    }
 }
 
 /// A store whose tables have one owner at a time: what is stored of a table is read and written under a lease.
@@ -55,14 +63,15 @@ pub struct StoreError(pub String);
 /// Why a save is not confirmed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SaveError {
-    /// Nothing of it is stored. It may still be stored together with a later save, but never after a newer one of its table.
+    /// It is not stored as a whole. What is missing may still be stored together with a later save, but never after a newer one of
+    /// its table.
     #[error(transparent)]
     NotStored(StoreError),
     /// It may be stored, or the earlier state is. The store confirms nothing more before it knows.
     #[error(transparent)]
     Unknown(StoreError),
-    /// Another process owns the table now: nothing of it is stored, and nothing of this process will be any more.
-    #[error("another process has taken over the positions: {0}")]
+    /// Another process owns the table now, or somebody has changed what is stored: nothing more of this tenure will be stored.
+    #[error("the stored positions are not this process's any more: {0}")]
     Fenced(StoreError),
 }
 
@@ -72,6 +81,19 @@ pub enum SaveError {
 pub struct StoredTable {
     /// Oldest first: a table gets a new stream when its stream is disabled and enabled again.
     pub streams: Vec<StoredStream>,
+    /// The table is read no further, until somebody says that it may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<StoredStop>,
+}
+
+/// That a table is read no further.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoredStop {
+    /// What was lost, for people.
+    pub why: String,
+    #[serde(with = "moment")]
+    pub at: SystemTime,
 }
 
 /// One stream.
@@ -129,6 +151,17 @@ pub struct UnfinishedShard {
 pub struct StoredChanges {
     /// Each stream once.
     pub streams: Vec<StreamChanges>,
+    /// Whether the table is read any further; none: that stays as it is.
+    pub stopped: Option<StopChange>,
+}
+
+/// Whether a table is read any further.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StopChange {
+    /// No: not until somebody says that it may.
+    Stop(StoredStop),
+    /// Yes, also after a stop.
+    Continue,
 }
 
 /// What changes of what is stored of a stream.
@@ -167,6 +200,11 @@ impl StoredTable {
                 stream.shards.clear();
             }
         }
+        match &changes.stopped {
+            Some(StopChange::Stop(stop)) => self.stopped = Some(stop.clone()),
+            Some(StopChange::Continue) => self.stopped = None,
+            None => {}
+        }
     }
 }
 
@@ -178,13 +216,13 @@ impl From<StoredTable> for StoredChanges {
             let shards = shards.into_iter().map(|(id, shard)| (id, Some(shard))).collect();
             StreamChanges { arn, place, start, done, shards }
         });
-        Self { streams: streams.collect() }
+        Self { streams: streams.collect(), stopped: stored.stopped.map(StopChange::Stop) }
     }
 }
 
 impl StoredChanges {
     pub fn is_empty(&self) -> bool {
-        self.streams.is_empty()
+        self.streams.is_empty() && self.stopped.is_none()
     }
 }
 
@@ -343,6 +381,19 @@ impl<'de> Deserialize<'de> for Moment {
         let text = String::deserialize(deserializer)?;
         let moment = parse_rfc3339(&text).map(Self);
         moment.ok_or_else(|| D::Error::custom(InvalidEntry::Value(text)))
+    }
+}
+
+/// The text of a moment that is a member of its own.
+mod moment {
+    use super::{Deserialize as _, Deserializer, Moment, Serialize as _, Serializer, SystemTime};
+
+    pub(super) fn serialize<S: Serializer>(moment: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+        Moment(*moment).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::Error> {
+        Moment::deserialize(deserializer).map(|moment| moment.0)
     }
 }
 

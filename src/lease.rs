@@ -9,12 +9,16 @@
 //!   lease's end too.
 //! - A [`Tenure`] that is over stays over: who wants to go on claims anew, and reads anew what is stored.
 
+mod holder;
+
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+pub use self::holder::{GrantedLease, LeaseHolder, LeaseView, TenureEnd, owner_name};
 
 /// A lease as it stands in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,8 +140,56 @@ impl Term {
         let by_wall = wall.duration_since(self.asked_at_wall);
         let jump = match by_wall {
             Ok(by_wall) => by_wall.abs_diff(elapsed),
-            Err(back) => back.duration() + elapsed,
+            Err(ref back) => back.duration() + elapsed,
         };
-        elapsed < self.duration && jump < self.duration / 3
+        // A jump that is no end by itself may be time for which the machine was suspended.
+        let longest = by_wall.map_or(elapsed, |by_wall| by_wall.max(elapsed));
+        longest < self.duration && jump < self.duration / 3
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+
+    const LEASE: Duration = Duration::from_secs(15);
+
+    fn lasts(elapsed: u64, by_wall: i64) -> bool {
+        let (asked_at, wall) = (Instant::now(), UNIX_EPOCH + Duration::from_secs(1_767_323_045));
+        let tenure = Tenure::granted(LEASE, asked_at, wall);
+        let shift = Duration::from_secs(by_wall.unsigned_abs());
+        let wall = if by_wall < 0 { wall - shift } else { wall + shift };
+        tenure.lasts(asked_at + Duration::from_secs(elapsed), wall)
+    }
+
+    #[test]
+    fn a_tenure_ends_when_its_lease_was_not_renewed_for_its_whole_duration() {
+        assert!(lasts(0, 0) && lasts(14, 14));
+        assert!(!lasts(15, 15));
+    }
+
+    #[test]
+    fn a_jump_of_the_wall_clock_by_a_third_of_the_lease_ends_the_tenure_and_a_smaller_one_counts_as_time() {
+        assert!(lasts(2, 6) && lasts(2, -2));
+        assert!(!lasts(2, 7), "five seconds forward");
+        assert!(!lasts(2, -3), "five seconds back");
+        assert!(
+            !lasts(12, 15),
+            "a machine that was suspended for three seconds has no more of its lease than others think"
+        );
+    }
+
+    #[test]
+    fn a_tenure_that_is_over_stays_over() {
+        let (asked_at, wall) = (Instant::now(), UNIX_EPOCH);
+        let tenure = Tenure::granted(LEASE, asked_at, wall);
+        tenure.renewed(asked_at + LEASE / 2, wall + LEASE / 2);
+        assert!(tenure.lasts(asked_at + LEASE, wall + LEASE), "a renewal pushes the end out");
+        assert!(!tenure.lasts(asked_at + 2 * LEASE, wall + 2 * LEASE));
+        tenure.renewed(asked_at + 2 * LEASE, wall + 2 * LEASE);
+        assert!(!tenure.lasts(asked_at + 2 * LEASE, wall + 2 * LEASE));
+        assert!(tenure.over().is_cancelled());
     }
 }

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc;
 
 use crate::config;
+use crate::delivery::handover::Handover;
 use crate::delivery::lanes::BarrierRole;
 use crate::delivery::pending_event::{BoxedEvent, PendingEvent};
 use crate::event::{Encoder, EncoderSettings, Packaging, gap_id};
@@ -25,7 +26,7 @@ pub struct Pipeline {
     progress: Arc<TableProgress>,
     event: config::Event,
     packaging: Packaging,
-    events: mpsc::Sender<Vec<BoxedEvent>>,
+    events: mpsc::Sender<Handover>,
     encoders: BTreeMap<String, Arc<Encoder>>,
     activity: Arc<PipelineActivity>,
 }
@@ -46,7 +47,7 @@ impl Pipeline {
     pub fn new(
         progress: Arc<TableProgress>,
         event: config::Event,
-        events: mpsc::Sender<Vec<BoxedEvent>>,
+        events: mpsc::Sender<Handover>,
         activity: Arc<PipelineActivity>,
     ) -> Self {
         let packaging = Packaging::new(event.mode, &event.overrides);
@@ -58,7 +59,7 @@ impl Pipeline {
         while let Some(page) = pages.recv().await {
             self.activity.0.fetch_add(1, Ordering::AcqRel);
             let events = self.enter(page);
-            if !events.is_empty() && self.events.send(events).await.is_err() {
+            if !events.is_empty() && self.events.send(Handover::Events(events)).await.is_err() {
                 return;
             }
         }

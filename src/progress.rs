@@ -10,6 +10,7 @@ pub mod checkpointer;
 pub mod left_out;
 mod left_out_lanes;
 pub mod lineage;
+pub mod ownership;
 pub mod page_entry;
 pub mod shard_progress;
 pub mod table_tracker;
@@ -17,7 +18,7 @@ mod tracked_shard;
 mod tracked_stream;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -25,11 +26,13 @@ use tokio::time::sleep;
 
 use self::buffer::Buffer;
 use self::catch_up::CatchUp;
+use self::ownership::Ownership;
 pub use self::table_tracker::AckToken;
 use self::table_tracker::{ShardHandle, StreamHandle, TableTracker};
 use crate::backoff::pause_after;
 use crate::checkpoint::{CheckpointStore, StoredTable};
 use crate::clock;
+use crate::lease::Tenure;
 use crate::readiness::TableHealth;
 use crate::telemetry::{TableTelemetry, events};
 
@@ -102,6 +105,12 @@ pub trait Acknowledger: Send + Sync {
         0
     }
 
+    /// The tenure during which the table's events may be delivered, or the last one, which is over; none where the table is nobody else's.
+    /// Cheap there.
+    fn tenure(&self) -> Option<Arc<Tenure>> {
+        None
+    }
+
     /// What the table says about itself.
     fn telemetry(&self) -> &TableTelemetry;
 
@@ -113,8 +122,7 @@ pub trait Acknowledger: Send + Sync {
 pub struct TableProgress {
     tracker: Mutex<TableTracker>,
     is_ordered_by_shard: bool,
-    /// The table's name in the store, once what is stored under it was taken over.
-    key: OnceLock<String>,
+    ownership: Ownership,
     buffer: Arc<Buffer>,
     telemetry: Arc<TableTelemetry>,
     health: Arc<TableHealth>,
@@ -137,12 +145,12 @@ impl TableProgress {
     ) -> Arc<Self> {
         let tracker = Mutex::new(TableTracker::restored(StoredTable::default(), is_ordered_by_shard));
         let (settled, changed) = (Notify::new(), Notify::new());
-        let (key, is_listed) = (OnceLock::new(), AtomicBool::new(false));
+        let (ownership, is_listed) = (Ownership::default(), AtomicBool::new(false));
         let (left_out_before, passes_due) = (AtomicU64::new(0), watch::Sender::new(0));
         Arc::new(Self {
             tracker,
             is_ordered_by_shard,
-            key,
+            ownership,
             buffer,
             telemetry,
             health,
@@ -155,14 +163,14 @@ impl TableProgress {
     }
 
     /// Takes over what an earlier run has stored under this name, however long it takes.
-    pub async fn load(&self, store: &dyn CheckpointStore, key: String) {
+    pub async fn load(&self, store: &dyn CheckpointStore, key: &str) {
         let mut wait = PositionsWait::new(Some(self.telemetry.table()));
         loop {
-            match store.load(&key).await {
+            match store.load(key).await {
                 Ok(stored) => {
                     self.health.record_store_error(None);
                     wait.is_over();
-                    return self.restore(key, stored.unwrap_or_default());
+                    return self.restore(stored.unwrap_or_default());
                 }
                 Err(error) => {
                     let why = error.to_string();
@@ -173,17 +181,30 @@ impl TableProgress {
         }
     }
 
-    /// Takes over what an earlier run has stored under this name. Before that nothing is stored.
-    pub fn restore(&self, key: String, stored: StoredTable) {
-        *self.tracker() = TableTracker::restored(stored, self.is_ordered_by_shard);
-        // A table is restored once.
-        let _ = self.key.set(key);
+    /// Takes over what an earlier run, or another process, has stored. Before that nothing is stored.
+    pub fn restore(&self, stored: StoredTable) {
+        let mut tracker = self.tracker();
+        let numbered = tracker.next_ordinal();
+        *tracker = TableTracker::restored(stored, self.is_ordered_by_shard);
+        // No two entries of this process have the same number.
+        tracker.number_from(numbered);
+        drop(tracker);
         self.changed.notify_one();
     }
 
-    /// The table's name in the store, once what is stored under it was taken over.
-    pub fn key(&self) -> Option<&str> {
-        self.key.get().map(String::as_str)
+    /// Forgets all that is known of the table: it is another process's now, or may be. Nobody here reads it any more, and no event of it is
+    /// on its way.
+    pub fn reset(&self) {
+        self.restore(StoredTable::default());
+        self.is_listed.store(false, Ordering::Release);
+        self.buffer.clear();
+        self.telemetry.metrics().checkpoint_age.set(0.0);
+        self.telemetry.shards(0, 0, 0);
+    }
+
+    /// Whose the table is.
+    pub fn ownership(&self) -> &Ownership {
+        &self.ownership
     }
 
     /// The tracker, for one step or one look.
@@ -299,6 +320,10 @@ impl Acknowledger for TableProgress {
 
     fn table(&self) -> usize {
         self.buffer.table()
+    }
+
+    fn tenure(&self) -> Option<Arc<Tenure>> {
+        self.ownership.tenure()
     }
 
     fn telemetry(&self) -> &TableTelemetry {

@@ -4,6 +4,8 @@
 //! - Ready: every table's stream was listed once and its first positions are stored, and no table went without progress
 //!   for [`PATIENCE`] because AWS or the sink refuses. A denied operation that reading needs is enough at once, and so is that
 //!   the last [`UNDECODABLE_IN_A_ROW`] records of a table could not be decoded.
+//! - A table that is another process's is ready, as long as the lease that this one waits for can be looked at
+//!   ([`TableHealth::waits_for_lease`]). It stays ready when this one takes over, unless what follows hinders it.
 //! - While the process starts, what it waits for is the reason ([`Health::starts_with`]).
 //! - Started: ready was true once.
 //! - Not live: only while a part of the process stands still although nothing hinders it ([`Health::stalled`]).
@@ -27,6 +29,9 @@ const STALE: Duration = Duration::from_secs(120);
 
 /// So many records without one between them that can be decoded are no odd records: what the table's service sends is not understood.
 pub const UNDECODABLE_IN_A_ROW: u32 = 3;
+
+/// What a table waits for that was never read.
+const FIRST_RESPONSE: &str = "the first response of AWS";
 
 /// Who stands in a table's way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,8 +72,17 @@ struct State {
     unstored: Option<String>,
     failures: BTreeMap<(Dependency, &'static str), DependencyFailure>,
     stopped: Option<String>,
+    /// The table is not this process's.
+    lease: Option<AwaitedLease>,
     /// What is wrong with all records that were read of late.
     undecodable: Option<String>,
+}
+
+/// A lease that is waited for.
+#[derive(Debug, Default)]
+struct AwaitedLease {
+    /// Who has it; none: nobody, or nobody knows.
+    owner: Option<String>,
 }
 
 #[derive(Debug)]
@@ -100,7 +114,7 @@ pub struct Recovery {
 impl Health {
     /// Adds a table; it is not ready yet.
     pub fn table(&self, table: &str) -> Arc<TableHealth> {
-        let waiting_for = Some("the first response of AWS".to_owned());
+        let waiting_for = Some(FIRST_RESPONSE.to_owned());
         let health = Arc::new(TableHealth {
             table: table.to_owned(),
             aws_failing: AtomicBool::new(false),
@@ -158,6 +172,29 @@ impl TableHealth {
     /// Nothing is waited for: AWS has something to read.
     pub fn mark_reading(&self) {
         lock(&self.state).waiting_for = None;
+    }
+
+    /// The table is not this process's, which waits for its lease: nothing is read, so nothing hinders it. `owner`: who has the lease; none:
+    /// nobody, or nobody knows.
+    pub fn waits_for_lease(&self, owner: Option<&str>) {
+        let mut state = lock(&self.state);
+        if state.lease.is_none() {
+            let unstored = state.unstored.take();
+            *state = State { unstored, ..State::default() };
+            self.undecodable.store(0, Ordering::Release);
+            self.raise_flags(&state);
+        }
+        state.lease = Some(AwaitedLease { owner: owner.map(str::to_owned) });
+    }
+
+    /// The table is this process's from now on.
+    pub fn has_lease(&self) {
+        let mut state = lock(&self.state);
+        let Some(lease) = state.lease.take() else { return };
+        state.was_listed = lease.owner.is_some();
+        if !state.was_listed {
+            state.waiting_for = Some(FIRST_RESPONSE.to_owned());
+        }
     }
 
     /// The stream was listed and the first positions are stored.
@@ -264,7 +301,8 @@ impl TableHealth {
 
     /// What is missing before reading can begin or go on.
     pub fn awaited(&self) -> Option<String> {
-        lock(&self.state).waiting_for.clone()
+        let state = lock(&self.state);
+        state.lease.as_ref().map(AwaitedLease::what).or_else(|| state.waiting_for.clone())
     }
 
     /// Why positions are not stored, if they are not.
@@ -310,8 +348,22 @@ impl FailingCall {
     }
 }
 
+impl AwaitedLease {
+    fn what(&self) -> String {
+        match &self.owner {
+            Some(owner) => format!("the lease of {owner}"),
+            None => "its lease".to_owned(),
+        }
+    }
+}
+
 impl State {
     fn not_ready(&self, now: Instant) -> Option<String> {
+        if let Some(lease) = &self.lease {
+            let trouble = self.unstored.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
+            let is_known = lease.owner.is_some() && self.unstored.is_none();
+            return (!is_known).then(|| format!("waiting for {}{trouble}", lease.what()));
+        }
         if let Some(why) = &self.stopped {
             return Some(format!("reading stopped: {why}"));
         }

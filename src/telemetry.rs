@@ -95,6 +95,17 @@ impl TableTelemetry {
         set("elsewhere", 0);
     }
 
+    /// The lease of the table has changed hands so: `taken`, `received`, `released` or `lost`. `is_held`: by this process.
+    fn lease_changed(&self, kind: &str, is_held: bool) {
+        self.metrics.lease_changes.with_label_values(&[&*self.table, kind]).inc();
+        self.lease_is_held(is_held);
+    }
+
+    /// Whether this process has the lease of the table. Of a table without leases nobody says so.
+    pub fn lease_is_held(&self, is_held: bool) {
+        self.metrics.lease_held.with_label_values(&[&*self.table]).set(is_held.into());
+    }
+
     /// A call to AWS took so long and ended so: `records`, `empty`, `ok` or the error's code.
     pub fn aws_call(&self, operation: &'static str, result: &str, took: Duration) {
         self.metrics.aws_calls.with_label_values(&[&*self.table, operation, result]).inc();

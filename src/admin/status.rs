@@ -16,6 +16,7 @@ use crate::clock::{self, rfc3339};
 use crate::delivery::dispatcher::DeliveryView;
 use crate::delivery::parked_items::{ParkedItem, ParkedItems};
 use crate::progress::catch_up::CatchUp;
+use crate::progress::ownership::LeaseView;
 use crate::progress::table_tracker::ShardView;
 use crate::progress::{Acknowledger as _, TableProgress};
 use crate::readiness::{Dependency, Health};
@@ -126,6 +127,7 @@ fn table(progress: &TableProgress, parked_items: &ParkedItems, now: SystemTime) 
     json!({
         "table": telemetry.table(),
         "waiting_for": health.awaited(),
+        "lease": progress.ownership().view(Instant::now()).map(lease),
         "not_ready": health.trouble(Instant::now()),
         "lag_seconds": lag(progress).as_secs_f64(),
         "unsettled_events": unsettled,
@@ -149,6 +151,15 @@ fn table(progress: &TableProgress, parked_items: &ParkedItems, now: SystemTime) 
         "finished_shards": finished.len(),
         // The oldest come first, and matter least.
         "finished": finished[unlisted..].iter().map(ancestor).collect::<Vec<_>>(),
+    })
+}
+
+fn lease(lease: LeaseView) -> Value {
+    json!({
+        "owner": lease.owner,
+        "held": lease.ends_in.is_some(),
+        "ends_in_seconds": lease.ends_in.map(|ends_in| ends_in.as_secs_f64()),
+        "waits_for": lease.waits_for,
     })
 }
 

@@ -1,7 +1,7 @@
 //! Finds parts of the process that stand still although nothing hinders them.
 //!
 //! Contract: such a part fails the liveness probe once it has stood still for [`PATIENCE`], and no longer than it does. A
-//! part that waits for AWS, the sink or the store is not blocked, nor is a table that is read no further.
+//! part that waits for AWS, the sink or the store is not blocked, nor is a table that is read no further, or that is another process's.
 //!
 //! The parts publish what they wait for. A part is suspected when it should not be waiting at the moment; it stands still when
 //! it is suspected of the same step at every look for so long.
@@ -13,15 +13,15 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::table::Table;
+use super::table::{PagesWaiting, Table};
 use crate::delivery::dispatcher::DispatcherActivity;
-use crate::delivery::pending_event::BoxedEvent;
+use crate::delivery::handover::Handover;
 use crate::pipeline::PipelineActivity;
 use crate::progress::catch_up::CatchUp;
 use crate::progress::checkpointer::CheckpointerActivity;
 use crate::progress::{Acknowledger as _, TableProgress};
 use crate::readiness::Health;
-use crate::streams::{Activity, ReaderContext, Room, ShardPage};
+use crate::streams::{Activity, Room};
 use crate::telemetry::events;
 
 /// How long a part may stand still.
@@ -33,7 +33,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 pub(super) struct Watched {
     tables: Vec<WatchedTable>,
     dispatcher: Arc<DispatcherActivity>,
-    events: mpsc::WeakSender<Vec<BoxedEvent>>,
+    events: mpsc::WeakSender<Handover>,
 }
 
 struct WatchedTable {
@@ -41,7 +41,7 @@ struct WatchedTable {
     reading: Arc<Activity>,
     pipeline: Arc<PipelineActivity>,
     checkpointer: Arc<CheckpointerActivity>,
-    pages: mpsc::WeakSender<ShardPage>,
+    pages: Arc<PagesWaiting>,
 }
 
 /// A part that should not be waiting: who does not do what, and the number of the step in which it waits.
@@ -89,13 +89,13 @@ impl Watched {
     pub(super) fn new(
         tables: &[Table],
         dispatcher: Arc<DispatcherActivity>,
-        events: mpsc::WeakSender<Vec<BoxedEvent>>,
+        events: mpsc::WeakSender<Handover>,
     ) -> Self {
         Self { tables: tables.iter().map(WatchedTable::of).collect(), dispatcher, events }
     }
 
     fn suspects(&self, now: Instant) -> Vec<Suspect> {
-        let handed_in = holds_any(&self.events);
+        let handed_in = self.events.upgrade().is_some_and(|events| holds_any(&events));
         let dispatcher = self.dispatcher.overdue(handed_in, now);
         let dispatcher = dispatcher.map(|(what, step)| (format!("the dispatcher {what}"), step));
         self.tables.iter().flat_map(|table| table.suspects(now)).chain(dispatcher).collect()
@@ -104,21 +104,21 @@ impl Watched {
 
 impl WatchedTable {
     fn of(table: &Table) -> Self {
-        let ReaderContext { activity, pages, .. } = &*table.reader.context;
         Self {
             progress: table.progress.clone(),
-            reading: activity.clone(),
+            reading: table.reading.clone(),
             pipeline: table.pipeline.clone(),
-            checkpointer: table.checkpointer.activity.clone(),
-            pages: pages.downgrade(),
+            checkpointer: table.checkpointer.clone(),
+            pages: table.pages.clone(),
         }
     }
 
     fn suspects(&self, now: Instant) -> Vec<Suspect> {
         let telemetry = self.progress.telemetry();
-        if self.progress.health().has_stopped() {
+        if self.progress.health().has_stopped() || self.progress.ownership().is_waiting() {
             return Vec::new();
         }
+        let pages = self.pages.sender();
         let (unsettled, has_changes, overdue_pass) = {
             let mut tracker = self.progress.tracker();
             let overdue_pass = CatchUp::of(&mut tracker).overdue(now);
@@ -127,7 +127,7 @@ impl WatchedTable {
         let room = Room {
             free: self.progress.buffer().has_room(),
             held: unsettled > 0,
-            below: self.pages.upgrade().is_some_and(|pages| pages.capacity() > 0),
+            below: pages.as_ref().is_some_and(|pages| pages.capacity() > 0),
         };
         let overdue = self.reading.overdue(room, now);
         let mut suspects: Vec<Suspect> =
@@ -137,7 +137,7 @@ impl WatchedTable {
         if let Some(passes) = overdue_pass.filter(|_| may_pass) {
             suspects.push(("what was left out is not read again".to_owned(), passes));
         }
-        if holds_any(&self.pages) {
+        if pages.is_some_and(|pages| holds_any(&pages)) {
             suspects.push(("the pipeline takes in no pages".to_owned(), self.pipeline.pages_taken()));
         }
         if let Some(tried) = self.checkpointer.waiting().filter(|_| has_changes) {
@@ -149,8 +149,8 @@ impl WatchedTable {
 }
 
 /// Whether anything waits in a channel.
-fn holds_any<T>(sender: &mpsc::WeakSender<T>) -> bool {
-    sender.upgrade().is_some_and(|sender| sender.capacity() < sender.max_capacity())
+fn holds_any<T>(sender: &mpsc::Sender<T>) -> bool {
+    sender.capacity() < sender.max_capacity()
 }
 
 #[cfg(test)]

@@ -1,25 +1,29 @@
 //! One table's parts, put together in one place: for the process, its tests and the simulation alike.
+//!
+//! Contract: what people and watchers look at of a table lives as long as the process. What reads, enters and stores is made anew for each
+//! tenure ([`Table::open`]).
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc;
 
 use crate::aws::NoRegion;
-use crate::checkpoint::CheckpointStore;
+use crate::checkpoint::{CheckpointStore, LeasedStore};
+use crate::clock;
 use crate::config::{self, DeliveryOrder, StartPosition, TableRef};
 use crate::pipeline::PipelineActivity;
-use crate::progress::TableProgress;
-use crate::progress::buffer::BufferPool;
-use crate::progress::checkpointer::Checkpointer;
+use crate::progress::buffer::{Buffer, BufferPool};
+use crate::progress::checkpointer::{Checkpointer, CheckpointerActivity};
+use crate::progress::{Acknowledger as _, TableProgress};
 use crate::readiness::{Health, TableHealth};
 use crate::records::InitialPosition;
 use crate::streams::client::StreamsClient;
 use crate::streams::client::observed::ObservedClient;
 use crate::streams::stream_locator::{StreamLocator, TableTarget};
-use crate::streams::table_reader::TableReader;
-use crate::streams::{AccountPace, ReaderContext, ShardPage};
+use crate::streams::table_reader::{self, TableReader};
+use crate::streams::{AccountPace, Activity, OnDataLoss, PollIntervals, ReaderContext, ShardPage};
 use crate::telemetry::TableTelemetry;
 use crate::telemetry::metrics::Metrics;
 
@@ -29,10 +33,25 @@ const PAGES_WAITING: usize = 16;
 /// Makes a client of the AWS region that a table is in.
 pub type Connect = dyn Fn(&TableRef) -> Result<Arc<dyn StreamsClient>, NoRegion> + Send + Sync;
 
+/// Where the positions of all tables are.
+#[derive(Clone)]
+pub enum PositionStore {
+    /// Nobody else writes there.
+    Own(Arc<dyn CheckpointStore>),
+    /// Processes share it: each table has one owner at a time.
+    Leased {
+        store: Arc<dyn LeasedStore>,
+        /// What this process is called in leases, which no other one is.
+        owner: String,
+        /// For how long a lease is claimed or renewed.
+        duration: Duration,
+    },
+}
+
 /// What all tables share.
 pub struct Shared {
     pub pace: Arc<AccountPace>,
-    pub store: Arc<dyn CheckpointStore>,
+    pub store: PositionStore,
     /// What the tables are called in the store: no two may share a name.
     pub keys: Arc<Mutex<BTreeSet<String>>>,
     pub buffer: Arc<BufferPool>,
@@ -41,7 +60,7 @@ pub struct Shared {
 
 impl Shared {
     /// What tables share that have nothing yet.
-    pub fn new(store: Arc<dyn CheckpointStore>, buffer: Arc<BufferPool>, order: DeliveryOrder) -> Self {
+    pub fn new(store: PositionStore, buffer: Arc<BufferPool>, order: DeliveryOrder) -> Self {
         Self { pace: AccountPace::of_process(), store, keys: Arc::default(), buffer, order }
     }
 }
@@ -49,10 +68,44 @@ impl Shared {
 /// One table, ready to run.
 pub struct Table {
     pub progress: Arc<TableProgress>,
-    pub reader: TableReader,
-    pub pages: mpsc::Receiver<ShardPage>,
+    pub store: PositionStore,
+    pub reading: Arc<Activity>,
     pub pipeline: Arc<PipelineActivity>,
+    pub checkpointer: Arc<CheckpointerActivity>,
+    pub pages: Arc<PagesWaiting>,
+    pub on_data_loss: OnDataLoss,
+    client: Arc<ObservedClient>,
+    locator: Arc<StreamLocator>,
+    pace: Arc<AccountPace>,
+    buffer: Arc<Buffer>,
+    poll_intervals: PollIntervals,
+    keys: Arc<Mutex<BTreeSet<String>>>,
+    start: StartPosition,
+    /// When this process began with it.
+    begun: SystemTime,
+}
+
+/// What reads, enters and stores a table during one tenure.
+pub struct OpenTable {
+    pub reader: TableReader,
+    /// Ends when nobody reads the table any more.
+    pub pages: mpsc::Receiver<ShardPage>,
     pub checkpointer: Checkpointer,
+}
+
+/// Where the pages of the present tenure wait to be entered, for those who watch that they are.
+#[derive(Debug, Default)]
+pub struct PagesWaiting(Mutex<Option<mpsc::WeakSender<ShardPage>>>);
+
+impl PagesWaiting {
+    /// Where they are handed in; none while nobody reads.
+    pub fn sender(&self) -> Option<mpsc::Sender<ShardPage>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(mpsc::WeakSender::upgrade)
+    }
+
+    fn are_in(&self, pages: &mpsc::Sender<ShardPage>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(pages.downgrade());
+    }
 }
 
 /// What a table is made of besides its configuration.
@@ -90,32 +143,68 @@ impl Table {
     pub fn assemble(parts: Parts, source: &config::Source, shared: &Shared) -> Self {
         let Parts { client, target, telemetry, health } = parts;
         let buffer = shared.buffer.part();
-        let (sender, pages) = mpsc::channel(PAGES_WAITING);
         let client = ObservedClient::new(client, telemetry.clone(), health.clone());
         let progress = TableProgress::new(shared.order == DeliveryOrder::Shard, buffer.clone(), telemetry, health);
-        let context = Arc::new(ReaderContext {
-            client: client.clone(),
-            poll_intervals: source.poll_intervals,
-            progress: progress.clone(),
-            buffer,
-            pace: shared.pace.clone(),
+        let locator = StreamLocator { client: client.clone(), pace: shared.pace.clone(), target };
+        Self {
+            progress,
+            store: shared.store.clone(),
+            reading: Arc::default(),
+            pipeline: Arc::default(),
+            checkpointer: Arc::default(),
+            pages: Arc::default(),
             on_data_loss: source.on_data_loss,
-            pages: sender,
-            activity: Arc::default(),
-        });
-        let locator = Arc::new(StreamLocator { client, pace: shared.pace.clone(), target });
-        let (store, keys) = (shared.store.clone(), shared.keys.clone());
-        let reader = TableReader { context, locator, store, keys, initial: initial(source.start) };
-        let (store, activity) = (shared.store.clone(), Arc::default());
-        let checkpointer = Checkpointer { progress: progress.clone(), store, activity };
-        Self { progress, reader, pages, pipeline: Arc::default(), checkpointer }
+            client,
+            locator: Arc::new(locator),
+            pace: shared.pace.clone(),
+            buffer,
+            poll_intervals: source.poll_intervals,
+            keys: shared.keys.clone(),
+            start: source.start,
+            begun: clock::now(),
+        }
     }
-}
 
-fn initial(start: StartPosition) -> InitialPosition {
-    match start {
-        StartPosition::Latest => InitialPosition::Latest,
-        StartPosition::TrimHorizon => InitialPosition::Since(SystemTime::UNIX_EPOCH),
-        StartPosition::At(moment) => InitialPosition::Since(moment),
+    /// The table's name in the store, however long it takes to find it; none if another table of this process has it.
+    pub async fn find_key(&self) -> Option<String> {
+        let key = table_reader::find_key(&self.client, &self.locator, &self.reading).await;
+        let is_new = self.keys.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone());
+        if !is_new {
+            self.progress.health().stopped(&format!("TABLE names {key} twice: remove one of the two names"));
+        }
+        is_new.then_some(key)
+    }
+
+    /// What reads, enters and stores the table until a tenure ends, or for as long as the process lives. What is stored was taken over.
+    /// `has_waited`: for another process, which may have begun later than this one.
+    pub fn open(&self, key: &str, store: Arc<dyn CheckpointStore>, has_waited: bool) -> OpenTable {
+        let (sender, pages) = mpsc::channel(PAGES_WAITING);
+        self.pages.are_in(&sender);
+        let context = Arc::new(ReaderContext {
+            client: self.client.clone(),
+            poll_intervals: self.poll_intervals,
+            progress: self.progress.clone(),
+            buffer: self.buffer.clone(),
+            pace: self.pace.clone(),
+            on_data_loss: self.on_data_loss,
+            pages: sender,
+            activity: self.reading.clone(),
+        });
+        let (progress, activity) = (self.progress.clone(), self.checkpointer.clone());
+        OpenTable {
+            reader: TableReader { context, locator: self.locator.clone(), initial: self.initial(has_waited) },
+            pages,
+            checkpointer: Checkpointer { progress, store, key: key.to_owned(), activity },
+        }
+    }
+
+    /// Where a first start begins. Who was kept waiting has to deliver what was written meanwhile, if the one before has stored no start.
+    fn initial(&self, has_waited: bool) -> InitialPosition {
+        match self.start {
+            StartPosition::Latest if has_waited => InitialPosition::Since(self.begun),
+            StartPosition::Latest => InitialPosition::Latest,
+            StartPosition::TrimHorizon => InitialPosition::Since(SystemTime::UNIX_EPOCH),
+            StartPosition::At(moment) => InitialPosition::Since(moment),
+        }
     }
 }

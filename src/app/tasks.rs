@@ -12,22 +12,22 @@ use rustix::io::Errno;
 use rustix::net::sockopt::set_ipv6_v6only;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+pub use super::fault::Fault;
 use super::stalls::{self, Watched};
 use super::table::Table;
+use super::table_task::{TableStop, TableTask};
 use crate::admin::{self, Admin};
 use crate::config;
 use crate::delivery::dispatcher::{DeliveryView, Dispatcher, DispatcherFault};
+use crate::delivery::handover::Handover;
 use crate::delivery::parked_items::ParkedItems;
-use crate::delivery::pending_event::BoxedEvent;
-use crate::pipeline::Pipeline;
 use crate::progress::TableProgress;
 use crate::readiness::Health;
 use crate::sink::CredentialReloader;
-use crate::streams::ReadingStopped;
 use crate::telemetry::{self, events};
 
 /// Pages that were read and wait to be put into lanes; what they hold is bounded by the buffer.
@@ -134,12 +134,12 @@ impl Server {
 
 /// Everything that runs, from the top down.
 pub struct Tasks {
-    readers: JoinSet<Result<(), ReadingStopped>>,
-    pipelines: JoinSet<()>,
+    /// Each table, from its reader to its last save, and what tells it to end.
+    tables: JoinSet<Result<(), Fault>>,
+    table_stops: Vec<TableStop>,
     dispatcher: JoinSet<Result<(), DispatcherFault>>,
     /// Each sink's credentials, read again when they change.
     credentials: JoinSet<()>,
-    checkpointers: JoinSet<()>,
     server: Server,
     /// The search for parts that stand still.
     watchers: JoinSet<()>,
@@ -147,26 +147,8 @@ pub struct Tasks {
     delivery: watch::Receiver<DeliveryView>,
     parked_items: Arc<ParkedItems>,
     /// Keeps the dispatcher from ending when every table is read no further.
-    _events: mpsc::Sender<Vec<BoxedEvent>>,
+    _events: mpsc::Sender<Handover>,
     stop_dispatcher: CancellationToken,
-    stop_checkpointers: CancellationToken,
-}
-
-/// A task ended although nobody asked it to.
-#[derive(Debug, thiserror::Error)]
-pub enum Fault {
-    /// Events are not delivered any more.
-    #[error("the dispatcher has ended: {0}")]
-    Dispatcher(#[source] DispatcherFault),
-    /// Probes are not answered any more.
-    #[error("probes and metrics are not served any more: {0}")]
-    Admin(#[source] io::Error),
-    /// Any other end.
-    #[error("the task {0} has ended unexpectedly")]
-    Ended(&'static str),
-    /// It panicked, where a panic does not end the process at once.
-    #[error("the task {0} has failed: {1}")]
-    Failed(&'static str, #[source] JoinError),
 }
 
 impl Tasks {
@@ -179,11 +161,10 @@ impl Tasks {
     ) -> Self {
         let (sender, events) = mpsc::channel(PAGES_WAITING);
         let mut tasks = Self {
-            readers: JoinSet::new(),
-            pipelines: JoinSet::new(),
+            tables: JoinSet::new(),
+            table_stops: Vec::new(),
             dispatcher: JoinSet::new(),
             credentials: JoinSet::new(),
-            checkpointers: JoinSet::new(),
             server: Server { tasks: JoinSet::new(), stop: CancellationToken::new() },
             watchers: JoinSet::new(),
             progress: tables.iter().map(|table| table.progress.clone()).collect(),
@@ -191,7 +172,6 @@ impl Tasks {
             parked_items: dispatcher.parked_items(),
             _events: sender.clone(),
             stop_dispatcher: CancellationToken::new(),
-            stop_checkpointers: CancellationToken::new(),
         };
         let watched = Watched::new(&tables, dispatcher.activity(), sender.downgrade());
         tasks.watchers.spawn(stalls::watch(watched, health));
@@ -201,11 +181,9 @@ impl Tasks {
             tasks.credentials.spawn(reloader.run());
         }
         for table in tables {
-            let Table { progress, reader, pages, pipeline, checkpointer } = table;
-            tasks.checkpointers.spawn(checkpointer.run(tasks.stop_checkpointers.clone()));
-            let pipeline = Pipeline::new(progress, event.clone(), sender.clone(), pipeline);
-            tasks.pipelines.spawn(pipeline.run(pages));
-            tasks.readers.spawn(reader.run());
+            let stop = TableStop::default();
+            tasks.table_stops.push(stop.clone());
+            tasks.tables.spawn(TableTask { table, event: event.clone(), events: sender.clone() }.run(stop));
         }
         tasks
     }
@@ -244,28 +222,22 @@ impl Tasks {
         ended.and(stopped)
     }
 
-    /// Waits until a task ends that should not: before [`Tasks::stop`] that is every task but those of a table that is read
-    /// no further, because of `ON_DATA_LOSS=stop` or of a fault that concerns that table alone.
+    /// Waits until a task ends that should not: before [`Tasks::stop`] that is every task.
     pub async fn fault(&mut self) -> Fault {
-        loop {
-            let fault = select! {
-                Some(ended) = self.dispatcher.join_next() => Some(match ended {
-                    Ok(Ok(())) => Fault::Ended("dispatcher"),
-                    Ok(Err(fault)) => Fault::Dispatcher(fault),
-                    Err(failed) => Fault::Failed("dispatcher", failed),
-                }),
-                // Its table is read no further, or delivery has ended: the dispatcher's own end says why.
-                Some(ended) = self.pipelines.join_next() => ended.err().map(|failed| Fault::Failed("pipeline", failed)),
-                // Its table's pipeline ended first, or the policy is to stop: both are said where they happen.
-                Some(ended) = self.readers.join_next() => ended.err().map(|failed| Fault::Failed("reader", failed)),
-                Some(ended) = self.credentials.join_next() => Some(unasked("reader of credentials", ended)),
-                Some(ended) = self.checkpointers.join_next() => Some(unasked("checkpointer", ended)),
-                fault = self.server.fault() => Some(fault),
-                Some(ended) = self.watchers.join_next() => Some(unasked("search for stalls, or for lines left out", ended)),
-            };
-            if let Some(fault) = fault {
-                return fault;
-            }
+        select! {
+            Some(ended) = self.dispatcher.join_next() => match ended {
+                Ok(Ok(())) => Fault::Ended("dispatcher"),
+                Ok(Err(fault)) => Fault::Dispatcher(fault),
+                Err(failed) => Fault::Failed("dispatcher", failed),
+            },
+            Some(ended) = self.tables.join_next() => match ended {
+                Ok(Ok(())) => Fault::Ended("table"),
+                Ok(Err(fault)) => fault,
+                Err(failed) => Fault::Failed("table", failed),
+            },
+            Some(ended) = self.credentials.join_next() => Fault::unasked("reader of credentials", ended),
+            fault = self.server.fault() => fault,
+            Some(ended) = self.watchers.join_next() => Fault::unasked("search for stalls, or for lines left out", ended),
         }
     }
 
@@ -278,7 +250,10 @@ impl Tasks {
         let deadline = begun + patience;
         let reserve = TIME_TO_STORE.min(patience / 4);
         self.watchers.shutdown().await;
-        self.readers.shutdown().await;
+        self.table_stops.iter().for_each(|stop| stop.reading.cancel());
+        for stop in &self.table_stops {
+            let _ = timeout_at(deadline - reserve, stop.has_read.cancelled()).await;
+        }
         self.stop_dispatcher.cancel();
         // Whoever runs out of time here has events without an answer: they are not stored as settled.
         let drained = match timeout_at(deadline - reserve, self.dispatcher.join_next()).await {
@@ -288,9 +263,9 @@ impl Tasks {
         };
         self.dispatcher.shutdown().await;
         self.credentials.shutdown().await;
-        self.pipelines.shutdown().await;
-        self.stop_checkpointers.cancel();
-        while let Ok(Some(_)) = timeout_at(deadline, self.checkpointers.join_next()).await {}
+        self.table_stops.iter().for_each(|stop| stop.storing.cancel());
+        while let Ok(Some(_)) = timeout_at(deadline, self.tables.join_next()).await {}
+        self.tables.shutdown().await;
         let unsettled = self.progress.iter().map(|progress| progress.tracker().unsettled()).sum();
         telemetry::say_left_out(Instant::now(), true);
         events::ShutdownFinished { unsettled, took: begun.elapsed() }.emit();
@@ -312,13 +287,6 @@ pub(super) fn report(fault: &Fault) {
     events::Fault { what: &fault.to_string() }.emit();
 }
 
-fn unasked(task: &'static str, ended: Result<(), JoinError>) -> Fault {
-    match ended {
-        Ok(()) => Fault::Ended(task),
-        Err(failed) => Fault::Failed(task, failed),
-    }
-}
-
 #[cfg(test)]
 use crate::delivery::lanes::UnknownLane;
 
@@ -338,7 +306,8 @@ impl Tasks {
     pub(super) fn stop_early(&self, task: &str) {
         match task {
             "dispatcher" => self.stop_dispatcher.cancel(),
-            "checkpointer" => self.stop_checkpointers.cancel(),
+            "table" => self.table_stops.iter().for_each(|stop| stop.reading.cancel()),
+            "checkpointer" => self.table_stops.iter().for_each(|stop| stop.storing.cancel()),
             "server of probes" => self.server.stop.cancel(),
             other => panic!("no task is called {other}"),
         }

@@ -1,6 +1,7 @@
 //! Which ends of tasks are faults. What the parts of a table do together is in the files below; [`harness`] runs them.
 
 pub(super) mod harness;
+mod leases;
 mod left_out;
 mod listings;
 mod losses;
@@ -38,7 +39,7 @@ const SOON: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn every_task_that_ends_unasked_is_a_fault_and_the_rest_still_ends_in_order() {
-    for task in ["dispatcher", "reader of credentials", "checkpointer", "server of probes"] {
+    for task in ["dispatcher", "reader of credentials", "table", "checkpointer", "server of probes"] {
         let (mut tasks, sink) = tasks().await;
         let mut sink = Some(sink);
         assert!(tasks.fault().now_or_never().is_none(), "nothing has ended yet");

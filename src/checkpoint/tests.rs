@@ -98,7 +98,7 @@ pub(super) fn table() -> impl Strategy<Value = StoredTable> {
         let stream = |(arn, (start, done, shards))| StoredStream { arn, start, done, shards };
         streams.into_iter().map(stream).collect::<Vec<_>>()
     });
-    streams.prop_shuffle().prop_map(|streams| StoredTable { streams })
+    streams.prop_shuffle().prop_map(|streams| StoredTable { streams, stopped: None })
 }
 
 proptest! {
@@ -173,6 +173,7 @@ fn a_text_that_contradicts_itself_is_refused() {
 async fn the_memory_keeps_a_streams_start_too() {
     let store = MemoryStore::default();
     let table = |start| StoredTable {
+        stopped: None,
         streams: vec![StoredStream { arn: "arn".to_owned(), start, done: false, shards: BTreeMap::new() }],
     };
     let since = Position::Since(UNIX_EPOCH);

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::queues::{BarrierRole, LaneItem, LaneKey};
+use super::request::{BarrierRole, LaneItem, LaneKey};
 
 /// Barriers that were never tried, with what waits behind them, in order.
 #[derive(Debug)]
@@ -18,6 +18,7 @@ pub(super) struct Barriers<T> {
 /// A barrier that was never tried.
 #[derive(Debug)]
 struct Closed<T> {
+    table: usize,
     lane: LaneKey,
     waiting: VecDeque<(LaneKey, T)>,
 }
@@ -50,7 +51,8 @@ impl<T: LaneItem> Barriers<T> {
         if let BarrierRole::Barrier(number) = role
             && !lane_fails()
         {
-            self.closed.insert(number, Closed { lane: key, waiting: VecDeque::new() });
+            let table = event.table();
+            self.closed.insert(number, Closed { table, lane: key, waiting: VecDeque::new() });
         }
         Some(event)
     }
@@ -66,5 +68,19 @@ impl<T: LaneItem> Barriers<T> {
             self.held.remove(key);
         }
         waiting
+    }
+
+    /// Takes away the next of a table's events that wait behind a barrier; in the end the table has no barrier any more. Meanwhile nothing
+    /// of the table is admitted.
+    pub(super) fn take_waiting(&mut self, table: usize) -> Option<T> {
+        loop {
+            let (number, closed) = self.closed.iter_mut().find(|(_, closed)| closed.table == table)?;
+            if let Some((key, event)) = closed.waiting.pop_front() {
+                self.held.remove(&key);
+                return Some(event);
+            }
+            let number = *number;
+            self.closed.remove(&number);
+        }
     }
 }

@@ -13,20 +13,26 @@
 //!   and never before.
 //! - The bodies under way take at most [`MemoryLimits::bodies`], or are one. What would be longer than
 //!   [`MemoryLimits::event_bytes`] is never made.
+//! - No attempt begins for a table whose tenure is over, and those under way are cut off ([`attempt`](super::attempt)): what comes of
+//!   them is no fault of the sink. What is left of such a table is withdrawn ([`handover`](super::handover)); others go on meanwhile.
 //! - When told to stop it starts nothing more and waits for the responses that are under way; what is not settled by then
 //!   stays unsettled as owed.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::Duration;
 
 use http::Uri;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{JoinError, JoinSet, yield_now};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::attempt::{Attempt, AttemptSettings, EndedAttempt, FinishedAttempt, Tenures, may_be_delivered};
 use super::batch_size::BatchSize;
+use super::dispatcher_view::Turn;
+pub use super::dispatcher_view::{DeliveryView, DispatcherActivity, LongestLane, SinkOutage};
+use super::handover::{Handover, Withdrawals};
 use super::lanes::{Kinds, LaneItem as _, Lanes, Request, RequestLimits, UnknownLane};
 use super::parked_items::{ParkedItems, item_hash};
 use super::pending_event::BoxedEvent;
@@ -34,14 +40,12 @@ pub use super::request_load::MemoryLimits;
 use super::request_load::RequestLoad;
 use super::response_class::{FailedResponse, ResponseClass};
 use super::retry::{OnUndeliverable, RetryPolicy};
-use super::settlement::{FinishedAttempt, Settlement, SinkState};
+use super::settlement::{Settlement, SinkState};
 use super::sink_controller::{
-    AttemptKind, AttemptReport, Change, ControllerLimits, ControllerView, DownReason, Outcome, SinkController,
+    AttemptKind, AttemptReport, Change, ControllerLimits, DownReason, Outcome, SinkController,
 };
 use crate::clock;
 use crate::config::EventMode;
-use crate::event::Message;
-use crate::event::http::batch;
 use crate::sink::Sink;
 use crate::telemetry::events;
 
@@ -50,6 +54,9 @@ const TIMEOUT_MARGIN: Duration = Duration::from_secs(10);
 
 /// So many attempts that have ended are looked at before anything new is started.
 const MOST_FINISHED: usize = 64;
+
+/// So many events whose tenure is over are given up in one turn.
+const MOST_GIVEN_UP: usize = 2_048;
 
 /// How often what people look at is brought up to date, at most.
 const VIEW_INTERVAL: Duration = Duration::from_millis(250);
@@ -91,7 +98,8 @@ pub struct Dispatcher {
     dead_letters: Option<Outlet>,
     settlement: Settlement,
     settings: Settings,
-    attempts: JoinSet<FinishedAttempt>,
+    attempts: JoinSet<EndedAttempt>,
+    withdrawals: Withdrawals,
     /// Bytes of the bodies under way, as far as they are known before they are made.
     bodies: usize,
     /// The next request has to wait until one of those is gone.
@@ -106,39 +114,6 @@ pub struct Dispatcher {
     viewed: Option<Instant>,
 }
 
-/// What people see of delivery.
-#[derive(Debug, Clone, Default)]
-pub struct DeliveryView {
-    /// The sink fails as a whole.
-    pub outage: Option<SinkOutage>,
-    /// How much the sink takes.
-    pub sink: Option<ControllerView>,
-    /// How much the dead-letter sink takes.
-    pub dead_letters: Option<ControllerView>,
-    /// The item of which the most events wait, where several do: they go one after the other.
-    pub longest_lane: Option<LongestLane>,
-}
-
-/// The sink fails as a whole, for people to look at.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SinkOutage {
-    /// When that was noticed.
-    pub since: SystemTime,
-    /// It refuses every event for the event's own sake; else it cannot be reached or has a fault.
-    pub is_refusing: bool,
-    /// What it said last.
-    pub why: String,
-}
-
-/// An item of which several events wait.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LongestLane {
-    /// A hash of its key, as the log shows it.
-    pub item: String,
-    /// How many of its events wait.
-    pub events: usize,
-}
-
 /// Why a dispatcher has ended unasked.
 #[derive(Debug, thiserror::Error)]
 pub enum DispatcherFault {
@@ -148,50 +123,6 @@ pub enum DispatcherFault {
     /// An attempt brought nothing back.
     #[error("an attempt has panicked: {0}")]
     Attempt(#[from] JoinError),
-}
-
-/// What a dispatcher is doing, so that one that stands still can be found.
-#[derive(Debug, Default)]
-pub struct DispatcherActivity(Mutex<Turn>);
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Turn {
-    /// How often it has looked around, and how many requests it has started.
-    turns: u64,
-    started: u64,
-    /// When it wants to look around again, if nothing happens before.
-    wake: Option<Instant>,
-    /// Something may start and has not, or nothing is under way and no moment is waited for, and there are events.
-    can_start: bool,
-    /// The oldest attempt under way, and when it must have ended.
-    oldest: Option<(u64, Instant)>,
-}
-
-impl DispatcherActivity {
-    /// Why it should not be waiting at this moment, and a number that changes when it goes on: if it is still the same
-    /// much later, it stands still. `handed_in` says whether there are events that it has not taken in.
-    pub fn overdue(&self, handed_in: bool, now: Instant) -> Option<(&'static str, u64)> {
-        let turn = *self.turn();
-        if let Some((attempt, _)) = turn.oldest.filter(|(_, deadline)| *deadline < now) {
-            return Some(("sees no end of a request after DELIVERY_TIMEOUT", attempt));
-        }
-        match turn {
-            Turn { can_start: true, started, .. } => Some(("starts no request although events wait", started)),
-            Turn { wake: Some(wake), turns, .. } if wake < now => Some(("did not go on after a pause", turns)),
-            Turn { turns, .. } if handed_in => Some(("takes in no events", turns)),
-            _ => None,
-        }
-    }
-
-    /// How often it has looked around, for tests.
-    #[cfg(test)]
-    fn turns(&self) -> u64 {
-        self.turn().turns
-    }
-
-    fn turn(&self) -> std::sync::MutexGuard<'_, Turn> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Outlet {
@@ -218,6 +149,7 @@ impl Dispatcher {
             batch_size: BatchSize::new(settings.limits.bytes),
             settings,
             attempts: JoinSet::new(),
+            withdrawals: Withdrawals::default(),
             bodies: 0,
             waits_for_bodies: false,
             activity: Arc::default(),
@@ -250,7 +182,7 @@ impl Dispatcher {
     /// When it meets a state that cannot be; what is not settled then stays unsettled as owed.
     pub async fn run(
         mut self,
-        mut pages: mpsc::Receiver<Vec<BoxedEvent>>,
+        mut handed_in: mpsc::Receiver<Handover>,
         stop: CancellationToken,
     ) -> Result<(), DispatcherFault> {
         let (stopped, timer) = (stop.cancelled(), sleep_until(Instant::now()));
@@ -258,6 +190,7 @@ impl Dispatcher {
         let mut is_open = true;
         while is_open || !self.lanes.is_done() {
             let now = Instant::now();
+            let is_withdrawing = self.withdrawals.go_on(&mut self.lanes, &mut self.settlement);
             self.start_attempts(now)?;
             let wake = self.next_wake(now);
             self.tell_activity(wake, now);
@@ -267,17 +200,19 @@ impl Dispatcher {
             // Pages come first: the buffer bounds them, and a response waits for none of them.
             select! {
                 () = &mut stopped => break,
-                page = pages.recv(), if is_open => match page {
-                    Some(page) => self.take_in(page, Instant::now()),
+                handed_in = handed_in.recv(), if is_open => match handed_in {
+                    Some(Handover::Events(page)) => self.take_in(page, Instant::now()),
+                    Some(Handover::Withdrawal(wanted)) => self.withdrawals.begin(wanted),
                     None => is_open = false,
                 },
                 Some(finished) = self.attempts.join_next(), if !self.attempts.is_empty() => self.finish_all(finished)?,
                 () = &mut timer, if wake.is_some() => self.settlement.readmit_due(Instant::now()),
+                () = yield_now(), if is_withdrawing => {}
             }
         }
         events::ShutdownBegun { in_flight: self.attempts.len() }.emit();
         while let Some(finished) = self.attempts.join_next().await {
-            self.finish(finished?, Instant::now())?;
+            self.end_attempt(finished?, Instant::now())?;
         }
         Ok(())
     }
@@ -321,7 +256,8 @@ impl Dispatcher {
 
     fn start_attempts(&mut self, now: Instant) -> Result<(), DispatcherFault> {
         self.waits_for_bodies = false;
-        while self.lanes.has_place() {
+        let mut given_up = 0;
+        while self.lanes.has_place() && given_up < MOST_GIVEN_UP {
             let is_down = self.sink.controller.is_down();
             let permitted = self.permitted(is_down, now);
             if !permitted.any() {
@@ -332,9 +268,11 @@ impl Dispatcher {
             let request = self.lanes.begin(permitted, probe, now, |event| load.take(event));
             self.waits_for_bodies = load.lacks_room;
             let Some(request) = request else { break };
+            let tenures = Tenures::of(&request);
             match load.too_long {
+                _ if !tenures.last(now) => given_up += self.start_lasting(request, load.bytes, now),
                 Some(length) => self.refuse(request, length, now)?,
-                None => self.launch(request, load.bytes, now),
+                None => self.launch(request, load.bytes, tenures, now),
             }
         }
         Ok(())
@@ -362,27 +300,51 @@ impl Dispatcher {
         )
     }
 
+    /// Starts of a request what may still be delivered. How many events may not.
+    fn start_lasting(&mut self, request: Request<BoxedEvent>, reserved: usize, now: Instant) -> usize {
+        let (kind, events) = (request.kind, request.events());
+        let Some(rest) = self.keep_lasting(request, now) else {
+            self.lanes.ended(kind);
+            return events;
+        };
+        let (left, tenures) = (rest.events(), Tenures::of(&rest));
+        self.launch(rest, reserved, tenures, now);
+        events - left
+    }
+
+    /// Gives up what of a request may not be delivered any more, with all that waits behind it. Returns the rest.
+    fn keep_lasting(&mut self, request: Request<BoxedEvent>, now: Instant) -> Option<Request<BoxedEvent>> {
+        let kind = request.kind;
+        let (lasting, ended): (Vec<_>, Vec<_>) = request.into_slices().partition(|it| may_be_delivered(it, now));
+        for slice in ended {
+            let events = self.lanes.give_up(slice);
+            self.settlement.give_back(events);
+        }
+        let mut lasting = lasting.into_iter();
+        Some(Request { kind, first: lasting.next()?, more: lasting.collect() })
+    }
+
     /// Posts a request in a task of its own.
-    fn launch(&mut self, mut request: Request<BoxedEvent>, reserved: usize, now: Instant) {
+    fn launch(&mut self, request: Request<BoxedEvent>, reserved: usize, tenures: Tenures, now: Instant) {
         self.started += 1;
         self.bodies += reserved;
         for slice in request.slices() {
             slice.head.acknowledger.telemetry().metrics().in_flight.add(slice.len() as i64);
         }
-        let (number, kind, mode) = (self.started, request.kind, self.settings.mode);
+        if !tenures.is_empty() {
+            self.withdrawals.launched(&request);
+        }
+        let (number, kind) = (self.started, request.kind);
         // Of an event that never had a request of its own this one says what a first attempt says.
         let is_first = kind == AttemptKind::Retry && request.first.is_untested;
         let told = if is_first { AttemptKind::FirstAttempt } else { kind };
         let outlet = self.outlet(kind);
         let (permit, sink) = (outlet.controller.started(told, request.events(), now), outlet.sink.clone());
-        let (timeout, destination) = (self.settings.timeout, self.settings.destination.clone());
+        let Settings { mode, timeout, ref destination, .. } = self.settings;
+        let settings = AttemptSettings { mode, timeout, destination: destination.clone() };
         self.deadlines.insert(number, now.checked_add(timeout.saturating_add(TIMEOUT_MARGIN)));
-        self.attempts.spawn(async move {
-            let message = compose(&mut request, mode, &destination);
-            let bytes = message.body.len();
-            let response = sink.post(message, timeout).await;
-            FinishedAttempt { number, permit, request, reserved, bytes, response, took: now.elapsed() }
-        });
+        let attempt = Attempt { number, permit, request, reserved, tenures };
+        self.attempts.spawn(async move { attempt.post(&*sink, &settings).await });
     }
 
     /// Where attempts of a kind go.
@@ -390,20 +352,51 @@ impl Dispatcher {
         self.dead_letters.as_mut().filter(|_| kind == AttemptKind::DeadLetter).unwrap_or(&mut self.sink)
     }
 
-    fn finish_all(&mut self, finished: Result<FinishedAttempt, JoinError>) -> Result<(), DispatcherFault> {
+    fn finish_all(&mut self, finished: Result<EndedAttempt, JoinError>) -> Result<(), DispatcherFault> {
         let now = Instant::now();
-        self.finish(finished?, now)?;
+        self.end_attempt(finished?, now)?;
         for _ in 1..MOST_FINISHED {
             let Some(finished) = self.attempts.try_join_next() else { break };
-            self.finish(finished?, now)?;
+            self.end_attempt(finished?, now)?;
         }
         Ok(())
     }
 
-    fn finish(&mut self, finished: FinishedAttempt, now: Instant) -> Result<(), DispatcherFault> {
-        self.deadlines.remove(&finished.number);
-        self.bodies -= finished.reserved;
-        self.lanes.ended(finished.request.kind);
+    fn end_attempt(&mut self, ended: EndedAttempt, now: Instant) -> Result<(), DispatcherFault> {
+        let (number, reserved, request) = match &ended {
+            Ok(FinishedAttempt { number, reserved, request, .. }) => (*number, *reserved, request),
+            Err(Attempt { number, reserved, request, .. }) => (*number, *reserved, request),
+        };
+        self.deadlines.remove(&number);
+        self.bodies -= reserved;
+        self.lanes.ended(request.kind);
+        self.withdrawals.ended(request);
+        match ended {
+            Ok(finished) => self.finish(finished, now),
+            Err(attempt) => {
+                self.cut_off(attempt, now);
+                Ok(())
+            }
+        }
+    }
+
+    /// A tenure ended first: nobody knows what has arrived. That says nothing of the sink, nor of the events.
+    fn cut_off(&mut self, Attempt { permit, request, .. }: Attempt, now: Instant) {
+        let report = AttemptReport {
+            lane: request.first.lane,
+            outcome: Outcome::Unsent,
+            waiting_lanes: self.lanes.in_progress(),
+        };
+        self.outlet(request.kind).controller.ended(permit, report, now);
+        for slice in request.slices() {
+            slice.head.acknowledger.telemetry().metrics().in_flight.sub(slice.len() as i64);
+        }
+        // What was in company with others is tried again.
+        let rest = self.keep_lasting(request, now);
+        rest.into_iter().flat_map(Request::into_slices).for_each(|slice| self.lanes.put_back(slice, now));
+    }
+
+    fn finish(&mut self, mut finished: FinishedAttempt, now: Instant) -> Result<(), DispatcherFault> {
         if finished.request.kind == AttemptKind::FirstAttempt {
             self.batch_size.answered(finished.bytes, finished.request.events(), &finished.response);
         }
@@ -412,6 +405,11 @@ impl Dispatcher {
         let change = self.report(&finished, failure.as_ref(), now);
         if finished.request.kind != AttemptKind::DeadLetter {
             self.tell_sink_state(change, &finished, failure.as_ref());
+        }
+        if failure.is_some() && !finished.request.slices().all(|slice| may_be_delivered(slice, now)) {
+            // Before anything is decided about it.
+            let Some(request) = self.keep_lasting(finished.request, now) else { return Ok(()) };
+            finished.request = request;
         }
         let down = self.sink.controller.down_reason();
         let sink = SinkState { is_down: down.is_some(), is_refusing: down == Some(DownReason::Refusing) };
@@ -506,23 +504,6 @@ fn outcome_of(failure: &FailedResponse) -> Outcome {
         ResponseClass::SinkFault | ResponseClass::Unsent => Outcome::Failed,
         ResponseClass::EventFault => Outcome::Refused,
     }
-}
-
-/// Makes the message of a request. From here on its events keep no page alive: the request may take long.
-fn compose(request: &mut Request<BoxedEvent>, mode: EventMode, destination: &Uri) -> Message {
-    let mut messages = Vec::new();
-    let is_batch = mode == EventMode::Batch && request.kind != AttemptKind::DeadLetter;
-    for slice in std::iter::once(&mut request.first).chain(&mut request.more) {
-        for event in std::iter::once(&mut slice.head).chain(&mut slice.rest) {
-            let message = event.message(destination);
-            event.detach();
-            if !is_batch {
-                return message;
-            }
-            messages.push(message);
-        }
-    }
-    batch(messages.iter())
 }
 
 #[cfg(test)]

@@ -10,14 +10,16 @@
 //! - A lane's events take at most its share of memory; what is beyond goes back to the caller, and behind an event that fails all but
 //!   that one. Memory is given back as lanes end, and no step takes longer the more lanes there are.
 
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, VecDeque};
 
 use tokio::time::Instant;
 
 use super::barriers::Barriers;
-pub use super::queues::{BarrierRole, Kinds, LaneItem, LaneKey, LaneSlice, Request, RequestLimits};
-use super::queues::{LaneLoad, Pause, Place, Queues, Turn};
+use super::lane::{Lane, State, WaitingEvent};
+use super::queues::{Found, LaneSearch, Pause, Place, Queues, Turn};
+use super::request::LaneLoad;
+pub use super::request::{BarrierRole, Kinds, LaneItem, LaneKey, LaneSlice, Request, RequestLimits};
 use super::retry::RetryPause;
 use super::sink_controller::AttemptKind;
 
@@ -43,45 +45,23 @@ pub struct Lanes<T> {
     longest: Option<(LaneKey, usize)>,
 }
 
-/// One lane: its events that are not under way, and what its first one is doing.
+/// The withdrawal of all that waits of one table, and how far it has come.
 #[derive(Debug)]
-struct Lane<T> {
+pub struct Withdrawal {
     table: usize,
-    state: State,
-    /// Not under way, so not there while the lane is.
-    first: Option<WaitingEvent<T>>,
-    rest: VecDeque<WaitingEvent<T>>,
-    /// Of those.
-    load: LaneLoad,
-    failures: u32,
-    first_try: Option<Instant>,
-    /// So many events behind the first one were with it in a request that failed.
-    isolated: usize,
-    /// The first event was in a request that failed, and never in one of its own.
-    is_untested: bool,
-    is_parked: bool,
-    /// The first event goes to the dead-letter sink.
-    is_dead_letter: bool,
+    search: LaneSearch,
 }
 
-#[derive(Debug)]
-struct WaitingEvent<T> {
-    arrival: u64,
-    /// When it was read.
-    since: Instant,
-    event: T,
-}
+impl Withdrawal {
+    /// Of this table, not begun.
+    pub fn of(table: usize) -> Self {
+        Self { table, search: LaneSearch::of(table) }
+    }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// In the queue of lanes whose first event was never tried.
-    NeverTried,
-    /// Its first event has failed: it pauses, or waits for its turn.
-    Failed,
-    /// So many of the first events are under way.
-    UnderWay(usize),
-    /// Its first event will never be tried by this process.
-    Held,
+    /// Which table's.
+    pub fn table(&self) -> usize {
+        self.table
+    }
 }
 
 impl<T: LaneItem> Lanes<T> {
@@ -228,6 +208,7 @@ impl<T: LaneItem> Lanes<T> {
         let lane = self.lanes.get_mut(&slice.lane)?;
         debug_assert!(slice.rest.is_empty() && !lane.is_parked, "it was never tried");
         (lane.state, lane.isolated) = (State::Held, 0);
+        self.queues.hold(lane.table, slice.lane);
         self.held += 1;
         self.tried(slice.lane, slice.head.barrier_role(), now);
         Some(slice.head)
@@ -237,10 +218,58 @@ impl<T: LaneItem> Lanes<T> {
     /// all of its events, in order.
     pub fn leave_out(&mut self, slice: LaneSlice<T>, now: Instant) -> Vec<T> {
         let (key, role) = (slice.lane, slice.head.barrier_role());
-        let waiting = self.lanes.remove(&key).map(|lane| lane.into_waiting());
-        let events = slice.into_events().chain(waiting.into_iter().flatten()).collect();
+        let events = self.give_up(slice);
         self.tried(key, role, now);
         events
+    }
+
+    /// A slice that was under way is given up with all that waits behind it: the lane ends, and nobody tries it again. What waits for its
+    /// events to be tried waits on. Returns all of them, in order.
+    pub fn give_up(&mut self, slice: LaneSlice<T>) -> Vec<T> {
+        let waiting = self.lanes.remove(&slice.lane).map(|lane| {
+            if lane.is_parked {
+                self.parked -= LaneLoad::of(&slice.head);
+            }
+            lane.into_waiting()
+        });
+        slice.into_events().chain(waiting.into_iter().flatten()).collect()
+    }
+
+    /// Takes out about so many events of a table of which nothing is under way, and comes, any more. In the end nothing is left of it: then
+    /// there is none.
+    pub fn withdraw(&mut self, withdrawal: &mut Withdrawal, most: usize) -> Option<Vec<T>> {
+        let table = withdrawal.table;
+        let mut events: Vec<T> = self.left_out.extract_if(.., |event| event.table() == table).collect();
+        for _ in 0..most {
+            if events.len() >= most {
+                break;
+            }
+            if let Some(event) = self.barriers.take_waiting(table) {
+                events.push(event);
+                continue;
+            }
+            match self.queues.take_waiting(&mut withdrawal.search) {
+                Found::Lane(key) => events.extend(self.end_lane(key)),
+                Found::Nothing => break,
+                Found::End if events.is_empty() => return None,
+                Found::End => break,
+            }
+        }
+        Some(events)
+    }
+
+    /// A lane that waits for nothing any more ends. What waited in it.
+    fn end_lane(&mut self, key: LaneKey) -> impl Iterator<Item = T> + use<T> {
+        let lane = self.lanes.remove(&key);
+        if let Some(lane) = &lane {
+            match lane.state {
+                State::NeverTried => self.queues.shrink(lane.load),
+                State::Held => self.held -= 1,
+                State::Failed if lane.is_parked => self.parked -= lane.load_of_first(),
+                State::Failed | State::UnderWay(_) => {}
+            }
+        }
+        lane.into_iter().flat_map(|lane| lane.into_waiting())
     }
 
     /// Events whose lane was left out while they waited behind a barrier, and what was too much behind events that were parked: the caller
@@ -477,111 +506,6 @@ impl<T: LaneItem> Lanes<T> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a request has ended whose event is in no lane")]
 pub struct UnknownLane;
-
-impl<T: LaneItem> Lane<T> {
-    fn new(first: WaitingEvent<T>) -> Self {
-        Self {
-            table: first.event.table(),
-            state: State::NeverTried,
-            load: LaneLoad::of(&first.event),
-            first: Some(first),
-            rest: VecDeque::new(),
-            failures: 0,
-            first_try: None,
-            isolated: 0,
-            is_untested: false,
-            is_parked: false,
-            is_dead_letter: false,
-        }
-    }
-
-    /// Whether its first event was tried in vain.
-    fn has_failed(&self) -> bool {
-        self.failures > 0 || self.is_dead_letter
-    }
-
-    fn load_of_first(&self) -> LaneLoad {
-        self.first.as_ref().map(|first| LaneLoad::of(&first.event)).unwrap_or_default()
-    }
-
-    /// An event that waits behind another one can wait for long.
-    fn push(&mut self, mut waiting: WaitingEvent<T>) {
-        waiting.event.detach();
-        self.load += LaneLoad::of(&waiting.event);
-        match self.first {
-            None => self.first = Some(waiting),
-            Some(_) => self.rest.push_back(waiting),
-        }
-    }
-
-    /// Gives back what is behind its first event, as far as that comes again.
-    fn shed(&mut self) -> Vec<T> {
-        let has_head_here = matches!(self.state, State::NeverTried | State::Failed);
-        let stays = self.rest.iter().rposition(|waiting| !waiting.event.may_be_left_out()).map_or(0, |last| last + 1);
-        let mut beyond = VecDeque::from_iter(self.rest.drain(stays..).map(|waiting| waiting.event));
-        if !has_head_here && stays == 0 && self.first.as_ref().is_some_and(|first| first.event.may_be_left_out()) {
-            beyond.extend(self.first.take().map(|first| first.event));
-            beyond.rotate_right(1);
-        }
-        let behind_first = self.rest.len() + usize::from(!has_head_here && self.first.is_some());
-        self.isolated = self.isolated.min(behind_first);
-        beyond.iter().for_each(|event| self.load -= LaneLoad::of(event));
-        beyond.into()
-    }
-
-    /// Gives back the event that came last, if it is not the only one that waits and comes again.
-    fn shed_last(&mut self) -> Vec<T> {
-        let last = self.rest.pop_back_if(|last| last.event.may_be_left_out()).map(|last| last.event);
-        last.iter().for_each(|event| self.load -= LaneLoad::of(event));
-        last.into_iter().collect()
-    }
-
-    /// Puts the first events under way, as many as there is room for; nothing if there is none for the first.
-    fn board(
-        &mut self,
-        lane: LaneKey,
-        room: usize,
-        now: Instant,
-        take: &mut impl FnMut(&T) -> bool,
-    ) -> Option<LaneSlice<T>> {
-        let head = self.first.take_if(|first| take(&first.event))?.event;
-        let mut rest = Vec::new();
-        while rest.len() + 1 < room
-            && let Some(next) = self.rest.pop_front_if(|next| take(&next.event))
-        {
-            rest.push(next.event);
-        }
-        self.load -= std::iter::once(&head).chain(&rest).fold(LaneLoad::default(), |mut sum, event| {
-            sum += LaneLoad::of(event);
-            sum
-        });
-        self.first = self.rest.pop_front();
-        self.state = State::UnderWay(1 + rest.len());
-        let first_try = *self.first_try.get_or_insert(now);
-        let (failures, is_untested) = (self.failures, self.failures == 0 || self.is_untested);
-        Some(LaneSlice { lane, head, rest, failures, first_try, is_alone: true, is_untested })
-    }
-
-    /// Events that were under way wait again, each alone from now on.
-    fn take_back(&mut self, slice: LaneSlice<T>, now: Instant) {
-        debug_assert!(matches!(self.state, State::UnderWay(_)), "only what is under way comes back");
-        self.isolated = self.isolated.max(slice.rest.len());
-        for mut event in slice.into_events().rev() {
-            event.detach();
-            self.load += LaneLoad::of(&event);
-            // Whoever was under way stands in no queue by its arrival any more.
-            let waiting = WaitingEvent { arrival: 0, since: now, event };
-            if let Some(behind) = self.first.replace(waiting) {
-                self.rest.push_front(behind);
-            }
-        }
-        self.state = State::Failed;
-    }
-
-    fn into_waiting(self) -> impl Iterator<Item = T> {
-        self.first.into_iter().chain(self.rest).map(|waiting| waiting.event)
-    }
-}
 
 #[cfg(test)]
 mod tests;

@@ -58,6 +58,11 @@ impl ParkedItems {
         }
     }
 
+    /// Nothing of the table is parked any more.
+    pub fn forget(&self, table: &str) {
+        self.lock().remove(table);
+    }
+
     /// Those of a table that are remembered, the longest parked first.
     pub fn items(&self, table: &str) -> Vec<ParkedItem> {
         let mut items: Vec<ParkedItem> =

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use http::Uri;
 
-use super::queues::{BarrierRole, LaneItem, LaneKey};
+use super::request::{BarrierRole, LaneItem, LaneKey};
 use crate::event::{Encoder, Extension, ExtensionValue, Message, encode_gap, gap_id};
 use crate::progress::{AckToken, Acknowledger};
 use crate::records::Entry;

@@ -14,12 +14,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::attempt::FinishedAttempt;
 use super::lanes::{LaneItem as _, LaneKey, LaneSlice, Lanes, Request, UnknownLane};
 use super::parked_items::{ParkedItems, item_hash};
 use super::pending_event::{BoxedEvent, DeadLetter, PendingEvent};
 use super::response_class::{BatchResponse, FailedResponse, ResponseClass};
 use super::retry::{FailedAttempt, OnUndeliverable, RetryDecision, RetryPause, RetryPolicy};
-use super::sink_controller::{AttemptKind, Permit};
+use super::sink_controller::AttemptKind;
 use crate::clock;
 use crate::config::EventMode;
 use crate::progress::Acknowledger;
@@ -29,18 +30,6 @@ use crate::telemetry::{TableTelemetry, events};
 
 /// What was left out whole is tried again so often, though nothing made room for it.
 const READMISSION: Duration = Duration::from_secs(10 * 60);
-
-/// An attempt that has ended.
-pub(super) struct FinishedAttempt {
-    pub(super) number: u64,
-    pub(super) permit: Permit,
-    pub(super) request: Request<BoxedEvent>,
-    /// What was set aside for the request's body, and what it had.
-    pub(super) reserved: usize,
-    pub(super) bytes: usize,
-    pub(super) response: SinkResponse,
-    pub(super) took: Duration,
-}
 
 /// What the controller says of the sink, after the attempt was reported.
 #[derive(Debug, Clone, Copy)]
@@ -74,35 +63,6 @@ pub(super) struct Settlement {
 
 type EventSlice = LaneSlice<BoxedEvent>;
 type EventLanes = Lanes<BoxedEvent>;
-
-impl FinishedAttempt {
-    /// Counts it, for the request and for each table's events.
-    pub(super) fn count(&self) {
-        let is_letter = self.request.kind == AttemptKind::DeadLetter;
-        let code = match &self.response {
-            SinkResponse::Accepted { status, .. } | SinkResponse::Refused { status, .. } => status.as_str(),
-            SinkResponse::Failed { error, .. } => error.as_str(),
-        };
-        for slice in self.request.slices() {
-            let telemetry = slice.head.acknowledger.telemetry();
-            telemetry.metrics().in_flight.sub(slice.len() as i64);
-            if !is_letter {
-                telemetry.events_attempted(slice.len(), slice.failures == 0, code);
-            }
-        }
-        let first = &self.request.first.head;
-        let telemetry = first.acknowledger.telemetry();
-        if events::AttemptEnded::is_wanted() {
-            let (event, events, took) = (&first.id(), self.request.events(), self.took);
-            events::AttemptEnded { event, events, code, took }.emit(telemetry);
-        }
-        if is_letter {
-            telemetry.dead_letter_attempt(code);
-        } else {
-            telemetry.delivery_attempt(code, self.took);
-        }
-    }
-}
 
 impl Settlement {
     pub(super) fn new(policy: RetryPolicy, mode: EventMode, parked_share: usize) -> Self {
@@ -175,6 +135,21 @@ impl Settlement {
         let acknowledger = first.acknowledger.clone();
         let tokens = events.into_iter().filter_map(|event| Some((event.token?, event.cost)));
         acknowledger.leave_out(tokens.collect());
+    }
+
+    /// Events of one table that nobody keeps any more, nor brings again in this tenure: they stay owed.
+    pub(super) fn give_back(&self, events: Vec<BoxedEvent>) {
+        let Some(first) = events.first() else { return };
+        first.acknowledger.release(events.iter().map(|event| event.cost).sum());
+    }
+
+    /// Nothing of a table is left here.
+    pub(super) fn forget(&mut self, table: &dyn Acknowledger) {
+        self.kept_waiting.remove(&table.table());
+        self.left_out.remove(&table.table());
+        let telemetry = table.telemetry();
+        self.parked_items.forget(telemetry.table());
+        telemetry.metrics().parked.set(0);
     }
 
     /// When lanes that were left out whole are tried again at the latest.

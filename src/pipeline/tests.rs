@@ -20,7 +20,7 @@ use crate::telemetry::metrics::Metrics;
 struct Line {
     progress: Arc<TableProgress>,
     pages: mpsc::Sender<ShardPage>,
-    events: mpsc::Receiver<Vec<BoxedEvent>>,
+    events: mpsc::Receiver<Handover>,
     running: JoinHandle<()>,
 }
 
@@ -88,7 +88,11 @@ impl Line {
     /// The events that a page of these becomes.
     async fn page(&mut self, stream: &str, shard: ShardHandle, entries: Vec<Entry>) -> Vec<BoxedEvent> {
         self.hand_in(stream, shard, entries, false).await;
-        timeout(Duration::from_secs(5), self.events.recv()).await.expect("nothing was handed on").unwrap()
+        let handed_on = timeout(Duration::from_secs(5), self.events.recv()).await.expect("nothing was handed on");
+        match handed_on.unwrap() {
+            Handover::Events(events) => events,
+            Handover::Withdrawal(_) => unreachable!("a pipeline hands on events"),
+        }
     }
 }
 
@@ -207,7 +211,7 @@ async fn what_an_earlier_run_has_settled_goes_no_further_and_takes_no_room() {
     stored.apply(&line.progress.tracker().take_changes());
 
     let mut line = Line::new(DeliveryOrder::Item);
-    line.progress.restore("t".to_owned(), stored);
+    line.progress.restore(stored);
     let shard = line.open("a", "1", None);
     let again = line.page("a", shard, vec![record(2), record(3), record(4)]).await;
     assert_eq!(again.iter().map(|event| event.id()).collect::<Vec<_>>(), [parked.id(), "4".to_owned()]);

@@ -212,6 +212,15 @@ impl Buffer {
         });
     }
 
+    /// Gives back all that is held: nobody has anything of it any more.
+    pub fn clear(&self) {
+        self.pool.give_back(|pool, state| {
+            let reserved = state.parts[self.table].reserved;
+            debug_assert!(reserved == 0, "a page is under way");
+            pool.set_used(state, self.table, reserved);
+        });
+    }
+
     /// Bytes in use now, reservations included.
     pub fn used(&self) -> usize {
         self.pool.state().parts[self.table].used

@@ -1,8 +1,8 @@
 //! Stores a table's positions: soon after they change, and once at the end.
 //!
 //! Contract: what has changed is stored at most 100 ms later and as long as the store takes; one save is under way at a time. What
-//! could not be stored, or may not be, is stored together with what has changed since. Nothing is stored before what an earlier
-//! run has left was taken over.
+//! could not be stored, or may not be, is stored together with what has changed since. It runs once what an earlier run, or another
+//! process, has left was taken over, and ends when another process has taken over from this one.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{Acknowledger as _, TableProgress};
-use crate::checkpoint::CheckpointStore;
+use crate::checkpoint::{CheckpointStore, SaveError};
 use crate::clock;
 use crate::telemetry::events;
 
@@ -31,6 +31,8 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(30);
 pub struct Checkpointer {
     pub progress: Arc<TableProgress>,
     pub store: Arc<dyn CheckpointStore>,
+    /// The table's name in the store.
+    pub key: String,
     /// What it is doing, for those who watch that it goes on.
     pub activity: Arc<CheckpointerActivity>,
 }
@@ -53,20 +55,32 @@ impl CheckpointerActivity {
         (!attempts.under_way).then_some(attempts.begun)
     }
 
-    fn begin(&self) {
+    /// A try begins; it ends with what is returned.
+    fn begin(&self) -> Trying<'_> {
         let mut attempts = self.attempts();
         attempts.begun += 1;
         attempts.under_way = true;
-    }
-
-    fn end(&self) {
-        self.attempts().under_way = false;
+        Trying(self)
     }
 
     fn attempts(&self) -> MutexGuard<'_, Attempts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// A try to store, until it has ended or was given up.
+struct Trying<'a>(&'a CheckpointerActivity);
+
+impl Drop for Trying<'_> {
+    fn drop(&mut self) {
+        self.0.attempts().under_way = false;
+    }
+}
+
+/// Another process has taken over the table: nothing of it is stored here any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("another process has taken over the positions")]
+pub struct Fenced;
 
 struct LastSave {
     begun: Instant,
@@ -83,7 +97,10 @@ impl LastSave {
 
 impl Checkpointer {
     /// Stores until told to stop, and then once more.
-    pub async fn run(self, stop: CancellationToken) {
+    ///
+    /// # Errors
+    /// When another process has taken over.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), Fenced> {
         let mut last = LastSave { begun: Instant::now(), behind_since: None };
         let mut look = Instant::now() + LOOK_INTERVAL;
         while !stop.is_cancelled() {
@@ -100,24 +117,23 @@ impl Checkpointer {
                 () = stop.cancelled() => break,
                 () = sleep_until(last.next()) => {}
             }
-            self.store_changes(&mut last).await;
+            self.store_changes(&mut last).await?;
         }
-        self.store_changes(&mut last).await;
+        self.store_changes(&mut last).await
     }
 
-    async fn store_changes(&self, last: &mut LastSave) {
-        let Some(key) = self.progress.key() else { return };
+    async fn store_changes(&self, last: &mut LastSave) -> Result<(), Fenced> {
         let gauge = &self.progress.telemetry().metrics().checkpoint_age;
         let changes = self.progress.tracker().take_changes();
         if changes.is_empty() {
             self.announce();
-            return;
+            return Ok(());
         }
         last.begun = Instant::now();
         let behind_since = *last.behind_since.get_or_insert(last.begun);
-        self.activity.begin();
-        let saved = self.store.save(key, changes.clone()).await;
-        self.activity.end();
+        let trying = self.activity.begin();
+        let saved = self.store.save(&self.key, changes.clone()).await;
+        drop(trying);
         match saved {
             Ok(()) => {
                 last.behind_since = None;
@@ -125,12 +141,14 @@ impl Checkpointer {
                 gauge.set(0.0);
                 self.announce();
             }
+            Err(SaveError::Fenced(_)) => return Err(Fenced),
             Err(error) => {
                 self.progress.change(|tracker| tracker.put_back(changes));
                 self.written(Err(&error.to_string()));
                 gauge.set(behind_since.elapsed().as_secs_f64());
             }
         }
+        Ok(())
     }
 
     /// Counts a write and tells readiness. The first failure is logged, then one a minute, and the end of it.
@@ -178,7 +196,7 @@ mod tests {
         let table = health.table("orders");
         let progress = TableProgress::new(false, Buffer::new(1 << 20), telemetry, table.clone());
         let store = Arc::new(MemoryStore::default());
-        let checkpointer = Checkpointer { progress, store, activity: Arc::default() };
+        let checkpointer = Checkpointer { progress, store, key: "orders".to_owned(), activity: Arc::default() };
         table.mark_reading();
         let lines = capture::objects(|| {
             checkpointer.written(Ok(()));

@@ -368,6 +368,11 @@ impl TableTracker {
         self.finish_if_done(handle);
     }
 
+    /// Entries are counted from here on.
+    pub(super) fn number_from(&mut self, ordinal: u64) {
+        self.next_ordinal = ordinal;
+    }
+
     /// The ordinal of the next entry that is owed.
     pub(super) fn next_ordinal(&self) -> u64 {
         self.next_ordinal
@@ -415,7 +420,7 @@ impl TableTracker {
             let (arn, place) = (stream.details.arn.clone(), handle.0);
             StreamChanges { arn, place, start: stream.start, done: stream.is_done(), shards }
         });
-        StoredChanges { streams: streams.collect() }
+        StoredChanges { streams: streams.collect(), stopped: None }
     }
 
     /// These changes are not stored, or nobody knows: they are to be taken again.

@@ -2,7 +2,7 @@
 //!
 //! Contract:
 //! - What an earlier run has stored is found under the table's ARN, however the configuration names the table; a stream that the
-//!   configuration names has positions of its own. Nothing is read before they were loaded.
+//!   configuration names has positions of its own ([`find_key`]). Whoever has a reader run has taken over what is stored.
 //! - A stream is begun when the one before it is drained, and then read from its start; what shows up late in the earlier one is read
 //!   beside it. A first start begins with the table's current stream, and where there was none at that time, with everything in the
 //!   first one that is created then.
@@ -14,7 +14,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
@@ -22,13 +22,13 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::client::observed::ObservedClient;
 use super::stream_locator::{LocatedStream, LocatedTable, StreamLocator};
 use super::stream_reader::StreamReader;
 use super::stream_task::{StreamEnd, StreamTask, WHOLE_STREAM};
-use super::{OnDataLoss, ReaderContext, ReadingStopped, Step, Task};
+use super::{Activity, OnDataLoss, ReaderContext, ReadingStopped, Step, Task};
 use crate::aws::errors::{CallError, ErrorKind};
 use crate::backoff::pause_after;
-use crate::checkpoint::CheckpointStore;
 use crate::clock;
 use crate::progress::Acknowledger as _;
 use crate::progress::table_tracker::StreamHandle;
@@ -45,9 +45,6 @@ pub struct TableReader {
     /// What all its readers share.
     pub context: Arc<ReaderContext>,
     pub locator: Arc<StreamLocator>,
-    pub store: Arc<dyn CheckpointStore>,
-    /// What the process's tables are called in the store: no two may share a name.
-    pub keys: Arc<Mutex<BTreeSet<String>>>,
     /// Where a first start begins.
     pub initial: InitialPosition,
 }
@@ -83,15 +80,32 @@ type EndedStream = (QueuedStream, Result<(StreamEnd, Option<StreamHandle>), Read
 /// What a look for the table's newest stream has brought: that one, and all that are listed.
 type Look = Result<(LocatedStream, Vec<String>), CallError>;
 
+/// A table's name in the store, however long it takes to find it: what is read, not how it was spelled.
+pub async fn find_key(client: &ObservedClient, locator: &StreamLocator, activity: &Activity) -> String {
+    let mut failures = 0;
+    loop {
+        activity.begin(Task::Table, Step::search());
+        match locator.identify().await {
+            Ok(LocatedTable::Arn(arn)) => {
+                activity.end(Task::Table);
+                return arn;
+            }
+            Ok(LocatedTable::Nothing(what)) => client.waits_for(&what),
+            Err(error) => client.refused(&error),
+        }
+        failures += 1;
+        let pause = pause_after(failures, PAUSE_MIN, PAUSE_MAX, fastrand::f64());
+        activity.begin(Task::Table, Step::Until(Instant::now() + pause));
+        sleep(pause).await;
+    }
+}
+
 impl TableReader {
     /// Reads the table for as long as the process lives.
     ///
     /// # Errors
     /// When nobody takes pages any more.
     pub async fn run(self) -> Result<(), ReadingStopped> {
-        if !self.restore().await {
-            return Ok(());
-        }
         let mut streams = self.restored_streams();
         let mut looking: Option<Pin<Box<dyn Future<Output = Look> + Send + '_>>> = None;
         let (mut look_at, mut looks) = (Instant::now(), 0);
@@ -209,39 +223,6 @@ impl TableReader {
             Err(error) if is_idle => self.context.client.refused(&error),
             Ok((LocatedStream::Nothing(_), _)) | Err(_) => {}
         }
-    }
-
-    /// Takes over what an earlier run has stored, however long it takes; says whether to go on.
-    async fn restore(&self) -> bool {
-        let key = self.key().await;
-        if !self.keys.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone()) {
-            self.context.progress.health().stopped(&format!("TABLE names {key} twice: remove one of the two names"));
-            return false;
-        }
-        self.context.activity.end(Task::Table);
-        self.context.progress.load(&*self.store, key).await;
-        true
-    }
-
-    /// The table's name in the store: what is read, not how it was spelled.
-    async fn key(&self) -> String {
-        let mut failures = 0;
-        loop {
-            self.context.activity.begin(Task::Table, Step::search());
-            match self.locator.identify().await {
-                Ok(LocatedTable::Arn(arn)) => return arn,
-                Ok(LocatedTable::Nothing(what)) => self.wait(&what),
-                Err(error) => self.context.client.refused(&error),
-            }
-            failures += 1;
-            self.pause(failures).await;
-        }
-    }
-
-    async fn pause(&self, failures: u32) {
-        let pause = pause_after(failures, PAUSE_MIN, PAUSE_MAX, fastrand::f64());
-        self.context.activity.begin(Task::Table, Step::Until(Instant::now() + pause));
-        sleep(pause).await;
     }
 
     /// Reading of a stream has ended; says whether to go on with others.

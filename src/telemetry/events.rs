@@ -4,6 +4,7 @@
 //! Everything else has none. What concerns one table has a field `table`; an item is shown by a hash of its key.
 
 mod delivery;
+mod lease;
 mod reading;
 
 use std::net::SocketAddr;
@@ -17,6 +18,9 @@ pub use delivery::{
     AttemptEnded, DeadLetterSinkFailing, DeliveryFailed, EventDeadLettered, EventDropped, ItemParked, SinkFailing,
     SinkRecovered,
 };
+pub use lease::{
+    HeadsLeftOut, LeaseAwaited, LeaseLost, LeaseReleased, LeaseStoreFailing, LeaseStoreRecovered, LeaseTaken,
+};
 pub use reading::{
     AwsRecovered, AwsRefused, DataLost, DecodableAgain, FurtherDataLost, NothingDecodable, RefusalClass, ShardEnded,
     ShardHandedOver, ShardLate, ShardOpened, StreamAwaited, StreamEnded, StreamListed, StreamOpened,
@@ -29,6 +33,7 @@ pub const CODES: &[&str] = &[
     "DSA-AWS-FAILING",
     "DSA-AWS-THROTTLED",
     "DSA-CHECKPOINT-AWAITED",
+    "DSA-CHECKPOINT-CUT",
     "DSA-CHECKPOINT-FAILED",
     "DSA-CHECKPOINT-VOLUME",
     "DSA-CONFIG",
@@ -39,6 +44,8 @@ pub const CODES: &[&str] = &[
     "DSA-EVENT-DROPPED",
     "DSA-FAULT",
     "DSA-ITEM-PARKED",
+    "DSA-LEASE-FAILING",
+    "DSA-LEASE-LOST",
     "DSA-SHARD-LATE",
     "DSA-SINK-FAILING",
     "DSA-SINK-FILE",

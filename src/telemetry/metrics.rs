@@ -47,6 +47,8 @@ pub struct Metrics {
     data_loss: IntCounterVec,
     checkpoint_writes: IntCounterVec,
     checkpoint_age: prometheus::GaugeVec,
+    lease_changes: IntCounterVec,
+    lease_held: IntGaugeVec,
     sinks: SinkMetrics,
     legacy: Option<Legacy>,
 }
@@ -101,6 +103,8 @@ pub struct TableMetrics {
     pub data_loss: IntCounterVec,
     pub checkpoint_writes: IntCounterVec,
     pub checkpoint_age: prometheus::Gauge,
+    pub lease_changes: IntCounterVec,
+    pub lease_held: IntGaugeVec,
     pub legacy: Option<TableLegacy>,
 }
 
@@ -144,6 +148,8 @@ impl Metrics {
             data_loss: DATA_LOSS.counter(r)?,
             checkpoint_writes: CHECKPOINT_WRITES.counter(r)?,
             checkpoint_age: CHECKPOINT_AGE.gauge(r)?,
+            lease_changes: LEASE_CHANGES.counter(r)?,
+            lease_held: LEASE_HELD.int_gauge(r)?,
             sinks: SinkMetrics::new(r)?,
             legacy: None,
             registry,
@@ -195,6 +201,8 @@ impl Metrics {
             data_loss: self.data_loss.clone(),
             checkpoint_writes: self.checkpoint_writes.clone(),
             checkpoint_age: self.checkpoint_age.with_label_values(t),
+            lease_changes: self.lease_changes.clone(),
+            lease_held: self.lease_held.clone(),
             legacy: self.legacy.as_ref().map(|legacy| legacy.table(table)),
         }
     }
@@ -333,6 +341,10 @@ metrics! {
         "Attempts to store positions, by result: ok or error.";
     CHECKPOINT_AGE = "checkpoint_age_seconds", Kind::Gauge, ["table"],
         "Age of the oldest change of a position that is not stored; 0 when all positions are stored.";
+    LEASE_CHANGES = "lease_changes_total", Kind::Counter, ["table", "kind"],
+        "Changes of the table's lease: taken (it was free, or had ended), received (another process has released it), released, lost.";
+    LEASE_HELD = "lease_held", Kind::Gauge, ["table"],
+        "1 while this process has the table's lease and reads it, 0 while it waits for it; no series with a store without leases.";
     SINK_UP = "sink_up", Kind::Gauge, ["sink"],
         "1; 0 while the sink counts as failing or as refusing and gets one trial request a second. The label is sink or dead-letter.";
     SINK_REQUEST_RATE_LIMIT = "sink_request_rate_limit", Kind::Gauge, ["sink"],

@@ -12,6 +12,7 @@ mod lifecycle;
 mod modes;
 mod outage;
 mod positions;
+mod positions_table;
 mod promises;
 mod repetitions;
 mod shards;

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use dynamodb_streams_adapter::app::table::{Parts, Shared, Table};
+use dynamodb_streams_adapter::app::table::{Parts, PositionStore, Shared, Table};
+use dynamodb_streams_adapter::app::table_task::{TableStop, TableTask};
 use dynamodb_streams_adapter::backoff::Backoff;
 use dynamodb_streams_adapter::checkpoint::MemoryStore;
 use dynamodb_streams_adapter::config::{
@@ -16,7 +17,6 @@ use dynamodb_streams_adapter::delivery::dispatcher::{Dispatcher, MemoryLimits, S
 use dynamodb_streams_adapter::delivery::lanes::RequestLimits;
 use dynamodb_streams_adapter::delivery::retry::{OnUndeliverable, RetryLimits, RetryPolicy};
 use dynamodb_streams_adapter::event::Message;
-use dynamodb_streams_adapter::pipeline::Pipeline;
 use dynamodb_streams_adapter::progress::buffer::{Buffer, BufferPool};
 use dynamodb_streams_adapter::readiness::Health;
 use dynamodb_streams_adapter::records::Page;
@@ -132,11 +132,12 @@ async fn a_sink_that_is_down_for_a_day_costs_bounded_memory_and_few_requests() {
         },
         on_data_loss: OnDataLoss::Continue,
     };
-    let store = Arc::new(MemoryStore::default());
+    let store = PositionStore::Own(Arc::new(MemoryStore::default()));
     let shared = Shared::new(store, BufferPool::new(BUFFER, 1), DeliveryOrder::Item);
     let target = TableTarget { table: "Orders".to_owned(), stream: None };
     let parts = Parts { client: client.clone(), target, telemetry, health };
-    let Table { progress, reader, pages, pipeline, checkpointer } = Table::assemble(parts, &source, &shared);
+    let table = Table::assemble(parts, &source, &shared);
+    let progress = table.progress.clone();
     let event = config::Event {
         profile: config::EventProfile::Aws,
         data: config::EventData::DynamodbJson,
@@ -158,10 +159,8 @@ async fn a_sink_that_is_down_for_a_day_costs_bounded_memory_and_few_requests() {
     let sinks = Sinks { sink: sink.clone(), dead_letters: None };
     let stop = CancellationToken::new();
     let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn(reader.run().map(drop));
-    tasks.spawn(Pipeline::new(progress.clone(), event, parcels, pipeline).run(pages));
-    tasks.spawn(Dispatcher::new(sinks, settings).run(intake, stop.clone()).map(drop));
-    tasks.spawn(checkpointer.run(stop));
+    tasks.spawn(TableTask { table, event, events: parcels }.run(TableStop::default()).map(drop));
+    tasks.spawn(Dispatcher::new(sinks, settings).run(intake, stop).map(drop));
 
     let mut most = 0;
     while begun.elapsed() < DAY {

@@ -27,7 +27,7 @@ pub const MAY_IMPORT: [(&str, &str); 29] = [
     ("checkpoint", "records lease aws telemetry error_text clock spare_files"),
     ("progress", "records checkpoint lease telemetry readiness backoff clock"),
     ("streams", "records progress checkpoint lease aws config telemetry readiness backoff error_text clock"),
-    ("delivery", "records event sink progress config telemetry readiness backoff clock"),
+    ("delivery", "records event sink lease progress config telemetry readiness backoff clock"),
     ("pipeline", "records streams filter event progress delivery config telemetry"),
     ("backfill", "records aws pipeline progress config telemetry backoff error_text clock"),
     ("admin", "records progress delivery telemetry readiness clock spare_files"),
@@ -49,9 +49,10 @@ pub const MAY_IMPORT: [(&str, &str); 29] = [
 /// `convert` above.
 const PURE: &str = "\
     backoff.rs error_text.rs command_output.rs readiness.rs filter.rs records.rs records/ config.rs config/ aws/errors.rs \
-    event.rs event/ checkpoint/journal/lines.rs progress/shard_progress.rs progress/tracked_shard.rs progress/tracked_stream.rs \
+    event.rs event/ checkpoint/journal/lines.rs checkpoint/dynamodb/items.rs checkpoint/dynamodb/entries.rs \
+    checkpoint/dynamodb/heads.rs checkpoint/dynamodb/plan.rs checkpoint/dynamodb/ledger.rs progress/shard_progress.rs progress/tracked_shard.rs progress/tracked_stream.rs \
     progress/left_out.rs progress/left_out_lanes.rs progress/catch_up.rs progress/page_entry.rs \
-    delivery/barriers.rs delivery/request_load.rs delivery/batch_size.rs \
+    delivery/barriers.rs delivery/lane.rs delivery/request.rs delivery/request_load.rs delivery/batch_size.rs \
     lease/assignment.rs progress/table_tracker.rs progress/lineage.rs streams/shard_discovery.rs \
     delivery/sink_controller.rs delivery/sink_controller/ delivery/response_class.rs delivery/lanes.rs \
     delivery/retry.rs delivery/queues.rs pipeline/backfill_rows.rs check/fix.rs";
@@ -67,7 +68,7 @@ const PURE_NAMES: [&str; 5] = ["IpAddr", "Ipv4Addr", "Ipv6Addr", "SocketAddr", "
 #[rustfmt::skip]
 const LIBRARIES: [(&str, &str, &str); 13] = [
     ("the AWS SDK", "aws_",
-        "aws.rs aws/ streams/client/aws.rs checkpoint/dynamodb.rs backfill.rs check/aws.rs \
+        "aws.rs aws/ streams/client/aws.rs checkpoint/dynamodb/aws.rs backfill.rs check/aws.rs \
          check/clock_skew.rs"),
     ("hyper", "hyper hyper_util",
         "sink/http.rs sink/connection.rs sink/connector.rs sink/response_body.rs sink/transport_error.rs admin/server.rs streams/client/aws.rs check/connection.rs"),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::support::adapter::{Adapter, Plan};
 use crate::support::aws::FakeAws;
 use crate::support::oracle;
-use crate::support::positions_db::PositionsDb;
+use crate::support::positions_table::EmbeddedDynamoDb;
 use crate::support::proxy::TcpProxy;
 use crate::support::sink::{Received, TestSink};
 use crate::support::{PATIENCE, wait_for, wait_within};
@@ -19,7 +19,8 @@ pub const LEASE: Duration = Duration::from_secs(3);
 pub struct Group {
     pub aws: FakeAws,
     pub sink: TestSink,
-    _db: PositionsDb,
+    /// None where `POSITIONS_ENDPOINT` names another one.
+    _embedded: Option<EmbeddedDynamoDb>,
     endpoint: String,
     /// The name of the table of positions, new for each test.
     positions: String,
@@ -36,11 +37,17 @@ pub struct Process {
 impl Group {
     pub async fn with_shards(shards: usize) -> Self {
         static TABLES: AtomicUsize = AtomicUsize::new(0);
-        let db = PositionsDb::start().await;
-        let endpoint = db.endpoint().to_owned();
+        let (embedded, endpoint) = match std::env::var("POSITIONS_ENDPOINT") {
+            Ok(endpoint) => (None, endpoint),
+            Err(_) => {
+                let embedded = EmbeddedDynamoDb::start().await;
+                let endpoint = embedded.endpoint().to_owned();
+                (Some(embedded), endpoint)
+            }
+        };
         let positions = format!("positions-{}-{}", std::process::id(), TABLES.fetch_add(1, Ordering::Relaxed));
         let (aws, sink) = (FakeAws::with_table("orders", shards).await, TestSink::start().await);
-        Self { aws, sink, _db: db, endpoint, positions, started: AtomicUsize::new(0) }
+        Self { aws, sink, _embedded: embedded, endpoint, positions, started: AtomicUsize::new(0) }
     }
 
     /// Starts one more process. Its events carry its name.

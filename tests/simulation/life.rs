@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use dynamodb_streams_adapter::app::table::PositionStore;
 use dynamodb_streams_adapter::app::{self, Services};
 use dynamodb_streams_adapter::checkpoint::FileStore;
 use dynamodb_streams_adapter::clock;
@@ -185,7 +186,7 @@ async fn adapter(
                 };
                 let service = sabotage.aws(Arc::new(SimulatedAws(world.clone())));
                 let services = Services {
-                    store: sabotage.store(store),
+                    store: PositionStore::Own(sabotage.store(store)),
                     sinks: Sinks { sink: sink(false), dead_letters: Some(sink(true)) },
                     credentials: Vec::new(),
                     connect: Box::new(move |_| Ok(service.clone())),

@@ -325,7 +325,7 @@ impl Inner {
         let store = FileStore::open_on(self.disk.snapshot(), POSITIONS.as_ref(), "default").ok();
         let load = |key: &String| store.as_ref()?.load(key).now_or_never()?.ok()?;
         let stored = self.keys(table).iter().filter_map(load).flat_map(|stored| stored.streams).collect();
-        self.judge.stored(table, StoredTable { streams: stored }, &self.aws, now);
+        self.judge.stored(table, StoredTable { streams: stored, stopped: None }, &self.aws, now);
     }
 
     /// From now on the judge looks at what the process holds, and at its bound.

@@ -7,7 +7,7 @@ pub mod adapter;
 pub mod aws;
 pub mod body;
 pub mod oracle;
-pub mod positions_db;
+pub mod positions_table;
 pub mod proxy;
 pub mod schemas;
 pub mod silent;

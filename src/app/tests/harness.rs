@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::stalls::{self, Watched};
-use crate::app::table::{Parts, Shared, Table};
+use crate::app::table::{OpenTable, Parts, PositionStore, Shared, Table};
 use crate::aws::errors::{CallError, ErrorKind};
 use crate::backoff::Backoff;
 use crate::checkpoint::{CheckpointStore, SaveError, StoreError, StoredChanges, StoredTable};
@@ -112,6 +112,8 @@ pub(in crate::app) struct Script {
     pub(in crate::app) status: u16,
     pub(in crate::app) sink_never_answers: bool,
     pub(in crate::app) sink_takes: Duration,
+    /// Events that the sink answers with 400 for their own sake.
+    pub(in crate::app) refused: BTreeSet<String>,
     /// Shards on a page of a listing (0: all), and the chance that a listing leaves a shard out.
     pub(in crate::app) page: usize,
     pub(in crate::app) leaves_out: f64,
@@ -305,6 +307,10 @@ impl Sink for FakeServices {
                     return SinkResponse::Refused { status, retry_after: None, body_start: Bytes::new() };
                 }
                 let id = message.headers.get("ce-id").map(|id| id.to_str().unwrap().to_owned());
+                if id.as_ref().is_some_and(|id| script.refused.contains(id)) {
+                    let status = StatusCode::BAD_REQUEST;
+                    return SinkResponse::Refused { status, retry_after: None, body_start: Bytes::new() };
+                }
                 script.delivered.push(id.unwrap_or_default());
                 SinkResponse::Accepted { status: StatusCode::OK, body: Bytes::new(), end: BodyEnd::Whole }
             })
@@ -368,11 +374,21 @@ impl FakeServices {
 
     /// A table of theirs, not running yet.
     pub(in crate::app) fn table(self: &Arc<Self>, setup: Setup, health: &Health) -> Table {
-        let telemetry = TableTelemetry::new("Orders", &Metrics::new("t", "t").unwrap());
-        let health = health.table("Orders");
-        let shared = Shared::new(self.clone(), BufferPool::new(setup.buffer, 1), setup.order);
-        let target = TableTarget { table: "Orders".to_owned(), stream: None };
-        self.script(|script| script.stored = setup.stored);
+        let shared = Shared::new(PositionStore::Own(self.clone()), BufferPool::new(setup.buffer, 1), setup.order);
+        self.script(|script| script.stored.clone_from(&setup.stored));
+        self.table_of("Orders", &shared, &setup, health)
+    }
+
+    /// The same of this name, with others of its process.
+    pub(in crate::app) fn table_of(
+        self: &Arc<Self>,
+        name: &str,
+        shared: &Shared,
+        setup: &Setup,
+        health: &Health,
+    ) -> Table {
+        let (telemetry, health) = (TableTelemetry::new(name, &Metrics::new("t", "t").unwrap()), health.table(name));
+        let target = TableTarget { table: name.to_owned(), stream: None };
         let poll_intervals =
             config::PollIntervals { poll_interval: Duration::from_millis(250), idle_poll_interval_max: setup.idle_max };
         let source = config::Source {
@@ -383,7 +399,7 @@ impl FakeServices {
             poll_intervals,
             on_data_loss: setup.on_data_loss,
         };
-        Table::assemble(Parts { client: self.clone(), target, telemetry, health }, &source, &shared)
+        Table::assemble(Parts { client: self.clone(), target, telemetry, health }, &source, shared)
     }
 
     /// The dispatcher to their sink.
@@ -412,7 +428,8 @@ impl RunningTable {
         let (sender, parcels) = mpsc::channel(64);
         let tables = [services.table(setup, &health)];
         let watched = Watched::new(&tables, dispatcher.activity(), sender.downgrade());
-        let [Table { progress, reader, pages, pipeline, checkpointer }] = tables;
+        let [table] = tables;
+        let (progress, pipeline) = (table.progress.clone(), table.pipeline.clone());
         let mut running = Self {
             services,
             health: health.clone(),
@@ -425,7 +442,13 @@ impl RunningTable {
             tasks: JoinSet::new(),
         };
         running.tasks.spawn(stalls::watch(watched, health));
-        running.run(running.reading.clone(), reader.run());
+        let OpenTable { reader, pages, checkpointer } = table.open("Orders", running.services.clone(), false);
+        let (loaded, store) = (progress.clone(), running.services.clone());
+        running.run(running.reading.clone(), async move {
+            let key = table.find_key().await.expect("no other table is called so");
+            loaded.load(&*store, &key).await;
+            reader.run().await
+        });
         let pipeline = Pipeline::new(progress, event(), sender, pipeline);
         running.run(running.pipeline.clone(), pipeline.run(pages));
         running.run(running.dispatcher.clone(), dispatcher.run(parcels, CancellationToken::new()));

@@ -8,13 +8,12 @@ use std::time::{Duration, UNIX_EPOCH};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep};
-use tokio_util::sync::CancellationToken;
 
 use super::harness::{FakeServices, NEW, Setup, event};
-use crate::app::table::Table;
+use crate::app::table_task::{TableStop, TableTask};
 use crate::clock;
+use crate::delivery::handover::Handover;
 use crate::delivery::pending_event::BoxedEvent;
-use crate::pipeline::Pipeline;
 use crate::progress::TableProgress;
 use crate::progress::catch_up::CatchUp;
 use crate::readiness::Health;
@@ -50,11 +49,11 @@ struct Consumer {
 }
 
 impl Consumer {
-    async fn run(mut self, mut events: mpsc::Receiver<Vec<BoxedEvent>>) {
+    async fn run(mut self, mut events: mpsc::Receiver<Handover>) {
         let mut turns = interval(self.turn);
         loop {
             tokio::select! {
-                Some(page) = events.recv() => page.into_iter().for_each(|event| self.hold(event)),
+                Some(Handover::Events(page)) = events.recv() => page.into_iter().for_each(|event| self.hold(event)),
                 _ = turns.tick() => self.take(),
             }
         }
@@ -127,17 +126,14 @@ impl Line {
 
     fn at_pace(turn: Duration, services: Arc<FakeServices>, most: usize, setup: Setup) -> Self {
         let health = Health::default();
-        let Table { progress, reader, pages, pipeline, checkpointer } = services.table(setup, &health);
+        let table = services.table(setup, &health);
+        let progress = table.progress.clone();
         let (sender, events) = mpsc::channel(64);
         let orders = Arc::new(Mutex::new(Orders { parked: BTreeSet::from([HOT]), ..Orders::default() }));
         let consumer = Consumer { orders: orders.clone(), lanes: BTreeMap::new(), most, turn };
-        let pipeline = Pipeline::new(progress.clone(), event(), sender, pipeline);
         let mut tasks = JoinSet::new();
-        tasks.spawn(async move {
-            let _ = reader.run().await;
-        });
-        tasks.spawn(pipeline.run(pages));
-        tasks.spawn(checkpointer.run(CancellationToken::new()));
+        let task = TableTask { table, event: event(), events: sender };
+        tasks.spawn(async move { task.run(TableStop::default()).await.expect("it is not told to end") });
         tasks.spawn(consumer.run(events));
         Self { services, progress, orders, tasks }
     }

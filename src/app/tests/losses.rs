@@ -38,7 +38,7 @@ fn stored_at(arn: &str, drained: bool, shards: &[(&str, u64)], stored_at: System
 async fn after_a_vanished_stream(order: DeliveryOrder) -> RunningTable {
     let services = FakeServices::with_shards(&[]);
     services.shard(NEW, "n", None, &[11, 12], false);
-    let stored = StoredTable { streams: vec![stored(OLD, false, &[("o", 1)])] };
+    let stored = StoredTable { streams: vec![stored(OLD, false, &[("o", 1)])], stopped: None };
     let running = RunningTable::new(services, Setup { order, stored, ..Setup::default() });
     sleep(10 * MINUTE).await;
     running
@@ -135,7 +135,7 @@ async fn restarted_while_aws_refuses(services: &Arc<FakeServices>) -> RunningTab
 
 fn left_a_day_ago() -> StoredTable {
     let day_ago = clock::now() - 25 * 60 * MINUTE;
-    StoredTable { streams: vec![stored(OLD, true, &[]), stored_at(NEW, false, &[("n", 13)], day_ago)] }
+    StoredTable { streams: vec![stored(OLD, true, &[]), stored_at(NEW, false, &[("n", 13)], day_ago)], stopped: None }
 }
 
 /// Who has positions in a file must not lose them to a restart at a bad moment: the next one would repeat up to a day.
@@ -203,7 +203,7 @@ async fn a_crash_right_after_a_restart_loses_no_stored_position() {
     let ids: Vec<String> = (0..100).map(|number| format!("s{number:03}")).collect();
     ids.iter().for_each(|id| services.shard(NEW, id, None, &[1], false));
     let shards: Vec<(&str, u64)> = ids.iter().map(|id| (id.as_str(), 1)).collect();
-    let stored = StoredTable { streams: vec![stored(NEW, false, &shards)] };
+    let stored = StoredTable { streams: vec![stored(NEW, false, &shards)], stopped: None };
     let running = RunningTable::new(services, Setup { stored, ..Setup::default() });
     sleep(MINUTE).await;
     let saved = running.services.script(|script| script.saved.clone());
@@ -283,8 +283,10 @@ async fn a_page_without_a_number_at_the_start_of_a_shard_is_no_loss_of_what_an_e
     services.shard(NEW, "n", None, &[1, 2, 3, 4], false);
     services.script(|script| (script.undecodable, script.records_a_page) = (BTreeSet::from([1]), 1));
     let stream = StoredStream { arn: NEW.to_owned(), start: Position::Start, done: false, shards };
-    let running =
-        RunningTable::new(services, Setup { stored: StoredTable { streams: vec![stream] }, ..Setup::default() });
+    let running = RunningTable::new(
+        services,
+        Setup { stored: StoredTable { streams: vec![stream], stopped: None }, ..Setup::default() },
+    );
     sleep(10 * MINUTE).await;
     assert_eq!(running.delivered(), ["4"]);
 }

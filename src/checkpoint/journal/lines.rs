@@ -16,6 +16,8 @@
 //! | `shard` | a shard of that stream; a parent that is absent is as before |
 //! | `heads` | the same, with the heads that changed only; of a lane with `null` there is none any more |
 //! | `forget` | a shard, or the whole stream where there is `null`, is not stored any more |
+//! | `stop` | a group's table is read no further |
+//! | `continue` | it is read again |
 //!
 //! Of a file's end, what is not a whole save is no save: it was under way when the machine lost its power. Anything else that is not
 //! as it was written is damage, and the file is refused. That the last save of all was written and its sync confirmed cannot be seen
@@ -28,7 +30,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::checkpoint::{
-    ShardText, StoredChanges, StoredPositions, StoredShard, StoredStream, StoredTable, StreamChanges,
+    ShardText, StopChange, StoredChanges, StoredPositions, StoredShard, StoredStop, StoredStream, StoredTable,
+    StreamChanges,
 };
 use crate::records::{LaneId, Position, RecordNumber};
 
@@ -75,6 +78,8 @@ struct Header {
 pub(super) struct Document {
     /// By their numbers in the file.
     streams: BTreeMap<u32, Stream>,
+    /// Of the tables that are read no further, by group and table.
+    stops: BTreeMap<(String, String), StoredStop>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -107,6 +112,8 @@ pub(super) enum Line {
     Shard(u32, String, ShardText),
     Heads(u32, String, HeadChanges, ShardText),
     Forget(u32, Option<String>),
+    Stop(String, String, StoredStop),
+    Continue(String, String),
 }
 
 impl Document {
@@ -115,13 +122,15 @@ impl Document {
         let mut streams: Vec<&Stream> = self.of(group, table).map(|(_, stream)| stream).collect();
         streams.sort_by_key(|stream| stream.text.place);
         let streams: Vec<StoredStream> = streams.into_iter().map(Stream::stored).collect();
-        (!streams.is_empty()).then_some(StoredTable { streams })
+        let stopped = self.stops.get(&(group.to_owned(), table.to_owned())).cloned();
+        (!streams.is_empty() || stopped.is_some()).then_some(StoredTable { streams, stopped })
     }
 
     /// What is stored of all groups' tables.
     pub(super) fn all(&self) -> StoredPositions {
         let mut all = StoredPositions::new();
-        for StreamText { group, table, .. } in self.streams.values().map(|stream| &stream.text) {
+        let of_streams = self.streams.values().map(|stream| (&stream.text.group, &stream.text.table));
+        for (group, table) in of_streams.chain(self.stops.keys().map(|(group, table)| (group, table))) {
             let stored = self.get(group, table).unwrap_or_default();
             all.entry(group.clone()).or_default().insert(table.clone(), stored);
         }
@@ -144,7 +153,18 @@ impl Document {
             let text = StreamText { group, table, arn, place, start: stream.start, done: stream.done };
             lines.extend(stream_lines(known, number, text, &stream.shards));
         }
+        lines.extend(self.stop_line(group, table, stored.stopped.as_ref()));
         lines
+    }
+
+    /// What a file must be told so that a group's table is stopped like this, or not at all.
+    fn stop_line(&self, group: &str, table: &str, stopped: Option<&StoredStop>) -> Option<Line> {
+        let of = (group.to_owned(), table.to_owned());
+        let is_known = self.stops.get(&of) == stopped;
+        (!is_known).then(|| match stopped {
+            Some(stop) => Line::Stop(of.0, of.1, stop.clone()),
+            None => Line::Continue(of.0, of.1),
+        })
     }
 
     /// What a file must be told so that these changes are stored of a group's table.
@@ -175,6 +195,11 @@ impl Document {
                 }
             }
         }
+        match &changes.stopped {
+            Some(StopChange::Stop(stop)) => lines.extend(self.stop_line(group, table, Some(stop))),
+            Some(StopChange::Continue) => lines.extend(self.stop_line(group, table, None)),
+            None => {}
+        }
         lines
     }
 
@@ -203,6 +228,8 @@ impl Document {
         for (number, stream) in &self.streams {
             lines.extend(stream_lines(None, *number, stream.text.clone(), &stream.shards));
         }
+        let stops = self.stops.iter();
+        lines.extend(stops.map(|((group, table), stop)| Line::Stop(group.clone(), table.clone(), stop.clone())));
         let body = encode(&lines);
         let header = Header { format: FORMAT.to_owned(), version: VERSION, whole: body.len() };
         let mut text = json(&header);
@@ -235,6 +262,12 @@ impl Document {
             }
             Line::Forget(number, None) => {
                 self.streams.remove(number);
+            }
+            Line::Stop(group, table, stop) => {
+                self.stops.insert((group.clone(), table.clone()), stop.clone());
+            }
+            Line::Continue(group, table) => {
+                self.stops.remove(&(group.clone(), table.clone()));
             }
         }
         Ok(())

@@ -28,7 +28,7 @@ fn state(sequence: u64) -> StoredTable {
         ]
         .into(),
     };
-    StoredTable { streams: vec![stream] }
+    StoredTable { streams: vec![stream], stopped: None }
 }
 
 /// Stores it in a document; what a file must be told.

@@ -3,12 +3,15 @@
 mod overload;
 mod stage;
 mod storms;
+mod tenures;
 
 use std::num::NonZeroU32;
+use std::time::SystemTime;
 
 use self::stage::{Reaction, Stage, settings};
 use super::*;
 use crate::backoff::Backoff;
+use crate::delivery::lanes::BarrierRole;
 use crate::delivery::retry::OnUndeliverable;
 use crate::sink::{RetryAfter, TransportError};
 

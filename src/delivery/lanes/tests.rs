@@ -3,6 +3,7 @@
 mod barriers;
 mod batches;
 mod model;
+mod withdrawals;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -526,7 +526,7 @@ fn what_an_earlier_run_has_stored_stays_stored_until_reading_has_taken_it_over()
     let old = StoredStream { arn: "arn:old".to_owned(), start: Position::Start, done: true, shards: BTreeMap::new() };
     let shards = [("a", shard(1)), ("b", shard(2)), ("c", finished)].map(|(id, shard)| (id.to_owned(), shard));
     let new = StoredStream { arn: ARN.to_owned(), start: Position::Start, done: false, shards: shards.into() };
-    let before = StoredTable { streams: vec![old, new] };
+    let before = StoredTable { streams: vec![old, new], stopped: None };
     let mut tracker = TableTracker::restored(before.clone(), false);
     assert!(!tracker.has_changes(), "nothing is written before something has changed");
     let stream = tracker.open_stream(details(ARN), Position::Start, true, at(1));
@@ -596,7 +596,7 @@ fn a_loss_is_what_lies_before_the_first_record_that_is_still_there() {
     let loss = |shard: StoredShard, first: Option<u64>, now: u64| {
         let shards = BTreeMap::from([("a".to_owned(), shard)]);
         let stream = StoredStream { arn: ARN.to_owned(), start: Position::Start, done: false, shards };
-        let mut tracker = TableTracker::restored(StoredTable { streams: vec![stream] }, false);
+        let mut tracker = TableTracker::restored(StoredTable { streams: vec![stream], stopped: None }, false);
         let stream = tracker.open_stream(details(ARN), Position::Start, true, at(now));
         let shard = tracker.open_ready(stream)[0].handle;
         tracker.loss_before(shard, first.map(sequence), false, at(now))
@@ -813,7 +813,7 @@ fn trimmed_shard() -> (TableTracker, ShardHandle) {
 
 fn restarted(shards: BTreeMap<String, StoredShard>, now: u64) -> (TableTracker, ShardHandle) {
     let stream = StoredStream { arn: ARN.to_owned(), start: Position::Start, done: false, shards };
-    let mut tracker = TableTracker::restored(StoredTable { streams: vec![stream] }, false);
+    let mut tracker = TableTracker::restored(StoredTable { streams: vec![stream], stopped: None }, false);
     let stream = tracker.open_stream(details(ARN), Position::Start, true, at(now));
     let shard = tracker.open_ready(stream)[0].handle;
     (tracker, shard)

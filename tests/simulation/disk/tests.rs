@@ -177,7 +177,7 @@ fn state(number: u64) -> StoredTable {
     let shard = StoredShard::at(position, UNIX_EPOCH, None);
     let shards = [("shard".to_owned(), shard)].into();
     let arn = "stream".to_owned();
-    StoredTable { streams: vec![StoredStream { arn, start: Position::Start, done: false, shards }] }
+    StoredTable { streams: vec![StoredStream { arn, start: Position::Start, done: false, shards }], stopped: None }
 }
 
 /// Saves at once: no other thread has part in it.

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use dynamodb_streams_adapter::backoff::Backoff;
 use dynamodb_streams_adapter::config::{EventData, EventMode, EventProfile};
 use dynamodb_streams_adapter::delivery::dispatcher::{Dispatcher, MemoryLimits, Settings, Sinks};
+use dynamodb_streams_adapter::delivery::handover::Handover;
 use dynamodb_streams_adapter::delivery::lanes::{BarrierRole, RequestLimits};
 use dynamodb_streams_adapter::delivery::pending_event::PendingEvent;
 use dynamodb_streams_adapter::delivery::retry::{OnUndeliverable, RetryLimits, RetryPolicy};
@@ -47,11 +48,11 @@ async fn deliver(plan: &Plan, model: Box<dyn Model>) -> Story {
     let running = tokio::spawn(dispatcher.run(intake, stop.clone()));
     let mut versions = vec![0; plan.items];
     let everything = (0..plan.items as u64).map(|item| backlog.event(item, 0)).collect();
-    pages.send(everything).await.unwrap();
+    pages.send(Handover::Events(everything)).await.unwrap();
     let end = Instant::now() + plan.length;
     while let Ok(Some(item)) = tokio::time::timeout_at(end, news.recv()).await {
         versions[item as usize] += 1;
-        pages.send(vec![backlog.event(item, versions[item as usize])]).await.unwrap();
+        pages.send(Handover::Events(vec![backlog.event(item, versions[item as usize])])).await.unwrap();
     }
     stop.cancel();
     running.await.unwrap().unwrap();

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -11,12 +12,15 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::backoff::Backoff;
+use crate::clock::SimulatedClock;
 use crate::config::{EventData, EventProfile};
+use crate::delivery::handover::{Handover, TableWithdrawal};
 use crate::delivery::lanes::BarrierRole;
 use crate::delivery::pending_event::PendingEvent;
 
 use crate::delivery::retry::{OnUndeliverable, RetryLimits};
-use crate::event::{Encoder, EncoderSettings, Packaging};
+use crate::event::{Encoder, EncoderSettings, Message, Packaging};
+use crate::lease::Tenure;
 use crate::progress::{AckToken, Acknowledger};
 use crate::readiness::{Health, TableHealth};
 use crate::records::Entry;
@@ -135,10 +139,19 @@ impl Sink for Scripted {
                 self.most.fetch_max(under_way.len(), Ordering::Relaxed);
             }
             let reaction = lock(&self.script)(&ids);
+            let _under_way = UnderWay(&self.under_way, ids);
             tokio::time::sleep(reaction.after).await;
-            lock(&self.under_way).retain(|others| *others != ids);
             reaction.answer
         })
+    }
+}
+
+/// A request, until it is answered or cut off.
+struct UnderWay<'a>(&'a Mutex<Vec<Vec<String>>>, Vec<String>);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        lock(self.0).retain(|others| *others != self.1);
     }
 }
 
@@ -165,6 +178,8 @@ struct Desk {
     /// What was handed in and not given back, in bytes.
     kept: AtomicI64,
     table: usize,
+    /// None: the table is nobody else's.
+    tenure: Mutex<Option<Arc<Tenure>>>,
 }
 
 /// What was handed on, and what of that was given back to be handed on again.
@@ -274,6 +289,10 @@ impl Acknowledger for Desk {
         self.table
     }
 
+    fn tenure(&self) -> Option<Arc<Tenure>> {
+        lock(&self.tenure).clone()
+    }
+
     fn telemetry(&self) -> &TableTelemetry {
         &self.telemetry
     }
@@ -304,9 +323,11 @@ pub(super) struct Stage {
     encoder: Arc<Encoder>,
     /// By table.
     desks: Vec<Arc<Desk>>,
-    events: mpsc::Sender<Vec<BoxedEvent>>,
+    events: mpsc::Sender<Handover>,
     stop: CancellationToken,
     running: JoinHandle<Result<(), DispatcherFault>>,
+    /// Wall time goes by as the test's does.
+    _clock: SimulatedClock,
 }
 
 /// Eight requests at once; batches of up to ten.
@@ -349,6 +370,7 @@ impl Stage {
                 released: AtomicUsize::new(0),
                 kept: AtomicI64::new(0),
                 table,
+                tenure: Mutex::default(),
             })
         });
         let desks: Vec<Arc<Desk>> = desks.collect();
@@ -370,6 +392,7 @@ impl Stage {
             events,
             stop,
             running,
+            _clock: crate::clock::start_at(SystemTime::now()),
         }
     }
 
@@ -398,8 +421,28 @@ impl Stage {
         due
     }
 
+    /// A table is this process's for so long, unless that is ended or renewed.
+    pub(super) fn own(&self, table: usize, duration: Duration) -> Arc<Tenure> {
+        let tenure = Arc::new(Tenure::granted(duration, Instant::now(), crate::clock::now()));
+        *lock(&self.desks[table].tenure) = Some(tenure.clone());
+        tenure
+    }
+
+    /// Has a table withdrawn, and waits until nothing of it is left. Its books forget what is owed.
+    pub(super) async fn withdraw(&self, table: usize) {
+        let desk = &self.desks[table];
+        let (wanted, is_done) = TableWithdrawal::of(desk.clone());
+        assert!(self.events.try_send(Handover::Withdrawal(wanted)).is_ok(), "nobody takes it");
+        is_done.await.expect("the dispatcher runs");
+        assert_eq!(desk.kept.load(Ordering::Relaxed), 0, "memory of events that nobody has");
+        assert_eq!(desk.telemetry.metrics().in_flight.get(), 0);
+        assert_eq!(desk.telemetry.metrics().parked.get(), 0);
+        assert_eq!(self.parked_items.items(TABLES[table]), [], "nobody retries them");
+        *lock(&desk.left_out) = LeftOut::default();
+    }
+
     fn hand_in(&self, page: Vec<BoxedEvent>) {
-        assert!(self.events.try_send(page).is_ok(), "nobody takes events");
+        assert!(self.events.try_send(Handover::Events(page)).is_ok(), "nobody takes events");
     }
 
     fn event(&self, (item, version): Change, must_stay: bool) -> BoxedEvent {

@@ -15,6 +15,8 @@ enum Step {
     Wait(u64),
     EndBackoffs,
     Places(usize),
+    /// All that waits of a table, so many events a step from now on; what is under way is cut off.
+    Withdraw(u64, usize),
 }
 
 /// What becomes of one lane's events in an answer.
@@ -61,6 +63,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0u64..60).prop_map(Step::Wait),
         1 => Just(Step::EndBackoffs),
         1 => (1usize..9).prop_map(Step::Places),
+        1 => (0..TABLES, 1usize..9).prop_map(|(table, most)| Step::Withdraw(table, most)),
     ]
 }
 
@@ -70,6 +73,29 @@ struct Reference {
     items: BTreeMap<LaneKey, Item>,
     requests: Vec<Request<Event>>,
     places: usize,
+    withdrawing: Option<Withdrawing>,
+}
+
+/// A table that is being withdrawn, and what of it is still to come.
+struct Withdrawing {
+    withdrawal: Withdrawal,
+    most: usize,
+    owed: Vec<u32>,
+}
+
+impl Withdrawing {
+    fn is_of(&self, key: LaneKey) -> bool {
+        (key % TABLES) as usize == self.withdrawal.table()
+    }
+
+    /// These came out.
+    fn came(&mut self, events: &[Event]) {
+        for event in events {
+            let place = self.owed.iter().position(|number| *number == event.number);
+            self.owed
+                .remove(place.unwrap_or_else(|| panic!("{} came out twice, or is of another table", event.number)));
+        }
+    }
 }
 
 #[derive(Default)]
@@ -140,6 +166,62 @@ impl Reference {
             **key % TABLES == table && item.kind() == AttemptKind::FirstAttempt && item.waits(now)
         });
         items.map(|(_, item)| item.events[0].0).min()
+    }
+
+    /// A table's lanes are withdrawn from now on.
+    fn withdraw(&mut self, table: u64, most: usize, lanes: &mut Lanes<Event>, now: Instant) {
+        let mut withdrawing = Withdrawing { withdrawal: Withdrawal::of(table as usize), most, owed: Vec::new() };
+        for (_, item) in self.items.extract_if(.., |key, _| key % TABLES == table) {
+            withdrawing.owed.extend(item.events.iter().map(|event| event.0));
+        }
+        let is_cut_off = |request: &mut Request<Event>| request.slices().any(|slice| withdrawing.is_of(slice.lane));
+        let cut_off: Vec<_> = self.requests.extract_if(.., is_cut_off).collect();
+        for request in cut_off {
+            lanes.ended(request.kind);
+            for slice in request.into_slices() {
+                if withdrawing.is_of(slice.lane) {
+                    withdrawing.came(&lanes.give_up(slice));
+                    continue;
+                }
+                let item = self.items.get_mut(&slice.lane).unwrap();
+                (item.isolated, item.under_way) = (item.isolated.max(item.under_way - 1), 0);
+                (item.failures, item.pausing) = (1, None);
+                lanes.put_back(slice, now);
+            }
+        }
+        self.withdrawing = Some(withdrawing);
+    }
+
+    /// The next step of a withdrawal, if there is one.
+    fn go_on_withdrawing(&mut self, lanes: &mut Lanes<Event>) {
+        let Some(withdrawing) = &mut self.withdrawing else { return };
+        match lanes.withdraw(&mut withdrawing.withdrawal, withdrawing.most) {
+            Some(events) => withdrawing.came(&events),
+            None => {
+                assert_eq!(withdrawing.owed, Vec::<u32>::new(), "left behind");
+                self.withdrawing = None;
+            }
+        }
+    }
+
+    /// While a table is withdrawn: what is left of a request, to which only the order of lanes is asked.
+    fn keep_lasting(&mut self, lanes: &mut Lanes<Event>, request: Request<Event>) {
+        let Some(withdrawing) = &mut self.withdrawing else { return };
+        let kind = request.kind;
+        let (gone, kept): (Vec<_>, Vec<_>) = request.into_slices().partition(|slice| withdrawing.is_of(slice.lane));
+        gone.into_iter().for_each(|slice| withdrawing.came(&lanes.give_up(slice)));
+        for slice in &kept {
+            let item = self.items.get_mut(&slice.lane).unwrap();
+            assert!(
+                slice.events().map(|event| event.number).eq(item.events[..slice.len()].iter().map(|event| event.0))
+            );
+            (item.under_way, item.pausing) = (slice.len(), None);
+        }
+        let mut kept = kept.into_iter();
+        match kept.next() {
+            Some(first) => self.requests.push(Request { kind, first, more: kept.collect() }),
+            None => lanes.ended(kind),
+        }
     }
 
     fn answer(&mut self, share: usize, lanes: &mut Lanes<Event>, index: usize, fates: &[Fate], now: Instant) {
@@ -234,7 +316,17 @@ proptest! {
         let mut now = Instant::now();
         let mut number = 0;
         for step in steps {
+            model.go_on_withdrawing(&mut lanes);
             match step {
+                // What is withdrawn comes no more.
+                Step::Push(key) if model.withdrawing.as_ref().is_some_and(|it| it.is_of(key)) => {}
+                Step::Withdraw(table, most) if model.withdrawing.is_none() => model.withdraw(table, most, &mut lanes, now),
+                Step::Withdraw(..) => {}
+                Step::Start(permitted, probe) if model.withdrawing.is_some() => {
+                    if let Some(request) = lanes.begin(permitted, probe, now, |_| true) {
+                        model.keep_lasting(&mut lanes, request);
+                    }
+                }
                 Step::Push(key) => {
                     number += 1;
                     let pushed = Event { table: (key % TABLES) as usize, ..event(number) };
@@ -304,6 +396,9 @@ proptest! {
                 Step::Answer(..) => {}
             }
             prop_assert_eq!(lanes.under_way(), model.requests.len());
+            if model.withdrawing.is_some() {
+                continue;
+            }
             prop_assert_eq!(lanes.len(), model.items.len());
             let parked = model.items.values().filter(|item| item.is_parked).count();
             prop_assert_eq!((lanes.parked(), lanes.parked_bytes()), (parked, parked * SIZE));

@@ -1,0 +1,258 @@
+//! One table, from the search for its name to its last save: the one task that owns whatever reads, enters and stores it.
+//!
+//! Contract:
+//! - Where processes share the store, the table is read only under a tenure. When that is over, everything that read, entered and stored
+//!   has ended, and nothing of the table is left with delivery, before its lease is waited for again: what is known of it is loaded anew.
+//! - The orderly end ([`TableStop`]): reading ends first. Once delivery has its last answers, positions are stored once more, and then the
+//!   lease is given back. Until then it is renewed. A tenure that ends on the way ends all of that: another process goes on.
+//! - A table that is read no further, because of `ON_DATA_LOSS=stop` or of a fault that concerns it alone, stays this process's.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use futures_util::future::{Either, select};
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::fault::Fault;
+use super::table::{OpenTable, PositionStore, Table};
+use super::table_lease::TableLease;
+use crate::checkpoint::CheckpointStore;
+use crate::config;
+use crate::delivery::handover::{Handover, TableWithdrawal};
+use crate::lease::Tenure;
+use crate::pipeline::Pipeline;
+use crate::progress::Acknowledger as _;
+use crate::progress::checkpointer::Fenced;
+
+/// What tells a table to end, and is told how far that is.
+#[derive(Debug, Clone, Default)]
+pub struct TableStop {
+    /// Reading is to end.
+    pub reading: CancellationToken,
+    /// Nobody reads the table any more, and nobody will.
+    pub has_read: CancellationToken,
+    /// Delivery has ended: the last save, then the lease.
+    pub storing: CancellationToken,
+}
+
+/// One table and what it needs to run.
+pub struct TableTask {
+    pub table: Table,
+    pub event: config::Event,
+    /// Those who deliver.
+    pub events: mpsc::Sender<Handover>,
+}
+
+/// How a tenure ended, or the only one where the table is nobody else's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TermEnd {
+    /// As the process does, in order.
+    Stopped,
+    /// Another process goes on.
+    Over,
+}
+
+/// What runs during one tenure.
+struct Running {
+    /// The reader, and the pipeline, which ends behind it.
+    reading: JoinSet<Part>,
+    reader: AbortHandle,
+    checkpointer: JoinSet<Result<(), Fenced>>,
+}
+
+/// A part that has ended by itself, which a stop for the sake of this table alone does: both say why where it happens.
+enum Part {
+    Reader,
+    Pipeline,
+}
+
+impl TableTask {
+    /// Runs until it is told to stop.
+    ///
+    /// # Errors
+    /// When a part of it ends that should not.
+    pub async fn run(self, stop: TableStop) -> Result<(), Fault> {
+        let _has_read = stop.has_read.clone().drop_guard();
+        let key = select! {
+            () = stop.reading.cancelled() => return Ok(()),
+            key = self.table.find_key() => key,
+        };
+        let Some(key) = key else {
+            stop.reading.cancelled().await;
+            return Ok(());
+        };
+        match self.table.store.clone() {
+            PositionStore::Own(store) => self.term(&key, store, None, false, &stop).await.map(|_| ()),
+            PositionStore::Leased { store, owner, duration } => {
+                let progress = self.table.progress.clone();
+                self.in_turn(TableLease { store, key, owner, duration, progress }, &stop).await
+            }
+        }
+    }
+
+    /// Reads the table whenever it is this process's.
+    async fn in_turn(&self, lease: TableLease, stop: &TableStop) -> Result<(), Fault> {
+        let mut is_first = true;
+        loop {
+            let progress = &self.table.progress;
+            progress.ownership().wait(&lease.owner);
+            progress.health().waits_for_lease(None);
+            let (held, tenure, has_waited) = select! {
+                () = stop.reading.cancelled() => return Ok(()),
+                acquired = lease.acquire() => acquired,
+            };
+            progress.ownership().begin(tenure.clone());
+            progress.health().has_lease();
+            let store = lease.store.positions(&lease.key, &held);
+            let end = {
+                let keeping = pin!(lease.keep(&held, &tenure));
+                let term = pin!(self.term(&lease.key, store, Some(&tenure), has_waited || !is_first, stop));
+                match select(term, keeping).await {
+                    Either::Left((end, _)) => end?,
+                    // Nobody renews it any more: it is over.
+                    Either::Right(((), term)) => term.await?,
+                }
+            };
+            if end == TermEnd::Stopped {
+                lease.release(&held).await;
+                return Ok(());
+            }
+            self.withdraw().await;
+            is_first = false;
+        }
+    }
+
+    /// Reads the table until it is told to stop or its tenure is over.
+    async fn term(
+        &self,
+        key: &str,
+        store: Arc<dyn CheckpointStore>,
+        tenure: Option<&Tenure>,
+        has_waited: bool,
+        stop: &TableStop,
+    ) -> Result<TermEnd, Fault> {
+        select! {
+            () = over(tenure) => return Ok(TermEnd::Over),
+            () = stop.reading.cancelled() => return Ok(TermEnd::Stopped),
+            () = self.table.progress.load(&*store, key) => {}
+        }
+        let mut running = self.start(self.table.open(key, store, has_waited), stop.storing.clone());
+        select! {
+            () = over(tenure) => return running.abort(TermEnd::Over).await,
+            () = stop.reading.cancelled() => {}
+            fault = running.fault(tenure) => return Err(fault),
+        }
+        running.end_reading().await?;
+        stop.has_read.cancel();
+        select! {
+            () = over(tenure) => running.abort(TermEnd::Over).await,
+            stored = running.stored(tenure) => stored.map(|()| TermEnd::Stopped),
+        }
+    }
+
+    fn start(&self, open: OpenTable, storing: CancellationToken) -> Running {
+        let OpenTable { reader, pages, checkpointer } = open;
+        let Table { progress, pipeline, .. } = &self.table;
+        let pipeline = Pipeline::new(progress.clone(), self.event.clone(), self.events.clone(), pipeline.clone());
+        let (mut reading, mut storing_part) = (JoinSet::new(), JoinSet::new());
+        storing_part.spawn(checkpointer.run(storing));
+        reading.spawn(async move {
+            pipeline.run(pages).await;
+            Part::Pipeline
+        });
+        let reader = reading.spawn(async move {
+            // Its pipeline ended first, or the policy is to stop.
+            let _ = reader.run().await;
+            Part::Reader
+        });
+        Running { reading, reader, checkpointer: storing_part }
+    }
+
+    /// Takes all that is left of the table out of delivery, and forgets what was known of it.
+    async fn withdraw(&self) {
+        let (wanted, is_done) = TableWithdrawal::of(self.table.progress.clone());
+        if self.events.send(Handover::Withdrawal(wanted)).await.is_ok() {
+            // Nobody tells: delivery has ended, and with it what was left there.
+            let _ = is_done.await;
+        }
+        self.table.reading.clear();
+        self.table.progress.reset();
+    }
+}
+
+impl Running {
+    /// Waits until a part ends that should not.
+    async fn fault(&mut self, tenure: Option<&Tenure>) -> Fault {
+        loop {
+            let fault = select! {
+                Some(ended) = self.checkpointer.join_next() => checkpointer_ended(ended, tenure),
+                Some(ended) = self.reading.join_next() => part_ended(ended).err(),
+            };
+            if let Some(fault) = fault {
+                return fault;
+            }
+        }
+    }
+
+    /// Ends reading. Whatever was read and handed on is entered.
+    async fn end_reading(&mut self) -> Result<(), Fault> {
+        self.reader.abort();
+        while let Some(ended) = self.reading.join_next().await {
+            part_ended(ended)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the last save.
+    async fn stored(&mut self, tenure: Option<&Tenure>) -> Result<(), Fault> {
+        while let Some(ended) = self.checkpointer.join_next().await {
+            match ended {
+                Ok(Ok(())) => return Ok(()),
+                ended => {
+                    if let Some(fault) = checkpointer_ended(ended, tenure) {
+                        return Err(fault);
+                    }
+                }
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// Ends everything, and stores nothing more.
+    async fn abort(mut self, end: TermEnd) -> Result<TermEnd, Fault> {
+        self.checkpointer.shutdown().await;
+        self.end_reading().await?;
+        Ok(end)
+    }
+}
+
+/// Waits for the end of a tenure; for ever where the table is nobody else's.
+async fn over(tenure: Option<&Tenure>) {
+    match tenure {
+        Some(tenure) => tenure.over().cancelled().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A checkpointer ends unasked only when another process has taken over: then so does the tenure.
+fn checkpointer_ended(ended: Result<Result<(), Fenced>, JoinError>, tenure: Option<&Tenure>) -> Option<Fault> {
+    match (ended, tenure) {
+        (Ok(Err(Fenced)), Some(tenure)) => {
+            tenure.end();
+            None
+        }
+        (Ok(_), _) => Some(Fault::Ended("checkpointer")),
+        (Err(failed), _) => Some(Fault::Failed("checkpointer", failed)),
+    }
+}
+
+/// Aborted parts have ended as they were told.
+fn part_ended(ended: Result<Part, JoinError>) -> Result<(), Fault> {
+    match ended {
+        Ok(Part::Reader | Part::Pipeline) => Ok(()),
+        Err(failed) if failed.is_cancelled() => Ok(()),
+        Err(failed) => Err(Fault::Failed("reader or pipeline", failed)),
+    }
+}

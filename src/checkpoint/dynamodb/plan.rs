@@ -1,0 +1,224 @@
+//! In which order the entries of a save are written. Pure.
+//!
+//! Contract: a stage begins when every write of those before it was confirmed; within a stage a write begins when those that it comes
+//! after were confirmed. So at every moment, whatever fails, an entry is stored only where those of all its ancestors, earlier
+//! streams included, are stored as of the same snapshot or a newer one.
+
+use std::collections::BTreeMap;
+
+use super::entries::{Entry, EntryName, StreamEntry, label};
+use super::heads::{HEADS_MAX_BYTES, bounded};
+use crate::checkpoint::{StopChange, StoredChanges, StoredShard, StreamChanges};
+use crate::records::Position;
+
+/// The entries that are known to be stored.
+pub(super) type Entries<'e> = BTreeMap<&'e EntryName, &'e Entry>;
+
+/// What one entry becomes.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Change {
+    pub name: EntryName,
+    /// None: it is deleted.
+    pub to: Option<Entry>,
+    /// Which change of its stage comes before it.
+    pub after: Option<usize>,
+}
+
+/// A save, in stages.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Plan {
+    pub stages: Vec<Vec<Change>>,
+    /// How many lanes are stored as owing more than they do, because an entry has no room for all.
+    pub left_out_heads: usize,
+}
+
+/// How changes are stored where these entries are.
+pub(super) fn plan(changes: &StoredChanges, stored: &Entries<'_>) -> Plan {
+    let (mut plan, mut deletions) = (Plan::default(), Vec::new());
+    plan.stages.extend(stop(changes).map(|change| vec![change]));
+    let names = stream_names(changes, stored);
+    for (change, name) in changes.streams.iter().zip(&names) {
+        // A stream's start is stored once.
+        if !stored.contains_key(name) {
+            plan.stages.push(vec![stream(name, change, change.start, false)]);
+        }
+    }
+    for (change, name) in changes.streams.iter().zip(&names) {
+        let label = label(&change.arn);
+        if !change.done {
+            let (shards, gone) = shards(&label, change, stored, &mut plan.left_out_heads);
+            plan.stages.push(shards);
+            deletions.extend(gone);
+        }
+        let (start, was_done) = match stored.get(name) {
+            Some(Entry::Stream(stream)) => (stream.start, stream.done),
+            _ => (change.start, false),
+        };
+        if change.done != was_done {
+            plan.stages.push(vec![stream(name, change, start, change.done)]);
+        }
+        if change.done {
+            deletions.extend(unfinished(&label, stored));
+        }
+    }
+    plan.stages.push(deletions);
+    plan.stages.retain(|stage| !stage.is_empty());
+    plan
+}
+
+/// What the streams of a save are called. A new one comes behind all others.
+fn stream_names(changes: &StoredChanges, stored: &Entries<'_>) -> Vec<EntryName> {
+    let known = stored.iter().filter_map(|(name, entry)| match (name, entry) {
+        (EntryName::Stream { place, .. }, Entry::Stream(stream)) => Some((stream.arn.as_str(), *place)),
+        _ => None,
+    });
+    let known: BTreeMap<&str, u32> = known.collect();
+    let mut behind_all = known.values().max().map_or(0, |last| last + 1);
+    let names = changes.streams.iter().map(|change| {
+        let place = known.get(change.arn.as_str()).copied().unwrap_or_else(|| {
+            behind_all += 1;
+            behind_all - 1
+        });
+        EntryName::Stream { place, label: label(&change.arn) }
+    });
+    names.collect()
+}
+
+fn stop(changes: &StoredChanges) -> Option<Change> {
+    let to = match changes.stopped.as_ref()? {
+        StopChange::Stop(stop) => Some(Entry::Stopped(stop.clone())),
+        StopChange::Continue => None,
+    };
+    Some(Change { name: EntryName::Stopped, to, after: None })
+}
+
+fn stream(name: &EntryName, change: &StreamChanges, start: Position, done: bool) -> Change {
+    let entry = Entry::Stream(StreamEntry { arn: change.arn.clone(), start, done });
+    Change { name: name.clone(), to: Some(entry), after: None }
+}
+
+/// The shards of a stream that change, each after its nearest ancestors that change too; and those that are not stored any more.
+fn shards(
+    label: &str,
+    change: &StreamChanges,
+    stored: &Entries<'_>,
+    left_out_heads: &mut usize,
+) -> (Vec<Change>, Vec<Change>) {
+    let changing: Vec<(&str, &StoredShard)> =
+        change.shards.iter().filter_map(|(id, shard)| Some((id.as_str(), shard.as_ref()?))).collect();
+    let indexes: BTreeMap<&str, usize> = changing.iter().enumerate().map(|(index, (id, _))| (*id, index)).collect();
+    let stored_parent = |id: &str| match stored.get(&shard_name(label, id))? {
+        Entry::Shard(shard) => shard.parent(),
+        _ => None,
+    };
+    let nearest = |id: &str, shard: &StoredShard| {
+        let mut ancestor = shard.parent().or_else(|| stored_parent(id)).map(str::to_owned);
+        // What is stored may be a circle if somebody has edited it.
+        for _ in 0..=stored.len() + changing.len() {
+            let id = ancestor?;
+            match indexes.get(id.as_str()) {
+                Some(index) => return Some(*index),
+                None => ancestor = stored_parent(&id).map(str::to_owned),
+            }
+        }
+        None
+    };
+    let mut write = |(id, shard): &(&str, &StoredShard)| {
+        let shard = match shard {
+            StoredShard::Unfinished(shard) => {
+                let (shard, left_out) = bounded(shard.clone(), HEADS_MAX_BYTES);
+                *left_out_heads += left_out;
+                StoredShard::Unfinished(shard)
+            }
+            finished @ StoredShard::Finished { .. } => (*finished).clone(),
+        };
+        Change { name: shard_name(label, id), after: nearest(id, &shard), to: Some(Entry::Shard(shard)) }
+    };
+    let writes = changing.iter().map(&mut write).collect();
+    let gone = change.shards.iter().filter(|(_, shard)| shard.is_none());
+    let gone = gone.map(|(id, _)| Change { name: shard_name(label, id), to: None, after: None });
+    (writes, gone.collect())
+}
+
+fn shard_name(label: &str, id: &str) -> EntryName {
+    EntryName::Shard { stream: label.to_owned(), id: id.to_owned() }
+}
+
+/// Entries of a stream that is done: nothing reads them, and DynamoDB deletes only those of finished shards by itself.
+fn unfinished(label: &str, stored: &Entries<'_>) -> Vec<Change> {
+    let is_left = |name: &EntryName, entry: &Entry| match name {
+        EntryName::Shard { stream, .. } => stream == label && entry.is_open(),
+        _ => false,
+    };
+    let left = stored.iter().filter(|(name, entry)| is_left(name, entry));
+    left.map(|(name, _)| Change { name: (*name).clone(), to: None, after: None }).collect()
+}
+
+/// What must go where entries may be of different moments, as after a restore from a backup: all shards that continue one that is not
+/// finished, later streams included.
+pub(super) fn without_descendants(stored: &Entries<'_>) -> Plan {
+    let (shards, mut is_behind) = (of_stream(stored), false);
+    let mut gone = Vec::new();
+    for (label, done) in streams(stored) {
+        let Some(shards) = shards.get(label).filter(|_| !done) else { continue };
+        let is_open = |id: &&str| matches!(shards.get(id), Some(StoredShard::Unfinished(_)));
+        let is_doubtful = |id: &&str| is_behind || ancestors(id, shards).any(|ancestor| is_open(&ancestor));
+        gone.extend(shards.keys().filter(|id| is_doubtful(id)).map(|id| shard_name(label, id)));
+        is_behind |= shards.keys().any(is_open);
+    }
+    deleting(gone, stored)
+}
+
+/// What must go to forget a table.
+pub(super) fn everything(stored: &Entries<'_>) -> Plan {
+    deleting(stored.keys().map(|name| (*name).clone()).collect(), stored)
+}
+
+type Shards<'e> = BTreeMap<&'e str, &'e StoredShard>;
+
+/// The shards of each stream, by its label.
+fn of_stream<'e>(stored: &Entries<'e>) -> BTreeMap<&'e str, Shards<'e>> {
+    let mut streams: BTreeMap<&str, Shards<'_>> = BTreeMap::new();
+    for (name, entry) in stored {
+        if let (EntryName::Shard { stream, id }, Entry::Shard(shard)) = (name, entry) {
+            streams.entry(stream).or_default().insert(id, shard);
+        }
+    }
+    streams
+}
+
+/// Label and end of each stream, the oldest first.
+fn streams<'e>(stored: &Entries<'e>) -> Vec<(&'e str, bool)> {
+    let streams = stored.iter().filter_map(|(name, entry)| match (name, entry) {
+        (EntryName::Stream { label, .. }, Entry::Stream(stream)) => Some((label.as_str(), stream.done)),
+        _ => None,
+    });
+    streams.collect()
+}
+
+/// The shards that this one continues, as far as they are stored.
+fn ancestors<'e>(id: &str, shards: &Shards<'e>) -> impl Iterator<Item = &'e str> {
+    let parent = move |id: &str| shards.get(id).and_then(|shard| shard.parent());
+    let next = move |id: &&'e str| parent(id);
+    // What is stored may be a circle if somebody has edited it.
+    std::iter::successors(parent(id), next).take(shards.len())
+}
+
+/// Deletions from the end of each history on, so that what is left is always the beginning of one.
+fn deleting(names: Vec<EntryName>, stored: &Entries<'_>) -> Plan {
+    let shards = of_stream(stored);
+    let ranks: BTreeMap<&str, usize> = streams(stored).into_iter().map(|(label, _)| label).zip(1..).collect();
+    let mut stages: BTreeMap<(usize, usize), Vec<Change>> = BTreeMap::new();
+    for name in names {
+        let place = match &name {
+            EntryName::Shard { stream, id } => {
+                let depth = shards.get(stream.as_str()).map_or(0, |shards| ancestors(id, shards).count());
+                (ranks.get(stream.as_str()).copied().unwrap_or_default(), 1 + depth)
+            }
+            EntryName::Stream { label, .. } => (ranks.get(label.as_str()).copied().unwrap_or_default(), 0),
+            EntryName::Stopped => (0, 0),
+        };
+        stages.entry(place).or_default().push(Change { name, to: None, after: None });
+    }
+    Plan { stages: stages.into_values().rev().collect(), left_out_heads: 0 }
+}
