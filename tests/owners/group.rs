@@ -81,6 +81,14 @@ impl Group {
         wait_within(4 * PATIENCE, "everything that was written", || self.sink.distinct() >= writes).await;
     }
 
+    /// The last that was heard of each item is its newest state: what a takeover repeats has come, too.
+    pub async fn is_up_to_date(&self) {
+        self.has_everything().await;
+        let writes = self.aws.script().writes.clone();
+        let is_up_to_date = || oracle::stale(&writes, &self.sink.received()).is_empty();
+        wait_within(PATIENCE, "the newest state of each item, last of all", is_up_to_date).await;
+    }
+
     /// Waits until this process has delivered something after `since`.
     pub async fn delivers(&self, process: &Process, since: Instant) -> Instant {
         let mut first = None;
@@ -99,16 +107,23 @@ impl Group {
     /// Nothing is lost, each item's changes come in order, and no two processes deliver by turns: who has delivered last time and is not
     /// the owner any more begins nothing. `takeovers`: how often the owner may have changed at most.
     pub fn assert_sound(&self, takeovers: usize) {
+        self.assert_sound_besides(takeovers, &[]);
+    }
+
+    /// The same where an owner may have lost its lease at these moments and got it again itself.
+    pub fn assert_sound_besides(&self, takeovers: usize, restarts: &[Instant]) {
         let received = self.sink.received();
-        let eras = eras(&received);
-        let writes = self.aws.script().writes.clone();
-        oracle::assert_complete_and_in_order(&writes, &received, &eras);
+        let mut eras = eras(&received);
         assert!(
             eras.len() <= takeovers,
             "the owner changed {} times, not at most {takeovers}: {:?}",
             eras.len(),
             turns(&received)
         );
+        eras.extend(restarts);
+        eras.sort();
+        let writes = self.aws.script().writes.clone();
+        oracle::assert_complete_and_in_order(&writes, &received, &eras);
     }
 
     pub fn duplicates(&self) -> usize {

@@ -39,7 +39,7 @@ async fn rolling_updates_under_load_repeat_nothing_and_keep_order_while_shards_s
         let load = group.aws.write_slowly("orders", 30, 400, Duration::from_millis(5));
         let stop = async {
             tokio::time::sleep(Duration::from_millis(150)).await;
-            if round % 2 == 0 {
+            if round.is_multiple_of(2) {
                 let open = group.aws.script().open_shards("orders");
                 group.aws.script().split("orders", &open[round % open.len()]);
             }
