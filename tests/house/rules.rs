@@ -30,7 +30,7 @@ pub const MAY_IMPORT: [(&str, &str); 29] = [
     ("delivery", "records event sink lease progress config telemetry readiness backoff clock"),
     ("pipeline", "records streams filter event progress delivery config telemetry"),
     ("backfill", "records aws pipeline progress config telemetry backoff error_text clock"),
-    ("admin", "records progress delivery telemetry readiness clock spare_files"),
+    ("admin", "records lease progress delivery telemetry readiness clock spare_files"),
     ("check", "records aws streams event sink checkpoint config telemetry error_text clock command_output"),
     ("scaler", "records aws streams checkpoint lease config telemetry readiness admin sink::ReloadingFile error_text \
                 clock command_output"),
