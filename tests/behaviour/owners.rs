@@ -1,0 +1,162 @@
+//! Several processes, one DynamoDB table of positions, one owner of each table that is read.
+
+use std::time::{Duration, Instant};
+
+use crate::support::adapter::{Adapter, Plan};
+use crate::support::aws::FakeAws;
+use crate::support::oracle::{self, assert_complete_and_in_order};
+use crate::support::positions_table::EmbeddedDynamoDb;
+use crate::support::sink::TestSink;
+use crate::support::wait_for;
+
+/// The shortest lease: nobody wants to wait for tests.
+const LEASE: Duration = Duration::from_secs(3);
+
+struct World {
+    aws: FakeAws,
+    sink: TestSink,
+    dynamodb: EmbeddedDynamoDb,
+    plan: Plan,
+}
+
+impl World {
+    async fn new() -> Self {
+        let (aws, sink) = (FakeAws::with_table("orders", 2).await, TestSink::start().await);
+        let dynamodb = EmbeddedDynamoDb::start().await;
+        let plan = Plan::new(&aws, &sink, "orders").keeping_positions_in(&dynamodb);
+        let plan = plan.env("CHECKPOINT_TABLE_CREATE", "true").env("LEASE_DURATION", format!("{}s", LEASE.as_secs()));
+        Self { aws, sink, dynamodb, plan }
+    }
+
+    async fn pod(&self, name: &str) -> Adapter {
+        let plan = self.plan.clone().env("POD_NAME", name);
+        plan.start_ready().await
+    }
+
+    async fn delivered(&self, what: &str, count: usize) {
+        wait_for(what, || self.sink.distinct() == count).await;
+    }
+}
+
+/// What its status says of the lease of the only table.
+async fn lease(adapter: &Adapter) -> serde_json::Value {
+    adapter.status().await["tables"][0]["lease"].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_process_waits_ready_and_reads_within_a_second_of_an_orderly_end() {
+    let world = World::new().await;
+    let first = world.pod("pod-a").await;
+    world.aws.write("orders", 10, 1);
+    world.delivered("the first process's events", 10).await;
+    let second = world.pod("pod-b").await;
+    let (owner, waiting) = (lease(&first).await, lease(&second).await);
+    assert!(owner["held"] == true && owner["owner"].as_str().unwrap().starts_with("pod-a-"), "{owner}");
+    assert!(waiting["held"] == false && waiting["waits_for"] == owner["owner"], "{waiting}");
+    world.aws.write("orders", 10, 1);
+    world.delivered("events while it waits", 20).await;
+    assert_eq!(first.terminate().await, Some(0));
+    let ended = Instant::now();
+    world.aws.write("orders", 10, 1);
+    world.delivered("the second process's events", 30).await;
+    assert!(ended.elapsed() < LEASE, "it waited for the lease's end: {:?}", ended.elapsed());
+    assert_eq!(oracle::duplicates(&world.sink.received()), 0, "it did not go on where the first one stood");
+    assert_eq!(lease(&second).await["held"], true);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rolling_updates_under_load_repeat_nothing_and_keep_each_items_order() {
+    let world = World::new().await;
+    let mut owner = world.pod("pod-0").await;
+    let mut ends = Vec::new();
+    for pod in 1..4 {
+        let next = world.pod(&format!("pod-{pod}")).await;
+        world.aws.write_slowly("orders", 20, 100, Duration::from_millis(2)).await;
+        let open = world.aws.script().open_shards("orders");
+        world.aws.script().split("orders", &open[0]);
+        world.aws.write("orders", 20, 2);
+        assert_eq!(owner.terminate().await, Some(0));
+        ends.push(Instant::now());
+        owner = next;
+    }
+    let written = world.aws.script().writes.len();
+    world.delivered("everything", written).await;
+    assert_complete_and_in_order(&world.aws.script().writes, &world.sink.received(), &ends);
+    assert_eq!(oracle::duplicates(&world.sink.received()), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_is_killed_is_followed_by_the_one_that_waits_and_nothing_is_lost() {
+    let world = World::new().await;
+    let first = world.pod("pod-a").await;
+    let _second = world.pod("pod-b").await;
+    world.aws.write("orders", 20, 5);
+    world.delivered("the first process's events", 100).await;
+    first.kill();
+    let killed = Instant::now();
+    world.aws.write("orders", 20, 5);
+    world.delivered("the second process's events", 200).await;
+    assert_complete_and_in_order(&world.aws.script().writes, &world.sink.received(), &[killed]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_that_was_paused_for_longer_than_its_lease_gives_up_and_waits() {
+    let world = World::new().await;
+    let first = world.pod("pod-a").await;
+    let second = world.pod("pod-b").await;
+    world.aws.write("orders", 10, 1);
+    world.delivered("the first process's events", 10).await;
+    first.signal("STOP");
+    let paused = Instant::now();
+    world.aws.write("orders", 10, 1);
+    world.delivered("the second process's events", 20).await;
+    first.signal("CONT");
+    let resumed = Instant::now();
+    wait_for("the first one's end", || !first.logged_code("DSA-LEASE-LOST").is_empty()).await;
+    while lease(&first).await["held"] == true {
+        assert!(resumed.elapsed() < LEASE, "it still counts as the owner");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    world.aws.write("orders", 10, 1);
+    world.delivered("everything", 30).await;
+    assert_complete_and_in_order(&world.aws.script().writes, &world.sink.received(), &[paused, resumed]);
+    assert!(lease(&second).await["held"] == true && lease(&first).await["held"] == false);
+    assert_eq!(first.get("/readyz").await.0, 200, "it waits");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_of_positions_that_is_missing_is_named_and_waited_for() {
+    let world = World::new().await;
+    let adapter = world.plan.clone().env("CHECKPOINT_TABLE_CREATE", "false").start().await;
+    let mut reason = String::new();
+    for _ in 0..400 {
+        reason = adapter.get("/readyz").await.1;
+        if reason.contains("does not exist") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(reason.contains("positions create-table") && reason.contains("dynamodb:PutItem"), "{reason}");
+    let mut command = world.plan.command();
+    command.args(["positions", "create-table"]);
+    assert!(tokio::task::spawn_blocking(move || command.status().unwrap()).await.unwrap().success());
+    adapter.wait_ready().await;
+    world.aws.write("orders", 10, 1);
+    world.delivered("the events", 10).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_taken_from_its_owner_is_read_on_from_what_was_changed() {
+    let world = World::new().await;
+    let adapter = world.pod("pod-a").await;
+    world.aws.write("orders", 10, 1);
+    world.delivered("the events", 10).await;
+    let mut command = world.plan.command();
+    command.args(["positions", "set", "--table", "orders", "--to", "start", "--take"]);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    wait_for("everything again", || oracle::duplicates(&world.sink.received()) == 10).await;
+    world.aws.write("orders", 10, 1);
+    world.delivered("the next events", 20).await;
+    assert_eq!(lease(&adapter).await["held"], true);
+}
