@@ -202,6 +202,11 @@ impl TableProgress {
         self.telemetry.shards(0, 0, 0);
     }
 
+    /// What the table says about itself, for whoever says something of it besides.
+    pub fn shared_telemetry(&self) -> Arc<TableTelemetry> {
+        self.telemetry.clone()
+    }
+
     /// Whose the table is.
     pub fn ownership(&self) -> &Ownership {
         &self.ownership

@@ -16,7 +16,7 @@ use crate::clock::{self, rfc3339};
 use crate::delivery::dispatcher::DeliveryView;
 use crate::delivery::parked_items::{ParkedItem, ParkedItems};
 use crate::progress::catch_up::CatchUp;
-use crate::progress::ownership::LeaseView;
+use crate::progress::ownership::OwnershipView;
 use crate::progress::table_tracker::ShardView;
 use crate::progress::{Acknowledger as _, TableProgress};
 use crate::readiness::{Dependency, Health};
@@ -154,7 +154,7 @@ fn table(progress: &TableProgress, parked_items: &ParkedItems, now: SystemTime) 
     })
 }
 
-fn lease(lease: LeaseView) -> Value {
+fn lease(lease: OwnershipView) -> Value {
     json!({
         "owner": lease.owner,
         "held": lease.ends_in.is_some(),

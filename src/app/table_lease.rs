@@ -1,103 +1,83 @@
-//! One table's lease, as this process waits for it, keeps it and gives it back.
+//! One table's lease as its task uses it: who is waited for shows in readiness and `/status`.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, sleep_until, timeout};
-
-use crate::checkpoint::LeasedStore;
-use crate::clock;
-use crate::lease::{HeldLease, LeaseError, SeenLease, Tenure};
+use crate::checkpoint::{CheckpointStore, LeasedStore};
+use crate::lease::{GrantedLease, LeaseHolder, LeaseView};
 use crate::progress::{Acknowledger as _, TableProgress};
-use crate::readiness::TableHealth;
-
-/// How often a lease that another process has is looked at.
-const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 pub(super) struct TableLease {
-    pub(super) store: Arc<dyn LeasedStore>,
-    pub(super) key: String,
-    pub(super) owner: String,
-    pub(super) duration: Duration,
-    pub(super) progress: Arc<TableProgress>,
+    store: Arc<dyn LeasedStore>,
+    key: String,
+    owner: String,
+    holder: LeaseHolder,
+    progress: Arc<TableProgress>,
 }
 
 impl TableLease {
-    /// Waits until the lease is this process's. Says whether another process had it, or nobody knew.
-    pub(super) async fn acquire(&self) -> (HeldLease, Arc<Tenure>, bool) {
-        let mut has_waited = false;
-        let mut unchanged: Option<(SeenLease, Instant)> = None;
-        loop {
-            match self.store.look(&self.key).await {
-                Ok(seen) => {
-                    self.health().record_store_error(None);
-                    let owner = seen.as_ref().and_then(|seen| seen.owner.as_deref());
-                    // Whoever is known to have had it is waited for no longer than it takes to claim it.
-                    if let Some(owner) = owner.filter(|owner| *owner != self.owner) {
-                        self.progress.ownership().waits_for(Some(owner));
-                        self.health().waits_for_lease(Some(owner));
-                    }
-                    let since = match (&seen, &unchanged) {
-                        (Some(seen), Some((last, since))) if seen == last => *since,
-                        _ => Instant::now(),
-                    };
-                    unchanged = seen.clone().map(|seen| (seen, since));
-                    let is_free = seen.as_ref().is_none_or(|seen| {
-                        let is_own_or_free = seen.owner.as_ref().is_none_or(|owner| *owner == self.owner);
-                        is_own_or_free || since.elapsed() >= seen.duration.mul_f64(1.1)
-                    });
-                    if is_free && let Some((lease, tenure)) = self.claim(seen.as_ref()).await {
-                        return (lease, tenure, has_waited);
-                    }
-                }
-                Err(error) => self.health().record_store_error(Some(&error.to_string())),
-            }
-            has_waited = true;
-            sleep(LOOK_INTERVAL).await;
-        }
+    /// Of a table by its key in the store.
+    pub(super) fn new(
+        store: Arc<dyn LeasedStore>,
+        key: &str,
+        owner: &str,
+        duration: Duration,
+        progress: Arc<TableProgress>,
+    ) -> Self {
+        let holder = LeaseHolder::new(store.clone(), key, owner, duration, progress.shared_telemetry());
+        Self { store, key: key.to_owned(), owner: owner.to_owned(), holder, progress }
     }
 
-    async fn claim(&self, seen: Option<&SeenLease>) -> Option<(HeldLease, Arc<Tenure>)> {
-        let (asked_at, asked_at_wall) = (Instant::now(), clock::now());
-        match self.store.claim(&self.key, seen, 0, &self.owner, self.duration).await {
-            Ok(lease) => Some((lease, Arc::new(Tenure::granted(self.duration, asked_at, asked_at_wall)))),
-            Err(LeaseError::Lost) => None,
-            Err(error) => {
-                self.health().record_store_error(Some(&error.to_string()));
-                None
-            }
-        }
-    }
-
-    fn health(&self) -> &TableHealth {
-        self.progress.health()
-    }
-
-    /// Renews the lease until the tenure is over.
-    pub(super) async fn keep(&self, lease: &HeldLease, tenure: &Tenure) {
-        let third = self.duration / 3;
-        while tenure.lasts(Instant::now(), clock::now()) {
+    /// Waits until the lease is this process's. Says whether it had to: another process had it, or nobody knew.
+    pub(super) async fn acquire(&mut self) -> (GrantedLease, bool) {
+        let (progress, mut has_waited) = (&self.progress, false);
+        progress.ownership().wait(&self.owner);
+        progress.health().waits_for_lease(None);
+        let mut view = self.holder.view();
+        let mut acquired = pin!(self.holder.acquire());
+        let granted = loop {
             select! {
-                () = tenure.over().cancelled() => return,
-                () = sleep(third) => {}
+                granted = &mut acquired => break granted,
+                Ok(()) = view.changed() => has_waited |= waits(progress, &view.borrow_and_update()),
             }
-            if !tenure.lasts(Instant::now(), clock::now()) {
-                return;
-            }
-            let (asked_at, asked_at_wall) = (Instant::now(), clock::now());
-            select! {
-                () = sleep_until(tenure.ends_at()) => tenure.end(),
-                renewed = timeout(third, self.store.renew(&self.key, lease)) => match renewed {
-                    Ok(Ok(())) => tenure.renewed(asked_at, asked_at_wall),
-                    Ok(Err(LeaseError::Lost)) => tenure.end(),
-                    Ok(Err(LeaseError::Store(_))) | Err(_) => {}
-                }
-            }
-        }
+        };
+        progress.health().record_store_error(None);
+        progress.ownership().begin(granted.tenure.clone());
+        progress.health().has_lease();
+        (granted, has_waited)
     }
 
-    /// Gives the lease back.
-    pub(super) async fn release(&self, lease: &HeldLease) {
-        let _ = self.store.release(&self.key, lease).await;
+    /// What is stored of the table, for the one who has this lease.
+    pub(super) fn positions(&self, granted: &GrantedLease) -> Arc<dyn CheckpointStore> {
+        self.store.positions(&self.key, &granted.lease)
+    }
+
+    /// Renews the lease until its tenure is over.
+    pub(super) async fn keep(&self, granted: &GrantedLease) {
+        self.holder.keep(granted).await;
+    }
+
+    /// Gives it back: nothing of the table is under way any more.
+    pub(super) async fn release(&self, granted: &GrantedLease) {
+        // Where that fails, whoever waits claims it when it ends.
+        self.holder.release(granted).await;
+    }
+}
+
+/// Shows what is known of a lease that is waited for. Whether it is another process's, or nobody knows.
+fn waits(progress: &TableProgress, view: &LeaseView) -> bool {
+    match view {
+        LeaseView::Awaited { owner } => {
+            progress.ownership().waits_for(Some(owner));
+            progress.health().waits_for_lease(Some(owner));
+            progress.health().record_store_error(None);
+            true
+        }
+        LeaseView::Unavailable { error } => {
+            progress.health().record_store_error(Some(error));
+            true
+        }
+        LeaseView::Unknown | LeaseView::Held { .. } | LeaseView::Over => false,
     }
 }

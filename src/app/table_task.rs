@@ -23,8 +23,8 @@ use crate::config;
 use crate::delivery::handover::{Handover, TableWithdrawal};
 use crate::lease::Tenure;
 use crate::pipeline::Pipeline;
-use crate::progress::Acknowledger as _;
 use crate::progress::checkpointer::Fenced;
+use crate::streams::table_reader;
 
 /// What tells a table to end, and is told how far that is.
 #[derive(Debug, Clone, Default)]
@@ -86,37 +86,36 @@ impl TableTask {
         match self.table.store.clone() {
             PositionStore::Own(store) => self.term(&key, store, None, false, &stop).await.map(|_| ()),
             PositionStore::Leased { store, owner, duration } => {
-                let progress = self.table.progress.clone();
-                self.in_turn(TableLease { store, key, owner, duration, progress }, &stop).await
+                let lease = TableLease::new(store, &key, &owner, duration, self.table.progress.clone());
+                self.in_turn(&key, lease, &stop).await
             }
         }
     }
 
     /// Reads the table whenever it is this process's.
-    async fn in_turn(&self, lease: TableLease, stop: &TableStop) -> Result<(), Fault> {
+    async fn in_turn(&self, key: &str, mut lease: TableLease, stop: &TableStop) -> Result<(), Fault> {
         let mut is_first = true;
         loop {
-            let progress = &self.table.progress;
-            progress.ownership().wait(&lease.owner);
-            progress.health().waits_for_lease(None);
-            let (held, tenure, has_waited) = select! {
+            let (granted, has_waited) = select! {
                 () = stop.reading.cancelled() => return Ok(()),
                 acquired = lease.acquire() => acquired,
             };
-            progress.ownership().begin(tenure.clone());
-            progress.health().has_lease();
-            let store = lease.store.positions(&lease.key, &held);
+            let (positions, tenure) = (lease.positions(&granted), Some(&*granted.tenure));
             let end = {
-                let keeping = pin!(lease.keep(&held, &tenure));
-                let term = pin!(self.term(&lease.key, store, Some(&tenure), has_waited || !is_first, stop));
+                let keeping = pin!(lease.keep(&granted));
+                let term = pin!(self.term(key, positions, tenure, has_waited || !is_first, stop));
                 match select(term, keeping).await {
+                    // It is over for the one who keeps it too, who says so.
+                    Either::Left((Ok(TermEnd::Over), keeping)) => {
+                        keeping.await;
+                        TermEnd::Over
+                    }
                     Either::Left((end, _)) => end?,
-                    // Nobody renews it any more: it is over.
                     Either::Right(((), term)) => term.await?,
                 }
             };
             if end == TermEnd::Stopped {
-                lease.release(&held).await;
+                lease.release(&granted).await;
                 return Ok(());
             }
             self.withdraw().await;
@@ -138,7 +137,8 @@ impl TableTask {
             () = stop.reading.cancelled() => return Ok(TermEnd::Stopped),
             () = self.table.progress.load(&*store, key) => {}
         }
-        let mut running = self.start(self.table.open(key, store, has_waited), stop.storing.clone());
+        let may_read = table_reader::may_read(&self.table.progress, self.table.on_data_loss);
+        let mut running = self.start(self.table.open(key, store, has_waited), may_read, stop.storing.clone());
         select! {
             () = over(tenure) => return running.abort(TermEnd::Over).await,
             () = stop.reading.cancelled() => {}
@@ -152,7 +152,7 @@ impl TableTask {
         }
     }
 
-    fn start(&self, open: OpenTable, storing: CancellationToken) -> Running {
+    fn start(&self, open: OpenTable, may_read: bool, storing: CancellationToken) -> Running {
         let OpenTable { reader, pages, checkpointer } = open;
         let Table { progress, pipeline, .. } = &self.table;
         let pipeline = Pipeline::new(progress.clone(), self.event.clone(), self.events.clone(), pipeline.clone());
@@ -163,8 +163,10 @@ impl TableTask {
             Part::Pipeline
         });
         let reader = reading.spawn(async move {
-            // Its pipeline ended first, or the policy is to stop.
-            let _ = reader.run().await;
+            if may_read {
+                // Its pipeline ended first, or the policy is to stop.
+                let _ = reader.run().await;
+            }
             Part::Reader
         });
         Running { reading, reader, checkpointer: storing_part }

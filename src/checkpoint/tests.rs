@@ -98,7 +98,8 @@ pub(super) fn table() -> impl Strategy<Value = StoredTable> {
         let stream = |(arn, (start, done, shards))| StoredStream { arn, start, done, shards };
         streams.into_iter().map(stream).collect::<Vec<_>>()
     });
-    streams.prop_shuffle().prop_map(|streams| StoredTable { streams, stopped: None })
+    let stopped = prop::option::of((".{0,9}", moment()).prop_map(|(why, at)| StoredStop { why, at }));
+    (streams.prop_shuffle(), stopped).prop_map(|(streams, stopped)| StoredTable { streams, stopped })
 }
 
 proptest! {

@@ -1,6 +1,6 @@
 //! Stores a table's positions: soon after they change, and once at the end.
 //!
-//! Contract: what has changed is stored at most 100 ms later and as long as the store takes; one save is under way at a time. What
+//! Contract: what has changed is stored as soon as the store's interval allows, and as long as the store takes; one save is under way at a time. What
 //! could not be stored, or may not be, is stored together with what has changed since. It runs once what an earlier run, or another
 //! process, has left was taken over, and ends when another process has taken over from this one.
 
@@ -18,10 +18,7 @@ use crate::telemetry::events;
 /// The kind of report under which failed writes are limited.
 const STORE_FAILURE: &str = "checkpoint";
 
-/// Saves begin at least so far apart. What was acknowledged since the last one comes again after a kill.
-const INTERVAL: Duration = Duration::from_millis(100);
-
-/// After one that failed they begin so far apart.
+/// After a save that failed the next one begins so much later.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often shards are looked for whose continuity was stored too long ago.
@@ -89,9 +86,9 @@ struct LastSave {
 }
 
 impl LastSave {
-    /// When the next one may begin.
-    fn next(&self) -> Instant {
-        self.begun + if self.behind_since.is_some() { RETRY_INTERVAL } else { INTERVAL }
+    /// When the next one may begin, in a store of which saves lie so far apart.
+    fn next(&self, interval: Duration) -> Instant {
+        self.begun + if self.behind_since.is_some() { RETRY_INTERVAL.max(interval) } else { interval }
     }
 }
 
@@ -115,7 +112,7 @@ impl Checkpointer {
             }
             select! {
                 () = stop.cancelled() => break,
-                () = sleep_until(last.next()) => {}
+                () = sleep_until(last.next(self.store.interval())) => {}
             }
             self.store_changes(&mut last).await?;
         }

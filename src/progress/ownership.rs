@@ -32,7 +32,7 @@ struct State {
 
 /// Whose a table is, for people to look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LeaseView {
+pub struct OwnershipView {
     /// What this process is called in leases.
     pub owner: String,
     /// When its tenure ends unless its lease is renewed; none while it waits.
@@ -74,12 +74,12 @@ impl Ownership {
     }
 
     /// What people see; nothing where the table is nobody else's.
-    pub fn view(&self, now: Instant) -> Option<LeaseView> {
+    pub fn view(&self, now: Instant) -> Option<OwnershipView> {
         let is_shared = self.is_shared.load(Ordering::Acquire);
         let state = self.state();
         let tenure = state.tenure.as_ref().filter(|_| !state.waits);
         let ends_in = tenure.map(|tenure| tenure.ends_at().saturating_duration_since(now));
-        is_shared.then(|| LeaseView { owner: state.owner.clone(), ends_in, waits_for: state.waits_for.clone() })
+        is_shared.then(|| OwnershipView { owner: state.owner.clone(), ends_in, waits_for: state.waits_for.clone() })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

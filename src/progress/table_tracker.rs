@@ -25,7 +25,9 @@ use super::tracked_shard::{Barrier, Phase, TrackedShard, age, oldest_kept};
 pub use super::tracked_shard::{Loss, PROOF_OF_EMPTINESS, PageRead, ShardView};
 use super::tracked_stream::TrackedStream;
 pub use super::tracked_stream::{OpenedShard, ShardHandle, StreamHandle};
-use crate::checkpoint::{StoredChanges, StoredShard, StoredTable, StreamChanges, UnfinishedShard};
+use crate::checkpoint::{
+    StopChange, StoredChanges, StoredShard, StoredStop, StoredTable, StreamChanges, UnfinishedShard,
+};
 use crate::records::{Position, RETENTION, SequenceNumber, ShardId, ShardNumber, StreamDetails};
 
 /// The shards of one table.
@@ -45,6 +47,9 @@ pub struct TableTracker {
     pub(super) dirty: BTreeSet<ShardHandle>,
     dirty_streams: BTreeSet<StreamHandle>,
     forgotten: BTreeSet<(StreamHandle, ShardId)>,
+    /// The table is read no further; and whether that is not stored as it is.
+    stopped: Option<StoredStop>,
+    is_stop_dirty: bool,
     /// A stream that was lost as a whole holds what follows it.
     pub(super) barrier: Option<Barrier>,
 }
@@ -79,7 +84,17 @@ impl TableTracker {
     /// Begins with what an earlier run has stored. `is_ordered_by_shard`: lanes are of shards, not of items.
     pub fn restored(stored: StoredTable, is_ordered_by_shard: bool) -> Self {
         let streams = stored.streams.into_iter().map(TrackedStream::restored).collect();
-        Self { streams, is_ordered_by_shard, ..Self::default() }
+        Self { streams, stopped: stored.stopped, is_ordered_by_shard, ..Self::default() }
+    }
+
+    /// Why the table is read no further, if it is not.
+    pub fn stopped(&self) -> Option<&StoredStop> {
+        self.stopped.as_ref()
+    }
+
+    /// The table is read no further, until somebody says that it may; or it is, whatever an earlier run has said.
+    pub fn set_stopped(&mut self, stopped: Option<StoredStop>) {
+        (self.stopped, self.is_stop_dirty) = (stopped, true);
     }
 
     /// The streams that an earlier run had begun and not done with, oldest first.
@@ -385,7 +400,7 @@ impl TableTracker {
 
     /// Whether something is not stored as it is.
     pub fn has_changes(&self) -> bool {
-        !(self.dirty.is_empty() && self.dirty_streams.is_empty() && self.forgotten.is_empty())
+        self.is_stop_dirty || !(self.dirty.is_empty() && self.dirty_streams.is_empty() && self.forgotten.is_empty())
     }
 
     /// Finds the shards whose continuity was stored too long ago.
@@ -420,11 +435,17 @@ impl TableTracker {
             let (arn, place) = (stream.details.arn.clone(), handle.0);
             StreamChanges { arn, place, start: stream.start, done: stream.is_done(), shards }
         });
-        StoredChanges { streams: streams.collect(), stopped: None }
+        let streams = streams.collect();
+        let stopped = std::mem::take(&mut self.is_stop_dirty).then(|| match &self.stopped {
+            Some(stop) => StopChange::Stop(stop.clone()),
+            None => StopChange::Continue,
+        });
+        StoredChanges { streams, stopped }
     }
 
     /// These changes are not stored, or nobody knows: they are to be taken again.
     pub fn put_back(&mut self, changes: StoredChanges) {
+        self.is_stop_dirty |= changes.stopped.is_some();
         for StreamChanges { place, shards, .. } in changes.streams {
             let stream = StreamHandle(place);
             self.dirty_streams.insert(stream);

@@ -29,9 +29,10 @@ use super::stream_task::{StreamEnd, StreamTask, WHOLE_STREAM};
 use super::{Activity, OnDataLoss, ReaderContext, ReadingStopped, Step, Task};
 use crate::aws::errors::{CallError, ErrorKind};
 use crate::backoff::pause_after;
-use crate::clock;
-use crate::progress::Acknowledger as _;
+use crate::checkpoint::StoredStop;
+use crate::clock::{self, rfc3339};
 use crate::progress::table_tracker::StreamHandle;
+use crate::progress::{Acknowledger as _, TableProgress};
 use crate::records::{CLOCK_MARGIN, Entry, Gap, InitialPosition, LossReason, Position, StreamDetails};
 use crate::telemetry::events;
 
@@ -98,6 +99,31 @@ pub async fn find_key(client: &ObservedClient, locator: &StreamLocator, activity
         activity.begin(Task::Table, Step::Until(Instant::now() + pause));
         sleep(pause).await;
     }
+}
+
+/// Whether a table may be read, of which what is stored was taken over: not if an earlier run, or another process, has stopped over a
+/// loss and the policy still is to stop.
+pub fn may_read(progress: &TableProgress, policy: OnDataLoss) -> bool {
+    let stopped = progress.tracker().stopped().cloned();
+    let Some(stop) = stopped else { return true };
+    match policy {
+        OnDataLoss::Continue => {
+            progress.change(|tracker| tracker.set_stopped(None));
+            true
+        }
+        OnDataLoss::Stop => {
+            say_stopped(progress, &stop);
+            events::StillStopped { why: &stop.why }.emit(progress.telemetry());
+            false
+        }
+    }
+}
+
+fn say_stopped(progress: &TableProgress, StoredStop { why, at }: &StoredStop) {
+    let at = rfc3339(*at);
+    progress.health().stopped(&format!(
+        "data was lost and ON_DATA_LOSS is stop: restart with ON_DATA_LOSS=continue to resume ({why}; since {at})"
+    ));
 }
 
 impl TableReader {
@@ -233,7 +259,7 @@ impl TableReader {
             StreamEnd::Drained => {}
             StreamEnd::Lost => {
                 self.say_ended(stream, end);
-                return Ok(self.stop());
+                return Ok(self.stop(&format!("changes in {stream} were lost, or may have been")));
             }
             StreamEnd::Missing => {
                 self.say_ended(stream, end);
@@ -243,7 +269,7 @@ impl TableReader {
                     return Ok(true);
                 }
                 if !self.stream_is_gone(stream, handle).await? {
-                    return Ok(self.stop());
+                    return Ok(self.stop(&format!("{stream} no longer exists and was not read to its end")));
                 }
             }
         }
@@ -257,11 +283,11 @@ impl TableReader {
         events::StreamEnded { stream, why: end.as_str() }.emit(self.context.progress.telemetry());
     }
 
-    fn stop(&self) -> bool {
-        self.context
-            .progress
-            .health()
-            .stopped("data was lost and ON_DATA_LOSS is stop: restart with ON_DATA_LOSS=continue to resume");
+    /// Stops reading the table, and stores that: no restart reads on, and no other process.
+    fn stop(&self, why: &str) -> bool {
+        let stop = StoredStop { why: why.to_owned(), at: clock::now() };
+        say_stopped(&self.context.progress, &stop);
+        self.context.progress.change(|tracker| tracker.set_stopped(Some(stop)));
         false
     }
 

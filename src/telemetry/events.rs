@@ -23,7 +23,7 @@ pub use lease::{
 };
 pub use reading::{
     AwsRecovered, AwsRefused, DataLost, DecodableAgain, FurtherDataLost, NothingDecodable, RefusalClass, ShardEnded,
-    ShardHandedOver, ShardLate, ShardOpened, StreamAwaited, StreamEnded, StreamListed, StreamOpened,
+    ShardHandedOver, ShardLate, ShardOpened, StillStopped, StreamAwaited, StreamEnded, StreamListed, StreamOpened,
 };
 
 /// The codes of all warnings and errors. An alert or a page may rely on them.

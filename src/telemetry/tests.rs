@@ -126,6 +126,7 @@ pub(super) fn every_event(telemetry: &TableTelemetry) {
     AwsRecovered { after: took }.emit(telemetry);
     DataLost { stream, shard: Some(shard), position: "Start", reason: "trimmed", detail: "gone" }.emit(telemetry);
     FurtherDataLost { reason: "trimmed", times: 9 }.emit(telemetry);
+    StillStopped { why: "gone" }.emit(telemetry);
     NothingDecodable { why: "no Keys" }.emit(telemetry);
     DecodableAgain.emit(telemetry);
     ItemParked { item: "10000000", event: "e1", why: "400", failures: 3 }.emit(telemetry);

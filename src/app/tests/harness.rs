@@ -36,6 +36,7 @@ use crate::streams::client::{
     Call, IteratorStart, ListedShard, ShardQuery, StreamDescription, StreamStatus, StreamsClient, TableDescription,
 };
 use crate::streams::stream_locator::TableTarget;
+use crate::streams::table_reader;
 use crate::telemetry::TableTelemetry;
 use crate::telemetry::metrics::Metrics;
 
@@ -447,7 +448,9 @@ impl RunningTable {
         running.run(running.reading.clone(), async move {
             let key = table.find_key().await.expect("no other table is called so");
             loaded.load(&*store, &key).await;
-            reader.run().await
+            if table_reader::may_read(&loaded, table.on_data_loss) {
+                let _ = reader.run().await;
+            }
         });
         let pipeline = Pipeline::new(progress, event(), sender, pipeline);
         running.run(running.pipeline.clone(), pipeline.run(pages));

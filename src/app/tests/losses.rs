@@ -317,3 +317,33 @@ async fn a_stream_that_was_taken_for_gone_is_read_after_a_restart_and_so_is_the_
     let delivered = running.delivered();
     assert!(delivered.contains(&"2".to_owned()) && delivered.contains(&"3".to_owned()), "{delivered:?}");
 }
+
+/// A supervisor starts the process again and again: that must not be how a table comes to be read on.
+#[tokio::test(start_paused = true)]
+async fn a_stop_over_a_loss_is_stored_and_lasts_over_restarts_until_it_may_continue() {
+    let services = FakeServices::with_shards(&[]);
+    services.shard(OLD, "o", None, &[1], false);
+    let stop = |stored| Setup { on_data_loss: OnDataLoss::Stop, stored, ..Setup::default() };
+    let running = RunningTable::new(services.clone(), stop(StoredTable::default()));
+    sleep(MINUTE).await;
+    services.shard(NEW, "n", None, &[2], false);
+    services.script(|script| script.streams.remove(OLD));
+    sleep(10 * MINUTE).await;
+    let (mut stored, delivered) = (running.last_saved(), running.delivered());
+    let why = stored.stopped.clone().expect("the stop is not stored").why;
+    assert!(why.contains(OLD), "{why}");
+    drop(running);
+    for _ in 0..2 {
+        let running = RunningTable::new(services.clone(), stop(stored));
+        sleep(10 * MINUTE).await;
+        assert_eq!(running.delivered(), delivered, "a restart reads on");
+        let trouble = running.health.not_ready(tokio::time::Instant::now()).expect("it is ready");
+        assert!(trouble.contains("ON_DATA_LOSS=continue") && trouble.contains(OLD), "{trouble}");
+        stored = services.script(|script| script.stored.clone());
+    }
+    let running = RunningTable::new(services.clone(), Setup { stored, ..Setup::default() });
+    sleep(10 * MINUTE).await;
+    assert!(running.delivered().contains(&"2".to_owned()), "{:?}", running.delivered());
+    assert_eq!(running.last_saved().stopped, None, "the next restart with ON_DATA_LOSS=stop would not read");
+    assert_eq!(running.health.not_ready(tokio::time::Instant::now()), None);
+}

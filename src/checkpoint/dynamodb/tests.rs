@@ -1,5 +1,6 @@
 //! The store on a table of items in memory that fails as a test says.
 
+mod embedded;
 pub(crate) mod table;
 
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -198,6 +198,25 @@ impl DataLost<'_> {
     }
 }
 
+/// A table was read no further because of a loss, and still is not.
+pub struct StillStopped<'a> {
+    /// What was lost.
+    pub why: &'a str,
+}
+
+impl StillStopped<'_> {
+    /// Logs it.
+    pub fn emit(&self, telemetry: &TableTelemetry) {
+        let text = format!("reading stays stopped: {}", self.why);
+        telemetry.recent().add("DSA-DATA-LOSS", &text);
+        let table = telemetry.table();
+        error!(
+            code = "DSA-DATA-LOSS",
+            table, "reading stays stopped, restart with ON_DATA_LOSS=continue to resume: {}", self.why
+        );
+    }
+}
+
 /// None of the last records could be decoded.
 pub struct NothingDecodable<'a> {
     /// What is wrong with the last one; no item data.

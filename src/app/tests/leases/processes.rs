@@ -245,7 +245,7 @@ impl CheckpointStore for OwnedPositions {
             let mut positions = lock(&world.positions);
             let positions = positions.entry(table.to_owned()).or_default();
             positions.fence = positions.fence.max(self.epoch);
-            Ok((!positions.stored.streams.is_empty()).then(|| positions.stored.clone()))
+            Ok((positions.stored != StoredTable::default()).then(|| positions.stored.clone()))
         })
     }
 
