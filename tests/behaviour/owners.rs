@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::support::adapter::{Adapter, Plan};
 use crate::support::aws::FakeAws;
 use crate::support::oracle::{self, assert_complete_and_in_order};
-use crate::support::positions_table::EmbeddedDynamoDb;
+use crate::support::positions_table::{EmbeddedDynamoDb, Way};
 use crate::support::sink::TestSink;
 use crate::support::wait_for;
 
@@ -15,7 +15,9 @@ const LEASE: Duration = Duration::from_secs(3);
 struct World {
     aws: FakeAws,
     sink: TestSink,
-    dynamodb: EmbeddedDynamoDb,
+    _dynamodb: EmbeddedDynamoDb,
+    /// From the adapters to DynamoDB.
+    way: Way,
     plan: Plan,
 }
 
@@ -23,9 +25,11 @@ impl World {
     async fn new() -> Self {
         let (aws, sink) = (FakeAws::with_table("orders", 2).await, TestSink::start().await);
         let dynamodb = EmbeddedDynamoDb::start().await;
+        let way = Way::to(dynamodb.address()).await;
         let plan = Plan::new(&aws, &sink, "orders").keeping_positions_in(&dynamodb);
+        let plan = plan.env("CHECKPOINT_ENDPOINT_URL", format!("http://{}", way.address()));
         let plan = plan.env("CHECKPOINT_TABLE_CREATE", "true").env("LEASE_DURATION", format!("{}s", LEASE.as_secs()));
-        Self { aws, sink, dynamodb, plan }
+        Self { aws, sink, _dynamodb: dynamodb, way, plan }
     }
 
     async fn pod(&self, name: &str) -> Adapter {
@@ -125,6 +129,27 @@ async fn an_owner_that_was_paused_for_longer_than_its_lease_gives_up_and_waits()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_table_of_positions_that_is_away_stops_delivery_with_the_lease_until_it_is_back() {
+    let world = World::new().await;
+    let adapter = world.pod("pod-a").await;
+    world.aws.write("orders", 10, 1);
+    world.delivered("the first events", 10).await;
+    world.way.cut();
+    world.aws.write("orders", 10, 1);
+    world.delivered("what is written while the lease lasts", 20).await;
+    wait_for("the lease's end", || !adapter.logged_code("DSA-LEASE-LOST").is_empty()).await;
+    world.aws.write("orders", 10, 1);
+    wait_for("a try to get it again", || world.way.refused() > 10).await;
+    let mended = Instant::now();
+    world.way.mend();
+    world.delivered("everything", 30).await;
+    assert_complete_and_in_order(&world.aws.script().writes, &world.sink.received(), &[mended]);
+    let early = world.sink.received().iter().filter(|event| event.version == 3 && event.arrived < mended).count();
+    assert_eq!(early, 0, "something was delivered without a lease");
+    assert_eq!(lease(&adapter).await["held"], true);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_table_of_positions_that_is_missing_is_named_and_waited_for() {
     let world = World::new().await;
     let adapter = world.plan.clone().env("CHECKPOINT_TABLE_CREATE", "false").start().await;
@@ -139,7 +164,8 @@ async fn a_table_of_positions_that_is_missing_is_named_and_waited_for() {
     assert!(reason.contains("positions create-table") && reason.contains("dynamodb:PutItem"), "{reason}");
     let mut command = world.plan.command();
     command.args(["positions", "create-table"]);
-    assert!(tokio::task::spawn_blocking(move || command.status().unwrap()).await.unwrap().success());
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     adapter.wait_ready().await;
     world.aws.write("orders", 10, 1);
     world.delivered("the events", 10).await;
