@@ -55,8 +55,13 @@ async fn a_second_process_waits_ready_and_reads_within_a_second_of_an_orderly_en
     world.delivered("the first process's events", 10).await;
     let second = world.pod("pod-b").await;
     let (owner, waiting) = (lease(&first).await, lease(&second).await);
-    assert!(owner["held"] == true && owner["owner"].as_str().unwrap().starts_with("pod-a-"), "{owner}");
+    assert!(owner["held"] == true && owner["owner"].as_str().unwrap().starts_with("pod-a "), "{owner}");
     assert!(waiting["held"] == false && waiting["waits_for"] == owner["owner"], "{waiting}");
+    for (name, expected) in [("lease_held", 0.0), ("lag_seconds", 0.0), ("checkpoint_age_seconds", 0.0)] {
+        assert_eq!(second.metric(name, &[]).await, expected, "an alert would fire on who waits: {name}");
+    }
+    assert!(second.metric("retention_headroom_seconds", &[]).await > 86_000.0);
+    assert_eq!(first.metric("lease_held", &[]).await, 1.0);
     world.aws.write("orders", 10, 1);
     world.delivered("events while it waits", 20).await;
     assert_eq!(first.terminate().await, Some(0));
@@ -66,6 +71,7 @@ async fn a_second_process_waits_ready_and_reads_within_a_second_of_an_orderly_en
     assert!(ended.elapsed() < LEASE, "it waited for the lease's end: {:?}", ended.elapsed());
     assert_eq!(oracle::duplicates(&world.sink.received()), 0, "it did not go on where the first one stood");
     assert_eq!(lease(&second).await["held"], true);
+    assert_eq!(second.metric("lease_changes_total", &[("kind", "received")]).await, 1.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
