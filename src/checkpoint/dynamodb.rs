@@ -32,6 +32,7 @@ mod ledger;
 mod memory;
 mod plan;
 mod positions;
+mod strays;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -81,6 +82,7 @@ impl DynamoStore {
             partition: partition(&self.group, table),
             lease: lease.clone(),
             ledger: Arc::<Ledger>::default(),
+            chance: fastrand::u32(..),
         }
     }
 

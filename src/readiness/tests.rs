@@ -182,3 +182,50 @@ async fn single_records_that_cannot_be_decoded_do_not_make_a_table_unready() {
     }
     assert_eq!(health.not_ready(Instant::now()), None);
 }
+
+/// With `maxUnavailable: 0` an update waits until the new process is ready, which the old one's table must not keep it from.
+#[test]
+fn a_table_that_another_process_has_is_ready_and_stays_so_when_this_one_takes_over() {
+    let (health, now) = (Health::default(), Instant::now());
+    let orders = health.table("orders");
+    orders.waits_for_lease(None);
+    assert_eq!(health.not_ready(now).as_deref(), Some("table orders: waiting for its lease"), "nobody has looked");
+    orders.waits_for_lease(Some("pod-1"));
+    assert_eq!((health.not_ready(now), orders.awaited().as_deref()), (None, Some("the lease of pod-1")));
+    orders.record_store_error(Some("the store is away"));
+    let why = "table orders: waiting for the lease of pod-1 (the store is away)";
+    assert_eq!(health.not_ready(now).as_deref(), Some(why));
+    orders.record_store_error(None);
+    orders.has_lease();
+    assert_eq!((health.not_ready(now), orders.awaited()), (None, None));
+    orders.record_failure(DESCRIBE_STREAM, "AccessDenied", true, now);
+    assert!(health.not_ready(now).is_some(), "what then hinders it is said");
+}
+
+#[test]
+fn a_process_that_is_the_first_to_have_the_lease_is_ready_once_its_table_is_listed() {
+    let (health, now) = (Health::default(), Instant::now());
+    let orders = health.table("orders");
+    orders.waits_for_lease(None);
+    orders.has_lease();
+    assert_eq!(health.not_ready(now).as_deref(), Some("table orders: waiting for the first response of AWS"));
+    orders.mark_ready();
+    assert_eq!(health.not_ready(now), None);
+}
+
+/// What hindered this process says nothing of the table while another one reads it.
+#[test]
+fn what_hindered_an_owner_is_over_with_its_lease() {
+    let (health, orders, now) = ready_table();
+    orders.record_failure(FailingCall::Sink, "503", false, now);
+    orders.record_failure(DESCRIBE_STREAM, "AccessDenied", true, now);
+    orders.stopped("data was lost");
+    (0..UNDECODABLE_IN_A_ROW).for_each(|_| {
+        orders.undecodable("no Keys");
+    });
+    orders.waits_for_lease(None);
+    orders.waits_for_lease(Some("pod-2"));
+    assert_eq!(health.not_ready(now + PATIENCE), None);
+    assert!(!orders.is_failing(Dependency::Aws) && !orders.is_failing(Dependency::Sink) && !orders.has_stopped());
+    assert_eq!(orders.failing_for(Dependency::Aws, now + PATIENCE), Duration::ZERO, "its lag would grow");
+}

@@ -30,7 +30,7 @@ pub const MAY_IMPORT: [(&str, &str); 29] = [
     ("delivery", "records event sink lease progress config telemetry readiness backoff clock"),
     ("pipeline", "records streams filter event progress delivery config telemetry"),
     ("backfill", "records aws pipeline progress config telemetry backoff error_text clock"),
-    ("admin", "records progress delivery telemetry readiness clock spare_files"),
+    ("admin", "records lease progress delivery telemetry readiness clock spare_files"),
     ("check", "records aws streams event sink checkpoint config telemetry error_text clock command_output"),
     ("scaler", "records aws streams checkpoint lease config telemetry readiness admin sink::ReloadingFile error_text \
                 clock command_output"),
@@ -50,7 +50,7 @@ pub const MAY_IMPORT: [(&str, &str); 29] = [
 const PURE: &str = "\
     backoff.rs error_text.rs command_output.rs readiness.rs filter.rs records.rs records/ config.rs config/ aws/errors.rs \
     event.rs event/ checkpoint/journal/lines.rs checkpoint/dynamodb/items.rs checkpoint/dynamodb/entries.rs \
-    checkpoint/dynamodb/heads.rs checkpoint/dynamodb/plan.rs checkpoint/dynamodb/ledger.rs progress/shard_progress.rs progress/tracked_shard.rs progress/tracked_stream.rs \
+    checkpoint/dynamodb/heads.rs checkpoint/dynamodb/plan.rs checkpoint/dynamodb/ledger.rs checkpoint/dynamodb/strays.rs progress/shard_progress.rs progress/tracked_shard.rs progress/tracked_stream.rs \
     progress/left_out.rs progress/left_out_lanes.rs progress/catch_up.rs progress/page_entry.rs \
     delivery/barriers.rs delivery/lane.rs delivery/request.rs delivery/request_load.rs delivery/batch_size.rs \
     lease/assignment.rs progress/table_tracker.rs progress/lineage.rs streams/shard_discovery.rs \

@@ -3,6 +3,7 @@
 use super::*;
 use crate::delivery::dispatcher::{LongestLane, SinkOutage};
 use crate::delivery::sink_controller::{Cause, ControllerView, DownReason};
+use crate::lease::Tenure;
 use crate::progress::buffer::Buffer;
 use crate::progress::page_entry::PageEntry;
 use crate::progress::table_tracker::{PageRead, ShardHandle, StreamHandle};
@@ -267,4 +268,19 @@ async fn readiness_is_that_of_the_probe() {
     house.progress.health().mark_ready();
     assert_eq!(house.status.show()["not_ready"], Value::Null);
     assert_eq!(house.table()["not_ready"], Value::Null);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_lease_of_a_shared_table_is_shown_and_that_of_another_one_is_null() {
+    let house = House::new();
+    assert_eq!(house.table()["lease"], Value::Null);
+    let ownership = house.progress.ownership();
+    ownership.wait("pod-1 ab");
+    ownership.waits_for(Some("pod-2 cd"));
+    let waiting = json!({"owner": "pod-1 ab", "held": false, "ends_in_seconds": null, "waits_for": "pod-2 cd"});
+    assert_eq!(house.table()["lease"], waiting);
+    let granted = Tenure::granted(Duration::from_secs(30), Instant::now(), SystemTime::now());
+    ownership.begin(Arc::new(granted));
+    let held = json!({"owner": "pod-1 ab", "held": true, "ends_in_seconds": 30.0, "waits_for": null});
+    assert_eq!(house.table()["lease"], held);
 }

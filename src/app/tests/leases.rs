@@ -144,6 +144,25 @@ async fn an_orderly_stop_hands_over_within_a_second_and_nothing_is_sent_twice() 
     }
 }
 
+/// Requests take nearly as long as the lease, and the stop may come at any moment of it.
+#[tokio::test(start_paused = true)]
+async fn the_lease_is_renewed_while_the_last_answers_are_waited_for() {
+    for offset in [0, 3, 6, 9] {
+        let (_clock, world, mut writer) = (simulated_clock(), Arc::new(World::default()), Writer::new());
+        writer.services.script(|script| script.sink_takes = 22 * SECOND);
+        let (mut first, _second) = two(&world, &writer, &Setup::default()).await;
+        sleep(offset * SECOND).await;
+        writer.write(10);
+        while world.posts().is_empty() {
+            sleep(Duration::from_millis(100)).await;
+        }
+        let took = first.stop().await;
+        assert!(took > 20 * SECOND, "{took:?}");
+        writer.write(10);
+        assert_eq!(writer.assert_all_taken(&world, 2 * MINUTE).await, 0, "sent twice");
+    }
+}
+
 /// A rolling update that goes on and on: each process is ready all the time, and each change comes once.
 #[tokio::test(start_paused = true)]
 async fn a_row_of_rolling_updates_repeats_nothing() {

@@ -74,6 +74,11 @@ impl TableMemory {
         self.state().lease
     }
 
+    /// Whether the table is not what it was when this process has read it last.
+    pub(super) fn is_rewound(&self) -> bool {
+        self.state().is_rewound
+    }
+
     pub(super) fn last(&self) -> Option<Arc<Ledger>> {
         self.state().last.clone()
     }
