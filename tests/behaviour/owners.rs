@@ -192,3 +192,27 @@ async fn a_table_that_is_taken_from_its_owner_is_read_on_from_what_was_changed()
     world.delivered("the next events", 20).await;
     assert_eq!(lease(&adapter).await["held"], true);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_adapter_goes_on_in_a_table_where_it_stood_in_a_file() {
+    let (world, folder) = (World::new().await, tempfile::tempdir().unwrap());
+    let in_file = world.plan.clone().keeping_positions(&folder);
+    let adapter = in_file.start_ready().await;
+    world.aws.write("orders", 10, 5);
+    world.delivered("the events with positions in a file", 50).await;
+    assert_eq!(adapter.terminate().await, Some(0));
+    let file = folder.path().join("positions.json");
+    let file = file.to_str().unwrap();
+    for arguments in [vec!["create-table"], vec!["copy", "--file", file, "--to", "dynamodb:positions"]] {
+        let mut command = world.plan.command();
+        command.arg("positions").args(arguments);
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    world.aws.write("orders", 10, 5);
+    let moved = Instant::now();
+    let _adapter = world.pod("pod-a").await;
+    world.delivered("the events of the pause", 100).await;
+    assert_complete_and_in_order(&world.aws.script().writes, &world.sink.received(), &[moved]);
+    assert_eq!(oracle::duplicates(&world.sink.received()), 0, "it did not go on where the file stood");
+}
