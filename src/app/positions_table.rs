@@ -7,6 +7,7 @@ use crate::aws::{AwsSettings, Connections, InvalidSettings, NoRegion};
 use crate::checkpoint::dynamodb::DynamoStore;
 use crate::checkpoint::dynamodb::aws::AwsItems;
 use crate::config::{Config, PositionsTable};
+use crate::lease::owner_name;
 
 /// Why a table of positions can never be used as it is configured.
 #[derive(Debug, thiserror::Error)]
@@ -40,8 +41,7 @@ pub(super) async fn open(config: &Config, table: &PositionsTable) -> Result<Posi
 /// same name.
 fn owner(pod: Option<&str>) -> String {
     let host = || rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let name = pod.map_or_else(host, str::to_owned);
-    format!("{name}-{:08x}", fastrand::u32(..))
+    owner_name(&pod.map_or_else(host, str::to_owned))
 }
 
 #[cfg(test)]
@@ -51,7 +51,7 @@ mod tests {
     #[test]
     fn an_owner_is_known_by_its_pod_and_two_processes_of_one_pod_are_told_apart() {
         let (one, other) = (owner(Some("orders-0")), owner(Some("orders-0")));
-        assert!(one.starts_with("orders-0-") && one != other, "{one} {other}");
+        assert!(one.starts_with("orders-0") && one != other, "{one} {other}");
         assert!(owner(None).len() > 9, "{}", owner(None));
     }
 }

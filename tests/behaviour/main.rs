@@ -11,6 +11,7 @@ mod delivery;
 mod lifecycle;
 mod modes;
 mod outage;
+mod owners;
 mod positions;
 mod positions_table;
 mod promises;

@@ -25,13 +25,13 @@ SCENE_SECONDS = 50
 RATE_INTERVAL, RANGE = "5s", "50s"
 ALERTS = ROOT / "dashboards/alerts.yaml"
 
-# What does not happen in the scene: there is no filter in this version, no event is dead-lettered or dropped, no item's changes
-# are too many for the memory, and positions are in a file.
+# What does not happen in the scene: there is no filter in this version, no event is dead-lettered or dropped, and no item's
+# changes are too many for the memory.
 ALWAYS_ZERO = {
     "overview.json, 'Parked items by table', B",
     "overview.json, 'Records and events', C", "overview.json, 'Records and events', D",
     "overview.json, 'Records and events', E", "overview.json, 'Failed requests by whose fault', C",
-    "shards.json, 'Records left out', A", "shards.json, 'Owners', A", "shards.json, 'Changes of owner', A",
+    "shards.json, 'Records left out', A",
 }
 
 # What has no value as long as the sink never had too many requests.
@@ -47,7 +47,8 @@ class Prometheus:
             probe.bind(("127.0.0.1", 0))
             self.address = "127.0.0.1:%d" % probe.getsockname()[1]
         self.begun = time.time()
-        statics = [{"targets": [address], "labels": {"namespace": name}} for name, address in targets.items()]
+        namespace = lambda name: name.split("-")[0]
+        statics = [{"targets": [address], "labels": {"namespace": namespace(name)}} for name, address in targets.items()]
         config = {
             "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
             "rule_files": [str(ALERTS)],
