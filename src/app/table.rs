@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::aws::NoRegion;
 use crate::checkpoint::{CheckpointStore, LeasedStore};
-use crate::clock;
 use crate::config::{self, DeliveryOrder, StartPosition, TableRef};
 use crate::pipeline::PipelineActivity;
 use crate::progress::buffer::{Buffer, BufferPool};
@@ -81,8 +81,8 @@ pub struct Table {
     poll_intervals: PollIntervals,
     keys: Arc<Mutex<BTreeSet<String>>>,
     start: StartPosition,
-    /// When this process began with it.
-    begun: SystemTime,
+    /// When this process began with it: its wall clock is not AWS's.
+    begun: Instant,
 }
 
 /// What reads, enters and stores a table during one tenure.
@@ -161,7 +161,7 @@ impl Table {
             poll_intervals: source.poll_intervals,
             keys: shared.keys.clone(),
             start: source.start,
-            begun: clock::now(),
+            begun: Instant::now(),
         }
     }
 
@@ -201,7 +201,7 @@ impl Table {
     /// Where a first start begins. Who was kept waiting has to deliver what was written meanwhile, if the one before has stored no start.
     fn initial(&self, has_waited: bool) -> InitialPosition {
         match self.start {
-            StartPosition::Latest if has_waited => InitialPosition::Since(self.begun),
+            StartPosition::Latest if has_waited => InitialPosition::WrittenSince(self.begun),
             StartPosition::Latest => InitialPosition::Latest,
             StartPosition::TrimHorizon => InitialPosition::Since(SystemTime::UNIX_EPOCH),
             StartPosition::At(moment) => InitialPosition::Since(moment),

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use crate::clock::{parse_rfc3339, rfc3339};
 
@@ -256,6 +257,8 @@ impl Position {
 pub enum InitialPosition {
     /// With what is written from now on.
     Latest,
+    /// With what was written since this moment of the process, whatever its wall clock shows.
+    WrittenSince(Instant),
     /// With records of this moment or later that are still there.
     Since(SystemTime),
     /// With everything: an earlier stream of the table was being read.
@@ -270,16 +273,24 @@ impl InitialPosition {
     /// partitions, takes 88 s. From the oldest record on nothing is skipped, so nothing is waited for.
     pub(crate) fn needs_whole_listing(self) -> bool {
         match self {
-            Self::Latest => true,
+            Self::Latest | Self::WrittenSince(_) => true,
             Self::Since(moment) => moment > SystemTime::UNIX_EPOCH,
             Self::Everything => false,
+        }
+    }
+
+    /// The same by AWS's clock, which shows `now` at the moment `here` of the process.
+    pub(crate) fn by_clock(self, now: SystemTime, here: Instant) -> Self {
+        match self {
+            Self::WrittenSince(begun) => Self::Since(now - here.duration_since(begun)),
+            Self::Latest | Self::Since(_) | Self::Everything => self,
         }
     }
 
     /// Where shards begin, at this moment.
     pub(crate) fn position(self, now: SystemTime) -> Position {
         match self {
-            Self::Latest => Position::Since(now),
+            Self::Latest | Self::WrittenSince(_) => Position::Since(now),
             Self::Since(moment) => Position::Since(moment),
             Self::Everything => Position::Start,
         }

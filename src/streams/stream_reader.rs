@@ -88,7 +88,7 @@ impl StreamReader {
     pub async fn read(
         context: Arc<ReaderContext>,
         locator: Arc<StreamLocator>,
-        task: StreamTask,
+        mut task: StreamTask,
     ) -> Result<(StreamEnd, Option<StreamHandle>), ReadingStopped> {
         let stream = &task.arn;
         let Some(first) = first_answer(&context, &locator, stream, task.number, task.is_superseded).await else {
@@ -96,7 +96,6 @@ impl StreamReader {
             let known = tracker.find_stream(stream).filter(|stream| task.is_superseded && tracker.is_drained(*stream));
             return Ok((if known.is_some() { StreamEnd::Drained } else { StreamEnd::Missing }, known));
         };
-        let initial = task.initial;
         let details = Arc::new(StreamDetails {
             table: first.table.clone(),
             key_schema: first.key_schema.clone(),
@@ -104,6 +103,8 @@ impl StreamReader {
             ..StreamDetails::from_arn(stream)
         });
         let now = first.answered_at.unwrap_or_else(clock::now);
+        let initial = task.initial.by_clock(now, Instant::now());
+        task.initial = initial;
         let (required, start) = (initial == InitialPosition::Everything, initial.position(now));
         let (handle, start) = context.progress.change(|tracker| {
             let handle = tracker.open_stream(details.clone(), start, required, now);
@@ -386,7 +387,7 @@ impl StreamReader {
             }
             let now = clock::now();
             match initial {
-                InitialPosition::Latest => {
+                InitialPosition::Latest | InitialPosition::WrittenSince(_) => {
                     tracker.skip_parents(stream, now);
                     return tracker.open_leaves(stream);
                 }

@@ -18,6 +18,8 @@ pub struct Summary {
     cut: u64,
     found: u64,
     simulated: Duration,
+    handovers: Vec<Duration>,
+    takeovers: Vec<Duration>,
 }
 
 impl Summary {
@@ -30,6 +32,8 @@ impl Summary {
             cut: u64::from(run.is_cut),
             found: u64::from(!run.findings.is_empty()),
             simulated: run.simulated,
+            handovers: run.handovers.clone(),
+            takeovers: run.takeovers.clone(),
         });
     }
 
@@ -41,6 +45,8 @@ impl Summary {
         self.cut += other.cut;
         self.found += other.found;
         self.simulated += other.simulated;
+        self.handovers.extend(other.handovers);
+        self.takeovers.extend(other.takeovers);
     }
 }
 
@@ -54,19 +60,60 @@ impl fmt::Display for Summary {
             f,
             "{seeds} seeds, {days:.0} virtual days, a seed {calls:.0} calls to AWS (at most {most_calls}) and {lives:.1} lives; \
              {cut} were cut short, {found} found something"
-        )
+        )?;
+        for (what, times) in [("given back", &self.handovers), ("not renewed", &self.takeovers)] {
+            if let Some([half, nine, most]) = shares(times) {
+                let count = times.len();
+                write!(
+                    f,
+                    "; {count} leases that were {what} were free for {half:.0?} (p50), {nine:.0?} (p99), at most {most:.0?}"
+                )?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The middle one, the 99th of 100, and the longest.
+fn shares(times: &[Duration]) -> Option<[Duration; 3]> {
+    let mut times = times.to_vec();
+    times.sort_unstable();
+    let last = times.len().checked_sub(1)?;
+    Some([times[last / 2], times[last * 99 / 100], times[last]])
+}
+
+/// Whose seeds.
+#[derive(Clone, Copy)]
+pub enum Kind {
+    /// One process in a world.
+    One,
+    /// Several, which share a table of positions.
+    Several,
+}
+
+impl Kind {
+    pub fn plan(self, seed: u64) -> Plan {
+        match self {
+            Self::One => Plan::draw(seed),
+            Self::Several => Plan::of_several(seed),
+        }
     }
 }
 
 /// Runs these seeds; shows each run to `each` as soon as it is there.
 pub fn run_seeds(seeds: impl Iterator<Item = u64> + Send, each: impl Fn(&Plan, &Run) + Sync) -> Summary {
+    run_kind(seeds, Kind::One, each)
+}
+
+/// The same of seeds of a kind.
+pub fn run_kind(seeds: impl Iterator<Item = u64> + Send, kind: Kind, each: impl Fn(&Plan, &Run) + Sync) -> Summary {
     let (seeds, summary) = (Mutex::new(seeds), Mutex::new(Summary::default()));
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
                 while let Some(seed) = next(&seeds) {
-                    let plan = Plan::draw(seed);
+                    let plan = kind.plan(seed);
                     let run = run(plan.clone());
                     each(&plan, &run);
                     summary.lock().unwrap().add(&run);

@@ -8,7 +8,8 @@ use crate::fault::Fault;
 use crate::judge::Sentence;
 use crate::known::explanation;
 use crate::life::{Run, run};
-use crate::plan::{BEGIN, Plan};
+use crate::plan::several::Span;
+use crate::plan::{BEGIN, Moment, Plan};
 
 /// Seeds between two lines that tell how far it is.
 const STEP: u64 = 500;
@@ -56,6 +57,38 @@ fn story_of_a_seed() {
     run.findings.iter().for_each(|finding| println!("FOUND {finding}"));
     let broken: BTreeSet<Sentence> = run.findings.iter().map(|finding| finding.sentence).collect();
     broken.into_iter().for_each(|sentence| println!("{sentence:?} needs {:?}", needed(seed, sentence)));
+}
+
+#[test]
+#[ignore = "it tells one seed's story: just story-of-several 7"]
+fn story_of_several_processes() {
+    let seed = number("SIMULATION_SEED").expect("SIMULATION_SEED is the seed");
+    let plan = Plan::of_several(seed);
+    let several = plan.several.clone().expect("several processes");
+    let at = |moment: Moment| moment.saturating_sub(BEGIN);
+    println!("seed {seed}: {:?}, lease {:?}, world {} {:?}", several.faults, several.lease, plan.seed, plan.faults);
+    println!("    {:?}", plan.settings);
+    for (number, spans) in several.processes.iter().enumerate() {
+        for Span { up, down, edge, end, skew } in spans {
+            let name = char::from(b'A' + number as u8);
+            println!(
+                "    process {name} from {:.1?} to {:.1?}, {end:?} {edge:?}, clock {skew:+} s",
+                at(*up),
+                at(*down)
+            );
+        }
+    }
+    for it in &several.troubles {
+        let (from, until) = (at(it.from), at(it.until));
+        println!("    {:?} from {from:.1?} to {until:.1?}, process {}, {:.2}", it.fault, it.process, it.severity);
+    }
+    for it in &plan.episodes {
+        println!("    {:?} from {:.1?} to {:.1?}", it.fault, at(it.from), at(it.until));
+    }
+    let run = run(plan);
+    run.story.iter().for_each(|line| println!("{line}"));
+    println!("{} calls to AWS, {} lives, {:.0?}", run.calls, run.lives, run.simulated);
+    run.findings.iter().for_each(|finding| println!("FOUND {finding}"));
 }
 
 fn number(variable: &str) -> Option<u64> {

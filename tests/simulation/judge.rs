@@ -1,6 +1,6 @@
 //! Knows every write, hears everything that the process does, and says where a promise was broken.
 //!
-//! Contract, in seven sentences:
+//! Contract, in eight sentences:
 //! 1. What the store holds as settled is, for each item and at every moment, a prefix of its history over shards and streams; it
 //!    was settled indeed, and stays so.
 //! 2. Each change was taken, given up by a policy that was set, lies before the start, or lies in a gap that was told, which tells
@@ -11,8 +11,11 @@
 //! 5. Calls stay within the account's limits and the stated budgets; a shard has at most one reader.
 //! 6. Memory, by the process's own count, stays within its bound.
 //! 7. In a world that has healed everything arrives in the stated time, the process is ready, and never not alive.
+//! 8. Where several processes share a table of positions, one at a time begins to send, and only while it has the lease; a lease that is
+//!    given back or runs out is taken over in the stated time, and all start at one moment. A life is then a tenure.
 
 mod calls;
+pub mod owners;
 mod promptness;
 mod settled;
 
@@ -22,6 +25,7 @@ use std::fmt;
 use serde::Deserialize;
 
 use self::calls::Calls;
+use self::owners::Owners;
 use self::settled::Settled;
 use crate::aws::{Aws, Change, ChangeNumber};
 use crate::fault::Fault;
@@ -74,6 +78,16 @@ pub enum Sentence {
     Ended,
     /// 7: in a world without faults a change came late.
     Late,
+    /// 8: sent by a process whose tenure is over.
+    AfterTheEnd,
+    /// 8: sent by a process behind one that has claimed later.
+    TwoOwners,
+    /// 8: an owner that could renew its lease has lost it.
+    Deposed,
+    /// 8: a lease that is free is not claimed in the stated time, or not given back.
+    LateTakeover,
+    /// 8: a stream's start was stored, and is another.
+    StartMoved,
 }
 
 #[derive(Debug, Clone)]
@@ -160,6 +174,7 @@ pub struct Judge {
     seen: BTreeSet<(usize, usize)>,
     /// Everything was settled at an orderly end: nothing may come again.
     is_closed: bool,
+    pub owners: Owners,
     findings: Vec<Finding>,
 }
 
@@ -182,6 +197,7 @@ impl Judge {
             owed_since: None,
             seen: BTreeSet::new(),
             is_closed: false,
+            owners: Owners::default(),
             findings: Vec::new(),
         }
     }
@@ -245,6 +261,11 @@ impl Judge {
         }
     }
 
+    /// What comes next is said or done in this life.
+    pub fn hears_of(&mut self, life: u32) {
+        self.life = life;
+    }
+
     pub fn begin_life(&mut self, life: u32, settings: &Settings, now: Moment) {
         // A life that was never ready may have stored that it starts with what is written from some moment of it on.
         if let Some((_, high)) = self.starts.as_mut().filter(|_| self.settings.start == Start::Latest) {
@@ -256,11 +277,7 @@ impl Judge {
         if self.owed_since.is_some() {
             return;
         }
-        let start = match settings.start {
-            Start::Latest => now,
-            Start::TrimHorizon => Moment::ZERO,
-            Start::Ago(ago) => settings.clock(now).saturating_sub(ago),
-        };
+        let start = settings.first_moment(now);
         let (low, high) = self.starts.unwrap_or((start, start));
         self.starts = Some((low.min(start), high.max(start)));
     }
@@ -297,9 +314,28 @@ impl Judge {
     }
 
     fn change_attempted(&mut self, number: ChangeNumber, aws: &Aws, now: Moment) {
-        let (fate, change) = (&self.fates[number as usize], &aws.changes[number as usize]);
+        // Where several processes take turns, it matters when they begin.
+        if !self.has_several() {
+            self.must_not_be_repeated(number, aws, now);
+        }
+        let change = &aws.changes[number as usize];
+        // Times are whole seconds. Behind what cannot be decoded a restart does not know that nothing was as young as the start.
+        let is_behind_odd = self.plan.has(Fault::OddRecords) && self.life > 1;
+        // What a stream holds that was created at the start or later is everybody's; and a listing of streams may be late.
+        let is_young = self.begun.is_some_and(|begun| aws.stream_of(change).created + crate::plan::minutes(5) > begun);
+        // Whoever has waited for a lease reckons back from AWS's clock, of which it sees whole seconds too.
+        let seconds = Moment::from_secs(if self.has_several() { 2 } else { 1 });
+        if let Some((low, _)) = self.starts.filter(|_| !is_behind_odd && !is_young)
+            && change.at + seconds + self.grain() < low
+        {
+            self.find(Sentence::BeforeStart, now, format!("{} is older than any start", name(number, aws)));
+        }
+    }
+
+    fn must_not_be_repeated(&mut self, number: ChangeNumber, aws: &Aws, now: Moment) {
+        let fate = &self.fates[number as usize];
         let (heard, confirmed) = (fate.heard_in == self.life, fate.confirmed);
-        if self.is_closed && fate.taken {
+        if self.is_closed && fate.taken && self.is_stored(number) {
             let what =
                 format!("{} is sent again after an orderly end at which everything was settled", name(number, aws));
             self.find(Sentence::Repeated, now, what);
@@ -315,15 +351,6 @@ impl Judge {
                 now,
                 format!("{} is sent again, and was stored as settled", name(number, aws)),
             );
-        }
-        // Times are whole seconds. Behind what cannot be decoded a restart does not know that nothing was as young as the start.
-        let is_behind_odd = self.plan.has(Fault::OddRecords) && self.life > 1;
-        // What a stream holds that was created at the start or later is everybody's; and a listing of streams may be late.
-        let is_young = self.begun.is_some_and(|begun| aws.stream_of(change).created + crate::plan::minutes(5) > begun);
-        if let Some((low, _)) = self.starts.filter(|_| !is_behind_odd && !is_young)
-            && change.at + Moment::from_secs(1) + self.grain() < low
-        {
-            self.find(Sentence::BeforeStart, now, format!("{} is older than any start", name(number, aws)));
         }
     }
 

@@ -3,16 +3,20 @@
 //! A life is the process's own assembly on simulated services, in virtual time. It is stopped as the process is, or killed by
 //! dropping its runtime.
 
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use dynamodb_streams_adapter::app::table::PositionStore;
 use dynamodb_streams_adapter::app::{self, Services};
-use dynamodb_streams_adapter::checkpoint::FileStore;
-use dynamodb_streams_adapter::clock;
+use dynamodb_streams_adapter::checkpoint::dynamodb::DynamoStore;
+use dynamodb_streams_adapter::checkpoint::dynamodb::items::ItemTable;
+use dynamodb_streams_adapter::checkpoint::{FileStore, LeasedStore, OpenError};
+use dynamodb_streams_adapter::clock::{self, SimulatedClock};
 use dynamodb_streams_adapter::config::{Config, EnvironmentFacts};
 use dynamodb_streams_adapter::delivery::dispatcher::Sinks;
+use dynamodb_streams_adapter::lease::owner_name;
 use dynamodb_streams_adapter::progress::buffer::Buffer;
 use dynamodb_streams_adapter::readiness::Health;
 use dynamodb_streams_adapter::telemetry::metrics::Metrics;
@@ -22,7 +26,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::aws::wall;
 use crate::fault::Fault;
+use crate::fleet::run_several;
+use crate::item_table::{Condition, SimulatedTable};
 use crate::judge::{Finding, Sentence};
+use crate::plan::several::{SharedFault, Trouble};
 use crate::plan::{Boundary, End, HEALTHY, Moment, Plan, Settings, Start, chance};
 use crate::sabotage::Sabotage;
 use crate::said;
@@ -30,6 +37,11 @@ use crate::service::SimulatedAws;
 use crate::sink::SimulatedSink;
 use crate::store::SimulatedStore;
 use crate::world::{POSITIONS, World};
+
+thread_local! {
+    /// The wall clock of the process that lives on this thread.
+    static CLOCK: Cell<Option<SimulatedClock>> = const { Cell::new(None) };
+}
 
 /// How often somebody looks at the probes.
 const PROBE: Duration = Duration::from_secs(20);
@@ -47,13 +59,16 @@ pub struct Run {
     pub simulated: Duration,
     /// It was ended by the most calls that a seed may take.
     pub is_cut: bool,
+    /// How long leases were free that were given back, or not renewed any more, until a process that waited had them.
+    pub handovers: Vec<Duration>,
+    pub takeovers: Vec<Duration>,
 }
 
 /// When a life ends, and how.
-struct Term {
-    at: Moment,
-    edge: Option<u64>,
-    end: End,
+pub struct Term {
+    pub at: Moment,
+    pub edge: Option<u64>,
+    pub end: End,
 }
 
 pub fn run(plan: Plan) -> Run {
@@ -62,6 +77,9 @@ pub fn run(plan: Plan) -> Run {
 
 /// The seed's run with an adapter that has a fault.
 pub fn run_sabotaged(plan: Plan, sabotage: Sabotage) -> Run {
+    if plan.several.is_some() {
+        return run_several(plan, sabotage);
+    }
     let world = World::new(plan.clone());
     let _listening = said::listen(&world);
     world.away(crate::plan::BEGIN, plan.first_start);
@@ -80,15 +98,22 @@ pub fn run_sabotaged(plan: Plan, sabotage: Sabotage) -> Run {
         settings.stop_on_loss = false;
         close(&world, sabotage, &settings, plan.healed);
     }
+    end_of(&world)
+}
+
+/// What it came to.
+pub fn end_of(world: &World) -> Run {
     let inner = world.lock();
     Run {
         findings: inner.findings().to_vec(),
         story: inner.story().to_vec(),
         digest: inner.digest(),
         calls: inner.calls(),
-        lives: inner.life(),
+        lives: inner.lives(),
         simulated: inner.now() - crate::plan::BEGIN,
         is_cut: inner.is_exhausted(),
+        handovers: inner.judge.owners.handovers.clone(),
+        takeovers: inner.judge.owners.takeovers.clone(),
     }
 }
 
@@ -109,25 +134,33 @@ fn close(world: &Arc<World>, sabotage: Sabotage, settings: &Settings, healed: Mo
 }
 
 /// Lives until its term, and returns when it ended.
-fn live(world: &Arc<World>, sabotage: Sabotage, settings: &Settings, term: Term) -> Moment {
+pub fn live(world: &Arc<World>, sabotage: Sabotage, settings: &Settings, term: Term) -> Moment {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.expect("a runtime of one thread");
     let ended = runtime.block_on(async {
         let (life, now) = world.begin_life(term.edge.map(|edge| (edge, term.end == End::Stopped)));
-        let _clock = clock::start_at(wall(settings.clock(now)));
+        CLOCK.set(Some(clock::start_at(wall(settings.clock(now)))));
         fastrand::seed(chance(world.lock().plan.seed, 1_000 + u64::from(life)).u64(..));
         world.look(|inner, now| {
-            inner.judge.begin_life(life, settings, now);
-            inner.look_at_store(now);
+            inner.judge.begin_life(inner.term(), settings, now);
+            match inner.judge.has_several() {
+                true => inner.process_begins(settings, now),
+                false => inner.look_at_store(now),
+            }
         });
         world.tell(format!("starts, {settings:?}"));
         process(world, sabotage, settings, &term).await;
+        CLOCK.take();
         world.stop_clock()
     });
     drop(runtime);
     let end = term.end;
     world.look(|inner, now| {
         inner.tell(now, format!("has ended: {end:?}"));
+        if inner.judge.has_several() {
+            inner.process_ends();
+            return;
+        }
         inner.disk.process_died();
         if end == End::PowerLost {
             let mut chance = chance(inner.plan.seed, 2_000 + u64::from(inner.life()));
@@ -150,6 +183,7 @@ async fn process(world: &Arc<World>, sabotage: Sabotage, settings: &Settings, te
             () = sleep_until(until) => {}
         }
         if term.end == End::Stopped {
+            world.look(|inner, now| inner.is_told_to_stop(now));
             stop.cancel();
             sleep(SHUTDOWN + Duration::from_secs(5)).await;
             world.look(|inner, now| inner.judge.find(Sentence::Ended, now, "an orderly end takes for ever".to_owned()));
@@ -161,6 +195,7 @@ async fn process(world: &Arc<World>, sabotage: Sabotage, settings: &Settings, te
         () = at_term => {}
         () = adapter(world, sabotage, settings, &health, &stop) => {}
         () = pauses(world) => {}
+        () = troubles(world) => {}
         () = watch_probes(world, &health, term) => {}
     }
     world.kill();
@@ -177,16 +212,14 @@ async fn adapter(
     let named = world.lock().named(settings);
     let (tables, config) = (named.len(), config(&sabotage.settings(settings), &sabotage.tables(named)));
     loop {
-        let files = world.lock().disk.clone();
-        match FileStore::open_on(files, POSITIONS.as_ref(), "default") {
+        match position_store(world, sabotage) {
             Ok(store) => {
-                let store = Arc::new(SimulatedStore { world: world.clone(), store });
                 let sink = |takes_dead_letters| {
                     sabotage.sink(Arc::new(SimulatedSink { world: world.clone(), takes_dead_letters }))
                 };
                 let service = sabotage.aws(Arc::new(SimulatedAws(world.clone())));
                 let services = Services {
-                    store: PositionStore::Own(sabotage.store(store)),
+                    store: store,
                     sinks: Sinks { sink: sink(false), dead_letters: Some(sink(true)) },
                     credentials: Vec::new(),
                     connect: Box::new(move |_| Ok(service.clone())),
@@ -204,7 +237,7 @@ async fn adapter(
                         world.look(|inner, now| match ended {
                             Ok(()) if stop.is_cancelled() => {
                                 inner.tell(now, "stopped".to_owned());
-                                if inner.disk_was_well(now) {
+                                if inner.store_was_well(now) {
                                     inner.judge.ended_in_order();
                                 }
                             }
@@ -228,6 +261,24 @@ async fn adapter(
             () = sleep(Duration::from_secs(10)) => {}
         }
     }
+}
+
+/// Where the process keeps its positions: a file of its own, or the table of all.
+fn position_store(world: &Arc<World>, sabotage: Sabotage) -> Result<PositionStore, OpenError> {
+    if let Some(several) = world.lock().plan.several.as_ref() {
+        let duration = several.lease;
+        return Ok(PositionStore::Leased { store: leased_store(world), owner: owner_name("pod"), duration });
+    }
+    let files = world.lock().disk.clone();
+    let store = FileStore::open_on(files, POSITIONS.as_ref(), "default")?;
+    Ok(PositionStore::Own(sabotage.store(Arc::new(SimulatedStore { world: world.clone(), store }))))
+}
+
+fn leased_store(world: &Arc<World>) -> Arc<dyn LeasedStore> {
+    let table = |is_for_leases| -> Arc<dyn ItemTable> {
+        Arc::new(SimulatedTable { world: world.clone(), is_for_leases, condition: Condition::Whole })
+    };
+    Arc::new(DynamoStore::new("default", table(false), table(true)))
 }
 
 /// Registering metrics takes longer than most lives: they are registered once a thread.
@@ -283,6 +334,49 @@ async fn pauses(world: &Arc<World>) {
         sleep(episode.from - now).await;
         world.tell(format!("stands still for {:?}", episode.until - episode.from));
         tokio::time::advance(episode.until - episode.from).await;
+    }
+    std::future::pending().await
+}
+
+/// The wall clock of the process jumps by so many milliseconds.
+fn jump(millis: i64) {
+    let (shown, by) = (clock::now(), Duration::from_millis(millis.unsigned_abs()));
+    CLOCK.take();
+    CLOCK.set(Some(clock::start_at(if millis < 0 { shown - by } else { shown + by })));
+}
+
+/// What befalls one of several processes: it stands still, its machine is suspended, its clock jumps.
+async fn troubles(world: &Arc<World>) {
+    let (troubles, process) = {
+        let inner = world.lock();
+        (inner.plan.several.as_ref().map_or_else(Vec::new, |several| several.troubles.clone()), world.process)
+    };
+    for Trouble { fault, from, until, severity, .. } in troubles.iter().filter(|it| it.process == process) {
+        let now = world.look(|_, now| now);
+        if *from < now || !matches!(fault, SharedFault::Pauses | SharedFault::Suspensions | SharedFault::ClockJumps) {
+            continue;
+        }
+        sleep(*from - now).await;
+        let lasts = *until - *from;
+        world.look(|inner, now| inner.process_is_disturbed(now + lasts));
+        match fault {
+            SharedFault::Pauses => {
+                world.tell(format!("stands still for {lasts:.3?}"));
+                tokio::time::advance(lasts).await;
+            }
+            SharedFault::Suspensions => {
+                world.tell(format!("is suspended for {lasts:.3?}"));
+                world.suspended(lasts);
+                jump(lasts.as_millis() as i64);
+            }
+            _ => {
+                // Up to minutes, forwards or backwards.
+                let by = (severity * 2.0 - 1.0).powi(3) * 300_000.0;
+                world.tell(format!("its wall clock jumps by {:.1} s", by / 1_000.0));
+                jump(by as i64);
+            }
+        }
+        world.look(|inner, now| inner.process_is_disturbed(now));
     }
     std::future::pending().await
 }

@@ -9,8 +9,11 @@ mod batch;
 mod disk;
 mod endless;
 mod fault;
+mod fleet;
+mod item_table;
 mod judge;
 mod known;
+mod leases;
 mod life;
 mod plan;
 mod sabotage;
@@ -19,13 +22,14 @@ mod service;
 mod sink;
 mod sinks;
 mod store;
+mod turns;
 mod world;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Mutex;
 
-use batch::run_seeds;
+use batch::{Kind, run_kind, run_seeds};
 use known::{KNOWN, explanation};
 use life::run;
 use plan::Plan;
@@ -38,11 +42,13 @@ const SMALL: u64 = 3_000;
 
 /// The usual seeds, or those that were asked for.
 fn seeds() -> Vec<u64> {
-    let Ok(text) = std::env::var("SIMULATION_SEEDS") else { return small_worlds() };
+    asked_for("SIMULATION_SEEDS").map_or_else(small_worlds, Iterator::collect)
+}
+
+fn asked_for(variable: &str) -> Option<Range<u64>> {
+    let text = std::env::var(variable).ok()?;
     let range = text.split_once("..").and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
-    let range: Range<u64> =
-        range.unwrap_or_else(|| panic!("SIMULATION_SEEDS is {text:?}, not two numbers such as 1000..2000"));
-    range.collect()
+    Some(range.unwrap_or_else(|| panic!("{variable} is {text:?}, not two numbers such as 1000..2000")))
 }
 
 fn small_worlds() -> Vec<u64> {
@@ -77,6 +83,24 @@ fn the_same_seed_says_the_same_twice() {
         assert_eq!(differs, None, "seed {seed}");
         assert_eq!((one.digest, one.calls), (other.digest, other.calls), "seed {seed}");
     }
+}
+
+/// The seeds of several processes that `cargo test` runs without optimisation.
+const SEVERAL: Range<u64> = 0..40;
+
+#[test]
+fn no_seed_of_several_processes_breaks_a_promise() {
+    let seeds = asked_for("SIMULATION_SEVERAL").unwrap_or(SEVERAL);
+    let found = Mutex::new(Vec::new());
+    let summary = run_kind(seeds, Kind::Several, |plan, run| {
+        let several = plan.several.as_ref().unwrap();
+        let (seed, faults) = (several.seed, &several.faults);
+        let broken = run.findings.iter().map(|finding| format!("seed {seed} {faults:?} {:?}: {finding}", plan.faults));
+        found.lock().unwrap().extend(broken);
+    });
+    println!("{summary}");
+    let found = found.into_inner().unwrap();
+    assert!(found.is_empty(), "\n{}\n\nThe story of a seed: just story-of-several <seed>\n", found.join("\n"));
 }
 
 #[test]

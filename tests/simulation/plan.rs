@@ -10,6 +10,10 @@ use fastrand::Rng;
 
 use crate::fault::Fault;
 
+pub mod several;
+
+use several::Several;
+
 /// Time since the world began.
 pub type Moment = Duration;
 
@@ -151,6 +155,17 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// What the start means of a process that starts now, and has nothing stored.
+    pub fn first_moment(&self, now: Moment) -> Moment {
+        match self.start {
+            Start::Latest => now,
+            Start::TrimHorizon => Moment::ZERO,
+            Start::Ago(ago) => self.clock(now).saturating_sub(ago),
+        }
+    }
+}
+
 /// One seed's world.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -178,6 +193,8 @@ pub struct Plan {
     drawn: BTreeSet<Fault>,
     /// From here on nobody misbehaves.
     pub healed: Moment,
+    /// Several processes live in it, and share a table of positions.
+    pub several: Option<Several>,
 }
 
 /// A source of chance for one purpose.
@@ -305,6 +322,7 @@ impl Plan {
             anchors: Vec::new(),
             drawn: BTreeSet::new(),
             healed: BEGIN,
+            several: None,
         }
     }
 

@@ -1,5 +1,6 @@
 //! The sink, and the one for dead letters: slow, limited, down, poisoned by single events, or losing its responses.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +30,64 @@ pub struct SinkState {
     tokens: f64,
     filled: Moment,
     last_request: Moment,
+    late: BTreeMap<(Moment, u64), LateRequest>,
+    requests: u64,
+}
+
+/// A request that its sender may give up at any time, where several processes live: it may arrive all the same.
+struct UnderWay<'w> {
+    world: &'w World,
+    request: Option<LateRequest>,
+    begun: Moment,
+}
+
+/// What its sender does not wait for any more.
+struct LateRequest {
+    posted: Vec<Posted>,
+    dead_letters: bool,
+    arrives: Moment,
+}
+
+impl<'w> UnderWay<'w> {
+    fn begin(world: &'w World, posted: &[Posted], dead_letters: bool, takes: Duration) -> Self {
+        let begin = |inner: &mut Inner, now| {
+            if !inner.judge.has_several() {
+                return None;
+            }
+            posted.iter().for_each(|posted| inner.judge.begins(posted, inner.current, &inner.aws, now));
+            Some(LateRequest { posted: posted.to_vec(), dead_letters, arrives: now + takes })
+        };
+        let (request, begun) = world.look(|inner, now| (begin(inner, now), now));
+        Self { world, request, begun }
+    }
+
+    fn arrives(&mut self, inner: &mut Inner, now: Moment) {
+        let request = self.request.take();
+        for posted in request.iter().flat_map(|request| &request.posted) {
+            inner.judge.is_waited_for(posted, inner.current, self.begun, &inner.aws, now);
+        }
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        if let Some(request) = self.request.take() {
+            let mut inner = self.world.lock();
+            // Some are on their way for longer than anybody thinks.
+            let later = Duration::from_millis(inner.chance.u64(..20_000)).mul_f64(inner.chance.f64());
+            if inner.chance.bool() {
+                let at = inner.now().max(request.arrives) + later;
+                inner.sink.comes_late(request, at);
+            }
+        }
+    }
+}
+
+impl SinkState {
+    fn comes_late(&mut self, request: LateRequest, at: Moment) {
+        self.requests += 1;
+        self.late.insert((at, self.requests), request);
+    }
 }
 
 /// What comes of a request.
@@ -59,9 +118,11 @@ impl Sink for SimulatedSink {
             let times_out = takes >= timeout;
             takes = takes.min(timeout);
             let letters = self.takes_dead_letters;
+            let mut under_way = UnderWay::begin(&self.world, &posted, letters, takes);
             let fate = self
                 .world
                 .edge(takes, |inner, now| {
+                    under_way.arrives(inner, now);
                     let fate = inner.fate(&posted, times_out, is_batch, now);
                     inner.apply(&posted, &fate, letters, now);
                     fate
@@ -74,6 +135,17 @@ impl Sink for SimulatedSink {
 }
 
 impl Inner {
+    /// What was under way when its process gave it up arrives up to this moment.
+    pub fn sink_catches_up(&mut self, now: Moment) {
+        while let Some(entry) = self.sink.late.first_entry().filter(|entry| entry.key().0 <= now) {
+            let (at, LateRequest { posted, dead_letters, .. }) = (entry.key().0, entry.remove());
+            let fate = self.fate(&posted, false, false, at);
+            if matches!(fate, Fate::Taken { .. } | Fate::TakenUnheard(_)) {
+                posted.iter().for_each(|posted| self.judge.accepted_late(posted, dead_letters));
+            }
+        }
+    }
+
     fn sink_takes(&mut self, now: Moment) -> Duration {
         let usual = Duration::from_micros(self.chance.u64(300..20_000));
         let cold =

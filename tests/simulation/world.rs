@@ -2,6 +2,7 @@
 //!
 //! Contract: everything outside the process is looked at through [`World::look`] and changed through [`World::edge`] alone, which
 //! bring the world up to date first. A life that has ended has no effect any more: whoever still runs of it waits for ever.
+//! Where several processes live in one world, each looks at it by a [`World`] of its own, and they take turns (`turns.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,9 +18,11 @@ use tokio::time::{Instant, sleep};
 use crate::aws::{Aws, Table, table_arn};
 use crate::disk::{MemoryDisk, Outcome, Step};
 use crate::fault::Fault;
+use crate::item_table::SharedTable;
 use crate::judge::{Finding, Judge, Sentence};
 use crate::plan::{Event, Moment, Plan, Settings, chance};
 use crate::sink::SinkState;
+use crate::turns::Turns;
 
 /// Where the process keeps its positions.
 pub const POSITIONS: &str = "/positions/positions.json";
@@ -27,8 +30,12 @@ pub const POSITIONS: &str = "/positions/positions.json";
 /// So many saves are believed before the file is looked at.
 const LOOK_EVERY: u64 = 64;
 
+/// The world as one process meets it.
 pub struct World {
-    inner: Mutex<Inner>,
+    /// Its number, where there are several.
+    pub process: usize,
+    turns: Option<Arc<Turns>>,
+    inner: Arc<Mutex<Inner>>,
     died: Notify,
     bell: Notify,
 }
@@ -39,6 +46,7 @@ pub struct Inner {
     pub judge: Judge,
     pub sink: SinkState,
     pub disk: MemoryDisk,
+    pub shared: SharedTable,
     /// Chance for what calls meet.
     pub chance: Rng,
     /// When something was last wrongly said to be unknown.
@@ -46,17 +54,29 @@ pub struct Inner {
     agenda: BTreeMap<(Moment, u64), Event>,
     scheduled: u64,
     saves: u64,
-    clock: (Moment, Option<Instant>),
-    life: u32,
-    edges: u64,
-    /// The edge at which this life ends, and whether in an orderly way.
-    ends_at: Option<(u64, bool)>,
-    is_dead: bool,
+    /// How many lives there were, of all processes.
+    lives: u32,
+    terms: u32,
+    processes: Vec<Process>,
+    /// Which of them looks at the world.
+    pub current: usize,
     calls: u64,
     /// A digest of all that crossed an edge.
     digest: u64,
     story: Vec<String>,
-    reading: BTreeSet<String>,
+    reading: BTreeSet<(usize, String)>,
+}
+
+/// One process, in the life that it has now.
+struct Process {
+    clock: (Moment, Option<Instant>),
+    life: u32,
+    /// Its life for the judge: with several processes each tenure is one.
+    term: u32,
+    edges: u64,
+    /// The edge at which this life ends, and whether in an orderly way.
+    ends_at: Option<(u64, bool)>,
+    is_dead: bool,
     held: Option<(Box<dyn Fn() -> usize + Send>, usize)>,
     health: Option<Arc<Health>>,
 }
@@ -69,27 +89,42 @@ pub struct ReadingShard<'w> {
 
 impl World {
     pub fn new(plan: Plan) -> Arc<Self> {
+        let mut worlds = Self::with_turns(plan, 1, None);
+        worlds.remove(0)
+    }
+
+    /// A world of several processes, as each of them meets it. They are away until these moments, or never come.
+    pub fn of_several(plan: Plan, first: Vec<Option<Moment>>) -> Vec<Arc<Self>> {
+        let processes = first.len();
+        Self::with_turns(plan, processes, Some(Arc::new(Turns::new(first))))
+    }
+
+    /// The last moment that any process has seen.
+    pub fn latest(&self) -> Moment {
+        let inner = self.lock();
+        inner.processes.iter().map(|process| process.clock.0).max().unwrap_or_default()
+    }
+
+    fn with_turns(plan: Plan, processes: usize, turns: Option<Arc<Turns>>) -> Vec<Arc<Self>> {
         let aws = Aws::new(&plan);
         let mut inner = Inner {
             judge: Judge::new(&plan),
             sink: SinkState::default(),
             disk: MemoryDisk::new(),
+            shared: SharedTable::default(),
             chance: chance(plan.seed, 5),
             wrong_at: BTreeMap::new(),
             agenda: BTreeMap::new(),
             scheduled: 0,
             saves: 0,
-            clock: (crate::plan::BEGIN, None),
-            life: 0,
-            edges: 0,
-            ends_at: None,
-            is_dead: true,
+            lives: 0,
+            terms: 0,
+            processes: (0..processes).map(|_| Process::default()).collect(),
+            current: 0,
             calls: 0,
             digest: plan.seed,
             story: Vec::new(),
             reading: BTreeSet::new(),
-            held: None,
-            health: None,
             aws,
             plan,
         };
@@ -98,14 +133,23 @@ impl World {
         inner.plan.events = events;
         inner.schedule_rollovers();
         let disk = inner.disk.clone();
-        let world = Arc::new(Self { inner: Mutex::new(inner), died: Notify::new(), bell: Notify::new() });
-        let weak = Arc::downgrade(&world);
+        let inner = Arc::new(Mutex::new(inner));
+        let world = |process| {
+            let (turns, inner) = (turns.clone(), inner.clone());
+            Arc::new(Self { process, turns, inner, died: Notify::new(), bell: Notify::new() })
+        };
+        let worlds: Vec<Arc<Self>> = (0..processes).map(world).collect();
+        let weak = Arc::downgrade(&worlds[0]);
         disk.on_step(move |step| weak.upgrade().map_or(Outcome::Dead, |world| world.disk_step(step)));
-        world
+        worlds
     }
 
     /// Looks at the world as it is now.
     pub fn look<T>(&self, look: impl FnOnce(&mut Inner, Moment) -> T) -> T {
+        if let Some(turns) = &self.turns {
+            let now = self.lock().now();
+            turns.take(self.process, now);
+        }
         let mut inner = self.lock();
         let now = inner.now();
         inner.catch_up(now);
@@ -118,13 +162,13 @@ impl World {
         let share = self.look(|inner, _| inner.chance.f64());
         self.pass().await;
         sleep(takes.mul_f64(share)).await;
-        if self.look(|inner, _| inner.is_dead) {
+        if self.look(|inner, _| inner.process().is_dead) {
             return std::future::pending().await;
         }
         let result = self.look(effect);
         self.pass().await;
         sleep(takes.mul_f64(1.0 - share)).await;
-        if self.look(|inner, _| inner.is_dead) {
+        if self.look(|inner, _| inner.process().is_dead) {
             return std::future::pending().await;
         }
         result
@@ -159,44 +203,61 @@ impl World {
         let mut inner = self.lock();
         // What was left over of the life before.
         let _ = (self.died.notified().now_or_never(), self.bell.notified().now_or_never());
-        inner.clock.1 = Some(Instant::now());
-        inner.life += 1;
-        if inner.life == 1 && inner.plan.has(Fault::StreamArns) {
+        inner.lives += 1;
+        inner.terms += 1;
+        let (life, term, number) = (inner.lives, inner.terms, self.process);
+        if life == 1 && inner.plan.has(Fault::StreamArns) {
             inner.name_streams();
         }
-        (inner.edges, inner.ends_at, inner.is_dead) = (0, ends_at, false);
-        inner.reading.clear();
-        (inner.held, inner.health) = (None, None);
-        (inner.life, inner.now())
+        inner.reading.retain(|(process, _)| *process != number);
+        let process = inner.process_mut();
+        process.clock.1 = Some(Instant::now());
+        (process.life, process.term) = (life, term);
+        (process.edges, process.ends_at, process.is_dead) = (0, ends_at, false);
+        (process.held, process.health) = (None, None);
+        (life, inner.now())
     }
 
     /// Ends this life at once.
     pub fn kill(&self) {
-        self.lock().is_dead = true;
+        self.lock().process_mut().is_dead = true;
     }
 
     /// Stops the world's clock, which is that of the life's runtime; returns what it shows.
     pub fn stop_clock(&self) -> Moment {
         self.look(|inner, now| {
-            inner.clock = (now, None);
+            inner.process_mut().clock = (now, None);
             now
         })
     }
 
     /// The process is away until `until`; call it when its runtime is gone.
     pub fn away(&self, now: Moment, until: Moment) {
+        let until = now.max(until);
         let mut inner = self.lock();
-        inner.is_dead = true;
-        inner.clock = (now.max(until), None);
-        (inner.held, inner.health) = (None, None);
-        let now = inner.now();
-        inner.catch_up(now);
+        let process = inner.process_mut();
+        (process.is_dead, process.clock) = (true, (until, None));
+        (process.held, process.health) = (None, None);
+        drop(inner);
+        self.look(|_, _| ());
+    }
+
+    /// The process takes no turn any more, until it is away or looks again.
+    pub fn leave(&self) {
+        if let Some(turns) = &self.turns {
+            turns.leave(self.process);
+        }
+    }
+
+    /// The machine is suspended: the world goes on, and the monotonic clock of the process does not.
+    pub fn suspended(&self, duration: Duration) {
+        self.lock().process_mut().clock.0 += duration;
     }
 
     pub fn begin_reading(&self, shard: &str) -> ReadingShard<'_> {
         let mut inner = self.lock();
         let now = inner.now();
-        if !inner.reading.insert(shard.to_owned()) {
+        if !inner.reading.insert((self.process, shard.to_owned())) {
             inner.judge.find(Sentence::TwoReaders, now, format!("shard {shard} is read twice at a time"));
         }
         ReadingShard { world: self, shard: shard.to_owned() }
@@ -216,23 +277,70 @@ impl World {
     }
 
     pub fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.current = self.process;
+        let term = inner.term();
+        inner.judge.hears_of(term);
+        inner
+    }
+}
+
+impl Default for Process {
+    fn default() -> Self {
+        Self {
+            clock: (crate::plan::BEGIN, None),
+            life: 0,
+            term: 0,
+            edges: 0,
+            ends_at: None,
+            is_dead: true,
+            held: None,
+            health: None,
+        }
     }
 }
 
 impl Drop for ReadingShard<'_> {
     fn drop(&mut self) {
-        self.world.lock().reading.remove(&self.shard);
+        let shard = (self.world.process, std::mem::take(&mut self.shard));
+        self.world.lock().reading.remove(&shard);
     }
 }
 
 impl Inner {
     pub fn now(&self) -> Moment {
-        self.clock.0 + self.clock.1.map_or(Duration::ZERO, |since| since.elapsed())
+        let (from, since) = self.process().clock;
+        from + since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
+    fn process(&self) -> &Process {
+        &self.processes[self.current]
+    }
+
+    fn process_mut(&mut self) -> &mut Process {
+        &mut self.processes[self.current]
+    }
+
+    /// The number of the life of the process that looks.
     pub fn life(&self) -> u32 {
-        self.life
+        self.process().life
+    }
+
+    pub fn term(&self) -> u32 {
+        self.process().term
+    }
+
+    /// The process may become an owner: what the judge calls a life begins.
+    pub fn begin_term(&mut self) {
+        self.terms += 1;
+        self.process_mut().term = self.terms;
+        let term = self.terms;
+        self.judge.hears_of(term);
+    }
+
+    /// How many lives there were.
+    pub fn lives(&self) -> u32 {
+        self.lives
     }
 
     pub fn calls(&self) -> u64 {
@@ -260,8 +368,13 @@ impl Inner {
     pub fn tell(&mut self, now: Moment, line: String) {
         let since = now.saturating_sub(crate::plan::BEGIN);
         let (hours, seconds) = (since.as_secs() / 3600, since.as_secs_f64() % 3600.0);
+        let name = match self.processes.len() {
+            1 => String::new(),
+            _ => format!("process {} ", char::from(b'A' + self.current as u8)),
+        };
+        let life = self.life();
         let line =
-            format!("{hours:>3}h{:02}m{:06.3} life {}: {line}", (seconds / 60.0) as u64, seconds % 60.0, self.life);
+            format!("{hours:>3}h{:02}m{:06.3} {name}life {life}: {line}", (seconds / 60.0) as u64, seconds % 60.0);
         self.note(&line);
         self.story.push(line);
     }
@@ -330,7 +443,7 @@ impl Inner {
 
     /// From now on the judge looks at what the process holds, and at its bound.
     pub fn watch_memory(&mut self, held: impl Fn() -> usize + Send + 'static, limit: usize) {
-        self.held = Some((Box::new(held), limit));
+        self.process_mut().held = Some((Box::new(held), limit));
     }
 
     /// How many pages all that there is takes to be listed.
@@ -341,16 +454,18 @@ impl Inner {
 
     /// From now on the judge looks whether the process is ready.
     pub fn watch_health(&mut self, health: Arc<Health>) {
-        self.health = Some(health);
+        self.process_mut().health = Some(health);
     }
 
     /// Looks at what the process says of itself.
     pub fn look_at_process(&mut self, now: Moment) {
-        if let Some((held, limit)) = &self.held {
+        let process = &self.processes[self.current];
+        if let Some((held, limit)) = &process.held {
             self.judge.memory(held(), *limit, now);
         }
-        let is_awaited = !self.judge.everything_is_owed();
-        if is_awaited && self.health.as_ref().is_some_and(|health| health.not_ready(Instant::now()).is_none()) {
+        let is_owner = !self.judge.has_several() || self.judge.owns_all(self.current, self.aws.tables.len(), now);
+        let is_awaited = is_owner && !self.judge.everything_is_owed();
+        if is_awaited && process.health.as_ref().is_some_and(|health| health.not_ready(Instant::now()).is_none()) {
             self.judge.is_ready(&self.aws, now);
             self.tell(now, "is ready for the first time".to_owned());
         }
@@ -399,20 +514,27 @@ impl Inner {
             }
         }
         self.judge.learn(&self.aws);
+        if self.judge.has_several() {
+            self.table_catches_up(now);
+            self.sink_catches_up(now);
+        }
     }
 
     /// Whether the life has ended.
     fn pass_edge(&mut self) -> bool {
-        self.edges += 1;
-        self.calls += self.edges % 2;
-        if self.ends_at.is_some_and(|(edge, is_orderly)| self.edges >= edge && !is_orderly) {
-            self.is_dead = true;
+        let process = self.process_mut();
+        process.edges += 1;
+        if process.ends_at.is_some_and(|(edge, is_orderly)| process.edges >= edge && !is_orderly) {
+            process.is_dead = true;
         }
-        self.is_dead
+        let (edges, is_dead) = (process.edges, process.is_dead);
+        self.calls += edges % 2;
+        is_dead
     }
 
     fn is_stopped_here(&self) -> bool {
-        self.ends_at == Some((self.edges, true))
+        let Process { ends_at, edges, .. } = self.process();
+        *ends_at == Some((*edges, true))
     }
 
     pub fn findings(&self) -> &[Finding] {

@@ -29,7 +29,7 @@ const START: Duration = Duration::from_millis(10);
 impl Judge {
     /// The next poll brings a change, and whoever was quiet for a time waits at most a tenth of it for that poll.
     pub(super) fn check_promptness(&mut self, number: ChangeNumber, aws: &Aws, now: Moment) {
-        let is_calm = self.plan.faults.iter().all(|fault| HARMLESS.contains(fault));
+        let is_calm = !self.has_several() && self.plan.faults.iter().all(|fault| HARMLESS.contains(fault));
         let Some(since) = self.owed_since.filter(|_| is_calm && !self.fates[number as usize].optional) else { return };
         let at = aws.changes[number as usize].at;
         let from = at.max(since);

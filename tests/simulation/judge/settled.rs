@@ -111,6 +111,11 @@ impl Judge {
             }
             self.look_at(shards, aws, now);
         }
+        self.confirms(table);
+    }
+
+    /// What is stored of a table as settled stays so.
+    pub fn confirms(&mut self, table: usize) {
         for number in self.settled.unconfirmed.remove(&table).unwrap_or_default() {
             let fate = &mut self.fates[number as usize];
             fate.confirmed |= self.settled.holds(number) && !fate.optional;
