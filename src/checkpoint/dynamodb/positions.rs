@@ -158,7 +158,7 @@ impl Positions {
         for round in 0..ROUNDS {
             self.ledger.read(self.find().await?);
             let strays = self.ledger.look(Strays::of);
-            if let Some(orphan) = strays.orphans.first().filter(|_| !self.memory.is_rewound()) {
+            if let Some(orphan) = strays.orphans.first().filter(|_| !self.memory.remembers_more()) {
                 // What it belongs to may have been created behind the place where the query was.
                 match round {
                     0 => continue,

@@ -336,6 +336,39 @@ async fn a_table_restored_from_a_backup_is_gone_on_from_without_what_may_be_youn
 }
 
 #[tokio::test]
+async fn what_an_owner_creates_in_a_table_made_anew_before_it_learns_of_that_is_not_taken_for_settled() {
+    let items = Arc::new(MemoryItems::default());
+    let (first, second) = (store(&items), store(&items));
+    let (old, _) = own(&first, "a").await;
+    let saved = changes(&[("p", Some(at(3, None)))]);
+    let child = changes(&[("c", Some(at(9, Some("p"))))]);
+    old.save(TABLE, saved.clone()).await.unwrap();
+    items.restore(Vec::new());
+    old.save(TABLE, child.clone()).await.unwrap();
+    // Nobody else knows what belongs to it: a person has to look.
+    let refused = second.positions(TABLE, &claim(&second, "b").await).load(TABLE).await.unwrap_err().to_string();
+    assert!(refused.contains("belongs to has no entry"), "{refused}");
+    // Whoever knows what was there stores all of it again.
+    assert_eq!(own(&first, "a").await.1, table_of(&[&saved, &child]));
+
+    // In the place of its stream stands what another process has created.
+    let (old, _) = own(&first, "a").await;
+    items.restore(Vec::new());
+    let begun = changes(&[("p", Some(at(1, None)))]);
+    let fresh = store(&items);
+    own(&fresh, "c").await.0.save(TABLE, begun.clone()).await.unwrap();
+    old.save(TABLE, changes(&[("d", Some(at(9, Some("c"))))])).await.unwrap();
+    assert!(written(&items).ends_with(&["shard d".to_owned()]), "{:?}", written(&items));
+    let mut owner = claim(&fresh, "c").await;
+    if fresh.positions(TABLE, &owner).load(TABLE).await.is_err() {
+        // The late entry has a higher epoch than the new table's lease.
+        assert!(matches!(fresh.renew(TABLE, &owner).await, Err(LeaseError::Lost)));
+        owner = claim(&fresh, "c").await;
+    }
+    assert_eq!(fresh.positions(TABLE, &owner).load(TABLE).await.unwrap(), table_of(&[&begun]));
+}
+
+#[tokio::test]
 async fn whoever_edits_what_is_stored_replaces_all_of_it() {
     let items = Arc::new(MemoryItems::default());
     let (positions, _) = own(&store(&items), "a").await;
