@@ -112,7 +112,7 @@ function sinkTile(sink, letters) {
   return ['good', 'up', `${sink.url}${others}`];
 }
 
-const state = table => table.not_ready ?? (table.waiting_for ? `waiting for ${table.waiting_for}` : 'reading');
+const state = table => table.not_ready ?? (table.waiting_for ? `waiting for ${table.waiting_for}` : table.lease ? 'reading, as the owner of its lease' : 'reading');
 
 function section(index) {
   const made = document.querySelector('template').content.firstElementChild.cloneNode(true);

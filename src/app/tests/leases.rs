@@ -363,3 +363,45 @@ async fn a_stop_over_a_loss_holds_for_every_process_until_one_may_continue() {
     assert_eq!(taken.len() as u64, writer.written);
     assert_eq!((world.stored("Orders").stopped, third.not_ready()), (None, None));
 }
+
+/// Both find nothing stored, and one of them stores where the table begins.
+#[tokio::test(start_paused = true)]
+async fn two_first_starts_at_once_have_one_start_and_one_owner() {
+    let (_clock, world, mut writer) = (simulated_clock(), Arc::new(World::default()), Writer::new());
+    let setup = Setup { start: StartPosition::Latest, ..Setup::default() };
+    writer.write(50);
+    let old = writer.written;
+    let [one, other] = ["one", "other"].map(|name| world.start(name, &writer.table(), &setup));
+    sleep(5 * SECOND).await;
+    writer.write_for(5 * SECOND).await;
+    sleep(5 * SECOND).await;
+    let start = world.stored("Orders").streams[0].start;
+    let (owner, waiting) = if world.owner("Orders").as_deref() == Some("one") { (one, other) } else { (other, one) };
+    drop(owner);
+    writer.write_for(2 * LEASE).await;
+    sleep(5 * SECOND).await;
+    assert_eq!(world.stored("Orders").streams[0].start, start, "the second one has moved the start");
+    let taken: BTreeSet<u64> = world.taken().iter().map(|id| id.parse().unwrap()).collect();
+    assert_eq!(taken, (old + 1..=writer.written).collect::<BTreeSet<u64>>());
+    assert_in_order(&world.posts());
+    drop(waiting);
+}
+
+/// Both stood still for longer than the lease: when they go on, the owner does not know that it was one for too long.
+#[tokio::test(start_paused = true)]
+async fn after_a_pause_longer_than_the_lease_one_process_goes_on() {
+    for setup in setups() {
+        let (_clock, world, mut writer) = (simulated_clock(), Arc::new(World::default()), Writer::new());
+        writer.services.script(|script| script.sink_takes = SECOND / 2);
+        let (first, second) = two(&world, &writer, &setup).await;
+        for _ in 0..5 {
+            writer.write(30);
+            sleep(3 * SECOND).await;
+            tokio::time::advance(2 * LEASE).await;
+            writer.write(30);
+            sleep(5 * SECOND).await;
+        }
+        writer.assert_all_taken(&world, 2 * MINUTE).await;
+        assert_eq!((first.health.not_live(), second.health.not_live()), (None, None));
+    }
+}

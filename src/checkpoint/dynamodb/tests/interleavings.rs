@@ -69,6 +69,8 @@ struct World {
     requests: Mutex<Vec<Request>>,
     delivered: Mutex<BTreeSet<Record>>,
     log: Mutex<Vec<String>>,
+    /// Under which epoch an owner has read that an entry is its own.
+    taken_over: Mutex<BTreeMap<ItemKey, u64>>,
 }
 
 impl World {
@@ -102,37 +104,46 @@ impl World {
         entries::stored(&entries).unwrap().unwrap_or_default()
     }
 
-    fn judge(&self) {
-        let (stored, delivered) = (self.stored(), self.delivered.lock().unwrap());
+    /// Looks at what is stored, or at what somebody has read.
+    fn judge(&self, stored: &StoredTable, what: &str) {
+        let delivered = self.delivered.lock().unwrap();
         let mut owed: BTreeMap<char, u32> = BTreeMap::new();
         let mut all: Vec<_> = records().collect();
         all.sort_by_key(|(_, _, place)| *place);
         for (record, item, place) in all {
-            let is_settled = is_settled(&stored, record, item);
-            if is_settled {
-                let fault = owed.get(&item).map(|owed| format!("{item}{place} is settled and {item}{owed} is owed"));
-                let fault = fault
-                    .or_else(|| (!delivered.contains(&record)).then(|| format!("{item}{place} was not delivered")));
-                if let Some(fault) = fault {
-                    panic!("{fault}\n{}", self.log());
-                }
-            } else {
+            if !is_settled(stored, record, item) {
                 owed.entry(item).or_insert(place);
+                continue;
+            }
+            let fault = owed.get(&item).map(|owed| format!("{item}{place} is settled and {item}{owed} is owed"));
+            let fault =
+                fault.or_else(|| (!delivered.contains(&record)).then(|| format!("{item}{place} was not delivered")));
+            if let Some(fault) = fault {
+                panic!("{what}: {fault}\n{}", self.log());
             }
         }
+    }
+
+    /// An owner has read what is stored: what it takes for settled must be the beginning of each history too, and no earlier owner
+    /// moves it any more.
+    fn was_read(&self, name: &str, epoch: u64, stored: &StoredTable) {
+        self.say(format!("{name} has read under epoch {epoch}"));
+        self.judge(stored, "read");
+        let taken_over = |item: &Item| entries::stamp(&item.members).is_some_and(|stamp| stamp.epoch == epoch);
+        let entries = self.items.all().into_iter().filter(taken_over).map(|item| item.key);
+        self.taken_over.lock().unwrap().extend(entries.map(|key| (key, epoch)));
     }
 
     fn apply(&self, write: &Write, how: &str) -> Written {
         let written = self.items.apply(write.clone());
         let is_done = written == Written::Done;
         let stamp = write.to.as_ref().and_then(entries::stamp);
-        self.say(format!(
-            "{} {how} onto {:?}: {stamp:?} {}",
-            write.key.entry,
-            write.expected,
-            if is_done { "done" } else { "refused" }
-        ));
-        self.judge();
+        let outcome = if is_done { "done" } else { "refused" };
+        self.say(format!("{} {how} onto {:?}: {stamp:?} {outcome}", write.key.entry, write.expected));
+        let owner = self.taken_over.lock().unwrap().get(&write.key).copied().unwrap_or_default();
+        let is_late = stamp.is_some_and(|stamp| stamp.epoch < owner) && write.expected != Expected::Absent;
+        assert!(!(is_done && is_late), "an entry moves that was taken over under epoch {owner}:\n{}", self.log());
+        self.judge(&self.stored(), "stored");
         written
     }
 
@@ -293,7 +304,7 @@ fn live(seed: u64, disasters: Disasters) -> bool {
                     // That takes minutes: no tenure outlives it.
                     processes.iter_mut().for_each(|process| process.depose(&world, random.u64(..)));
                 }
-                world.judge();
+                world.taken_over.lock().unwrap().clear();
             }
             _ => {}
         }

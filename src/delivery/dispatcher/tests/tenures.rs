@@ -60,12 +60,15 @@ async fn whatever_an_event_waits_for_it_is_not_sent_after_the_end_of_its_tenure(
 #[tokio::test(start_paused = true)]
 async fn an_attempt_is_cut_off_at_the_end_of_its_tenure_and_that_is_no_fault_of_the_sink() {
     for mode in [EventMode::Binary, EventMode::Batch] {
-        let stage = Stage::new(settings(mode));
+        // As many as prove an outage, if all of them fail.
+        let mut settings = settings(mode);
+        settings.limits.concurrency = 100;
+        let stage = Stage::new(settings);
         stage.sink.script(|_| Reaction { after: 20 * SECOND, ..Reaction::status(200) });
         let tenure = stage.own(1, LONG);
-        stage.push(second(0..8));
+        stage.push(second(0..100));
         stage.settle_down(SECOND).await;
-        assert_eq!(stage.in_flight(), 8);
+        assert_eq!(stage.in_flight(), 100);
         let ended = Instant::now();
         tenure.end();
         stage.withdraw(1).await;

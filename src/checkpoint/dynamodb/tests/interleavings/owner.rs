@@ -29,8 +29,9 @@ impl Owner {
                 let seed = random.u64(..);
                 while store.renew(TABLE, &lease).await.is_ok() {
                     if let Ok(stored) = positions.load(TABLE).await {
-                        world.say(format!("{name} has read under epoch {}", lease.epoch));
-                        let mut owner = Self::restored(world.clone(), stored.unwrap_or_default(), seed);
+                        let stored = stored.unwrap_or_default();
+                        world.was_read(&name, lease.epoch, &stored);
+                        let mut owner = Self::restored(world.clone(), stored, seed);
                         // It may have been deposed without having learned it.
                         if owner.work(&*positions).await && store.renew(TABLE, &lease).await.is_ok() {
                             return;
