@@ -65,7 +65,7 @@ enum Action {
         #[command(flatten)]
         how: How,
     },
-    /// Read a table on that ON_DATA_LOSS=stop has stopped
+    /// Forget that ON_DATA_LOSS=stop has stopped a table
     Continue {
         /// The table, as TABLE has it, or its ARN
         #[arg(long, value_name = "table")]
