@@ -21,7 +21,10 @@ use crate::plan::{Moment, minutes};
 use crate::world::{Inner, World};
 
 /// What a client waits for an answer about positions.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The longest that a slow table takes.
+const SLOWEST: Duration = Duration::from_secs(10);
 
 /// How old a backup may be.
 const BACKUPS: Duration = minutes(6);
@@ -205,8 +208,7 @@ impl Inner {
         let during = |fault| several.during(fault, self.current, now).map(|trouble: &Trouble| trouble.severity);
         let patience = if is_for_leases { several.lease / 5 } else { PATIENCE };
         let slow = during(SharedFault::SlowTable).filter(|_| !is_for_leases).unwrap_or(0.0);
-        let takes = Duration::from_millis(self.chance.u64(2..25))
-            + Duration::from_secs_f64(slow * 20.0).mul_f64(self.chance.f64());
+        let takes = Duration::from_millis(self.chance.u64(2..25)) + SLOWEST.mul_f64(slow * self.chance.f64());
         let mut chance = |share: f64| self.chance.f64() < share;
         let fate = if during(SharedFault::CutOff).is_some() {
             Fate::Lost
@@ -226,9 +228,14 @@ impl Inner {
         } else {
             Fate::Answered
         };
+        if takes > patience && fate == Fate::Answered {
+            // It happens, and the caller has given it up by then.
+            return Way { takes: patience, fate: Fate::Late(takes - patience), patience: Duration::ZERO };
+        }
         // A server's fault is told at once, and silence only ends with patience.
         let is_told = during(SharedFault::ServerErrors).is_some();
-        Way { takes, fate, patience: if is_told { Duration::ZERO } else { patience } }
+        let takes = takes.min(patience);
+        Way { takes, fate, patience: if is_told { Duration::ZERO } else { patience - takes } }
     }
 
     fn comes_late(&mut self, sent: Sent, at: Moment) {

@@ -10,9 +10,7 @@ use std::time::Duration;
 
 use dynamodb_streams_adapter::app::table::PositionStore;
 use dynamodb_streams_adapter::app::{self, Services};
-use dynamodb_streams_adapter::checkpoint::dynamodb::DynamoStore;
-use dynamodb_streams_adapter::checkpoint::dynamodb::items::ItemTable;
-use dynamodb_streams_adapter::checkpoint::{FileStore, LeasedStore, OpenError};
+use dynamodb_streams_adapter::checkpoint::{FileStore, OpenError};
 use dynamodb_streams_adapter::clock::{self, SimulatedClock};
 use dynamodb_streams_adapter::config::{Config, EnvironmentFacts};
 use dynamodb_streams_adapter::delivery::dispatcher::Sinks;
@@ -27,11 +25,11 @@ use tokio_util::sync::CancellationToken;
 use crate::aws::wall;
 use crate::fault::Fault;
 use crate::fleet::run_several;
-use crate::item_table::{Condition, SimulatedTable};
 use crate::judge::{Finding, Sentence};
 use crate::plan::several::{SharedFault, Trouble};
 use crate::plan::{Boundary, End, HEALTHY, Moment, Plan, Settings, Start, chance};
 use crate::sabotage::Sabotage;
+use crate::sabotage::shared::leased_store;
 use crate::said;
 use crate::service::SimulatedAws;
 use crate::sink::SimulatedSink;
@@ -239,6 +237,7 @@ async fn adapter(
                                 inner.tell(now, "stopped".to_owned());
                                 if inner.store_was_well(now) {
                                     inner.judge.ended_in_order();
+                                    inner.judge.gives_leases_back(inner.current, now);
                                 }
                             }
                             Ok(()) => inner.judge.find(Sentence::Ended, now, "it was not told to".to_owned()),
@@ -267,18 +266,11 @@ async fn adapter(
 fn position_store(world: &Arc<World>, sabotage: Sabotage) -> Result<PositionStore, OpenError> {
     if let Some(several) = world.lock().plan.several.as_ref() {
         let duration = several.lease;
-        return Ok(PositionStore::Leased { store: leased_store(world), owner: owner_name("pod"), duration });
+        return Ok(PositionStore::Leased { store: leased_store(sabotage, world), owner: owner_name("pod"), duration });
     }
     let files = world.lock().disk.clone();
     let store = FileStore::open_on(files, POSITIONS.as_ref(), "default")?;
     Ok(PositionStore::Own(sabotage.store(Arc::new(SimulatedStore { world: world.clone(), store }))))
-}
-
-fn leased_store(world: &Arc<World>) -> Arc<dyn LeasedStore> {
-    let table = |is_for_leases| -> Arc<dyn ItemTable> {
-        Arc::new(SimulatedTable { world: world.clone(), is_for_leases, condition: Condition::Whole })
-    };
-    Arc::new(DynamoStore::new("default", table(false), table(true)))
 }
 
 /// Registering metrics takes longer than most lives: they are registered once a thread.

@@ -5,6 +5,7 @@
 //! each life, as the process would.
 
 mod aws;
+pub mod shared;
 mod sink;
 mod store;
 #[cfg(test)]
@@ -112,9 +113,40 @@ pub enum Sabotage {
     WaitsForATable,
     /// It stops although nobody asked it to.
     StopsByItself,
+
+    // How it shares a table of positions with others.
+    /// What an earlier owner may still write is not kept from being written.
+    TouchesNothing,
+    /// A write of its own that was delayed lands behind a newer one.
+    WritesOverNewerVersions,
+    /// What continues a shard is stored before it.
+    StoresChildrenFirst,
+    /// A renewal that fails is taken for granted.
+    IgnoresTheEnd,
+    /// A lease is claimed after a tenth of its time.
+    ClaimsEarly,
+    /// A lease is renewed when no save is under way.
+    RenewsBehindSaves,
+    /// What it had stored is not stored again when the table is made anew.
+    ForgetsWhatItStored,
+    /// An orderly end does not give the lease back.
+    KeepsItsLease,
 }
 
 impl Sabotage {
+    /// Those of a process that shares a table of positions.
+    pub const SHARED: [Self; 8] = [
+        Self::TouchesNothing,
+        Self::WritesOverNewerVersions,
+        Self::StoresChildrenFirst,
+        Self::IgnoresTheEnd,
+        Self::ClaimsEarly,
+        Self::RenewsBehindSaves,
+        Self::ForgetsWhatItStored,
+        Self::KeepsItsLease,
+    ];
+
+    /// Those of a process by itself.
     pub const ALL: [Self; 36] = [
         Self::StoresTooFar,
         Self::FinishesOpenShards,
@@ -164,6 +196,7 @@ impl Sabotage {
     pub fn aws(self, client: Arc<dyn StreamsClient>) -> Arc<dyn StreamsClient> {
         match self {
             Self::None => client,
+            _ if Self::SHARED.contains(&self) => client,
             _ => Arc::new(BentAws::new(self, client)),
         }
     }
@@ -171,6 +204,7 @@ impl Sabotage {
     pub fn sink(self, sink: Arc<dyn Sink>) -> Arc<dyn Sink> {
         match self {
             Self::None => sink,
+            _ if Self::SHARED.contains(&self) => sink,
             _ => Arc::new(BentSink::new(self, sink)),
         }
     }

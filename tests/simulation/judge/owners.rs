@@ -69,6 +69,11 @@ pub struct Owners {
     was_made_anew: bool,
     /// Lives that remember what was stored before the table was another.
     witnesses: BTreeSet<u32>,
+    /// What the last owner knows to have stored in a table that was made anew.
+    remembered: Option<(u32, Vec<ChangeNumber>)>,
+    /// It has claimed it, and sent nothing yet.
+    is_restoring: bool,
+    oldest_start: Moment,
     /// How long handovers took: given back, and run out.
     pub handovers: Vec<Duration>,
     pub takeovers: Vec<Duration>,
@@ -300,6 +305,15 @@ impl Judge {
         }
     }
 
+    /// The process has ended in order, and the table had nothing against it.
+    pub fn gives_leases_back(&mut self, process: usize, now: Moment) {
+        let tenures = self.owners.tables.values().filter_map(|owners| owners.tenures.get(&process));
+        if tenures.into_iter().any(|tenure| self.lasts(tenure, now)) {
+            let what = format!("process {} has ended in order and keeps its lease", letter(process));
+            self.find(Sentence::LateTakeover, now, what);
+        }
+    }
+
     /// A process begins an attempt.
     pub fn begins(&mut self, posted: &Posted, process: usize, aws: &Aws, now: Moment) {
         let Posted::Change(number) = *posted else { return };
@@ -315,6 +329,7 @@ impl Judge {
         let owners = self.owners.tables.entry(table).or_default();
         if tenure.claim >= owners.newest_begun {
             owners.newest_begun = tenure.claim;
+            self.owners.is_restoring = false;
             return;
         }
         // Of a table that was made anew nobody can know that it had an owner who has not seen its lease.
@@ -357,9 +372,14 @@ impl Judge {
 
     /// The table of positions was made anew, or restored from a backup: what it holds is not what was stored last.
     pub fn table_is_another(&mut self, is_empty: bool, now: Moment) {
+        self.keep_what_owners_remember(is_empty, now);
         self.forgets_confirmed();
         self.owners.table_is_another_at = Some(now);
         self.owners.was_made_anew = is_empty;
+        // A backup may be of a time before that.
+        if let (Some((start, _)), false) = (&mut self.starts, is_empty) {
+            *start = (*start).min(self.owners.oldest_start);
+        }
         self.owners.witnesses.clear();
         let lives = self.owners.processes.values().filter(|it| it.alive_since.is_some() && it.has_owned);
         self.owners.witnesses.extend(lives.map(|it| it.life));
@@ -370,13 +390,41 @@ impl Judge {
     }
 
     /// Who claims may find a table that is older than it knows, and go back behind what others have stored since.
-    pub fn witness_claims(&mut self, process: usize) -> bool {
+    pub fn witness_claims(&mut self, process: usize, nothing_is_left: bool) -> bool {
         let life = self.process(process).life;
+        if self.owners.is_restoring {
+            self.forgets_confirmed();
+            self.owners.is_restoring = false;
+        }
+        if let Some((owner, remembered)) = self.owners.remembered.take()
+            && owner == life
+            && nothing_is_left
+        {
+            self.owners.witnesses.remove(&life);
+            self.owners.is_restoring = true;
+            remembered.into_iter().for_each(|number| self.fates[number as usize].confirmed = true);
+            return true;
+        }
         let is_witness = self.owners.witnesses.remove(&life);
         if is_witness {
             self.forgets_confirmed();
         }
         is_witness
+    }
+
+    /// The last owner stores again what it knows to have stored, if the table is empty when it claims it anew and nobody was before it.
+    fn keep_what_owners_remember(&mut self, is_empty: bool, now: Moment) {
+        self.owners.remembered = None;
+        let is_certain = is_empty
+            && self.owners.tables.len() == 1
+            && self.was_well(now.saturating_sub(Duration::from_secs(60)), now, &[SharedFault::SlowTable]);
+        let last = self.owners.tables.values().filter_map(|owners| owners.last.as_ref()).next();
+        if let Some(claim) = last.filter(|claim| is_certain && self.owners.processes[&claim.process].life == claim.life)
+        {
+            let confirmed = (0..self.fates.len()).filter(|number| self.fates[*number].confirmed);
+            let confirmed = confirmed.map(|number| number as ChangeNumber).collect();
+            self.owners.remembered = Some((claim.life, confirmed));
+        }
     }
 
     /// Whether what is stored holds a change, as far as anybody can know: what a restore from a backup has lost comes again.
@@ -400,6 +448,8 @@ impl Judge {
         self.owed_since = None;
         let ProcessState { start, alive_since, .. } = *self.process(process);
         self.begun = Some(alive_since.unwrap_or(now));
+        let oldest = self.starts.map_or(start, |(oldest, _)| oldest);
+        self.owners.oldest_start = oldest.min(start);
         self.starts = Some((start, now));
         self.fates.iter_mut().filter(|fate| !fate.is_resolved()).for_each(|fate| fate.optional = true);
     }

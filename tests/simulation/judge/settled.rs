@@ -149,6 +149,20 @@ impl Judge {
         if let Some(before) = aws.changes[number as usize].before {
             self.must_be_settled(before, number, aws, now);
         }
+        if self.has_several() {
+            self.must_not_be_stale(number, aws, now);
+        }
+    }
+
+    /// Whoever goes on from what is stored does not send again what lies before it: so nothing older may have come last.
+    fn must_not_be_stale(&mut self, number: ChangeNumber, aws: &Aws, now: Moment) {
+        let fate = &self.fates[number as usize];
+        let last = self.last.get(&self.history(&aws.changes[number as usize]));
+        if let Some((_, last)) = last.copied().filter(|(_, last)| *last < number && fate.taken && !fate.optional) {
+            let what =
+                format!("{} is stored as settled, and {} was taken behind it", name(number, aws), name(last, aws));
+            self.find(Sentence::Stale, now, what);
+        }
     }
 
     fn unsettles(&mut self, number: ChangeNumber, aws: &Aws, now: Moment) {

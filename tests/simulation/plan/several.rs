@@ -128,7 +128,7 @@ impl SharedFault {
             // For so long nobody finds it. A restore takes minutes: longer than any of these leases.
             MadeAnew => (Duration::from_millis(1), minutes(2)),
             Restored => (Duration::from_secs(35), minutes(4)),
-            _ => (Duration::from_secs(2), minutes(4)),
+            _ => (Duration::from_secs(4), minutes(4)),
         }
     }
 
@@ -230,7 +230,7 @@ impl Several {
     fn draw_processes(&mut self, plan: &Plan) {
         let mut rng = chance(self.seed, 304);
         let slots = rng.usize(2..=4);
-        let replicas = rng.usize(1..slots).min(2);
+        let replicas = one_of(&mut rng, &[1, 2, 2, 2, 3]).min(slots);
         let mut fleet = Fleet { up: vec![None; slots], spans: vec![Vec::new(); slots], rng: chance(self.seed, 305) };
         for number in 0..replicas {
             // Two first starts at once, or nearly.
@@ -271,8 +271,9 @@ impl Several {
                 let any = plan.first_start + span.mul_f64(rng.f64());
                 let anchor = anchors.get(rng.usize(..anchors.len() + 3)).map(|at| *at + near);
                 let from = if rng.bool() { any } else { anchor.unwrap_or(any) };
-                let (process, severity) = (rng.usize(..self.processes.len()), rng.f64());
+                let (pick, severity) = (rng.usize(..12), rng.f64());
                 let from = from.max(plan.first_start + Duration::from_millis(1));
+                let process = self.one_up_at(from, pick);
                 let until = match fault {
                     Restored => from + length,
                     _ => (from + length).min(plan.healed),
@@ -286,6 +287,18 @@ impl Several {
             }
         }
         self.troubles.sort_by_key(|trouble| trouble.from);
+    }
+}
+
+impl Several {
+    /// One of those that are up, or any.
+    fn one_up_at(&self, at: Moment, pick: usize) -> usize {
+        let is_up = |spans: &Vec<Span>| spans.iter().any(|span| (span.up..span.down).contains(&at));
+        let up: Vec<usize> = (0..self.processes.len()).filter(|process| is_up(&self.processes[*process])).collect();
+        match up.len() {
+            0 => pick % self.processes.len(),
+            count => up[pick % count],
+        }
     }
 }
 

@@ -8,10 +8,14 @@ use super::Sabotage;
 use crate::fault::Fault;
 use crate::judge::Sentence;
 use crate::life::{run, run_sabotaged};
+use crate::plan::several::SharedFault;
 use crate::plan::{Plan, Scale, Settings, Start, minutes};
 
 /// The judge has to find it within so many worlds of those that it may happen in.
 const WORLDS: usize = 20;
+
+/// The same where several processes share a table: what a fault needs is rarer there.
+const SHARED_WORLDS: usize = 60;
 
 /// A sabotage, what it breaks, and in which worlds it can.
 struct Case {
@@ -138,6 +142,66 @@ fn each_sabotage_has_a_case_and_each_sentence_is_broken_by_one() {
     let broken: BTreeSet<Sentence> = CASES.iter().map(|case| case.breaks).collect();
     assert_eq!(broken.last(), Some(&Sentence::Late), "the last sentence there is");
     assert_eq!(broken.len(), Sentence::Late as usize + 1);
+}
+
+/// A fault of how processes share a table, what it breaks, and in which worlds.
+type SharedCase = (Sabotage, Sentence, &'static [SharedFault]);
+
+#[rustfmt::skip]
+const SHARED_CASES: [SharedCase; 8] = {
+    use SharedFault::*;
+    [
+        (Sabotage::TouchesNothing, Sentence::Stale, &[CutOff, LateWrites, SlowTable]),
+        (Sabotage::WritesOverNewerVersions, Sentence::Forgotten, &[LateWrites]),
+        (Sabotage::StoresChildrenFirst, Sentence::NotAPrefix, &[]),
+        (Sabotage::IgnoresTheEnd, Sentence::AfterTheEnd, &[CutOff]),
+        (Sabotage::ClaimsEarly, Sentence::TwoOwners, &[]),
+        (Sabotage::RenewsBehindSaves, Sentence::Deposed, &[SlowTable]),
+        (Sabotage::ForgetsWhatItStored, Sentence::Repeated, &[MadeAnew]),
+        (Sabotage::KeepsItsLease, Sentence::LateTakeover, &[Rolls]),
+    ]
+};
+
+/// The worlds of several processes that have these faults and no other.
+fn shared_worlds(faults: &[SharedFault]) -> impl Iterator<Item = Plan> {
+    let wanted: BTreeSet<SharedFault> = faults.iter().copied().collect();
+    let others: BTreeSet<SharedFault> = SharedFault::ALL.iter().copied().filter(|it| !wanted.contains(it)).collect();
+    let around: BTreeSet<Fault> = Fault::ALL.iter().copied().collect();
+    let plan = move |seed| Plan::of_several_without(seed, &others, &around);
+    (0..).map(plan).filter(move |plan| plan.several.as_ref().is_some_and(|several| several.faults == wanted))
+}
+
+fn shared_found_in((sabotage, breaks, faults): &SharedCase) -> Option<(usize, u64)> {
+    let worlds = shared_worlds(faults).take(SHARED_WORLDS).enumerate();
+    let found = worlds.map(|(place, plan)| {
+        let seed = plan.several.as_ref().unwrap().seed;
+        (place, seed, finds(&run_sabotaged(plan, *sabotage), *breaks))
+    });
+    let mut found = found.filter(|(_, _, is_found)| *is_found);
+    found.next().map(|(place, seed, _)| (place + 1, seed))
+}
+
+#[test]
+fn each_fault_of_sharing_a_table_is_noticed() {
+    let sabotaged: BTreeSet<Sabotage> = SHARED_CASES.iter().map(|(sabotage, ..)| *sabotage).collect();
+    assert_eq!(sabotaged, Sabotage::SHARED.into_iter().collect());
+    let (next, missed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some(case) = SHARED_CASES.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let (sabotage, breaks, _) = case;
+                    match shared_found_in(case) {
+                        Some((place, seed)) => println!("{sabotage:?} {breaks:?}: world {place}, seed {seed}"),
+                        None => missed.lock().unwrap().push((sabotage, breaks)),
+                    }
+                }
+            });
+        }
+    });
+    let missed = missed.into_inner().unwrap();
+    assert!(missed.is_empty(), "the judge is too kind to {missed:?}");
 }
 
 #[test]
