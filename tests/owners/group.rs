@@ -10,7 +10,7 @@ use crate::support::oracle;
 use crate::support::positions_table::EmbeddedDynamoDb;
 use crate::support::proxy::TcpProxy;
 use crate::support::sink::{Received, TestSink};
-use crate::support::{PATIENCE, wait_for, wait_within};
+use crate::support::{PATIENCE, wait_within};
 
 /// The shortest that the adapter takes.
 pub const LEASE: Duration = Duration::from_secs(3);
@@ -85,23 +85,27 @@ impl Group {
     pub async fn is_up_to_date(&self) {
         self.has_everything().await;
         let writes = self.aws.script().writes.clone();
-        let is_up_to_date = || oracle::stale(&writes, &self.sink.received()).is_empty();
+        let is_up_to_date = || self.sink.look(|received| oracle::stale(&writes, received).is_empty());
         wait_within(PATIENCE, "the newest state of each item, last of all", is_up_to_date).await;
     }
 
     /// Waits until this process has delivered something after `since`.
     pub async fn delivers(&self, process: &Process, since: Instant) -> Instant {
-        let mut first = None;
-        wait_for(&format!("an event of {}", process.name), || {
-            let received = self.sink.received();
-            first = received
-                .iter()
-                .find(|event| event.arrived > since && sender(event) == process.name)
-                .map(|it| it.arrived);
-            first.is_some()
-        })
-        .await;
-        first.unwrap()
+        let begun = Instant::now();
+        loop {
+            let first = self.sink.look(|received| {
+                let later = received.iter().rev().take_while(|event| event.arrived > since);
+                later.filter(|event| sender(event) == process.name).last().map(|event| event.arrived)
+            });
+            if let Some(first) = first {
+                return first;
+            }
+            if begun.elapsed() > PATIENCE {
+                let (status, metrics) = (process.adapter.status().await, process.adapter.get("/metrics").await.1);
+                panic!("{} delivers nothing: {status:#}\n{metrics}", process.name);
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// Nothing is lost, each item's changes come in order, and no two processes deliver by turns: who has delivered last time and is not
