@@ -108,7 +108,7 @@ impl Positions {
                 followers.entry(before).or_default().push(index);
             }
         }
-        let (mut running, mut failed, mut failures) = (FuturesUnordered::new(), None, 0);
+        let (mut running, mut failed, mut failures, mut left) = (FuturesUnordered::new(), None, 0, stage.len());
         loop {
             let goes_on = failures < FAILURES_IN_A_ROW && !matches!(failed, Some(Failure::Fenced(_)));
             while goes_on
@@ -121,7 +121,7 @@ impl Positions {
             match running.next().await {
                 None => break,
                 Some((index, Ok(()))) => {
-                    failures = 0;
+                    (failures, left) = (0, left - 1);
                     ready.extend(followers.remove(&index).unwrap_or_default());
                 }
                 Some((_, Err(failure))) => {
@@ -130,7 +130,13 @@ impl Positions {
                 }
             }
         }
-        failed.map_or(Ok(()), Err)
+        match failed {
+            Some(failure) => Err(failure),
+            None if left > 0 => {
+                Err(Failure::NotDone(format!("{left} shards of {} continue each other", self.partition)))
+            }
+            None => Ok(()),
+        }
     }
 
     /// All entries as they are now.
