@@ -14,9 +14,11 @@
 //! earlier epoch is left. From then on an earlier owner's late writes fail. What was read holds for each entry what its ancestors'
 //! entries demand: had an ancestor been touched before an earlier owner could change it, that owner would not have written the descendant.
 //! - Finished shards need no touch: their entries never change again; they are deleted at most, and nobody reads those shards then.
-//! - What an earlier owner may still do is to *create* the entry of a shard that has none. It was sent because the ancestors' entries
-//!   were confirmed, which were touched behind that: so it holds nothing that the ancestors' entries do not allow. The new owner does not
-//!   know it; when it writes that entry itself, the condition fails, its tenure ends, and the next one reads it.
+//! - What an earlier owner may still do is to *create* the entry of a shard that has none, and to go on with that one. It was sent
+//!   because the ancestors' entries were confirmed, which were touched behind that: so it holds nothing that the ancestors' entries do
+//!   not allow. The new owner does not know it; when it writes that entry itself, the condition fails, its tenure ends, and the next one
+//!   reads it.
+//! - An owner that has not learned yet that its table was deleted and made anew may create entries in the new one: see `strays.rs`.
 //! - A stop (`ON_DATA_LOSS=stop`) and streams are touched like open shards. Of two first starts one creates the stream, with its moment.
 //!
 //! If the table was deleted, made anew, or restored from a backup: see `memory.rs`. Entries of a backup may be of moments a second apart;
@@ -32,6 +34,7 @@ mod ledger;
 mod memory;
 mod plan;
 mod positions;
+mod strays;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -81,6 +84,7 @@ impl DynamoStore {
             partition: partition(&self.group, table),
             lease: lease.clone(),
             ledger: Arc::<Ledger>::default(),
+            chance: fastrand::u32(..),
         }
     }
 

@@ -195,7 +195,7 @@ impl AwsItems {
         let error = call_error(operation, error);
         let text = match (error.kind, error.code.as_str()) {
             (ErrorKind::NotFound, _) => format!("{error}; {}", missing(&self.table)),
-            (_, "ValidationException") => format!("{error}; {}", wrong_keys(&self.table, "they may be others")),
+            (_, "ValidationException") => format!("{error}; {}", right_keys(&self.table)),
             _ => error.to_string(),
         };
         // Without credentials nothing was sent.
@@ -207,13 +207,16 @@ impl AwsItems {
 
     async fn put(&self, key: ItemKey, expected: Expected, to: Members) -> Result<Written, ItemError> {
         let Condition { text, names, values } = Condition::of(expected);
+        let read_key = key.clone();
         let put = self.client.put_item().table_name(&self.table).set_item(Some(with_key(key, to)));
         let put = put.condition_expression(text).set_expression_attribute_names(names);
         let put = put.set_expression_attribute_values(values);
         match put.return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld).send().await {
             Ok(_) => Ok(Written::Done),
             Err(error) => match error.as_service_error() {
-                Some(PutItemError::ConditionalCheckFailedException(failed)) => Ok(conflict(failed.item())),
+                Some(PutItemError::ConditionalCheckFailedException(failed)) => {
+                    self.conflict(&read_key, failed.item()).await
+                }
                 _ => Err(self.failed("PutItem", error)),
             },
         }
@@ -221,6 +224,7 @@ impl AwsItems {
 
     async fn delete(&self, key: ItemKey, expected: Expected) -> Result<Written, ItemError> {
         let Condition { text, names, values } = Condition::of(expected);
+        let read_key = key.clone();
         let delete = self.client.delete_item().table_name(&self.table).set_key(Some(with_key(key, Map::new())));
         let delete = delete.condition_expression(text).set_expression_attribute_names(names);
         let delete = delete.set_expression_attribute_values(values);
@@ -228,9 +232,26 @@ impl AwsItems {
         match delete.send().await {
             Ok(_) => Ok(Written::Done),
             Err(error) => match error.as_service_error() {
-                Some(DeleteItemError::ConditionalCheckFailedException(failed)) => Ok(conflict(failed.item())),
+                Some(DeleteItemError::ConditionalCheckFailedException(failed)) => {
+                    self.conflict(&read_key, failed.item()).await
+                }
                 _ => Err(self.failed("DeleteItem", error)),
             },
+        }
+    }
+
+    /// What an item was whose condition failed. Where the answer has none it is read: not every service tells.
+    async fn conflict(
+        &self,
+        key: &ItemKey,
+        current: Option<&Attributes<AttributeValue>>,
+    ) -> Result<Written, ItemError> {
+        match current.filter(|current| !current.is_empty()).cloned().and_then(read_item) {
+            Some(item) => Ok(Written::Conflict(Some(item.members))),
+            None => {
+                let read = self.get_once(key).await;
+                read.map(Written::Conflict).map_err(|error| ItemError::Unknown(error.to_string()))
+            }
         }
     }
 
@@ -251,7 +272,7 @@ impl AwsItems {
                 Err(ItemError::NotDone(format!("{error}; {}", missing(&self.table))))
             }
             Err(error) if error.code == "ValidationException" => {
-                Err(ItemError::NotDone(format!("{error}; {}", wrong_keys(&self.table, "they may be others"))))
+                Err(ItemError::NotDone(format!("{error}; {}", right_keys(&self.table))))
             }
             Err(error) => Err(ItemError::NotDone(error.to_string())),
         }
@@ -289,10 +310,11 @@ impl ItemTable for AwsItems {
 }
 
 /// Whether the service has said that it did not do what it was asked for: an error of the caller, or a throttle.
-fn is_refusal<E>(error: &SdkError<E, HttpResponse>) -> bool {
+fn is_refusal<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
     match error {
         SdkError::ConstructionFailure(_) => true,
-        SdkError::ServiceError(service) => service.raw().status().is_client_error(),
+        // What has no code is not DynamoDB's own word.
+        SdkError::ServiceError(service) => service.raw().status().is_client_error() && service.err().code().is_some(),
         _ => false,
     }
 }
@@ -325,10 +347,6 @@ impl Condition {
             }
         }
     }
-}
-
-fn conflict(current: Option<&Attributes<AttributeValue>>) -> Written {
-    Written::Conflict(current.cloned().and_then(read_item).map(|item| item.members))
 }
 
 fn with_key(key: ItemKey, members: Members) -> Attributes<AttributeValue> {
@@ -417,11 +435,12 @@ fn missing(table: &str) -> String {
     )
 }
 
+fn right_keys(table: &str) -> String {
+    format!("the table of positions {table} needs the keys {PARTITION_KEY} (S, HASH) and {SORT_KEY} (S, RANGE)")
+}
+
 fn wrong_keys(table: &str, found: &str) -> String {
-    format!(
-        "the table of positions {table} needs the keys {PARTITION_KEY} (S, HASH) and {SORT_KEY} (S, RANGE), and has others: {found}; use \
-         another table in CHECKPOINT_STORE"
-    )
+    format!("{}, and has others: {found}; use another table in CHECKPOINT_STORE", right_keys(table))
 }
 
 fn unusable(operation: &'static str, message: String) -> CallError {

@@ -4,8 +4,8 @@
 //! |---|---|
 //! | `lease` | `owner` (absent: it was given back), `duration` |
 //! | `stopped` | `why`, `at`: the table is read no further |
-//! | `stream <place> <label>` | `arn`, `start`, `done`; the place has six digits, the label is the end of the stream's ARN |
-//! | `shard <label> <shard id>` | those of a shard's text in the file of positions |
+//! | `stream <place> <label>` | `arn`, `start`, `done`, `incarnation`, `follows`; six digits, and the end of the stream's ARN |
+//! | `shard <label> <shard id>` | those of a shard's text in the file of positions, and the `incarnation` of its stream |
 //!
 //! Each has `epoch`, `version`, `format` and, but for the lease, `owner`: who has written it. A finished shard has `expires`, in seconds
 //! since 1970, by which DynamoDB deletes it. Members that this version does not know are refused: a newer one has written them, and
@@ -29,6 +29,8 @@ const FORMAT: u64 = 1;
 
 /// The sort key of the lease.
 pub(super) const LEASE: &str = "lease";
+
+const INCARNATION: &str = "incarnation";
 
 const STOPPED: &str = "stopped";
 const STREAM: &str = "stream ";
@@ -58,7 +60,7 @@ pub(super) enum EntryName {
 pub(super) enum Entry {
     Stopped(StoredStop),
     Stream(StreamEntry),
-    Shard(StoredShard),
+    Shard(ShardEntry),
 }
 
 /// What is stored of a stream besides its shards.
@@ -68,6 +70,19 @@ pub(super) struct StreamEntry {
     pub arn: String,
     pub start: Position,
     pub done: bool,
+    /// A number of this entry's own, drawn when it was created.
+    pub incarnation: u32,
+    /// That of the stream before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follows: Option<u32>,
+}
+
+/// What is stored of a shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ShardEntry {
+    /// That of its stream's entry.
+    pub incarnation: u32,
+    pub shard: StoredShard,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -91,10 +106,10 @@ pub(super) enum EntryError {
     )]
     Nonsense { entry: String, why: String },
     #[error(
-        "the entry {entry:?} is of a stream that has no entry: restore that one, or delete all entries of the table to start again \
-         at START_POSITION"
+        "what the entry {entry:?} belongs to has no entry: restore that one, or delete all entries of the table to start again at \
+         START_POSITION"
     )]
-    NoStream { entry: String },
+    Orphan { entry: String },
 }
 
 /// The end of a stream's ARN, without spaces: it names the stream among those of its table.
@@ -113,6 +128,14 @@ impl fmt::Display for EntryName {
 }
 
 impl EntryName {
+    /// Of a stream.
+    pub(super) fn place(&self) -> Option<u32> {
+        match self {
+            Self::Stream { place, .. } => Some(*place),
+            Self::Stopped | Self::Shard { .. } => None,
+        }
+    }
+
     fn parse(text: &str) -> Option<Self> {
         if text == STOPPED {
             return Some(Self::Stopped);
@@ -128,18 +151,21 @@ impl EntryName {
 impl Entry {
     /// Whether somebody may still change it, besides deleting it.
     pub(super) fn is_open(&self) -> bool {
-        !matches!(self, Self::Shard(StoredShard::Finished { .. }))
+        !matches!(self, Self::Shard(ShardEntry { shard: StoredShard::Finished { .. }, .. }))
     }
 
     pub(super) fn members(&self, stamp: Stamp, owner: &str) -> Members {
         let mut members = match self {
             Self::Stopped(stop) => members_of(stop),
             Self::Stream(stream) => members_of(stream),
-            Self::Shard(shard) => members_of(shard),
+            Self::Shard(ShardEntry { shard, .. }) => members_of(shard),
         };
-        if let Self::Shard(StoredShard::Finished { at, .. }) = self {
-            let expires = at.duration_since(UNIX_EPOCH).unwrap_or_default() + FINISHED_KEPT;
-            members.insert("expires".to_owned(), expires.as_secs().into());
+        if let Self::Shard(ShardEntry { incarnation, shard }) = self {
+            members.insert(INCARNATION.to_owned(), (*incarnation).into());
+            if let StoredShard::Finished { at, .. } = shard {
+                let expires = at.duration_since(UNIX_EPOCH).unwrap_or_default() + FINISHED_KEPT;
+                members.insert("expires".to_owned(), expires.as_secs().into());
+            }
         }
         members.insert("owner".to_owned(), owner.into());
         stamped(members, stamp)
@@ -157,7 +183,9 @@ pub(super) fn entry(key: &str, members: &Members) -> Result<(EntryName, Stamp, E
         EntryName::Stream { .. } => Entry::Stream(read(key, rest)?),
         EntryName::Shard { .. } => {
             rest.remove("expires");
-            Entry::Shard(read(key, rest)?)
+            let incarnation = rest.remove(INCARNATION).and_then(|it| u32::try_from(it.as_u64()?).ok());
+            let incarnation = incarnation.ok_or_else(|| nonsense("`incarnation` must be a whole number"))?;
+            Entry::Shard(ShardEntry { incarnation, shard: read(key, rest)? })
         }
     };
     Ok((name, stamp, entry))
@@ -192,14 +220,14 @@ pub(super) fn stored<'e>(
     for (name, entry) in entries {
         match (name, entry) {
             (_, Entry::Stopped(stop)) => table.stopped = Some(stop.clone()),
-            (EntryName::Stream { label, .. }, Entry::Stream(StreamEntry { arn, start, done })) => {
+            (EntryName::Stream { label, .. }, Entry::Stream(StreamEntry { arn, start, done, .. })) => {
                 indexes.insert(label.as_str(), table.streams.len());
                 let (arn, shards) = (arn.clone(), BTreeMap::new());
                 table.streams.push(StoredStream { arn, start: *start, done: *done, shards });
             }
-            (EntryName::Shard { stream, id }, Entry::Shard(shard)) => {
+            (EntryName::Shard { stream, id }, Entry::Shard(ShardEntry { shard, .. })) => {
                 let index = indexes.get(stream.as_str());
-                let index = index.ok_or_else(|| EntryError::NoStream { entry: name.to_string() })?;
+                let index = index.ok_or_else(|| EntryError::Orphan { entry: name.to_string() })?;
                 let stream = &mut table.streams[*index];
                 if !stream.done {
                     stream.shards.insert(id.clone(), shard.clone());

@@ -17,8 +17,9 @@ pub(super) struct Ledger(Mutex<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
-    /// What is stored for certain; nothing before it was read.
-    entries: Option<Found>,
+    /// What is stored for certain.
+    entries: Found,
+    is_taken_over: bool,
     /// Writes of which nobody knows whether they happened, or will. An entry is written again only after that is known.
     unknown: BTreeMap<EntryName, Attempt>,
     /// Why this owner writes nothing any more.
@@ -64,17 +65,27 @@ impl Ledger {
     /// All is as it was found, whatever was thought before.
     pub(super) fn read(&self, found: Found) {
         let mut known = self.known();
-        (known.entries, known.fenced) = (Some(found), None);
+        (known.entries, known.fenced) = (found, None);
     }
 
-    pub(super) fn was_read(&self) -> bool {
-        self.known().entries.is_some()
+    pub(super) fn found(&self) -> Found {
+        self.known().entries.clone()
+    }
+
+    /// No earlier owner changes what was read any more.
+    pub(super) fn take_over(&self, found: Found) {
+        self.read(found);
+        self.known().is_taken_over = true;
+    }
+
+    pub(super) fn is_taken_over(&self) -> bool {
+        self.known().is_taken_over
     }
 
     /// Looks at the entries that are stored for certain.
     pub(super) fn look<T>(&self, look: impl FnOnce(&Entries<'_>) -> T) -> T {
         let known = self.known();
-        look(&known.entries.iter().flatten().map(|(name, (_, entry))| (name, entry)).collect())
+        look(&known.entries.iter().map(|(name, (_, entry))| (name, entry)).collect())
     }
 
     /// All that is stored for certain.
@@ -86,7 +97,7 @@ impl Ledger {
     pub(super) fn is_ahead_of(&self, found: &Found) -> bool {
         let is_older =
             |(name, (known, _)): (&EntryName, &(Stamp, Entry))| found.get(name).is_some_and(|it| it.0 < *known);
-        self.known().entries.iter().flatten().any(is_older)
+        self.known().entries.iter().any(is_older)
     }
 
     /// What has to be written under an epoch so that an entry becomes this; nothing if it is so. Of an entry whose last write nobody knows,
@@ -99,7 +110,7 @@ impl Ledger {
         if let Some(attempt) = known.unknown.get(name) {
             return Ok(Some(Attempt { is_repeated: true, ..attempt.clone() }));
         }
-        let stored = known.entries.as_ref().and_then(|entries| entries.get(name));
+        let stored = known.entries.get(name);
         if stored.map(|(_, entry)| entry) == to {
             return Ok(None);
         }
@@ -118,10 +129,9 @@ impl Ledger {
     pub(super) fn confirm(&self, name: &EntryName, attempt: Attempt) {
         let mut known = self.known();
         known.unknown.remove(name);
-        let entries = known.entries.get_or_insert_default();
         match attempt.to {
-            Some(entry) => entries.insert(name.clone(), (attempt.stamp, entry)),
-            None => entries.remove(name),
+            Some(entry) => known.entries.insert(name.clone(), (attempt.stamp, entry)),
+            None => known.entries.remove(name),
         };
     }
 

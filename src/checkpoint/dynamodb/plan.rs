@@ -6,10 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use super::entries::{Entry, EntryName, StreamEntry, label};
+use super::entries::{Entry, EntryName, ShardEntry, StreamEntry, label};
 use super::heads::{HEADS_MAX_BYTES, bounded};
 use crate::checkpoint::{StopChange, StoredChanges, StoredShard, StreamChanges};
-use crate::records::Position;
 
 /// The entries that are known to be stored.
 pub(super) type Entries<'e> = BTreeMap<&'e EntryName, &'e Entry>;
@@ -32,30 +31,26 @@ pub(super) struct Plan {
     pub left_out_heads: usize,
 }
 
-/// How changes are stored where these entries are.
-pub(super) fn plan(changes: &StoredChanges, stored: &Entries<'_>) -> Plan {
+/// How changes are stored where these entries are. `chance`: a number for streams that have no entry yet.
+pub(super) fn plan(changes: &StoredChanges, stored: &Entries<'_>, chance: u32) -> Plan {
     let (mut plan, mut deletions) = (Plan::default(), Vec::new());
     plan.stages.extend(stop(changes).map(|change| vec![change]));
-    let names = stream_names(changes, stored);
-    for (change, name) in changes.streams.iter().zip(&names) {
+    let streams = stream_entries(changes, stored, chance);
+    for (name, entry) in &streams {
         // A stream's start is stored once.
         if !stored.contains_key(name) {
-            plan.stages.push(vec![stream(name, change, change.start, false)]);
+            plan.stages.push(vec![stream(name, entry)]);
         }
     }
-    for (change, name) in changes.streams.iter().zip(&names) {
+    for (change, (name, entry)) in changes.streams.iter().zip(&streams) {
         let label = label(&change.arn);
         if !change.done {
-            let (shards, gone) = shards(&label, change, stored, &mut plan.left_out_heads);
+            let (shards, gone) = shards(&label, entry.incarnation, change, stored, &mut plan.left_out_heads);
             plan.stages.push(shards);
             deletions.extend(gone);
         }
-        let (start, was_done) = match stored.get(name) {
-            Some(Entry::Stream(stream)) => (stream.start, stream.done),
-            _ => (change.start, false),
-        };
-        if change.done != was_done {
-            plan.stages.push(vec![stream(name, change, start, change.done)]);
+        if change.done != entry.done {
+            plan.stages.push(vec![stream(name, &StreamEntry { done: change.done, ..entry.clone() })]);
         }
         if change.done {
             deletions.extend(unfinished(&label, stored));
@@ -66,22 +61,29 @@ pub(super) fn plan(changes: &StoredChanges, stored: &Entries<'_>) -> Plan {
     plan
 }
 
-/// What the streams of a save are called. A new one comes behind all others.
-fn stream_names(changes: &StoredChanges, stored: &Entries<'_>) -> Vec<EntryName> {
-    let known = stored.iter().filter_map(|(name, entry)| match (name, entry) {
-        (EntryName::Stream { place, .. }, Entry::Stream(stream)) => Some((stream.arn.as_str(), *place)),
-        _ => None,
-    });
-    let known: BTreeMap<&str, u32> = known.collect();
-    let mut behind_all = known.values().max().map_or(0, |last| last + 1);
-    let names = changes.streams.iter().map(|change| {
-        let place = known.get(change.arn.as_str()).copied().unwrap_or_else(|| {
-            behind_all += 1;
-            behind_all - 1
+/// The entries of a save's streams as they are, or as they begin. A new one comes behind all others.
+fn stream_entries(changes: &StoredChanges, stored: &Entries<'_>, chance: u32) -> Vec<(EntryName, StreamEntry)> {
+    let mut known: Vec<(EntryName, StreamEntry)> = stored
+        .iter()
+        .filter_map(|(name, entry)| match entry {
+            Entry::Stream(stream) => Some(((*name).clone(), stream.clone())),
+            _ => None,
+        })
+        .collect();
+    let mut entries = Vec::new();
+    for change in &changes.streams {
+        let entry = known.iter().find(|(_, stream)| stream.arn == change.arn).cloned().unwrap_or_else(|| {
+            let last = known.last();
+            let place = last.map_or(0, |(name, _)| name.place().map_or(0, |place| place + 1));
+            let (arn, start, follows) = (change.arn.clone(), change.start, last.map(|(_, stream)| stream.incarnation));
+            let incarnation = chance.wrapping_add(place);
+            let name = EntryName::Stream { place, label: label(&arn) };
+            known.push((name.clone(), StreamEntry { arn, start, done: false, incarnation, follows }));
+            known[known.len() - 1].clone()
         });
-        EntryName::Stream { place, label: label(&change.arn) }
-    });
-    names.collect()
+        entries.push(entry);
+    }
+    entries
 }
 
 fn stop(changes: &StoredChanges) -> Option<Change> {
@@ -92,14 +94,14 @@ fn stop(changes: &StoredChanges) -> Option<Change> {
     Some(Change { name: EntryName::Stopped, to, after: None })
 }
 
-fn stream(name: &EntryName, change: &StreamChanges, start: Position, done: bool) -> Change {
-    let entry = Entry::Stream(StreamEntry { arn: change.arn.clone(), start, done });
-    Change { name: name.clone(), to: Some(entry), after: None }
+fn stream(name: &EntryName, entry: &StreamEntry) -> Change {
+    Change { name: name.clone(), to: Some(Entry::Stream(entry.clone())), after: None }
 }
 
 /// The shards of a stream that change, each after its nearest ancestors that change too; and those that are not stored any more.
 fn shards(
     label: &str,
+    incarnation: u32,
     change: &StreamChanges,
     stored: &Entries<'_>,
     left_out_heads: &mut usize,
@@ -108,7 +110,7 @@ fn shards(
         change.shards.iter().filter_map(|(id, shard)| Some((id.as_str(), shard.as_ref()?))).collect();
     let indexes: BTreeMap<&str, usize> = changing.iter().enumerate().map(|(index, (id, _))| (*id, index)).collect();
     let stored_parent = |id: &str| match stored.get(&shard_name(label, id))? {
-        Entry::Shard(shard) => shard.parent(),
+        Entry::Shard(ShardEntry { shard, .. }) => shard.parent(),
         _ => None,
     };
     let nearest = |id: &str, shard: &StoredShard| {
@@ -132,7 +134,8 @@ fn shards(
             }
             finished @ StoredShard::Finished { .. } => (*finished).clone(),
         };
-        Change { name: shard_name(label, id), after: nearest(id, &shard), to: Some(Entry::Shard(shard)) }
+        let after = nearest(id, &shard);
+        Change { name: shard_name(label, id), to: Some(Entry::Shard(ShardEntry { incarnation, shard })), after }
     };
     let writes = changing.iter().map(&mut write).collect();
     let gone = change.shards.iter().filter(|(_, shard)| shard.is_none());
@@ -180,7 +183,7 @@ type Shards<'e> = BTreeMap<&'e str, &'e StoredShard>;
 fn of_stream<'e>(stored: &Entries<'e>) -> BTreeMap<&'e str, Shards<'e>> {
     let mut streams: BTreeMap<&str, Shards<'_>> = BTreeMap::new();
     for (name, entry) in stored {
-        if let (EntryName::Shard { stream, id }, Entry::Shard(shard)) = (name, entry) {
+        if let (EntryName::Shard { stream, id }, Entry::Shard(ShardEntry { shard, .. })) = (name, entry) {
             streams.entry(stream).or_default().insert(id, shard);
         }
     }
@@ -205,7 +208,7 @@ fn ancestors<'e>(id: &str, shards: &Shards<'e>) -> impl Iterator<Item = &'e str>
 }
 
 /// Deletions from the end of each history on, so that what is left is always the beginning of one.
-fn deleting(names: Vec<EntryName>, stored: &Entries<'_>) -> Plan {
+pub(super) fn deleting(names: Vec<EntryName>, stored: &Entries<'_>) -> Plan {
     let shards = of_stream(stored);
     let ranks: BTreeMap<&str, usize> = streams(stored).into_iter().map(|(label, _)| label).zip(1..).collect();
     let mut stages: BTreeMap<(usize, usize), Vec<Change>> = BTreeMap::new();

@@ -12,7 +12,8 @@ use super::entries::{self, Entry, EntryError, EntryName};
 use super::items::{ItemError, ItemKey, ItemTable, Members, Stamp, Write, Written};
 use super::ledger::{Attempt, Failure, Found, Ledger};
 use super::memory::TableMemory;
-use super::plan::{Change, Plan, everything, plan, without_descendants};
+use super::plan::{Change, Plan, deleting, everything, plan, without_descendants};
+use super::strays::Strays;
 use crate::checkpoint::{CheckpointStore, SaveError, StoreError, StoredChanges, StoredTable};
 use crate::lease::HeldLease;
 
@@ -36,6 +37,8 @@ pub(super) struct Positions {
     pub partition: String,
     pub lease: HeldLease,
     pub ledger: Arc<Ledger>,
+    /// Drawn for this tenure: what it sends again is what it has sent.
+    pub chance: u32,
 }
 
 impl Positions {
@@ -102,7 +105,7 @@ impl Positions {
                 followers.entry(before).or_default().push(index);
             }
         }
-        let (mut running, mut failed, mut failures) = (FuturesUnordered::new(), None, 0);
+        let (mut running, mut failed, mut failures, mut left) = (FuturesUnordered::new(), None, 0, stage.len());
         loop {
             let goes_on = failures < FAILURES_IN_A_ROW && !matches!(failed, Some(Failure::Fenced(_)));
             while goes_on
@@ -115,7 +118,7 @@ impl Positions {
             match running.next().await {
                 None => break,
                 Some((index, Ok(()))) => {
-                    failures = 0;
+                    (failures, left) = (0, left - 1);
                     ready.extend(followers.remove(&index).unwrap_or_default());
                 }
                 Some((_, Err(failure))) => {
@@ -124,7 +127,13 @@ impl Positions {
                 }
             }
         }
-        failed.map_or(Ok(()), Err)
+        match failed {
+            Some(failure) => Err(failure),
+            None if left > 0 => {
+                Err(Failure::NotDone(format!("{left} shards of {} continue each other", self.partition)))
+            }
+            None => Ok(()),
+        }
     }
 
     /// All entries as they are now.
@@ -147,21 +156,45 @@ impl Positions {
         Ok(found)
     }
 
+    /// The same without what belongs to a table that is not there any more: that is deleted.
+    async fn find_own(&self) -> Result<Found, StoreError> {
+        for round in 0..ROUNDS {
+            self.ledger.read(self.find().await?);
+            let strays = self.ledger.look(Strays::of);
+            if let Some(orphan) = strays.orphans.first().filter(|_| !self.memory.remembers_more()) {
+                // What it belongs to may have been created behind the place where the query was.
+                match round {
+                    0 => continue,
+                    _ => return Err(self.unusable(&EntryError::Orphan { entry: orphan.to_string() })),
+                }
+            }
+            let strays = strays.all();
+            if strays.is_empty() {
+                return Ok(self.ledger.found());
+            }
+            self.carry_out(self.ledger.look(|entries| deleting(strays, entries))).await?;
+        }
+        Err(self.still_written())
+    }
+
+    fn still_written(&self) -> StoreError {
+        StoreError(format!("another process still writes the entries of {}", self.partition))
+    }
+
     fn unusable(&self, error: &EntryError) -> StoreError {
         StoreError(format!("the positions of {} cannot be used and were not changed: {error}", self.partition))
     }
 
     /// Keeps earlier owners from writing, and takes over what they have written.
     async fn take_over(&self) -> Result<Option<StoredTable>, StoreError> {
-        let mut found = self.find().await?;
+        let mut found = self.find_own().await?;
         let remembered = self.memory.last();
         if let Some(lost) = self.memory.lost(&found, self.lease.epoch) {
-            self.ledger.read(found);
             self.carry_out(self.plan(&lost.into())).await?;
-            found = self.find().await?;
+            found = self.find_own().await?;
         }
         let is_older = remembered.is_some_and(|remembered| remembered.is_ahead_of(&found));
-        self.ledger.read(self.touch_all(found).await?);
+        self.ledger.take_over(self.touch_all(found).await?);
         if is_older {
             self.carry_out(self.ledger.look(without_descendants)).await?;
         }
@@ -189,7 +222,7 @@ impl Positions {
             drop(touched);
             found = self.find().await?;
         }
-        Err(StoreError(format!("another process still writes the entries of {}", self.partition)))
+        Err(self.still_written())
     }
 
     /// Raises the stamp of one entry if it is as it was seen; if it is not, the next look shows.
@@ -199,13 +232,13 @@ impl Positions {
     }
 
     fn plan(&self, changes: &StoredChanges) -> Plan {
-        let plan = self.ledger.look(|entries| plan(changes, entries));
+        let plan = self.ledger.look(|entries| plan(changes, entries, self.chance));
         self.memory.heads_left_out(plan.left_out_heads, &self.partition);
         plan
     }
 
     async fn store(&self, changes: StoredChanges) -> Result<(), SaveError> {
-        if !self.ledger.was_read() {
+        if !self.ledger.is_taken_over() {
             return Err(SaveError::NotStored(StoreError("what is stored was not read yet".to_owned())));
         }
         Ok(self.carry_out(self.plan(&changes)).await?)
