@@ -43,6 +43,7 @@ fn what_concerns_a_table_names_it() {
         "listening",
         "the sink",
         "positions are stored, their volume",
+        "more items of a shard",
         "a sink file",
         "delivery stopped",
         "shutting down",
@@ -147,6 +148,13 @@ pub(super) fn every_event(telemetry: &TableTelemetry) {
     }
     VolumeLacks { path: "positions.json", what: "it cannot sync a folder", error: "no" }.emit();
     CheckpointRecovered { failed: 1 }.emit(telemetry);
+    HeadsLeftOut { positions: "default arn", heads: 9, saves: 1 }.emit();
+    LeaseAwaited { owner: "pod 1", duration: took }.emit(telemetry);
+    LeaseTaken { owner: "pod 2", epoch: 1, was_released: false }.emit(telemetry);
+    LeaseLost { why: "another process has it" }.emit(telemetry);
+    LeaseStoreFailing { error: "no answer" }.emit(telemetry);
+    LeaseStoreRecovered.emit(telemetry);
+    LeaseReleased.emit(telemetry);
     AdminFailed { error: "gone" }.emit();
     Fault { what: "the dispatcher has ended" }.emit();
     TableFault { what: "an unknown shard" }.emit(telemetry);

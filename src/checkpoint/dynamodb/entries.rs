@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `lease` | `owner` (absent: it was given back), `duration` |
 //! | `stopped` | `why`, `at`: the table is read no further |
-//! | `stream <place> <label>` | `arn`, `start`, `done`, `incarnation`, `follows`; the place has six digits, the label is the end of the stream's ARN |
+//! | `stream <place> <label>` | `arn`, `start`, `done`, `incarnation`, `follows`; six digits, and the end of the stream's ARN |
 //! | `shard <label> <shard id>` | those of a shard's text in the file of positions, and the `incarnation` of its stream |
 //!
 //! Each has `epoch`, `version`, `format` and, but for the lease, `owner`: who has written it. A finished shard has `expires`, in seconds

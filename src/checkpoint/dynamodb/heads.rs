@@ -4,10 +4,9 @@
 //! `newest_settled` becomes the last of them: what is settled behind that comes again after a restart.
 
 use crate::checkpoint::UnfinishedShard;
-use crate::records::Position;
+use crate::records::{Position, RecordNumber};
 
-/// The most bytes that the heads of one shard take in an item: then a write costs at most nine units, and a partition of a
-/// thousand such shards is read in ten seconds of one partition's throughput.
+/// The most bytes that the heads of one shard take in an item: a write unit is a kilobyte, so that a save of a shard costs ten at most.
 pub(super) const HEADS_MAX_BYTES: usize = 8 * 1024;
 
 /// What a member of a map costs besides its name and its text.
@@ -21,7 +20,7 @@ const LANE_BYTES: usize = 32;
 
 /// The shard with as many of its heads as fit into so many bytes, but at least one; and how many were left out.
 pub(super) fn bounded(shard: UnfinishedShard, max_bytes: usize) -> (UnfinishedShard, usize) {
-    let size = |head: &crate::records::RecordNumber| LANE_BYTES + MEMBER_BYTES + head.to_string().len();
+    let size = |head: &RecordNumber| LANE_BYTES + MEMBER_BYTES + head.to_string().len();
     // A head has more bytes than this: most shards need not be counted.
     if MAP_BYTES + shard.heads.len() * (LANE_BYTES + MEMBER_BYTES + 80) <= max_bytes {
         return (shard, 0);
@@ -59,7 +58,7 @@ mod tests {
 
     use super::*;
     use crate::checkpoint::StoredShard;
-    use crate::records::{LaneId, RecordNumber, SequenceNumber};
+    use crate::records::{LaneId, SequenceNumber};
 
     fn number(at: usize) -> RecordNumber {
         let sequence: SequenceNumber =

@@ -74,9 +74,11 @@ impl TableMemory {
         self.state().lease
     }
 
-    /// Whether the table is not what it was when this process has read it last.
-    pub(super) fn is_rewound(&self) -> bool {
-        self.state().is_rewound
+    /// Entries were found that nothing else vouches for: whether this process knows what was there. Then the table is not what it was.
+    pub(super) fn remembers_more(&self) -> bool {
+        let mut state = self.state();
+        state.is_rewound |= state.last.as_ref().is_some_and(|last| last.stored().is_ok_and(|stored| stored.is_some()));
+        state.is_rewound
     }
 
     pub(super) fn last(&self) -> Option<Arc<Ledger>> {

@@ -105,7 +105,7 @@ impl Positions {
                 followers.entry(before).or_default().push(index);
             }
         }
-        let (mut running, mut failed, mut failures) = (FuturesUnordered::new(), None, 0);
+        let (mut running, mut failed, mut failures, mut left) = (FuturesUnordered::new(), None, 0, stage.len());
         loop {
             let goes_on = failures < FAILURES_IN_A_ROW && !matches!(failed, Some(Failure::Fenced(_)));
             while goes_on
@@ -118,7 +118,7 @@ impl Positions {
             match running.next().await {
                 None => break,
                 Some((index, Ok(()))) => {
-                    failures = 0;
+                    (failures, left) = (0, left - 1);
                     ready.extend(followers.remove(&index).unwrap_or_default());
                 }
                 Some((_, Err(failure))) => {
@@ -127,7 +127,13 @@ impl Positions {
                 }
             }
         }
-        failed.map_or(Ok(()), Err)
+        match failed {
+            Some(failure) => Err(failure),
+            None if left > 0 => {
+                Err(Failure::NotDone(format!("{left} shards of {} continue each other", self.partition)))
+            }
+            None => Ok(()),
+        }
     }
 
     /// All entries as they are now.
@@ -155,7 +161,7 @@ impl Positions {
         for round in 0..ROUNDS {
             self.ledger.read(self.find().await?);
             let strays = self.ledger.look(Strays::of);
-            if let Some(orphan) = strays.orphans.first().filter(|_| !self.memory.is_rewound()) {
+            if let Some(orphan) = strays.orphans.first().filter(|_| !self.memory.remembers_more()) {
                 // What it belongs to may have been created behind the place where the query was.
                 match round {
                     0 => continue,

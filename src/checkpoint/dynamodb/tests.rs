@@ -6,6 +6,8 @@ pub(crate) mod table;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use proptest::prelude::*;
+
 use self::table::{Fault, MemoryItems};
 use super::*;
 use crate::checkpoint::{
@@ -82,6 +84,29 @@ async fn what_one_owner_has_stored_is_what_the_next_one_finds() {
     positions.save(TABLE, second.clone()).await.unwrap();
     let (_, found) = own(&store(&items), "b").await;
     assert_eq!(found, table_of(&[&first, &second]));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_table_comes_back_as_it_was(mut table in crate::checkpoint::tests::table()) {
+        // Ends of ARNs have no spaces, and nothing is kept of the shards of a stream that is done.
+        table.streams.iter_mut().for_each(|stream| stream.arn = format!("{TABLE}/stream/{}", stream.arn.replace(' ', "-")));
+        table.streams.sort_by(|one, other| one.arn.cmp(&other.arn));
+        table.streams.dedup_by(|one, other| one.arn == other.arn);
+        table.streams.iter_mut().filter(|stream| stream.done).for_each(|stream| stream.shards.clear());
+        let items = Arc::new(MemoryItems::default());
+        let saved = async {
+            let (positions, _) = own(&store(&items), "a").await;
+            positions.save(TABLE, table.clone().into()).await.unwrap();
+            own(&store(&items), "b").await.1
+        };
+        let found = saved.now_or_never().expect("nothing is waited for");
+        prop_assert_eq!(found.unwrap_or_default(), table.clone());
+        let all = all_positions(&items.all()).unwrap();
+        prop_assert_eq!(all.get("default").and_then(|tables| tables.get(TABLE)).cloned().unwrap_or_default(), table);
+    }
 }
 
 #[tokio::test]
@@ -163,6 +188,15 @@ async fn what_continues_an_entry_that_is_not_stored_is_not_sent() {
         positions.save(TABLE, save.clone()).await.unwrap();
         assert_eq!(own(&store(&items), "b").await.1, table_of(&[&save]));
     }
+}
+
+#[tokio::test]
+async fn shards_that_continue_each_other_are_not_said_to_be_stored() {
+    let items = Arc::new(MemoryItems::default());
+    let (positions, _) = own(&store(&items), "a").await;
+    let circle = changes(&[("p", Some(at(1, Some("c")))), ("c", Some(at(1, Some("p")))), ("q", Some(at(1, None)))]);
+    assert!(matches!(positions.save(TABLE, circle).await, Err(SaveError::NotStored(_))));
+    assert_eq!(written(&items), ["stream 000000", "shard q"]);
 }
 
 #[tokio::test]
@@ -333,6 +367,39 @@ async fn a_table_restored_from_a_backup_is_gone_on_from_without_what_may_be_youn
     assert_eq!(found, table_of(&[&before]), "the child begins anew");
     let fresh = DynamoStore::new("default", items.clone(), items.clone());
     assert_eq!(own(&fresh, "b").await.1, table_of(&[&before]));
+}
+
+#[tokio::test]
+async fn what_an_owner_creates_in_a_table_made_anew_before_it_learns_of_that_is_not_taken_for_settled() {
+    let items = Arc::new(MemoryItems::default());
+    let (first, second) = (store(&items), store(&items));
+    let (old, _) = own(&first, "a").await;
+    let saved = changes(&[("p", Some(at(3, None)))]);
+    let child = changes(&[("c", Some(at(9, Some("p"))))]);
+    old.save(TABLE, saved.clone()).await.unwrap();
+    items.restore(Vec::new());
+    old.save(TABLE, child.clone()).await.unwrap();
+    // Nobody else knows what belongs to it: a person has to look.
+    let refused = second.positions(TABLE, &claim(&second, "b").await).load(TABLE).await.unwrap_err().to_string();
+    assert!(refused.contains("belongs to has no entry"), "{refused}");
+    // Whoever knows what was there stores all of it again.
+    assert_eq!(own(&first, "a").await.1, table_of(&[&saved, &child]));
+
+    // In the place of its stream stands what another process has created.
+    let (old, _) = own(&first, "a").await;
+    items.restore(Vec::new());
+    let begun = changes(&[("p", Some(at(1, None)))]);
+    let fresh = store(&items);
+    own(&fresh, "c").await.0.save(TABLE, begun.clone()).await.unwrap();
+    old.save(TABLE, changes(&[("d", Some(at(9, Some("c"))))])).await.unwrap();
+    assert!(written(&items).ends_with(&["shard d".to_owned()]), "{:?}", written(&items));
+    let mut owner = claim(&fresh, "c").await;
+    if fresh.positions(TABLE, &owner).load(TABLE).await.is_err() {
+        // The late entry has a higher epoch than the new table's lease.
+        assert!(matches!(fresh.renew(TABLE, &owner).await, Err(LeaseError::Lost)));
+        owner = claim(&fresh, "c").await;
+    }
+    assert_eq!(fresh.positions(TABLE, &owner).load(TABLE).await.unwrap(), table_of(&[&begun]));
 }
 
 #[tokio::test]
