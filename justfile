@@ -58,6 +58,10 @@ simulate from="0":
 story seed:
     SIMULATION_SEED={{seed}} cargo test --release --test simulation -- --ignored --nocapture story_of_a_seed
 
+# The story of one seed of several processes that share a table of positions.
+story-of-several seed:
+    SIMULATION_SEED={{seed}} cargo test --release --test simulation -- --ignored --nocapture story_of_several_processes
+
 # Writes the generated parts of the documentation anew.
 docs:
     UPDATE_DOCS=1 cargo test --test config --lib

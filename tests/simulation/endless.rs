@@ -8,7 +8,7 @@ use crate::fault::Fault;
 use crate::judge::Sentence;
 use crate::known::explanation;
 use crate::life::{Run, run};
-use crate::plan::several::Span;
+use crate::plan::several::{SharedFault, Span};
 use crate::plan::{BEGIN, Moment, Plan};
 
 /// Seeds between two lines that tell how far it is.
@@ -89,6 +89,23 @@ fn story_of_several_processes() {
     run.story.iter().for_each(|line| println!("{line}"));
     println!("{} calls to AWS, {} lives, {:.0?}", run.calls, run.lives, run.simulated);
     run.findings.iter().for_each(|finding| println!("FOUND {finding}"));
+    let broken: BTreeSet<Sentence> = run.findings.iter().map(|finding| finding.sentence).collect();
+    broken.into_iter().for_each(|sentence| println!("{sentence:?} needs {:?}", needed_of_several(seed, sentence)));
+}
+
+/// The kinds of faults of the processes and their table without which the seed does not find this.
+fn needed_of_several(seed: u64, sentence: Sentence) -> BTreeSet<SharedFault> {
+    let drawn = Plan::of_several(seed).several.map(|several| several.faults).unwrap_or_default();
+    let mut removed = BTreeSet::new();
+    for fault in &drawn {
+        let mut without = removed.clone();
+        without.insert(*fault);
+        let plan = Plan::of_several_without(seed, &without, &BTreeSet::new());
+        if run(plan).findings.iter().any(|finding| finding.sentence == sentence) {
+            removed = without;
+        }
+    }
+    drawn.difference(&removed).copied().collect()
 }
 
 fn number(variable: &str) -> Option<u64> {

@@ -223,7 +223,7 @@ impl Inner {
         } else if during(SharedFault::LostWrites).is_some_and(|severity| writes && chance(severity * 0.8)) {
             Fate::Lost
         } else if during(SharedFault::LateWrites).is_some_and(|severity| writes && chance(severity * 0.8)) {
-            let most = if self.chance.bool() { 5_000 } else { 180_000 };
+            let most = if self.chance.bool() { 5_000 } else { 90_000 };
             Fate::Late(Duration::from_millis(self.chance.u64(1..most)))
         } else {
             Fate::Answered
@@ -298,7 +298,8 @@ impl Inner {
                         None => self.shared.items.remove(&key),
                     };
                 }
-                self.judge.table_is_another(false, *from);
+                let is_empty = self.shared.items.keys().all(|key| key.entry == LEASE);
+                self.judge.table_is_another(is_empty, *from);
             }
         }
         self.look_at_tables(*from);

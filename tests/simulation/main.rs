@@ -85,6 +85,17 @@ fn the_same_seed_says_the_same_twice() {
     }
 }
 
+#[test]
+fn the_same_seed_of_several_processes_says_the_same_twice() {
+    let told = |seed| std::thread::spawn(move || run(Plan::of_several(seed))).join().unwrap();
+    for seed in (0..40).step_by(8) {
+        let (one, other) = (told(seed), told(seed));
+        let differs = one.story.iter().zip(&other.story).find(|(one, other)| one != other);
+        assert_eq!(differs, None, "seed {seed}");
+        assert_eq!((one.digest, one.calls), (other.digest, other.calls), "seed {seed}");
+    }
+}
+
 /// The seeds of several processes that `cargo test` runs without optimisation.
 const SEVERAL: Range<u64> = 0..40;
 

@@ -125,7 +125,7 @@ pub enum Sabotage {
     IgnoresTheEnd,
     /// A lease is claimed after a tenth of its time.
     ClaimsEarly,
-    /// A lease is renewed when no save is under way.
+    /// A lease is renewed when nothing is left to be saved.
     RenewsBehindSaves,
     /// What it had stored is not stored again when the table is made anew.
     ForgetsWhatItStored,

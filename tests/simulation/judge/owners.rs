@@ -239,7 +239,15 @@ impl Judge {
         let owners = self.owners.tables.entry(table).or_default();
         let (before, released_at, written_at) =
             (owners.last.replace(claim), owners.released_at.take(), owners.written_at);
-        let Some(before) = before.filter(|before| before.life != state.life) else { return };
+        let Some(before) = before else { return };
+        if before.life == state.life {
+            let lease = self.lease_duration();
+            let tenure = self.owners.tables.get(&table).and_then(|owners| owners.tenures.get(&before.process));
+            if tenure.is_some_and(|tenure| now >= tenure.asked_at + lease) {
+                self.was_rightly_deposed(&before, now);
+            }
+            return;
+        }
         match released_at.filter(|_| was_given_back) {
             Some(released_at) => {
                 let waited = state.was_undisturbed(released_at.saturating_sub(LOOKS_AGAIN));

@@ -31,3 +31,14 @@ fn a_kind_of_fault_that_is_removed_leaves_the_others_as_they_were() {
         }
     }
 }
+
+#[test]
+fn each_fault_of_several_processes_and_their_table_is_in_a_small_seed() {
+    use super::several::SharedFault;
+    let plans: Vec<_> = (0..40).filter_map(|seed| Plan::of_several(seed).several).collect();
+    for fault in SharedFault::ALL {
+        assert!(plans.iter().any(|several| several.faults.contains(fault)), "{fault:?}");
+    }
+    let together = |several: &several::Several| several.processes.iter().filter(|spans| !spans.is_empty()).count();
+    assert!(plans.iter().any(|several| together(several) == 4), "four processes");
+}

@@ -9,7 +9,7 @@ use crate::fault::Fault;
 use crate::judge::Sentence;
 use crate::life::{run, run_sabotaged};
 use crate::plan::several::SharedFault;
-use crate::plan::{Plan, Scale, Settings, Start, minutes};
+use crate::plan::{Episode, Plan, Scale, Settings, Start, minutes};
 
 /// The judge has to find it within so many worlds of those that it may happen in.
 const WORLDS: usize = 20;
@@ -144,38 +144,46 @@ fn each_sabotage_has_a_case_and_each_sentence_is_broken_by_one() {
     assert_eq!(broken.len(), Sentence::Late as usize + 1);
 }
 
-/// A fault of how processes share a table, what it breaks, and in which worlds.
-type SharedCase = (Sabotage, Sentence, &'static [SharedFault]);
+/// A fault of how processes share a table, what it breaks, and in which worlds; with what is wrong around it all the time, and from which seed
+/// on they are looked at.
+type SharedCase = (Sabotage, Sentence, &'static [SharedFault], Option<Fault>, u64);
 
 #[rustfmt::skip]
 const SHARED_CASES: [SharedCase; 8] = {
     use SharedFault::*;
     [
-        (Sabotage::TouchesNothing, Sentence::Stale, &[CutOff, LateWrites, SlowTable]),
-        (Sabotage::WritesOverNewerVersions, Sentence::Forgotten, &[LateWrites]),
-        (Sabotage::StoresChildrenFirst, Sentence::NotAPrefix, &[]),
-        (Sabotage::IgnoresTheEnd, Sentence::AfterTheEnd, &[CutOff]),
-        (Sabotage::ClaimsEarly, Sentence::TwoOwners, &[]),
-        (Sabotage::RenewsBehindSaves, Sentence::Deposed, &[SlowTable]),
-        (Sabotage::ForgetsWhatItStored, Sentence::Repeated, &[MadeAnew]),
-        (Sabotage::KeepsItsLease, Sentence::LateTakeover, &[Rolls]),
+        (Sabotage::TouchesNothing, Sentence::Stale, &[Kills, LateWrites], Some(Fault::LimitedSink), 500),
+        (Sabotage::WritesOverNewerVersions, Sentence::Forgotten, &[LateWrites], None, 0),
+        (Sabotage::StoresChildrenFirst, Sentence::NotAPrefix, &[], None, 0),
+        (Sabotage::IgnoresTheEnd, Sentence::AfterTheEnd, &[CutOff], None, 0),
+        (Sabotage::ClaimsEarly, Sentence::TwoOwners, &[], None, 0),
+        (Sabotage::RenewsBehindSaves, Sentence::Deposed, &[SlowTable], None, 0),
+        (Sabotage::ForgetsWhatItStored, Sentence::Repeated, &[MadeAnew], None, 0),
+        (Sabotage::KeepsItsLease, Sentence::LateTakeover, &[Rolls], None, 0),
     ]
 };
 
 /// The worlds of several processes that have these faults and no other.
-fn shared_worlds(faults: &[SharedFault]) -> impl Iterator<Item = Plan> {
+fn shared_worlds(faults: &[SharedFault], always: Option<Fault>, from: u64) -> impl Iterator<Item = Plan> {
     let wanted: BTreeSet<SharedFault> = faults.iter().copied().collect();
     let others: BTreeSet<SharedFault> = SharedFault::ALL.iter().copied().filter(|it| !wanted.contains(it)).collect();
     let around: BTreeSet<Fault> = Fault::ALL.iter().copied().collect();
-    let plan = move |seed| Plan::of_several_without(seed, &others, &around);
-    (0..).map(plan).filter(move |plan| plan.several.as_ref().is_some_and(|several| several.faults == wanted))
+    let plan = move |seed| {
+        let mut plan = Plan::of_several_without(seed, &others, &around);
+        let (from, until) = (plan.first_start, plan.healed);
+        plan.faults.extend(always);
+        plan.episodes.extend(always.map(|fault| Episode { fault, from, until, severity: 0.0, pick: 0 }));
+        plan
+    };
+    (from..).map(plan).filter(move |plan| plan.several.as_ref().is_some_and(|several| several.faults == wanted))
 }
 
-fn shared_found_in((sabotage, breaks, faults): &SharedCase) -> Option<(usize, u64)> {
-    let worlds = shared_worlds(faults).take(SHARED_WORLDS).enumerate();
+fn shared_found_in((sabotage, breaks, faults, always, from): &SharedCase) -> Option<(usize, u64)> {
+    let worlds = shared_worlds(faults, *always, *from).take(SHARED_WORLDS).enumerate();
     let found = worlds.map(|(place, plan)| {
         let seed = plan.several.as_ref().unwrap().seed;
-        (place, seed, finds(&run_sabotaged(plan, *sabotage), *breaks))
+        let is_found = finds(&run_sabotaged(plan.clone(), *sabotage), *breaks) && !finds(&run(plan), *breaks);
+        (place, seed, is_found)
     });
     let mut found = found.filter(|(_, _, is_found)| *is_found);
     found.next().map(|(place, seed, _)| (place + 1, seed))
@@ -191,7 +199,7 @@ fn each_fault_of_sharing_a_table_is_noticed() {
         for _ in 0..threads {
             scope.spawn(|| {
                 while let Some(case) = SHARED_CASES.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let (sabotage, breaks, _) = case;
+                    let (sabotage, breaks, ..) = case;
                     match shared_found_in(case) {
                         Some((place, seed)) => println!("{sabotage:?} {breaks:?}: world {place}, seed {seed}"),
                         None => missed.lock().unwrap().push((sabotage, breaks)),
