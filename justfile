@@ -39,6 +39,7 @@ bench:
     cargo bench --profile dist --bench event
     cargo bench --profile dist --bench wire
     cargo bench --profile dist --bench state
+    cargo bench --profile dist --bench positions
 
 # The process's memory against its bound, with either allocator; minutes, and a gigabyte for what there is to read.
 memory:

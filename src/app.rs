@@ -16,6 +16,7 @@ pub mod tasks;
 
 mod fault;
 mod heartbeat;
+mod positions_table;
 mod stalls;
 mod table_lease;
 
@@ -24,6 +25,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use self::positions_table::TableError;
 use self::table::{Connect, PositionStore, PrepareError, Shared, Table};
 use self::tasks::{Fault, PortError, Ports, Server, Tasks};
 use crate::admin::Admin;
@@ -63,6 +65,9 @@ pub enum StartError {
     /// The file of positions cannot be used.
     #[error("CHECKPOINT_STORE: {0}")]
     Store(#[from] OpenError),
+    /// The table of positions cannot be used.
+    #[error("CHECKPOINT_STORE: {0}")]
+    PositionsTable(#[from] TableError),
     /// The sink can never work.
     #[error("K_SINK: {0}")]
     Sink(#[from] SinkSetupError),
@@ -194,6 +199,7 @@ async fn open_store(config: &Config, health: &Health) -> Result<PositionStore, S
     let path = match &config.source.checkpoint {
         config::CheckpointLocation::Memory => return Ok(PositionStore::Own(Arc::new(MemoryStore::default()))),
         config::CheckpointLocation::File(path) => path.clone(),
+        config::CheckpointLocation::DynamoDb(table) => return Ok(positions_table::open(config, table).await?),
     };
     let (group, mut wait) = (config.source.consumer_group.clone(), PositionsWait::new(None));
     health.starts_with(Some(format!("{} to be opened", path.display())));

@@ -69,6 +69,18 @@ pub struct AwsSettings {
 }
 
 impl AwsSettings {
+    /// For the table of positions: what is not said of it is as for the tables that are read.
+    pub fn for_positions(aws: &config::Aws, table: &config::PositionsTable) -> Self {
+        let reader = Self::from(aws);
+        let (assume_role_arn, assume_role_external_id) = match &table.role {
+            config::PositionsRole::OfReader => (reader.assume_role_arn, reader.assume_role_external_id),
+            config::PositionsRole::OfProcess => (None, None),
+            config::PositionsRole::Assumed(arn) => (Some(arn.clone()), None),
+        };
+        let endpoint_url = table.endpoint_url.clone().or(reader.endpoint_url);
+        Self { assume_role_arn, assume_role_external_id, endpoint_url, ..reader }
+    }
+
     fn role(&self) -> Option<Role> {
         let arn = self.assume_role_arn.clone()?;
         Some(Role { arn, external_id: self.assume_role_external_id.clone(), session_name: None })

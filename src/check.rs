@@ -10,6 +10,7 @@ mod aws;
 mod clock_skew;
 mod connection;
 mod fix;
+mod positions_table;
 mod report;
 mod sink;
 mod store;

@@ -46,6 +46,12 @@ pub trait CheckpointStore: Send + Sync {
     fn interval(&self) -> Duration {
         Duration::from_millis(100)
     }
+
+    /// What is stored of a shard that does not change is stored anew this often: its age tells a later run whether anything can have
+    /// been trimmed in the meantime. A process that was away for a day less this age can prove that nothing was.
+    fn verification_age(&self) -> Duration {
+        Duration::from_mins(5)
+    }
 }
 
 /// A store whose tables have one owner at a time: what is stored of a table is read and written under a lease.

@@ -29,8 +29,8 @@ pub enum Command {
     /// Try what the adapter needs.
     #[command(about = check::ABOUT)]
     Check(CheckCommand),
-    /// Show, export, import or edit stored positions.
-    Positions(PositionsCommand),
+    /// Show, edit or copy stored positions.
+    Positions(Box<PositionsCommand>),
 }
 
 /// Reads the arguments of the process, the program's name first; nothing means that the adapter is to run.

@@ -11,6 +11,7 @@
 
 mod aws;
 mod catalog;
+mod checkpoint;
 mod delivery;
 mod dialects;
 mod event;
@@ -20,6 +21,7 @@ mod reader;
 mod sdk_variables;
 mod sink;
 mod source;
+mod table_ref;
 mod translator;
 mod variable;
 
@@ -31,6 +33,7 @@ use translator::{Translation, Translator};
 
 pub use aws::{Aws, AwsOverrides, Secret, StaticCredentials};
 pub use catalog::{help, markdown, variables};
+pub use checkpoint::{CheckpointLocation, PositionsRole, PositionsTable};
 pub use delivery::{Batch, Delivery, DeliveryOrder, OnUndeliverable, RetryLimits};
 pub(crate) use event::is_forbidden_in_attributes;
 pub use event::{Event, EventData, EventMode, EventProfile};
@@ -39,7 +42,8 @@ pub(crate) use reader::POSITIONS_IN_MEMORY;
 pub use reader::{GivenValue, Mistake, Mistakes, Warning};
 pub(crate) use sdk_variables::{is_endpoint_url, is_region};
 pub use sink::{Certificates, ClientCertificateFiles, InvalidCertificates, SinkAddress, SinkCredentials, TokenFile};
-pub use source::{CheckpointLocation, InvalidTableRef, OnDataLoss, PollIntervals, Source, StartPosition, TableRef};
+pub use source::{OnDataLoss, PollIntervals, Source, StartPosition};
+pub use table_ref::{InvalidTableRef, TableRef};
 pub use variable::{Accepts, Default, Group, Variable};
 
 /// What defaults and checks depend on besides the variables.
@@ -84,6 +88,42 @@ pub struct Config {
     pub warnings: Vec<Warning>,
 }
 
+/// What it takes to get at stored positions: all that a subcommand about them needs to be set is `CHECKPOINT_STORE`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PositionsConfig {
+    /// Where they are.
+    pub location: CheckpointLocation,
+    /// Whose they are.
+    pub consumer_group: String,
+    /// What is asked of AWS where they are in a table.
+    pub aws: Aws,
+    /// The region in which `TABLE` is read, if its tables name one.
+    pub region: Option<String>,
+}
+
+impl PositionsConfig {
+    /// Reads the variables about positions and AWS.
+    ///
+    /// # Errors
+    /// All mistakes in these; the process should end with 64.
+    pub fn from_env_vars<I>(variables: I) -> Result<Self, Mistakes>
+    where
+        I: IntoIterator<Item = (OsString, OsString)>,
+    {
+        let (mut reader, aws) = reader_of(variables);
+        let positions = Source::read_positions(&mut reader);
+        let aws = Aws::read(&mut reader, aws);
+        let config = positions.and_then(|(location, consumer_group, tables)| {
+            let region = source::common_region(&tables).map(str::to_owned);
+            Ok(Self { location, consumer_group, aws: aws?, region })
+        });
+        match (config, reader.finish()) {
+            (Ok(config), (mistakes, _)) if mistakes.is_empty() => Ok(config),
+            (_, (mistakes, warnings)) => Err(Mistakes::explained(mistakes, warnings)),
+        }
+    }
+}
+
 impl Config {
     /// Reads all variables together.
     ///
@@ -95,13 +135,7 @@ impl Config {
     where
         I: IntoIterator<Item = (OsString, OsString)>,
     {
-        let mut environment = Environment::new(variables);
-        let Translation { values, origins, aws, mistakes, warnings } = translate(&environment);
-        environment.fill(values);
-        let warnings = misspelt(&environment).chain(warnings).collect();
-        let mut reader = Reader::new(origins, mistakes, warnings);
-        reader.take(&environment, catalog::variables());
-        reader.refuse_later(&environment, catalog::LATER);
+        let (mut reader, aws) = reader_of(variables);
         let config = Self::read(&mut reader, facts, aws);
         Self::finish(config, reader)
     }
@@ -143,15 +177,23 @@ impl Config {
 
     /// The configuration, if nothing was wrong.
     fn finish(config: Result<Self, AlreadyReported>, reader: Reader) -> Result<Self, Mistakes> {
-        let (mistakes, mut warnings) = reader.finish();
+        let (mistakes, warnings) = reader.finish();
         match config {
             Ok(config) if mistakes.is_empty() => Ok(Self { warnings, ..config }),
-            _ => {
-                warnings.retain(|warning| matches!(warning, Warning::Misspelt { .. }));
-                Err(Mistakes { mistakes, warnings })
-            }
+            _ => Err(Mistakes::explained(mistakes, warnings)),
         }
     }
+}
+
+/// What is set, ready to be read section by section; and what the variables of another adapter say in place of the SDK's search.
+fn reader_of(variables: impl IntoIterator<Item = (OsString, OsString)>) -> (Reader, AwsOverrides) {
+    let mut environment = Environment::new(variables);
+    let Translation { values, origins, aws, mistakes, warnings } = translate(&environment);
+    environment.fill(values);
+    let warnings = misspelt(&environment).chain(warnings).collect();
+    let mut reader = Reader::new(origins, mistakes, warnings);
+    reader.take(&environment, catalog::variables());
+    (reader, aws)
 }
 
 /// What the variables of another adapter and of the AWS SDK mean; nothing where there are none.

@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     let output = match commands::parse(std::env::args_os()) {
         Ok(None) => return process::start(std::env::vars_os()),
         Ok(Some(Command::Check(check))) => check.run(std::env::vars_os(), &process::facts()),
-        Ok(Some(Command::Positions(positions))) => positions.run(std::env::vars_os(), &process::facts()),
+        Ok(Some(Command::Positions(positions))) => positions.run(std::env::vars_os()),
         Err(instead) => instead,
     };
     finish(&output)

@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 pub use self::line_limiter::say_left_out;
-use self::metrics::{Metrics, TableMetrics};
+use self::metrics::{LEASE_CHANGE_KINDS, Metrics, TableMetrics};
 use crate::clock;
 
 /// All that one table says about itself.
@@ -101,8 +101,12 @@ impl TableTelemetry {
         self.lease_is_held(is_held);
     }
 
-    /// Whether this process has the lease of the table. Of a table without leases nobody says so.
+    /// Whether this process has the lease of the table. Of a table without leases nobody says so. Its changes are counted from zero on, so
+    /// that whoever watches sees the first one.
     pub fn lease_is_held(&self, is_held: bool) {
+        for kind in LEASE_CHANGE_KINDS {
+            self.metrics.lease_changes.with_label_values(&[&*self.table, kind]);
+        }
         self.metrics.lease_held.with_label_values(&[&*self.table]).set(is_held.into());
     }
 

@@ -16,6 +16,7 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 
 use super::{AwsSettings, Connections, NoRegion};
+use crate::config;
 use crate::streams::client::StreamsClient as _;
 use crate::streams::client::aws::AwsClient;
 
@@ -284,4 +285,38 @@ fn a_profile_brings_region_endpoint_and_credentials() {
     let home = ("HOME", home.path().to_str().expect("a path in UTF-8"));
     let seen = seen_with(&[file, ("AWS_PROFILE", "sso"), home]);
     assert!(seen[0].contains("token") && !seen[0].contains("feature"), "SSO is built in: {}", seen[0]);
+}
+
+/// The settings for a table of positions where a role reads the tables, at an endpoint with keys of another adapter's variables.
+fn for_positions(role: config::PositionsRole, endpoint_url: Option<&str>) -> AwsSettings {
+    let overrides = config::AwsOverrides {
+        region: Some("eu-west-1".into()),
+        endpoint_url: Some("http://reader.example".into()),
+        ..config::AwsOverrides::default()
+    };
+    let aws = config::Aws { assume_role_arn: Some(ROLE.into()), assume_role_external_id: None, overrides };
+    let table = config::PositionsTable {
+        table: "positions".parse().expect("a name"),
+        create: false,
+        region: None,
+        endpoint_url: endpoint_url.map(str::to_owned),
+        role,
+        lease_duration: Duration::from_secs(15),
+    };
+    AwsSettings::for_positions(&aws, &table)
+}
+
+#[test]
+fn positions_are_reached_as_the_tables_are_that_are_read_unless_something_is_said_of_them() {
+    let reader = for_positions(config::PositionsRole::OfReader, None);
+    assert_eq!(
+        (reader.assume_role_arn.as_deref(), reader.endpoint_url.as_deref()),
+        (Some(ROLE), Some("http://reader.example"))
+    );
+    assert_eq!(reader.region.as_deref(), Some("eu-west-1"));
+    let own = for_positions(config::PositionsRole::OfProcess, Some("http://positions.example"));
+    assert_eq!((own.assume_role_arn, own.endpoint_url.as_deref()), (None, Some("http://positions.example")));
+    let other = "arn:aws:iam::123456789012:role/positions";
+    let assumed = for_positions(config::PositionsRole::Assumed(other.into()), None);
+    assert_eq!((assumed.assume_role_arn.as_deref(), assumed.assume_role_external_id), (Some(other), None));
 }

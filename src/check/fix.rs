@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::aws::errors::{CallError, ErrorKind, about_certificate};
+use crate::checkpoint::dynamodb::aws::definition;
 use crate::config::TableRef;
 
 /// One statement of an IAM policy.
@@ -107,21 +108,121 @@ impl TableNames {
     }
 
     fn permission(&self, error: &CallError) -> String {
-        let Refused { action, resource, by_deny } = Refused::read(&error.message);
-        let own_action = format!("dynamodb:{}", error.operation);
-        // GetRecords may be refused for the key that the table is encrypted with.
-        let foreign = action.filter(|action| !action.starts_with("dynamodb:"));
-        let (action, resource) = match (foreign, resource) {
-            (Some(action), Some(resource)) => (action, resource),
-            _ if error.operation == "DescribeTable" => (own_action.as_str(), self.arn.as_str()),
-            _ if error.operation == "ListStreams" => (own_action.as_str(), "*"),
-            _ => (own_action.as_str(), self.streams.as_str()),
+        let own = match error.operation {
+            "DescribeTable" => &self.arn,
+            "ListStreams" => "*",
+            _ => &self.streams,
         };
-        match by_deny {
-            true => format!(
-                "remove the statement that denies {action} on {resource}: an allow statement does not override it"
-            ),
-            false => statement(action, resource),
+        permission(error, own)
+    }
+}
+
+/// What a call needs that was refused, where it is about this resource.
+fn permission(error: &CallError, own: &str) -> String {
+    let Refused { action, resource, by_deny } = Refused::read(&error.message);
+    let own_action = format!("dynamodb:{}", error.operation);
+    // A call may be refused for the key that the table is encrypted with.
+    let foreign = action.filter(|action| !action.starts_with("dynamodb:"));
+    let (action, resource) = match (foreign, resource) {
+        (Some(action), Some(resource)) => (action, resource),
+        _ => (own_action.as_str(), own),
+    };
+    match by_deny {
+        true => {
+            format!("remove the statement that denies {action} on {resource}: an allow statement does not override it")
+        }
+        false => statement(action, resource),
+    }
+}
+
+/// What to do where the region of the table of positions is unknown.
+pub(super) const SET_POSITIONS_REGION: &str = "export CHECKPOINT_REGION=<region of the table of positions>";
+
+/// A table of positions in the terms of fixes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PositionsNames {
+    pub(super) name: String,
+    pub(super) region: String,
+    /// Its ARN; the account is `*` where nobody told it.
+    arn: String,
+    /// Whether something else stands in AWS's place.
+    has_endpoint: bool,
+}
+
+impl PositionsNames {
+    /// `region` is where the table is looked for.
+    pub(super) fn of(table: &TableRef, region: &str, has_endpoint: bool) -> Self {
+        let TableNames { name, region, arn, .. } = TableNames::of(table, region, None);
+        Self { name, region, arn, has_endpoint }
+    }
+
+    /// AWS has told its ARN.
+    pub(super) fn known_as(&mut self, arn: Option<&str>) {
+        self.arn = arn.map_or_else(|| self.arn.clone(), str::to_owned);
+    }
+
+    /// The commands that create it.
+    pub(super) fn create(&self) -> String {
+        self.in_region(&definition(&self.name))
+    }
+
+    /// The command that waits until it is there.
+    pub(super) fn wait(&self) -> String {
+        self.in_region(&format!("aws dynamodb wait table-exists --table-name {}", self.name))
+    }
+
+    /// The command that makes DynamoDB delete entries of finished shards.
+    pub(super) fn enable_expiry(&self) -> String {
+        self.in_region(&format!(
+            "aws dynamodb update-time-to-live --table-name {} --time-to-live-specification \
+             Enabled=true,AttributeName=expires",
+            self.name
+        ))
+    }
+
+    fn in_region(&self, commands: &str) -> String {
+        format!("export AWS_REGION={} && {commands}", self.region)
+    }
+
+    /// The fix of a call that failed with this text: `<operation> failed: <code>: ...`.
+    pub(super) fn for_text(&self, operation: &'static str, text: &str) -> String {
+        let said = text.split_once(" failed: ").map_or(text, |(_, said)| said);
+        let code = said.split([':', ',']).next().unwrap_or_default().to_owned();
+        let kind = match code.as_str() {
+            "ResourceNotFoundException" => return self.create(),
+            code if is_unauthorized(code) => ErrorKind::Denied,
+            code if code.contains("Throttl") || code.contains("Exceeded") => ErrorKind::Throttled,
+            code if code.contains("Token") || code.contains("Client") || code.contains("Signature") => {
+                ErrorKind::Denied
+            }
+            _ => ErrorKind::Other,
+        };
+        self.for_call(&CallError { operation, kind, code, message: text.to_owned() })
+    }
+
+    /// The fix of a call that failed.
+    pub(super) fn for_call(&self, error: &CallError) -> String {
+        match error.kind {
+            ErrorKind::Denied if is_unauthorized(&error.code) => permission(error, &self.arn),
+            ErrorKind::Denied => {
+                "give the process credentials that DynamoDB knows, or set CHECKPOINT_ROLE_ARN to a role that it may assume"
+                    .into()
+            }
+            ErrorKind::Throttled | ErrorKind::LimitExceeded => self.in_region(&format!(
+                "aws dynamodb update-table --table-name {} --billing-mode PAY_PER_REQUEST",
+                self.name
+            )),
+            _ => about_certificate(&error.message).map_or_else(|| self.reach(), str::to_owned),
+        }
+    }
+
+    /// What a call that got no answer needs.
+    pub(super) fn reach(&self) -> String {
+        match self.has_endpoint {
+            true => {
+                "allow connections to the endpoint in CHECKPOINT_ENDPOINT_URL or AWS_ENDPOINT_URL, or correct it".into()
+            }
+            false => format!("allow connections to dynamodb.{}.amazonaws.com on port 443", self.region),
         }
     }
 }
@@ -206,6 +307,29 @@ mod tests {
         let message = format!("User: x is not authorized to perform: kms:Decrypt on resource: {key} because no policy");
         let expected = format!(r#"{{"Effect":"Allow","Action":"kms:Decrypt","Resource":"{key}"}}"#);
         assert_eq!(names("Orders", None).for_call(&denied("GetRecords", &message)), expected);
+    }
+
+    #[test]
+    fn a_statement_for_positions_is_about_their_table_alone() {
+        let mut names = PositionsNames::of(&"positions".parse().expect("a table"), "eu-west-1", false);
+        let statement =
+            |resource: &str| format!(r#"{{"Effect":"Allow","Action":"dynamodb:PutItem","Resource":"{resource}"}}"#);
+        let error = denied("PutItem", "denied");
+        assert_eq!(names.for_call(&error), statement("arn:aws:dynamodb:eu-west-1:*:table/positions"));
+        let arn = "arn:aws:dynamodb:eu-west-1:123456789012:table/positions";
+        names.known_as(Some(arn));
+        assert_eq!(names.for_call(&error), statement(arn));
+    }
+
+    #[test]
+    fn what_an_action_on_items_lacks_is_told_from_its_text() {
+        let names = PositionsNames::of(&"positions".parse().expect("a table"), "eu-west-1", false);
+        let fix = |text: &str| names.for_text("PutItem", &format!("PutItem failed: {text}"));
+        assert!(fix("AccessDeniedException: User: x is not authorized").starts_with(r#"{"Effect":"Allow""#));
+        assert!(fix("ResourceNotFoundException: not found; the table").contains("aws dynamodb create-table "));
+        assert!(fix("ThrottlingException: rate exceeded").ends_with("--billing-mode PAY_PER_REQUEST"));
+        assert!(fix("UnrecognizedClientException: the token").contains("credentials"));
+        assert!(fix("no answer").contains("dynamodb.eu-west-1.amazonaws.com"));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::positions_table;
 use super::report::{Check, within};
 use crate::checkpoint::{
     CheckpointStore as _, FileStore, MAKE_ROOM, OpenError, Shortcoming, StoredChanges, lacks_locks, lock_path,
@@ -28,9 +29,11 @@ const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 pub(super) async fn check(config: &Config, limit: Duration) -> Check {
     let path = match &config.source.checkpoint {
         CheckpointLocation::Memory => {
-            return Check::warn(NAME, POSITIONS_IN_MEMORY).with_fix("export CHECKPOINT_STORE=file:<path on a volume>");
+            let fix = "export CHECKPOINT_STORE=file:<path on a volume>, or dynamodb:<table>";
+            return Check::warn(NAME, POSITIONS_IN_MEMORY).with_fix(fix);
         }
         CheckpointLocation::File(path) => path.clone(),
+        CheckpointLocation::DynamoDb(table) => return positions_table::check(NAME, config, table, limit).await,
     };
     let group = config.source.consumer_group.clone();
     let runtime = tokio::runtime::Handle::current();

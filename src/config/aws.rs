@@ -95,7 +95,7 @@ impl Aws {
 }
 
 /// `arn:<partition>:iam::<account>:role/<path and name>`
-fn role_arn(text: &str) -> Result<String, InvalidValue> {
+pub(super) fn role_arn(text: &str) -> Result<String, InvalidValue> {
     let parts: Vec<&str> = text.splitn(6, ':').collect();
     let is_role = match parts[..] {
         ["arn", partition, "iam", "", account, resource] => {

@@ -5,29 +5,21 @@
 
 use strsim::damerau_levenshtein;
 
-use super::variable::{Accepts, Default, Group, Variable};
-use super::{aws, delivery, event, process, sink, source};
+use super::variable::{Default, Group, Variable};
+use super::{aws, checkpoint, delivery, event, process, sink, source};
 
 /// The variables of each section, in the order in which lists show those of one group.
 const SECTIONS: [&[&Variable]; 7] = [
+    checkpoint::VARIABLES,
     source::VARIABLES,
     event::VARIABLES,
     sink::VARIABLES,
     delivery::VARIABLES,
     process::VARIABLES,
     aws::VARIABLES,
-    LATER,
 ];
 
-/// Names that are taken for a later version.
-pub(super) const LATER: &[&Variable] = &[&later("LEASE_DURATION")];
-
-const fn later(name: &'static str) -> Variable {
-    let accepts = Accepts::Phrase("nothing yet: leave it unset");
-    Variable { name, group: Group::Later, default: Default::Nothing, accepts, meaning: "", secret: false }
-}
-
-/// All variables; those for a later version at the end.
+/// All variables.
 pub fn variables() -> impl Iterator<Item = &'static Variable> {
     SECTIONS.into_iter().flatten().copied()
 }

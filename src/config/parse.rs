@@ -56,6 +56,14 @@ pub(super) fn text(text: &str) -> Result<String, InvalidValue> {
     Ok(text.to_owned())
 }
 
+/// The two values of a switch.
+pub(super) const FLAGS: &[&str] = &["true", "false"];
+
+/// `true` or `false`, nothing else.
+pub(super) fn flag(text: &str) -> Result<bool, InvalidValue> {
+    text.parse().map_err(|_| "unknown value".into())
+}
+
 /// `500ms`, `30s`, `4h`, `1m30s`.
 ///
 /// The upper end keeps sums of times far from overflow; a stream holds nothing older than that anyway.

@@ -198,15 +198,6 @@ impl Reader {
         }
     }
 
-    /// Refuses variables that only a later version reads: nothing that is asked for may be ignored.
-    pub(super) fn refuse_later(&mut self, environment: &Environment, variables: &[&'static Variable]) {
-        for variable in variables {
-            if let Some(Ok(text)) = environment.value(variable.name) {
-                self.report(Mistake::new(variable, GivenValue::of(variable, text), "not in this version"));
-            }
-        }
-    }
-
     /// Records a mistake, under the name that was set.
     pub(super) fn report(&mut self, mistake: Mistake) {
         let origin = self.origins.get(mistake.variable);
@@ -275,6 +266,14 @@ pub struct Mistakes {
     pub mistakes: Vec<Mistake>,
     /// What may explain a mistake: names that are set and look misspelt.
     pub warnings: Vec<Warning>,
+}
+
+impl Mistakes {
+    /// With those of the warnings that may explain one.
+    pub(super) fn explained(mistakes: Vec<Mistake>, mut warnings: Vec<Warning>) -> Self {
+        warnings.retain(|warning| matches!(warning, Warning::Misspelt { .. }));
+        Self { mistakes, warnings }
+    }
 }
 
 /// One variable that cannot be used.
@@ -435,7 +434,10 @@ impl fmt::Display for Warning {
                 write!(f, "{} is set but not read, did you mean {known}?", found.escape_debug())
             }
             Self::PositionsInMemory => {
-                write!(f, "{POSITIONS_IN_MEMORY}; set CHECKPOINT_STORE=file:<path> on a volume to keep positions")
+                write!(
+                    f,
+                    "{POSITIONS_IN_MEMORY}; set CHECKPOINT_STORE=file:<path> on a volume, or dynamodb:<table>, to keep positions"
+                )
             }
             Self::NoEffect { name, unless } => write!(f, "{name} is set but has no effect without {unless}"),
             Self::Ignored { name, why } => write!(f, "{} is ignored, {why}", name.escape_debug()),

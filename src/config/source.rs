@@ -1,13 +1,11 @@
-//! What is read: tables, where to begin, where positions are stored, how often to ask.
+//! What is read: tables, where to begin, how often to ask, and whose positions it is that are stored.
 
-use std::fmt;
-use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
+use super::checkpoint::CheckpointLocation;
 use super::parse::{self, Choice, InvalidValue, choices};
-use super::reader::{AlreadyReported, Reader, Warning};
+use super::reader::{AlreadyReported, Reader};
+use super::table_ref::{InvalidTableRef, TableRef};
 use super::variable::{Accepts, Default, Group, Variable, variables};
 use crate::clock::parse_rfc3339;
 
@@ -29,15 +27,8 @@ variables! {
         meaning: "Where to begin, only where nothing is checkpointed yet. A duration means so long before the start of \
             the process.",
     }
-    CHECKPOINT_STORE as checkpoint_store: CheckpointLocation = checkpoint_location {
-        group: Group::Source,
-        default: Default::Value("memory"),
-        accepts: Accepts::Phrase("`memory` or `file:<path>`"),
-        meaning: "Where positions are stored. `memory`: a restart loses them, and the adapter warns at the start. A \
-            file belongs on a volume.",
-    }
     CONSUMER_GROUP as consumer_group: String = parse::group_name {
-        group: Group::Source,
+        group: Group::Positions,
         default: Default::Value("default"),
         accepts: Accepts::Phrase("1 to 255 of the characters `a-z A-Z 0-9 _ . -`"),
         meaning: "Separates the positions of adapters that read the same table and use the same store.",
@@ -97,15 +88,6 @@ pub enum StartPosition {
     At(SystemTime),
 }
 
-/// Where positions are kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CheckpointLocation {
-    /// In the process: lost with it.
-    Memory,
-    /// In this file.
-    File(PathBuf),
-}
-
 choices! {
     /// What follows when records were trimmed before they were read.
     OnDataLoss {
@@ -128,28 +110,38 @@ pub struct PollIntervals {
 impl Source {
     /// The region, if every table names one: then nothing need search for another.
     pub fn common_region(&self) -> Option<&str> {
-        let regions: Option<Vec<&str>> = self.tables.iter().map(TableRef::region).collect();
-        regions?.first().copied()
+        common_region(&self.tables)
     }
 
     /// What one of the tables is called in metrics, logs and probes: its name, or as much of its ARN as no other one has.
     pub fn label(&self, table: &TableRef) -> String {
         let others = || self.tables.iter().filter(|other| *other != table);
         let is_its_own = |label: &String| others().all(|other| !other.labels().contains(label));
-        table.labels().into_iter().find(is_its_own).unwrap_or_else(|| table.text.clone())
+        table.labels().into_iter().find(is_its_own).unwrap_or_else(|| table.as_str().to_owned())
+    }
+
+    /// Where positions are, and of whom, with what is known of the tables; nothing has to be set.
+    pub(super) fn read_positions(
+        reader: &mut Reader,
+    ) -> Result<(CheckpointLocation, String, Vec<TableRef>), AlreadyReported> {
+        let given: Given = reader.section();
+        let tables = match given.table.text() {
+            Some(_) => reader.list(&given.table, another_table),
+            None => Ok(Vec::new()),
+        };
+        let location = CheckpointLocation::read(reader, tables.as_deref().ok());
+        let consumer_group = reader.value(&given.consumer_group);
+        Ok((location?, consumer_group?, tables?))
     }
 
     pub(super) fn read(reader: &mut Reader, now: SystemTime) -> Result<Self, AlreadyReported> {
         let given: Given = reader.section();
         let tables = reader.list(&given.table, another_table);
         let start = reader.value_by(&given.start_position, |text| start_position(text, now));
-        let checkpoint = reader.value(&given.checkpoint_store);
+        let checkpoint = CheckpointLocation::read(reader, tables.as_deref().ok());
         let consumer_group = reader.value(&given.consumer_group);
         let poll_intervals = PollIntervals::read(reader, &given);
         let on_data_loss = reader.value(&given.on_data_loss);
-        if checkpoint == Ok(CheckpointLocation::Memory) {
-            reader.warn(Warning::PositionsInMemory);
-        }
         Ok(Self {
             tables: tables?,
             start: start?,
@@ -159,6 +151,11 @@ impl Source {
             on_data_loss: on_data_loss?,
         })
     }
+}
+
+pub(super) fn common_region(tables: &[TableRef]) -> Option<&str> {
+    let regions: Option<Vec<&str>> = tables.iter().map(TableRef::region).collect();
+    regions?.first().copied()
 }
 
 impl PollIntervals {
@@ -199,154 +196,11 @@ fn time_back(text: &str) -> Result<Duration, InvalidValue> {
     }
 }
 
-fn checkpoint_location(text: &str) -> Result<CheckpointLocation, InvalidValue> {
-    if text == "memory" {
-        return Ok(CheckpointLocation::Memory);
-    }
-    let path = text.strip_prefix("file:").ok_or("unknown store")?;
-    let path = match path.strip_prefix("//") {
-        Some(path) if path.starts_with('/') => path,
-        Some(_) => return Err("a file URL with a host".into()),
-        None => path,
-    };
-    let is_directory = path.ends_with("/.") || path.ends_with('/') || Path::new(path).file_name().is_none();
-    match is_directory {
-        true => Err("not the path of a file".into()),
-        false => Ok(CheckpointLocation::File(PathBuf::from(path))),
-    }
-}
-
-/// Source: `CreateTable` in the DynamoDB developer guide, "Naming rules".
-const NAME_LENGTHS: RangeInclusive<usize> = 3..=255;
-
-/// A table as the user named it.
-///
-/// Whatever follows `/stream/` is opaque: emulators write something else than a date there.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct TableRef {
-    text: String,
-    table: String,
-    arn: Option<Arn>,
-}
-
-/// What an ARN adds to a name.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Arn {
-    region: String,
-    table_arn: String,
-    is_stream: bool,
-}
-
-/// The text names no table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidTableRef {
-    /// It is neither a name nor an ARN.
-    #[error("not a table name: 3 to 255 of the characters a-z A-Z 0-9 _ . -")]
-    Name,
-    /// It begins like an ARN.
-    #[error("not the ARN of a table or a stream: arn:aws:dynamodb:<region>:<account>:table/<name>[/stream/<label>]")]
-    Arn,
-}
-
-impl TableRef {
-    /// Exactly what the user wrote.
-    pub fn as_str(&self) -> &str {
-        &self.text
-    }
-
-    /// The table's name.
-    pub fn table_name(&self) -> &str {
-        &self.table
-    }
-
-    /// The region, where an ARN says it; emulators have names of their own here.
-    pub fn region(&self) -> Option<&str> {
-        self.arn.as_ref().map(|arn| arn.region.as_str())
-    }
-
-    /// The table's ARN, from its own or from a stream's.
-    pub fn table_arn(&self) -> Option<&str> {
-        self.arn.as_ref().map(|arn| arn.table_arn.as_str())
-    }
-
-    /// What it may be called, from the shortest on.
-    fn labels(&self) -> Vec<String> {
-        let Some(Arn { region, table_arn, .. }) = &self.arn else { return vec![self.table.clone()] };
-        let account = table_arn.split(':').nth(4).unwrap_or_default();
-        let long = format!("{region}/{account}/{}", self.table);
-        let stream = self.text.split_once("/stream/").map(|(_, stream)| format!("{long}/{stream}"));
-        [Some(self.table.clone()), Some(long), stream].into_iter().flatten().collect()
-    }
-
-    /// The stream's ARN: only this stream is meant, even when the table gets another.
-    pub fn stream_arn(&self) -> Option<&str> {
-        self.arn.as_ref().filter(|arn| arn.is_stream).map(|_| self.as_str())
-    }
-}
-
-impl FromStr for TableRef {
-    type Err = InvalidTableRef;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.starts_with("arn:") {
-            return from_arn(text).ok_or(InvalidTableRef::Arn);
-        }
-        match is_table_name(text) {
-            true => Ok(Self { text: text.to_owned(), table: text.to_owned(), arn: None }),
-            false => Err(InvalidTableRef::Name),
-        }
-    }
-}
-
-impl fmt::Display for TableRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
 /// One more entry of a list: it may not name what an earlier one names.
 fn another_table(text: &str, earlier: &[TableRef]) -> Result<TableRef, InvalidValue> {
     let table: TableRef = text.parse().map_err(|error: InvalidTableRef| error.to_string())?;
-    match earlier.iter().any(|other| is_same(other, &table)) {
+    match earlier.iter().any(|other| other.is_same(&table)) {
         true => Err("named twice".into()),
         false => Ok(table),
     }
-}
-
-/// Two streams of one table are two things to read; a table includes its streams.
-fn is_same(one: &TableRef, other: &TableRef) -> bool {
-    let are_streams = one.stream_arn().is_some() && other.stream_arn().is_some();
-    match are_streams || one.arn.is_none() {
-        true => one.text == other.text,
-        false => one.table_arn() == other.table_arn(),
-    }
-}
-
-fn from_arn(text: &str) -> Option<TableRef> {
-    let parts: Vec<&str> = text.splitn(6, ':').collect();
-    let &["arn", partition, "dynamodb", region, account, resource] = parts.as_slice() else {
-        return None;
-    };
-    let is_partition = partition == "aws" || partition.strip_prefix("aws-").is_some_and(is_word);
-    let path = resource.strip_prefix("table/")?;
-    let (table, label) = match path.split_once("/stream/") {
-        Some((table, label)) => (table, Some(label)),
-        None => (path, None),
-    };
-    let is_label = |label: &str| !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
-    if !is_partition || !is_word(region) || !is_word(account) || !is_table_name(table) || !label.is_none_or(is_label) {
-        return None;
-    }
-    let table_arn = format!("arn:{partition}:dynamodb:{region}:{account}:table/{table}");
-    let arn = Arn { region: region.to_owned(), table_arn, is_stream: label.is_some() };
-    Some(TableRef { text: text.to_owned(), table: table.to_owned(), arn: Some(arn) })
-}
-
-fn is_table_name(text: &str) -> bool {
-    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-    NAME_LENGTHS.contains(&text.len()) && text.bytes().all(is_allowed)
-}
-
-fn is_word(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }

@@ -62,8 +62,10 @@ pub enum Accepts {
 /// The headings under which variables are listed, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Group {
-    /// Tables, positions, pace.
+    /// Tables, where to begin, pace.
     Source,
+    /// Where positions are stored, and who may write them.
+    Positions,
     /// The shape of events.
     Event,
     /// The sink, order, retries.
@@ -76,26 +78,32 @@ pub enum Group {
     Aws,
     /// Names from the platform.
     PlatformNames,
-    /// Names that are taken already, for a later version: setting one is a mistake, and no list shows them.
-    Later,
 }
 
 impl Group {
     /// The groups that lists show, in their order.
-    pub(super) const LISTED: [Self; 7] =
-        [Self::Source, Self::Event, Self::Delivery, Self::Process, Self::Log, Self::Aws, Self::PlatformNames];
+    pub(super) const LISTED: [Self; 8] = [
+        Self::Source,
+        Self::Positions,
+        Self::Event,
+        Self::Delivery,
+        Self::Process,
+        Self::Log,
+        Self::Aws,
+        Self::PlatformNames,
+    ];
 
     /// The heading.
     pub(super) fn title(self) -> &'static str {
         match self {
-            Self::Source => "Tables and positions",
+            Self::Source => "Tables",
+            Self::Positions => "Positions",
             Self::Event => "Event format",
             Self::Delivery => "Delivery",
             Self::Process => "Memory, shutdown, ports",
             Self::Log => "Logs",
             Self::Aws => "AWS, in addition to the SDK's own variables",
             Self::PlatformNames => "Names, usually set by the platform",
-            Self::Later => "Not in this version",
         }
     }
 }
@@ -187,7 +195,7 @@ impl<V> Setting<V> {
 /// What a declaration need not say.
 pub(super) const UNDECLARED: Variable = Variable {
     name: "",
-    group: Group::Later,
+    group: Group::Source,
     default: Default::Nothing,
     accepts: Accepts::Text,
     meaning: "",

@@ -108,7 +108,7 @@ impl Checkpointer {
             }
             if look <= Instant::now() {
                 look = Instant::now() + LOOK_INTERVAL;
-                self.progress.tracker().verify(clock::now());
+                self.progress.tracker().verify(self.store.verification_age(), clock::now());
             }
             select! {
                 () = stop.cancelled() => break,

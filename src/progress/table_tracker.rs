@@ -403,11 +403,11 @@ impl TableTracker {
         self.is_stop_dirty || !(self.dirty.is_empty() && self.dirty_streams.is_empty() && self.forgotten.is_empty())
     }
 
-    /// Finds the shards whose continuity was stored too long ago.
-    pub fn verify(&mut self, now: SystemTime) {
+    /// Finds the shards whose continuity was stored this long ago.
+    pub fn verify(&mut self, most: Duration, now: SystemTime) {
         for (index, stream) in self.streams.iter().enumerate().filter(|(_, stream)| stream.unfinished > 0) {
             for (shard, _, state) in stream.lineage.iter().filter(|(.., shard)| shard.phase == Phase::Open) {
-                if state.is_verification_due(now) {
+                if state.is_verification_due(most, now) {
                     self.dirty.insert(ShardHandle { stream: StreamHandle(index), shard });
                 }
             }

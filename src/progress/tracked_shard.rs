@@ -16,10 +16,6 @@ use crate::checkpoint::{StoredShard, UnfinishedShard};
 use crate::clock::whole_second;
 use crate::records::{Gap, LaneId, LossReason, Position, RETENTION, SequenceNumber};
 
-/// What is stored of a shard that does not change is stored anew this often: its age tells a later run whether anything can have
-/// been trimmed in the meantime.
-const VERIFICATION: Duration = Duration::from_secs(5 * 60);
-
 /// After so much time of empty pages no record is left between a position and the end of its shard. One empty page proves nothing.
 pub const PROOF_OF_EMPTINESS: Duration = Duration::from_secs(60);
 
@@ -306,9 +302,9 @@ impl TrackedShard {
         is_done
     }
 
-    /// Whether its continuity was stored too long ago, and is known better.
-    pub(super) fn is_verification_due(&self, now: SystemTime) -> bool {
-        let is_old = now.duration_since(self.stored_verification).is_ok_and(|age| age >= VERIFICATION);
+    /// Whether its continuity was stored so long ago, and is known better.
+    pub(super) fn is_verification_due(&self, most: Duration, now: SystemTime) -> bool {
+        let is_old = now.duration_since(self.stored_verification).is_ok_and(|age| age >= most);
         is_old && self.verified_at > self.stored_verification
     }
 

@@ -22,6 +22,9 @@ use prometheus::{
 /// The values of the label `reason` of `data_loss_total`: each is exported from the start, so that an alert sees the first loss.
 pub(crate) const LOSS_REASONS: [&str; 4] = ["trimmed", "shard-missing", "stream-missing", "undecodable"];
 
+/// The values of the label `kind` of `lease_changes_total`.
+pub(crate) const LEASE_CHANGE_KINDS: [&str; 4] = ["taken", "received", "released", "lost"];
+
 #[derive(Clone)]
 pub struct Metrics {
     registry: Registry,

@@ -10,6 +10,7 @@ mod aws;
 mod clock;
 mod denied;
 mod harness;
+mod positions_table;
 mod secrets;
 mod server;
 mod sink;

@@ -5,7 +5,8 @@ use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
 use dynamodb_streams_adapter::config::{
-    Config, EventProfile, GivenValue, LegacyMetrics, StartPosition, Warning, variables,
+    CheckpointLocation, Config, EventProfile, GivenValue, LegacyMetrics, PositionsConfig, PositionsRole, StartPosition,
+    Warning, variables,
 };
 
 use proptest::collection::vec;
@@ -88,6 +89,22 @@ fn ignored(config: &Config) -> Vec<String> {
         other => panic!("another warning: {other}"),
     });
     names.collect()
+}
+
+#[test]
+fn one_variable_beside_the_controllers_keeps_positions_in_a_table() {
+    let store = [("CHECKPOINT_STORE", "dynamodb:positions")];
+    let keys = [("ACCESSKEY", "AKIAIOSFODNN7EXAMPLE"), ("SECRETKEY", "secret")];
+    let endpoint = [("OVERRIDEENDPOINT", "true"), ("URIENDPOINTOVERRIDE", "http://localhost:8000")];
+    let with_keys = [&store[..], &keys, &endpoint, &[("USE_DEFAULT_CREDENTIALS_PROVIDER", "false")]].concat();
+    for variables in [camel(&store), camel(&with_keys), triggermesh(&store)] {
+        let config = read(&variables);
+        let CheckpointLocation::DynamoDb(table) = &config.source.checkpoint else { panic!("{variables:?}") };
+        assert_eq!((table.table.as_str(), &table.role), ("positions", &PositionsRole::OfReader));
+        assert_eq!(config.warnings, [], "{variables:?}");
+    }
+    let region = PositionsConfig::from_env_vars(triggermesh(&store).into_iter().map(os)).expect("enough").region;
+    assert_eq!(region.as_deref(), Some("eu-west-1"), "that of the table which is read");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::{env, fs};
 
-use dynamodb_streams_adapter::config::{Default, Group, help, markdown, variables};
+use dynamodb_streams_adapter::config::{Default, help, markdown, variables};
 
 const START: &str = "<!-- variables:start -->\n";
 const END: &str = "<!-- variables:end -->";
@@ -35,7 +35,7 @@ fn help_shows_every_variable_with_its_default_in_80_columns() {
         assert!(line.chars().count() <= 80, "{line}");
         assert!(line.trim_end() == line && !line.contains('`'), "{line:?}");
     }
-    for variable in variables().filter(|variable| variable.group != Group::Later) {
+    for variable in variables() {
         let line = help.lines().find(|line| line.split_whitespace().next() == Some(variable.name));
         assert!(line.is_some_and(|line| line.starts_with("  ")), "{} is missing", variable.name);
     }
@@ -51,15 +51,8 @@ fn help_shows_every_variable_with_its_default_in_80_columns() {
 }
 
 #[test]
-fn what_comes_later_is_in_no_list() {
-    for variable in variables().filter(|variable| variable.group == Group::Later) {
-        assert!(!help().contains(variable.name) && !markdown().contains(variable.name), "{}", variable.name);
-    }
-}
-
-#[test]
 fn every_definition_is_complete_and_fits_into_a_table() {
-    for variable in variables().filter(|variable| variable.group != Group::Later) {
+    for variable in variables() {
         let texts = [variable.meaning.to_owned(), variable.accepts.to_string(), variable.shown_default()];
         assert!(variable.meaning.ends_with('.') && !texts[1].is_empty(), "{}", variable.name);
         let fits = |text: &String| !text.contains(['|', '\n']) && text.matches('`').count().is_multiple_of(2);

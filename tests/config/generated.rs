@@ -11,8 +11,9 @@ use proptest::sample::select;
 use crate::support::{NEEDED, facts, os};
 
 /// Pieces that values are made of.
-const PIECES: [&str; 37] = [
+const PIECES: [&str; 38] = [
     "file:",
+    "dynamodb:",
     "memory",
     "arn:aws:dynamodb:",
     "table/",

@@ -5,6 +5,7 @@ mod dialects;
 mod documents;
 mod generated;
 mod mistakes;
+mod positions;
 mod spelling;
 mod support;
 mod tables;

@@ -24,10 +24,10 @@ fn all_mistakes_come_in_one_message_a_line_each() {
     .expect_err("ten mistakes");
     let expected = "\
 the configuration has 10 errors:
-  LEASE_DURATION has the value \"4h\": not in this version; expected nothing yet: leave it unset
   TABLE has the value \"x\": not a table name: 3 to 255 of the characters a-z A-Z 0-9 _ . -; expected table names, table ARNs or stream ARNs, separated by commas
   TABLE has the value \"orders\": named twice; expected table names, table ARNs or stream ARNs, separated by commas
   TABLE has the value \"y!\": not a table name: 3 to 255 of the characters a-z A-Z 0-9 _ . -; expected table names, table ARNs or stream ARNs, separated by commas
+  LEASE_DURATION has the value \"4h\": too large; expected a duration from 3s to 10m, such as 15s
   POLL_INTERVAL has the value \"10\": a number without a unit, did you mean 10s?; expected a duration from 1ms to 24h, such as 500ms, 30s or 1m30s
   K_SINK is not set: it is required; expected an http or https URL, such as http://broker.example/default
   DELIVERY_TIMEOUT has the value \"soon\": not a duration; expected a duration from 1ms to 24h, such as 500ms, 30s or 1m30s

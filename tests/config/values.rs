@@ -75,7 +75,7 @@ fn checkpoint_store_takes_memory_or_the_path_of_a_file() {
     }
     let not_files = ["file:", "file:/", "file:/data/", "file:.", "file:..", "file:/data/.", "file:/data/.."];
     all_refused("CHECKPOINT_STORE", &not_files);
-    all_refused("CHECKPOINT_STORE", &["file://host/data/x", "/data/x", "FILE:/x", "none", "dynamodb:leases"]);
+    all_refused("CHECKPOINT_STORE", &["file://host/data/x", "/data/x", "FILE:/x", "none", "DYNAMODB:leases"]);
 }
 
 #[test]
@@ -128,11 +128,6 @@ fn enumerated_variables_take_their_values_and_name_them_when_they_refuse() {
     all_refused("EVENT_PROFILE", &["AWS", "knative", "integrationsource", "triggermesh,aws"]);
     all_refused("EVENT_DATA", &["JSON", "plain", "dynamodb"]);
     assert_eq!(refused(&[("DELIVERY_ORDER", "table")]).accepts, "item or shard");
-}
-
-#[test]
-fn what_this_version_cannot_do_is_refused_and_not_ignored() {
-    all_refused("LEASE_DURATION", &["15s"]);
 }
 
 #[test]

@@ -118,6 +118,57 @@ async fn moto_every_change_arrives_in_order_and_a_restart_loses_nothing() {
     every_change_arrives_in_order_and_a_restart_loses_nothing(&emulator, "Orders").await;
 }
 
+/// What the program prints with these arguments, where it succeeds.
+async fn printed(plan: &Plan, arguments: &[&str]) -> String {
+    let mut command = plan.command();
+    command.args(arguments);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+async fn a_table_of_positions_is_handed_over(emulator: &Emulator, table: &str) {
+    let sink = TestSink::start().await;
+    emulator.create(table).await;
+    let plan = emulator.plan(&sink, table).env("CHECKPOINT_STORE", format!("dynamodb:positions-of-{table}"));
+    for _ in 0..2 {
+        printed(&plan, &["positions", "create-table"]).await;
+    }
+    let another = TestSink::start().await;
+    let checked = printed(&plan.clone().env("K_SINK", another.url()), &["check"]).await;
+    assert!(checked.contains("\nok      checkpoint-store: "), "{checked}");
+    let first = plan.start_ready().await;
+    emulator.write(table, 5, 1, 4).await;
+    wait_for("the first events", || sink.distinct() == 20).await;
+    let second = plan.start_ready().await;
+    emulator.write(table, 5, 5, 8).await;
+    wait_for("events while one waits", || sink.distinct() == 40).await;
+    first.terminate().await;
+    emulator.write(table, 5, 9, 12).await;
+    wait_for("the other one's events", || sink.distinct() == 60).await;
+    assert_versions(&sink, 5, 12);
+    assert_eq!(sink.accepted().len(), 60, "something came twice");
+    second.terminate().await;
+    let exported = printed(&plan, &["positions", "export"]).await;
+    let (folder, set) = (tempfile::tempdir().unwrap(), ["positions", "set", "--table", table, "--to", "start"]);
+    let file = folder.path().join("exported.json");
+    std::fs::write(&file, &exported).unwrap();
+    printed(&plan, &set).await;
+    assert_ne!(printed(&plan, &["positions", "export"]).await, exported);
+    printed(&plan, &["positions", "import", file.to_str().unwrap()]).await;
+    assert_eq!(printed(&plan, &["positions", "export"]).await, exported);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dynamodb_local_a_table_of_positions_is_handed_over() {
+    a_table_of_positions_is_handed_over(&Emulator::at("INTEROP_DYNAMODB_LOCAL").await, "Shared").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn moto_a_table_of_positions_is_handed_over() {
+    a_table_of_positions_is_handed_over(&Emulator::at("INTEROP_MOTO").await, "Shared").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn dynamodb_local_a_stream_that_is_created_anew_is_followed() {
     let (emulator, sink) = (Emulator::at("INTEROP_DYNAMODB_LOCAL").await, TestSink::start().await);

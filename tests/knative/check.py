@@ -19,6 +19,8 @@ import traceback
 
 import boto3
 
+import recipes
+
 BINARY, ENVIRONMENTS, MOTO = sys.argv[1:]
 # Kubernetes' default grace period is 30 s; nothing is under way here, so it takes no time.
 GRACE = 5
@@ -299,6 +301,60 @@ def a_start_time_covers_the_switch(case, sink):
             adapter.terminate()
 
 
+def create_positions(page):
+    """The command of the recipe, by somebody with credentials of their own; a second time changes nothing."""
+    environment = {**KEYS, **HERE, "AWS_ENDPOINT_URL": MOTO, "AWS_REGION": "eu-west-1"}
+    for _ in range(2):
+        done = subprocess.run([BINARY, *recipes.arguments(page)], env=environment, capture_output=True, text=True, timeout=PATIENCE)
+        assert done.returncode == 0, done.stderr
+    expires = dynamodb.describe_time_to_live(TableName="dynamodb-streams-adapter")["TimeToLiveDescription"]
+    assert (expires["TimeToLiveStatus"], expires["AttributeName"]) == ("ENABLED", "expires"), expires
+
+
+def positions_are_kept(environment, table, ready):
+    """`environment` makes that of one more pod; `ready` is what the controller's probe asks. A rolling update and a crash."""
+    create(table)
+    write(table, f"{table}-before")
+    time.sleep(1.1)
+    arrives = lambda item, patience=PATIENCE: wait(item, lambda: delivered("broker", f"{table}-{item}"), patience)
+    with Adapter(environment()) as first:
+        wait("the first pod is ready", lambda: first.get(ready)[0] in (200, 204))
+        assert not [text for text in first.warnings() if "memory" in text], first.warnings()
+        write(table, f"{table}-one")
+        arrives("one")
+        with Adapter(environment()) as second:
+            wait("the second pod is ready while the first one reads", lambda: second.get(ready)[0] in (200, 204))
+            write(table, f"{table}-two")
+            arrives("two")
+            first.terminate()
+            write(table, f"{table}-three")
+            arrives("three", 5)
+            # What was acknowledged in the last second before a crash comes again.
+            time.sleep(2.5)
+            second.process.kill()
+    write(table, f"{table}-four")
+    with Adapter(environment()) as third:
+        arrives("four", 30)
+        third.terminate()
+    assert not delivered("broker", f"{table}-before"), "the first start began too early"
+    for item in ("one", "two", "three", "four"):
+        assert delivered("broker", f"{table}-{item}"), f"{item} is gone"
+
+
+def integration_source_keeps_positions(case):
+    create_positions(recipes.INTEGRATION_SOURCE)
+    controllers = {**case["environment"], f"{KAMELET}TABLE": "KeptByAnImage"}
+    environment = lambda: {**recipes.variables_of_the_image(), **controllers, **HERE, **KEYS, "AWS_ENDPOINT_URL": MOTO}
+    positions_are_kept(environment, "KeptByAnImage", "/q/health/ready")
+
+
+def triggermesh_keeps_positions(sink):
+    create_positions(recipes.TRIGGERMESH)
+    # The controller puts what is in adapterOverrides behind its own variables.
+    environment = lambda: {**triggermesh_environment(sink, "KeptByOverrides"), **recipes.variables_of_the_overrides()}
+    positions_are_kept(environment, "KeptByOverrides", "/health")
+
+
 def a_mistake_is_told_under_its_foreign_name(sink):
     environment = triggermesh_environment(sink, "Orders", ARN="arn:aws:sqs:eu-west-1:123456789012:orders")
     ended = subprocess.run([BINARY], env=environment, capture_output=True, text=True, timeout=PATIENCE)
@@ -315,6 +371,8 @@ def main():
     tests.append(("triggermesh", lambda: triggermesh(sink)))
     start_time = lambda: a_start_time_covers_the_switch(cases[0], sink)
     tests.append(("a start time covers the switch", start_time))
+    tests.append(("integration source keeps positions", lambda: integration_source_keeps_positions(cases[0])))
+    tests.append(("triggermesh keeps positions", lambda: triggermesh_keeps_positions(sink)))
     tests.append(("a mistake is told under its foreign name", lambda: a_mistake_is_told_under_its_foreign_name(sink)))
     wanted = os.environ.get("ONLY", "")
     failed, passed = 0, 0

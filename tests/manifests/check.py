@@ -38,6 +38,7 @@ ON = {
     "service-monitor": ["deployment", "sinkbinding"],
     "pod-monitor": ["deployment", "sinkbinding", "containersource", "sidecar", "native-sidecar"],
     "network-policy": ["deployment", "sinkbinding", "containersource"],
+    "positions-table": ["deployment", "sinkbinding", "containersource", "sidecar", "native-sidecar"],
     "keda-consumer": ["deployment", "sinkbinding", "containersource", "sidecar", "native-sidecar"],
 }
 # Components that are parts of overlays and rendered there.
@@ -67,6 +68,9 @@ def cases(root):
                        render_together(root, f"overlays/{overlay}", [component]))
     everything = ["irsa", "assume-role", "private-ca", "oidc-token", "service-monitor", "keda-consumer", "network-policy"]
     yield "everything on one Deployment", "", lambda: render_together(root, "overlays/deployment", everything)
+    without_volume = ["positions-table", *everything]
+    yield ("everything on one Deployment without a volume", "",
+           lambda: render_together(root, "overlays/deployment", without_volume))
     for overlay in ("deployment", "sinkbinding", "containersource", "sidecar", "native-sidecar"):
         yield f"a second manifests/overlays/{overlay}", "", lambda overlay=overlay: render_second(root, overlay)
 

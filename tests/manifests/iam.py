@@ -5,10 +5,16 @@ import re
 
 # What each file is for, as the set of its actions. `sts` actions are those of the SDK and of EKS on the program's behalf.
 READ_STREAM = {"dynamodb:DescribeStream", "dynamodb:GetShardIterator", "dynamodb:GetRecords"}
+KEEP_POSITIONS = {"dynamodb:GetItem", "dynamodb:Query", "dynamodb:PutItem", "dynamodb:DeleteItem"}
 EXPECTED = {
     "read-table.json": READ_STREAM | {"dynamodb:DescribeTable"},
     "read-table-by-listing.json": READ_STREAM | {"dynamodb:ListStreams"},
     "read-one-stream.json": READ_STREAM,
+    "positions-table.json": KEEP_POSITIONS | {"dynamodb:DescribeTable", "dynamodb:DescribeTimeToLive"},
+    "create-positions-table.json": {
+        "dynamodb:CreateTable", "dynamodb:DescribeTable", "dynamodb:DescribeTimeToLive", "dynamodb:UpdateTimeToLive",
+    },
+    "edit-positions.json": KEEP_POSITIONS | {"dynamodb:Scan"},
     "assume-role.json": {"sts:AssumeRole", "sts:TagSession"},
     "cross-account-trust.json": {"sts:AssumeRole", "sts:TagSession"},
     "irsa-trust.json": {"sts:AssumeRoleWithWebIdentity"},
@@ -18,6 +24,7 @@ TABLE = r"arn:aws:dynamodb:[a-z0-9-]+:\d{12}:table/[A-Za-z0-9_.-]+"
 RESOURCES = {
     "dynamodb:DescribeTable": TABLE,
     "dynamodb:ListStreams": r"\*",
+    **dict.fromkeys(KEEP_POSITIONS | EXPECTED["create-positions-table.json"] | {"dynamodb:Scan"}, TABLE),
     **dict.fromkeys(READ_STREAM, TABLE + r"/stream/(\*|[0-9T:.-]+)"),
     **dict.fromkeys(("sts:AssumeRole", "sts:TagSession"), r"arn:aws:iam::\d{12}:role/[A-Za-z0-9_+=,.@/-]+"),
 }
@@ -25,9 +32,13 @@ MEMBERS = {"Sid", "Effect", "Action", "Resource", "Principal", "Condition"}
 
 
 def calls_of_the_program(repository):
-    """Actions by the names of the operations that the one file with AWS calls has."""
+    """Actions by the names of the operations that the two files with AWS calls have."""
     source = (repository / "src/streams/client/aws.rs").read_text()
     names = re.findall(r'const OPERATION: &str = "(\w+)"', source)
+    # Of the table of positions, by the SDK's functions.
+    source = (repository / "src/checkpoint/dynamodb/aws.rs").read_text()
+    functions = re.findall(r"\bclient\s*\.(\w+)\(\)", source)
+    names += ["".join(word.capitalize() for word in name.split("_")) for name in functions]
     made = {f"dynamodb:{name}" for name in names}
     if "AssumeRoleProvider" in (repository / "src/aws/credentials.rs").read_text():
         made |= {"sts:AssumeRole", "sts:TagSession"}

@@ -47,8 +47,9 @@ def probes(field, template, container, variables):
 
 
 def one_process(item, variables):
-    """Two processes deliver everything twice, and one file of positions has one owner; leases are in a table."""
+    """Two processes deliver everything twice, and one file of positions has one owner; a table has leases for several."""
     if variables.get("CHECKPOINT_STORE", "").startswith("dynamodb:"):
+        yield from owner_and_waiting(item)
         return
     if item["kind"] != "Deployment":
         if variables.get("CHECKPOINT_STORE", "").startswith("file:"):
@@ -58,6 +59,18 @@ def one_process(item, variables):
         yield "replicas is not 1: each replica would deliver everything"
     if item["spec"].get("strategy", {}).get("type") != "Recreate":
         yield "strategy is not Recreate: the new pod waits for the old one's positions for ever"
+
+
+def owner_and_waiting(item):
+    """The next pod is there, waiting, before the one that owns the table ends, and no volume binds either to a node."""
+    if item["kind"] != "Deployment":
+        return
+    strategy = item["spec"].get("strategy", {})
+    if strategy.get("type") != "RollingUpdate" or strategy.get("rollingUpdate", {}).get("maxUnavailable") != 0:
+        yield "strategy is not RollingUpdate without unavailable pods: nothing is read until the next pod runs"
+    for volume in item["spec"]["template"]["spec"].get("volumes", []):
+        if "persistentVolumeClaim" in volume:
+            yield f"volume {volume['name']} binds the pod to a node, and the positions are in a table"
 
 
 def positions(template, container, variables):

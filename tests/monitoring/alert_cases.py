@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 ALERTS = Path(__file__).parents[2] / "dashboards" / "alerts.yaml"
-SERIES = 'dynamodb_streams_adapter_%s{namespace="shop",job="adapter",pod="a",table="orders"%s}'
+SERIES = 'dynamodb_streams_adapter_%s{namespace="shop",job="adapter",table="orders",pod="%s"%s}'
 
 
 def fixed_annotations():
@@ -28,13 +28,14 @@ CASES = []
 
 
 def case(name, series, *expected):
-    """`series`: metric, further labels, values. `expected`: what `fires` and `silent` make."""
+    """`series`: metric, further labels, values; of pod `a` unless they begin with another. `expected`: what `fires` and `silent`
+    make."""
     CASES.append({
         "name": name,
         "interval": "1m",
         "input_series": [
-            {"series": SERIES % (metric, "," + labels if labels else ""), "values": values}
-            for metric, labels, values in series
+            {"series": SERIES % (metric, pod, "," + labels if labels else ""), "values": values}
+            for *others, metric, labels, values in series for pod in [*others, "a"][:1]
         ],
         "alert_rule_test": list(expected),
     })
@@ -192,6 +193,43 @@ case("a minute is the limit for positions", [("checkpoint_age_seconds", "", "60x
 case("positions that are stored late once are not reported",
      [("checkpoint_age_seconds", "", "0.4x10 30x30 61x0 0x20")],
      silent("41m", "PositionsNotStored"), silent("43m", "PositionsNotStored"))
+
+
+# Leases
+
+def nobody(at):
+    return fires(at, "NobodyOwns", "critical", "No process owns table orders")
+
+
+def held(values, pod="a"):
+    return pod, "lease_held", "", values
+
+
+case("a table that one of two pods owns has an owner, whoever it is",
+     [held("1x20 0x40"), held("0x20 1x40", "b")],
+     silent("10m", "NobodyOwns"), silent("21m", "NobodyOwns"), silent("40m", "NobodyOwns"))
+case("a table that nobody owns for minutes is reported until somebody does",
+     [held("1x10 0x20 1x20"), held("0x50", "b")],
+     silent("10m", "NobodyOwns"), silent("12m", "NobodyOwns"), nobody("14m"), nobody("30m"), silent("32m", "NobodyOwns"))
+case("a takeover after a crash is not reported", [held("1x10 _x40"), held("0x11 1x39", "b")],
+     silent("11m", "NobodyOwns"), silent("13m", "NobodyOwns"), silent("30m", "NobodyOwns"))
+case("positions in a file have no owner, and nobody misses one", [("lag_seconds", "", "0x40")], silent("30m", "NobodyOwns"))
+
+
+def waiting(pod):
+    """What a pod exports of a table that another one owns: nothing that it reads, and nothing that is late."""
+    return [
+        (pod, "lease_held", "", "0x120"), (pod, "lag_seconds", "", "0x120"), (pod, "checkpoint_age_seconds", "", "0x120"),
+        (pod, "retention_headroom_seconds", "", "86400x120"), (pod, "parked_items", "", "0x120"),
+        (pod, "data_loss_total", 'reason="trimmed"', "0x120"), (pod, "sink_up", 'sink="sink"', "1x120"),
+        *((pod, metric, "", "0x120") for metric in ["records_read_total", *SETTLED]),
+    ]
+
+
+ALL = sorted(name.removeprefix("DynamoDBStreamsAdapter") for name in ANNOTATIONS)
+case("a pod that waits for a table that another one reads fires no alert",
+     [*waiting("b"), held("1x120"), *table("1x120", read="0+10x120", events_delivered_total="0+10x120")],
+     *(silent(at, alert) for alert in ALL for at in ("5m", "20m", "60m", "110m")))
 
 
 # AWS

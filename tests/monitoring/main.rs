@@ -1,4 +1,5 @@
-//! A scene for Prometheus: one adapter to which everything happens that a dashboard shows, and one to which nothing does.
+//! A scene for Prometheus: one adapter to which everything happens that a dashboard shows, beside it one whose positions are in a DynamoDB
+//! table, and one to which nothing happens.
 //!
 //! `tests/monitoring/run` starts it, scrapes both and asks the panels' queries. `MONITORING_SCENE` is a folder: the scene
 //! writes the addresses into `targets` there, and ends when a file `stop` appears.
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use support::adapter::{Adapter, Plan};
 use support::aws::{FakeAws, Trouble};
+use support::positions_table::{EmbeddedDynamoDb, Way};
 use support::sink::{Reaction, Received, TestSink};
 
 /// One beat of the scene.
@@ -38,7 +40,13 @@ async fn scene() {
 
     let (quiet_aws, quiet_sink) = (FakeAws::with_table("orders", 1).await, TestSink::start().await);
     let quiet = Plan::new(&quiet_aws, &quiet_sink, "orders").start_ready().await;
-    announce(&folder, &busy, &quiet);
+    let (leased_aws, leased_sink) = (FakeAws::with_table("orders", 1).await, TestSink::start().await);
+    let dynamodb = EmbeddedDynamoDb::start().await;
+    let way = Way::to(dynamodb.address()).await;
+    let leased = Plan::new(&leased_aws, &leased_sink, "orders").keeping_positions_in(&dynamodb);
+    let leased = leased.env("CHECKPOINT_TABLE_CREATE", "true").env("LEASE_DURATION", "3s");
+    let leased = leased.env("CHECKPOINT_ENDPOINT_URL", format!("http://{}", way.address())).start_ready().await;
+    announce(&folder, &[("busy", &busy), ("busy-leased", &leased), ("quiet", &quiet)]);
 
     let longest = LONGEST.as_millis() / BEAT.as_millis();
     for beat in 0.. {
@@ -50,18 +58,22 @@ async fn scene() {
         match beat % 200 {
             120 => std::fs::rename(&volume, &elsewhere).unwrap(),
             150 => std::fs::rename(&elsewhere, &volume).unwrap(),
+            // For longer than a lease.
+            60 => way.cut(),
+            110 => way.mend(),
             _ => {}
         }
         tokio::time::sleep(BEAT).await;
     }
     assert_eq!(busy.terminate().await, Some(0));
+    assert_eq!(leased.terminate().await, Some(0));
     assert_eq!(quiet.terminate().await, Some(0));
 }
 
-/// Where both can be scraped, as a whole or not at all.
-fn announce(folder: &Path, busy: &Adapter, quiet: &Adapter) {
+/// Where all can be scraped, as a whole or not at all.
+fn announce(folder: &Path, adapters: &[(&str, &Adapter)]) {
     let address = |adapter: &Adapter| adapter.logged("listening")[0]["address"].as_str().unwrap().to_owned();
-    let text = format!("busy {}\nquiet {}\n", address(busy), address(quiet));
+    let text: String = adapters.iter().map(|(name, adapter)| format!("{name} {}\n", address(adapter))).collect();
     std::fs::write(folder.join("targets.part"), text).unwrap();
     std::fs::rename(folder.join("targets.part"), folder.join("targets")).unwrap();
 }

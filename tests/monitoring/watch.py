@@ -47,7 +47,8 @@ class Prometheus:
             probe.bind(("127.0.0.1", 0))
             self.address = "127.0.0.1:%d" % probe.getsockname()[1]
         self.begun = time.time()
-        statics = [{"targets": [address], "labels": {"namespace": name}} for name, address in targets.items()]
+        namespace = lambda name: name.split("-")[0]
+        statics = [{"targets": [address], "labels": {"namespace": namespace(name)}} for name, address in targets.items()]
         config = {
             "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
             "rule_files": [str(ALERTS)],

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::aws::FakeAws;
+use super::positions_table::EmbeddedDynamoDb;
 use super::sink::TestSink;
 use super::wait_for;
 
@@ -82,6 +83,11 @@ impl Plan {
     pub fn keeping_positions(self, folder: &tempfile::TempDir) -> Self {
         let path = folder.path().join("positions.json");
         self.env("CHECKPOINT_STORE", format!("file:{}", path.display()))
+    }
+
+    /// Keeps positions in a table of this DynamoDB, whether it is there yet or not.
+    pub fn keeping_positions_in(self, dynamodb: &EmbeddedDynamoDb) -> Self {
+        self.env("CHECKPOINT_STORE", "dynamodb:positions").env("CHECKPOINT_ENDPOINT_URL", dynamodb.endpoint())
     }
 
     /// The command, for those who want to see it fail.

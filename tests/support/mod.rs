@@ -7,6 +7,8 @@ pub mod adapter;
 pub mod aws;
 pub mod body;
 pub mod oracle;
+pub mod positions_table;
+pub mod proxy;
 pub mod schemas;
 pub mod silent;
 pub mod sink;

@@ -165,6 +165,11 @@ impl TestSink {
         self.state().received.clone()
     }
 
+    /// Looks at all of it without a copy; the sink waits meanwhile.
+    pub fn look<T>(&self, look: impl FnOnce(&[Received]) -> T) -> T {
+        look(&self.state().received)
+    }
+
     /// Everything that was acknowledged, in order of arrival.
     pub fn accepted(&self) -> Vec<Received> {
         self.state().received.iter().filter(|received| received.accepted().is_some()).cloned().collect()

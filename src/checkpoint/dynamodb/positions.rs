@@ -30,6 +30,9 @@ const ROUNDS: usize = 10;
 /// How far saves lie apart: each changed shard costs a write unit or two.
 const INTERVAL: Duration = Duration::from_secs(1);
 
+/// A shard that does not change costs a write unit each time.
+const VERIFICATION_AGE: Duration = Duration::from_hours(1);
+
 /// One table's positions in the hands of one owner.
 pub(super) struct Positions {
     pub items: Arc<dyn ItemTable>,
@@ -263,5 +266,9 @@ impl CheckpointStore for Positions {
 
     fn interval(&self) -> Duration {
         INTERVAL
+    }
+
+    fn verification_age(&self) -> Duration {
+        VERIFICATION_AGE
     }
 }

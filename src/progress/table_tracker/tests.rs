@@ -566,10 +566,10 @@ fn continuity_is_stored_as_the_moment_before_which_nothing_unread_was_created() 
     }
     tracker.dirty.insert(shard);
     assert_eq!(verified(&mut tracker), at(5_000), "a minute of empty pages proves that nothing was left");
-    tracker.verify(at(5_000 + 299));
+    tracker.verify(Duration::from_secs(300), at(5_000 + 299));
     assert!(!tracker.has_changes());
     page(&mut tracker, shard, 5_400, true, false);
-    tracker.verify(at(5_400));
+    tracker.verify(Duration::from_secs(300), at(5_400));
     assert!(tracker.has_changes(), "what does not change is verified anew");
     page(&mut tracker, shard, 9_000, true, true);
     tracker.read_to_end(shard, Instant::now());
