@@ -164,7 +164,9 @@ impl Judge {
 
     pub fn process_ends(&mut self, process: usize) {
         self.process(process).alive_since = None;
-        self.owners.tables.values_mut().for_each(|owners| drop(owners.tenures.remove(&process)));
+        for owners in self.owners.tables.values_mut() {
+            owners.tenures.remove(&process);
+        }
     }
 
     /// Whether the process may deliver all tables now.
