@@ -94,7 +94,7 @@ impl Inner {
             return;
         }
         let nothing_is_left = self.items_of(table).iter().all(|item| item.key.entry == LEASE);
-        let is_witness = self.judge.witness_claims(lease.process, nothing_is_left);
+        let is_witness = self.judge.witness_claims(table, lease.process, nothing_is_left);
         if nothing_is_left && !is_witness && self.judge.was_made_anew() {
             self.tell(now, "nothing is stored, and nobody knows what was: it starts for the first time".to_owned());
             self.judge.starts_anew(lease.process, &self.aws, now);

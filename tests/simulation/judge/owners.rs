@@ -73,8 +73,8 @@ pub struct Owners {
     table_is_another_at: Option<Moment>,
     /// It was empty then.
     was_made_anew: bool,
-    /// Lives that remember what was stored before the table was another.
-    witnesses: BTreeSet<u32>,
+    /// Lives that remember what was stored of a table before the table of positions was another.
+    witnesses: BTreeSet<(u32, usize)>,
     /// What the last owner knows to have stored in a table that was made anew.
     remembered: Option<(u32, Vec<ChangeNumber>)>,
     /// It has claimed it, and sent nothing yet.
@@ -133,8 +133,9 @@ pub struct ProcessState {
     /// When it last stood still, was suspended, or its clock jumped.
     pub disturbed_at: Option<Moment>,
     pub has_seen_a_lease: bool,
-    /// It has been an owner in this life.
+    /// It has taken over what is stored in this life, and since its last claim.
     has_owned: bool,
+    has_read: bool,
 }
 
 impl ProcessState {
@@ -240,6 +241,7 @@ impl Judge {
         let settings = self.settings.clone();
         self.calls.begin_life(now, &settings);
         let state = self.process(lease.process).clone();
+        self.process(lease.process).has_read = false;
         let claim = Claim {
             number: self.owners.claims,
             process: lease.process,
@@ -308,7 +310,6 @@ impl Judge {
         if lease.owner.is_none() {
             return;
         }
-        self.process(lease.process).has_owned = true;
         let owners = self.owners.tables.entry(table).or_default();
         let known = owners
             .tenures
@@ -401,7 +402,8 @@ impl Judge {
         }
         self.owners.witnesses.clear();
         let lives = self.owners.processes.values().filter(|it| it.alive_since.is_some() && it.has_owned);
-        self.owners.witnesses.extend(lives.map(|it| it.life));
+        let tables = self.owners.tables.len();
+        self.owners.witnesses.extend(lives.flat_map(|it| (0..tables).map(|table| (it.life, table))));
         for owners in self.owners.tables.values_mut() {
             owners.released_at = None;
             owners.written_at = now;
@@ -409,7 +411,7 @@ impl Judge {
     }
 
     /// Who claims may find a table that is older than it knows, and go back behind what others have stored since.
-    pub fn witness_claims(&mut self, process: usize, nothing_is_left: bool) -> bool {
+    pub fn witness_claims(&mut self, table: usize, process: usize, nothing_is_left: bool) -> bool {
         let life = self.process(process).life;
         if self.owners.is_restoring {
             self.forgets_confirmed();
@@ -419,12 +421,12 @@ impl Judge {
             && owner == life
             && nothing_is_left
         {
-            self.owners.witnesses.remove(&life);
+            self.owners.witnesses.remove(&(life, table));
             self.owners.is_restoring = true;
             remembered.into_iter().for_each(|number| self.fates[number as usize].confirmed = true);
             return true;
         }
-        let is_witness = self.owners.witnesses.remove(&life);
+        let is_witness = self.owners.witnesses.remove(&(life, table));
         if is_witness {
             self.forgets_confirmed();
         }
@@ -476,7 +478,9 @@ impl Judge {
         self.begun = Some(alive_since.unwrap_or(now));
         let oldest = self.starts.map_or(start, |(oldest, _)| oldest);
         self.owners.oldest_start = oldest.min(start);
-        self.starts = Some((start, now));
+        // What was sent to the table before may land in this one, its start too.
+        let low = if self.others_may_still_write(now) { self.owners.oldest_start } else { start };
+        self.starts = Some((low, now));
         self.fates.iter_mut().filter(|fate| !fate.is_resolved()).for_each(|fate| fate.optional = true);
     }
 
@@ -488,7 +492,9 @@ impl Judge {
 
     /// A shard of a table is read by a process.
     pub fn reads(&mut self, table: usize, process: usize, now: Moment) {
-        let stops = self.process(process).stops_on_loss;
+        let state = self.process(process);
+        (state.has_owned, state.has_read) = (true, true);
+        let stops = state.stops_on_loss;
         let Some(owners) = self.owners.tables.get(&table).filter(|_| stops) else { return };
         let claimed_at = owners.tenures.get(&process).map(|tenure| tenure.claimed_at);
         if let (Some(stopped_at), Some(claimed_at)) = (owners.stopped_at, claimed_at)
