@@ -83,7 +83,8 @@ impl Inner {
             if content(before) != content(sent.write.to.as_ref()) {
                 self.look_at_items(table, now);
             }
-            if self.judge.is_newest_owner(table, sent.term) {
+            // What it writes before it reads on is not what it goes on from.
+            if self.judge.goes_on(table, sent.term) {
                 self.judge.confirms(table, now);
             }
         }
