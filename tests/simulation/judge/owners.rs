@@ -485,7 +485,10 @@ impl Judge {
         // What was sent to the table before may land in this one, its start too.
         let low = if self.others_may_still_write(now) { self.owners.oldest_start } else { start };
         self.starts = Some((low, now));
-        self.fates.iter_mut().filter(|fate| !fate.is_resolved()).for_each(|fate| fate.optional = true);
+        for (fate, change) in self.fates.iter_mut().zip(&aws.changes) {
+            // A first start begins with the stream that the table has then.
+            fate.optional |= !fate.is_resolved() || aws.stream_of(change).disabled.is_some();
+        }
     }
 
     /// It is stored that the table is read no further, or not any more.
