@@ -174,6 +174,20 @@ async fn what_waits_behind_a_barrier_is_withdrawn_with_it() {
     assert_eq!(stage.settled().len(), 99);
 }
 
+/// Whoever asks for the withdrawal begins anew after it: an answer that came then would settle something else.
+#[tokio::test(start_paused = true)]
+async fn a_withdrawal_waits_for_what_is_under_way() {
+    let stage = Stage::new(settings(EventMode::Binary));
+    stage.sink.script(|_| Reaction { after: 20 * SECOND, ..Reaction::status(200) });
+    stage.own(1, LONG);
+    stage.push(second(0..8));
+    stage.settle_down(SECOND).await;
+    let asked = Instant::now();
+    stage.withdraw(1).await;
+    assert!(asked.elapsed() >= 19 * SECOND, "an attempt was under way when it was done");
+    assert_eq!(stage.settled().len(), 8);
+}
+
 /// What this process kept of a table would keep the same item's events from being tried.
 #[tokio::test(start_paused = true)]
 async fn the_next_tenure_begins_with_a_clean_slate() {
