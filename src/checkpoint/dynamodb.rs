@@ -53,6 +53,9 @@ use crate::lease::{HeldLease, LeaseError, LeaseStore, SeenLease};
 /// How often a renewal or a release is sent again that met an earlier one of this owner.
 const TRIES: usize = 3;
 
+/// Among so many the first epoch of a lease is drawn.
+const FIRST_EPOCHS: u32 = 1_000_000;
+
 /// The positions and leases of one consumer group.
 pub struct DynamoStore {
     group: String,
@@ -123,7 +126,9 @@ impl DynamoStore {
         }
         let seen_epoch = seen.map(|seen| seen.epoch).or(left_by).unwrap_or_default();
         let highest = above.max(memory.highest_epoch()).max(seen_epoch);
-        let (epoch, version) = (highest + 1, seen.map_or(0, |seen| seen.version) + 1);
+        // Of a lease that is created nobody may take the stamps for those of another table's, which was deleted while its owner lives.
+        let drawn = if seen.is_none() { u64::from(fastrand::u32(..FIRST_EPOCHS)) } else { 0 };
+        let (epoch, version) = (highest + 1 + drawn, seen.map_or(0, |seen| seen.version) + 1);
         let expected =
             seen.map_or(Expected::Absent, |seen| Expected::Is(Stamp { epoch: seen.epoch, version: seen.version }));
         let stamp = Stamp { epoch, version };

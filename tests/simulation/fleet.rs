@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::life::{Run, Term, end_of, live};
 use crate::plan::several::Span;
-use crate::plan::{End, Plan};
+use crate::plan::{End, Plan, Settings};
 use crate::sabotage::Sabotage;
 use crate::said;
 use crate::world::World;
@@ -46,6 +46,7 @@ fn process(world: &Arc<World>, sabotage: Sabotage, spans: &[Span], plan: &Plan) 
         world.away(up, up);
         let mut settings = plan.settings.clone();
         settings.skew = span.skew;
+        settings.stop_on_loss &= up < plan.healed;
         let term = Term { at: span.down.max(up), edge: span.edge, end: span.end };
         let ended = live(world, sabotage, &settings, term);
         if world.look(|inner, _| inner.is_exhausted()) {
@@ -71,5 +72,6 @@ fn close(world: &Arc<World>, sabotage: Sabotage, plan: &Plan) {
     let listing = world.look(|inner, _| inner.pages_to_list()).div_ceil(4);
     let at = last + 2 * plan.several.as_ref().map_or(Duration::ZERO, |several| several.lease);
     let at = at + Duration::from_secs(60 + listing as u64);
-    live(world, sabotage, &plan.settings, Term { at, edge: None, end: End::Stopped });
+    let settings = Settings { stop_on_loss: false, ..plan.settings.clone() };
+    live(world, sabotage, &settings, Term { at, edge: None, end: End::Stopped });
 }

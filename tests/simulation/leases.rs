@@ -12,6 +12,9 @@ use crate::judge::owners::LeaseWrite;
 use crate::plan::{Moment, Settings};
 use crate::world::Inner;
 
+/// The sort key of the entry that says that a table is read no further.
+const STOPPED: &str = "stopped";
+
 impl Inner {
     pub fn process_begins(&mut self, settings: &Settings, now: Moment) {
         let (process, life) = (self.current, self.life());
@@ -81,7 +84,7 @@ impl Inner {
                 self.look_at_items(table, now);
             }
             if self.judge.is_newest_owner(table, sent.term) {
-                self.judge.confirms(table);
+                self.judge.confirms(table, now);
             }
         }
     }
@@ -104,6 +107,8 @@ impl Inner {
     }
 
     fn look_at_items(&mut self, table: usize, now: Moment) {
+        let is_stopped = self.items_of(table).iter().any(|item| item.key.entry == STOPPED);
+        self.judge.stop_stored(table, is_stopped, now);
         // What nobody can read holds nothing as settled, and is not what anybody goes on from.
         let Ok(mut positions) = all_positions(&self.items_of(table)) else { return };
         let mut group = positions.pop_first().map(|(_, tables)| tables).unwrap_or_default();

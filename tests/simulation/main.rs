@@ -107,6 +107,8 @@ fn no_seed_of_several_processes_breaks_a_promise() {
         let several = plan.several.as_ref().unwrap();
         let (seed, faults) = (several.seed, &several.faults);
         let broken = run.findings.iter().map(|finding| format!("seed {seed} {faults:?} {:?}: {finding}", plan.faults));
+        let broken: Vec<String> = broken.collect();
+        broken.iter().for_each(|finding| println!("{finding}"));
         found.lock().unwrap().extend(broken);
     });
     println!("{summary}");

@@ -285,6 +285,9 @@ impl Inner {
             }
         };
         self.judge.iterator_issued((table, stream, shard));
+        if self.judge.has_several() {
+            self.judge.reads(table, self.current, now);
+        }
         Ok(format!("{table}|{stream}|{shard}|{next}|{}", now.as_millis()))
     }
 

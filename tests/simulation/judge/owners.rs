@@ -12,11 +12,17 @@ use dynamodb_streams_adapter::checkpoint::dynamodb::items::Members;
 use super::{Judge, Posted, Sentence, name};
 use crate::aws::{Aws, ChangeNumber};
 use crate::item_table::{LEASE, Sent, stamp};
-use crate::plan::several::SharedFault;
+use crate::plan::several::{Several, SharedFault};
 use crate::plan::{Moment, Settings};
 
 /// Between a process that gives a lease back and one that waits for it.
 const HANDOVER: Duration = Duration::from_secs(1);
+
+/// Between two looks at a lease, twice: it is seen to be as it is late, and to be so still.
+const LOOKS: Duration = Duration::from_millis(1_300);
+
+/// For so long after a table was made anew what was sent to the one before may still land in it.
+const STRAYS: Duration = Duration::from_secs(150);
 
 /// From the word to stop to the lease that is given back, where nothing is slow.
 const STOP: Duration = Duration::from_millis(1_500);
@@ -85,8 +91,12 @@ struct TableOwners {
     /// The claim, by its number, under which anything was begun last.
     newest_begun: u64,
     last: Option<Claim>,
+    /// Whether the process of each claim had seen a lease before.
+    had_seen_a_lease: BTreeMap<u64, bool>,
     /// The lease was given back.
     released_at: Option<Moment>,
+    /// Since when is stored that the table is read no further.
+    stopped_at: Option<Moment>,
     /// The last write of the lease that happened.
     written_at: Moment,
 }
@@ -99,7 +109,6 @@ struct Claim {
     term: u32,
     epoch: u64,
     at: Moment,
-    had_seen_a_lease: bool,
 }
 
 /// What a process knows of its own.
@@ -118,6 +127,7 @@ pub struct ProcessState {
     pub life: u32,
     /// What its start means, if it is the first one.
     start: Moment,
+    stops_on_loss: bool,
     pub alive_since: Option<Moment>,
     pub told_to_stop: Option<Moment>,
     /// When it last stood still, was suspended, or its clock jumped.
@@ -148,7 +158,8 @@ impl Judge {
 
     pub fn process_begins(&mut self, process: usize, life: u32, settings: &Settings, now: Moment) {
         let start = settings.first_moment(now);
-        *self.process(process) = ProcessState { life, start, alive_since: Some(now), ..ProcessState::default() };
+        let (stops_on_loss, alive_since) = (settings.stop_on_loss, Some(now));
+        *self.process(process) = ProcessState { life, start, stops_on_loss, alive_since, ..ProcessState::default() };
     }
 
     pub fn process_ends(&mut self, process: usize) {
@@ -234,9 +245,9 @@ impl Judge {
             term: lease.term,
             epoch: lease.epoch,
             at: now,
-            had_seen_a_lease: state.has_seen_a_lease,
         };
         let owners = self.owners.tables.entry(table).or_default();
+        owners.had_seen_a_lease.insert(claim.number, state.has_seen_a_lease);
         let (before, released_at, written_at) =
             (owners.last.replace(claim), owners.released_at.take(), owners.written_at);
         let Some(before) = before else { return };
@@ -258,7 +269,7 @@ impl Judge {
             }
             None => {
                 let (patience, since) =
-                    (self.lease_duration().mul_f64(1.1) + HANDOVER, written_at.saturating_sub(LOOKS_AGAIN));
+                    (self.lease_duration().mul_f64(1.1) + LOOKS, written_at.saturating_sub(LOOKS_AGAIN));
                 if state.was_undisturbed(since) && self.was_well(since, now, &[SharedFault::SlowTable]) {
                     self.owners.takeovers.push(now - written_at);
                     self.must_be_prompt("a lease that was not renewed", now - written_at, patience, now);
@@ -341,10 +352,8 @@ impl Judge {
             return;
         }
         // Of a table that was made anew nobody can know that it had an owner who has not seen its lease.
-        let newer = owners.last.as_ref().filter(|claim| claim.number > tenure.claim);
-        let is_excused = another_at.is_some_and(|at| {
-            tenure.claimed_at < at && now < at + lease && newer.is_none_or(|claim| !claim.had_seen_a_lease)
-        });
+        let next = owners.had_seen_a_lease.range(tenure.claim + 1..).next().is_some_and(|(_, had_seen)| *had_seen);
+        let is_excused = another_at.is_some_and(|at| tenure.claimed_at < at && now < at + lease && !next);
         if !is_excused {
             let what = format!(
                 "{} is sent by process {} under claim {}, and claim {} has sent before",
@@ -435,6 +444,13 @@ impl Judge {
         }
     }
 
+    /// Whether writes may land, in a table that was made anew, whose senders believed it to be the one before. What they replace comes again.
+    pub fn others_may_still_write(&self, now: Moment) -> bool {
+        let is_late = |several: &Several| several.faults.contains(&SharedFault::LateWrites);
+        let another_at = self.owners.table_is_another_at.filter(|_| self.plan.several.as_ref().is_some_and(is_late));
+        another_at.is_some_and(|at| now < at + STRAYS)
+    }
+
     /// Whether what is stored holds a change, as far as anybody can know: what a restore from a backup has lost comes again.
     pub fn is_stored(&self, number: ChangeNumber) -> bool {
         self.owners.table_is_another_at.is_none() || self.settled.holds(number)
@@ -460,6 +476,25 @@ impl Judge {
         self.owners.oldest_start = oldest.min(start);
         self.starts = Some((start, now));
         self.fates.iter_mut().filter(|fate| !fate.is_resolved()).for_each(|fate| fate.optional = true);
+    }
+
+    /// It is stored that the table is read no further, or not any more.
+    pub fn stop_stored(&mut self, table: usize, is_stopped: bool, now: Moment) {
+        let stopped_at = &mut self.owners.tables.entry(table).or_default().stopped_at;
+        *stopped_at = is_stopped.then(|| stopped_at.unwrap_or(now));
+    }
+
+    /// A shard of a table is read by a process.
+    pub fn reads(&mut self, table: usize, process: usize, now: Moment) {
+        let stops = self.process(process).stops_on_loss;
+        let Some(owners) = self.owners.tables.get(&table).filter(|_| stops) else { return };
+        let claimed_at = owners.tenures.get(&process).map(|tenure| tenure.claimed_at);
+        if let (Some(stopped_at), Some(claimed_at)) = (owners.stopped_at, claimed_at)
+            && stopped_at < claimed_at
+        {
+            let what = format!("process {} reads table {table}, which was stopped before", letter(process));
+            self.find(Sentence::ReadsOn, now, what);
+        }
     }
 
     /// A stream's start is stored once.

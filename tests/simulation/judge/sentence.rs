@@ -57,6 +57,8 @@ pub enum Sentence {
     LateTakeover,
     /// 8: a stream's start was stored, and is another.
     StartMoved,
+    /// 8: a table is read of which is stored that it is to be read no further.
+    ReadsOn,
 }
 
 #[derive(Debug, Clone)]

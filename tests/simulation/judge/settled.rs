@@ -111,11 +111,14 @@ impl Judge {
             }
             self.look_at(shards, aws, now);
         }
-        self.confirms(table);
+        self.confirms(table, now);
     }
 
     /// What is stored of a table as settled stays so.
-    pub fn confirms(&mut self, table: usize) {
+    pub fn confirms(&mut self, table: usize, now: Moment) {
+        if self.others_may_still_write(now) {
+            return;
+        }
         for number in self.settled.unconfirmed.remove(&table).unwrap_or_default() {
             let fate = &mut self.fates[number as usize];
             fate.confirmed |= self.settled.holds(number) && !fate.optional;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use super::{End, HEALTHY, Moment, Plan, Scale, chance, hours, log_between, minutes, one_of};
+use super::{End, Event, HEALTHY, Moment, Plan, Scale, chance, hours, log_between, minutes, one_of};
 use crate::fault::Fault;
 
 macro_rules! shared_faults {
@@ -42,6 +42,8 @@ shared_faults! {
     ClocksOff,
     /// Wall clocks jump.
     ClockJumps,
+    /// They stop reading a table when they find that something is lost, which a stream does that is gone at once.
+    StopsOnLoss,
 
     // The table.
     Throttles,
@@ -134,13 +136,13 @@ impl SharedFault {
 
     /// Comes in stretches of time.
     fn is_trouble(self) -> bool {
-        !matches!(self, Rolls | Kills | AllDown | ClocksOff)
+        !matches!(self, Rolls | Kills | AllDown | ClocksOff | StopsOnLoss)
     }
 }
 
 /// Faults that do more harm together.
 const THEMES: &[&[SharedFault]] = &[
-    &[Rolls, Kills, AllDown, ServerErrors, LostAnswers],
+    &[Rolls, Kills, AllDown, StopsOnLoss, ServerErrors, LostAnswers],
     &[Pauses, Suspensions, CutOff, ClocksOff, ClockJumps],
     &[Throttles, ServerErrors, LostAnswers, LostWrites, LateWrites, SlowTable, Away],
     &[LateWrites, LostAnswers, Pauses, CutOff, Kills],
@@ -219,6 +221,7 @@ impl Plan {
             processes: Vec::new(),
             troubles: Vec::new(),
         };
+        several.draw_losses(&mut plan);
         several.draw_processes(&plan);
         several.draw_troubles(&plan);
         plan.several = Some(several);
@@ -227,6 +230,28 @@ impl Plan {
 }
 
 impl Several {
+    fn draw_losses(&self, plan: &mut Plan) {
+        plan.settings.stop_on_loss = self.faults.contains(&StopsOnLoss);
+        if !plan.settings.stop_on_loss {
+            return;
+        }
+        let mut rng = chance(self.seed, 308);
+        plan.faults.insert(Fault::GoneAtOnce);
+        // Nobody knows of a stream that comes and goes while nobody reads.
+        plan.faults.remove(&Fault::Recreation);
+        plan.events.retain(|(_, event)| !matches!(event, Event::Recreate { .. }));
+        let span = plan.healed - plan.first_start;
+        for table in 0..plan.tables {
+            let pause = log_between(&mut rng, Duration::from_secs(1), minutes(2));
+            let at = plan.first_start + span.mul_f64(0.1 + 0.7 * rng.f64());
+            plan.events.push((at, Event::Recreate { table, pause }));
+            // Not all of it was read then.
+            let item = rng.u32(..3);
+            plan.events.push((at - Duration::from_millis(50), Event::Write { table, item, burst: 5 }));
+        }
+        plan.events.sort_by_key(|(moment, _)| *moment);
+    }
+
     fn draw_processes(&mut self, plan: &Plan) {
         let mut rng = chance(self.seed, 304);
         let slots = rng.usize(2..=4);
@@ -248,7 +273,7 @@ impl Several {
                 fleet.meets(kind, at, &mut chance(draw, 306));
             }
         }
-        fleet.closes(plan.healed);
+        fleet.closes(plan.healed, plan.settings.stop_on_loss);
         self.processes = fleet.spans;
         let mut rng = chance(self.seed, 307);
         for span in self.processes.iter_mut().flatten() {
@@ -363,13 +388,18 @@ impl Fleet {
         }
     }
 
-    fn closes(&mut self, healed: Moment) {
+    /// All live on in a world that has healed; somebody starts them anew first if they are to read on in spite of a loss.
+    fn closes(&mut self, healed: Moment, anew: bool) {
         if self.up.iter().all(Option::is_none) {
             self.start(0, healed - minutes(1));
         }
         for process in 0..self.up.len() {
             if let Some(up) = &mut self.up[process] {
                 *up = (*up).min(healed.max(self.spans[process].last().map_or(Moment::ZERO, |span| span.down)));
+            }
+            if anew && self.up[process].is_some_and(|up| up < healed) {
+                self.end(process, healed - Duration::from_secs(20), End::Stopped, None);
+                self.start(process, healed);
             }
             self.end(process, healed + HEALTHY, End::Stopped, None);
         }
