@@ -369,6 +369,24 @@ async fn a_stop_over_a_loss_holds_for_every_process_until_one_may_continue() {
     assert_eq!((world.stored("Orders").stopped, third.not_ready()), (None, None));
 }
 
+/// What was on its way when reading stopped is settled later, and stored: then the store says that the table is another one's.
+#[tokio::test(start_paused = true)]
+async fn a_stopped_table_whose_owner_is_deposed_is_waited_for_as_any_other() {
+    let (_clock, world, mut writer) = (simulated_clock(), Arc::new(World::default()), Writer::new());
+    let setup = Setup { on_data_loss: OnDataLoss::Stop, ..Setup::default() };
+    let mut first = world.start("first", &writer.table(), &setup);
+    sleep(5 * SECOND).await;
+    writer.write_for(5 * SECOND).await;
+    writer.services.script(|script| script.gone.extend(["a", "b"]));
+    sleep(10 * MINUTE).await;
+    assert!(first.not_ready().is_some_and(|why| why.contains("ON_DATA_LOSS=continue")), "{:?}", first.not_ready());
+    world.take_over("Orders");
+    first.progress[0].change(|tracker| tracker.set_stopped(None));
+    sleep(SECOND).await;
+    assert!(first.progress[0].ownership().is_waiting(), "it has learned that the table is another one's");
+    first.stop().await;
+}
+
 /// Both find nothing stored, and one of them stores where the table begins.
 #[tokio::test(start_paused = true)]
 async fn two_first_starts_at_once_have_one_start_and_one_owner() {
