@@ -144,6 +144,21 @@ async fn an_orderly_stop_hands_over_within_a_second_and_nothing_is_sent_twice() 
     }
 }
 
+/// Its table of positions refuses a write: a throttle, or a moment without a network.
+#[tokio::test(start_paused = true)]
+async fn an_orderly_stop_repeats_nothing_although_its_last_save_fails_at_first() {
+    let (_clock, world, mut writer) = (simulated_clock(), Arc::new(World::default()), Writer::new());
+    let (mut first, _second) = two(&world, &writer, &Setup::default()).await;
+    first.refuse_saves(u32::MAX);
+    writer.write(50);
+    sleep(2 * SECOND).await;
+    first.refuse_saves(1);
+    let took = first.stop().await;
+    assert!(took < SECOND, "{took:?}");
+    sleep(5 * SECOND).await;
+    assert_eq!(writer.assert_all_taken(&world, MINUTE).await, 0, "sent twice");
+}
+
 /// Requests take nearly as long as the lease, and the stop may come at any moment of it.
 #[tokio::test(start_paused = true)]
 async fn the_lease_is_renewed_while_the_last_answers_are_waited_for() {
