@@ -402,6 +402,25 @@ async fn a_stopped_table_whose_owner_is_deposed_is_waited_for_as_any_other() {
     first.stop().await;
 }
 
+/// Whoever waited is ready; when the table is its own and what is stored cannot be read, nobody reads the table.
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_cannot_read_what_is_stored_is_not_ready_and_says_why() {
+    let (_clock, world, mut writer) = (simulated_clock(), Arc::new(World::default()), Writer::new());
+    let (mut first, second) = two(&world, &writer, &Setup::default()).await;
+    writer.write(10);
+    sleep(SECOND).await;
+    second.garble(true);
+    first.stop().await;
+    sleep(10 * SECOND).await;
+    assert_eq!(world.owner("Orders").as_deref(), Some("second"));
+    let why = second.not_ready().expect("nobody reads the table");
+    assert!(why.contains("waiting for its stored positions (an entry is strange)"), "{why}");
+    second.garble(false);
+    writer.write(10);
+    assert_eq!(writer.assert_all_taken(&world, MINUTE).await, 0, "sent twice");
+    assert_eq!(second.not_ready(), None);
+}
+
 /// Both find nothing stored, and one of them stores where the table begins.
 #[tokio::test(start_paused = true)]
 async fn two_first_starts_at_once_have_one_start_and_one_owner() {

@@ -60,6 +60,8 @@ struct View {
     world: Arc<World>,
     /// Its calls are answered by nobody.
     is_cut_off: Arc<AtomicBool>,
+    /// It cannot read what is stored.
+    is_garbled: Arc<AtomicBool>,
     /// So many saves are refused.
     refused: Arc<AtomicU32>,
 }
@@ -149,6 +151,11 @@ impl Process {
         self.view.is_cut_off.store(is_cut_off, Ordering::Relaxed);
     }
 
+    /// It cannot read what is stored, or can again.
+    pub(super) fn garble(&self, is_garbled: bool) {
+        self.view.is_garbled.store(is_garbled, Ordering::Relaxed);
+    }
+
     /// So many of its next saves are refused.
     pub(super) fn refuse_saves(&self, saves: u32) {
         self.view.refused.store(saves, Ordering::Relaxed);
@@ -176,7 +183,7 @@ impl Drop for Process {
 
 impl View {
     fn of(world: Arc<World>) -> Self {
-        Self { world, is_cut_off: Arc::default(), refused: Arc::default() }
+        Self { world, is_cut_off: Arc::default(), is_garbled: Arc::default(), refused: Arc::default() }
     }
 
     /// What the store answers, unless nobody does.
@@ -252,6 +259,9 @@ impl LeasedStore for View {
 
 impl CheckpointStore for OwnedPositions {
     fn load<'a>(&'a self, table: &'a str) -> BoxFuture<'a, Result<Option<StoredTable>, StoreError>> {
+        if self.view.is_garbled.load(Ordering::Relaxed) {
+            return Box::pin(ready(Err(StoreError("an entry is strange".to_owned()))));
+        }
         self.view.answer(move |world| {
             let mut positions = lock(&world.positions);
             let positions = positions.entry(table.to_owned()).or_default();
