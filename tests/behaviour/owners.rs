@@ -99,9 +99,9 @@ async fn rolling_updates_under_load_repeat_nothing_and_keep_each_items_order() {
 async fn a_process_that_is_killed_is_followed_by_the_one_that_waits_and_nothing_is_lost() {
     let world = World::new().await;
     let first = world.pod("pod-a").await;
-    let _second = world.pod("pod-b").await;
     world.aws.write("orders", 20, 5);
     world.delivered("the first process's events", 100).await;
+    let _second = world.pod("pod-b").await;
     first.kill();
     let killed = Instant::now();
     world.aws.write("orders", 20, 5);
@@ -113,9 +113,9 @@ async fn a_process_that_is_killed_is_followed_by_the_one_that_waits_and_nothing_
 async fn an_owner_that_was_paused_for_longer_than_its_lease_gives_up_and_waits() {
     let world = World::new().await;
     let first = world.pod("pod-a").await;
-    let second = world.pod("pod-b").await;
     world.aws.write("orders", 10, 1);
     world.delivered("the first process's events", 10).await;
+    let second = world.pod("pod-b").await;
     first.signal("STOP");
     let paused = Instant::now();
     world.aws.write("orders", 10, 1);

@@ -230,6 +230,8 @@ ALL = sorted(name.removeprefix("DynamoDBStreamsAdapter") for name in ANNOTATIONS
 case("a pod that waits for a table that another one reads fires no alert",
      [*waiting("b"), held("1x120"), *table("1x120", read="0+10x120", events_delivered_total="0+10x120")],
      *(silent(at, alert) for alert in ALL for at in ("5m", "20m", "60m", "110m")))
+case("pods that wait for a table whose owner is of another job fire no alert", waiting("b"),
+     *(silent(at, alert) for alert in ALL if alert != "NobodyOwns" for at in ("5m", "20m", "60m", "110m")))
 
 
 # AWS
