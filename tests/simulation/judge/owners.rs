@@ -80,7 +80,8 @@ pub struct Owners {
     remembered: Option<(u32, Vec<ChangeNumber>)>,
     /// It has claimed it, and sent nothing yet.
     is_restoring: bool,
-    oldest_start: Moment,
+    /// What the earliest start of all meant.
+    oldest_start: Option<Moment>,
     /// How long handovers took: given back, and run out.
     pub handovers: Vec<Duration>,
     pub takeovers: Vec<Duration>,
@@ -402,7 +403,7 @@ impl Judge {
         self.owners.was_made_anew = is_empty;
         // A backup may be of a time before that.
         if let (Some((start, _)), false) = (&mut self.starts, is_empty) {
-            *start = (*start).min(self.owners.oldest_start);
+            *start = (*start).min(self.owners.oldest_start.unwrap_or(*start));
         }
         self.owners.witnesses.clear();
         let lives = self.owners.processes.values().filter(|it| it.alive_since.is_some() && it.has_owned);
@@ -480,11 +481,13 @@ impl Judge {
         self.owed_since = None;
         let ProcessState { start, alive_since, .. } = *self.process(process);
         self.begun = Some(alive_since.unwrap_or(now));
-        let oldest = self.starts.map_or(start, |(oldest, _)| oldest);
-        self.owners.oldest_start = oldest.min(start);
+        let known = self.owners.oldest_start.into_iter().chain(self.starts.map(|(oldest, _)| oldest));
+        let oldest = known.chain([start]).min().unwrap_or(start);
+        self.owners.oldest_start = Some(oldest);
         // What was sent to the table before may land in this one, its start too.
-        let low = if self.others_may_still_write(now) { self.owners.oldest_start } else { start };
-        self.starts = Some((low, now));
+        let low = if self.others_may_still_write(now) { oldest } else { start };
+        // By a clock that is ahead it may lie in the future.
+        self.starts = Some((low, start.max(now)));
         for (fate, change) in self.fates.iter_mut().zip(&aws.changes) {
             // A first start begins with the stream that the table has then.
             fate.optional |= !fate.is_resolved() || aws.stream_of(change).disabled.is_some();
