@@ -137,8 +137,8 @@ pub struct ProcessState {
     /// When it last stood still, was suspended, or its clock jumped.
     pub disturbed_at: Option<Moment>,
     pub has_seen_a_lease: bool,
-    /// It has taken over what is stored in this life.
-    has_owned: bool,
+    /// The tables of which it has taken over in this life what is stored.
+    has_owned: BTreeSet<usize>,
 }
 
 impl ProcessState {
@@ -406,9 +406,9 @@ impl Judge {
             *start = (*start).min(self.owners.oldest_start.unwrap_or(*start));
         }
         self.owners.witnesses.clear();
-        let lives = self.owners.processes.values().filter(|it| it.alive_since.is_some() && it.has_owned);
-        let tables = self.owners.tables.len();
-        self.owners.witnesses.extend(lives.flat_map(|it| (0..tables).map(|table| (it.life, table))));
+        let living = self.owners.processes.values().filter(|it| it.alive_since.is_some());
+        let witnesses = living.flat_map(|it| it.has_owned.iter().map(|table| (it.life, *table)));
+        self.owners.witnesses.extend(witnesses);
         for owners in self.owners.tables.values_mut() {
             owners.released_at = None;
             owners.written_at = now;
@@ -479,7 +479,7 @@ impl Judge {
     pub fn starts_anew(&mut self, process: usize, aws: &Aws, now: Moment) {
         self.learn(aws);
         self.owed_since = None;
-        let ProcessState { start, alive_since, .. } = *self.process(process);
+        let ProcessState { start, alive_since, .. } = self.process(process).clone();
         self.begun = Some(alive_since.unwrap_or(now));
         let known = self.owners.oldest_start.into_iter().chain(self.starts.map(|(oldest, _)| oldest));
         let oldest = known.chain([start]).min().unwrap_or(start);
@@ -503,7 +503,7 @@ impl Judge {
     /// A shard of a table is read by a process.
     pub fn reads(&mut self, table: usize, process: usize, now: Moment) {
         let state = self.process(process);
-        state.has_owned = true;
+        state.has_owned.insert(table);
         let stops = state.stops_on_loss;
         let last = self.owners.tables.get_mut(&table).and_then(|owners| owners.last.as_mut());
         if let Some(claim) = last.filter(|claim| claim.process == process) {
