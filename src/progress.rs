@@ -61,6 +61,11 @@ impl<'t> PositionsWait<'t> {
         sleep(pause_after(self.failures, PAUSE_MIN, PAUSE_MAX, fastrand::f64())).await;
     }
 
+    /// Whether a try has failed.
+    fn has_failed(&self) -> bool {
+        self.failures > 0
+    }
+
     /// A try has worked.
     pub fn is_over(&self) {
         if self.failures > 0 {
@@ -169,12 +174,17 @@ impl TableProgress {
             match store.load(key).await {
                 Ok(stored) => {
                     self.health.record_store_error(None);
+                    if wait.has_failed() {
+                        self.health.mark_reading();
+                    }
                     wait.is_over();
                     return self.restore(stored.unwrap_or_default());
                 }
                 Err(error) => {
                     let why = error.to_string();
                     self.health.record_store_error(Some(&why));
+                    // Also of one that was ready before: nobody reads the table meanwhile.
+                    self.health.waiting_for("its stored positions");
                     wait.failed(&why).await;
                 }
             }

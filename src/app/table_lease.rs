@@ -48,6 +48,11 @@ impl TableLease {
         (granted, has_waited)
     }
 
+    /// Waits for it no longer.
+    pub(super) async fn give_up(&mut self) {
+        self.holder.give_up().await;
+    }
+
     /// What is stored of the table, for the one who has this lease.
     pub(super) fn positions(&self, granted: &GrantedLease) -> Arc<dyn CheckpointStore> {
         self.store.positions(&self.key, &granted.lease)

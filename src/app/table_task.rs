@@ -96,9 +96,14 @@ impl TableTask {
     async fn in_turn(&self, key: &str, mut lease: TableLease, stop: &TableStop) -> Result<(), Fault> {
         let mut is_first = true;
         loop {
-            let (granted, has_waited) = select! {
-                () = stop.reading.cancelled() => return Ok(()),
-                acquired = lease.acquire() => acquired,
+            let acquired = select! {
+                () = stop.reading.cancelled() => None,
+                acquired = lease.acquire() => Some(acquired),
+            };
+            let Some((granted, has_waited)) = acquired else {
+                stop.has_read.cancel();
+                lease.give_up().await;
+                return Ok(());
             };
             let (positions, tenure) = (lease.positions(&granted), Some(&*granted.tenure));
             let end = {
@@ -115,6 +120,8 @@ impl TableTask {
                 }
             };
             if end == TermEnd::Stopped {
+                // Nobody else's end waits for a store that does not answer.
+                stop.has_read.cancel();
                 lease.release(&granted).await;
                 return Ok(());
             }
@@ -191,6 +198,8 @@ impl Running {
             let fault = select! {
                 Some(ended) = self.checkpointer.join_next() => checkpointer_ended(ended, tenure),
                 Some(ended) = self.reading.join_next() => part_ended(ended).err(),
+                // All have ended as they may: the tenure is over.
+                else => std::future::pending().await,
             };
             if let Some(fault) = fault {
                 return fault;

@@ -42,6 +42,8 @@ pub struct LeaseHolder {
     duration: Duration,
     telemetry: Arc<TableTelemetry>,
     watch: LeaseWatch,
+    /// It was claimed, and nobody knows whether it was granted.
+    may_be_own: bool,
     view: watch::Sender<LeaseView>,
 }
 
@@ -95,7 +97,7 @@ impl LeaseHolder {
     ) -> Self {
         telemetry.lease_is_held(false);
         let (table, owner, view) = (table.to_owned(), owner.to_owned(), watch::Sender::new(LeaseView::default()));
-        Self { store, table, owner, duration, telemetry, watch: LeaseWatch::default(), view }
+        Self { store, table, owner, duration, telemetry, watch: LeaseWatch::default(), may_be_own: false, view }
     }
 
     /// What is known of the lease, now and whenever it changes.
@@ -127,12 +129,23 @@ impl LeaseHolder {
         }
     }
 
+    /// Waits for it no longer: gives it back if it may have been granted although nobody was told, so that the next one need not wait until
+    /// it ends.
+    pub async fn give_up(&mut self) {
+        if self.may_be_own
+            && let Ok(Ok(Some(granted))) = timeout(self.duration / RENEWAL_DEADLINES, self.try_once()).await
+        {
+            self.release(&granted).await;
+        }
+    }
+
     async fn try_once(&mut self) -> Result<Option<GrantedLease>, String> {
         let looked = timeout(LOOK_DEADLINE, self.store.look(&self.table)).await;
         let found = looked.map_err(|_| "no answer".to_owned())?.map_err(|error| error.to_string())?;
         match self.watch.look(found.clone(), &self.owner, Instant::now()) {
             Turn::Claim => self.claim(found.as_ref()).await,
             Turn::Wait { owner, duration } => {
+                self.may_be_own = false;
                 let awaited = LeaseView::Awaited { owner: owner.clone() };
                 if self.show(awaited) {
                     events::LeaseAwaited { owner: &owner, duration }.emit(&self.telemetry);
@@ -142,8 +155,9 @@ impl LeaseHolder {
         }
     }
 
-    async fn claim(&self, seen: Option<&SeenLease>) -> Result<Option<GrantedLease>, String> {
+    async fn claim(&mut self, seen: Option<&SeenLease>) -> Result<Option<GrantedLease>, String> {
         let (asked_at, asked_at_wall) = (Instant::now(), clock::now());
+        self.may_be_own = true;
         let claim = self.store.claim(&self.table, seen, self.watch.highest_epoch, &self.owner, self.duration);
         match timeout(self.duration, claim).await {
             Ok(Ok(lease)) => {
@@ -151,6 +165,7 @@ impl LeaseHolder {
                 if !tenure.lasts(Instant::now(), clock::now()) {
                     return Ok(None);
                 }
+                self.may_be_own = false;
                 let was_released = seen.is_some_and(|seen| seen.owner.is_none());
                 events::LeaseTaken { owner: &self.owner, epoch: lease.epoch, was_released }.emit(&self.telemetry);
                 self.show(LeaseView::Held { owner: self.owner.clone() });

@@ -7,7 +7,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{Acknowledger as _, TableProgress};
@@ -20,6 +20,10 @@ const STORE_FAILURE: &str = "checkpoint";
 
 /// After a save that failed the next one begins so much later.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The last save is tried again for so long, after pauses of so much: who goes on repeats what it does not bring.
+const LAST_TRIES: Duration = Duration::from_secs(1);
+const LAST_PAUSE: Duration = Duration::from_millis(100);
 
 /// How often shards are looked for whose continuity was stored too long ago.
 const LOOK_INTERVAL: Duration = Duration::from_secs(30);
@@ -93,7 +97,7 @@ impl LastSave {
 }
 
 impl Checkpointer {
-    /// Stores until told to stop, and then once more.
+    /// Stores until told to stop, and then once more, which is tried again for a second.
     ///
     /// # Errors
     /// When another process has taken over.
@@ -116,7 +120,13 @@ impl Checkpointer {
             }
             self.store_changes(&mut last).await?;
         }
-        self.store_changes(&mut last).await
+        let told_to_stop = Instant::now();
+        self.store_changes(&mut last).await?;
+        while self.progress.tracker().has_changes() && told_to_stop.elapsed() < LAST_TRIES {
+            sleep(LAST_PAUSE).await;
+            self.store_changes(&mut last).await?;
+        }
+        Ok(())
     }
 
     async fn store_changes(&self, last: &mut LastSave) -> Result<(), Fenced> {

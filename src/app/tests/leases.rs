@@ -144,6 +144,21 @@ async fn an_orderly_stop_hands_over_within_a_second_and_nothing_is_sent_twice() 
     }
 }
 
+/// Its table of positions refuses a write: a throttle, or a moment without a network.
+#[tokio::test(start_paused = true)]
+async fn an_orderly_stop_repeats_nothing_although_its_last_save_fails_at_first() {
+    let (_clock, world, mut writer) = (simulated_clock(), Arc::new(World::default()), Writer::new());
+    let (mut first, _second) = two(&world, &writer, &Setup::default()).await;
+    first.refuse_saves(u32::MAX);
+    writer.write(50);
+    sleep(2 * SECOND).await;
+    first.refuse_saves(1);
+    let took = first.stop().await;
+    assert!(took < SECOND, "{took:?}");
+    sleep(5 * SECOND).await;
+    assert_eq!(writer.assert_all_taken(&world, MINUTE).await, 0, "sent twice");
+}
+
 /// Requests take nearly as long as the lease, and the stop may come at any moment of it.
 #[tokio::test(start_paused = true)]
 async fn the_lease_is_renewed_while_the_last_answers_are_waited_for() {
@@ -367,6 +382,43 @@ async fn a_stop_over_a_loss_holds_for_every_process_until_one_may_continue() {
     let taken: BTreeSet<String> = world.taken().into_iter().filter(|id| !id.starts_with("gap-")).collect();
     assert_eq!(taken.len() as u64, writer.written);
     assert_eq!((world.stored("Orders").stopped, third.not_ready()), (None, None));
+}
+
+/// What was on its way when reading stopped is settled later, and stored: then the store says that the table is another one's.
+#[tokio::test(start_paused = true)]
+async fn a_stopped_table_whose_owner_is_deposed_is_waited_for_as_any_other() {
+    let (_clock, world, mut writer) = (simulated_clock(), Arc::new(World::default()), Writer::new());
+    let setup = Setup { on_data_loss: OnDataLoss::Stop, ..Setup::default() };
+    let mut first = world.start("first", &writer.table(), &setup);
+    sleep(5 * SECOND).await;
+    writer.write_for(5 * SECOND).await;
+    writer.services.script(|script| script.gone.extend(["a", "b"]));
+    sleep(10 * MINUTE).await;
+    assert!(first.not_ready().is_some_and(|why| why.contains("ON_DATA_LOSS=continue")), "{:?}", first.not_ready());
+    world.take_over("Orders");
+    first.progress[0].change(|tracker| tracker.set_stopped(None));
+    sleep(SECOND).await;
+    assert!(first.progress[0].ownership().is_waiting(), "it has learned that the table is another one's");
+    first.stop().await;
+}
+
+/// Whoever waited is ready; when the table is its own and what is stored cannot be read, nobody reads the table.
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_cannot_read_what_is_stored_is_not_ready_and_says_why() {
+    let (_clock, world, mut writer) = (simulated_clock(), Arc::new(World::default()), Writer::new());
+    let (mut first, second) = two(&world, &writer, &Setup::default()).await;
+    writer.write(10);
+    sleep(SECOND).await;
+    second.garble(true);
+    first.stop().await;
+    sleep(10 * SECOND).await;
+    assert_eq!(world.owner("Orders").as_deref(), Some("second"));
+    let why = second.not_ready().expect("nobody reads the table");
+    assert!(why.contains("waiting for its stored positions (an entry is strange)"), "{why}");
+    second.garble(false);
+    writer.write(10);
+    assert_eq!(writer.assert_all_taken(&world, MINUTE).await, 0, "sent twice");
+    assert_eq!(second.not_ready(), None);
 }
 
 /// Both find nothing stored, and one of them stores where the table begins.

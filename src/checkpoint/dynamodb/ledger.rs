@@ -66,6 +66,11 @@ impl Ledger {
     pub(super) fn read(&self, found: Found) {
         let mut known = self.known();
         (known.entries, known.fenced) = (found, None);
+        let Known { entries, unknown, .. } = &mut *known;
+        // What met another entry than it expects never happens any more, or has happened.
+        unknown.retain(|name, attempt| {
+            attempt.expected == entries.get(name).map_or(Expected::Absent, |(stamp, _)| Expected::Is(*stamp))
+        });
     }
 
     pub(super) fn found(&self) -> Found {

@@ -421,6 +421,25 @@ async fn what_an_owner_creates_in_a_table_made_anew_before_it_learns_of_that_is_
     assert_eq!(fresh.positions(TABLE, &owner).load(TABLE).await.unwrap(), table_of(&[&begun]));
 }
 
+/// The owner of the table that is gone goes on until its next renewal.
+#[tokio::test]
+async fn what_is_to_be_removed_and_changes_meanwhile_is_removed_at_the_next_try() {
+    let items = Arc::new(MemoryItems::default());
+    let old_store = store(&items);
+    let (old, _) = own(&old_store, "a").await;
+    let child = |sequence| changes(&[("c", Some(at(sequence, Some("p"))))]);
+    old.save(TABLE, changes(&[("p", Some(at(1, None)))])).await.unwrap();
+    items.restore(Vec::new());
+    let (fresh, begun) = (store(&items), changes(&[("p", Some(at(1, None)))]));
+    own(&fresh, "c").await.0.save(TABLE, begun.clone()).await.unwrap();
+    old.save(TABLE, child(8)).await.unwrap();
+    let positions = fresh.positions(TABLE, &claim(&fresh, "c").await);
+    items.fail([Fault::RequestLost]);
+    positions.load(TABLE).await.unwrap_err();
+    old.save(TABLE, child(9)).await.unwrap();
+    assert_eq!(positions.load(TABLE).await.unwrap(), table_of(&[&begun]), "it fails for ever");
+}
+
 #[tokio::test]
 async fn whoever_edits_what_is_stored_replaces_all_of_it() {
     let items = Arc::new(MemoryItems::default());

@@ -264,6 +264,22 @@ async fn a_claim_without_an_answer_is_made_anew_under_a_higher_epoch() {
     assert_eq!(granted.tenure.ends_at(), Instant::now() + LEASE);
 }
 
+/// It was told to stop just when it claimed.
+#[tokio::test(start_paused = true)]
+async fn who_waits_no_longer_gives_back_what_it_was_granted_without_an_answer_and_nothing_else() {
+    let _clock = simulated();
+    let leases = Arc::new(Leases::default());
+    let (mut first, mut second) = (holder(&leases, "a"), holder(&leases, "b"));
+    leases.faults.lock().unwrap().extend([Fault::None, Fault::Unanswered]);
+    assert!(timeout(Duration::from_secs(1), first.acquire()).await.is_err());
+    assert_eq!(leases.now().unwrap().owner.as_deref(), Some("a"));
+    assert!(timeout(Duration::from_secs(1), second.acquire()).await.is_err());
+    second.give_up().await;
+    assert_eq!(leases.now().unwrap().owner.as_deref(), Some("a"));
+    first.give_up().await;
+    assert_eq!(leases.now().unwrap().owner, None, "the next one waits for a lease that nobody has");
+}
+
 #[test]
 fn names_of_two_runs_differ() {
     assert_ne!(owner_name("pod"), owner_name("pod"));

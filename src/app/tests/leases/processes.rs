@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::ready;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -60,6 +60,10 @@ struct View {
     world: Arc<World>,
     /// Its calls are answered by nobody.
     is_cut_off: Arc<AtomicBool>,
+    /// It cannot read what is stored.
+    is_garbled: Arc<AtomicBool>,
+    /// So many saves are refused.
+    refused: Arc<AtomicU32>,
 }
 
 /// A table's positions, for the owner of an epoch.
@@ -92,7 +96,7 @@ impl World {
         tables: &[(&str, Arc<FakeServices>)],
         setup: &Setup,
     ) -> Process {
-        let (view, health) = (View { world: self.clone(), is_cut_off: Arc::default() }, Arc::new(Health::default()));
+        let (view, health) = (View::of(self.clone()), Arc::new(Health::default()));
         let store = PositionStore::Leased { store: Arc::new(view.clone()), owner: name.to_owned(), duration: LEASE };
         let shared = Shared::new(store, BufferPool::new(setup.buffer, tables.len()), setup.order);
         let assembled =
@@ -147,6 +151,16 @@ impl Process {
         self.view.is_cut_off.store(is_cut_off, Ordering::Relaxed);
     }
 
+    /// It cannot read what is stored, or can again.
+    pub(super) fn garble(&self, is_garbled: bool) {
+        self.view.is_garbled.store(is_garbled, Ordering::Relaxed);
+    }
+
+    /// So many of its next saves are refused.
+    pub(super) fn refuse_saves(&self, saves: u32) {
+        self.view.refused.store(saves, Ordering::Relaxed);
+    }
+
     /// Stops it in order; how long that took.
     pub(super) async fn stop(&mut self) -> Duration {
         let begun = Instant::now();
@@ -168,6 +182,10 @@ impl Drop for Process {
 }
 
 impl View {
+    fn of(world: Arc<World>) -> Self {
+        Self { world, is_cut_off: Arc::default(), is_garbled: Arc::default(), refused: Arc::default() }
+    }
+
     /// What the store answers, unless nobody does.
     fn answer<'a, T: Send + 'a>(&'a self, answer: impl FnOnce(&World) -> T + Send + 'a) -> BoxFuture<'a, T> {
         Box::pin(async move {
@@ -241,6 +259,9 @@ impl LeasedStore for View {
 
 impl CheckpointStore for OwnedPositions {
     fn load<'a>(&'a self, table: &'a str) -> BoxFuture<'a, Result<Option<StoredTable>, StoreError>> {
+        if self.view.is_garbled.load(Ordering::Relaxed) {
+            return Box::pin(ready(Err(StoreError("an entry is strange".to_owned()))));
+        }
         self.view.answer(move |world| {
             let mut positions = lock(&world.positions);
             let positions = positions.entry(table.to_owned()).or_default();
@@ -250,6 +271,11 @@ impl CheckpointStore for OwnedPositions {
     }
 
     fn save<'a>(&'a self, table: &'a str, changes: StoredChanges) -> BoxFuture<'a, Result<(), SaveError>> {
+        let refused = self.view.refused.load(Ordering::Relaxed);
+        if refused > 0 {
+            self.view.refused.store(refused - 1, Ordering::Relaxed);
+            return Box::pin(ready(Err(SaveError::NotStored(StoreError("throttled".to_owned())))));
+        }
         self.view.answer(move |world| {
             let mut positions = lock(&world.positions);
             let positions = positions.entry(table.to_owned()).or_default();
