@@ -205,37 +205,49 @@ impl ItemTable for SimulatedTable {
 impl Inner {
     fn table_way(&mut self, is_for_leases: bool, writes: bool, now: Moment) -> Way {
         let several = self.plan.several.as_ref().expect("a table is shared by several processes");
-        let during = |fault| several.during(fault, self.current, now).map(|trouble: &Trouble| trouble.severity);
+        let severity = |fault| several.during(fault, self.current, now).map(|trouble| trouble.severity);
         let patience = if is_for_leases { several.lease / 5 } else { PATIENCE };
-        let slow = during(SharedFault::SlowTable).filter(|_| !is_for_leases).unwrap_or(0.0);
+        let slow = severity(SharedFault::SlowTable).filter(|_| !is_for_leases).unwrap_or(0.0);
+        // A server's fault is told at once, and silence only ends with patience.
+        let is_told = severity(SharedFault::ServerErrors).is_some();
         let takes = Duration::from_millis(self.chance.u64(2..25)) + SLOWEST.mul_f64(slow * self.chance.f64());
-        let mut chance = |share: f64| self.chance.f64() < share;
-        let fate = if during(SharedFault::CutOff).is_some() {
-            Fate::Lost
-        } else if let Some(severity) = during(SharedFault::Away) {
-            if severity < 0.3 { Fate::Refused } else { Fate::Lost }
-        } else if during(SharedFault::Throttles).is_some_and(|severity| chance(severity)) {
-            Fate::Refused
-        } else if during(SharedFault::ServerErrors).is_some_and(|severity| chance(severity)) {
-            if chance(0.5) { Fate::Unheard } else { Fate::Lost }
-        } else if during(SharedFault::LostAnswers).is_some_and(|severity| writes && chance(severity * 0.8)) {
-            Fate::Unheard
-        } else if during(SharedFault::LostWrites).is_some_and(|severity| writes && chance(severity * 0.8)) {
-            Fate::Lost
-        } else if during(SharedFault::LateWrites).is_some_and(|severity| writes && chance(severity * 0.8)) {
-            let most = if self.chance.bool() { 5_000 } else { 90_000 };
-            Fate::Late(Duration::from_millis(self.chance.u64(1..most)))
-        } else {
-            Fate::Answered
-        };
+        let fate = self.table_fate(writes, now);
         if takes > patience && fate == Fate::Answered {
             // It happens, and the caller has given it up by then.
             return Way { takes: patience, fate: Fate::Late(takes - patience), patience: Duration::ZERO };
         }
-        // A server's fault is told at once, and silence only ends with patience.
-        let is_told = during(SharedFault::ServerErrors).is_some();
         let takes = takes.min(patience);
         Way { takes, fate, patience: if is_told { Duration::ZERO } else { patience - takes } }
+    }
+
+    fn table_fate(&mut self, writes: bool, now: Moment) -> Fate {
+        let several = self.plan.several.as_ref().expect("a table is shared by several processes");
+        let severity = |fault| several.during(fault, self.current, now).map(|trouble| trouble.severity);
+        let write_severity = |fault| severity(fault).filter(|_| writes).map(|severity| severity * 0.8);
+        let mut hits = |share: Option<f64>| share.is_some_and(|share| self.chance.f64() < share);
+        if severity(SharedFault::CutOff).is_some() {
+            return Fate::Lost;
+        }
+        if let Some(severity) = severity(SharedFault::Away) {
+            return if severity < 0.3 { Fate::Refused } else { Fate::Lost };
+        }
+        if hits(severity(SharedFault::Throttles)) {
+            return Fate::Refused;
+        }
+        if hits(severity(SharedFault::ServerErrors)) {
+            return if hits(Some(0.5)) { Fate::Unheard } else { Fate::Lost };
+        }
+        if hits(write_severity(SharedFault::LostAnswers)) {
+            return Fate::Unheard;
+        }
+        if hits(write_severity(SharedFault::LostWrites)) {
+            return Fate::Lost;
+        }
+        if hits(write_severity(SharedFault::LateWrites)) {
+            let most = if self.chance.bool() { 5_000 } else { 90_000 };
+            return Fate::Late(Duration::from_millis(self.chance.u64(1..most)));
+        }
+        Fate::Answered
     }
 
     fn comes_late(&mut self, sent: Sent, at: Moment) {

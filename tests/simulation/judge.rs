@@ -473,8 +473,8 @@ impl Judge {
         self.calls.handed_over(now);
     }
 
-    pub fn called(&mut self, operation: &'static str, now: Moment) {
-        if let Some((sentence, what)) = self.calls.called(operation, now) {
+    pub fn called(&mut self, operation: &'static str, process: usize, now: Moment) {
+        if let Some((sentence, what)) = self.calls.called(operation, process, now) {
             self.find(sentence, now, what);
         }
     }

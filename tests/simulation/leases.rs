@@ -83,7 +83,8 @@ impl Inner {
             if content(before) != content(sent.write.to.as_ref()) {
                 self.look_at_items(table, now);
             }
-            if self.judge.is_newest_owner(table, sent.term) {
+            // What it writes before it reads on is not what it goes on from.
+            if self.judge.goes_on(table, sent.term) {
                 self.judge.confirms(table, now);
             }
         }
@@ -94,7 +95,7 @@ impl Inner {
             return;
         }
         let nothing_is_left = self.items_of(table).iter().all(|item| item.key.entry == LEASE);
-        let is_witness = self.judge.witness_claims(lease.process, nothing_is_left);
+        let is_witness = self.judge.witness_claims(table, lease.process, nothing_is_left);
         if nothing_is_left && !is_witness && self.judge.was_made_anew() {
             self.tell(now, "nothing is stored, and nobody knows what was: it starts for the first time".to_owned());
             self.judge.starts_anew(lease.process, &self.aws, now);

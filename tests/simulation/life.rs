@@ -217,7 +217,7 @@ async fn adapter(
                 };
                 let service = sabotage.aws(Arc::new(SimulatedAws(world.clone())));
                 let services = Services {
-                    store: store,
+                    store,
                     sinks: Sinks { sink: sink(false), dead_letters: Some(sink(true)) },
                     credentials: Vec::new(),
                     connect: Box::new(move |_| Ok(service.clone())),

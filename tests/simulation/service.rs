@@ -35,7 +35,7 @@ impl SimulatedAws {
         Box::pin(async move {
             let world = &self.0;
             let (takes, hangs) = world.look(|inner, now| {
-                inner.judge.called(operation, now);
+                inner.judge.called(operation, inner.current, now);
                 inner.aws_latency(operation, now)
             });
             let result = world

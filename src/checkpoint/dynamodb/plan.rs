@@ -46,7 +46,7 @@ pub(super) fn plan(changes: &StoredChanges, stored: &Entries<'_>, chance: u32) -
         let label = label(&change.arn);
         if !change.done {
             let (shards, gone) = shards(&label, entry.incarnation, change, stored, &mut plan.left_out_heads);
-            plan.stages.push(shards);
+            plan.stages.extend(shards);
             deletions.extend(gone);
         }
         if change.done != entry.done {
@@ -98,16 +98,37 @@ fn stream(name: &EntryName, entry: &StreamEntry) -> Change {
     Change { name: name.clone(), to: Some(Entry::Stream(entry.clone())), after: None }
 }
 
-/// The shards of a stream that change, each after its nearest ancestors that change too; and those that are not stored any more.
+/// The shards of a stream that change, in stages, and those that are not stored any more.
+///
+/// First come those that are new, continue nothing and owe something: what stands for a stream that is gone owes what other shards do
+/// not owe any more.
 fn shards(
     label: &str,
     incarnation: u32,
     change: &StreamChanges,
     stored: &Entries<'_>,
     left_out_heads: &mut usize,
-) -> (Vec<Change>, Vec<Change>) {
-    let changing: Vec<(&str, &StoredShard)> =
-        change.shards.iter().filter_map(|(id, shard)| Some((id.as_str(), shard.as_ref()?))).collect();
+) -> ([Vec<Change>; 2], Vec<Change>) {
+    let changing = change.shards.iter().filter_map(|(id, shard)| Some((id.as_str(), shard.as_ref()?)));
+    let is_new = |id: &str| !stored.contains_key(&shard_name(label, id));
+    let owes_by_itself = |(id, shard): &(&str, &StoredShard)| {
+        matches!(shard, StoredShard::Unfinished(_)) && shard.parent().is_none() && is_new(id)
+    };
+    let (first, rest): (Vec<_>, Vec<_>) = changing.partition(owes_by_itself);
+    let stages = [first, rest].map(|changing| shard_stage(label, incarnation, &changing, stored, left_out_heads));
+    let gone = change.shards.iter().filter(|(_, shard)| shard.is_none());
+    let gone = gone.map(|(id, _)| Change { name: shard_name(label, id), to: None, after: None });
+    (stages, gone.collect())
+}
+
+/// Shards that change, each after its nearest ancestor among them.
+fn shard_stage(
+    label: &str,
+    incarnation: u32,
+    changing: &[(&str, &StoredShard)],
+    stored: &Entries<'_>,
+    left_out_heads: &mut usize,
+) -> Vec<Change> {
     let indexes: BTreeMap<&str, usize> = changing.iter().enumerate().map(|(index, (id, _))| (*id, index)).collect();
     let stored_parent = |id: &str| match stored.get(&shard_name(label, id))? {
         Entry::Shard(ShardEntry { shard, .. }) => shard.parent(),
@@ -137,10 +158,7 @@ fn shards(
         let after = nearest(id, &shard);
         Change { name: shard_name(label, id), to: Some(Entry::Shard(ShardEntry { incarnation, shard })), after }
     };
-    let writes = changing.iter().map(&mut write).collect();
-    let gone = change.shards.iter().filter(|(_, shard)| shard.is_none());
-    let gone = gone.map(|(id, _)| Change { name: shard_name(label, id), to: None, after: None });
-    (writes, gone.collect())
+    changing.iter().map(&mut write).collect()
 }
 
 fn shard_name(label: &str, id: &str) -> EntryName {

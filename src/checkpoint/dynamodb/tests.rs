@@ -186,6 +186,19 @@ async fn only_what_changes_is_written_and_an_ancestor_before_its_descendants() {
 }
 
 #[tokio::test]
+async fn what_owes_for_a_stream_that_is_gone_is_stored_before_its_shards_are_finished() {
+    let items = Arc::new(MemoryItems::default());
+    let (positions, _) = own(&store(&items), "a").await;
+    positions.save(TABLE, changes(&[("p", Some(at(1, None))), ("q", Some(at(1, None)))])).await.unwrap();
+    items.fail([Fault::Throttled]);
+    let lost = changes(&[("p", Some(finished(None))), ("q", Some(finished(None))), ("whole", Some(at(1, None)))]);
+    positions.save(TABLE, lost.clone()).await.unwrap_err();
+    assert_eq!(written(&items).len(), 3, "nothing is finished");
+    positions.save(TABLE, lost).await.unwrap();
+    assert_eq!(written(&items)[3], "shard whole");
+}
+
+#[tokio::test]
 async fn what_continues_an_entry_that_is_not_stored_is_not_sent() {
     for fault in [Fault::Throttled, Fault::RequestLost] {
         let items = Arc::new(MemoryItems::default());

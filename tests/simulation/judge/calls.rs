@@ -22,7 +22,8 @@ const SPARE_POLLS: u64 = 17;
 type ShardKey = (usize, usize, usize);
 
 pub struct Calls {
-    recent: BTreeMap<&'static str, VecDeque<Moment>>,
+    /// Of each process: they know nothing of each other.
+    recent: BTreeMap<(&'static str, usize), VecDeque<Moment>>,
     /// Listings of this window, and what it may have.
     window: u64,
     listings: f64,
@@ -106,7 +107,7 @@ impl Calls {
         self.budget += 3.0;
     }
 
-    pub fn called(&mut self, operation: &'static str, now: Moment) -> Option<(Sentence, String)> {
+    pub fn called(&mut self, operation: &'static str, process: usize, now: Moment) -> Option<(Sentence, String)> {
         self.turn(now);
         if operation == "DescribeStream" {
             self.listings += 1.0;
@@ -120,7 +121,7 @@ impl Calls {
             }
         }
         let (_, limit) = ACCOUNT.into_iter().find(|(name, _)| *name == operation)?;
-        let recent = self.recent.entry(operation).or_default();
+        let recent = self.recent.entry((operation, process)).or_default();
         recent.push_back(now);
         while recent.front().is_some_and(|at| *at + Duration::from_secs(1) <= now) {
             recent.pop_front();
@@ -196,16 +197,16 @@ mod tests {
     #[test]
     fn an_account_has_ten_listings_a_second() {
         let (mut kept, mut broken) = (calls(), calls());
-        assert_eq!(evenly(100, Duration::from_millis(100), |now| kept.called("DescribeStream", now)), None);
-        let found = evenly(11, Duration::from_millis(90), |now| broken.called("DescribeStream", now));
+        assert_eq!(evenly(100, Duration::from_millis(100), |now| kept.called("DescribeStream", 0, now)), None);
+        let found = evenly(11, Duration::from_millis(90), |now| broken.called("DescribeStream", 0, now));
         assert_eq!(found, Some(Sentence::AccountLimit));
     }
 
     #[test]
     fn listings_have_a_budget_for_ten_minutes() {
         let (mut kept, mut broken) = (calls(), calls());
-        assert_eq!(evenly(7_200, Duration::from_secs(1), |now| kept.called("DescribeStream", now)), None);
-        let found = evenly(1_200, Duration::from_millis(400), |now| broken.called("DescribeStream", now));
+        assert_eq!(evenly(7_200, Duration::from_secs(1), |now| kept.called("DescribeStream", 0, now)), None);
+        let found = evenly(1_200, Duration::from_millis(400), |now| broken.called("DescribeStream", 0, now));
         assert_eq!(found, Some(Sentence::ListingBudget));
     }
 

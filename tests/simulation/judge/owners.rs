@@ -11,6 +11,7 @@ use dynamodb_streams_adapter::checkpoint::dynamodb::items::Members;
 
 use super::{Judge, Posted, Sentence, name};
 use crate::aws::{Aws, ChangeNumber};
+use crate::fault::Fault;
 use crate::item_table::{LEASE, Sent, stamp};
 use crate::plan::several::{Several, SharedFault};
 use crate::plan::{Moment, Settings};
@@ -73,8 +74,8 @@ pub struct Owners {
     table_is_another_at: Option<Moment>,
     /// It was empty then.
     was_made_anew: bool,
-    /// Lives that remember what was stored before the table was another.
-    witnesses: BTreeSet<u32>,
+    /// Lives that remember what was stored of a table before the table of positions was another.
+    witnesses: BTreeSet<(u32, usize)>,
     /// What the last owner knows to have stored in a table that was made anew.
     remembered: Option<(u32, Vec<ChangeNumber>)>,
     /// It has claimed it, and sent nothing yet.
@@ -109,6 +110,8 @@ struct Claim {
     term: u32,
     epoch: u64,
     at: Moment,
+    /// Its process goes on from what it has found stored.
+    has_read: bool,
 }
 
 /// What a process knows of its own.
@@ -133,7 +136,7 @@ pub struct ProcessState {
     /// When it last stood still, was suspended, or its clock jumped.
     pub disturbed_at: Option<Moment>,
     pub has_seen_a_lease: bool,
-    /// It has been an owner in this life.
+    /// It has taken over what is stored in this life.
     has_owned: bool,
 }
 
@@ -164,7 +167,9 @@ impl Judge {
 
     pub fn process_ends(&mut self, process: usize) {
         self.process(process).alive_since = None;
-        self.owners.tables.values_mut().for_each(|owners| drop(owners.tenures.remove(&process)));
+        for owners in self.owners.tables.values_mut() {
+            owners.tenures.remove(&process);
+        }
     }
 
     /// Whether the process may deliver all tables now.
@@ -185,10 +190,10 @@ impl Judge {
         tenures.and_then(|tenures| tenures.get(&process)).is_some_and(|it| it.epoch == epoch && !it.is_given_back)
     }
 
-    /// Whether nobody has claimed the table behind this one.
-    pub fn is_newest_owner(&self, table: usize, term: u32) -> bool {
+    /// Whether nobody has claimed the table behind this one, and it goes on from what it has found.
+    pub fn goes_on(&self, table: usize, term: u32) -> bool {
         let last = self.owners.tables.get(&table).and_then(|owners| owners.last.as_ref());
-        last.is_some_and(|claim| claim.term == term)
+        last.is_some_and(|claim| claim.term == term && claim.has_read)
     }
 
     /// A process begins to claim, renew or give back a lease.
@@ -245,6 +250,7 @@ impl Judge {
             term: lease.term,
             epoch: lease.epoch,
             at: now,
+            has_read: false,
         };
         let owners = self.owners.tables.entry(table).or_default();
         owners.had_seen_a_lease.insert(claim.number, state.has_seen_a_lease);
@@ -280,7 +286,9 @@ impl Judge {
     }
 
     fn must_be_prompt(&mut self, what: &str, took: Duration, most: Duration, now: Moment) {
-        if took > most {
+        // Who starts asks AWS what the table is called in the store, and then waits.
+        let is_late = [Fault::Outages, Fault::Throttling, Fault::SlowCalls].iter().any(|fault| self.plan.has(*fault));
+        if took > most && !is_late {
             let what = format!("{what} is claimed after {:.1} s by a process that waits for it", took.as_secs_f64());
             self.find(Sentence::LateTakeover, now, what);
         }
@@ -306,7 +314,6 @@ impl Judge {
         if lease.owner.is_none() {
             return;
         }
-        self.process(lease.process).has_owned = true;
         let owners = self.owners.tables.entry(table).or_default();
         let known = owners
             .tenures
@@ -399,7 +406,8 @@ impl Judge {
         }
         self.owners.witnesses.clear();
         let lives = self.owners.processes.values().filter(|it| it.alive_since.is_some() && it.has_owned);
-        self.owners.witnesses.extend(lives.map(|it| it.life));
+        let tables = self.owners.tables.len();
+        self.owners.witnesses.extend(lives.flat_map(|it| (0..tables).map(|table| (it.life, table))));
         for owners in self.owners.tables.values_mut() {
             owners.released_at = None;
             owners.written_at = now;
@@ -407,7 +415,7 @@ impl Judge {
     }
 
     /// Who claims may find a table that is older than it knows, and go back behind what others have stored since.
-    pub fn witness_claims(&mut self, process: usize, nothing_is_left: bool) -> bool {
+    pub fn witness_claims(&mut self, table: usize, process: usize, nothing_is_left: bool) -> bool {
         let life = self.process(process).life;
         if self.owners.is_restoring {
             self.forgets_confirmed();
@@ -417,12 +425,12 @@ impl Judge {
             && owner == life
             && nothing_is_left
         {
-            self.owners.witnesses.remove(&life);
+            self.owners.witnesses.remove(&(life, table));
             self.owners.is_restoring = true;
             remembered.into_iter().for_each(|number| self.fates[number as usize].confirmed = true);
             return true;
         }
-        let is_witness = self.owners.witnesses.remove(&life);
+        let is_witness = self.owners.witnesses.remove(&(life, table));
         if is_witness {
             self.forgets_confirmed();
         }
@@ -474,8 +482,13 @@ impl Judge {
         self.begun = Some(alive_since.unwrap_or(now));
         let oldest = self.starts.map_or(start, |(oldest, _)| oldest);
         self.owners.oldest_start = oldest.min(start);
-        self.starts = Some((start, now));
-        self.fates.iter_mut().filter(|fate| !fate.is_resolved()).for_each(|fate| fate.optional = true);
+        // What was sent to the table before may land in this one, its start too.
+        let low = if self.others_may_still_write(now) { self.owners.oldest_start } else { start };
+        self.starts = Some((low, now));
+        for (fate, change) in self.fates.iter_mut().zip(&aws.changes) {
+            // A first start begins with the stream that the table has then.
+            fate.optional |= !fate.is_resolved() || aws.stream_of(change).disabled.is_some();
+        }
     }
 
     /// It is stored that the table is read no further, or not any more.
@@ -486,7 +499,13 @@ impl Judge {
 
     /// A shard of a table is read by a process.
     pub fn reads(&mut self, table: usize, process: usize, now: Moment) {
-        let stops = self.process(process).stops_on_loss;
+        let state = self.process(process);
+        state.has_owned = true;
+        let stops = state.stops_on_loss;
+        let last = self.owners.tables.get_mut(&table).and_then(|owners| owners.last.as_mut());
+        if let Some(claim) = last.filter(|claim| claim.process == process) {
+            claim.has_read = true;
+        }
         let Some(owners) = self.owners.tables.get(&table).filter(|_| stops) else { return };
         let claimed_at = owners.tenures.get(&process).map(|tenure| tenure.claimed_at);
         if let (Some(stopped_at), Some(claimed_at)) = (owners.stopped_at, claimed_at)

@@ -8,7 +8,7 @@ use super::Sabotage;
 use crate::fault::Fault;
 use crate::judge::Sentence;
 use crate::life::{run, run_sabotaged};
-use crate::plan::several::SharedFault;
+use crate::plan::several::{SharedFault, Trouble};
 use crate::plan::{Episode, Plan, Scale, Settings, Start, minutes};
 
 /// The judge has to find it within so many worlds of those that it may happen in.
@@ -144,15 +144,15 @@ fn each_sabotage_has_a_case_and_each_sentence_is_broken_by_one() {
     assert_eq!(broken.len(), Sentence::Late as usize + 1);
 }
 
-/// A fault of how processes share a table, what it breaks, and in which worlds; with what is wrong around it all the time, and from which seed
-/// on they are looked at.
+/// A fault of how processes share a table, what it breaks, and in which worlds; with what is wrong around it all the time, and late writes too
+/// then; and from which seed on they are looked at.
 type SharedCase = (Sabotage, Sentence, &'static [SharedFault], Option<Fault>, u64);
 
 #[rustfmt::skip]
 const SHARED_CASES: [SharedCase; 8] = {
     use SharedFault::*;
     [
-        (Sabotage::TouchesNothing, Sentence::Stale, &[Kills, LateWrites], Some(Fault::LimitedSink), 500),
+        (Sabotage::TouchesNothing, Sentence::Stale, &[Kills, LateWrites], Some(Fault::LimitedSink), 0),
         (Sabotage::WritesOverNewerVersions, Sentence::Forgotten, &[LateWrites], None, 0),
         (Sabotage::StoresChildrenFirst, Sentence::NotAPrefix, &[], None, 0),
         (Sabotage::IgnoresTheEnd, Sentence::AfterTheEnd, &[CutOff], None, 0),
@@ -168,11 +168,17 @@ fn shared_worlds(faults: &[SharedFault], always: Option<Fault>, from: u64) -> im
     let wanted: BTreeSet<SharedFault> = faults.iter().copied().collect();
     let others: BTreeSet<SharedFault> = SharedFault::ALL.iter().copied().filter(|it| !wanted.contains(it)).collect();
     let around: BTreeSet<Fault> = Fault::ALL.iter().copied().collect();
+    let late = SharedFault::LateWrites;
     let plan = move |seed| {
         let mut plan = Plan::of_several_without(seed, &others, &around);
         let (from, until) = (plan.first_start, plan.healed);
         plan.faults.extend(always);
         plan.episodes.extend(always.map(|fault| Episode { fault, from, until, severity: 0.0, pick: 0 }));
+        if let Some(several) =
+            plan.several.as_mut().filter(|several| always.is_some() && several.faults.contains(&late))
+        {
+            several.troubles.push(Trouble { fault: late, process: 0, from, until, severity: 0.5 });
+        }
         plan
     };
     (from..).map(plan).filter(move |plan| plan.several.as_ref().is_some_and(|several| several.faults == wanted))
