@@ -50,6 +50,10 @@ memory:
 soak:
     SOAK_KILLS=1000 cargo test --release --test behaviour killed_at -- --nocapture
 
+# Two processes and a table of positions: 100 rolling updates, kills, pauses and cuts of the network; a quarter of an hour.
+soak-owners:
+    SOAK_ROUNDS=100 cargo test --release --test owners -- --nocapture
+
 # Weeks in virtual time, until it is stopped: docs/simulation.md.
 simulate from="0":
     SIMULATION_FROM={{from}} cargo test --release --test simulation -- --ignored --nocapture until_it_is_stopped

@@ -13,7 +13,7 @@
 //!   and never before.
 //! - The bodies under way take at most [`MemoryLimits::bodies`], or are one. What would be longer than
 //!   [`MemoryLimits::event_bytes`] is never made.
-//! - No attempt begins for a table whose tenure is over, and those under way are cut off ([`attempt`](super::attempt)): what comes of
+//! - No attempt begins for a table whose tenure is over, and those under way are cut off (`attempt.rs`): what comes of
 //!   them is no fault of the sink. What is left of such a table is withdrawn ([`handover`](super::handover)); others go on meanwhile.
 //! - When told to stop it starts nothing more and waits for the responses that are under way; what is not settled by then
 //!   stays unsettled as owed.

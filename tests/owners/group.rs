@@ -15,6 +15,9 @@ use crate::support::{PATIENCE, wait_within};
 /// The shortest that the adapter takes.
 pub const LEASE: Duration = Duration::from_secs(3);
 
+/// So long after a process goes on that had stood still, what it had begun before may still arrive.
+const LATE: Duration = Duration::from_secs(1);
+
 /// A table that is read, a sink, and the positions of whoever reads it.
 pub struct Group {
     pub aws: FakeAws,
@@ -114,9 +117,24 @@ impl Group {
         self.assert_sound_besides(living, &[]);
     }
 
+    /// The same where processes went on at these moments that had stood still. What they had begun before may be written then.
+    pub fn assert_sound_but_for_late(&self, living: &[&Process], went_on: &[(String, Instant)]) {
+        let is_late = |event: &Received| {
+            let mut went_on = went_on.iter().filter(|(name, _)| sender(event) == name);
+            went_on.any(|(_, at)| (*at..*at + LATE).contains(&event.arrived))
+        };
+        let (late, received): (Vec<_>, Vec<_>) = self.sink.received().into_iter().partition(is_late);
+        println!("{} events of {} that went on came late", late.len(), went_on.len());
+        assert!(late.len() <= 64 * went_on.len(), "more came late than can be under way");
+        self.assert_sound_of(received, living, &[]);
+    }
+
     /// The same where an owner may have lost its lease at these moments and got it again itself.
     pub fn assert_sound_besides(&self, living: &[&Process], restarts: &[Instant]) {
-        let received = self.sink.received();
+        self.assert_sound_of(self.sink.received(), living, restarts);
+    }
+
+    fn assert_sound_of(&self, received: Vec<Received>, living: &[&Process], restarts: &[Instant]) {
         let mut eras = eras(&received);
         let claims = living.iter().filter_map(|process| process.newest_claim()).max().unwrap();
         assert!(

@@ -144,6 +144,24 @@ async fn an_orderly_stop_hands_over_within_a_second_and_nothing_is_sent_twice() 
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_process_that_is_stopped_while_it_claims_keeps_nobody_waiting() {
+    let (_clock, world, mut writer) = (simulated_clock(), Arc::new(World::default()), Writer::new());
+    let (mut first, mut second) = two(&world, &writer, &Setup::default()).await;
+    let third = world.start("third", &writer.table(), &Setup::default());
+    second.lose_claim();
+    third.cut_off(true);
+    first.stop().await;
+    sleep(SECOND).await;
+    assert_eq!(world.owner("Orders").as_deref(), Some("second"));
+    let took = second.stop().await;
+    assert!(took < SECOND, "{took:?}");
+    assert_eq!(world.owner("Orders"), None, "others wait for a lease of nobody");
+    third.cut_off(false);
+    writer.write(10);
+    assert_eq!(writer.assert_all_taken(&world, LEASE / 2).await, 0, "sent twice");
+}
+
 /// Its table of positions refuses a write: a throttle, or a moment without a network.
 #[tokio::test(start_paused = true)]
 async fn an_orderly_stop_repeats_nothing_although_its_last_save_fails_at_first() {

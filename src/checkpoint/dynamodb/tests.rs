@@ -446,7 +446,9 @@ async fn what_is_to_be_removed_and_changes_meanwhile_is_removed_at_the_next_try(
     let (fresh, begun) = (store(&items), changes(&[("p", Some(at(1, None)))]));
     own(&fresh, "c").await.0.save(TABLE, begun.clone()).await.unwrap();
     old.save(TABLE, child(8)).await.unwrap();
-    let positions = fresh.positions(TABLE, &claim(&fresh, "c").await);
+    let seen = fresh.look(TABLE).await.unwrap();
+    let lease = fresh.claim(TABLE, seen.as_ref(), 1 << 40, "c", LEASE).await.unwrap();
+    let positions = fresh.positions(TABLE, &lease);
     items.fail([Fault::RequestLost]);
     positions.load(TABLE).await.unwrap_err();
     old.save(TABLE, child(9)).await.unwrap();

@@ -64,6 +64,8 @@ struct View {
     is_garbled: Arc<AtomicBool>,
     /// So many saves are refused.
     refused: Arc<AtomicU32>,
+    /// Its next claim is done, and the answer does not arrive.
+    loses_claim: Arc<AtomicBool>,
 }
 
 /// A table's positions, for the owner of an epoch.
@@ -161,6 +163,11 @@ impl Process {
         self.view.refused.store(saves, Ordering::Relaxed);
     }
 
+    /// Its next claim is done, and the answer does not arrive.
+    pub(super) fn lose_claim(&self) {
+        self.view.loses_claim.store(true, Ordering::Relaxed);
+    }
+
     /// Stops it in order; how long that took.
     pub(super) async fn stop(&mut self) -> Duration {
         let begun = Instant::now();
@@ -183,7 +190,8 @@ impl Drop for Process {
 
 impl View {
     fn of(world: Arc<World>) -> Self {
-        Self { world, is_cut_off: Arc::default(), is_garbled: Arc::default(), refused: Arc::default() }
+        let (is_cut_off, is_garbled, refused) = (Arc::default(), Arc::default(), Arc::default());
+        Self { world, is_cut_off, is_garbled, refused, loses_claim: Arc::default() }
     }
 
     /// What the store answers, unless nobody does.
@@ -230,7 +238,7 @@ impl LeaseStore for View {
         owner: &'a str,
         duration: Duration,
     ) -> BoxFuture<'a, Result<HeldLease, LeaseError>> {
-        self.answer(move |world| {
+        let claimed = self.answer(move |world| {
             let mut leases = lock(&world.leases);
             if leases.get(table) != seen {
                 return Err(LeaseError::Lost);
@@ -239,6 +247,13 @@ impl LeaseStore for View {
             let owner = owner.to_owned();
             leases.insert(table.to_owned(), SeenLease { owner: Some(owner.clone()), epoch, version, duration });
             Ok(HeldLease { owner, epoch, duration })
+        });
+        if !self.loses_claim.swap(false, Ordering::Relaxed) {
+            return claimed;
+        }
+        Box::pin(async move {
+            let _ = claimed.await;
+            std::future::pending().await
         })
     }
 
