@@ -485,7 +485,8 @@ impl Judge {
         let oldest = known.chain([start]).min().unwrap_or(start);
         self.owners.oldest_start = Some(oldest);
         // What was sent to the table before may land in this one, its start too.
-        let low = if self.others_may_still_write(now) { oldest } else { start };
+        let is_certain = self.plan.tables == 1 && !self.others_may_still_write(now);
+        let low = if is_certain { start } else { oldest };
         // By a clock that is ahead it may lie in the future.
         self.starts = Some((low, start.max(now)));
         for (fate, change) in self.fates.iter_mut().zip(&aws.changes) {
