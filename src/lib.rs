@@ -36,14 +36,15 @@
 //!    with its place (`records/position`) and its key (`records/item_key`). A [`records::Record`] is views into the page.
 //! 3. The shard's reader makes entries of the page: records, and gaps where continuity fails. [`pipeline`] enters them, in order,
 //!    in the table's progress (`progress/table_tracker`), where each is owed by the lane of its item until it is settled.
-//! 4. `delivery/dispatch` takes the events in. `delivery/lanes` says whose turn it is: a lane has one event under way, and what is
-//!    behind a gap waits for it. `delivery/health` says whether the sink may get one now.
+//! 4. `delivery/dispatcher` takes the events in. `delivery/lanes` says whose turn it is: a lane has one event under way, and what is
+//!    behind a gap waits for it. `delivery/sink_controller` says whether the sink may get one now; where processes share the store, a
+//!    [`lease::Tenure`] says whether this one may send it.
 //! 5. `event/encoder` makes the message: attributes by `event/profile`, data by `event/data`, headers and body by `event/http`.
 //! 6. `sink/http` posts it with the newest `sink/credentials`, on a connection of its pool, and returns a [`sink::SinkResponse`].
-//! 7. `delivery/dispatch/outcome` settles the event, or asks `delivery/retry` when and whether to try again.
+//! 7. `delivery/settlement` settles the event, or asks `delivery/retry` when and whether to try again.
 //! 8. `progress/shard_progress` notes it as settled; `progress/checkpointer` stores what has changed, as [`checkpoint`] promises. From
 //!    here on no restart sends the record again.
-
+//!
 //! # Terms
 //!
 //! | term | what it is |
@@ -59,6 +60,7 @@
 //! | lineage | a shard with the shards that continue it after a split or a rollover |
 //! | lag | the age of the oldest record that is not settled |
 //! | trial request | the one request at a time that a failing sink gets |
+//! | lease, tenure | one process's claim to a table in a shared store, and the time for which it holds |
 
 #![cfg_attr(test, allow(clippy::disallowed_methods))] // unit tests may read the clock, only the rest runs in simulations
 
