@@ -15,7 +15,7 @@ const LEASE: Duration = Duration::from_secs(3);
 struct World {
     aws: FakeAws,
     sink: TestSink,
-    _dynamodb: EmbeddedDynamoDb,
+    dynamodb: EmbeddedDynamoDb,
     /// From the adapters to DynamoDB.
     way: Way,
     plan: Plan,
@@ -29,7 +29,7 @@ impl World {
         let plan = Plan::new(&aws, &sink, "orders").keeping_positions_in(&dynamodb);
         let plan = plan.env("CHECKPOINT_ENDPOINT_URL", format!("http://{}", way.address()));
         let plan = plan.env("CHECKPOINT_TABLE_CREATE", "true").env("LEASE_DURATION", format!("{}s", LEASE.as_secs()));
-        Self { aws, sink, _dynamodb: dynamodb, way, plan }
+        Self { aws, sink, dynamodb, way, plan }
     }
 
     async fn pod(&self, name: &str) -> Adapter {
@@ -215,4 +215,19 @@ async fn an_adapter_goes_on_in_a_table_where_it_stood_in_a_file() {
     world.delivered("the events of the pause", 100).await;
     assert_complete_and_in_order(&world.aws.script().writes, &world.sink.received(), &[moved]);
     assert_eq!(oracle::duplicates(&world.sink.received()), 0, "it did not go on where the file stood");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_that_cannot_read_what_is_stored_is_not_ready_and_says_why() {
+    let world = World::new().await;
+    // It creates the table.
+    assert_eq!(world.pod("pod-a").await.terminate().await, Some(0));
+    let partition = "default arn:aws:dynamodb:eu-west-1:123456789012:table/orders";
+    world.dynamodb.put_strange_entry("positions", partition).await;
+    let adapter = world.plan.clone().env("POD_NAME", "pod-b").start().await;
+    wait_for("what it waits for", || !adapter.logged_code("DSA-CHECKPOINT-AWAITED").is_empty()).await;
+    let (status, why) = adapter.get("/readyz").await;
+    assert!(status == 503 && why.contains("stored positions") && why.contains("moon"), "{status}: {why}");
+    world.aws.write("orders", 3, 1);
+    assert!(world.sink.received().is_empty(), "it reads without knowing what is delivered");
 }

@@ -60,14 +60,26 @@ impl EmbeddedDynamoDb {
         entries
     }
 
-    /// Writes a lease as an owner would that has claimed or renewed it.
+    /// Writes a lease as an owner would that has claimed or renewed it, under the claim that stands there.
     pub async fn put_lease(&self, table: &str, partition: &str, owner: &str, version: u64) {
         let text = |text: &str| AttributeValue::S(text.to_owned());
         let number = |number: u64| AttributeValue::N(number.to_string());
+        let get = self.client().get_item().table_name(table).key("group_table", text(partition));
+        let found = get.key("entry", text("lease")).send().await.unwrap().item;
+        let epoch = found.and_then(|lease| lease["epoch"].as_n().ok()?.parse().ok()).unwrap_or(1);
         let put = self.client().put_item().table_name(table).item("group_table", text(partition));
         let put = put.item("entry", text("lease")).item("owner", text(owner)).item("duration", text("3s"));
-        let put = put.item("epoch", number(1)).item("version", number(version)).item("format", number(1));
+        let put = put.item("epoch", number(epoch)).item("version", number(version)).item("format", number(1));
         put.send().await.unwrap();
+    }
+
+    /// Writes an entry that no version knows.
+    pub async fn put_strange_entry(&self, table: &str, partition: &str) {
+        let text = |text: &str| AttributeValue::S(text.to_owned());
+        let number = |number: u64| AttributeValue::N(number.to_string());
+        let put = self.client().put_item().table_name(table).item("group_table", text(partition));
+        let put = put.item("entry", text("moon")).item("epoch", number(1)).item("version", number(1));
+        put.item("format", number(1)).send().await.unwrap();
     }
 }
 
