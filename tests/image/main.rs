@@ -51,10 +51,9 @@ fn users(folder: &Path, found: &mut BTreeSet<String>) {
         }
         let text = fs::read_to_string(&entry).unwrap();
         for field in ["runAsUser:", "runAsGroup:", "fsGroup:"] {
-            let values = text.split(field).skip(1);
-            found.extend(
-                values.map(|rest| rest.trim_start().chars().take_while(char::is_ascii_digit).collect::<String>()),
-            );
+            // `null` takes a field of the base away.
+            let values = text.split(field).skip(1).map(str::trim_start).filter(|rest| !rest.starts_with("null"));
+            found.extend(values.map(|rest| rest.chars().take_while(char::is_ascii_digit).collect::<String>()));
         }
     }
 }
