@@ -260,8 +260,9 @@ impl LeaseHolder {
 /// What somebody who waits remembers of a lease. Pure.
 #[derive(Debug, Default)]
 struct LeaseWatch {
-    /// The lease as it was seen last, and since when it has been so.
+    /// The lease as it was seen last, and since when it has been so; where it is gone, since when that is known.
     seen: Option<(SeenLease, Instant)>,
+    is_gone: bool,
     highest_epoch: u64,
 }
 
@@ -273,14 +274,17 @@ enum Turn {
 }
 
 impl LeaseWatch {
-    /// The lease was found so. One that was seen once and is not there any more, as in a table that was made anew, counts as unchanged:
-    /// its owner may not know it yet.
+    /// The lease was found so. One that was seen once and is not there any more, as in a table that was made anew, counts as unchanged
+    /// from the moment at which that is found: its owner may have renewed it until then, and may not know yet that it is gone.
     fn look(&mut self, found: Option<SeenLease>, me: &str, now: Instant) -> Turn {
-        if let Some(found) = found
-            && self.seen.as_ref().is_none_or(|(seen, _)| *seen != found)
-        {
-            self.highest_epoch = self.highest_epoch.max(found.epoch);
-            self.seen = Some((found, now));
+        let was_gone = std::mem::replace(&mut self.is_gone, found.is_none());
+        match (found, &mut self.seen) {
+            (Some(found), seen) if seen.as_ref().is_none_or(|(seen, _)| *seen != found) => {
+                self.highest_epoch = self.highest_epoch.max(found.epoch);
+                self.seen = Some((found, now));
+            }
+            (None, Some((_, since))) if !was_gone => *since = now,
+            _ => {}
         }
         let Some((seen, since)) = &self.seen else { return Turn::Claim };
         match &seen.owner {

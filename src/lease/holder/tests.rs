@@ -285,3 +285,19 @@ fn names_of_two_runs_differ() {
     assert_ne!(owner_name("pod"), owner_name("pod"));
     assert!(owner_name("pod").starts_with("pod "));
 }
+
+/// While the store did not answer, its owner may have renewed it again and again.
+#[test]
+fn a_lease_that_is_gone_after_a_long_silence_of_the_store_is_waited_for_from_then_on() {
+    let (mut watch, begun) = (LeaseWatch::default(), Instant::now());
+    let lease = SeenLease { owner: Some("a".to_owned()), epoch: 7, version: 1, duration: LEASE };
+    let waits = |turn: Turn| matches!(turn, Turn::Wait { .. });
+    assert!(waits(watch.look(Some(lease.clone()), "b", begun)));
+    let found_gone = begun + 10 * LEASE;
+    assert!(waits(watch.look(None, "b", found_gone)), "claimed while its owner may deliver");
+    assert!(waits(watch.look(None, "b", found_gone + PATIENCE)));
+    assert_eq!(watch.look(None, "b", found_gone + PATIENCE + Duration::from_millis(1)), Turn::Claim);
+    let mut other = LeaseWatch::default();
+    assert!(waits(other.look(Some(lease.clone()), "b", begun)));
+    assert_eq!(other.look(Some(lease), "b", begun + 10 * LEASE), Turn::Claim, "nobody has renewed it");
+}
