@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use crate::support::adapter::{Adapter, Plan};
 use crate::support::aws::FakeAws;
 use crate::support::oracle::{self, assert_complete_and_in_order};
-use crate::support::positions_table::{EmbeddedDynamoDb, Way};
+use crate::support::positions_table::EmbeddedDynamoDb;
+use crate::support::proxy::{Line, TcpProxy};
 use crate::support::sink::TestSink;
 use crate::support::wait_for;
 
@@ -17,7 +18,7 @@ struct World {
     sink: TestSink,
     dynamodb: EmbeddedDynamoDb,
     /// From the adapters to DynamoDB.
-    way: Way,
+    way: TcpProxy,
     plan: Plan,
 }
 
@@ -25,9 +26,9 @@ impl World {
     async fn new() -> Self {
         let (aws, sink) = (FakeAws::with_table("orders", 2).await, TestSink::start().await);
         let dynamodb = EmbeddedDynamoDb::start().await;
-        let way = Way::to(dynamodb.address()).await;
+        let way = TcpProxy::before(dynamodb.endpoint()).await;
         let plan = Plan::new(&aws, &sink, "orders").keeping_positions_in(&dynamodb);
-        let plan = plan.env("CHECKPOINT_ENDPOINT_URL", format!("http://{}", way.address()));
+        let plan = plan.env("CHECKPOINT_ENDPOINT_URL", way.endpoint());
         let plan = plan.env("CHECKPOINT_TABLE_CREATE", "true").env("LEASE_DURATION", format!("{}s", LEASE.as_secs()));
         Self { aws, sink, dynamodb, way, plan }
     }
@@ -140,14 +141,14 @@ async fn a_table_of_positions_that_is_away_stops_delivery_with_the_lease_until_i
     let adapter = world.pod("pod-a").await;
     world.aws.write("orders", 10, 1);
     world.delivered("the first events", 10).await;
-    world.way.cut();
+    world.way.set(Line::Closed);
     world.aws.write("orders", 10, 1);
     world.delivered("what is written while the lease lasts", 20).await;
     wait_for("the lease's end", || !adapter.logged_code("DSA-LEASE-LOST").is_empty()).await;
     world.aws.write("orders", 10, 1);
     wait_for("a try to get it again", || world.way.refused() > 10).await;
     let mended = Instant::now();
-    world.way.mend();
+    world.way.set(Line::Whole);
     world.delivered("everything", 30).await;
     assert_complete_and_in_order(&world.aws.script().writes, &world.sink.received(), &[mended]);
     let early = world.sink.received().iter().filter(|event| event.version == 3 && event.arrived < mended).count();

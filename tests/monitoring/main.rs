@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use support::adapter::{Adapter, Plan};
 use support::aws::{FakeAws, Trouble};
-use support::positions_table::{EmbeddedDynamoDb, Way};
+use support::positions_table::EmbeddedDynamoDb;
+use support::proxy::{Line, TcpProxy};
 use support::sink::{Reaction, Received, TestSink};
 
 /// One beat of the scene.
@@ -42,10 +43,10 @@ async fn scene() {
     let quiet = Plan::new(&quiet_aws, &quiet_sink, "orders").start_ready().await;
     let (leased_aws, leased_sink) = (FakeAws::with_table("orders", 1).await, TestSink::start().await);
     let dynamodb = EmbeddedDynamoDb::start().await;
-    let way = Way::to(dynamodb.address()).await;
+    let way = TcpProxy::before(dynamodb.endpoint()).await;
     let leased = Plan::new(&leased_aws, &leased_sink, "orders").keeping_positions_in(&dynamodb);
     let leased = leased.env("CHECKPOINT_TABLE_CREATE", "true").env("LEASE_DURATION", "3s");
-    let leased = leased.env("CHECKPOINT_ENDPOINT_URL", format!("http://{}", way.address())).start_ready().await;
+    let leased = leased.env("CHECKPOINT_ENDPOINT_URL", way.endpoint()).start_ready().await;
     announce(&folder, &[("busy", &busy), ("busy-leased", &leased), ("quiet", &quiet)]);
 
     let longest = LONGEST.as_millis() / BEAT.as_millis();
@@ -59,8 +60,8 @@ async fn scene() {
             120 => std::fs::rename(&volume, &elsewhere).unwrap(),
             150 => std::fs::rename(&elsewhere, &volume).unwrap(),
             // For longer than a lease.
-            60 => way.cut(),
-            110 => way.mend(),
+            60 => way.set(Line::Closed),
+            110 => way.set(Line::Whole),
             _ => {}
         }
         tokio::time::sleep(BEAT).await;

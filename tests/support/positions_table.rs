@@ -1,17 +1,12 @@
-//! An embedded DynamoDB for tables of positions, and a way to it that can be cut.
-
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+//! An embedded DynamoDB for tables of positions.
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{oneshot, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 /// A server of its own on loopback. It ends when it is dropped.
 pub struct EmbeddedDynamoDb {
-    address: SocketAddr,
     endpoint: String,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
@@ -20,8 +15,7 @@ pub struct EmbeddedDynamoDb {
 impl EmbeddedDynamoDb {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let endpoint = format!("http://{address}");
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let database = dynoxide::Database::memory().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(async move {
@@ -30,11 +24,7 @@ impl EmbeddedDynamoDb {
             };
             let _ = dynoxide::server::serve_with_shutdown(listener, database, ends).await;
         });
-        Self { address, endpoint, stop: Some(stop), task }
-    }
-
-    pub fn address(&self) -> SocketAddr {
-        self.address
+        Self { endpoint, stop: Some(stop), task }
     }
 
     pub fn endpoint(&self) -> &str {
@@ -89,64 +79,5 @@ impl Drop for EmbeddedDynamoDb {
             let _ = stop.send(());
         }
         self.task.abort();
-    }
-}
-
-/// A proxy on loopback. While it is cut, every connection ends and none leads anywhere.
-pub struct Way {
-    address: SocketAddr,
-    is_open: watch::Sender<bool>,
-    refused: Arc<AtomicUsize>,
-    task: JoinHandle<()>,
-}
-
-impl Way {
-    pub async fn to(target: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (address, refused) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
-        let (is_open, opened) = watch::channel(true);
-        let task = tokio::spawn(forward(listener, target, opened, refused.clone()));
-        Self { address, is_open, refused, task }
-    }
-
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    pub fn cut(&self) {
-        self.is_open.send_replace(false);
-    }
-
-    pub fn mend(&self) {
-        self.is_open.send_replace(true);
-    }
-
-    /// Connections that led nowhere.
-    pub fn refused(&self) -> usize {
-        self.refused.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for Way {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-async fn forward(listener: TcpListener, target: SocketAddr, is_open: watch::Receiver<bool>, refused: Arc<AtomicUsize>) {
-    let mut connections = JoinSet::new();
-    while let Ok((mut from, _)) = listener.accept().await {
-        let mut is_open = is_open.clone();
-        if !*is_open.borrow() {
-            refused.fetch_add(1, Ordering::Relaxed);
-            continue;
-        }
-        connections.spawn(async move {
-            let Ok(mut to) = TcpStream::connect(target).await else { return };
-            tokio::select! {
-                _ = is_open.wait_for(|is_open| !is_open) => {}
-                _ = tokio::io::copy_bidirectional(&mut from, &mut to) => {}
-            }
-        });
     }
 }

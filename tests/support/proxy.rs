@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
@@ -22,7 +23,8 @@ pub enum Line {
 /// A proxy on loopback. It ends when it is dropped.
 pub struct TcpProxy {
     address: SocketAddr,
-    line: Arc<watch::Sender<Line>>,
+    line: watch::Sender<Line>,
+    refused: Arc<AtomicUsize>,
     server: JoinHandle<()>,
 }
 
@@ -31,9 +33,10 @@ impl TcpProxy {
     pub async fn before(endpoint: &str) -> Self {
         let target: SocketAddr = endpoint.trim_start_matches("http://").trim_end_matches('/').parse().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (address, line) = (listener.local_addr().unwrap(), Arc::new(watch::Sender::new(Line::Whole)));
-        let server = tokio::spawn(serve(listener, target, line.clone()));
-        Self { address, line, server }
+        let (address, refused) = (listener.local_addr().unwrap(), Arc::<AtomicUsize>::default());
+        let (line, watched) = watch::channel(Line::Whole);
+        let server = tokio::spawn(serve(listener, target, watched, refused.clone()));
+        Self { address, line, refused, server }
     }
 
     pub fn endpoint(&self) -> String {
@@ -43,6 +46,11 @@ impl TcpProxy {
     pub fn set(&self, line: Line) {
         self.line.send_replace(line);
     }
+
+    /// Connections that led nowhere, because the line was closed.
+    pub fn refused(&self) -> usize {
+        self.refused.load(Ordering::Relaxed)
+    }
 }
 
 impl Drop for TcpProxy {
@@ -51,10 +59,14 @@ impl Drop for TcpProxy {
     }
 }
 
-async fn serve(listener: TcpListener, target: SocketAddr, line: Arc<watch::Sender<Line>>) {
+async fn serve(listener: TcpListener, target: SocketAddr, line: watch::Receiver<Line>, refused: Arc<AtomicUsize>) {
     let mut connections = tokio::task::JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
-        connections.spawn(carry(client, target, line.subscribe()));
+        if *line.borrow() == Line::Closed {
+            refused.fetch_add(1, Ordering::Relaxed);
+            continue;
+        }
+        connections.spawn(carry(client, target, line.clone()));
         while connections.try_join_next().is_some() {}
     }
 }
