@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::aws::errors::{CallError, ErrorKind, about_certificate};
-use crate::checkpoint::dynamodb::aws::definition;
+use crate::checkpoint::dynamodb::aws::{definition, expiry, waiting};
 use crate::config::TableRef;
 
 /// One statement of an IAM policy.
@@ -168,16 +168,12 @@ impl PositionsNames {
 
     /// The command that waits until it is there.
     pub(super) fn wait(&self) -> String {
-        self.in_region(&format!("aws dynamodb wait table-exists --table-name {}", self.name))
+        self.in_region(&waiting(&self.name))
     }
 
     /// The command that makes DynamoDB delete entries of finished shards.
     pub(super) fn enable_expiry(&self) -> String {
-        self.in_region(&format!(
-            "aws dynamodb update-time-to-live --table-name {} --time-to-live-specification \
-             Enabled=true,AttributeName=expires",
-            self.name
-        ))
+        self.in_region(&expiry(&self.name))
     }
 
     fn in_region(&self, commands: &str) -> String {

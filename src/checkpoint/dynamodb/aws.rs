@@ -412,9 +412,21 @@ pub fn definition(table: &str) -> String {
     format!(
         "aws dynamodb create-table --table-name {name} --billing-mode PAY_PER_REQUEST \
          --attribute-definitions AttributeName={PARTITION_KEY},AttributeType=S AttributeName={SORT_KEY},AttributeType=S \
-         --key-schema AttributeName={PARTITION_KEY},KeyType=HASH AttributeName={SORT_KEY},KeyType=RANGE && \
-         aws dynamodb wait table-exists --table-name {name} && \
-         aws dynamodb update-time-to-live --table-name {name} \
+         --key-schema AttributeName={PARTITION_KEY},KeyType=HASH AttributeName={SORT_KEY},KeyType=RANGE && {} && {}",
+        waiting(name),
+        expiry(name)
+    )
+}
+
+/// What waits until a table of this name is there.
+pub fn waiting(name: &str) -> String {
+    format!("aws dynamodb wait table-exists --table-name {name}")
+}
+
+/// What makes DynamoDB delete the entries of finished shards of a table of this name.
+pub fn expiry(name: &str) -> String {
+    format!(
+        "aws dynamodb update-time-to-live --table-name {name} \
          --time-to-live-specification Enabled=true,AttributeName={EXPIRES}"
     )
 }
