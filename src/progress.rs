@@ -30,7 +30,7 @@ use self::ownership::Ownership;
 pub use self::table_tracker::AckToken;
 use self::table_tracker::{ShardHandle, StreamHandle, TableTracker};
 use crate::backoff::pause_after;
-use crate::checkpoint::{CheckpointStore, StoredTable};
+use crate::checkpoint::{CheckpointStore, StoredChanges, StoredTable};
 use crate::clock;
 use crate::lease::Tenure;
 use crate::readiness::TableHealth;
@@ -134,6 +134,8 @@ pub struct TableProgress {
     settled: Notify,
     changed: Notify,
     is_listed: AtomicBool,
+    /// Whether it is stored where the table's first stream begins.
+    is_start_stored: watch::Sender<bool>,
     /// What was handed on before this entry may have been left out since.
     left_out_before: AtomicU64,
     /// How often passes have become due.
@@ -151,7 +153,8 @@ impl TableProgress {
         let tracker = Mutex::new(TableTracker::restored(StoredTable::default(), is_ordered_by_shard));
         let (settled, changed) = (Notify::new(), Notify::new());
         let (ownership, is_listed) = (Ownership::default(), AtomicBool::new(false));
-        let (left_out_before, passes_due) = (AtomicU64::new(0), watch::Sender::new(0));
+        let (is_start_stored, left_out_before, passes_due) =
+            (watch::Sender::new(false), AtomicU64::new(0), watch::Sender::new(0));
         Arc::new(Self {
             tracker,
             is_ordered_by_shard,
@@ -162,6 +165,7 @@ impl TableProgress {
             settled,
             changed,
             is_listed,
+            is_start_stored,
             left_out_before,
             passes_due,
         })
@@ -193,6 +197,7 @@ impl TableProgress {
 
     /// Takes over what an earlier run, or another process, has stored. Before that nothing is stored.
     pub fn restore(&self, stored: StoredTable) {
+        self.is_start_stored.send_replace(!stored.streams.is_empty());
         let mut tracker = self.tracker();
         let numbered = tracker.next_ordinal();
         *tracker = TableTracker::restored(stored, self.is_ordered_by_shard);
@@ -258,6 +263,20 @@ impl TableProgress {
     /// Waits until something may have changed that is to be stored.
     pub async fn changed(&self) {
         self.changed.notified().await;
+    }
+
+    /// These changes are stored for certain.
+    pub fn confirm(&self, changes: &StoredChanges) {
+        if !changes.streams.is_empty() {
+            self.is_start_stored.send_replace(true);
+        }
+    }
+
+    /// Waits until it is stored where the table begins. Who delivers before that and is killed leaves nothing behind: the next one
+    /// begins at a moment of its own, and what was written in between is lost.
+    pub async fn start_is_stored(&self) {
+        // The sender is part of this.
+        let _ = self.is_start_stored.subscribe().wait_for(|is_stored| *is_stored).await;
     }
 
     /// The table's stream was listed as a whole.

@@ -43,10 +43,12 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
+use self::entries::EntryError;
 use self::items::{Expected, Item, ItemError, ItemKey, ItemTable, Members, Stamp, Write, Written};
 use self::ledger::Ledger;
 use self::memory::TableMemory;
 use self::positions::Positions;
+use self::strays::Strays;
 use super::{CheckpointStore, LeasedStore, SaveError, StoreError, StoredPositions, StoredTable};
 use crate::lease::{HeldLease, LeaseError, LeaseStore, SeenLease};
 
@@ -180,10 +182,10 @@ fn partition(group: &str, table: &str) -> String {
     format!("{group} {table}")
 }
 
-/// What these items hold: all that is stored in a table, leases excepted.
+/// What these items hold: all that is stored in a table, leases excepted, and what is left of a table that is not there any more.
 ///
 /// # Errors
-/// Where an item is no entry of this version.
+/// Where an item is no entry of this version, or what it belongs to has no entry.
 pub fn all_positions(items: &[Item]) -> Result<StoredPositions, StoreError> {
     let mut partitions: BTreeMap<&str, Vec<&Item>> = BTreeMap::new();
     for item in items.iter().filter(|item| item.key.entry != entries::LEASE) {
@@ -193,10 +195,15 @@ pub fn all_positions(items: &[Item]) -> Result<StoredPositions, StoreError> {
     for (partition, items) in partitions {
         let unusable = |error| StoreError(format!("the positions of {partition} cannot be used: {error}"));
         let parsed = items.iter().map(|item| entries::entry(&item.key.entry, &item.members));
-        let parsed: BTreeMap<_, _> = parsed
+        let mut parsed: BTreeMap<_, _> = parsed
             .map(|entry| entry.map(|(name, _, entry)| (name, entry)))
             .collect::<Result<_, _>>()
             .map_err(unusable)?;
+        let Strays { replaced, orphans } = Strays::of(&parsed.iter().collect());
+        if let Some(orphan) = orphans.first() {
+            return Err(unusable(EntryError::Orphan { entry: orphan.to_string() }));
+        }
+        replaced.iter().for_each(|name| drop(parsed.remove(name)));
         let (group, table) = partition.rsplit_once(' ').unwrap_or(("", partition));
         if let Some(stored) = entries::stored(&parsed).map_err(unusable)? {
             all.entry(group.to_owned()).or_default().insert(table.to_owned(), stored);

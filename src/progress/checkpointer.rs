@@ -83,16 +83,18 @@ impl Drop for Trying<'_> {
 #[error("another process has taken over the positions")]
 pub struct Fenced;
 
+#[derive(Default)]
 struct LastSave {
-    begun: Instant,
+    begun: Option<Instant>,
     /// Since when there has been something to store.
     behind_since: Option<Instant>,
 }
 
 impl LastSave {
-    /// When the next one may begin, in a store of which saves lie so far apart.
+    /// When the next one may begin, in a store of which saves lie so far apart. The first one may at once: reading waits for it.
     fn next(&self, interval: Duration) -> Instant {
-        self.begun + if self.behind_since.is_some() { RETRY_INTERVAL.max(interval) } else { interval }
+        let pause = if self.behind_since.is_some() { RETRY_INTERVAL.max(interval) } else { interval };
+        self.begun.map_or_else(Instant::now, |begun| begun + pause)
     }
 }
 
@@ -102,7 +104,7 @@ impl Checkpointer {
     /// # Errors
     /// When another process has taken over.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Fenced> {
-        let mut last = LastSave { begun: Instant::now(), behind_since: None };
+        let mut last = LastSave::default();
         let mut look = Instant::now() + LOOK_INTERVAL;
         while !stop.is_cancelled() {
             select! {
@@ -136,14 +138,16 @@ impl Checkpointer {
             self.announce();
             return Ok(());
         }
-        last.begun = Instant::now();
-        let behind_since = *last.behind_since.get_or_insert(last.begun);
+        let now = Instant::now();
+        last.begun = Some(now);
+        let behind_since = *last.behind_since.get_or_insert(now);
         let trying = self.activity.begin();
         let saved = self.store.save(&self.key, changes.clone()).await;
         drop(trying);
         match saved {
             Ok(()) => {
                 last.behind_since = None;
+                self.progress.confirm(&changes);
                 self.written(Ok(()));
                 gauge.set(0.0);
                 self.announce();

@@ -112,6 +112,7 @@ impl StreamReader {
         });
         events::StreamOpened { stream, start: &start.to_string() }.emit(context.progress.telemetry());
         context.activity.begin(Task::Stream(task.number), Step::Settlement);
+        context.progress.start_is_stored().await;
         context.progress.earlier_streams_are_settled(handle).await;
         let mut reader = Self::new(context, locator, details, handle, task);
         let end = reader.run(first).await?;

@@ -52,9 +52,11 @@ fn process(world: &Arc<World>, sabotage: Sabotage, spans: &[Span], plan: &Plan) 
         if world.look(|inner, _| inner.is_exhausted()) {
             return;
         }
-        // A process that is killed early is restarted as soon.
         let Some(next) = spans.get(number + 1) else { return };
-        up = if span.edge.is_some() { ended + (next.up - span.down) } else { ended.max(next.up) };
+        // A process that is killed early is restarted as soon. Who lets it read on after a loss does so when all is well.
+        let reads_on = plan.settings.stop_on_loss && next.up >= plan.healed;
+        let is_early = span.edge.is_some() && !reads_on;
+        up = if is_early { ended + (next.up - span.down) } else { ended.max(next.up) };
     }
 }
 

@@ -32,7 +32,7 @@ use self::settled::Settled;
 use crate::aws::{Aws, Change, ChangeNumber};
 use crate::fault::Fault;
 use crate::plan::{HEALTHY, Moment, Plan, Settings, Start};
-use crate::service::text_hash;
+use crate::service::{CALL_LIMIT, text_hash};
 
 /// More findings of one sentence say nothing new.
 const MOST_A_SENTENCE: usize = 5;
@@ -243,8 +243,13 @@ impl Judge {
         let is_behind_odd = self.plan.has(Fault::OddRecords) && self.life > 1;
         // What a stream holds that was created at the start or later is everybody's; and a listing of streams may be late.
         let is_young = self.begun.is_some_and(|begun| aws.stream_of(change).created + crate::plan::minutes(5) > begun);
-        // Whoever has waited for a lease reckons back from AWS's clock, of which it sees whole seconds too.
-        let seconds = Moment::from_secs(if self.has_several() { 2 } else { 1 });
+        // Whoever has waited for a lease reckons back from AWS's clock, of which it sees whole seconds too, and as it was before an
+        // answer that took long.
+        let seconds = match self.has_several() {
+            true if self.plan.has(Fault::SlowCalls) => CALL_LIMIT + Moment::from_secs(2),
+            true => Moment::from_secs(2),
+            false => Moment::from_secs(1),
+        };
         if let Some((low, _)) = self.starts.filter(|_| !is_behind_odd && !is_young)
             && change.at + seconds + self.grain() < low
         {
@@ -406,13 +411,15 @@ impl Judge {
     }
 
     /// The process has ended in order, and the disk had nothing against it: what it has heard of must not come again.
-    pub fn ended_in_order(&mut self) {
+    pub fn ended_in_order(&mut self, process: usize, aws: &Aws, now: Moment) {
         let life = self.life;
         if self.settings.by_shard && self.settings.mode == "batch" {
             // What lies behind a refusal of its shard comes again with it, although the sink has named no fault of its own.
             return;
         }
-        for fate in self.fates.iter_mut().filter(|fate| fate.heard_in == life && !fate.optional) {
+        let is_owner: Vec<bool> = (0..aws.tables.len()).map(|table| self.has_given_back(table, process, now)).collect();
+        let own = self.fates.iter_mut().zip(&aws.changes).filter(|(_, change)| is_owner[change.table]);
+        for (fate, _) in own.filter(|(fate, _)| fate.heard_in == life && !fate.optional) {
             fate.confirmed = true;
         }
     }

@@ -236,7 +236,7 @@ async fn adapter(
                             Ok(()) if stop.is_cancelled() => {
                                 inner.tell(now, "stopped".to_owned());
                                 if inner.store_was_well(now) {
-                                    inner.judge.ended_in_order();
+                                    inner.judge.ended_in_order(inner.current, &inner.aws, now);
                                     inner.judge.gives_leases_back(inner.current, now);
                                 }
                             }

@@ -18,7 +18,7 @@ use crate::world::{Inner, World};
 const ITERATOR_LIFE: Duration = minutes(15);
 
 /// How long the SDK waits for a call.
-const CALL_LIMIT: Duration = Duration::from_secs(40);
+pub const CALL_LIMIT: Duration = Duration::from_secs(40);
 
 /// AWS, as the process sees it.
 pub struct SimulatedAws(pub std::sync::Arc<World>);

@@ -34,6 +34,34 @@ fn stored_at(arn: &str, drained: bool, shards: &[(&str, u64)], stored_at: System
     }
 }
 
+/// Who delivered before that and was killed would have left nothing: the next process would begin at a moment of its own.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_delivered_before_it_is_stored_where_a_first_start_begins() {
+    let services = FakeServices::with_shards(&["n"]);
+    services.script(|script| script.store_fails = true);
+    let running = RunningTable::new(services.clone(), Setup::default());
+    sleep(MINUTE).await;
+    (1..=3).for_each(|number| services.write(NEW, "n", number));
+    sleep(10 * MINUTE).await;
+    assert!(running.delivered().is_empty(), "{:?}", running.delivered());
+    assert_eq!(running.health.not_live(), None, "to wait for the store is no stall");
+    services.script(|script| script.store_fails = false);
+    sleep(MINUTE).await;
+    assert_eq!(running.delivered().len(), 3, "what was written since the start comes as soon as that is stored");
+}
+
+/// A later stream begins where the one before ends, whoever reads it.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_away_does_not_hold_up_a_table_whose_start_is_stored() {
+    let services = FakeServices::with_shards(&[]);
+    services.shard(NEW, "n", None, &[11, 12], false);
+    services.script(|script| script.store_fails = true);
+    let stored = StoredTable { streams: vec![stored(OLD, true, &[])], stopped: None };
+    let running = RunningTable::new(services, Setup { stored, ..Setup::default() });
+    sleep(MINUTE).await;
+    assert!(running.delivered().len() >= 2, "{:?}", running.delivered());
+}
+
 /// A table whose old stream vanished before it was read to its end, and that has a new one with two changes.
 async fn after_a_vanished_stream(order: DeliveryOrder) -> RunningTable {
     let services = FakeServices::with_shards(&[]);

@@ -32,6 +32,8 @@ struct State {
     last: Option<Arc<Ledger>>,
     /// A lease was found that is older than one that was seen before: the table is not what it was.
     is_rewound: bool,
+    /// This process has found no lease, and created it: nobody has used the table before, as it is now.
+    is_first: bool,
     /// The epochs under which what was lost is being stored again.
     restoring: BTreeSet<u64>,
     report: Report,
@@ -61,6 +63,7 @@ impl TableMemory {
     pub(super) fn claimed(&self, seen: Option<&SeenLease>, stamp: Stamp) {
         let mut state = self.state();
         state.is_rewound |= seen.map_or(0, |seen| seen.epoch) < state.highest_epoch;
+        state.is_first = seen.is_none();
         state.highest_epoch = state.highest_epoch.max(stamp.epoch);
         state.lease = Some(stamp);
     }
@@ -74,11 +77,12 @@ impl TableMemory {
         self.state().lease
     }
 
-    /// Entries were found that nothing else vouches for: whether this process knows what was there. Then the table is not what it was.
-    pub(super) fn remembers_more(&self) -> bool {
+    /// Entries were found that nothing else vouches for: whether they are certainly of a table that is not there any more. They are where this
+    /// process knows what was there, and where nobody has claimed the table before: somebody who deletes an entry leaves the lease.
+    pub(super) fn is_another_table(&self) -> bool {
         let mut state = self.state();
         state.is_rewound |= state.last.as_ref().is_some_and(|last| last.stored().is_ok_and(|stored| stored.is_some()));
-        state.is_rewound
+        state.is_rewound || state.is_first
     }
 
     pub(super) fn last(&self) -> Option<Arc<Ledger>> {

@@ -139,10 +139,11 @@ impl Positions {
         }
     }
 
-    /// All entries as they are now.
+    /// All entries as they are now. A table that was made anew, or restored, since this owner has claimed it does not have its lease: what
+    /// it holds is for the next tenure.
     async fn find(&self) -> Result<Found, StoreError> {
         let items = self.items.query(&self.partition).await.map_err(|error| StoreError(error.to_string()))?;
-        let mut found = Found::new();
+        let (mut found, mut has_lease) = (Found::new(), false);
         for item in items {
             if let Some(stamp) = entries::stamp(&item.members) {
                 self.memory.saw_epoch(stamp.epoch);
@@ -150,13 +151,18 @@ impl Positions {
                     return Err(StoreError(self.is_claimed(stamp)));
                 }
             }
-            if item.key.entry != entries::LEASE {
+            if item.key.entry == entries::LEASE {
+                has_lease = entries::stamp(&item.members).is_some_and(|stamp| stamp.epoch == self.lease.epoch);
+            } else {
                 let parsed = entries::entry(&item.key.entry, &item.members);
                 let (name, stamp, entry) = parsed.map_err(|error| self.unusable(&error))?;
                 found.insert(name, (stamp, entry));
             }
         }
-        Ok(found)
+        match has_lease {
+            true => Ok(found),
+            false => Err(StoreError(format!("this process's lease of {} is not there any more", self.partition))),
+        }
     }
 
     /// The same without what belongs to a table that is not there any more: that is deleted.
@@ -164,7 +170,7 @@ impl Positions {
         for round in 0..ROUNDS {
             self.ledger.read(self.find().await?);
             let strays = self.ledger.look(Strays::of);
-            if let Some(orphan) = strays.orphans.first().filter(|_| !self.memory.remembers_more()) {
+            if let Some(orphan) = strays.orphans.first().filter(|_| !self.memory.is_another_table()) {
                 // What it belongs to may have been created behind the place where the query was.
                 match round {
                     0 => continue,

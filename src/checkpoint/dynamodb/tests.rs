@@ -411,14 +411,22 @@ async fn what_an_owner_creates_in_a_table_made_anew_before_it_learns_of_that_is_
     old.save(TABLE, saved.clone()).await.unwrap();
     items.restore(Vec::new());
     old.save(TABLE, child.clone()).await.unwrap();
-    // Nobody else knows what belongs to it: a person has to look.
-    let refused = second.positions(TABLE, &claim(&second, "b").await).load(TABLE).await.unwrap_err().to_string();
-    assert!(refused.contains("belongs to has no entry"), "{refused}");
     // Whoever knows what was there stores all of it again.
-    assert_eq!(own(&first, "a").await.1, table_of(&[&saved, &child]));
+    let (old, restored) = own(&first, "a").await;
+    assert_eq!(restored, table_of(&[&saved, &child]));
 
+    // Who does not, and finds that nobody has claimed the table, begins.
+    items.restore(Vec::new());
+    let grandchild = changes(&[("d", Some(at(9, Some("c"))))]);
+    old.save(TABLE, grandchild.clone()).await.unwrap();
+    assert_eq!(own(&second, "b").await.1, None);
+    assert!(items.all().iter().all(|item| item.key.entry == "lease"), "{:?}", items.all());
+
+    let (old, _) = own(&first, "a").await;
+    old.save(TABLE, saved).await.unwrap();
     // In the place of its stream stands what another process has created.
     let (old, _) = own(&first, "a").await;
+    old.save(TABLE, child).await.unwrap();
     items.restore(Vec::new());
     let begun = changes(&[("p", Some(at(1, None)))]);
     let fresh = store(&items);
@@ -432,6 +440,29 @@ async fn what_an_owner_creates_in_a_table_made_anew_before_it_learns_of_that_is_
         owner = claim(&fresh, "c").await;
     }
     assert_eq!(fresh.positions(TABLE, &owner).load(TABLE).await.unwrap(), table_of(&[&begun]));
+}
+
+#[tokio::test]
+async fn an_entry_that_somebody_has_deleted_is_asked_for() {
+    let items = Arc::new(MemoryItems::default());
+    own(&store(&items), "a").await.0.save(TABLE, changes(&[("p", Some(at(3, None)))])).await.unwrap();
+    items.restore(items.all().into_iter().filter(|item| !item.key.entry.starts_with("stream")).collect());
+    let next = store(&items);
+    let refused = next.positions(TABLE, &claim(&next, "b").await).load(TABLE).await.unwrap_err().to_string();
+    assert!(refused.contains("belongs to has no entry"), "{refused}");
+    assert!(all_positions(&items.all()).unwrap_err().to_string().contains("belongs to has no entry"));
+}
+
+/// Its owner may have claimed the table before that was deleted: it goes on with what it finds in the next tenure.
+#[tokio::test]
+async fn what_a_table_holds_without_its_owners_lease_is_not_loaded() {
+    let items = Arc::new(MemoryItems::default());
+    let first = store(&items);
+    let lease = claim(&first, "a").await;
+    items.restore(Vec::new());
+    let refused = first.positions(TABLE, &lease).load(TABLE).await.unwrap_err().to_string();
+    assert!(refused.contains("lease") && refused.contains("not there any more"), "{refused}");
+    assert!(matches!(first.renew(TABLE, &lease).await, Err(LeaseError::Lost)));
 }
 
 /// The owner of the table that is gone goes on until its next renewal.

@@ -332,6 +332,14 @@ impl Judge {
         }
     }
 
+    /// Whether the process has given its lease of a table back in time, or needs none.
+    pub fn has_given_back(&self, table: usize, process: usize, now: Moment) -> bool {
+        let tenures = self.owners.tables.get(&table).map(|owners| &owners.tenures);
+        let tenure = tenures.and_then(|tenures| tenures.get(&process));
+        let lease = self.lease_duration();
+        !self.has_several() || tenure.is_some_and(|it| it.is_given_back && now < it.asked_at + lease)
+    }
+
     /// The process has ended in order, and the table had nothing against it.
     pub fn gives_leases_back(&mut self, process: usize, now: Moment) {
         let tenures = self.owners.tables.values().filter_map(|owners| owners.tenures.get(&process));
@@ -445,8 +453,8 @@ impl Judge {
             && self.owners.tables.len() == 1
             && self.was_well(now.saturating_sub(Duration::from_secs(60)), now, &[SharedFault::SlowTable]);
         let last = self.owners.tables.values().filter_map(|owners| owners.last.as_ref()).next();
-        if let Some(claim) = last.filter(|claim| is_certain && self.owners.processes[&claim.process].life == claim.life)
-        {
+        let remembers = |claim: &&Claim| claim.has_read && self.owners.processes[&claim.process].life == claim.life;
+        if let Some(claim) = last.filter(|claim| is_certain && remembers(claim)) {
             let confirmed = (0..self.fates.len()).filter(|number| self.fates[*number].confirmed);
             let confirmed = confirmed.map(|number| number as ChangeNumber).collect();
             self.owners.remembered = Some((claim.life, confirmed));
@@ -489,6 +497,8 @@ impl Judge {
         let low = if is_certain { start } else { oldest };
         // By a clock that is ahead it may lie in the future.
         self.starts = Some((low, start.max(now)));
+        // What came before is nobody's any more, whatever came last of it.
+        self.last.clear();
         for (fate, change) in self.fates.iter_mut().zip(&aws.changes) {
             // A first start begins with the stream that the table has then.
             fate.optional |= !fate.is_resolved() || aws.stream_of(change).disabled.is_some();
