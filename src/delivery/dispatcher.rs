@@ -191,6 +191,7 @@ impl Dispatcher {
         while is_open || !self.lanes.is_done() {
             let now = Instant::now();
             let is_withdrawing = self.withdrawals.go_on(&mut self.lanes, &mut self.settlement);
+            self.settlement.look_for_quiet(self.lanes.is_done(), now);
             self.start_attempts(now)?;
             let wake = self.next_wake(now);
             self.tell_activity(wake, now);
@@ -477,7 +478,7 @@ impl Dispatcher {
 
     /// When something may start that may not start now; nothing while only the end of an attempt can change that.
     fn next_wake(&mut self, now: Instant) -> Option<Instant> {
-        let readmission = self.settlement.next_readmission();
+        let readmission = self.settlement.next_change();
         if !self.lanes.has_place() || self.waits_for_bodies {
             return readmission;
         }

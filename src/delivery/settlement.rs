@@ -6,7 +6,7 @@
 //! - While the sink refuses everything, no event is given up because it was refused; while it is down, none is parked for its faults.
 //! - Parked events together take at most about the share of one lane. What is parked beyond is left out, and comes again when there is
 //!   room for it, or after [`READMISSION`].
-//! - The process is not ready because of the sink only while the sink is down as a whole.
+//! - The process is not ready because of the sink only while the sink is down as a whole, and something waits for it, or did a short while ago.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,6 +30,9 @@ use crate::telemetry::{TableTelemetry, events};
 
 /// What was left out whole is tried again so often, though nothing made room for it.
 const READMISSION: Duration = Duration::from_secs(10 * 60);
+
+/// So long after the last event was given up during an outage the process counts as kept from delivering.
+const OUTAGE_KNOWN: Duration = Duration::from_secs(2 * 60);
 
 /// What the controller says of the sink, after the attempt was reported.
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +59,8 @@ pub(super) struct Settlement {
     parked_items: Arc<ParkedItems>,
     /// Tables of which an event failed while the sink was down.
     kept_waiting: BTreeMap<usize, Arc<dyn Acknowledger>>,
+    /// Since when nothing is left to be sent, though they are kept waiting.
+    quiet_since: Option<Instant>,
     /// Tables of which lanes were left out whole, and when those are tried again at the latest.
     left_out: BTreeMap<usize, Arc<dyn Acknowledger>>,
     readmission: Option<Instant>,
@@ -67,7 +72,7 @@ type EventLanes = Lanes<BoxedEvent>;
 impl Settlement {
     pub(super) fn new(policy: RetryPolicy, mode: EventMode, parked_share: usize) -> Self {
         let (parked_items, kept_waiting, left_out) = (Arc::default(), BTreeMap::new(), BTreeMap::new());
-        Self { policy, mode, parked_share, parked_items, kept_waiting, left_out, readmission: None }
+        Self { policy, mode, parked_share, parked_items, kept_waiting, quiet_since: None, left_out, readmission: None }
     }
 
     pub(super) fn parked_items(&self) -> Arc<ParkedItems> {
@@ -85,8 +90,7 @@ impl Settlement {
     ) -> Result<(), UnknownLane> {
         if !sink.is_down {
             // The outage is over, though perhaps not for each event.
-            let tables = std::mem::take(&mut self.kept_waiting);
-            tables.into_values().for_each(|table| table.health().sink_answered(now));
+            self.sink_answered(now);
         }
         let FinishedAttempt { request, response, .. } = finished;
         match (request.kind, failure) {
@@ -143,6 +147,21 @@ impl Settlement {
         first.acknowledger.release(events.iter().map(|event| event.cost).sum());
     }
 
+    /// Looks whether nothing is left to be sent. Where the last event was given up during an outage, nobody tries the sink before there is
+    /// another one: after a while it is not known any more that the sink is down.
+    pub(super) fn look_for_quiet(&mut self, is_quiet: bool, now: Instant) {
+        if !is_quiet || self.kept_waiting.is_empty() {
+            self.quiet_since = None;
+        } else if now >= *self.quiet_since.get_or_insert(now) + OUTAGE_KNOWN {
+            self.sink_answered(now);
+        }
+    }
+
+    fn sink_answered(&mut self, now: Instant) {
+        let tables = std::mem::take(&mut self.kept_waiting);
+        tables.into_values().for_each(|table| table.health().sink_answered(now));
+    }
+
     /// Nothing of a table is left here.
     pub(super) fn forget(&mut self, table: &dyn Acknowledger) {
         self.kept_waiting.remove(&table.table());
@@ -152,9 +171,10 @@ impl Settlement {
         telemetry.metrics().parked.set(0);
     }
 
-    /// When lanes that were left out whole are tried again at the latest.
-    pub(super) fn next_readmission(&self) -> Option<Instant> {
-        self.readmission
+    /// When there is something to do at the latest, besides outcomes.
+    pub(super) fn next_change(&self) -> Option<Instant> {
+        let forgotten = self.quiet_since.map(|since| since + OUTAGE_KNOWN);
+        self.readmission.into_iter().chain(forgotten).min()
     }
 
     /// Lanes that were left out whole come again, if it is time.

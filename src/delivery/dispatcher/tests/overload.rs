@@ -319,6 +319,27 @@ async fn events_that_are_given_up_while_the_sink_is_down_do_not_make_the_pod_rea
     }
 }
 
+/// Nobody tries the sink before there is another event.
+#[tokio::test(start_paused = true)]
+async fn a_quiet_table_whose_last_event_was_given_up_during_an_outage_is_ready_after_a_while() {
+    let mut settings = settings(EventMode::Binary);
+    settings.policy.on_undeliverable = OnUndeliverable::Drop;
+    settings.policy.limits.attempts = NonZeroU32::new(100);
+    let stage = Stage::new(settings);
+    stage.sink.script(|_| Reaction::status(503));
+    for number in 0..10 {
+        stage.push([(1, number)]);
+        stage.settle_down(MINUTE).await;
+        assert_eq!(
+            stage.troubles().is_empty(),
+            number == 0,
+            "a trickle of events that are given up makes the pod ready"
+        );
+    }
+    stage.settle_down(60 * MINUTE).await;
+    assert_eq!((stage.settled().len(), stage.troubles()), (10, Vec::new()));
+}
+
 /// What one attempt encodes, connects to and waits for holds up no other.
 #[tokio::test(start_paused = true)]
 async fn each_attempt_runs_in_a_task_of_its_own() {
