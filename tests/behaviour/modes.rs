@@ -7,7 +7,7 @@ use crate::support::adapter::Plan;
 use crate::support::aws::FakeAws;
 use crate::support::oracle::{self, assert_complete_and_in_order};
 use crate::support::sink::{Reaction, Received, TestSink};
-use crate::support::wait_for;
+use crate::support::{PATIENCE, wait_for, wait_within};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_is_the_same_in_every_mode() {
@@ -209,7 +209,8 @@ async fn batches_through_a_sink_that_misbehaves_lose_nothing() {
     let plan = batches(&aws, &sink).env("DELIVERY_TIMEOUT", "1s").env("BATCH_MAX_EVENTS", "10");
     let _adapter = plan.start_ready().await;
     aws.write("orders", 30, 10);
-    wait_for("all events", || sink.distinct() == 300).await;
+    // The rate is cut again and again: half a minute on a busy machine.
+    wait_within(4 * PATIENCE, "all events", || sink.distinct() == 300).await;
     assert_complete_and_in_order(&aws.script().writes, &sink.received(), &[]);
 }
 
