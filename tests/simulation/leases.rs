@@ -73,6 +73,14 @@ impl Inner {
         self.judge.process(process).has_seen_a_lease = true;
     }
 
+    /// The process knows what is stored of a table: it asks for its stream, or says that it may not read it.
+    pub fn has_loaded(&mut self, is_it: impl Fn(&str) -> bool) {
+        let table = self.aws.tables.iter().position(|table| is_it(&table.name));
+        if let Some(table) = table.filter(|_| self.judge.has_several()) {
+            self.judge.has_loaded(table, self.current);
+        }
+    }
+
     /// A write has happened.
     pub fn look_at_write(&mut self, sent: &Sent, before: Option<&Members>, now: Moment) {
         let Some(table) = self.table_of(&sent.write.key.partition) else { return };

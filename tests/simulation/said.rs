@@ -40,6 +40,7 @@ struct Story;
 struct Line {
     message: String,
     fields: String,
+    table: String,
 }
 
 impl<S: Subscriber> Layer<S> for Story {
@@ -53,11 +54,17 @@ impl<S: Subscriber> Layer<S> for Story {
         let mut line = Line::default();
         event.record(&mut line);
         world.tell(format!("{} {}{}", event.metadata().level(), line.message, line.fields));
+        if line.message.starts_with("reading stays stopped") {
+            world.look(|inner, _| inner.has_loaded(|table| line.table == format!("{table:?}")));
+        }
     }
 }
 
 impl Visit for Line {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        if field.name() == "table" {
+            self.table = format!("{value:?}");
+        }
         let written = match field.name() {
             "message" => write!(self.message, "{value:?}"),
             name => write!(self.fields, " {name}={value:?}"),

@@ -181,6 +181,7 @@ impl Inner {
     }
 
     fn describe_stream_now(&mut self, arn: &str, query: &Query, now: Moment) -> Answer<StreamDescription> {
+        self.has_loaded(|table| arn.starts_with(&format!("{}/", table_arn(table))));
         let (table, stream) = self.stream_of(arn, now)?;
         let found = &self.aws.tables[table].streams[stream];
         let status = self.status_of(found, now);

@@ -112,7 +112,7 @@ struct Claim {
     epoch: u64,
     at: Moment,
     /// Its process goes on from what it has found stored.
-    has_read: bool,
+    has_loaded: bool,
 }
 
 /// What a process knows of its own.
@@ -194,7 +194,7 @@ impl Judge {
     /// Whether nobody has claimed the table behind this one, and it goes on from what it has found.
     pub fn goes_on(&self, table: usize, term: u32) -> bool {
         let last = self.owners.tables.get(&table).and_then(|owners| owners.last.as_ref());
-        last.is_some_and(|claim| claim.term == term && claim.has_read)
+        last.is_some_and(|claim| claim.term == term && claim.has_loaded)
     }
 
     /// A process begins to claim, renew or give back a lease.
@@ -251,7 +251,7 @@ impl Judge {
             term: lease.term,
             epoch: lease.epoch,
             at: now,
-            has_read: false,
+            has_loaded: false,
         };
         let owners = self.owners.tables.entry(table).or_default();
         owners.had_seen_a_lease.insert(claim.number, state.has_seen_a_lease);
@@ -453,7 +453,7 @@ impl Judge {
             && self.owners.tables.len() == 1
             && self.was_well(now.saturating_sub(Duration::from_secs(60)), now, &[SharedFault::SlowTable]);
         let last = self.owners.tables.values().filter_map(|owners| owners.last.as_ref()).next();
-        let remembers = |claim: &&Claim| claim.has_read && self.owners.processes[&claim.process].life == claim.life;
+        let remembers = |claim: &&Claim| claim.has_loaded && self.owners.processes[&claim.process].life == claim.life;
         if let Some(claim) = last.filter(|claim| is_certain && remembers(claim)) {
             let confirmed = (0..self.fates.len()).filter(|number| self.fates[*number].confirmed);
             let confirmed = confirmed.map(|number| number as ChangeNumber).collect();
@@ -511,15 +511,19 @@ impl Judge {
         *stopped_at = is_stopped.then(|| stopped_at.unwrap_or(now));
     }
 
-    /// A shard of a table is read by a process.
-    pub fn reads(&mut self, table: usize, process: usize, now: Moment) {
-        let state = self.process(process);
-        state.has_owned.insert(table);
-        let stops = state.stops_on_loss;
+    /// A process goes on from what it has found stored of a table.
+    pub fn has_loaded(&mut self, table: usize, process: usize) {
+        self.process(process).has_owned.insert(table);
         let last = self.owners.tables.get_mut(&table).and_then(|owners| owners.last.as_mut());
         if let Some(claim) = last.filter(|claim| claim.process == process) {
-            claim.has_read = true;
+            claim.has_loaded = true;
         }
+    }
+
+    /// A shard of a table is read by a process.
+    pub fn reads(&mut self, table: usize, process: usize, now: Moment) {
+        self.has_loaded(table, process);
+        let stops = self.process(process).stops_on_loss;
         let Some(owners) = self.owners.tables.get(&table).filter(|_| stops) else { return };
         let claimed_at = owners.tenures.get(&process).map(|tenure| tenure.claimed_at);
         if let (Some(stopped_at), Some(claimed_at)) = (owners.stopped_at, claimed_at)
