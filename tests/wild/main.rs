@@ -17,6 +17,7 @@ mod answers;
 mod descriptors;
 mod draining;
 mod durability;
+mod hostile_sinks;
 mod labels;
 mod outages;
 mod pages;
