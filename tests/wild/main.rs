@@ -18,6 +18,7 @@ mod descriptors;
 mod draining;
 mod durability;
 mod hostile_sinks;
+mod hostile_texts;
 mod labels;
 mod outages;
 mod pages;
