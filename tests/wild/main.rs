@@ -17,6 +17,8 @@ mod answers;
 mod descriptors;
 mod draining;
 mod durability;
+mod hostile_clients;
+mod hostile_files;
 mod hostile_sinks;
 mod hostile_texts;
 mod labels;
