@@ -2,12 +2,13 @@
 //!
 //! Contract: it answers from what is known, without asking AWS or the sink, so a probe never hangs on their account. It
 //! shows no item data and no secrets. Other paths than those here are 404, other methods than GET and HEAD 405. No client
-//! can keep others from being answered.
+//! can keep others from being answered. `/` and `/status` answer only to the hosts of `AdminHosts`.
 //!
 //! The page for people is one HTML document that shows `/status` and keeps it fresh. It loads nothing but itself and `status`
 //! beside it, so it works behind a port-forward and under a path prefix. Its `Content-Security-Policy` allows its own style and
 //! script, by their hashes, and nothing else.
 
+mod hosts;
 mod server;
 pub(crate) mod status;
 
@@ -15,7 +16,7 @@ use std::sync::{Arc, LazyLock};
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use base64::Engine as _;
@@ -25,6 +26,7 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub use self::hosts::AdminHosts;
 use crate::readiness::Health;
 use crate::telemetry::metrics::Metrics;
 
@@ -42,6 +44,8 @@ pub struct Admin {
     pub refresh: Box<dyn Fn() + Send + Sync>,
     /// For `/status`.
     pub status: Box<dyn Fn() -> serde_json::Value + Send + Sync>,
+    /// Whom `/` and `/status` answer to.
+    pub hosts: AdminHosts,
 }
 
 /// Serves until told to stop.
@@ -88,7 +92,10 @@ async fn nothing_else() -> Response {
 }
 
 /// Browsers say that they take HTML; for everybody else there is a text.
-async fn index(headers: HeaderMap) -> Response {
+async fn index(State(admin): State<Arc<Admin>>, uri: Uri, headers: HeaderMap) -> Response {
+    if !admin.hosts.admit(&uri, &headers) {
+        return stranger();
+    }
     let accepted = headers.get_all(header::ACCEPT);
     let takes_html = accepted.iter().any(|value| value.to_str().is_ok_and(|value| value.contains("text/html")));
     let mut response = if takes_html { page() } else { INDEX.into_response() };
@@ -133,7 +140,15 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     }
 }
 
-async fn status(State(admin): State<Arc<Admin>>) -> Response {
+/// To a host that nobody has named.
+fn stranger() -> Response {
+    (StatusCode::FORBIDDEN, "/ and /status are not served to this host name; add it to ADMIN_HOSTS\n").into_response()
+}
+
+async fn status(State(admin): State<Arc<Admin>>, uri: Uri, headers: HeaderMap) -> Response {
+    if !admin.hosts.admit(&uri, &headers) {
+        return stranger();
+    }
     let mut text = format!("{:#}", (admin.status)());
     text.push('\n');
     let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];

@@ -23,13 +23,14 @@ mod table_lease;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use self::positions_table::TableError;
 use self::table::{Connect, PositionStore, PrepareError, Shared, Table};
 use self::tasks::{Fault, PortError, Ports, Server, Tasks};
-use crate::admin::Admin;
 use crate::admin::status::{self, Status};
+use crate::admin::{Admin, AdminHosts};
 use crate::aws::{AwsSettings, Connections, InvalidSettings, NoRegion};
 use crate::checkpoint::{FileStore, MemoryStore, OpenError};
 use crate::config::{self, Config, EventMode, EventProfile, LegacyMetrics, TableRef};
@@ -96,13 +97,14 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     let dead_letter_sink = config.dead_letter_sink.as_ref().map(|sink| &sink.uri);
     let status = Arc::new(Status::new(health.clone(), &metrics, &config.sink.uri, dead_letter_sink));
     let mut server = serve(&config, &metrics, &health, &status)?;
+    let shutdown_timeout = config.process.shutdown_timeout;
     let started = select! {
         () = stop.cancelled() => None,
         fault = server.fault() => {
             tasks::report(&fault);
             return Err(fault.into());
         }
-        tasks = start(&config, metrics, &health) => Some(tasks?),
+        tasks = start_aside(config, metrics, health, stop.clone()) => tasks?,
     };
     let Some(mut tasks) = started else {
         events::ShutdownFinished { unsettled: 0, took: Duration::ZERO }.emit();
@@ -112,7 +114,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     tasks.take_over(server);
     let (delivery, parked_items) = (tasks.delivery(), tasks.parked_items());
     status.has_started(status::Parts { progress: tasks.progress().to_vec(), delivery, parked_items });
-    Ok(tasks.run_until(&stop, config.process.shutdown_timeout).await?)
+    Ok(tasks.run_until(&stop, shutdown_timeout).await?)
 }
 
 /// What the process uses of the outside world, besides its ports.
@@ -165,10 +167,32 @@ fn serve(config: &Config, metrics: &Metrics, health: &Arc<Health>, status: &Arc<
             metrics: metrics.clone(),
             refresh: Box::new(move || refreshed.refresh()),
             status: Box::new(move || shown.show()),
+            hosts: AdminHosts::new(config.process.admin_hosts.clone()),
         }),
     );
     addresses.into_iter().for_each(|address| events::Listening { address }.emit());
     Ok(server)
+}
+
+/// Starts everything on a thread of its own, until `stop` is cancelled: files of the sink, of the SDK and of its profiles are read there,
+/// and one of them may block for ever, a pipe or a volume that does not answer. Probes are answered and signals heard meanwhile.
+async fn start_aside(
+    config: Config,
+    metrics: Metrics,
+    health: Arc<Health>,
+    stop: CancellationToken,
+) -> Result<Option<Tasks>, StartError> {
+    let runtime = Handle::current();
+    let start = move || {
+        runtime.block_on(async {
+            select! {
+                () = stop.cancelled() => Ok(None),
+                tasks = start(&config, metrics, &health) => tasks.map(Some),
+            }
+        })
+    };
+    let started = tokio::task::spawn_blocking(start).await;
+    started.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
 }
 
 async fn start(config: &Config, metrics: Metrics, health: &Arc<Health>) -> Result<Tasks, StartError> {

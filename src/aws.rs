@@ -37,6 +37,7 @@ use self::credentials::{CheckedProvider, Role};
 pub use self::http_client::InvalidBundle;
 use self::http_client::http_client;
 use crate::config;
+use crate::error_text::shown;
 
 /// Attempts a call, the first one included, unless the environment or the profile says otherwise.
 const ATTEMPTS: u32 = 3;
@@ -219,7 +220,7 @@ async fn find_region(given: Option<&str>, providers: &ProviderConfig) -> Result<
     let Some(found) = found.filter(is_set) else { return Ok(None) };
     match found.as_ref().trim() {
         region if config::is_region(region) => Ok(Some(Region::new(region.to_owned()))),
-        region => Err(InvalidSettings::Region(region.to_owned())),
+        region => Err(InvalidSettings::Region(shown(region))),
     }
 }
 
@@ -261,7 +262,7 @@ fn check_endpoints(config: &SdkConfig) -> Result<(), InvalidSettings> {
     let urls = SERVICES.into_iter().filter_map(of_service).chain(config.endpoint_url().map(str::to_owned));
     match urls.into_iter().find(|url| !config::is_endpoint_url(url)) {
         // A password may stand before the host.
-        Some(url) => Err(InvalidSettings::Endpoint(url.rsplit('@').next().unwrap_or_default().to_owned())),
+        Some(url) => Err(InvalidSettings::Endpoint(shown(url.rsplit('@').next().unwrap_or_default()))),
         None => Ok(()),
     }
 }

@@ -153,7 +153,7 @@ impl Config {
             || dead_letter_sink.as_ref().map_or(true, |sink| sink.as_ref().is_some_and(is_https));
         let sink_credentials = SinkCredentials::read(reader, sink.as_ref().ok(), has_https);
         let process = Process::read(reader);
-        if let (Ok(process), Ok(delivery), Some(limit)) = (process, delivery, facts.memory_limit) {
+        if let (Ok(process), Ok(delivery), Some(limit)) = (&process, delivery, facts.memory_limit) {
             process.compare_memory(reader, delivery.concurrency, limit);
         }
         let platform_names = PlatformNames::read(reader);

@@ -1,7 +1,23 @@
 //! Errors and other texts from outside, as one line for logs, reports and `/status`. Pure.
+//!
+//! Contract: whatever others wrote passes [`shown`] before people see it, here alone: it is one line, of bounded length, without
+//! credentials. [`causes`] does so with what it joins.
+
+mod redaction;
 
 use std::error::Error;
 use std::{io, iter};
+
+use self::redaction::without_secrets;
+
+/// How many characters of a text are shown. A message that helps is shorter; some services repeat the whole request.
+pub const MOST_CHARS: usize = 1000;
+
+/// How many characters of a text are looked at.
+const MOST_READ: usize = 8 * MOST_CHARS;
+
+/// How many causes of an error are told.
+const MOST_CAUSES: usize = 16;
 
 /// An error or one of its causes.
 pub(crate) type Cause<'e> = &'e (dyn Error + 'static);
@@ -16,18 +32,28 @@ pub(crate) fn chain(error: Cause<'_>) -> impl Iterator<Item = Cause<'_>> {
     })
 }
 
-/// The error and its causes, joined by `: `. A cause that the text before it already contains is left out.
+/// The error and its causes, joined by `: `, as they may be [`shown`]. A cause that the text before it already contains is left out.
 ///
 /// It prints no `Debug`, which can hold secrets.
 pub(crate) fn causes(error: Cause<'_>) -> String {
     let mut text = String::new();
-    for cause in chain(error).map(ToString::to_string) {
+    for cause in chain(error).take(MOST_CAUSES).map(|cause| beginning(&cause.to_string(), MOST_READ).to_owned()) {
         if !text.contains(&cause) {
             text.push_str(if text.is_empty() { "" } else { ": " });
             text.push_str(&cause);
         }
     }
-    text
+    shown(&text)
+}
+
+/// A text that others wrote as people may see it: one line, at most [`MOST_CHARS`] characters of it and a mark that there was more,
+/// without what looks like credentials.
+pub fn shown(text: &str) -> String {
+    let line = without_secrets(&one_line(beginning(text, MOST_READ)));
+    match beginning(&line, MOST_CHARS) {
+        whole if whole.len() == line.len() => line,
+        cut => format!("{cut}…"),
+    }
 }
 
 /// The text with a space for every control character, so that it neither adds lines to a log nor controls a terminal.
@@ -68,6 +94,15 @@ mod tests {
         let error = io::Error::other(failed("bad certificate", "expired"));
         assert!(chain(&error).any(|cause| cause.is::<Failed>()));
         assert_eq!(causes(&error), "bad certificate: expired");
+    }
+
+    #[test]
+    fn a_text_from_outside_is_one_short_line_without_secrets() {
+        let hostile = format!("a\r\nx-amz-security-token:{}\nb", "secret".repeat(100));
+        assert_eq!(shown(&hostile), "a  x-amz-security-token:[redacted] b");
+        assert_eq!(shown(&"é".repeat(MOST_CHARS)), "é".repeat(MOST_CHARS));
+        assert_eq!(shown(&"é ".repeat(100_000)).chars().count(), MOST_CHARS + 1);
+        assert_eq!(causes(&failed("bad", "http://u:hunter2@host/?hunter2")), "bad: http://[redacted]@host/?[redacted]");
     }
 
     #[test]

@@ -40,6 +40,7 @@ impl Port {
             metrics,
             refresh: Box::new(move || read.inc()),
             status: Box::new(|| serde_json::json!({"tables": [{"table": "orders"}]})),
+            hosts: AdminHosts::default(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());

@@ -5,13 +5,13 @@
 //! whether or not anybody reads the log.
 
 use std::ffi::OsString;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::heartbeat::{self, Heartbeat};
@@ -74,7 +74,9 @@ fn raise_open_files() -> Option<u64> {
 fn supervise(runtime: &Runtime, config: Config) -> Result<(), RunError> {
     runtime.block_on(async {
         let stop = CancellationToken::new();
-        let signals = tokio::spawn(stop_on_signals(stop.clone()));
+        // From here on a signal is heard, whatever the start waits for.
+        let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+        let signals = tokio::spawn(stop_on_signals(terminate, interrupt, stop.clone()));
         let ended = run(config, stop).await;
         signals.abort();
         ended
@@ -82,11 +84,8 @@ fn supervise(runtime: &Runtime, config: Config) -> Result<(), RunError> {
 }
 
 /// The first signal begins an orderly end, the second ends at once.
-async fn stop_on_signals(stop: CancellationToken) {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return stop.cancel();
-    };
+async fn stop_on_signals(terminate: io::Result<Signal>, interrupt: io::Result<Signal>, stop: CancellationToken) {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (terminate, interrupt) else { return stop.cancel() };
     for orderly in [true, false] {
         select! {
             _ = terminate.recv() => {}

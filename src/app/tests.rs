@@ -26,6 +26,7 @@ async fn tasks() -> (Tasks, HttpSink) {
         metrics: Metrics::new("t", "t").unwrap(),
         refresh: Box::new(|| {}),
         status: Box::new(|| serde_json::Value::Null),
+        hosts: Default::default(),
     });
     let ports = Ports { all: TcpListener::bind("127.0.0.1:0").await.unwrap(), metrics: None };
     let (sink, reloader) = HttpSink::new(SinkSettings::new(http::Uri::from_static("http://sink/"), 1)).unwrap();

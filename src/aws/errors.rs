@@ -10,10 +10,7 @@ use aws_sdk_sts::operation::assume_role::AssumeRoleError;
 use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
-use crate::error_text::{beginning, causes, chain, one_line};
-
-/// Longer messages are cut: some services repeat the whole request.
-const MESSAGE_MAX_CHARS: usize = 1000;
+use crate::error_text::{causes, chain, shown};
 
 /// Codes that mean that AWS does not know the caller or does not let it.
 ///
@@ -75,7 +72,7 @@ where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
 {
     let (kind, code) = classify(&error);
-    let message = one_line(beginning(&message(operation, &error, kind), MESSAGE_MAX_CHARS));
+    let message = message(operation, &error, kind);
     CallError { operation, kind, code, message }
 }
 
@@ -133,11 +130,11 @@ where
         SdkError::ServiceError(service) => said(service.err(), service.raw()),
         other => match answer_of_sts(other) {
             Some(sts) => format!("no credentials from STS: {}", sts.said),
-            None => without_dumps(&causes(other)).to_owned(),
+            None => causes_without_dumps(other),
         },
     };
     if let Some(id) = error.request_id() {
-        message.push_str(&format!(" (request {id})"));
+        message.push_str(&format!(" (request {})", shown(id)));
     }
     let advice = match caused_by::<CredentialsError>(error) {
         Some(credentials) => Some(CredentialsTrouble::of(credentials).advice().to_owned()),
@@ -155,8 +152,8 @@ where
 fn said<E: ProvideErrorMetadata + Error + 'static>(error: &E, response: &HttpResponse) -> String {
     let status = response.status().as_u16();
     match (error.code(), error.message()) {
-        (Some(code), Some(message)) => format!("{code}: {message}"),
-        (Some(code), None) => format!("{code}, HTTP {status}"),
+        (Some(code), Some(message)) => shown(without_dumps(&format!("{code}: {message}"))),
+        (Some(code), None) => shown(&format!("{code}, HTTP {status}")),
         (None, _) => format!("HTTP {status} without an error code: {}", causes(error)),
     }
 }
@@ -232,10 +229,22 @@ impl CredentialsTrouble {
     }
 }
 
-/// The text up to where a library shows a whole request or response, as it does in some of its messages.
+/// Where texts begin that may hold secrets or are of no use to people: a library's dump of a request or response, AWS's repetition of
+/// the request that it was to sign (with the session token), and what a process that gives credentials wrote to its standard error.
+///
+/// Source: `credentials` in `credential_process.rs` of `aws-config` for the last one.
+const DUMPS: [&str; 6] =
+    ["Response {", "Request {", "SdkBody {", "The Canonical String", "The String-to-Sign", "Stderr: "];
+
+/// The text up to where a dump begins.
 pub(crate) fn without_dumps(text: &str) -> &str {
-    let end = ["Response {", "Request {", "SdkBody {"].iter().filter_map(|dump| text.find(dump)).min();
-    text[..end.unwrap_or(text.len())].trim_end_matches([' ', '`', '.', ':'])
+    let end = DUMPS.iter().filter_map(|dump| text.find(dump)).min();
+    text[..end.unwrap_or(text.len())].trim_end_matches([' ', '\n', '`', '.', ':'])
+}
+
+/// The error and its causes, each up to where a dump begins.
+pub(crate) fn causes_without_dumps(error: &(dyn Error + 'static)) -> String {
+    without_dumps(&causes(error)).to_owned()
 }
 
 /// What STS answered where it gave no credentials.
@@ -308,6 +317,7 @@ mod tests {
     use aws_sdk_dynamodbstreams::operation::get_records::GetRecordsError;
 
     use super::*;
+    use crate::error_text::MOST_CHARS;
 
     #[test]
     fn a_librarys_dump_of_a_request_or_response_is_left_out() {
@@ -317,6 +327,10 @@ mod tests {
         let dumped = "failed to apply endpoint `x` to request `Request { body: SdkBody { inner: secret } }`";
         assert_eq!(without_dumps(dumped), "failed to apply endpoint `x` to request");
         assert_eq!(without_dumps("connection refused"), "connection refused");
+        let said = "Error retrieving credentials: external process exited with code exit status: 3. Stderr: hunter2";
+        assert_eq!(without_dumps(said), said.trim_end_matches(". Stderr: hunter2"));
+        let said = "Consult the documentation.\n\nThe Canonical String for this request should have been\n'POST\n/";
+        assert_eq!(without_dumps(said), "Consult the documentation");
     }
 
     #[test]
@@ -345,6 +359,6 @@ mod tests {
     fn a_message_is_one_line_of_bounded_length() {
         let failed = |text: &str| call_error("GetRecords", SdkError::<GetRecordsError, _>::construction_failure(text));
         assert!(failed("a\r\nb\u{0}c").message.ends_with("a  b c"));
-        assert_eq!(failed(&"é".repeat(5000)).message.chars().count(), MESSAGE_MAX_CHARS);
+        assert!(failed(&"é".repeat(5000)).message.chars().count() <= MOST_CHARS + 1);
     }
 }

@@ -21,6 +21,9 @@ use http::Uri;
 use crate::config::Certificates;
 
 const PROXIES: [&str; 6] = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+/// The most bytes of a bundle; that of a Linux distribution has a quarter of a megabyte.
+const BUNDLE_MAX_BYTES: u64 = 16 << 20;
+
 const EXCEPTIONS: [&str; 2] = ["NO_PROXY", "no_proxy"];
 
 /// Why a bundle of certificates cannot be what is trusted.
@@ -66,6 +69,11 @@ fn connecting(roots: Option<Vec<u8>>, proxy: ProxyConfig) -> SharedHttpClient {
 /// The bundle's text. The SDK panics over a certificate that cannot be used.
 fn authorities(path: &str) -> Result<Vec<u8>, InvalidBundle> {
     let invalid = |why: String| InvalidBundle { path: path.to_owned(), why };
+    // Reading a pipe or a device might never end.
+    let found = std::fs::metadata(path).map_err(|error| invalid(error.to_string()))?;
+    if !found.is_file() || found.len() > BUNDLE_MAX_BYTES {
+        return Err(invalid(format!("it is no file, or larger than {} MiB", BUNDLE_MAX_BYTES >> 20)));
+    }
     let text = std::fs::read(path).map_err(|error| invalid(error.to_string()))?;
     let left_out = Certificates::usable(&text).map_err(|error| invalid(error.to_string()))?.1;
     match left_out.first() {

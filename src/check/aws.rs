@@ -11,10 +11,10 @@ use super::clock_skew::Clocks;
 use super::fix;
 use super::report::{Check, within};
 use crate::aws::credentials::UNUSABLE;
-use crate::aws::errors::{CredentialsTrouble, about_certificate, without_dumps};
+use crate::aws::errors::{CredentialsTrouble, about_certificate, causes_without_dumps, without_dumps};
 use crate::aws::{AwsSettings, Connections, InvalidSettings};
 use crate::config::Config;
-use crate::error_text::causes;
+use crate::error_text::{causes, shown};
 
 pub(super) const REGION: &str = "region";
 pub(super) const CREDENTIALS: &str = "credentials";
@@ -118,7 +118,7 @@ async fn key(sdk: &SdkConfig, limit: Duration) -> Result<String, NoCredentials> 
     let credentials = within(limit, provider.provide_credentials()).await.map_err(late)?;
     let failed = |error| {
         let trouble = CredentialsTrouble::of(&error);
-        NoCredentials { why: without_dumps(&causes(&error)).to_owned(), trouble }
+        NoCredentials { why: causes_without_dumps(&error), trouble }
     };
     let credentials = credentials.map_err(failed)?;
     let id = credentials.access_key_id();
@@ -177,7 +177,8 @@ fn unknown<R>(error: &SdkError<GetCallerIdentityError, R>) -> Check
 where
     R: std::fmt::Debug + Send + Sync + 'static,
 {
-    let (code, said) = (error.code(), error.message().map(str::to_owned).unwrap_or_else(|| causes(error)));
+    let said = error.message().map_or_else(|| causes(error), |message| shown(without_dumps(message)));
+    let code = error.code();
     match code {
         Some(code) if USELESS.contains(&code) => {
             let expired = code.starts_with("ExpiredToken");

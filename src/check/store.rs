@@ -5,9 +5,11 @@
 
 use std::fs::{self, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use rustix::fs::OFlags;
 
 use super::positions_table;
 use super::report::{Check, within};
@@ -95,6 +97,10 @@ impl File {
         fs::metadata(folder).map_err(|error| problem(folder, &error))?;
         let scratch = ScratchFolder::beside(folder).map_err(|error| problem(folder, &error))?;
         let copy = scratch.file("positions.json");
+        // A pipe could not be copied to its end.
+        if let Err(OpenError::Foreign { source, .. }) = FileStore::look(&file) {
+            return Err(self.damaged(&source.to_string()));
+        }
         match fs::copy(&file, &copy) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(problem(&file, &error)),
             _ => {}
@@ -183,7 +189,9 @@ fn resolved(path: &Path) -> PathBuf {
 /// Whether somebody holds the lock beside the file. A lock file that is not there is not created.
 fn is_in_use(file: &Path) -> Result<bool, StoreProblem> {
     let name = lock_path(file);
-    let lock = match OpenOptions::new().write(true).open(&name) {
+    // A pipe would wait for somebody to read it.
+    let without_waiting = OFlags::NONBLOCK.bits().cast_signed();
+    let lock = match OpenOptions::new().write(true).custom_flags(without_waiting).open(&name) {
         Ok(lock) => lock,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(problem(&name, &error)),

@@ -6,7 +6,8 @@
 //! - It is replaced as a whole (a file beside it is written and synced, renamed over it, and the folder is synced) when it is larger
 //!   than twice what it holds and than [`FileSystem::SMALL`], after anything went wrong, and by a process's first save: nobody knows then what of
 //!   it is on disk.
-//! - A file that is damaged, foreign or of another version is not touched.
+//! - A file that is damaged, foreign, of another version or larger than any of ours is not touched, and neither is what is no file: no
+//!   pipe is waited for.
 //! - A lock beside it (`<path>.lock`) keeps other processes away; the kernel lets go of it when the process ends, however it ends.
 //! - A sync that the file system does not have is done without, and said once: a crash of the process leaves the same as elsewhere, a
 //!   loss of power may not.
@@ -30,7 +31,7 @@ use futures_util::future::BoxFuture;
 
 use self::durable::{beside, replace, tidy};
 pub use self::file_system::{Disk, FileSystem};
-use self::lines::{Document, FormatError, Line, encode, parse};
+use self::lines::{Document, FormatError, Line, MAX_BYTES, encode, parse};
 pub use self::volume::Shortcoming;
 use self::volume::Volume;
 use super::{CheckpointStore, SaveError, StoreError, StoredChanges, StoredPositions, StoredTable};
@@ -146,7 +147,7 @@ impl FileStore {
     /// # Errors
     /// When the file cannot be read, or is not there.
     pub fn look(path: &Path) -> Result<StoredPositions, OpenError> {
-        let text = Disk.read(path).map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
+        let text = Disk.read(path).map_err(|error| unreadable(path, error))?;
         let document = parse(&text).map_err(|source| OpenError::Foreign { path: path.to_owned(), source })?;
         Ok(document.all())
     }
@@ -269,6 +270,10 @@ impl<F: FileSystem> PositionsFile<F> {
     }
 
     fn replace(&self, whole: &[u8]) -> Result<Tail, SaveError> {
+        if whole.len() > MAX_BYTES {
+            let what = FormatError::TooLarge(whole.len() as u64);
+            return Err(SaveError::NotStored(StoreError(format!("{} is not written: {what}", self.path.display()))));
+        }
         let replaced = replace(&self.files, &self.path, whole);
         replaced.map_err(|failure| self.refusal(&failure.error, failure.is_known))?;
         Ok(Tail { length: Some(whole.len()), limit: limit::<F>(whole.len()) })
@@ -292,7 +297,7 @@ impl<F: FileSystem> PositionsFile<F> {
 
 /// How long a file may get that holds this much.
 fn limit<F: FileSystem>(whole: usize) -> usize {
-    F::SMALL.max(2 * whole)
+    F::SMALL.max(2 * whole).min(MAX_BYTES)
 }
 
 impl<F: FileSystem> CheckpointStore for FileStore<F> {
@@ -372,7 +377,16 @@ fn read<F: FileSystem>(files: &F, path: &Path) -> Result<Document, OpenError> {
     match files.read(path) {
         Ok(text) => parse(&text).map_err(|source| OpenError::Foreign { path: path.to_owned(), source }),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Document::default()),
-        Err(source) => Err(OpenError::Io { path: path.to_owned(), source }),
+        Err(error) => Err(unreadable(path, error)),
+    }
+}
+
+/// Why it cannot be read; what is no file of positions never will be.
+fn unreadable(path: &Path, error: io::Error) -> OpenError {
+    let path = path.to_owned();
+    match error.downcast::<FormatError>() {
+        Ok(source) => OpenError::Foreign { path, source },
+        Err(source) => OpenError::Io { path, source },
     }
 }
 

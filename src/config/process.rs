@@ -31,6 +31,12 @@ variables! {
         meaning: "Listen address for probes, metrics and status. `:8080` and `[::]:8080` mean every address, IPv4 and \
             IPv6, as far as the machine has them; `0.0.0.0:8080` means every IPv4 address.",
     }
+    ADMIN_HOSTS as admin_hosts: String = host_name {
+        group: Group::Process,
+        accepts: Accepts::Phrase("host names without ports, separated by commas, such as `adapter.example.com`"),
+        meaning: "Host names under which `/` and `/status` are served, besides IP addresses, `localhost` and names of services \
+            (under `.svc`). Others get a 403, because a page in somebody's browser could read them under a name of its own.",
+    }
     METRICS_ADDRESS as metrics_address: SocketAddr = parse::address {
         group: Group::Process,
         accepts: Accepts::Phrase("an IP address and port, such as `:9090` or `127.0.0.1:9090`"),
@@ -83,7 +89,7 @@ variables! {
 }
 
 /// Memory, shutdown and the port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Process {
     /// Bytes for records read and not yet settled, whole process: 1 MiB to 1 TiB.
     pub buffer_memory: usize,
@@ -91,6 +97,8 @@ pub struct Process {
     pub shutdown_timeout: Duration,
     /// Where probes, metrics and status are served; `[::]` means both families, and port 0 lets the system choose.
     pub http_address: SocketAddr,
+    /// Further names that `/` and `/status` answer to, in lower case.
+    pub admin_hosts: Vec<String>,
     /// Where metrics alone are served too; never where `http_address` serves them.
     pub metrics_address: Option<SocketAddr>,
     /// Whether the counters of Knative's adapters are exported too.
@@ -120,6 +128,10 @@ impl Process {
         let shutdown_timeout = reader.value(&given.shutdown_timeout);
         let http_address = reader.value(&given.http_address);
         let metrics_address = reader.optional(&given.metrics_address);
+        let admin_hosts = match given.admin_hosts.text() {
+            Some(_) => reader.list(&given.admin_hosts, |text, _| host_name(text)),
+            None => Ok(Vec::new()),
+        };
         let legacy_metrics = reader.value(&given.legacy_metrics);
         let (http_address, metrics_address) = (http_address?, metrics_address?);
         let is_served_anyway = |address: &SocketAddr| address.port() != 0 && is_within(*address, http_address);
@@ -127,6 +139,7 @@ impl Process {
             buffer_memory: buffer_memory?,
             shutdown_timeout: shutdown_timeout?,
             http_address,
+            admin_hosts: admin_hosts?,
             legacy_metrics: legacy_metrics?,
             metrics_address: metrics_address.filter(|address| !is_served_anyway(address)),
         })
@@ -140,6 +153,15 @@ impl Process {
         if needed > limit {
             reader.warn(Warning::Memory { buffer, requests, needed, limit });
         }
+    }
+}
+
+/// A name as a browser sends it, in lower case.
+fn host_name(text: &str) -> Result<String, InvalidValue> {
+    let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    match text.bytes().all(is_of_name) {
+        true => Ok(text.trim_end_matches('.').to_ascii_lowercase()),
+        false => Err("not a host name: no scheme, no port, no path".into()),
     }
 }
 

@@ -160,10 +160,12 @@ impl Reader {
         };
         let known_mistakes = self.mistakes.len();
         let mut values = Vec::new();
+        // A password in it may have a comma.
+        let is_secret = V::VARIABLE.secret || may_hold_secret(text);
         for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
             match parse(entry, &values) {
                 Ok(value) => values.push(value),
-                Err(why) => self.report(Mistake::new(V::VARIABLE, GivenValue::of(V::VARIABLE, entry), why)),
+                Err(why) => self.report(Mistake::new(V::VARIABLE, GivenValue::shown(is_secret, entry), why)),
             }
         }
         if self.mistakes.len() > known_mistakes {
@@ -309,7 +311,7 @@ impl GivenValue {
     }
 
     pub(super) fn shown(secret: bool, value: &str) -> Self {
-        if secret {
+        if secret || may_hold_secret(value) {
             return Self::Secret;
         }
         match value.char_indices().nth(SHOWN_CHARACTERS) {
@@ -317,6 +319,11 @@ impl GivenValue {
             None => Self::Text(value.to_owned()),
         }
     }
+}
+
+/// Whether a value may be a URL with a user and a password, or with a token in its query, whatever the variable is for.
+fn may_hold_secret(value: &str) -> bool {
+    value.contains('@') || value.contains("://") && value.contains('?')
 }
 
 impl Mistake {

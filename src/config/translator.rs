@@ -136,8 +136,7 @@ impl<'a> Translator<'a> {
 impl ForeignValue {
     fn given(&self) -> GivenValue {
         // An address may have a password before its host.
-        let is_secret = self.variable.secret || self.text.contains("://") && self.text.contains('@');
-        GivenValue::shown(is_secret, &self.text)
+        GivenValue::shown(self.variable.secret, &self.text)
     }
 
     fn origin(&self) -> Origin {

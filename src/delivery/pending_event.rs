@@ -185,7 +185,7 @@ impl DeadLetter {
     /// `knativeerrordest`, `knativeerrorcode` and, where there is some, `knativeerrordata`.
     fn extensions(&self, destination: &Uri) -> Vec<Extension> {
         let mut extensions = vec![
-            ("knativeerrordest".to_owned(), ExtensionValue::String(destination.to_string())),
+            ("knativeerrordest".to_owned(), ExtensionValue::String(without_query(destination))),
             ("knativeerrorcode".to_owned(), ExtensionValue::Integer(self.code.into())),
         ];
         if !self.data.is_empty() {
@@ -193,6 +193,12 @@ impl DeadLetter {
         }
         extensions
     }
+}
+
+/// The URL as others may see it: a query may hold a token. Of its user the configuration has made a header already.
+fn without_query(url: &Uri) -> String {
+    let text = url.to_string();
+    text.split_once('?').map_or(&*text, |(before, _)| before).to_owned()
 }
 
 #[cfg(test)]

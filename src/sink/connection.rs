@@ -1,5 +1,6 @@
-//! Connections to a sink: how they are made, for how long they are kept, and which requests their loss leaves unprocessed.
+//! Connections to a sink: how they are made, how many there are, for how long they are kept, and which requests their loss leaves unprocessed.
 
+use std::error::Error;
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,14 +9,19 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ::http::{Extensions, HeaderMap, Response, Uri};
-use futures_util::future::{BoxFuture, FutureExt, TryFutureExt};
+use futures_util::future::{BoxFuture, FutureExt};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task_local;
+use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
 use crate::error_text::{Cause, chain};
+
+type BoxError = Box<dyn Error + Send + Sync>;
 
 /// A peer that has died without a word is noticed after so long, both while it owes an acknowledgement of bytes and while it owes an
 /// answer.
@@ -126,24 +132,84 @@ pub(super) fn keep_alive(headers: &HeaderMap) -> Option<Duration> {
     timeout?.1.trim().trim_matches('"').parse().ok().map(Duration::from_secs)
 }
 
-/// Makes connections that know how far they have come with a request.
-#[derive(Debug, Clone)]
-pub(super) struct Watching<C>(pub(super) C);
+/// Connections that may be there for each attempt that may be under way: its own, and one that the client went on making after the
+/// attempt had got another, or that an earlier generation of credentials still has.
+const SLOTS_OF_AN_ATTEMPT: usize = 2;
 
-impl<C: Service<Uri>> Service<Uri> for Watching<C>
+task_local! {
+    /// Is cancelled when the attempt that this task makes has ended.
+    static ATTEMPT_ENDED: CancellationToken;
+}
+
+/// Places for connections to one sink, made or being made: whatever it answers, there are no more.
+#[derive(Debug, Clone)]
+pub(super) struct Slots(Arc<Semaphore>);
+
+/// Nobody waits for this connection any more, and there was no place for it.
+#[derive(Debug, thiserror::Error)]
+#[error("the attempt has ended before there was room for another connection")]
+struct Unwanted;
+
+impl Slots {
+    /// For so many attempts at once.
+    pub(super) fn new(concurrency: usize) -> Self {
+        let places = concurrency.saturating_mul(SLOTS_OF_AN_ATTEMPT).min(Semaphore::MAX_PERMITS);
+        Self(Arc::new(Semaphore::new(places)))
+    }
+
+    /// Makes an attempt. A connection that is begun for it waits for a place no longer than it lasts: the client does not tell when it
+    /// needs one no more.
+    pub(super) async fn wanted_during<T>(attempt: impl Future<Output = T>) -> T {
+        let ended = CancellationToken::new();
+        let _ended = ended.clone().drop_guard();
+        ATTEMPT_ENDED.scope(ended, attempt).await
+    }
+
+    /// A place, once there is one. It is free again when it is dropped.
+    fn take(&self) -> impl Future<Output = Result<OwnedSemaphorePermit, Unwanted>> + use<> {
+        let (slots, ended) = (self.0.clone(), ATTEMPT_ENDED.try_with(CancellationToken::clone).unwrap_or_default());
+        async move {
+            select! {
+                place = slots.acquire_owned() => place.map_err(|_| Unwanted),
+                () = ended.cancelled() => Err(Unwanted),
+            }
+        }
+    }
+}
+
+/// Makes connections that know how far they have come with a request, as many as there are slots.
+#[derive(Debug, Clone)]
+pub(super) struct Watching<C> {
+    connector: C,
+    slots: Slots,
+}
+
+impl<C> Watching<C> {
+    pub(super) fn new(connector: C, slots: Slots) -> Self {
+        Self { connector, slots }
+    }
+}
+
+impl<C> Service<Uri> for Watching<C>
 where
-    C::Future: Send + 'static,
+    C: Service<Uri, Error: Into<BoxError>, Response: Send, Future: Send> + Clone + Send + 'static,
 {
     type Response = TokioIo<Watched<TokioIo<C::Response>>>;
-    type Error = C::Error;
-    type Future = BoxFuture<'static, Result<Self::Response, C::Error>>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), C::Error>> {
-        self.0.poll_ready(context)
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.connector.poll_ready(context).map_err(Into::into)
     }
 
     fn call(&mut self, url: Uri) -> Self::Future {
-        self.0.call(url).map_ok(|stream| TokioIo::new(Watched::new(TokioIo::new(stream)))).boxed()
+        let (place, mut connector) = (self.slots.take(), self.connector.clone());
+        async move {
+            let place = place.await?;
+            let stream = connector.call(url).await.map_err(Into::into)?;
+            Ok(TokioIo::new(Watched::new(TokioIo::new(stream), place)))
+        }
+        .boxed()
     }
 }
 
@@ -152,11 +218,13 @@ where
 pub(super) struct Watched<S> {
     stream: S,
     progress: SharedProgress,
+    /// Its own, for as long as it is open.
+    _place: OwnedSemaphorePermit,
 }
 
 impl<S> Watched<S> {
-    fn new(stream: S) -> Self {
-        Self { stream, progress: SharedProgress::new() }
+    fn new(stream: S, place: OwnedSemaphorePermit) -> Self {
+        Self { stream, progress: SharedProgress::new(), _place: place }
     }
 
     fn note_written(&self, written: &Poll<io::Result<usize>>) {

@@ -18,9 +18,9 @@ use hyper_util::client::legacy::{self, Builder};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use percent_encoding::{CONTROLS, percent_encode};
 use tokio::time::{Instant, timeout_at};
-use url::Url;
+use url::{Position, Url};
 
-use super::connection::{Watching, is_unprocessed, keep_alive, note_answer};
+use super::connection::{Slots, Watching, is_unprocessed, keep_alive, note_answer};
 use super::connector::SinkConnector;
 use super::credentials::{CredentialReloader, CredentialSnapshot, Credentials, replaced};
 use super::response_body::ReceivedBody;
@@ -106,9 +106,10 @@ impl HttpSink {
         }
         let (concurrency, idle_timeout, dead_peer_timeout) =
             (settings.concurrency, tuning.idle_timeout, tuning.dead_peer_timeout);
-        let pool_settings = PoolSettings { concurrency, idle_timeout, dead_peer_timeout };
+        let slots = Slots::new(concurrency);
+        let pool_settings = PoolSettings { concurrency, idle_timeout, dead_peer_timeout, slots };
         let (credentials, reloader) = Credentials::read(settings, tuning)?;
-        let pool = Mutex::new(Arc::new(Pool::new(pool_settings, &credentials.newest())));
+        let pool = Mutex::new(Arc::new(Pool::new(&pool_settings, &credentials.newest())));
         Ok((Self { credentials, pool, settings: pool_settings, url, response_limit, reads_answers }, reloader))
     }
 
@@ -155,8 +156,8 @@ impl HttpSink {
     fn pool(&self, credentials: &CredentialSnapshot) -> Arc<Pool> {
         let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
         if pool.generation < credentials.generation {
-            let settings = PoolSettings { idle_timeout: pool.idle_timeout, ..self.settings };
-            *pool = Arc::new(Pool::new(settings, credentials));
+            let settings = PoolSettings { idle_timeout: pool.idle_timeout, ..self.settings.clone() };
+            *pool = Arc::new(Pool::new(&settings, credentials));
         }
         pool.clone()
     }
@@ -169,7 +170,8 @@ impl HttpSink {
         let credentials = self.credentials.newest();
         let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
         if idle_timeout < pool.idle_timeout {
-            *pool = Arc::new(Pool::new(PoolSettings { idle_timeout, ..self.settings }, &credentials));
+            let settings = PoolSettings { idle_timeout, ..self.settings.clone() };
+            *pool = Arc::new(Pool::new(&settings, &credentials));
         }
     }
 
@@ -209,12 +211,14 @@ fn request(url: Uri, headers: HeaderMap, body: &Bytes) -> Request<Body> {
 }
 
 /// How connections are kept.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct PoolSettings {
     /// So many idle ones at most.
     concurrency: usize,
     idle_timeout: Duration,
     dead_peer_timeout: Duration,
+    /// For the connections of all generations together.
+    slots: Slots,
 }
 
 /// The connections that are made with one generation of credentials.
@@ -230,15 +234,20 @@ struct Pool {
 }
 
 impl Pool {
-    fn new(settings: PoolSettings, credentials: &CredentialSnapshot) -> Self {
+    fn new(settings: &PoolSettings, credentials: &CredentialSnapshot) -> Self {
         let (tls, identity) = credentials.tls.clone().map(|ClientTls { config, identity }| (config, identity)).unzip();
-        let client = builder(settings).build(Watching(SinkConnector::new(tls, settings.dead_peer_timeout)));
+        let connector = SinkConnector::new(tls, settings.dead_peer_timeout);
+        let client = builder(settings).build(Watching::new(connector, settings.slots.clone()));
         let (generation, idle_timeout) = (credentials.generation, settings.idle_timeout);
         Self { generation, idle_timeout, client, identity, has_answered: AtomicBool::new(false) }
     }
 
     /// Sends a request until the sink has processed it, or may have.
     async fn send(&self, request: impl Fn() -> Request<Body>) -> Result<Response<Incoming>, TransportFailure> {
+        Slots::wanted_during(self.send_again(request)).await
+    }
+
+    async fn send_again(&self, request: impl Fn() -> Request<Body>) -> Result<Response<Incoming>, TransportFailure> {
         let mut resends_left = MAX_RESENDS;
         loop {
             match self.client.request(request()).await {
@@ -263,7 +272,7 @@ impl Pool {
     }
 }
 
-fn builder(settings: PoolSettings) -> Builder {
+fn builder(settings: &PoolSettings) -> Builder {
     let mut builder = legacy::Client::builder(TokioExecutor::new());
     builder
         .pool_timer(TokioTimer::new())
@@ -303,6 +312,9 @@ fn retry_after(headers: &HeaderMap) -> Option<RetryAfter> {
 }
 
 /// Where to send the message instead; nothing where the answer stands as it is.
+///
+/// The target differs from `from` in path and query alone. A user or a password in it is refused: the client keeps connections apart by
+/// them, so that a sink could have it make as many as it likes.
 pub(crate) fn redirect_target(from: &Uri, status: StatusCode, headers: &HeaderMap) -> Option<Uri> {
     if !matches!(status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT) {
         return None;
@@ -310,12 +322,13 @@ pub(crate) fn redirect_target(from: &Uri, status: StatusCode, headers: &HeaderMa
     let base = Url::parse(&from.to_string()).ok()?;
     // Some servers send the bytes of other alphabets as they are.
     let location = percent_encode(headers.get(LOCATION)?.as_bytes(), CONTROLS).to_string();
-    let mut target = base.join(&location).ok()?;
-    if target.origin() != base.origin() {
+    let target = base.join(&location).ok()?;
+    if target.origin() != base.origin() || !target.username().is_empty() || target.password().is_some() {
         return None;
     }
-    target.set_fragment(None);
-    target.as_str().parse().ok()
+    let mut parts = from.clone().into_parts();
+    parts.path_and_query = Some(target[Position::BeforePath..Position::AfterQuery].parse().ok()?);
+    Uri::from_parts(parts).ok()
 }
 
 #[cfg(test)]

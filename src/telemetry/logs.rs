@@ -1,17 +1,22 @@
 //! Log lines: JSON for machines, text for people, on standard error.
 //!
 //! A JSON line is one flat object: `timestamp`, `level`, `message`, `target`, and what the event has besides them. How many lines of a
-//! kind there are in a minute is bounded by the `LineLimiter`.
+//! kind there are in a minute is bounded by the `LineLimiter`; how long a line is, by [`LONGEST_LINE`], whoever wrote what is in it.
 
-use std::io::{IsTerminal, stderr};
+use std::io::{self, IsTerminal, Write, stderr};
 
-use tracing::Dispatch;
+use serde_json::{Map, Value};
+use tracing::{Dispatch, Metadata};
 use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, registry};
 
 use super::line_limiter::LineLimiter;
+use super::shortened;
+
+/// More bytes than a line of ours has. Longer ones, such as a library's, are shortened.
+const LONGEST_LINE: usize = 8 << 10;
 
 /// Libraries speak only when something is wrong; a filter that names them more closely wins over this. Each matches
 /// everything that begins so. What the AWS SDK logs are debug dumps of what it returns as an error too, and that is told.
@@ -41,12 +46,65 @@ where
 {
     // The configuration has parsed the filter; a directive that is wrong all the same is left out.
     let registry = registry().with(EnvFilter::new(format!("{QUIET},{filter}"))).with(LineLimiter::default());
+    let writer = ShortLines { format, writer };
     match format {
         LogFormat::Json => {
             let layer = fmt::layer().json().flatten_event(true).with_current_span(false).with_span_list(false);
             registry.with(layer.with_writer(writer)).into()
         }
         LogFormat::Text => registry.with(fmt::layer().with_target(false).with_ansi(colours).with_writer(writer)).into(),
+    }
+}
+
+/// Writes lines that are not too long.
+struct ShortLines<W> {
+    format: LogFormat,
+    writer: W,
+}
+
+impl<'w, W: MakeWriter<'w>> MakeWriter<'w> for ShortLines<W> {
+    type Writer = ShortLines<W::Writer>;
+
+    fn make_writer(&'w self) -> Self::Writer {
+        ShortLines { format: self.format, writer: self.writer.make_writer() }
+    }
+
+    fn make_writer_for(&'w self, metadata: &Metadata<'_>) -> Self::Writer {
+        ShortLines { format: self.format, writer: self.writer.make_writer_for(metadata) }
+    }
+}
+
+/// A line comes in one piece, with its end.
+impl<W: Write> Write for ShortLines<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        match line.len() <= LONGEST_LINE {
+            true => self.writer.write_all(line),
+            false => self.writer.write_all(&short_line(self.format, line)),
+        }
+        .map(|()| line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
+}
+
+fn short_line(format: LogFormat, line: &[u8]) -> Vec<u8> {
+    let cut = || format!("{}…", String::from_utf8_lossy(&line[..LONGEST_LINE]));
+    let short = match (format, serde_json::from_slice::<Map<String, Value>>(line)) {
+        (LogFormat::Json, Ok(members)) => {
+            Value::Object(members.into_iter().map(|(name, value)| (name, short_value(value))).collect()).to_string()
+        }
+        (LogFormat::Json, Err(_)) => Value::String(cut()).to_string(),
+        (LogFormat::Text, _) => cut(),
+    };
+    (short + "\n").into_bytes()
+}
+
+fn short_value(value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(shortened(&text)),
+        other => other,
     }
 }
 
@@ -126,6 +184,21 @@ mod tests {
             assert!(!text.contains('\u{1b}'), "{text:?}");
             if format == LogFormat::Json {
                 assert_eq!(text.lines().count(), 1, "{text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_line_is_longer_than_a_few_kilobytes_and_one_of_json_stays_json() {
+        let long = "é\n".repeat(100_000);
+        for format in [LogFormat::Json, LogFormat::Text] {
+            let speak = || tracing::warn!(code = "DSA-X", why = %long, times = 3, "{long}");
+            let text = capture::text(format, "info", speak);
+            assert!(text.len() <= LONGEST_LINE + 64, "{} bytes", text.len());
+            if format == LogFormat::Json {
+                let line: Value = serde_json::from_str(&text).unwrap();
+                assert_eq!((&line["code"], &line["times"]), (&"DSA-X".into(), &3.into()));
+                assert!(line["message"].as_str().unwrap().ends_with('…'));
             }
         }
     }

@@ -61,7 +61,8 @@ async fn a_dead_letter_is_the_whole_event_with_the_reason_and_its_item_goes_on_i
     for mode in ["binary", "structured", "batch"] {
         let stage = Stage::new().await;
         stage.refuse(400);
-        let adapter = stage.plan().env("EVENT_MODE", mode).start_ready().await;
+        let secret = format!("{}?access_token=hunter2", stage.sink.url().replace("http://", "http://user:hunter2@"));
+        let adapter = stage.plan().env("K_SINK", secret).env("EVENT_MODE", mode).start_ready().await;
         stage.aws.write("orders", 5, 4);
         stage.wait_for_the_others(1).await;
         wait_for("the dead letter", || stage.dead.distinct() == 1).await;

@@ -421,3 +421,11 @@ fn an_external_id_reaches_the_code_that_needs_it() {
         assert_eq!(mistake.variable, "AWS_ASSUME_ROLE_EXTERNAL_ID", "{bad}");
     }
 }
+
+#[test]
+fn hosts_of_the_port_are_names_in_any_case_without_a_port() {
+    let hosts = |value| accepted(&[("ADMIN_HOSTS", value)]).process.admin_hosts;
+    assert_eq!(hosts("Adapter.Example.com, adapter.,a_b-c"), ["adapter.example.com", "adapter", "a_b-c"]);
+    assert!(accepted(&[]).process.admin_hosts.is_empty());
+    all_refused("ADMIN_HOSTS", &["https://x", "x:80", "x/y", "*.x", "[::1]", "a b", "ü"]);
+}

@@ -48,7 +48,7 @@ pub const MAY_IMPORT: [(&str, &str); 29] = [
 /// Some are planned: `filter.rs`, `lease/`, `pipeline/backfill_rows.rs`; so are the rooms `filter`, `lease`, `backfill`, `scaler` and
 /// `convert` above.
 const PURE: &str = "\
-    backoff.rs error_text.rs command_output.rs readiness.rs filter.rs records.rs records/ config.rs config/ aws/errors.rs \
+    backoff.rs error_text.rs error_text/ command_output.rs readiness.rs filter.rs records.rs records/ config.rs config/ aws/errors.rs \
     event.rs event/ checkpoint/journal/lines.rs checkpoint/dynamodb/items.rs checkpoint/dynamodb/entries.rs \
     checkpoint/dynamodb/heads.rs checkpoint/dynamodb/plan.rs checkpoint/dynamodb/ledger.rs checkpoint/dynamodb/strays.rs progress/shard_progress.rs progress/tracked_shard.rs progress/tracked_stream.rs \
     progress/left_out.rs progress/left_out_lanes.rs progress/catch_up.rs progress/page_entry.rs \

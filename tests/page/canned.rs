@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use dynamodb_streams_adapter::admin::{self, Admin};
+use dynamodb_streams_adapter::admin::{self, Admin, AdminHosts};
 use dynamodb_streams_adapter::telemetry::metrics::Metrics;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -44,6 +44,7 @@ impl Canned {
             metrics: Metrics::new("1", "r").unwrap(),
             refresh: Box::new(|| {}),
             status: Box::new(move || status.lock().unwrap().clone()),
+            hosts: AdminHosts::default(),
         };
         let stopped = stop.clone();
         let server = tokio::spawn(async move { admin::serve(listener, Arc::new(admin), stopped).await.unwrap() });

@@ -154,15 +154,18 @@ impl Adapter {
 
     /// Status and body.
     pub async fn get(&self, path: &str) -> (u16, String) {
+        self.get_as("localhost", path).await
+    }
+
+    /// The same for a client that calls it so.
+    pub async fn get_as(&self, host: &str, path: &str) -> (u16, String) {
         use http_body_util::BodyExt;
         let stream = tokio::net::TcpStream::connect(&self.address).await.unwrap();
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream)).await.unwrap();
         let driver = tokio::spawn(connection);
-        let request = hyper::Request::get(path)
-            .header("host", "test")
-            .body(http_body_util::Empty::<bytes::Bytes>::new())
-            .unwrap();
+        let request =
+            hyper::Request::get(path).header("host", host).body(http_body_util::Empty::<bytes::Bytes>::new()).unwrap();
         let response = sender.send_request(request).await.unwrap();
         let status = response.status().as_u16();
         let body = response.into_body().collect().await.unwrap().to_bytes();
@@ -198,6 +201,11 @@ impl Adapter {
         let lines = lock(&self.log).clone();
         let lines = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         lines.filter(|line| line["code"] == code).collect()
+    }
+
+    /// Every line of the log.
+    pub fn log_lines(&self) -> Vec<String> {
+        lock(&self.log).clone()
     }
 
     pub fn log_text(&self) -> String {

@@ -32,9 +32,12 @@ impl Authority {
 
     /// With a certificate for `localhost`, and these protocols.
     pub fn acceptor_for(&self, protocols: &[&str]) -> TlsAcceptor {
+        self.acceptor_named(vec!["localhost".to_owned()], protocols)
+    }
+
+    fn acceptor_named(&self, names: Vec<String>, protocols: &[&str]) -> TlsAcceptor {
         let key = KeyPair::generate().unwrap();
-        let certificate =
-            CertificateParams::new(vec!["localhost".to_owned()]).unwrap().signed_by(&key, &self.0).unwrap();
+        let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &self.0).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
         let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
@@ -79,6 +82,11 @@ impl TlsFront {
     /// New connections see a certificate of this authority.
     pub fn change_to(&self, authority: &Authority) {
         *self.acceptor.lock().unwrap_or_else(PoisonError::into_inner) = authority.acceptor();
+    }
+
+    /// New connections see a certificate of this authority for these names and no others.
+    pub fn change_to_names(&self, authority: &Authority, names: Vec<String>) {
+        *self.acceptor.lock().unwrap_or_else(PoisonError::into_inner) = authority.acceptor_named(names, &[]);
     }
 }
 

@@ -60,6 +60,7 @@ async fn livez(health: &Arc<Health>) -> (u16, String) {
         metrics: Metrics::new("t", "t").unwrap(),
         refresh: Box::new(|| {}),
         status: Box::new(|| serde_json::Value::Null),
+        hosts: Default::default(),
     });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/livez", listener.local_addr().unwrap()).parse().unwrap();

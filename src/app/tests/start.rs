@@ -1,9 +1,7 @@
-//! A stop and a probe while the start waits for a volume that does not answer.
+//! A stop and a probe while the start waits for a file that another process uses.
 
-use std::fs::OpenOptions;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::Command;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,9 +11,9 @@ use tokio::runtime::Runtime;
 
 use super::*;
 
-/// A process whose file of positions takes until the end of the test to be opened.
+/// A process whose file of positions is another one's until the end of the test.
 struct Starting {
-    folder: TempDir,
+    _other: (FileStore, TempDir),
     address: SocketAddr,
     stop: CancellationToken,
     ended: mpsc::Receiver<Result<(), RunError>>,
@@ -26,7 +24,7 @@ impl Starting {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("positions");
-        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let other = FileStore::open(&path, "other").unwrap();
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let variables = [
             ("TABLE", "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders".to_owned()),
@@ -49,7 +47,7 @@ impl Starting {
             thread::sleep(Duration::from_millis(10));
         }
         thread::sleep(Duration::from_millis(100));
-        Self { folder, address, stop, ended }
+        Self { _other: (other, folder), address, stop, ended }
     }
 }
 
@@ -58,16 +56,10 @@ impl Starting {
     fn get(&self, path: &str) -> String {
         let mut probe = TcpStream::connect(self.address).unwrap();
         probe.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        write!(probe, "GET {path} HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n").unwrap();
+        write!(probe, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
         let mut response = String::new();
         probe.read_to_string(&mut response).expect("no probe is answered during the start");
         response
-    }
-}
-
-impl Drop for Starting {
-    fn drop(&mut self) {
-        let _ = OpenOptions::new().write(true).open(self.folder.path().join("positions"));
     }
 }
 
@@ -80,7 +72,7 @@ fn a_stop_ends_a_start_that_waits() {
     assert!(matches!(ended, Ok(Ok(()))), "{ended:?}");
 }
 
-/// Who waits for a slow volume or for the machine's metadata service must not be restarted by a liveness probe: it helps nobody.
+/// Who waits for a file or for the machine's metadata service must not be restarted by a liveness probe: it helps nobody.
 #[test]
 fn a_probe_is_answered_while_the_start_waits() {
     let process = Starting::new();
@@ -89,7 +81,7 @@ fn a_probe_is_answered_while_the_start_waits() {
     loop {
         let ready = process.get("/readyz");
         assert!(ready.starts_with("HTTP/1.1 503"), "{ready}");
-        if ready.contains("positions to be opened") {
+        if ready.contains("is in use by another process") {
             break;
         }
         assert!(begun.elapsed() < Duration::from_secs(20), "it does not say what it waits for: {ready}");

@@ -21,6 +21,7 @@ use serde_json::Value;
 
 use super::items::{Members, Stamp};
 use crate::checkpoint::{StoredShard, StoredStop, StoredStream, StoredTable};
+use crate::error_text::shown;
 use crate::lease::SeenLease;
 use crate::records::Position;
 
@@ -97,17 +98,18 @@ struct LeaseText {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum EntryError {
     #[error(
-        "the entry {entry:?} has format {format}, this adapter supports format {FORMAT}: use a newer adapter, or another \
-         CONSUMER_GROUP"
+        "the entry {:?} has format {}, this adapter supports format {FORMAT}: use a newer adapter, or another \
+         CONSUMER_GROUP", shown(.entry), shown(.format)
     )]
     Format { entry: String, format: String },
     #[error(
-        "the entry {entry:?} cannot be used: {why}; correct or delete it, with `positions` or in the table, while no adapter runs"
+        "the entry {:?} cannot be used: {}; correct or delete it, with `positions` or in the table, while no adapter runs",
+        shown(.entry), shown(.why)
     )]
     Nonsense { entry: String, why: String },
     #[error(
-        "what the entry {entry:?} belongs to has no entry: restore that one, or delete all entries of the table to start again at \
-         START_POSITION"
+        "what the entry {:?} belongs to has no entry: restore that one, or delete all entries of the table to start again at \
+         START_POSITION", shown(.entry)
     )]
     Orphan { entry: String },
 }
@@ -203,7 +205,8 @@ pub(super) fn lease(members: &Members) -> Result<SeenLease, EntryError> {
     let LeaseText { owner, duration } = read(LEASE, rest)?;
     let nonsense = |why: String| EntryError::Nonsense { entry: LEASE.to_owned(), why };
     let duration = humantime::parse_duration(&duration).map_err(|error| nonsense(format!("`duration`: {error}")))?;
-    Ok(SeenLease { owner, epoch, version, duration })
+    // No owner's name is longer than what is shown of it.
+    Ok(SeenLease { owner: owner.map(|owner| shown(&owner)), epoch, version, duration })
 }
 
 /// The stamp of an item; none if it has none.

@@ -1,9 +1,13 @@
 //! The file system under the file of positions: the real one, and the trait by which others take its place.
 
-use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs::{self, File, FileType, OpenOptions, Permissions, TryLockError};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+
+use super::lines::{FormatError, MAX_BYTES};
 
 /// The file system as the store uses it, each method about one system call: so tests and the simulation can stop between any two.
 ///
@@ -22,7 +26,7 @@ pub trait FileSystem: Send + Sync + 'static {
     /// A file of this size, in bytes, is not worth being replaced by a shorter one.
     const SMALL: usize = 256 * 1024;
 
-    /// A file's whole content.
+    /// A file's whole content. Where it is no file, or too large, that is a [`FormatError`] within the error.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
 
     /// Where a symbolic link leads; an error if it is none.
@@ -69,7 +73,18 @@ impl FileSystem for Disk {
     const BLOCKS: bool = true;
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        fs::read(path)
+        let file = open_file(OpenOptions::new().read(true), path)?;
+        let too_large = |length| Err(io::Error::other(FormatError::TooLarge(length)));
+        let (length, limit) = (file.metadata()?.len(), MAX_BYTES as u64);
+        if length > limit {
+            return too_large(length);
+        }
+        let mut content = Vec::new();
+        // It may grow meanwhile.
+        match file.take(limit + 1).read_to_end(&mut content)? as u64 {
+            length if length > limit => too_large(length),
+            _ => Ok(content),
+        }
     }
 
     fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
@@ -77,8 +92,9 @@ impl FileSystem for Disk {
     }
 
     fn lock(&self, path: &Path) -> Result<File, TryLockError> {
-        let opened = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path);
-        let file = opened.map_err(TryLockError::Error)?;
+        let options = &mut OpenOptions::new();
+        let file = open_file(options.create(true).truncate(false).write(true).mode(0o600), path);
+        let file = file.map_err(TryLockError::Error)?;
         file.try_lock()?;
         Ok(file)
     }
@@ -88,7 +104,7 @@ impl FileSystem for Disk {
     }
 
     fn open_at(&self, path: &Path, length: usize) -> io::Result<File> {
-        let file = OpenOptions::new().append(true).open(path)?;
+        let file = open_file(OpenOptions::new().append(true), path)?;
         match file.metadata()?.len() == length as u64 {
             true => Ok(file),
             false => Err(io::Error::other("somebody else has changed it")),
@@ -123,5 +139,25 @@ impl FileSystem for Disk {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
+    }
+}
+
+/// Opens a file and nothing else: a pipe would be waited for, and a device may have no end.
+fn open_file(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let file = options.custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)?;
+    match kind(file.metadata()?.file_type()) {
+        None => Ok(file),
+        Some(other) => Err(io::Error::other(FormatError::NotAFile(other))),
+    }
+}
+
+/// What it is, if it is no file.
+fn kind(found: FileType) -> Option<&'static str> {
+    match found {
+        it if it.is_file() => None,
+        it if it.is_dir() => Some("a folder"),
+        it if it.is_fifo() => Some("a pipe"),
+        it if it.is_char_device() || it.is_block_device() => Some("a device"),
+        _ => Some("a socket"),
     }
 }

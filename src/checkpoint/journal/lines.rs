@@ -33,6 +33,7 @@ use crate::checkpoint::{
     ShardText, StopChange, StoredChanges, StoredPositions, StoredShard, StoredStop, StoredStream, StoredTable,
     StreamChanges,
 };
+use crate::error_text::shown;
 use crate::records::{LaneId, Position, RecordNumber};
 
 const FORMAT: &str = "dynamodb-streams-adapter/checkpoint";
@@ -47,8 +48,14 @@ pub enum FormatError {
     /// Nothing in it.
     #[error("it is empty")]
     Empty,
+    /// Something else than a file, such as a pipe, from which reading might never end.
+    #[error("it is {0} and not a file")]
+    NotAFile(&'static str),
+    /// Nothing that this program writes is so large.
+    #[error("it has {0} bytes, and no file of positions has more than {MAX_BYTES}")]
+    TooLarge(u64),
     /// Not what this program writes.
-    #[error("it is not a file of positions ({0})")]
+    #[error("it is not a file of positions ({})", shown(.0))]
     NotOurs(String),
     /// Written before the first release.
     #[error("its format has version 1, which no release of this adapter has written and this one does not read")]
@@ -60,9 +67,12 @@ pub enum FormatError {
     #[error("line {0} is damaged")]
     Damaged(usize),
     /// A line is as it was written and makes no sense.
-    #[error("line {line} makes no sense: {why}")]
+    #[error("line {line} makes no sense: {}", shown(.why))]
     Nonsense { line: usize, why: String },
 }
+
+/// The most bytes of a file of positions: it is read into memory as a whole. With the default of `BUFFER_MEMORY` it has not a tenth of it.
+pub(super) const MAX_BYTES: usize = 1 << 30;
 
 /// The file's first line.
 #[derive(Serialize, Deserialize)]

@@ -9,6 +9,8 @@ pub enum Trouble {
     Error(&'static str),
     /// This status with a body that is not JSON.
     Html(u16),
+    /// This status and this body.
+    Answer(u16, String),
     /// The announced body is longer than the one sent.
     Truncated,
     /// 200 with a body that is not JSON.

@@ -53,6 +53,7 @@ async fn answer(world: Shared, request: Request<Incoming>) -> Result<Response<Cu
             match trouble {
                 Trouble::Error(code) => Err(code),
                 Trouble::Html(status) => return Ok(response(&world, status, "<html>sorry</html>".to_owned(), 0)),
+                Trouble::Answer(status, body) => return Ok(response(&world, status, body, 0)),
                 Trouble::Truncated => return Ok(response(&world, 200, "{\"Records\":[".to_owned(), 5000)),
                 Trouble::Garbage => return Ok(response(&world, 200, "not json".to_owned(), 0)),
                 Trouble::Reset => return Err(std::io::ErrorKind::ConnectionReset.into()),

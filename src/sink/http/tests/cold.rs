@@ -9,6 +9,9 @@ use super::authority::{Authority, Side, acceptor};
 use super::https::Https;
 use super::*;
 
+/// Attempts at a time.
+const AT_ONCE: usize = 64;
+
 /// A sink over HTTP/1.1 (with HTTP/2 all share one connection), and a client that keeps no connection: each attempt makes its own.
 async fn cold(authority: &Authority) -> (Https, Arc<HttpSink>) {
     let side = Side { protocols: &["http/1.1"], ..Side::default() };
@@ -18,8 +21,9 @@ async fn cold(authority: &Authority) -> (Https, Arc<HttpSink>) {
 }
 
 fn client(server: &Https, authority: &Authority) -> Arc<HttpSink> {
-    let tuning = Tuning { system_roots: Some(authority.certificates()), ..Tuning::default() };
-    Arc::new(super::sink(SinkSettings { concurrency: 0, ..settings(&server.url()) }, tuning))
+    let idle_timeout = Duration::from_nanos(1);
+    let tuning = Tuning { system_roots: Some(authority.certificates()), idle_timeout, ..Tuning::default() };
+    Arc::new(super::sink(SinkSettings { concurrency: AT_ONCE, ..settings(&server.url()) }, tuning))
 }
 
 #[tokio::test]
@@ -34,7 +38,7 @@ async fn a_connection_after_the_first_resumes_its_session() {
 /// Each attempt is a task, as a dispatcher has them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cold_connections_are_made_side_by_side() {
-    const ATTEMPTS: usize = 64;
+    const ATTEMPTS: usize = AT_ONCE;
     let (server, sink) = cold(&Authority::new()).await;
     let mut attempts = JoinSet::new();
     for _ in 0..ATTEMPTS {
@@ -52,7 +56,6 @@ async fn cold_connections_are_made_side_by_side() {
 #[ignore = "prints figures"]
 fn cold_handshakes_in_figures() {
     const ATTEMPTS: usize = 200;
-    const AT_ONCE: usize = 64;
     let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("one");
     let (servers, clients, authority) = (runtime(), runtime(), Authority::new());
     let (server, _) = servers.block_on(cold(&authority));

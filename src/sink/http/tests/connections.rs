@@ -1,5 +1,14 @@
 //! Connections are used again where that is safe, and given up where it is not.
 
+use std::sync::atomic::AtomicUsize;
+
+use futures_util::future::join_all;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+use super::authority::Authority;
 use super::server::{Step, answer};
 use super::*;
 
@@ -90,4 +99,44 @@ async fn an_http_sink_carries_no_tls() {
     let credentials = sink.credentials.newest();
     assert!(credentials.tls.is_none());
     assert!(sink.pool(&credentials).identity.is_none());
+}
+
+/// Takes every connection and answers on the first one alone; of the others it never finishes the handshake.
+async fn serve_only_the_first(listener: TcpListener, acceptor: TlsAcceptor, taken: Arc<AtomicUsize>) {
+    let service = service_fn(|_| async {
+        tokio::task::yield_now().await;
+        Ok::<_, std::convert::Infallible>(Response::new(Full::<Bytes>::default()))
+    });
+    let (first, _) = listener.accept().await.expect("a connection");
+    let silent = async {
+        let mut kept: Vec<TcpStream> = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            taken.fetch_add(1, Ordering::Relaxed);
+            kept.push(stream);
+        }
+    };
+    let stream = TokioIo::new(acceptor.accept(first).await.expect("TLS"));
+    let answering = hyper::server::conn::http1::Builder::new().serve_connection(stream, service);
+    drop(tokio::join!(answering, silent));
+}
+
+/// The client goes on making a connection for an attempt that has got another meanwhile.
+#[tokio::test]
+async fn there_are_never_more_connections_than_two_for_each_attempt() {
+    let (authority, taken) = (Authority::new(), Arc::new(AtomicUsize::new(0)));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("https://localhost:{}/", listener.local_addr().expect("bound").port());
+    let acceptor = authority.server("localhost", false, &[]);
+    let server = tokio::spawn(serve_only_the_first(listener, acceptor, taken.clone()));
+    let tuning = Tuning { system_roots: Some(authority.certificates()), ..Tuning::default() };
+    let sink = super::sink(settings(&url), tuning);
+    let begun = Instant::now();
+    for _ in 0..50 {
+        let answers = join_all((0..4).map(|_| sink.post(message(), PATIENCE))).await;
+        assert!(answers.iter().all(|it| *it == accepted(200, "")), "{answers:?}");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(4), "handshakes were given up meanwhile: {:?}", begun.elapsed());
+    let others = taken.load(Ordering::Relaxed);
+    assert!((3..=7).contains(&others), "{others} connections beside the one that answers");
+    server.abort();
 }

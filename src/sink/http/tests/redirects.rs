@@ -79,6 +79,26 @@ fn a_location_within_the_host_is_resolved() {
     }
 }
 
+/// The client keeps the connections of each authority apart.
+#[test]
+fn a_target_has_the_authority_of_the_sink_however_it_is_written() {
+    for from in ["http://sink.example:80/a", "http://SINK.example/a", "http://sink.example/a"] {
+        let (authority, _) = from.rsplit_once('/').expect("a path");
+        for location in ["http://sink.example/b", "http://sink.example:80/b", "//SINK.EXAMPLE/b", "/b"] {
+            assert_eq!(target_of(from, location), Some(format!("{authority}/b")), "{from} {location}");
+        }
+    }
+}
+
+#[test]
+fn a_location_with_a_user_or_a_password_is_not_followed() {
+    for location in
+        ["http://u@sink.example/", "http://u:p@sink.example/", "http://:p@sink.example/", "//u@sink.example/b"]
+    {
+        assert_eq!(target_of("http://sink.example/", location), None, "{location}");
+    }
+}
+
 #[test]
 fn a_location_of_another_alphabet_is_followed_percent_encoded() {
     for (location, expected) in [

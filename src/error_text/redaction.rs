@@ -1,0 +1,181 @@
+//! What a text from outside must not show: credentials that it repeats, in the forms in which services, proxies and libraries write
+//! them. Pure.
+//!
+//! Contract:
+//! - Of a URL, the user, the password and the query are left out.
+//! - The value of a name that ends in `token`, `password`, `secret` or the like is left out, in `name=value`, `name: value`, JSON and
+//!   headers.
+//! - A run of letters and digits is left out that is too long and too mixed to be a name: a session token, or a part of a signed one.
+//!
+//! A text that has none of them stays as it is.
+
+/// Stands for what is left out.
+pub(crate) const REDACTED: &str = "[redacted]";
+
+/// How names of secrets end, without the hyphens and underscores that people put into them.
+const SECRET_NAMES: [&str; 9] =
+    ["token", "password", "passwd", "secret", "authorization", "accesskey", "secretkey", "apikey", "privatekey"];
+
+/// What such a name is in prose where a blank follows its colon: `unexpected token: }`.
+const PROSE: [&str; 2] = ["token", "secret"];
+
+/// Stand before the credentials themselves in a header.
+const SCHEMES: [&str; 3] = ["bearer ", "basic ", "aws4-hmac-sha256 "];
+
+/// A run of this many characters can be a token; names of tables end at 255 characters, but hardly mix capitals and digits.
+const OPAQUE: usize = 100;
+
+/// The text without credentials.
+pub(super) fn without_secrets(text: &str) -> String {
+    without_opaque_runs(&without_named_values(&without_secrets_of_urls(text)))
+}
+
+/// Every URL in the text without user, password and query.
+fn without_secrets_of_urls(text: &str) -> String {
+    let (mut shown, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(at) = rest.find("://") {
+        let (before, behind) = rest.split_at(at + "://".len());
+        let end = behind.find(|letter: char| letter.is_whitespace() || "\"'`<>".contains(letter));
+        let (url, after) = behind.split_at(end.unwrap_or(behind.len()));
+        // A password may hold any character, so the last `@` counts.
+        let (user, address) = url.rsplit_once('@').map_or((None, url), |(user, address)| (Some(user), address));
+        let (path, query) = address.split_once('?').map_or((address, None), |(path, query)| (path, Some(query)));
+        shown.push_str(before);
+        shown.push_str(user.map_or("", |_| "[redacted]@"));
+        shown.push_str(path);
+        shown.push_str(query.map_or("", |_| "?[redacted]"));
+        rest = after;
+    }
+    shown.push_str(rest);
+    shown
+}
+
+/// The text without the values of names of secrets.
+fn without_named_values(text: &str) -> String {
+    let (mut shown, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(at) = rest.find([':', '=']) {
+        let (name, behind) = rest.split_at(at + 1);
+        let value = if is_secret(name, behind) { value_at(behind) } else { None };
+        let (start, end) = value.unwrap_or((0, 0));
+        shown.push_str(name);
+        shown.push_str(&behind[..start]);
+        if end > start {
+            shown.push_str(REDACTED);
+        }
+        rest = &behind[end..];
+    }
+    shown.push_str(rest);
+    shown
+}
+
+/// Whether what stands before a `:` or `=` names a secret.
+fn is_secret(before: &str, behind: &str) -> bool {
+    let is_of_name = |letter: char| letter.is_ascii_alphanumeric() || "-_".contains(letter);
+    let (text, separator) = before.split_at(before.len() - 1);
+    let bare = text.trim_end();
+    let is_quoted = bare.ends_with(['"', '\'']);
+    let name = bare.trim_end_matches(['"', '\'', '\\']);
+    let name = &name[name.trim_end_matches(is_of_name).len()..];
+    let name: String = name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
+    let is_prose = PROSE.contains(&&*name) && separator == ":" && behind.starts_with(' ') && !is_quoted;
+    !is_prose && SECRET_NAMES.iter().any(|secret| name.ends_with(secret))
+}
+
+/// Where the value begins and ends that follows a name's separator, without quotes and scheme; nothing where there is none.
+fn value_at(behind: &str) -> Option<(usize, usize)> {
+    let mut start = behind.len() - behind.trim_start_matches([' ', '"', '\'', '\\']).len();
+    let lower = behind[start..].to_ascii_lowercase();
+    start += SCHEMES.iter().find(|scheme| lower.starts_with(**scheme)).map_or(0, |scheme| scheme.len());
+    let end = behind[start..].find(|letter: char| letter.is_whitespace() || "\"'\\,;&})".contains(letter));
+    let end = end.map_or(behind.len(), |length| start + length);
+    (end > start).then_some((start, end))
+}
+
+/// The text without runs that look like tokens.
+fn without_opaque_runs(text: &str) -> String {
+    let is_of_run = |letter: char| letter.is_ascii_alphanumeric() || "+/=_-.%".contains(letter);
+    let mut shown = String::with_capacity(text.len());
+    for piece in text.split_inclusive(|letter| !is_of_run(letter)) {
+        let run = piece.trim_end_matches(|letter| !is_of_run(letter));
+        shown.push_str(if is_opaque(run) { REDACTED } else { run });
+        shown.push_str(&piece[run.len()..]);
+    }
+    shown
+}
+
+fn is_opaque(run: &str) -> bool {
+    let has = |kind: fn(&u8) -> bool| run.as_bytes().iter().any(kind);
+    run.len() >= OPAQUE && has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase) && has(u8::is_ascii_digit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOKEN: &str = "IQoJb3JpZ2luX2VjEJr";
+
+    #[test]
+    fn a_url_is_shown_without_user_password_and_query() {
+        for (text, shown) in [
+            ("http://host/path", "http://host/path"),
+            ("no http://u:p@host:1/a?b=c#d here", "no http://[redacted]@host:1/a?[redacted] here"),
+            ("`https://u:p@ss/w?r@d@host`", "`https://[redacted]@host`"),
+            ("(http://a?x) and \"http://b@c\"", "(http://a?[redacted] and \"http://[redacted]@c\""),
+            ("://", "://"),
+        ] {
+            assert_eq!(without_secrets(text), shown, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_value_of_a_secrets_name_is_left_out_however_it_is_written() {
+        for before in [
+            "x-amz-security-token:",
+            "X-Amz-Security-Token: ",
+            "AWS_SESSION_TOKEN=",
+            "\"SessionToken\": \"",
+            "{\"Token\":\"",
+            "{\\\"token\\\": \\\"",
+            "'secret_access_key' = '",
+            "aws_secret_access_key = ",
+            "SecretAccessKey=",
+            "password: ",
+            "authorization: Bearer ",
+            "Authorization: Basic ",
+            "proxy-authorization:",
+            "a&access_token=",
+            "token=",
+        ] {
+            let text = format!("failed {before}{TOKEN} more");
+            assert_eq!(without_secrets(&text), format!("failed {before}{REDACTED} more"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_long_mixed_run_is_left_out_and_a_long_name_is_not() {
+        let token = TOKEN.repeat(10);
+        assert_eq!(without_secrets(&format!("got <{token}>, no")), "got <[redacted]>, no");
+        for name in ["a".repeat(255), "orders_1.eu-".repeat(20), "0123456789abcdef".repeat(8), "/var/lib/x9".repeat(20)]
+        {
+            assert_eq!(without_secrets(&name), name);
+        }
+    }
+
+    #[test]
+    fn a_text_without_secrets_stays_as_it_is() {
+        for text in [
+            "",
+            ":",
+            "=",
+            "ValidationException: 1 validation error detected: Value '' at 'tableName' failed",
+            "arn:aws:dynamodb:eu-west-1:123456789012:table/orders/stream/2026-11-01T00:00:00.000",
+            "unexpected token: } in line 1",
+            "The security token included in the request is invalid. (request ABCDEFGHIJ0123456789)",
+            "cannot read /var/run/secrets/token: No such file or directory (os error 2)",
+            "é: ü=ß token=",
+            "set SINK_TOKEN_FILE and AWS_SECRET_ACCESS_KEY; the secret access key is missing",
+        ] {
+            assert_eq!(without_secrets(text), text);
+        }
+    }
+}

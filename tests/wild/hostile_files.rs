@@ -1,0 +1,80 @@
+//! Files that are none: whoever may write where they lie can hold up neither the start nor the end.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::support::PATIENCE;
+use crate::support::adapter::Plan;
+use crate::support::aws::FakeAws;
+use crate::support::sink::TestSink;
+
+/// Sparse: it takes no room.
+const HUGE: u64 = 3 << 30;
+
+fn pipe(path: &Path) {
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
+/// What it says and its exit code; its end comes soon.
+async fn run(mut command: Command) -> (String, Option<i32>) {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let begun = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if begun.elapsed() > PATIENCE {
+            child.kill().unwrap();
+            panic!("it did not end: {:?}", child.wait_with_output().unwrap());
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let output = child.wait_with_output().unwrap();
+    (String::from_utf8([output.stdout, output.stderr].concat()).unwrap(), output.status.code())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_no_file_of_positions_is_refused_at_once_and_left_as_it_is() {
+    let (aws, sink, folder) =
+        (FakeAws::with_table("orders", 1).await, TestSink::start().await, tempfile::tempdir().unwrap());
+    let at = |name: &str| folder.path().join(name);
+    pipe(&at("pipe"));
+    std::fs::create_dir(at("folder")).unwrap();
+    File::create(at("huge")).unwrap().set_len(HUGE).unwrap();
+    for (name, why) in [("pipe", "is a pipe"), ("folder", "is a folder"), ("huge", "has 3221225472 bytes")] {
+        let store = format!("file:{}", at(name).display());
+        let plan = Plan::new(&aws, &sink, "orders").env("CHECKPOINT_STORE", &store);
+        let (said, code) = run(plan.command()).await;
+        assert!(said.contains(why) && code == Some(64), "{name}: {code:?} {said}");
+        for arguments in [&["check"][..], &["positions", "show", "--store", &store]] {
+            let mut command = plan.command();
+            command.args(arguments);
+            let (said, _) = run(command).await;
+            assert!(said.contains(why), "{arguments:?} of {name}: {said}");
+        }
+    }
+    let mut command = Plan::new(&aws, &sink, "orders").command();
+    command.args(["positions", "show", "--store", "file:/dev/zero"]);
+    let (said, _) = run(command).await;
+    assert!(said.contains("is a device"), "{said}");
+    assert_eq!(std::fs::metadata(at("huge")).unwrap().len(), HUGE);
+}
+
+/// Whoever reads them waits for somebody to write.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_ends_a_start_that_reads_from_a_pipe() {
+    let (aws, sink, folder) =
+        (FakeAws::with_table("orders", 1).await, TestSink::start().await, tempfile::tempdir().unwrap());
+    let path = folder.path().join("pipe");
+    pipe(&path);
+    for threads in ["1", "4"] {
+        let plan = Plan::new(&aws, &sink, "orders").env("TOKIO_WORKER_THREADS", threads);
+        let adapter = plan.env("AWS_CONFIG_FILE", path.display().to_string()).start().await;
+        assert_eq!(adapter.get("/livez").await.0, 200);
+        let (status, why) = adapter.get("/readyz").await;
+        assert_eq!(status, 503, "{why}");
+        let begun = Instant::now();
+        assert_eq!(adapter.terminate().await, Some(0));
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    }
+}
