@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::positions_table::TableError;
 use self::table::{Connect, PositionStore, PrepareError, Shared, Table};
-use self::tasks::{Fault, PortError, Ports, Server, Tasks};
+use self::tasks::{Fault, Ports, Server, Tasks};
 use crate::admin::status::{self, Status};
 use crate::admin::{Admin, AdminHosts};
 use crate::aws::{AwsSettings, Connections, InvalidSettings, NoRegion};
@@ -37,6 +37,7 @@ use crate::config::{self, Config, EventMode, EventProfile, LegacyMetrics, TableR
 use crate::delivery::dispatcher::{Dispatcher, MemoryLimits, Settings, Sinks};
 use crate::delivery::lanes::RequestLimits;
 use crate::delivery::retry::RetryPolicy;
+use crate::ports::PortError;
 use crate::progress::PositionsWait;
 use crate::progress::buffer::BufferPool;
 use crate::readiness::Health;

@@ -14,7 +14,9 @@
 pub mod credentials;
 pub mod errors;
 mod http_client;
+mod keys_folder;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use aws_config::environment::EnvironmentVariableRegionProvider;
@@ -36,6 +38,7 @@ use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 use self::credentials::{CheckedProvider, Role};
 pub use self::http_client::InvalidBundle;
 use self::http_client::http_client;
+use self::keys_folder::KeysFolder;
 use crate::config;
 use crate::error_text::shown;
 
@@ -63,6 +66,8 @@ pub struct AwsSettings {
     pub endpoint_url: Option<String>,
     /// Instead of those that the chain would find; its `Debug` form shows no secret.
     pub credentials: Option<Credentials>,
+    /// A folder with credentials in files, instead of all these.
+    pub credentials_folder: Option<PathBuf>,
     /// `AWS_CA_BUNDLE`: the file of the authorities to trust, instead of the system's and of a profile's.
     pub ca_bundle: Option<String>,
     /// `AWS_MAX_ATTEMPTS`
@@ -80,6 +85,25 @@ impl AwsSettings {
         };
         let endpoint_url = table.endpoint_url.clone().or(reader.endpoint_url);
         Self { assume_role_arn, assume_role_external_id, endpoint_url, ..reader }
+    }
+
+    /// For what the scaler looks at with these permissions, at this endpoint if one is named.
+    pub fn for_scaling(aws: &config::Aws, identity: &config::ScalingIdentity, endpoint: Option<&str>) -> Self {
+        let of_process = Self::from(aws);
+        let endpoint_url = endpoint.map(str::to_owned).or_else(|| of_process.endpoint_url.clone());
+        let settings = Self { endpoint_url, ..of_process };
+        match identity {
+            config::ScalingIdentity::OfProcess => settings,
+            config::ScalingIdentity::Role { arn, external_id } => {
+                Self { assume_role_arn: Some(arn.clone()), assume_role_external_id: external_id.clone(), ..settings }
+            }
+            config::ScalingIdentity::Keys(folder) => Self {
+                assume_role_arn: None,
+                assume_role_external_id: None,
+                credentials_folder: Some(folder.clone()),
+                ..settings
+            },
+        }
     }
 
     fn role(&self) -> Option<Role> {
@@ -101,6 +125,7 @@ impl From<&config::Aws> for AwsSettings {
             region: aws.overrides.region.clone(),
             endpoint_url: aws.overrides.endpoint_url.clone(),
             credentials,
+            credentials_folder: None,
             ca_bundle: aws.overrides.ca_bundle.clone(),
             max_attempts: aws.overrides.max_attempts,
         }
@@ -161,13 +186,15 @@ impl Connections {
             .timeout_config(timeouts())
             .retry_config(RetryConfig::standard().with_max_attempts(attempts(settings, profiles.as_ref())))
             .region(Found(region.clone()));
-        let loader = match &settings.credentials {
-            Some(credentials) => loader.credentials_provider(credentials.clone()),
-            None => loader,
+        let loader = match (&settings.credentials_folder, &settings.credentials) {
+            (Some(folder), _) => loader.credentials_provider(KeysFolder(folder.clone())),
+            (None, Some(credentials)) => loader.credentials_provider(credentials.clone()),
+            (None, None) => loader,
         };
         let mut config = without_blank_endpoints(loader.load().await);
         check_endpoints(&config)?;
         if settings.credentials.is_none()
+            && settings.credentials_folder.is_none()
             && let Some(profiles) = &profiles
             && let Some(provider) =
                 credentials::of_profile_roles(profiles, &providers.with_region(region), &config).await

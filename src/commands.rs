@@ -31,6 +31,15 @@ pub enum Command {
     Check(CheckCommand),
     /// Show, edit or copy stored positions.
     Positions(Box<PositionsCommand>),
+    /// Serve KEDA as an external scaler.
+    #[command(about = "Serves KEDA as an external scaler, until a signal ends it: docs/keda.md.")]
+    Scaler,
+}
+
+/// Instead of the scaler, in a build without it.
+pub fn without_scaler() -> CommandOutput {
+    let why = "scaler: this build does not have it; use the image, or build with `--features scaler`";
+    CommandOutput::failed(EXIT_USAGE, why)
 }
 
 /// Reads the arguments of the process, the program's name first; nothing means that the adapter is to run.
@@ -66,7 +75,7 @@ fn command_line() -> clap::Command {
     let mut command = CommandLine::command();
     command.build();
     let mut help = config::help();
-    for name in ["positions", "check"] {
+    for name in ["positions", "scaler", "check"] {
         let text = command.find_subcommand_mut(name).map(|command| command.render_help().to_string());
         help = format!("{help}\n{}", text.unwrap_or_default());
     }
@@ -243,10 +252,13 @@ mod tests {
         }
         for text in ["chekc", "nonsense", "chekc --output json", "-x", "--output"] {
             let name = text.split(' ').next().expect("a word");
-            let expected =
-                format!("unknown argument {name:?}; expected `check`, `positions`, `--help` or `--version`\n");
+            let expected = format!(
+                "unknown argument {name:?}; expected `check`, `positions`, `scaler`, `--help` or `--version`\n"
+            );
             assert_eq!(refused(text), expected, "{text}");
         }
+        assert_eq!(parsed("scaler"), Ok(Some(Command::Scaler)));
+        assert_eq!(without_scaler().exit_code, EXIT_USAGE);
     }
 
     #[test]

@@ -18,6 +18,8 @@ mod event;
 mod parse;
 mod process;
 mod reader;
+mod scaler;
+mod scaling_rules;
 mod sdk_variables;
 mod sink;
 mod source;
@@ -37,9 +39,12 @@ pub use checkpoint::{CheckpointLocation, PositionsRole, PositionsTable};
 pub use delivery::{Batch, Delivery, DeliveryOrder, OnUndeliverable, RetryLimits};
 pub(crate) use event::is_forbidden_in_attributes;
 pub use event::{Event, EventData, EventMode, EventProfile};
+pub(crate) use parse::is_group_name;
 pub use process::{LegacyMetrics, Log, LogFormat, PlatformNames, Process};
 pub(crate) use reader::POSITIONS_IN_MEMORY;
 pub use reader::{GivenValue, Mistake, Mistakes, Warning};
+pub use scaler::{Scaler, ScalerPace, ScalerTls};
+pub use scaling_rules::{NotAllowed, Permission, ScalingIdentity, ScalingRequest, ScalingRules};
 pub(crate) use sdk_variables::{is_endpoint_url, is_region};
 pub use sink::{Certificates, ClientCertificateFiles, InvalidCertificates, SinkAddress, SinkCredentials, TokenFile};
 pub use source::{OnDataLoss, PollIntervals, Source, StartPosition};
@@ -121,6 +126,61 @@ impl PositionsConfig {
             (Ok(config), (mistakes, _)) if mistakes.is_empty() => Ok(config),
             (_, (mistakes, warnings)) => Err(Mistakes::explained(mistakes, warnings)),
         }
+    }
+}
+
+/// All that the scaler for KEDA needs to know.
+///
+/// Its `Debug` form shows no secret.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScalerConfig {
+    pub scaler: Scaler,
+    /// The positions of adapters, for those who scale by lag.
+    pub positions: Option<PositionsTable>,
+    /// The port of probes, metrics and status.
+    pub process: Process,
+    /// What is logged, and how.
+    pub log: Log,
+    /// What is asked of AWS beyond the SDK's own settings.
+    pub aws: Aws,
+    /// What the operator should hear although it prevents nothing.
+    pub warnings: Vec<Warning>,
+}
+
+impl ScalerConfig {
+    /// Reads the variables about the scaler, AWS, positions, ports and logs.
+    ///
+    /// # Errors
+    /// All mistakes in these at once; the process should end with 64.
+    pub fn from_env_vars<I>(variables: I, facts: &EnvironmentFacts) -> Result<Self, Mistakes>
+    where
+        I: IntoIterator<Item = (OsString, OsString)>,
+    {
+        let (mut reader, overrides) = reader_of(variables);
+        let config = Self::read(&mut reader, facts, overrides);
+        let (mistakes, mut warnings) = reader.finish();
+        // Positions are not the scaler's own.
+        warnings.retain(|warning| *warning != Warning::PositionsInMemory);
+        match config {
+            Ok(config) if mistakes.is_empty() => Ok(Self { warnings, ..config }),
+            _ => Err(Mistakes::explained(mistakes, warnings)),
+        }
+    }
+
+    fn read(reader: &mut Reader, facts: &EnvironmentFacts, overrides: AwsOverrides) -> Result<Self, AlreadyReported> {
+        let scaler = Scaler::read(reader);
+        let positions = Source::read_positions(reader);
+        let process = Process::read(reader);
+        let platform_names = PlatformNames::read(reader);
+        let component = platform_names.as_ref().ok().and_then(|names| names.component.as_deref());
+        let log = Log::read(reader, component, facts.stdout_is_terminal);
+        let aws = Aws::read(reader, overrides);
+        let positions = match positions?.0 {
+            CheckpointLocation::DynamoDb(table) => Some(table),
+            CheckpointLocation::Memory | CheckpointLocation::File(_) => None,
+        };
+        let (scaler, process, log, aws) = (scaler?, process?, log?, aws?);
+        Ok(Self { scaler, positions, process, log, aws, warnings: Vec::new() })
     }
 }
 

@@ -9,7 +9,7 @@
 //!
 //! | room | subject | |
 //! |---|---|---|
-//! | [`clock`], [`backoff`], `error_text`, [`command_output`], `spare_files`, `memory_limit` | wall time, pauses, errors as text, exit codes, file descriptors kept back, the memory that is allowed | leaves |
+//! | [`clock`], [`backoff`], `error_text`, [`command_output`], `spare_files`, `memory_limit`, [`ports`] | wall time, pauses, errors as text, exit codes, file descriptors kept back, the memory that is allowed, listening | leaves |
 //! | [`readiness`] | what is waited for, and what stands still | no I/O |
 //! | [`records`] | what is read, as AWS sent it: page, record, item key, position, gap | no I/O |
 //! | [`telemetry`] | metrics and logs | |
@@ -25,6 +25,7 @@
 //! | [`pipeline`] | from the pages of one table to its events | |
 //! | [`admin`] | probes, `/metrics`, `/status`, the page | |
 //! | [`check`] | the subcommand that tries the same parts before a start | |
+//! | `scaler` | with the feature `scaler`: what KEDA scales targets by, over gRPC | |
 //! | [`commands`] | the list of subcommands and their arguments | no I/O |
 //! | [`app`] | puts the parts together, watches them, and takes them down | |
 //!
@@ -88,9 +89,12 @@ pub mod event;
 pub mod lease;
 mod memory_limit;
 pub mod pipeline;
+pub mod ports;
 pub mod progress;
 pub mod readiness;
 pub mod records;
+#[cfg(feature = "scaler")]
+pub mod scaler;
 pub mod sink;
 mod spare_files;
 pub mod streams;

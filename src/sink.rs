@@ -24,6 +24,8 @@ pub use self::credentials::CredentialReloader;
 pub(crate) use self::credentials::without_mark;
 pub use self::http::HttpSink;
 pub(crate) use self::http::{MAX_HEAD, MAX_HEADERS, MAX_REDIRECTS, redirect_target};
+#[cfg(feature = "scaler")]
+pub(crate) use self::reloading_file::ReloadingFile;
 pub use self::settings::{SinkSettings, SinkSetupError};
 pub(crate) use self::tls::{ClientIdentity, ClientTls, client_tls};
 pub(crate) use self::transport_error::{CERTIFICATE_WANTED, about_alert, about_certificate};

@@ -223,7 +223,7 @@ fn objection(command: &str) -> Option<String> {
                     || cargo.contains(&format!("name = \"{}\"", pair[1]))
             }
             "dynamodb-streams-adapter" if is_program => {
-                pair[1].starts_with('-') || ["check", "positions", "help"].contains(&pair[1])
+                pair[1].starts_with('-') || ["check", "positions", "scaler", "help"].contains(&pair[1])
             }
             _ => true,
         };

@@ -10,7 +10,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +25,15 @@ use crate::telemetry::{self, events};
 /// How long a process that ends over a fault waits for its last line in the log.
 const LOG_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Why a process ends although nobody asked it to.
+#[derive(Debug)]
+pub enum ProcessEnd {
+    /// It cannot run as configured: 64.
+    Refused(String),
+    /// A fault of this program, which the log has: 70.
+    Fault,
+}
+
 /// Runs the adapter as these environment variables say, until a signal or a fault ends it. It sets up logging and a panic
 /// hook, so a process calls it once.
 pub fn start(variables: impl Iterator<Item = (OsString, OsString)>) -> ExitCode {
@@ -33,7 +41,19 @@ pub fn start(variables: impl Iterator<Item = (OsString, OsString)>) -> ExitCode 
         Ok(config) => config,
         Err(mistakes) => return refuse(&mistakes.to_string()),
     };
-    if let Err(error) = telemetry::logs::init(log_format(config.log.format), &config.log.filter) {
+    let log = config.log.clone();
+    supervise(&log, async |stop| {
+        run(config, stop).await.map_err(|error| match error {
+            RunError::Start(error) => ProcessEnd::Refused(error.to_string()),
+            RunError::Fault(_) => ProcessEnd::Fault,
+        })
+    })
+}
+
+/// Does work until a signal or a fault ends it: its token is cancelled by the first signal. It sets up logging and a panic hook, so a process
+/// calls it once.
+pub fn supervise(log: &config::Log, work: impl AsyncFnOnce(CancellationToken) -> Result<(), ProcessEnd>) -> ExitCode {
+    if let Err(error) = telemetry::logs::init(log_format(log.format), &log.filter) {
         return refuse(&error.to_string());
     }
     exit_on_panic();
@@ -44,13 +64,12 @@ pub fn start(variables: impl Iterator<Item = (OsString, OsString)>) -> ExitCode 
     if let Err(error) = heartbeat::watch(Heartbeat::default(), runtime.handle(), exit_when_blocked) {
         return fault(&format!("the thread that watches the runtime cannot start: {error}"));
     }
-    let ended = supervise(&runtime, config);
+    let ended = runtime.block_on(until_signal(work));
     runtime.shutdown_background();
     match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(RunError::Start(error)) => refuse(&error.to_string()),
-        // The log has it already.
-        Err(RunError::Fault(_)) => ExitCode::from(EXIT_FAULT),
+        Err(ProcessEnd::Refused(why)) => refuse(&why),
+        Err(ProcessEnd::Fault) => ExitCode::from(EXIT_FAULT),
     }
 }
 
@@ -71,16 +90,14 @@ fn raise_open_files() -> Option<u64> {
     }
 }
 
-fn supervise(runtime: &Runtime, config: Config) -> Result<(), RunError> {
-    runtime.block_on(async {
-        let stop = CancellationToken::new();
-        // From here on a signal is heard, whatever the start waits for.
-        let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
-        let signals = tokio::spawn(stop_on_signals(terminate, interrupt, stop.clone()));
-        let ended = run(config, stop).await;
-        signals.abort();
-        ended
-    })
+async fn until_signal(work: impl AsyncFnOnce(CancellationToken) -> Result<(), ProcessEnd>) -> Result<(), ProcessEnd> {
+    let stop = CancellationToken::new();
+    // From here on a signal is heard, whatever the start waits for.
+    let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    let signals = tokio::spawn(stop_on_signals(terminate, interrupt, stop.clone()));
+    let ended = work(stop).await;
+    signals.abort();
+    ended
 }
 
 /// The first signal begins an orderly end, the second ends at once.
@@ -134,7 +151,8 @@ fn log_format(format: config::LogFormat) -> LogFormat {
     }
 }
 
-fn refuse(why: &str) -> ExitCode {
+/// A configuration that cannot work.
+pub fn refuse(why: &str) -> ExitCode {
     eprintln!("{why}");
     ExitCode::from(EXIT_USAGE)
 }

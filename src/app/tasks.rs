@@ -4,13 +4,11 @@
 //! top down.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::io::Errno;
-use rustix::net::sockopt::set_ipv6_v6only;
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
@@ -25,6 +23,7 @@ use crate::config;
 use crate::delivery::dispatcher::{DeliveryView, Dispatcher, DispatcherFault};
 use crate::delivery::handover::Handover;
 use crate::delivery::parked_items::ParkedItems;
+use crate::ports::{PortError, open_port};
 use crate::progress::TableProgress;
 use crate::readiness::Health;
 use crate::sink::CredentialReloader;
@@ -39,22 +38,10 @@ const TIME_TO_STORE: Duration = Duration::from_secs(2);
 /// How often it is looked whether lines were left out of the log that nobody was told of.
 const LEFT_OUT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Connections that wait to be accepted.
-const BACKLOG: u32 = 1024;
-
 /// The ports that are open before anything else happens.
 pub(super) struct Ports {
     pub(super) all: TcpListener,
     pub(super) metrics: Option<TcpListener>,
-}
-
-/// A port is taken or not allowed.
-#[derive(Debug, thiserror::Error)]
-#[error("{variable} {address} cannot be opened: {source}; choose another, or stop what uses it")]
-pub struct PortError {
-    variable: &'static str,
-    address: SocketAddr,
-    source: io::Error,
 }
 
 impl Ports {
@@ -68,33 +55,6 @@ impl Ports {
     pub(super) fn addresses(&self) -> Vec<SocketAddr> {
         [Some(&self.all), self.metrics.as_ref()].into_iter().flatten().filter_map(|it| it.local_addr().ok()).collect()
     }
-}
-
-fn open_port(variable: &'static str, address: SocketAddr) -> Result<TcpListener, PortError> {
-    let opened = match listen(address) {
-        Err(error) if address.ip() == Ipv6Addr::UNSPECIFIED && has_no_ipv6(&error) => {
-            listen((Ipv4Addr::UNSPECIFIED, address.port()).into())
-        }
-        opened => opened,
-    };
-    opened.map_err(|source| PortError { variable, address, source })
-}
-
-/// Listens at an address; at `[::]` for both families, whatever the kernel's default is.
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    if address.ip() == Ipv6Addr::UNSPECIFIED {
-        set_ipv6_v6only(&socket, false)?;
-    }
-    // A port whose last connections are not forgotten yet is free.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
-
-/// Whether the kernel has no IPv6, or none that is switched on.
-fn has_no_ipv6(error: &io::Error) -> bool {
-    matches!(Errno::from_io_error(error), Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL | Errno::NOPROTOOPT))
 }
 
 /// Answers probes and those who look, before anything else runs and until everything else has ended.

@@ -252,7 +252,7 @@ mod tests {
     use super::*;
 
     fn shard(id: &str, parent: Option<&str>) -> ListedShard {
-        ListedShard { id: id.into(), parent: parent.map(Into::into) }
+        ListedShard { id: id.into(), parent: parent.map(Into::into), has_ended: false }
     }
 
     #[test]

@@ -182,6 +182,15 @@ fn partition(group: &str, table: &str) -> String {
     format!("{group} {table}")
 }
 
+/// What a consumer group's adapter has stored of a table, also while it runs; none: nothing.
+///
+/// # Errors
+/// When the table of positions does not answer, or holds what this version does not know.
+pub async fn peek(items: &dyn ItemTable, group: &str, table: &str) -> Result<Option<StoredTable>, StoreError> {
+    let found = items.query(&partition(group, table)).await.map_err(|error| StoreError(error.to_string()))?;
+    Ok(all_positions(&found)?.remove(group).and_then(|mut tables| tables.remove(table)))
+}
+
 /// What these items hold: all that is stored in a table, leases excepted, and what is left of a table that is not there any more.
 ///
 /// # Errors

@@ -6,10 +6,10 @@
 use strsim::damerau_levenshtein;
 
 use super::variable::{Default, Group, Variable};
-use super::{aws, checkpoint, delivery, event, process, sink, source};
+use super::{aws, checkpoint, delivery, event, process, scaler, sink, source};
 
 /// The variables of each section, in the order in which lists show those of one group.
-const SECTIONS: [&[&Variable]; 7] = [
+const SECTIONS: [&[&Variable]; 8] = [
     checkpoint::VARIABLES,
     source::VARIABLES,
     event::VARIABLES,
@@ -17,6 +17,7 @@ const SECTIONS: [&[&Variable]; 7] = [
     delivery::VARIABLES,
     process::VARIABLES,
     aws::VARIABLES,
+    scaler::VARIABLES,
 ];
 
 /// All variables.

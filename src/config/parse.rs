@@ -213,6 +213,11 @@ pub(super) fn group_name(text: &str) -> Result<String, InvalidValue> {
     }
 }
 
+/// Whether it can be the name of a consumer group.
+pub(crate) fn is_group_name(text: &str) -> bool {
+    group_name(text).is_ok()
+}
+
 fn in_range<T: PartialOrd>(value: T, range: &RangeInclusive<T>) -> Result<T, InvalidValue> {
     if value < *range.start() {
         return Err("too small".into());

@@ -78,11 +78,13 @@ pub enum Group {
     Aws,
     /// Names from the platform.
     PlatformNames,
+    /// The scaler for KEDA.
+    Scaler,
 }
 
 impl Group {
     /// The groups that lists show, in their order.
-    pub(super) const LISTED: [Self; 8] = [
+    pub(super) const LISTED: [Self; 9] = [
         Self::Source,
         Self::Positions,
         Self::Event,
@@ -91,6 +93,7 @@ impl Group {
         Self::Log,
         Self::Aws,
         Self::PlatformNames,
+        Self::Scaler,
     ];
 
     /// The heading.
@@ -104,6 +107,7 @@ impl Group {
             Self::Log => "Logs",
             Self::Aws => "AWS, in addition to the SDK's own variables",
             Self::PlatformNames => "Names, usually set by the platform",
+            Self::Scaler => "The scaler for KEDA",
         }
     }
 }

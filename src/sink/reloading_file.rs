@@ -21,7 +21,7 @@ const READINGS: usize = 3;
 type Parse<T> = Box<dyn Fn(&[Vec<u8>]) -> Result<T, String> + Send>;
 
 /// A value and the files that hold it.
-pub(super) struct ReloadingFile<T> {
+pub(crate) struct ReloadingFile<T> {
     files: Vec<PathBuf>,
     /// In bytes, for each file.
     limit: u64,
@@ -36,7 +36,7 @@ pub(super) struct ReloadingFile<T> {
 
 /// Why there is no value, or none as new as the files.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum FileProblem {
+pub(crate) enum FileProblem {
     #[error("{0} does not exist")]
     Missing(String),
     #[error("{path} cannot be read: {why}")]
@@ -62,7 +62,7 @@ struct Stamp {
 
 impl<T> ReloadingFile<T> {
     /// Nothing is read before the first [`ReloadingFile::reload`].
-    pub(super) fn new(
+    pub(crate) fn new(
         files: Vec<PathBuf>,
         limit: u64,
         parse: impl Fn(&[Vec<u8>]) -> Result<T, String> + Send + 'static,
@@ -72,7 +72,7 @@ impl<T> ReloadingFile<T> {
     }
 
     /// Reads the files if they changed; says whether the value or the problem did. A value stays until there is another.
-    pub(super) fn reload(&mut self) -> bool {
+    pub(crate) fn reload(&mut self) -> bool {
         match stamps(&self.files) {
             Ok(stamps) if self.stamps.as_ref() == Some(&stamps) => false,
             Ok(stamps) => self.read(stamps),
@@ -81,12 +81,12 @@ impl<T> ReloadingFile<T> {
     }
 
     /// The last good value.
-    pub(super) fn value(&self) -> Option<&T> {
+    pub(crate) fn value(&self) -> Option<&T> {
         self.value.as_ref()
     }
 
     /// What is wrong with the files as they are now.
-    pub(super) fn problem(&self) -> Option<&FileProblem> {
+    pub(crate) fn problem(&self) -> Option<&FileProblem> {
         self.problem.as_ref()
     }
 

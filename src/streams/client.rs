@@ -97,6 +97,8 @@ pub struct ListedShard {
     pub id: String,
     /// The shard that it continues; it may have been trimmed long ago.
     pub parent: Option<String>,
+    /// It has a last sequence number: nothing more is written to it.
+    pub has_ended: bool,
 }
 
 /// Where an iterator starts.

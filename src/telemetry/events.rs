@@ -6,6 +6,7 @@
 mod delivery;
 mod lease;
 mod reading;
+mod scaler;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -24,6 +25,10 @@ pub use lease::{
 pub use reading::{
     AwsRecovered, AwsRefused, DataLost, DecodableAgain, FurtherDataLost, NothingDecodable, RefusalClass, ShardEnded,
     ShardHandedOver, ShardLate, ShardOpened, StillStopped, StreamAwaited, StreamEnded, StreamListed, StreamOpened,
+};
+pub use scaler::{
+    ScalerStarting, ScalerTableActive, ScalerTableFailing, ScalerTableInactive, ScalerTableRecovered, ScalerTlsFailing,
+    ScalerTlsLoaded, ScalerTriggerIgnores, ScalerTriggerRefused,
 };
 
 /// The codes of all warnings and errors. An alert or a page may rely on them.
@@ -46,6 +51,9 @@ pub const CODES: &[&str] = &[
     "DSA-ITEM-PARKED",
     "DSA-LEASE-FAILING",
     "DSA-LEASE-LOST",
+    "DSA-SCALER-REFUSED",
+    "DSA-SCALER-TABLE",
+    "DSA-SCALER-TLS",
     "DSA-SHARD-LATE",
     "DSA-SINK-FAILING",
     "DSA-SINK-FILE",

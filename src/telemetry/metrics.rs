@@ -53,7 +53,17 @@ pub struct Metrics {
     lease_changes: IntCounterVec,
     lease_held: IntGaugeVec,
     sinks: SinkMetrics,
+    scaler: ScalerMetrics,
     legacy: Option<Legacy>,
+}
+
+/// What the scaler does: of the whole process, since tables are named by those who ask.
+#[derive(Clone)]
+pub struct ScalerMetrics {
+    requests: IntCounterVec,
+    aws_calls: IntCounterVec,
+    tables: IntGaugeVec,
+    streams: IntGaugeVec,
 }
 
 /// What is known of the sink and of the dead-letter sink, and of what waits for them: gauges of the whole process.
@@ -154,6 +164,7 @@ impl Metrics {
             lease_changes: LEASE_CHANGES.counter(r)?,
             lease_held: LEASE_HELD.int_gauge(r)?,
             sinks: SinkMetrics::new(r)?,
+            scaler: ScalerMetrics::new(r)?,
             legacy: None,
             registry,
         })
@@ -171,6 +182,11 @@ impl Metrics {
     /// The gauges of the sinks.
     pub fn sinks(&self) -> SinkMetrics {
         self.sinks.clone()
+    }
+
+    /// Those of the scaler.
+    pub fn scaler(&self) -> ScalerMetrics {
+        self.scaler.clone()
     }
 
     /// The metrics of one table. Those that count losses begin at zero at once, so that an alert sees the first one.
@@ -257,6 +273,37 @@ impl SinkMetrics {
     /// Shows how many events of the item wait of which the most do.
     pub fn show_longest_lane(&self, events: usize) {
         self.longest_lane.with_label_values::<&str>(&[]).set(whole(events));
+    }
+}
+
+impl ScalerMetrics {
+    fn new(r: &Registry) -> prometheus::Result<Self> {
+        Ok(Self {
+            requests: SCALER_REQUESTS.counter(r)?,
+            aws_calls: SCALER_AWS_CALLS.counter(r)?,
+            tables: SCALER_TABLES.int_gauge(r)?,
+            streams: SCALER_STREAMS.int_gauge(r)?,
+        })
+    }
+
+    /// A call of KEDA was answered so.
+    pub fn answered(&self, method: &str, code: &str) {
+        self.requests.with_label_values(&[method, code]).inc();
+    }
+
+    /// A call to AWS was answered so.
+    pub fn aws_called(&self, operation: &str, result: &str) {
+        self.aws_calls.with_label_values(&[operation, result]).inc();
+    }
+
+    /// So many tables are in this state: `active`, `inactive` or `unknown`.
+    pub fn show_tables(&self, state: &str, tables: usize) {
+        self.tables.with_label_values(&[state]).set(whole(tables));
+    }
+
+    /// A stream was opened, or has ended.
+    pub fn stream_opened(&self, is_open: bool) {
+        self.streams.with_label_values::<&str>(&[]).add(if is_open { 1 } else { -1 });
     }
 }
 
@@ -360,6 +407,13 @@ metrics! {
         "Requests that may wait for the sink's response at once: as many as the rate needs, at most DELIVERY_CONCURRENCY.";
     LONGEST_LANE = "longest_lane_events", Kind::Gauge, [],
         "Events that wait of the item of which the most do; 0 where no item has several. They go one after the other.";
+    SCALER_REQUESTS = "scaler_requests_total", Kind::Counter, ["method", "code"],
+        "Calls of KEDA to the scaler, by gRPC method and status code.";
+    SCALER_AWS_CALLS = "scaler_aws_calls_total", Kind::Counter, ["operation", "result"],
+        "Calls of the scaler to AWS by result: ok, records, empty, or the error's code.";
+    SCALER_TABLES = "scaler_tables", Kind::Gauge, ["state"],
+        "Tables that the scaler watches: active, inactive, or unknown (its calls about them end in UNAVAILABLE).";
+    SCALER_STREAMS = "scaler_streams", Kind::Gauge, [], "Calls of StreamIsActive that are open.";
 }
 
 impl Definition {

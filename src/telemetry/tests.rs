@@ -39,6 +39,8 @@ fn what_concerns_a_table_names_it() {
     let lines = capture::objects(|| every_event(&telemetry));
     let process_wide = [
         "starting",
+        "the trigger",
+        "the certificate of the scaler",
         "a warning",
         "listening",
         "the sink",
@@ -104,6 +106,19 @@ fn the_texts_that_the_documents_call_stable_are_the_ones_that_are_logged() {
     }
 }
 
+fn scaler_events(table: &str) {
+    use events::*;
+    ScalerStarting { version: "1", has_tls: true }.emit();
+    ScalerTableFailing { table, why: "no stream" }.emit();
+    ScalerTableRecovered { table }.emit();
+    ScalerTableActive { table }.emit();
+    ScalerTableInactive { table }.emit();
+    ScalerTriggerIgnores { namespace: "shop", name: "consumer", what: "identityOwner" }.emit();
+    ScalerTriggerRefused { namespace: "shop", name: "consumer", why: "no rule allows this" }.emit();
+    ScalerTlsLoaded.emit();
+    ScalerTlsFailing { why: "it does not exist" }.emit();
+}
+
 pub(super) fn every_event(telemetry: &TableTelemetry) {
     use events::*;
     let (stream, shard, took) = ("arn/stream/1", "shardId-1", Duration::from_millis(20));
@@ -155,6 +170,7 @@ pub(super) fn every_event(telemetry: &TableTelemetry) {
     LeaseStoreFailing { error: "no answer" }.emit(telemetry);
     LeaseStoreRecovered.emit(telemetry);
     LeaseReleased.emit(telemetry);
+    scaler_events(telemetry.table());
     AdminFailed { error: "gone" }.emit();
     Fault { what: "the dispatcher has ended" }.emit();
     TableFault { what: "an unknown shard" }.emit(telemetry);

@@ -60,7 +60,7 @@ impl StreamsClient for Endless {
             status: StreamStatus::Enabled,
             view_type: None,
             key_schema: vec!["id".to_owned()],
-            shards: vec![ListedShard { id: "shard".to_owned(), parent: None }],
+            shards: vec![ListedShard { id: "shard".to_owned(), parent: None, has_ended: false }],
             next: None,
             answered_at: None,
         })

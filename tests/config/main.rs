@@ -6,6 +6,7 @@ mod documents;
 mod generated;
 mod mistakes;
 mod positions;
+mod scaler;
 mod spelling;
 mod support;
 mod tables;

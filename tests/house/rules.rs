@@ -8,7 +8,7 @@ use crate::tree::{Tree, module_of};
 /// Who may import whom. A room is a file `src/<room>.rs` with all that lies below `src/<room>/`; it may import the rooms behind it
 /// and nothing else of the house, `room::Name` that name alone. A room imports only rooms of rows above its own.
 #[rustfmt::skip]
-pub const MAY_IMPORT: [(&str, &str); 29] = [
+pub const MAY_IMPORT: [(&str, &str); 30] = [
     ("clock", ""),
     ("backoff", ""),
     ("error_text", ""),
@@ -16,10 +16,11 @@ pub const MAY_IMPORT: [(&str, &str); 29] = [
     ("readiness", ""),
     ("spare_files", ""),
     ("memory_limit", ""),
+    ("ports", ""),
     ("records", "clock"),
     ("telemetry", "clock"),
     ("config", "clock backoff"),
-    ("aws", "config error_text"),
+    ("aws", "config error_text clock"),
     ("event", "records config clock"),
     ("filter", "records config clock"),
     ("sink", "event config telemetry error_text clock"),
@@ -32,15 +33,15 @@ pub const MAY_IMPORT: [(&str, &str); 29] = [
     ("backfill", "records aws pipeline progress config telemetry backoff error_text clock"),
     ("admin", "records lease progress delivery telemetry readiness clock spare_files"),
     ("check", "records aws streams event sink checkpoint config telemetry error_text clock command_output"),
-    ("scaler", "records aws streams checkpoint lease config telemetry readiness admin sink::ReloadingFile error_text \
-                clock command_output"),
+    ("scaler", "backoff records aws streams checkpoint lease config telemetry readiness admin sink::ReloadingFile error_text \
+                clock command_output ports"),
     ("convert", "config command_output"),
     ("commands", "records aws streams event sink checkpoint lease config telemetry readiness admin error_text clock \
                   command_output check scaler convert"),
-    ("app", "clock backoff error_text command_output memory_limit readiness records telemetry config aws event filter sink lease \
+    ("app", "clock backoff error_text command_output memory_limit ports readiness records telemetry config aws event filter sink lease \
              checkpoint progress streams delivery pipeline backfill admin"),
     ("lib", ""),
-    ("main", "app commands config telemetry clock command_output"),
+    ("main", "app commands scaler config telemetry clock command_output"),
 ];
 
 /// Files, and folders with all that is in them, that do no I/O: time and chance are arguments.
@@ -55,7 +56,8 @@ const PURE: &str = "\
     delivery/barriers.rs delivery/lane.rs delivery/request.rs delivery/request_load.rs delivery/batch_size.rs \
     lease/assignment.rs progress/table_tracker.rs progress/lineage.rs streams/shard_discovery.rs \
     delivery/sink_controller.rs delivery/sink_controller/ delivery/response_class.rs delivery/lanes.rs \
-    delivery/retry.rs delivery/queues.rs pipeline/backfill_rows.rs check/fix.rs";
+    delivery/retry.rs delivery/queues.rs pipeline/backfill_rows.rs check/fix.rs \
+    scaler/trigger.rs scaler/table_view.rs scaler/activity.rs";
 
 /// What a pure file does not call, by its last name, and which of the standard library it does not know.
 const IMPURE_CALLS: [&str; 6] = ["now", "elapsed", "sleep", "sleep_until", "spawn", "spawn_blocking"];
@@ -71,11 +73,11 @@ const LIBRARIES: [(&str, &str, &str); 13] = [
         "aws.rs aws/ streams/client/aws.rs checkpoint/dynamodb/aws.rs backfill.rs check/aws.rs \
          check/clock_skew.rs"),
     ("hyper", "hyper hyper_util",
-        "sink/http.rs sink/connection.rs sink/connector.rs sink/response_body.rs sink/transport_error.rs admin/server.rs streams/client/aws.rs check/connection.rs"),
+        "sink/http.rs sink/connection.rs sink/connector.rs sink/response_body.rs sink/transport_error.rs admin/server.rs streams/client/aws.rs check/connection.rs scaler/server.rs"),
     ("rustls", "rustls tokio_rustls hyper_rustls rustls_native_certs",
-        "sink/http.rs sink/connector.rs sink/tls.rs sink/transport_error.rs config/sink.rs check/connection.rs scaler.rs"),
-    ("tonic", "tonic prost",
-        "scaler.rs"),
+        "sink/http.rs sink/connector.rs sink/tls.rs sink/transport_error.rs config/sink.rs check/connection.rs scaler/server.rs scaler/server_tls.rs"),
+    ("tonic", "tonic tonic_prost prost",
+        "scaler/service.rs scaler/externalscaler.rs"),
     ("axum", "axum",
         "admin.rs admin/server.rs"),
     ("prometheus", "prometheus",
@@ -93,7 +95,7 @@ const LIBRARIES: [(&str, &str, &str); 13] = [
     ("clap", "clap",
         "commands.rs commands/ main.rs check.rs config/"),
     ("std::fs", "std::fs tokio::fs",
-        "aws/http_client.rs checkpoint/journal.rs checkpoint/journal/ sink/tls.rs sink/reloading_file.rs check/store.rs \
+        "aws/http_client.rs aws/keys_folder.rs checkpoint/journal.rs checkpoint/journal/ sink/tls.rs sink/reloading_file.rs check/store.rs \
          commands.rs commands/ memory_limit.rs"),
 ];
 

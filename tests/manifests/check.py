@@ -19,7 +19,7 @@ import restricted
 import schemas
 import start
 import texts
-from objects import CONTAINER, adapters, named, pods
+from objects import CONTAINER, SCALER, adapters, named, pods, scalers
 from render import RenderError, parse, render, render_together
 from report import Ignored, Report
 
@@ -111,16 +111,16 @@ class Starts:
     def __init__(self):
         self.known = {}
 
-    def problems(self, variables, paths):
-        key = (tuple(sorted(variables.items(), key=str)), tuple(sorted(paths)))
+    def problems(self, variables, paths, arguments=()):
+        key = (tuple(sorted(variables.items(), key=str)), tuple(sorted(paths)), tuple(arguments))
         if key not in self.known:
-            self.known[key] = self.start(variables, paths)
+            self.known[key] = self.start(variables, paths, arguments)
         return self.known[key]
 
     @staticmethod
-    def start(variables, paths):
+    def start(variables, paths, arguments):
         try:
-            return start.problems(variables, paths)
+            return start.problems(variables, paths, arguments)
         except start.Refused as refused:
             return refused
         except queue.Empty:
@@ -139,6 +139,9 @@ def check_case(report, subject, short, renderer, starts, root):
     report.check(subject, "references", references.problems(objects))
     report.check(subject, "image", list(images(objects, root, short)))
     report.check(subject, "metrics", list(unknown_metrics(objects)))
+    if list(scalers(objects)):
+        report.check(subject, "pod security", restricted.problems(objects))
+        check_scaler(report, subject, objects, starts)
     if list(adapters(objects)):
         report.check(subject, "pod security", restricted.problems(objects))
         report.check(subject, "process", process.problems(objects))
@@ -149,6 +152,17 @@ def check_case(report, subject, short, renderer, starts, root):
             report.check(subject, "variables", Ignored(f"this build does not know {name}, {environment.COMING[name]}"))
         if starts:
             check_start(report, subject, short, starts.problems(variables, paths))
+
+
+def check_scaler(report, subject, objects, starts):
+    for container in scalers(objects):
+        variables = environment.of_container(objects, container)
+        unknown, _ = environment.unknown(variables)
+        report.check(subject, "variables", [f"the program knows no variable {name}" for name in unknown])
+        if starts:
+            paths = {container[kind]["httpGet"]["path"] for kind in container if kind.endswith("Probe")}
+            variables = {**variables, "SCALER_ADDRESS": "127.0.0.1:0"}
+            check_start(report, subject, "scaler", starts.problems(variables, paths, container["args"]))
 
 
 def check_start(report, subject, short, result):
@@ -165,7 +179,8 @@ def images(objects, root, short):
             yield f"{item['kind']} {item['metadata']['name']} runs {container['image']}, and the one place says {ours}"
     for item, template in pods(objects):
         for container in template["spec"].get("initContainers", []) + template["spec"].get("containers", []):
-            allowed = container["name"] == CONTAINER or container.get("image") in ("your-application", None)
+            is_scaler = container["name"] == SCALER and container["image"] == ours and container["args"] == [SCALER]
+            allowed = container["name"] == CONTAINER or is_scaler or container.get("image") in ("your-application", None)
             if not allowed:
                 yield f"a second image, {container['image']}"
     text = str(objects)

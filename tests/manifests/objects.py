@@ -2,6 +2,8 @@
 
 # The name that every container of the adapter has.
 CONTAINER = "adapter"
+# And that of the scaler for KEDA, which is the same image with an argument.
+SCALER = "scaler"
 
 
 def named(objects, kind):
@@ -30,6 +32,14 @@ def adapters(objects):
         for field, container in containers(template):
             if container["name"] == CONTAINER:
                 yield item, template, field, container
+
+
+def scalers(objects):
+    """Every container of the scaler."""
+    for _, template in pods(objects):
+        for _, container in containers(template):
+            if container["name"] == SCALER:
+                yield container
 
 
 def matches(selector, labels):

@@ -35,11 +35,11 @@ class Nowhere:
         self.socket.close()
 
 
-def problems(variables, paths):
-    """What is wrong after a start with these variables; `paths` are asked over HTTP."""
+def problems(variables, paths, arguments=()):
+    """What is wrong after a start with these variables and arguments; `paths` are asked over HTTP."""
     with Nowhere() as nowhere, tempfile.TemporaryDirectory() as directory:
         made = substituted(variables, nowhere, directory)
-        process = subprocess.Popen([os.environ["ADAPTER"]], env=made, text=True, stdin=subprocess.DEVNULL,
+        process = subprocess.Popen([os.environ["ADAPTER"], *arguments], env=made, text=True, stdin=subprocess.DEVNULL,
                                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         try:
             return list(watch(process, paths))

@@ -440,7 +440,8 @@ enum Query {
 }
 
 fn listed(stream: &Stream, shard: &Shard) -> ListedShard {
-    ListedShard { id: shard.id.clone(), parent: shard.parent.map(|parent| stream.shards[parent].id.clone()) }
+    let parent = shard.parent.map(|parent| stream.shards[parent].id.clone());
+    ListedShard { id: shard.id.clone(), parent, has_ended: shard.closed.is_some() }
 }
 
 fn shard_key(table: usize, stream: usize, shard: usize) -> u64 {

@@ -17,6 +17,7 @@ use super::wait_for;
 #[derive(Clone)]
 pub struct Plan {
     variables: BTreeMap<String, String>,
+    arguments: Vec<&'static str>,
     /// What a shell does before it becomes the adapter.
     before: Option<String>,
 }
@@ -55,7 +56,13 @@ impl Plan {
 
     /// Without any variable.
     pub fn bare() -> Self {
-        Self { variables: BTreeMap::new(), before: None }
+        Self { variables: BTreeMap::new(), arguments: Vec::new(), before: None }
+    }
+
+    /// The same as this subcommand.
+    pub fn subcommand(mut self, name: &'static str) -> Self {
+        self.arguments.push(name);
+        self
     }
 
     /// The same after a shell has done this, such as `ulimit -n 256`.
@@ -101,7 +108,7 @@ impl Plan {
                 shell
             }
         };
-        command.env_clear().envs(&self.variables);
+        command.args(&self.arguments).env_clear().envs(&self.variables);
         command
     }
 

@@ -26,6 +26,14 @@ impl Authority {
         self.0.pem()
     }
 
+    /// A certificate for `localhost` and its key, in PEM.
+    pub fn issue(&self) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let certificate =
+            CertificateParams::new(vec!["localhost".to_owned()]).unwrap().signed_by(&key, &self.0).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
     fn acceptor(&self) -> TlsAcceptor {
         self.acceptor_for(&[])
     }

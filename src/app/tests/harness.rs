@@ -206,7 +206,11 @@ impl StreamsClient for FakeServices {
         self.answer("DescribeStream", move |script| {
             let (page, leaves_out) = (if script.page == 0 { usize::MAX } else { script.page }, script.leaves_out);
             let found = script.streams.get(stream).ok_or(ErrorKind::NotFound)?;
-            let listed = |(id, shard): (&String, &Shard)| ListedShard { id: id.clone(), parent: shard.parent.clone() };
+            let listed = |(id, shard): (&String, &Shard)| ListedShard {
+                id: id.clone(),
+                parent: shard.parent.clone(),
+                has_ended: false,
+            };
             let mut asked = found
                 .shards
                 .iter()

@@ -196,7 +196,8 @@ fn key_schema(described: &Described) -> Vec<String> {
 }
 
 fn listed(shard: Shard) -> Option<ListedShard> {
-    Some(ListedShard { id: shard.shard_id?, parent: shard.parent_shard_id })
+    let has_ended = shard.sequence_number_range.is_some_and(|range| range.ending_sequence_number.is_some());
+    Some(ListedShard { id: shard.shard_id?, parent: shard.parent_shard_id, has_ended })
 }
 
 /// An answer that the SDK accepted but that lacks what it must hold.

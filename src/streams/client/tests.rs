@@ -206,8 +206,8 @@ async fn a_stream_is_described_with_the_services_own_clock() {
     assert_eq!((&*stream.table, stream.status), ("Orders", StreamStatus::Enabled));
     assert_eq!(stream.view_type.as_deref(), Some("NEW_AND_OLD_IMAGES"));
     assert_eq!(stream.key_schema, ["orderId", "line"]);
-    let parent = ListedShard { id: "parent".into(), parent: None };
-    let child = ListedShard { id: "child".into(), parent: Some("parent".into()) };
+    let parent = ListedShard { id: "parent".into(), parent: None, has_ended: false };
+    let child = ListedShard { id: "child".into(), parent: Some("parent".into()), has_ended: false };
     assert_eq!((stream.shards, stream.next.as_deref()), (vec![parent, child], Some("child")));
     let undated = client.describe_stream(STREAM, ShardQuery::First).await.expect("a description");
     assert_eq!(undated.answered_at, None);

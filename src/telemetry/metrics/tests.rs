@@ -15,6 +15,11 @@ fn every_metric_of_the_contract_is_exported_under_its_name() {
     table.aws_call_duration.with_label_values(&["orders", "GetRecords"]).observe(0.01);
     metrics.sinks().show("sink", SinkGauges { capacity: Some(500.0), ..UNKNOWN });
     metrics.sinks().show_longest_lane(0);
+    let scaler = metrics.scaler();
+    scaler.answered("IsActive", "Ok");
+    scaler.aws_called("DescribeStream", "ok");
+    scaler.show_tables("active", 1);
+    scaler.stream_opened(true);
     let text = metrics.encode().unwrap();
     for definition in ALL.iter() {
         let name = format!("# TYPE {}{} ", PREFIX, definition.name);

@@ -1,0 +1,197 @@
+//! What KEDA is answered, whatever carries it: triggers become specifications and loads.
+//!
+//! Contract: a specification is made of the metadata alone. A load comes from memory; of a table that nobody has asked for before it is
+//! waited for, for [`DEADLINE`] at most. Whatever a trigger asks for passes the rules first.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::table_view::{Load, Now, TableView, Unknown};
+use super::table_watch::{TableKey, TableWatch};
+use super::tables::{Tables, TooMany};
+use super::trigger::{InvalidTrigger, Trigger};
+use crate::clock;
+use crate::config::{NotAllowed, ScalingRequest, ScalingRules};
+use crate::telemetry::events;
+
+/// How long an answer is waited for: KEDA sets no limit of its own, and asks every few seconds.
+pub(super) const DEADLINE: Duration = Duration::from_secs(3);
+
+/// A listing that is older than so many of the intervals in which it should be renewed says nothing any more.
+const STALE_INTERVALS: u32 = 10;
+
+/// Of so many ScaledObjects it is remembered what was said of them.
+const MOST_REMEMBERED: usize = 4_096;
+
+/// Why there is no answer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(super) enum Refusal {
+    #[error("the trigger's metadata: {0}")]
+    Invalid(#[from] InvalidTrigger),
+    #[error(transparent)]
+    NotAllowed(#[from] NotAllowed),
+    #[error("this trigger has no metric {0:?}")]
+    OtherMetric(String),
+    #[error(transparent)]
+    TooMany(#[from] TooMany),
+    #[error(transparent)]
+    Unknown(#[from] Unknown),
+}
+
+/// Who asks, and for what.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) namespace: &'a str,
+    pub(super) name: &'a str,
+    pub(super) metadata: &'a BTreeMap<String, String>,
+}
+
+/// A trigger that may be answered.
+#[derive(Debug, Clone)]
+struct Permitted {
+    trigger: Trigger,
+    key: TableKey,
+}
+
+/// Answers triggers.
+pub(super) struct Answers {
+    rules: ScalingRules,
+    tables: Arc<Tables>,
+    oldest_listing: Duration,
+    /// What was said of whose trigger.
+    said: Mutex<BTreeMap<(String, String), String>>,
+}
+
+/// A trigger with its table, watched for as long as this is asked now and then.
+pub(super) struct Followed {
+    watch: Arc<TableWatch>,
+    trigger: Trigger,
+    oldest_listing: Duration,
+}
+
+impl Answers {
+    pub(super) fn new(rules: ScalingRules, tables: Arc<Tables>, refresh_interval: Duration) -> Self {
+        Self { rules, tables, oldest_listing: refresh_interval * STALE_INTERVALS, said: Mutex::default() }
+    }
+
+    /// The trigger's metric, and what KEDA is to divide its value by.
+    ///
+    /// # Errors
+    /// What is wrong with the trigger, and nothing else: AWS is not asked.
+    pub(super) fn specification(&self, asked: Asked<'_>) -> Result<(String, f64), Refusal> {
+        let Permitted { trigger, .. } = self.permit(asked)?;
+        Ok((trigger.metric_name(), trigger.target))
+    }
+
+    /// The value of a trigger's metric by its name, and whether its target is active.
+    ///
+    /// # Errors
+    /// Also when it is not known.
+    pub(super) async fn load(&self, asked: Asked<'_>, metric: Option<&str>) -> Result<Load, Refusal> {
+        let followed = self.follow(asked)?;
+        if let Some(metric) = metric.filter(|metric| *metric != followed.trigger.metric_name()) {
+            return Err(Refusal::OtherMetric(metric.chars().take(300).collect()));
+        }
+        Ok(followed.load_within(DEADLINE).await?)
+    }
+
+    /// The trigger, to be asked again and again.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn follow(&self, asked: Asked<'_>) -> Result<Followed, Refusal> {
+        let Permitted { trigger, key } = self.permit(asked)?;
+        let watch = self.tables.watch(&key)?;
+        watch.wanted_by(&trigger);
+        Ok(Followed { watch, trigger, oldest_listing: self.oldest_listing })
+    }
+
+    fn permit(&self, asked: Asked<'_>) -> Result<Permitted, Refusal> {
+        let permitted = self.judge(asked);
+        match &permitted {
+            Ok((_, ignored)) => self.say(asked, ignored, |text| {
+                events::ScalerTriggerIgnores { namespace: asked.namespace, name: asked.name, what: text }.emit();
+            }),
+            Err(refusal) => self.say(asked, &refusal.to_string(), |text| {
+                events::ScalerTriggerRefused { namespace: asked.namespace, name: asked.name, why: text }.emit();
+            }),
+        }
+        permitted.map(|(permitted, _)| permitted)
+    }
+
+    fn judge(&self, asked: Asked<'_>) -> Result<(Permitted, String), Refusal> {
+        let (trigger, ignored) = Trigger::parse(asked.metadata)?;
+        let permission = self.rules.permission(ScalingRequest {
+            namespace: asked.namespace,
+            table: trigger.table.as_str(),
+            region: trigger.region.as_deref(),
+            endpoint: trigger.endpoint.as_deref(),
+        })?;
+        let key = TableKey {
+            region: permission.region,
+            endpoint: trigger.endpoint.clone(),
+            identity: permission.identity,
+            table: trigger.table.as_str().to_owned(),
+        };
+        Ok((Permitted { trigger, key }, ignored.to_string()))
+    }
+
+    /// Says something of a trigger once, until there is something else to say.
+    fn say(&self, asked: Asked<'_>, text: &str, emit: impl FnOnce(&str)) {
+        let shortened = |text: &str| text.chars().take(300).collect::<String>();
+        let whose = (shortened(asked.namespace), shortened(asked.name));
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_said = said.get(&whose).map_or(text.is_empty(), |before| before == text);
+        if is_said {
+            return;
+        }
+        if said.len() >= MOST_REMEMBERED {
+            said.clear();
+        }
+        said.insert(whose, text.to_owned());
+        drop(said);
+        if !text.is_empty() {
+            emit(text);
+        }
+    }
+}
+
+impl Followed {
+    /// What is known now; whoever asks wants it to be known.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub(super) fn load(&self) -> Result<Load, Unknown> {
+        self.watch.wanted_by(&self.trigger);
+        self.load_of(&self.watch.view().borrow())
+    }
+
+    /// Waits until something may have changed.
+    pub(super) async fn changed(&self, view: &mut tokio::sync::watch::Receiver<TableView>) {
+        // Whoever shows it is kept by this.
+        let _ = view.changed().await;
+    }
+
+    pub(super) fn view(&self) -> tokio::sync::watch::Receiver<TableView> {
+        self.watch.view()
+    }
+
+    fn load_of(&self, view: &TableView) -> Result<Load, Unknown> {
+        let now = Now { instant: Instant::now(), wall: clock::now() };
+        view.load(&self.trigger, now, self.oldest_listing)
+    }
+
+    async fn load_within(&self, patience: Duration) -> Result<Load, Unknown> {
+        let (mut view, deadline) = (self.watch.view(), Instant::now() + patience);
+        loop {
+            let load = self.load_of(&view.borrow_and_update());
+            let is_awaited = matches!(load, Err(Unknown::NotYet(_)));
+            if !is_awaited || timeout_at(deadline, self.changed(&mut view)).await.is_err() {
+                return load;
+            }
+        }
+    }
+}
