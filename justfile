@@ -18,6 +18,10 @@ lint:
 deny:
     cargo deny check
 
+# Fuzzes everything that parses what others send, for so many seconds; needs a C++ compiler.
+fuzz seconds="3600" *targets:
+    fuzz/run {{seconds}} {{targets}}
+
 # Against emulators, other languages' libraries, a browser, Prometheus and Kubernetes' schemas. Installs what it needs into
 # .interop/ (needs a JDK, Maven, Python, Go, Node, kubectl or kustomize, and apt's rights for chromium).
 interop:

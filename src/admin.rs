@@ -13,6 +13,7 @@ mod server;
 pub(crate) mod status;
 
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -21,12 +22,15 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use self::hosts::AdminHosts;
+use self::server::Served;
 use crate::readiness::Health;
 use crate::telemetry::metrics::Metrics;
 
@@ -48,12 +52,29 @@ pub struct Admin {
     pub hosts: AdminHosts,
 }
 
+/// How long `/status` stays as it was rendered: with thousands of shards that costs milliseconds, during which nothing is settled.
+const STATUS_FRESH: Duration = Duration::from_secs(1);
+
+/// What probes ask.
+const PROBES: [&str; 9] = [
+    "/livez",
+    "/healthz",
+    "/q/health/live",
+    "/readyz",
+    "/readiness",
+    "/q/health/ready",
+    "/health",
+    "/startupz",
+    "/q/health/started",
+];
+
 /// Serves until told to stop.
 ///
 /// # Errors
 /// When the port cannot be served any more.
 pub async fn serve(listener: TcpListener, admin: Arc<Admin>, stop: CancellationToken) -> std::io::Result<()> {
-    server::serve(listener, router(admin), server::Limits::default(), stop).await
+    let served = Served { router: router(admin), always: |path| PROBES.contains(&path) };
+    server::serve(listener, served, server::Limits::default(), stop).await
 }
 
 /// Serves `/metrics` and nothing else until told to stop: for scrapers that know another port than that of the probes.
@@ -62,10 +83,12 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>, stop: CancellationT
 /// When the port cannot be served any more.
 pub async fn serve_metrics(listener: TcpListener, admin: Arc<Admin>, stop: CancellationToken) -> std::io::Result<()> {
     let router = Router::new().route("/metrics", get(metrics)).fallback(nothing_else).with_state(admin);
-    server::serve(listener, router, server::Limits::default(), stop).await
+    let served = Served { router, always: |path| path == "/metrics" };
+    server::serve(listener, served, server::Limits::default(), stop).await
 }
 
 fn router(admin: Arc<Admin>) -> Router {
+    let rendered = Arc::new(RenderedStatus { admin: admin.clone(), newest: Mutex::default() });
     Router::new()
         .route("/", get(index))
         .route("/livez", get(live))
@@ -78,7 +101,7 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/startupz", get(started))
         .route("/q/health/started", get(started))
         .route("/metrics", get(metrics))
-        .route("/status", get(status))
+        .route("/status", get(move |uri, headers| status(rendered.clone(), uri, headers)))
         .fallback(nothing)
         .with_state(admin)
 }
@@ -145,14 +168,33 @@ fn stranger() -> Response {
     (StatusCode::FORBIDDEN, "/ and /status are not served to this host name; add it to ADMIN_HOSTS\n").into_response()
 }
 
-async fn status(State(admin): State<Arc<Admin>>, uri: Uri, headers: HeaderMap) -> Response {
-    if !admin.hosts.admit(&uri, &headers) {
+async fn status(rendered: Arc<RenderedStatus>, uri: Uri, headers: HeaderMap) -> Response {
+    if !rendered.admin.hosts.admit(&uri, &headers) {
         return stranger();
     }
-    let mut text = format!("{:#}", (admin.status)());
-    text.push('\n');
     let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
-    (headers, text).into_response()
+    (headers, rendered.text().await).into_response()
+}
+
+/// `/status`, as everybody gets it for a while.
+struct RenderedStatus {
+    admin: Arc<Admin>,
+    newest: Mutex<Option<(Instant, Bytes)>>,
+}
+
+impl RenderedStatus {
+    /// Those who ask while it is rendered wait for it and get the same.
+    async fn text(&self) -> Bytes {
+        let mut newest = self.newest.lock().await;
+        match &*newest {
+            Some((at, text)) if at.elapsed() < STATUS_FRESH => text.clone(),
+            _ => {
+                let text = Bytes::from(format!("{:#}\n", (self.admin.status)()));
+                *newest = Some((Instant::now(), text.clone()));
+                text
+            }
+        }
+    }
 }
 
 const FRAME: &str = include_str!("admin/page.html");

@@ -26,6 +26,8 @@ use crate::clock::{parse_rfc3339, rfc3339};
 use crate::lease::{HeldLease, LeaseStore};
 use crate::records::{LaneId, Position, RecordNumber};
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use journal::fuzz_file;
 pub use journal::{Disk, FileStore, FileSystem, OpenError, Shortcoming};
 pub(crate) use journal::{MAKE_ROOM, lacks_locks, lock_path};
 

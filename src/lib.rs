@@ -86,6 +86,9 @@ pub mod config;
 pub mod delivery;
 mod error_text;
 pub mod event;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod lease;
 mod memory_limit;
 pub mod pipeline;

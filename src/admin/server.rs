@@ -1,16 +1,27 @@
 //! Serves a router to clients of whom none can hold up the others.
 //!
-//! Contract: a client that sends no request, half a request, or does not read its answer is cut off after a while. When too
-//! many are connected, the oldest makes room, and some file descriptors are kept back: a probe is always heard. At the end answers
+//! Contract: a client that sends no request, half a request, or does not take its answer is cut off after a while. Who is connected, and
+//! who makes room when too many are, is decided by [`Places`]: a request that has come whole is never cut off for it. How often a source
+//! is answered is bounded by [`Pace`]. Some places and some file descriptors are kept back: a probe is always heard. At the end answers
 //! that have begun are finished, within [`GRACE`].
 
-use std::collections::VecDeque;
+mod client_stream;
+mod pace;
+mod places;
+
 use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use http::header::{CONNECTION, RETRY_AFTER};
+use http::{HeaderValue, Response, StatusCode};
+use hyper::body::Body as _;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
@@ -18,6 +29,9 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use self::client_stream::{ClientStream, FirstWords};
+use self::pace::Pace;
+use self::places::{Place, Places, SharedStage, Sizes, Source, Stage};
 use crate::spare_files::SpareFiles;
 
 /// How long an answer that has begun may take once its connection is told to end.
@@ -32,18 +46,30 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What clients may take.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// How many are connected at once.
+    /// How many are connected at once, besides those for whom places are kept back.
     pub(super) connections: usize,
+    /// How many more are answered what is always answered.
+    pub(super) kept_back: usize,
     /// From the connection, or the last answer, to the end of the next request's head.
     pub(super) head: Duration,
+    /// How long a client may take nothing of an answer that waits for it.
+    pub(super) taking: Duration,
     /// How long one may stay connected.
     pub(super) life: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 64, head: Duration::from_secs(10), life: Duration::from_secs(60) }
+        let (head, life) = (Duration::from_secs(10), Duration::from_secs(60));
+        Self { connections: 64, kept_back: 16, head, taking: Duration::from_secs(5), life }
     }
+}
+
+/// What is served, and which paths of it are answered to whom a place was kept back for.
+#[derive(Clone)]
+pub(super) struct Served {
+    pub(super) router: Router,
+    pub(super) always: fn(&str) -> bool,
 }
 
 /// Serves until told to stop.
@@ -52,25 +78,22 @@ impl Default for Limits {
 /// When the listener is broken for good.
 pub(super) async fn serve(
     listener: TcpListener,
-    router: Router,
+    served: Served,
     limits: Limits,
     stop: CancellationToken,
 ) -> io::Result<()> {
-    let mut clients = Clients { tasks: JoinSet::new(), oldest_first: VecDeque::new() };
+    let mut clients = Clients::new(served, limits, stop.clone());
     let spare = SpareFiles::new(KEPT_BACK);
     loop {
         select! {
             () = stop.cancelled() => break,
             Some(_) = clients.tasks.join_next() => spare.refill(),
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
-                    clients.make_room(limits.connections);
-                    clients.start(converse(stream, router.clone(), limits, stop.clone()));
-                }
+                Ok((stream, address)) => clients.welcome(stream, address),
                 Err(error) if error.kind() == ErrorKind::InvalidInput => return Err(error),
                 Err(error) if spare.give_up_for(&error) => {}
                 Err(_) => {
-                    clients.oldest_leaves();
+                    clients.one_leaves();
                     sleep(ACCEPT_PAUSE).await;
                 }
             },
@@ -81,36 +104,79 @@ pub(super) async fn serve(
     Ok(())
 }
 
-/// Those who are connected.
+/// Those who are connected, and all that their conversations need.
 struct Clients {
     tasks: JoinSet<()>,
-    oldest_first: VecDeque<AbortHandle>,
+    places: Places<AbortHandle>,
+    host: Host,
+}
+
+/// What all conversations share.
+#[derive(Clone)]
+struct Host {
+    served: Served,
+    limits: Limits,
+    pace: Arc<Pace>,
+    stop: CancellationToken,
+}
+
+/// One client as its conversation knows it.
+struct Guest {
+    source: Source,
+    stage: SharedStage,
+    place: Place,
 }
 
 impl Clients {
-    fn make_room(&mut self, limit: usize) {
-        self.oldest_first.retain(|client| !client.is_finished());
-        while self.oldest_first.len() >= limit && self.oldest_leaves() {}
+    fn new(served: Served, limits: Limits, stop: CancellationToken) -> Self {
+        let places = Places::new(Sizes { open: limits.connections, kept_back: limits.kept_back });
+        Self { tasks: JoinSet::new(), places, host: Host { served, limits, pace: Arc::default(), stop } }
     }
 
-    /// Cuts the oldest one off, if there is one.
-    fn oldest_leaves(&mut self) -> bool {
-        let oldest = self.oldest_first.pop_front();
-        oldest.inspect(AbortHandle::abort).is_some()
+    /// Begins a conversation, if there is a place for it; otherwise the connection is closed.
+    fn welcome(&mut self, stream: TcpStream, address: SocketAddr) {
+        self.places.forget(AbortHandle::is_finished);
+        let (source, words) = (Source::of(address.ip()), FirstWords::of(&stream));
+        let may_be_kept_back = words.path().is_none_or(self.host.served.always);
+        let Some((place, leaving)) = self.places.find(source, may_be_kept_back) else { return };
+        leaving.inspect(AbortHandle::abort);
+        let stage = SharedStage::new(words.stage());
+        let guest = Guest { source, stage: stage.clone(), place };
+        let handle = self.tasks.spawn(converse(stream, guest, self.host.clone()));
+        self.places.take(source, stage, place, handle);
     }
 
-    fn start(&mut self, client: impl Future<Output = ()> + Send + 'static) {
-        let handle = self.tasks.spawn(client);
-        self.oldest_first.push_back(handle);
+    /// Cuts one off, if there is one who may be.
+    fn one_leaves(&mut self) {
+        self.places.forget(AbortHandle::is_finished);
+        self.places.leave().inspect(AbortHandle::abort);
     }
 }
 
 /// Answers one client until it leaves, takes too long, or the server stops.
-async fn converse(stream: TcpStream, router: Router, limits: Limits, stop: CancellationToken) {
+async fn converse(stream: TcpStream, guest: Guest, host: Host) {
+    let Host { served, limits, pace, stop } = host;
+    let stream = ClientStream::new(stream, guest.stage.clone(), limits.taking);
+    let (router, guest) = (TowerToHyperService::new(served.router), Arc::new(guest));
+    let service = service_fn(|request| {
+        guest.stage.set(Stage::Answered);
+        let (guest, pace) = (guest.clone(), pace.clone());
+        let is_always_served = (served.always)(request.uri().path());
+        let answer = router.call(request);
+        async move {
+            let answer = match guest.place {
+                Place::Open => at_its_pace(&pace, guest.source, answer).await?,
+                Place::KeptBack if is_always_served => once(answer.await?),
+                Place::KeptBack => once(busy()),
+            };
+            guest.stage.set(Stage::Taking);
+            Ok::<_, std::convert::Infallible>(answer)
+        }
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     select! {
         // A client that breaks off, or is no HTTP client, is its own affair.
@@ -120,6 +186,32 @@ async fn converse(stream: TcpStream, router: Router, limits: Limits, stop: Cance
     }
     connection.as_mut().graceful_shutdown();
     let _ = timeout(GRACE, connection).await;
+}
+
+/// An answer when it is its source's turn.
+async fn at_its_pace<E>(
+    pace: &Pace,
+    source: Source,
+    answer: impl Future<Output = Result<Response<Body>, E>>,
+) -> Result<Response<Body>, E> {
+    pace.wait_turn(source).await;
+    let answer = answer.await?;
+    pace.answered(source, answer.body().size_hint().exact().unwrap_or_default());
+    Ok(answer)
+}
+
+/// The last answer on its connection: a place that is kept back is free for the next one at once.
+fn once(mut answer: Response<Body>) -> Response<Body> {
+    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    answer
+}
+
+/// For who came when all but the places that are kept back were taken.
+fn busy() -> Response<Body> {
+    let mut response = Response::new(Body::from("too many clients; only probes are answered now\n"));
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
 }
 
 #[cfg(test)]

@@ -233,3 +233,26 @@ async fn the_port_for_metrics_shows_the_same_metrics_and_nothing_else() {
     }
     port.close().await;
 }
+
+/// Rendering it costs milliseconds with thousands of shards.
+#[tokio::test(start_paused = true)]
+async fn status_is_rendered_once_a_second_whoever_asks() {
+    let renderings = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = renderings.clone();
+    let admin = Admin {
+        health: Arc::default(),
+        metrics: Metrics::new("1", "r").unwrap(),
+        refresh: Box::new(|| {}),
+        status: Box::new(move || count.fetch_add(1, std::sync::atomic::Ordering::Relaxed).into()),
+        hosts: AdminHosts::default(),
+    };
+    let rendered = RenderedStatus { admin: Arc::new(admin), newest: Mutex::default() };
+    for second in 0..3 {
+        for _ in 0..100 {
+            assert_eq!(rendered.text().await, format!("{second}\n"));
+            tokio::time::advance(Duration::from_millis(9)).await;
+        }
+        tokio::time::advance(Duration::from_millis(100)).await;
+    }
+    assert_eq!(renderings.load(std::sync::atomic::Ordering::Relaxed), 3);
+}

@@ -167,6 +167,18 @@ impl DynamoStore {
     }
 }
 
+/// Reads an item as an entry and as a lease.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz_entry(key: &str, members: &Members) {
+    match entries::entry(key, members) {
+        Ok((name, _, entry)) => drop(entries::stored([(&name, &entry)])),
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+    if let Err(error) = entries::lease(members) {
+        assert!(!error.to_string().is_empty());
+    }
+}
+
 /// The stamp of a lease if it is this one.
 fn own(current: Option<Members>, lease: &HeldLease) -> Option<Stamp> {
     let SeenLease { owner, epoch, version, .. } = entries::lease(&current?).ok()?;

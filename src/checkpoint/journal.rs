@@ -390,5 +390,17 @@ fn unreadable(path: &Path, error: io::Error) -> OpenError {
     }
 }
 
+/// What is a file of positions says the same when it is written and read again.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz_file(text: &[u8]) {
+    match parse(text) {
+        Ok(document) => {
+            let again = parse(&document.to_text()).unwrap_or_else(|error| panic!("written and not read: {error}"));
+            assert_eq!(again.all(), document.all());
+        }
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -98,6 +98,12 @@ impl HttpSink {
         self.credentials.newest().headers.clone()
     }
 
+    /// What an answer with these headers asks for.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn retry_after(headers: &HeaderMap) -> Option<RetryAfter> {
+        retry_after(headers)
+    }
+
     fn tuned(settings: SinkSettings, tuning: Tuning) -> Result<(Self, CredentialReloader), SinkSetupError> {
         let (url, response_limit, reads_answers) =
             (settings.url.clone(), settings.response_limit, settings.reads_answers);

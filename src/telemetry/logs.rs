@@ -1,7 +1,7 @@
 //! Log lines: JSON for machines, text for people, on standard error.
 //!
 //! A JSON line is one flat object: `timestamp`, `level`, `message`, `target`, and what the event has besides them. How many lines of a
-//! kind there are in a minute is bounded by the `LineLimiter`; how long a line is, by [`LONGEST_LINE`], whoever wrote what is in it.
+//! kind there are in a minute is bounded by the `LineLimiter`; how long a line is, by `LONGEST_LINE`, whoever wrote what is in it.
 
 use std::io::{self, IsTerminal, Write, stderr};
 

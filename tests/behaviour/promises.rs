@@ -33,6 +33,31 @@ fn promises(page: &str) -> BTreeSet<String> {
     parts.into_iter().skip(1).step_by(2).filter(|promise| promise != "italics").collect()
 }
 
+/// All tests below a folder, whatever they are attributed with.
+fn all_tests(folder: &Path) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let of_entry = |path: std::path::PathBuf| match path.is_dir() {
+        true => all_tests(&path),
+        false if path.extension().is_some_and(|extension| extension == "rs") => {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let names = text.split("fn ").skip(1).filter_map(|rest| Some(rest.split_once("()")?.0.replace('_', " ")));
+            names.collect()
+        }
+        false => BTreeSet::new(),
+    };
+    entries.flat_map(of_entry).collect()
+}
+
+#[test]
+fn what_is_said_of_an_attacker_has_a_test() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let tests: BTreeSet<String> = ["src", "tests"].into_iter().flat_map(|it| all_tests(&root.join(it))).collect();
+    let promised = promises("docs/security.md");
+    assert!(promised.len() > 12, "the promises were not found");
+    let empty: Vec<_> = promised.difference(&tests).collect();
+    assert!(empty.is_empty(), "promised and not tested: {empty:#?}");
+}
+
 #[test]
 fn every_promise_is_the_name_of_a_test_and_every_test_is_promised() {
     let (behaviour, wild) = (tests("tests/behaviour"), tests("tests/wild"));

@@ -40,6 +40,7 @@ pub const MAY_IMPORT: [(&str, &str); 30] = [
                   command_output check scaler convert"),
     ("app", "clock backoff error_text command_output memory_limit ports readiness records telemetry config aws event filter sink lease \
              checkpoint progress streams delivery pipeline backfill admin"),
+    ("fuzzing", "checkpoint config delivery error_text event records sink"),
     ("lib", ""),
     ("main", "app commands scaler config telemetry clock command_output"),
 ];

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 
@@ -192,8 +192,17 @@ impl Adapter {
         matching.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
     }
 
+    /// `/status` as of now: what is served may be a second old.
     pub async fn status(&self) -> Value {
-        serde_json::from_str(&self.get("/status").await.1).unwrap()
+        let asked = SystemTime::now();
+        loop {
+            let status: Value = serde_json::from_str(&self.get("/status").await.1).unwrap();
+            let rendered = chrono::DateTime::parse_from_rfc3339(status["time"].as_str().unwrap()).unwrap();
+            if SystemTime::from(rendered) >= asked {
+                return status;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Log lines with this message.

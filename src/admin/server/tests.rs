@@ -13,11 +13,21 @@ const LARGE: usize = 16 << 20;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-const SHORT: Limits = Limits { connections: 4, head: Duration::from_millis(200), life: Duration::from_millis(500) };
-const LONG: Limits = Limits { connections: 4, head: Duration::from_secs(600), life: Duration::from_secs(600) };
+const BRIEF: Duration = Duration::from_millis(200);
+const EVER: Duration = Duration::from_secs(600);
 
-fn router() -> Router {
-    Router::new().route("/", get(async || "hello")).route("/large", get(async || "x".repeat(LARGE)))
+const LONG: Limits = Limits { connections: 8, kept_back: 2, head: EVER, taking: EVER, life: EVER };
+
+/// Where an answer takes until somebody else asks for `/go`.
+fn served() -> Served {
+    let gate = Arc::new(tokio::sync::Notify::new());
+    let opened = gate.clone();
+    let router = Router::new()
+        .route("/", get(async || "hello"))
+        .route("/large", get(async || "x".repeat(LARGE)))
+        .route("/slow", get(move || async move { gate.notified().await }))
+        .route("/go", get(move || async move { opened.notify_waiters() }));
+    Served { router, always: |path| path == "/" || path == "/go" }
 }
 
 async fn listener() -> (TcpListener, SocketAddr) {
@@ -29,7 +39,7 @@ async fn listener() -> (TcpListener, SocketAddr) {
 async fn server(limits: Limits) -> (SocketAddr, CancellationToken, JoinHandle<io::Result<()>>) {
     let (listener, address) = listener().await;
     let stop = CancellationToken::new();
-    (address, stop.clone(), tokio::spawn(serve(listener, router(), limits, stop)))
+    (address, stop.clone(), tokio::spawn(serve(listener, served(), limits, stop)))
 }
 
 async fn end(stop: CancellationToken, server: JoinHandle<io::Result<()>>) {
@@ -61,13 +71,15 @@ async fn connection(text: &str, limits: Limits) -> (Client, impl Future<Output =
     let (listener, address) = listener().await;
     let client = connect(address, text);
     let (stream, _) = listener.accept().await.unwrap();
-    (client, converse(stream, router(), limits, CancellationToken::new()))
+    let guest =
+        Guest { source: Source::of([127, 0, 0, 1].into()), stage: SharedStage::new(Stage::Silent), place: Place::Open };
+    (client, converse(stream, guest, Clients::new(served(), limits, CancellationToken::new()).host))
 }
 
 #[tokio::test]
 async fn a_client_that_never_finishes_its_request_is_cut_off() {
     for text in ["", "GET / HTTP/1.1\r\nHost: a\r\n", "GET / HTTP/1.1\r\nHost: a\r\n\r\n"] {
-        let limits = Limits { life: LONG.life, ..SHORT };
+        let limits = Limits { head: BRIEF, ..LONG };
         let (client, connection) = connection(text, limits).await;
         timeout(PATIENCE, connection).await.expect("the connection stayed open");
         drop(client);
@@ -76,17 +88,59 @@ async fn a_client_that_never_finishes_its_request_is_cut_off() {
 
 #[tokio::test]
 async fn a_client_that_does_not_read_its_answer_is_cut_off() {
-    let limits = Limits { head: LONG.head, ..SHORT };
-    let (client, connection) = connection("GET /large HTTP/1.1\r\nHost: a\r\n\r\n", limits).await;
-    timeout(PATIENCE, connection).await.expect("the connection stayed open");
-    assert!(rest(client).await.len() < LARGE, "this test's answer is too small");
+    for limits in [Limits { taking: BRIEF, ..LONG }, Limits { life: BRIEF, ..LONG }] {
+        let (client, connection) = connection("GET /large HTTP/1.1\r\nHost: a\r\n\r\n", limits).await;
+        timeout(PATIENCE, connection).await.expect("the connection stayed open");
+        assert!(rest(client).await.len() < LARGE, "this test's answer is too small");
+    }
+}
+
+async fn answer_to(request: &str, address: SocketAddr) -> String {
+    String::from_utf8(rest(connect(address, request)).await).unwrap()
+}
+
+#[tokio::test]
+async fn who_is_being_answered_is_not_cut_off_and_probes_are_answered_beside_them() {
+    let (address, stop, server) = server(LONG).await;
+    let slow = "GET /slow HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    // Half of the places, which is all that one source gets.
+    let waiting: Vec<Client> = (0..LONG.connections / 2).map(|_| connect(address, slow)).collect();
+    for _ in 0..20 {
+        let answer = answer_to("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", address).await;
+        assert!(answer.ends_with("hello"), "{answer}");
+    }
+    let mut late = connect(address, "");
+    // The server takes it before it says anything.
+    sleep(Duration::from_millis(50)).await;
+    let _ = late.write_all(slow.as_bytes());
+    let answer = String::from_utf8(rest(late).await).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("retry-after: 1"), "{answer}");
+    answer_to("GET /go HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", address).await;
+    for client in waiting {
+        let answer = String::from_utf8(rest(client).await).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "cut off: {answer:?}");
+    }
+    end(stop, server).await;
+}
+
+/// It was sent before anybody accepted the connection.
+#[tokio::test]
+async fn a_request_that_has_come_whole_is_answered_however_many_connect_behind_it() {
+    let (listener, address) = listener().await;
+    let probe = connect(address, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    let behind: Vec<Client> = (0..100).map(|_| connect(address, "")).collect();
+    let stop = CancellationToken::new();
+    let server = tokio::spawn(serve(listener, served(), LONG, stop.clone()));
+    assert!(rest(probe).await.ends_with(b"hello"), "it was cut off");
+    drop(behind);
+    end(stop, server).await;
 }
 
 /// Probes must get through whoever else holds connections open.
 #[tokio::test]
 async fn when_too_many_are_connected_the_oldest_makes_room() {
     let (address, stop, server) = server(LONG).await;
-    let idle: Vec<Client> = (0..LONG.connections).map(|_| connect(address, "")).collect();
+    let idle: Vec<Client> = (0..LONG.connections / 2).map(|_| connect(address, "")).collect();
     for _ in 0..3 {
         let probe = connect(address, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
         let answer = String::from_utf8(rest(probe).await).unwrap();

@@ -26,7 +26,7 @@ pub trait FileSystem: Send + Sync + 'static {
     /// A file of this size, in bytes, is not worth being replaced by a shorter one.
     const SMALL: usize = 256 * 1024;
 
-    /// A file's whole content. Where it is no file, or too large, that is a [`FormatError`] within the error.
+    /// A file's whole content. Where it is no file, or too large, that is a `FormatError` within the error.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
 
     /// Where a symbolic link leads; an error if it is none.

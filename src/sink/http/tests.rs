@@ -8,6 +8,7 @@ mod connections;
 mod credentials;
 mod faults;
 mod hostile;
+mod hostile_http2;
 mod https;
 mod lenient;
 mod redirects;
