@@ -53,8 +53,8 @@ use crate::readiness::Health;
 use crate::telemetry::events;
 use crate::telemetry::metrics::{InvalidMetrics, Metrics};
 
-/// Reads of shards at the same time, of all tables.
-const CALLS_AT_ONCE: usize = 64;
+/// Reads of shards at the same time, of all tables: the answer to one may have a megabyte.
+const CALLS_AT_ONCE: usize = 32;
 
 /// Why the scaler ends although nobody asked it to.
 #[derive(Debug, thiserror::Error)]
