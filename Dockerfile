@@ -19,13 +19,13 @@ COPY Cargo.toml Cargo.lock ./
 COPY examples/demo/Cargo.toml examples/demo/
 RUN sed -i '/^\[\[\(test\|bench\)\]\]$/,/^$/d' Cargo.toml \
     && mkdir src examples/demo/src && echo 'fn main() {}' | tee src/main.rs > examples/demo/src/main.rs && touch src/lib.rs \
-    && cargo build --profile dist --features jemalloc --locked --package dynamodb-streams-adapter --bin dynamodb-streams-adapter
+    && cargo build --profile dist --features jemalloc,scaler --locked --package dynamodb-streams-adapter --bin dynamodb-streams-adapter
 COPY src src
 # What `--version` and the metric of the build say; it does not touch the layers above.
 ARG VCS_REF=unknown
 # The files keep their times when they are copied, and may be older than the empty ones that were just compiled.
 RUN touch src/main.rs src/lib.rs \
-    && VCS_REF="${VCS_REF}" cargo build --profile dist --features jemalloc --locked --package dynamodb-streams-adapter --bin dynamodb-streams-adapter
+    && VCS_REF="${VCS_REF}" cargo build --profile dist --features jemalloc,scaler --locked --package dynamodb-streams-adapter --bin dynamodb-streams-adapter
 # The whole image: the program, the libraries that it is linked with, root certificates, a name for its user, where names of
 # hosts are looked up, and places for what the container runtime mounts. No shell, no package manager.
 RUN mkdir -p /image/dev /image/etc /image/proc /image/sys && mkdir -m 1777 /image/tmp \

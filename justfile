@@ -13,6 +13,12 @@ lint:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets -- -D warnings
     RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps
+    cargo clippy --workspace --all-targets --features scaler -- -D warnings
+    RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --features scaler
+
+# The scaler for KEDA.
+test-scaler:
+    cargo test --features scaler --lib --test scaler
 
 # Licences, advisories and bans; needs cargo-deny.
 deny:
@@ -32,6 +38,7 @@ interop:
     tests/monitoring/run
     tests/manifests/run
     tests/knative/run
+    tests/keda/run
 
 # Builds the image with buildah on a local stand-in for its base, and tests it; as root, 11 minutes the first time.
 image:

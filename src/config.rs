@@ -39,6 +39,7 @@ pub use checkpoint::{CheckpointLocation, PositionsRole, PositionsTable};
 pub use delivery::{Batch, Delivery, DeliveryOrder, OnUndeliverable, RetryLimits};
 pub(crate) use event::is_forbidden_in_attributes;
 pub use event::{Event, EventData, EventMode, EventProfile};
+#[cfg(feature = "scaler")]
 pub(crate) use parse::is_group_name;
 pub use process::{LegacyMetrics, Log, LogFormat, PlatformNames, Process};
 pub(crate) use reader::POSITIONS_IN_MEMORY;

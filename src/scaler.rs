@@ -53,8 +53,8 @@ use crate::readiness::Health;
 use crate::telemetry::events;
 use crate::telemetry::metrics::{InvalidMetrics, Metrics};
 
-/// Reads of shards at the same time, of all tables.
-const CALLS_AT_ONCE: usize = 64;
+/// Reads of shards at the same time, of all tables: the answer to one may have a megabyte.
+const CALLS_AT_ONCE: usize = 32;
 
 /// Why the scaler ends although nobody asked it to.
 #[derive(Debug, thiserror::Error)]
@@ -109,9 +109,9 @@ impl Parts {
         let sources = Arc::new(AwsSources::new(aws, positions, metrics.scaler()));
         let tables = Tables::new(Shared { sources, pace, calls: Semaphore::new(CALLS_AT_ONCE) });
         let answers = Arc::new(Answers::new(rules, tables.clone(), pace.refresh_interval));
-        let tls = tls.as_ref().map(TlsReloader::new);
-        let status = Arc::new(Status::new(tables.clone(), metrics.scaler(), tls.as_ref().map(TlsReloader::current)));
         let health = Arc::new(Health::default());
+        let tls = tls.as_ref().map(|tls| TlsReloader::new(tls, &health));
+        let status = Arc::new(Status::new(tables.clone(), metrics.scaler(), tls.as_ref().map(TlsReloader::current)));
         let (refreshed, shown) = (status.clone(), status);
         let admin = Arc::new(Admin {
             health,

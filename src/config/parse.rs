@@ -214,6 +214,7 @@ pub(super) fn group_name(text: &str) -> Result<String, InvalidValue> {
 }
 
 /// Whether it can be the name of a consumer group.
+#[cfg(feature = "scaler")]
 pub(crate) fn is_group_name(text: &str) -> bool {
     group_name(text).is_ok()
 }

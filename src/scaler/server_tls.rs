@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::config::{Certificates, ScalerTls};
+use crate::readiness::Health;
 use crate::sink::ReloadingFile;
 use crate::telemetry::events;
 
@@ -25,20 +26,22 @@ const LIMIT: u64 = 1 << 20;
 /// What connections are made with from now on; none: nobody can connect.
 pub(super) type CurrentTls = watch::Receiver<Option<Arc<ServerConfig>>>;
 
-/// Reads the files again and again.
+/// Reads the files again and again. Until they were read once the process is not ready.
 pub(super) struct TlsReloader {
+    health: Arc<Health>,
     files: Option<ReloadingFile<Arc<ServerConfig>>>,
     current: watch::Sender<Option<Arc<ServerConfig>>>,
 }
 
 impl TlsReloader {
     /// Nothing is read yet.
-    pub(super) fn new(tls: &ScalerTls) -> Self {
+    pub(super) fn new(tls: &ScalerTls, health: &Arc<Health>) -> Self {
+        health.starts_with(Some("the certificate of SCALER_TLS_CERT_FILE".to_owned()));
         let paths = [Some(&tls.certificate), Some(&tls.key), tls.client_authorities.as_ref()];
         let files = ReloadingFile::new(paths.into_iter().flatten().cloned().collect(), LIMIT, |contents| {
             server_config(&contents[0], &contents[1], contents.get(2).map(Vec::as_slice)).map(Arc::new)
         });
-        Self { files: Some(files), current: watch::Sender::new(None) }
+        Self { health: health.clone(), files: Some(files), current: watch::Sender::new(None) }
     }
 
     pub(super) fn current(&self) -> CurrentTls {
@@ -72,6 +75,7 @@ impl TlsReloader {
             None => {
                 events::ScalerTlsLoaded.emit();
                 self.current.send_replace(files.value().cloned());
+                self.health.starts_with(None);
             }
         }
     }

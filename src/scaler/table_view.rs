@@ -203,7 +203,7 @@ mod tests {
         ListedShard { id: id.to_owned(), parent: parent.map(str::to_owned), has_ended }
     }
 
-    /// Three generations of one lineage, one more whose parent does not show its end yet, and a split.
+    /// Three generations of one lineage, one more whose parent does not show its end yet, a split, and a shard that has just ended.
     fn listing(at: Instant) -> Listing {
         let shards = vec![
             shard("a1", None, true),
@@ -214,6 +214,8 @@ mod tests {
             shard("c1", None, true),
             shard("c2", Some("c1"), false),
             shard("c3", Some("c1"), false),
+            // Its child is not listed yet.
+            shard("d1", None, true),
         ];
         Listing { table_arn: "arn".to_owned(), stream: "stream".into(), shards, taken_at: at }
     }
@@ -244,7 +246,7 @@ mod tests {
         let now = now();
         let view = view(now, false, 1);
         assert_eq!(load(&view, &[], now), (4.0, true));
-        assert_eq!(load(&view, &[("metric", "listed-shards")], now), (8.0, true));
+        assert_eq!(load(&view, &[("metric", "listed-shards")], now), (9.0, true));
         assert_eq!(load(&view, &[("metric", "active-shards")], now), (1.0, true));
         assert_eq!(load(&view, &[("metric", "records-per-second")], now), (7.25, true));
     }
@@ -257,7 +259,7 @@ mod tests {
             assert_eq!(load(&view, &[("metric", metric)], now), (0.0, false), "{metric}");
         }
         assert_eq!(load(&view, &[("scaleToZero", "false")], now), (4.0, true));
-        assert_eq!(load(&view, &[("metric", "listed-shards")], now), (8.0, true), "as KEDA's own");
+        assert_eq!(load(&view, &[("metric", "listed-shards")], now), (9.0, true), "as KEDA's own");
         assert_eq!(load(&view, &[("metric", "listed-shards"), ("scaleToZero", "true")], now), (0.0, false));
     }
 

@@ -244,6 +244,7 @@ impl TableWatch {
             let Ok(_) = view.wait_for(|view| view.listing.is_some()).await.map(drop) else { return };
             self.read_while_wanted(shared).await;
             self.show_activity(None);
+            sleep(WANTS_INTERVAL).await;
         }
     }
 

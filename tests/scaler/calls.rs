@@ -35,6 +35,13 @@ async fn open_shards_are_counted_and_listed_ones_only_where_that_is_asked_for() 
     let threshold = trigger("orders", &[("scaleToZero", "false"), ("activationShardCount", "4")]);
     assert!(!keda.is_active(&threshold).await.unwrap(), "strictly more");
     assert_eq!(keda.unknown_method().await, Code::Unimplemented, "KEDA goes on without StreamMetricSpec");
+    // A stream that is disabled has no open shard, though nothing continues its last ones.
+    aws.script().disable_stream("orders");
+    let begun = std::time::Instant::now();
+    while keda.value(&own).await != 0.0 {
+        assert!(begun.elapsed().as_secs() < 20, "closed shards are counted");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
 }
 
 #[tokio::test]

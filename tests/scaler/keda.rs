@@ -17,32 +17,13 @@ use tonic_prost::ProstCodec;
 use crate::externalscaler::{
     GetMetricSpecResponse, GetMetricsRequest, GetMetricsResponse, IsActiveResponse, MetricSpec, ScaledObjectRef,
 };
-use crate::support::adapter::{Adapter, Plan};
+use crate::support::adapter::Adapter;
 use crate::support::aws::FakeAws;
 use crate::support::wait_for;
 
-/// What tables every namespace may be scaled by.
-pub const ALL_TABLES: &str = r#"[{"namespaces": ["*"], "tables": ["*"], "regions": ["eu-west-1"]}]"#;
+pub use crate::plan::plan;
 
-/// A scaler that looks often.
-pub fn plan(endpoint: &str) -> Plan {
-    Plan::bare()
-        .subcommand("scaler")
-        .env("SCALER_RULES", ALL_TABLES)
-        .env("SCALER_ADDRESS", "127.0.0.1:0")
-        .env("HTTP_ADDRESS", "127.0.0.1:0")
-        .env("SCALER_REFRESH_INTERVAL", "1s")
-        .env("SCALER_DESCRIBE_RATE", "10")
-        .env("SCALER_POLL_INTERVAL", "250ms")
-        .env("SCALER_IDLE_AFTER", "1s")
-        .env("AWS_ENDPOINT_URL", endpoint)
-        .env("AWS_REGION", "eu-west-1")
-        .env("AWS_ACCESS_KEY_ID", "test")
-        .env("AWS_SECRET_ACCESS_KEY", "test")
-        .env("LOG_FORMAT", "json")
-}
-
-/// The same, running.
+/// A scaler that looks often, running.
 pub async fn scaler(aws: &FakeAws) -> Adapter {
     plan(&aws.endpoint()).start_ready().await
 }

@@ -14,5 +14,6 @@ mod calls;
 mod externalscaler;
 mod keda;
 mod lag;
+mod plan;
 mod tls;
 mod untrusted;

@@ -80,3 +80,18 @@ async fn with_client_authorities_only_their_clients_are_answered() {
         assert!(Keda::with_tls(&scaler, stranger).await.is_active(&of).await.is_err());
     }
 }
+
+#[tokio::test]
+async fn without_a_certificate_it_is_not_ready_until_there_is_one() {
+    let aws = FakeAws::with_table("orders", 2).await;
+    let (folder, own) = (tempfile::tempdir().unwrap(), Authority::named("own"));
+    let scaler = with_tls(&aws, &folder).start().await;
+    wait_for("a warning", || !scaler.logged_code("DSA-SCALER-TLS").is_empty()).await;
+    let (status, why) = scaler.get("/readyz").await;
+    assert!(status == 503 && why.contains("SCALER_TLS_CERT_FILE"), "{status} {why}");
+    assert_eq!(scaler.get("/livez").await.0, 200);
+    write(folder.path(), &own);
+    scaler.wait_ready().await;
+    let of = trigger("orders", &[("scaleToZero", "false")]);
+    assert_eq!(Keda::with_tls(&scaler, trusting(&own)).await.value(&of).await, 2.0);
+}
