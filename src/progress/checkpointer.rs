@@ -145,6 +145,7 @@ impl Checkpointer {
             Ok(()) => {
                 last.behind_since = None;
                 self.written(Ok(()));
+                self.progress.telemetry().positions_stored(clock::now());
                 gauge.set(0.0);
                 self.announce();
             }

@@ -22,8 +22,9 @@ pub use lease::{
     HeadsLeftOut, LeaseAwaited, LeaseLost, LeaseReleased, LeaseStoreFailing, LeaseStoreRecovered, LeaseTaken,
 };
 pub use reading::{
-    AwsRecovered, AwsRefused, DataLost, DecodableAgain, FurtherDataLost, NothingDecodable, RefusalClass, ShardEnded,
-    ShardHandedOver, ShardLate, ShardOpened, StillStopped, StreamAwaited, StreamEnded, StreamListed, StreamOpened,
+    AwsRecovered, AwsRefused, DataLost, DecodableAgain, FurtherDataLost, NothingDecodable, NothingStored, RefusalClass,
+    ShardEnded, ShardHandedOver, ShardLate, ShardOpened, StillStopped, StreamAwaited, StreamEnded, StreamListed,
+    StreamOpened,
 };
 
 /// The codes of all warnings and errors. An alert or a page may rely on them.
