@@ -58,7 +58,7 @@ fn refresh(progress: &TableProgress) {
     metrics.lag.set(lag.as_secs_f64());
     metrics.retention_headroom.set(RETENTION.saturating_sub(lag.max(unread)).as_secs_f64());
     metrics.aws_refused.set(progress.health().failing_for(Dependency::Aws, now).as_secs_f64());
-    metrics.sink_refused.set(progress.health().failing_for(Dependency::Sink, now).as_secs_f64());
+    metrics.sink_refused.set(progress.health().sink_refused_for(now).as_secs_f64());
     metrics.left_out.set(i64::try_from(left_out(progress)).unwrap_or(i64::MAX));
     metrics.buffered.set(i64::try_from(progress.buffer().held()).unwrap_or(i64::MAX));
 }

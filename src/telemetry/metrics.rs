@@ -373,7 +373,7 @@ metrics! {
     AWS_REFUSED = "aws_refused_seconds", Kind::Gauge, ["table"],
         "How long AWS has refused or failed calls that reading needs; 0 while it answers.";
     SINK_REFUSED = "sink_refused_seconds", Kind::Gauge, ["table"],
-        "How long the sink has accepted nothing of the table and failed for reasons of its own; 0 after a success, or when nothing was sent.";
+        "How long every attempt for the table has failed by the sink's fault; 0 after any other one.";
     LAST_PROGRESS = "last_progress_timestamp_seconds", Kind::Gauge, ["table"],
         "Unix time at which this process last stored a position that had moved, or was confirmed; no series before that.";
     SINK_UP = "sink_up", Kind::Gauge, ["sink"],

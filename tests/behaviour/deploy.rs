@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::support::adapter::Plan;
 use crate::support::aws::{FakeAws, Trouble};
 use crate::support::oracle::{self, assert_complete_and_in_order};
-use crate::support::sink::TestSink;
+use crate::support::sink::{Reaction, TestSink};
 use crate::support::wait_for;
 
 const TABLE: &str = "arn:aws:dynamodb:eu-west-1:123456789012:table/orders";
@@ -135,4 +135,22 @@ async fn a_start_without_stored_positions_on_an_older_stream_is_said_once() {
         Plan::new(&aws, &sink, "orders").env("CHECKPOINT_STORE", format!("file:{}/other", folder.path().display()));
     let asked_for = everything.env("START_POSITION", "trim-horizon").start_ready().await;
     assert_eq!(said(&asked_for), 0, "all that there is was asked for");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_that_fails_is_seen_whatever_the_pauses_between_attempts_are() {
+    let (aws, sink) = (FakeAws::with_table("orders", 1).await, TestSink::start().await);
+    let plan = Plan::new(&aws, &sink, "orders").env("RETRY_BACKOFF_MIN", "1h").env("RETRY_BACKOFF_MAX", "24h");
+    let adapter = plan.start_ready().await;
+    sink.react(|_| Reaction::Status(503));
+    aws.write("orders", 1, 1);
+    wait_for("the first attempt", || !adapter.logged_code("DSA-DELIVERY-FAILED").is_empty()).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let refused = adapter.metric("sink_refused_seconds", &[("table", "orders")]).await;
+    assert!(refused >= 1.0, "refused for {refused} s");
+    sink.behave();
+    aws.script().put("orders", "another");
+    wait_for("an event", || sink.accepted().len() == 1).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(adapter.metric("sink_refused_seconds", &[("table", "orders")]).await, 0.0, "the sink works");
 }

@@ -302,14 +302,13 @@ async fn what_is_refused_is_a_metric_of_its_own_and_no_lag() {
     let health = house.progress.health();
     health.mark_ready();
     assert_eq!(gauge(&house, "ready"), 1.0);
-    for call in [FailingCall::Aws("GetRecords"), FailingCall::Sink] {
-        health.record_failure(call, "refused", true, Instant::now());
-    }
+    health.record_failure(FailingCall::Aws("GetRecords"), "refused", true, Instant::now());
+    health.sink_refused(Instant::now());
     tokio::time::advance(Duration::from_secs(100)).await;
     assert_eq!((gauge(&house, "aws_refused_seconds"), gauge(&house, "sink_refused_seconds")), (100.0, 100.0));
     assert_eq!((gauge(&house, "lag_seconds"), gauge(&house, "ready")), (0.0, 0.0));
     health.progressed(Instant::now());
-    health.sink_answered(Instant::now());
+    health.sink_took();
     assert_eq!((gauge(&house, "aws_refused_seconds"), gauge(&house, "sink_refused_seconds")), (0.0, 0.0));
 }
 
