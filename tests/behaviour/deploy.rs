@@ -129,8 +129,14 @@ async fn a_start_without_stored_positions_on_an_older_stream_is_said_once() {
     assert_eq!(said(&lost), 1);
     assert!(lost.metric("last_progress_timestamp_seconds", &[("table", "orders")]).await > 1.7e9);
     assert_eq!(lost.terminate().await, Some(0));
+    // While nobody ran, the stream was made anew.
+    aws.script().disable_stream("orders");
+    aws.script().enable_stream("orders", 1);
+    aws.script().stream("orders").arn = format!("{TABLE}/stream/2026-02-08T00:00:00.000");
     let restart = plan.start_ready().await;
-    assert_eq!(said(&restart), 0, "it is stored by now");
+    aws.write("orders", 1, 1);
+    wait_for("an event of the new stream", || sink.distinct() == 1).await;
+    assert_eq!(said(&restart), 0, "the table's positions are stored by now");
     let everything =
         Plan::new(&aws, &sink, "orders").env("CHECKPOINT_STORE", format!("file:{}/other", folder.path().display()));
     let asked_for = everything.env("START_POSITION", "trim-horizon").start_ready().await;
