@@ -15,6 +15,7 @@ mod report;
 mod sink;
 mod store;
 mod table;
+mod web_identity;
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -25,11 +26,13 @@ use futures_util::stream;
 use self::clock_skew::Clocks;
 use self::report::{Check, Report};
 use self::table::Shared;
+use self::web_identity::WebIdentity;
 use crate::command_output::{CommandOutput, EXIT_FAULT, EXIT_USAGE};
 use crate::config::{Config, EnvironmentFacts, Mistakes, Warning};
 use crate::streams::AccountPace;
 
 const CONFIGURATION: &str = "configuration";
+const GRACE_PERIOD: &str = "grace-period";
 
 /// Tables that are checked at the same time.
 const TABLES_AT_ONCE: usize = 8;
@@ -52,15 +55,18 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(3600);
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
 #[command(after_help = EXIT_CODES, args_override_self = true)]
 pub struct CheckCommand {
-    /// One line per check, or a JSON object
+    /// A line per check, or a JSON object
     #[arg(long, value_name = "text|json", value_enum, default_value = "text", hide_possible_values = true)]
     pub(crate) output: Output,
     /// Also post an event com.amazonaws.dynamodb.check
     #[arg(long)]
     pub(crate) send_test_event: bool,
-    /// Limit per check, such as 500ms or 30s
+    /// Limit per check, such as 500ms, 30s
     #[arg(long, value_name = "duration", value_parser = timeout, default_value = "10s")]
     pub(crate) timeout: Duration,
+    /// SHUTDOWN_TIMEOUT must be below it
+    #[arg(long, value_name = "time", value_parser = timeout)]
+    pub(crate) grace_period: Option<Duration>,
 }
 
 /// The form of the report.
@@ -79,11 +85,13 @@ impl CheckCommand {
         variables: impl IntoIterator<Item = (OsString, OsString)>,
         facts: &EnvironmentFacts,
     ) -> CommandOutput {
+        let variables: Vec<(OsString, OsString)> = variables.into_iter().collect();
+        let identity = web_identity(&variables);
         let config = match Config::from_env_vars(variables, facts) {
             Ok(config) => config,
             Err(mistakes) => return misconfigured(&mistakes, self.output),
         };
-        match run_to_the_end(&config, self) {
+        match run_to_the_end(&config, self, identity.as_ref()) {
             Ok(report) => CommandOutput::done(report.exit_code(), render(&report, self.output)),
             Err(why) => CommandOutput::failed(EXIT_FAULT, &why),
         }
@@ -91,7 +99,7 @@ impl CheckCommand {
 }
 
 /// Tries everything. It ends within a few times the limit of one check, however many tables there are up to eight.
-async fn check_all(config: &Config, command: &CheckCommand) -> Report {
+async fn check_all(config: &Config, command: &CheckCommand, identity: Option<&WebIdentity>) -> Report {
     let (limit, aws_clock, sink_clock) = (command.timeout, Clocks::default(), Clocks::default());
     let tables = async {
         let access = aws::check(config, limit, &aws_clock).await;
@@ -100,19 +108,49 @@ async fn check_all(config: &Config, command: &CheckCommand) -> Report {
         let tables: Vec<Vec<Check>> = tables.buffered(TABLES_AT_ONCE).collect().await;
         [access.checks, tables.concat()].concat()
     };
-    let (aws, store, sink) = tokio::join!(
+    let token = async {
+        match identity {
+            Some(identity) => vec![web_identity::check(identity, limit).await],
+            None => Vec::new(),
+        }
+    };
+    let (token, aws, store, sink) = tokio::join!(
+        token,
         tables,
         store::check(config, limit),
         sink::check(config, command.send_test_event, limit, &sink_clock)
     );
     let clock = clock_skew::check(&aws_clock, &sink_clock);
-    Report::new([configured(config), aws, vec![store], sink, vec![clock]].concat())
+    let grace_period = command.grace_period.map(|given| grace_period(given, config.process.shutdown_timeout));
+    let first = configured(config).into_iter().chain(grace_period).chain(token).collect();
+    Report::new([first, aws, vec![store], sink, vec![clock]].concat())
 }
 
-fn run_to_the_end(config: &Config, command: &CheckCommand) -> Result<Report, String> {
+/// What the platform says of the pod's token, if it has one.
+fn web_identity(variables: &[(OsString, OsString)]) -> Option<WebIdentity> {
+    let value = |name: &str| variables.iter().find(|(variable, _)| variable == name).map(|(_, value)| value);
+    let token_file = value("AWS_WEB_IDENTITY_TOKEN_FILE").filter(|path| !path.is_empty())?.into();
+    let role = value("AWS_ROLE_ARN").and_then(|role| role.to_str()).map(str::to_owned);
+    Some(WebIdentity { token_file, role })
+}
+
+/// Whether the process can end in order before it is killed.
+fn grace_period(given: Duration, needed: Duration) -> Check {
+    let shown = humantime::format_duration;
+    let (limit, time) = (shown(given), shown(needed));
+    let detail =
+        |relation: &str| format!("SHUTDOWN_TIMEOUT is {time}, which is {relation} the grace period of {limit}");
+    if needed < given {
+        return Check::ok(GRACE_PERIOD, &detail("below"));
+    }
+    let detail = format!("{}: the process is killed while it drains", detail("not below"));
+    Check::fail(GRACE_PERIOD, &detail).with_fix("raise terminationGracePeriodSeconds, or lower SHUTDOWN_TIMEOUT")
+}
+
+fn run_to_the_end(config: &Config, command: &CheckCommand, identity: Option<&WebIdentity>) -> Result<Report, String> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("the runtime cannot start: {error}"))?;
-    let report = Ok(runtime.block_on(check_all(config, command)));
+    let report = Ok(runtime.block_on(check_all(config, command, identity)));
     // A volume or a resolver that hangs must not hold up the end.
     runtime.shutdown_background();
     report

@@ -210,13 +210,16 @@ mod tests {
     #[test]
     fn without_arguments_it_checks_for_people_and_posts_nothing() {
         let timeout = std::time::Duration::from_secs(10);
-        assert_eq!(check(""), CheckCommand { output: Output::Text, send_test_event: false, timeout });
+        assert_eq!(
+            check(""),
+            CheckCommand { output: Output::Text, send_test_event: false, timeout, grace_period: None }
+        );
     }
 
     #[test]
     fn a_value_may_follow_or_be_joined() {
         let timeout = std::time::Duration::from_millis(1500);
-        let expected = CheckCommand { output: Output::Json, send_test_event: true, timeout };
+        let expected = CheckCommand { output: Output::Json, send_test_event: true, timeout, grace_period: None };
         for text in
             ["--output json --send-test-event --timeout 1500ms", "--send-test-event --timeout=1500ms --output=json"]
         {
@@ -238,7 +241,7 @@ mod tests {
 
     #[test]
     fn a_mistake_says_what_is_expected() {
-        let expected = "expected `--output`, `--send-test-event`, `--timeout` or `--help`\n";
+        let expected = "expected `--output`, `--send-test-event`, `--timeout`, `--grace-period` or `--help`\n";
         for (text, why) in [
             ("check -x", "check: unknown argument \"-x\"; "),
             ("check check", "check: unknown argument \"check\"; "),

@@ -57,6 +57,8 @@ pub struct TableHealth {
     table: String,
     aws_failing: AtomicBool,
     sink_failing: AtomicBool,
+    /// The last attempts failed by the sink's fault.
+    sink_refuses: AtomicBool,
     /// Records in a row that could not be decoded.
     undecodable: AtomicU32,
     state: Mutex<State>,
@@ -71,6 +73,8 @@ struct State {
     /// Why positions are not stored.
     unstored: Option<String>,
     failures: BTreeMap<(Dependency, &'static str), DependencyFailure>,
+    /// Since when the sink has taken nothing of the table, whether that counts against the sink as a whole or not.
+    sink_refuses_since: Option<Instant>,
     stopped: Option<String>,
     /// The table is not this process's.
     lease: Option<AwaitedLease>,
@@ -119,6 +123,7 @@ impl Health {
             table: table.to_owned(),
             aws_failing: AtomicBool::new(false),
             sink_failing: AtomicBool::new(false),
+            sink_refuses: AtomicBool::new(false),
             undecodable: AtomicU32::new(0),
             state: Mutex::new(State { waiting_for, ..State::default() }),
         });
@@ -248,6 +253,27 @@ impl TableHealth {
     /// This was answered, whatever the answer said. Tells how what was in its way ended.
     pub fn cleared(&self, path: FailingCall, now: Instant) -> Option<Recovery> {
         self.clear(now, |key, _| *key == path.key())
+    }
+
+    /// An attempt failed by the sink's fault. How soon the next one follows is a setting, and says nothing of how long that lasts.
+    pub fn sink_refused(&self, now: Instant) {
+        let mut state = lock(&self.state);
+        state.sink_refuses_since.get_or_insert(now);
+        self.sink_refuses.store(true, Ordering::Release);
+    }
+
+    /// The sink took an event of the table, or answered for that event's sake: an atomic load, unless it refused before.
+    pub fn sink_took(&self) {
+        if self.sink_refuses.load(Ordering::Acquire) {
+            let mut state = lock(&self.state);
+            state.sink_refuses_since = None;
+            self.sink_refuses.store(false, Ordering::Release);
+        }
+    }
+
+    /// How long every attempt has failed by the sink's fault; zero after any other one.
+    pub fn sink_refused_for(&self, now: Instant) -> Duration {
+        lock(&self.state).sink_refuses_since.map(|since| now.duration_since(since)).unwrap_or_default()
     }
 
     /// The sink is not down: it took an event, or what it did not take is that event's matter.

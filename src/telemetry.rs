@@ -110,6 +110,12 @@ impl TableTelemetry {
         self.metrics.lease_held.with_label_values(&[&*self.table]).set(is_held.into());
     }
 
+    /// Positions were stored, at this moment.
+    pub fn positions_stored(&self, now: SystemTime) {
+        let since_epoch = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.metrics.last_progress.with_label_values(&[&*self.table]).set(since_epoch.as_secs_f64());
+    }
+
     /// A call to AWS took so long and ended so: `records`, `empty`, `ok` or the error's code.
     pub fn aws_call(&self, operation: &'static str, result: &str, took: Duration) {
         self.metrics.aws_calls.with_label_values(&[&*self.table, operation, result]).inc();

@@ -13,12 +13,18 @@ const INDEX: &str = "docs/runbook/README.md";
 const ALERTS: &str = "dashboards/alerts.yaml";
 const RULE: &str = "manifests/components/prometheus-rule/prometheus-rule.yaml";
 
+const URLS: &str = "manifests/components/runbook-url/pages.yaml";
+const URLS_HEAD: &str =
+    "# Written from dashboards/alerts.yaml by `UPDATE_DOCS=1 cargo test --test documents`; change it there.\n";
+
 const RULE_HEAD: &str = "\
 # Written from dashboards/alerts.yaml by `UPDATE_DOCS=1 cargo test --test documents`; change it there.
 apiVersion: monitoring.coreos.com/v1
 kind: PrometheusRule
 metadata:
   name: dynamodb-streams-adapter
+  labels:
+    app.kubernetes.io/name: dynamodb-streams-adapter
 spec:
 ";
 
@@ -117,8 +123,8 @@ fn alerts() -> Vec<(String, String)> {
     let text = read(ALERTS);
     let blocks = text.split("- alert: ").skip(1);
     let page = |block: &str| {
-        let page = block.lines().find_map(|line| line.trim().strip_prefix("runbook_url: "));
-        page.unwrap_or_else(|| panic!("an alert without runbook_url: {block}")).to_owned()
+        let page = block.lines().find_map(|line| line.trim().strip_prefix("runbook: "));
+        page.unwrap_or_else(|| panic!("an alert without a page: {block}")).to_owned()
     };
     blocks.map(|block| (block.lines().next().unwrap().to_owned(), page(block))).collect()
 }
@@ -166,7 +172,7 @@ fn every_alert_has_its_page_in_the_runbook() {
     assert_eq!(alerts.len(), read(ALERTS).matches("expr:").count(), "an alert was not understood");
     let listed = rows(&read(INDEX)).into_iter().filter(|(name, _)| !name.starts_with("DSA-"));
     let listed: BTreeSet<_> = listed.map(|(name, page)| (name, target(INDEX, &page))).collect();
-    assert_eq!(listed, alerts.iter().cloned().collect(), "{INDEX} (left) and runbook_url (right) differ");
+    assert_eq!(listed, alerts.iter().cloned().collect(), "{INDEX} (left) and runbook (right) differ");
     for (alert, page) in &alerts {
         assert!(read(page).contains(&format!("`{alert}`")), "{page} says nothing of {alert}");
     }
@@ -179,6 +185,25 @@ fn every_page_of_the_runbook_is_in_its_index() {
         let name = Path::new(page).file_name().unwrap().to_str().unwrap();
         assert!(index.contains(&format!("({name})")), "{page} is in no list");
     }
+}
+
+/// What gives each alert of the operator's copy an address, of which a kustomization sets the beginning.
+fn runbook_urls() -> String {
+    let patches = alerts().into_iter().enumerate().map(|(number, (_, page))| {
+        let path = format!("/spec/groups/0/rules/{number}/annotations/runbook_url");
+        format!("- {{ op: add, path: {path}, value: BASE/{page} }}\n")
+    });
+    [URLS_HEAD.to_owned()].into_iter().chain(patches).collect()
+}
+
+#[test]
+fn each_alert_of_the_prometheus_operator_can_have_an_address() {
+    let expected = runbook_urls();
+    if env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(root().join(URLS), &expected).unwrap();
+    }
+    let hint = "is out of date: run UPDATE_DOCS=1 cargo test --test documents";
+    assert!(read(URLS) == expected, "{URLS} {hint}");
 }
 
 #[test]

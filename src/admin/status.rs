@@ -19,7 +19,7 @@ use crate::progress::catch_up::CatchUp;
 use crate::progress::ownership::OwnershipView;
 use crate::progress::table_tracker::ShardView;
 use crate::progress::{Acknowledger as _, TableProgress};
-use crate::readiness::{Dependency, Health};
+use crate::readiness::{Dependency, Health, TableHealth};
 use crate::records::RETENTION;
 use crate::telemetry::TableTelemetry;
 use crate::telemetry::metrics::{Metrics, SinkMetrics};
@@ -36,6 +36,7 @@ pub(crate) struct Status {
     health: Arc<Health>,
     sink: String,
     dead_letter_sink: Option<String>,
+    metrics: Metrics,
     sink_metrics: SinkMetrics,
     started: SystemTime,
     parts: OnceLock<Parts>,
@@ -51,10 +52,13 @@ pub(crate) struct Parts {
 /// Brings a table's gauges up to date.
 fn refresh(progress: &TableProgress) {
     let telemetry = progress.telemetry();
-    let lag = lag(progress);
+    let (now, lag) = (Instant::now(), lag(progress));
+    let unread = progress.tracker().unread(is_hindered(progress.health()), clock::now());
     let metrics = telemetry.metrics();
     metrics.lag.set(lag.as_secs_f64());
-    metrics.retention_headroom.set(RETENTION.saturating_sub(lag).as_secs_f64());
+    metrics.retention_headroom.set(RETENTION.saturating_sub(lag.max(unread)).as_secs_f64());
+    metrics.aws_refused.set(progress.health().failing_for(Dependency::Aws, now).as_secs_f64());
+    metrics.sink_refused.set(progress.health().sink_refused_for(now).as_secs_f64());
     metrics.left_out.set(i64::try_from(left_out(progress)).unwrap_or(i64::MAX));
     metrics.buffered.set(i64::try_from(progress.buffer().held()).unwrap_or(i64::MAX));
 }
@@ -71,6 +75,7 @@ impl Status {
             health,
             sink: origin(sink),
             dead_letter_sink: dead_letter_sink.map(origin),
+            metrics: metrics.clone(),
             sink_metrics: metrics.sinks(),
             started: clock::now(),
             parts: OnceLock::new(),
@@ -85,6 +90,7 @@ impl Status {
 
     /// Brings all gauges up to date.
     pub(crate) fn refresh(&self) {
+        self.metrics.show_ready(self.health.not_ready(Instant::now()).is_none());
         let Some(parts) = self.parts.get() else { return };
         parts.progress.iter().for_each(|progress| refresh(progress));
         sinks::refresh(&self.sink_metrics, &parts.delivery.borrow());
@@ -109,10 +115,18 @@ impl Status {
     }
 }
 
-/// What is known of records plus, while AWS refuses to answer, the time since it did.
+/// What is known of records that are owed or wait. While nothing can be read of what an earlier run has stored, that is also the time of
+/// which it knows nothing: a start that AWS refuses does not look as if all was delivered. Not otherwise: of an idle table that time is up to
+/// an hour for the moment until its first page.
 fn lag(progress: &TableProgress) -> Duration {
-    let known = progress.tracker().lag(clock::now());
-    known.max(progress.health().failing_for(Dependency::Aws, Instant::now()))
+    let (tracker, health, now) = (progress.tracker(), progress.health(), clock::now());
+    let known = tracker.lag(now);
+    if is_hindered(health) { known.max(tracker.unread_since_start(now)) } else { known }
+}
+
+/// Whether nothing is read: AWS refuses, or reading has stopped.
+fn is_hindered(health: &TableHealth) -> bool {
+    health.is_failing(Dependency::Aws) || health.has_stopped()
 }
 
 fn table(progress: &TableProgress, parked_items: &ParkedItems, now: SystemTime) -> Value {

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::aws::NoRegion;
 use crate::checkpoint::{CheckpointStore, LeasedStore};
+use crate::clock;
 use crate::config::{self, DeliveryOrder, StartPosition, TableRef};
 use crate::pipeline::PipelineActivity;
 use crate::progress::buffer::{Buffer, BufferPool};
@@ -83,6 +84,8 @@ pub struct Table {
     start: StartPosition,
     /// When this process began with it: its wall clock is not AWS's.
     begun: Instant,
+    /// The same by the wall clock, where positions outlive the process.
+    keeps_positions_since: Option<SystemTime>,
 }
 
 /// What reads, enters and stores a table during one tenure.
@@ -162,6 +165,7 @@ impl Table {
             keys: shared.keys.clone(),
             start: source.start,
             begun: Instant::now(),
+            keeps_positions_since: (source.checkpoint != config::CheckpointLocation::Memory).then(clock::now),
         }
     }
 
@@ -192,7 +196,12 @@ impl Table {
         });
         let (progress, activity) = (self.progress.clone(), self.checkpointer.clone());
         OpenTable {
-            reader: TableReader { context, locator: self.locator.clone(), initial: self.initial(has_waited) },
+            reader: TableReader {
+                context,
+                locator: self.locator.clone(),
+                initial: self.initial(has_waited),
+                begun: self.keeps_positions_since,
+            },
             pages,
             checkpointer: Checkpointer { progress, store, key: key.to_owned(), activity },
         }

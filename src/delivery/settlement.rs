@@ -165,6 +165,7 @@ impl Settlement {
     /// Nothing of a table is left here.
     pub(super) fn forget(&mut self, table: &dyn Acknowledger) {
         self.kept_waiting.remove(&table.table());
+        table.health().sink_took();
         self.left_out.remove(&table.table());
         let telemetry = table.telemetry();
         self.parked_items.forget(telemetry.table());
@@ -248,6 +249,9 @@ impl Settlement {
             if was_parked {
                 no_longer_parked(parked_items, event.acknowledger.telemetry(), key);
             }
+            if matches!(end, End::Delivered) {
+                event.acknowledger.health().sink_took();
+            }
             end.count(&event);
             event.acknowledge();
         })?;
@@ -269,6 +273,10 @@ impl Settlement {
         let acknowledger = slice.head.acknowledger.clone();
         let (key, attempts, why) = (slice.lane, slice.failures + 1, &*failure.why);
         let is_events_fault = matches!(failure.class, ResponseClass::EventFault | ResponseClass::NotTaken);
+        match is_events_fault {
+            true => acknowledger.health().sink_took(),
+            false => acknowledger.health().sink_refused(now),
+        }
         if sink.is_down {
             acknowledger.health().record_failure(FailingCall::Sink, why, false, now);
             self.kept_waiting.insert(acknowledger.table(), acknowledger.clone());

@@ -149,6 +149,7 @@ impl Checkpointer {
                 last.behind_since = None;
                 self.progress.confirm(&changes);
                 self.written(Ok(()));
+                self.progress.telemetry().positions_stored(clock::now());
                 gauge.set(0.0);
                 self.announce();
             }

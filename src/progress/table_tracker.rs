@@ -472,6 +472,24 @@ impl TableTracker {
         age(open.filter_map(TrackedShard::oldest_waiting).min(), now)
     }
 
+    /// How old what is written to the table and was not read yet may be, at most. `is_refused`: AWS answers no reads, so that who was
+    /// caught up with is so no longer.
+    pub fn unread(&self, is_refused: bool, now: SystemTime) -> Duration {
+        let behind = self.unread_shards().filter(|shard| is_refused || !shard.is_caught_up);
+        age(behind.map(|shard| shard.verified_at).min(), now)
+    }
+
+    /// The same of what an earlier run has stored, and of which this one has read nothing.
+    pub fn unread_since_start(&self, now: SystemTime) -> Duration {
+        let untouched = self.unread_shards().filter(|shard| shard.is_untouched());
+        age(untouched.map(|shard| shard.verified_at).min(), now)
+    }
+
+    /// Open shards that may hold something that was not read.
+    fn unread_shards(&self) -> impl Iterator<Item = &TrackedShard> {
+        self.shards().map(|(_, shard)| shard).filter(|shard| shard.phase == Phase::Open && !shard.is_ended)
+    }
+
     /// A snapshot of all shards of which anything was read, for `/status`.
     pub fn view(&self) -> Vec<ShardView> {
         let shards = self.streams.iter().flat_map(|stream| stream.lineage.iter().map(move |shard| (stream, shard)));

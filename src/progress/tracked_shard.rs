@@ -152,6 +152,11 @@ impl TrackedShard {
         self.progress.oldest_owed().into_iter().chain(waiting).min()
     }
 
+    /// Whether it is known from before, and nothing was read of it since.
+    pub(super) fn is_untouched(&self) -> bool {
+        self.is_required && self.newest.is_none() && !self.is_caught_up
+    }
+
     /// What is missing before `first`: see [`TableTracker::loss_before`].
     ///
     /// [`TableTracker::loss_before`]: super::table_tracker::TableTracker::loss_before

@@ -48,6 +48,8 @@ pub struct TableReader {
     pub locator: Arc<StreamLocator>,
     /// Where a first start begins.
     pub initial: InitialPosition,
+    /// When this process began, where positions outlive it: then a first start may be one that should be none.
+    pub begun: Option<SystemTime>,
 }
 
 /// What of a table's streams is read, and what comes next.
@@ -241,7 +243,12 @@ impl TableReader {
                     self.wait(&format!("a new stream: {stream} is disabled and read to its end"));
                 }
             }
-            Ok((LocatedStream::Stream(stream), listed)) => streams.append(stream, listed, self.initial),
+            Ok((LocatedStream::Stream(stream), listed)) => {
+                if !streams.has_begun {
+                    self.say_nothing_is_stored(&stream);
+                }
+                streams.append(stream, listed, self.initial);
+            }
             Ok((LocatedStream::Nothing(what), _)) if is_idle => {
                 streams.awaited_since.get_or_insert_with(clock::now);
                 self.wait(&what);
@@ -309,6 +316,14 @@ impl TableReader {
         let Some(shard) = shard else { return Ok(goes_on) };
         self.context.hand_down_end(Task::Table, shard, details, vec![Entry::Gap(gap)], goes_on).await?;
         Ok(goes_on)
+    }
+
+    /// A lost volume looks like a first start. Of a stream that was made since this process began nothing can have been stored.
+    fn say_nothing_is_stored(&self, stream: &str) {
+        let is_older = |begun: &SystemTime| !is_created_since(stream, *begun);
+        if self.initial == InitialPosition::Latest && self.begun.as_ref().is_some_and(is_older) {
+            events::NothingStored { stream }.emit(self.context.progress.telemetry());
+        }
     }
 
     fn wait(&self, what: &str) {

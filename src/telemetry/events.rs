@@ -23,8 +23,9 @@ pub use lease::{
     HeadsLeftOut, LeaseAwaited, LeaseLost, LeaseReleased, LeaseStoreFailing, LeaseStoreRecovered, LeaseTaken,
 };
 pub use reading::{
-    AwsRecovered, AwsRefused, DataLost, DecodableAgain, FurtherDataLost, NothingDecodable, RefusalClass, ShardEnded,
-    ShardHandedOver, ShardLate, ShardOpened, StillStopped, StreamAwaited, StreamEnded, StreamListed, StreamOpened,
+    AwsRecovered, AwsRefused, DataLost, DecodableAgain, FurtherDataLost, NothingDecodable, NothingStored, RefusalClass,
+    ShardEnded, ShardHandedOver, ShardLate, ShardOpened, StillStopped, StreamAwaited, StreamEnded, StreamListed,
+    StreamOpened,
 };
 pub use scaler::{
     ScalerStarting, ScalerTableActive, ScalerTableFailing, ScalerTableInactive, ScalerTableRecovered, ScalerTlsFailing,

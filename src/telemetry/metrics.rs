@@ -52,6 +52,10 @@ pub struct Metrics {
     checkpoint_age: prometheus::GaugeVec,
     lease_changes: IntCounterVec,
     lease_held: IntGaugeVec,
+    ready: IntGaugeVec,
+    aws_refused: GaugeVec,
+    sink_refused: GaugeVec,
+    last_progress: GaugeVec,
     sinks: SinkMetrics,
     scaler: ScalerMetrics,
     legacy: Option<Legacy>,
@@ -118,6 +122,9 @@ pub struct TableMetrics {
     pub checkpoint_age: prometheus::Gauge,
     pub lease_changes: IntCounterVec,
     pub lease_held: IntGaugeVec,
+    pub aws_refused: prometheus::Gauge,
+    pub sink_refused: prometheus::Gauge,
+    pub last_progress: GaugeVec,
     pub legacy: Option<TableLegacy>,
 }
 
@@ -134,7 +141,8 @@ impl Metrics {
     pub fn new(version: &str, revision: &str) -> Result<Self, InvalidMetrics> {
         let registry = Registry::new();
         let r = &registry;
-        let build = BUILD_INFO.int_gauge(r)?;
+        let (build, ready) = (BUILD_INFO.int_gauge(r)?, READY.int_gauge(r)?);
+        ready.with_label_values::<&str>(&[]).set(0);
         build.with_label_values(&[version, revision]).set(1);
         #[cfg(target_os = "linux")]
         r.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
@@ -163,6 +171,10 @@ impl Metrics {
             checkpoint_age: CHECKPOINT_AGE.gauge(r)?,
             lease_changes: LEASE_CHANGES.counter(r)?,
             lease_held: LEASE_HELD.int_gauge(r)?,
+            ready,
+            aws_refused: AWS_REFUSED.gauge(r)?,
+            sink_refused: SINK_REFUSED.gauge(r)?,
+            last_progress: LAST_PROGRESS.gauge(r)?,
             sinks: SinkMetrics::new(r)?,
             scaler: ScalerMetrics::new(r)?,
             legacy: None,
@@ -177,6 +189,11 @@ impl Metrics {
     pub fn with_legacy(self, settings: LegacySettings) -> Result<Self, InvalidMetrics> {
         let legacy = Some(Legacy::new(&self.registry, settings)?);
         Ok(Self { legacy, ..self })
+    }
+
+    /// Shows whether `/readyz` answers 200.
+    pub fn show_ready(&self, is_ready: bool) {
+        self.ready.with_label_values::<&str>(&[]).set(is_ready.into());
     }
 
     /// The gauges of the sinks.
@@ -222,6 +239,9 @@ impl Metrics {
             checkpoint_age: self.checkpoint_age.with_label_values(t),
             lease_changes: self.lease_changes.clone(),
             lease_held: self.lease_held.clone(),
+            aws_refused: self.aws_refused.with_label_values(t),
+            sink_refused: self.sink_refused.with_label_values(t),
+            last_progress: self.last_progress.clone(),
             legacy: self.legacy.as_ref().map(|legacy| legacy.table(table)),
         }
     }
@@ -367,9 +387,10 @@ metrics! {
     END_TO_END = "end_to_end_seconds", Kind::Histogram(AGE_BUCKETS), ["table"],
         "Time from a record's creation to the sink's acknowledgement; creation times are whole seconds.";
     LAG = "lag_seconds", Kind::Gauge, ["table"],
-        "Age of the oldest record that is not settled; 0 when caught up.";
+        "Age of the oldest record that is known not to be settled, from the stored positions on; 0 when caught up. Where AWS has refused \
+        since the start, or reading is stopped, the time since which the stored positions know nothing of what is written.";
     RETENTION_HEADROOM = "retention_headroom_seconds", Kind::Gauge, ["table"],
-        "Time left until DynamoDB trims the oldest unsettled record.";
+        "Time left until DynamoDB trims the oldest unsettled record, or the oldest one that there may be and was not read yet.";
     IN_FLIGHT = "in_flight_events", Kind::Gauge, ["table"], "Events sent to the sink that wait for its response.";
     BUFFERED = "buffered_bytes", Kind::Gauge, ["table"], "Memory used by records that are read and not settled, and reserved for requested pages.";
     PARKED = "parked_items", Kind::Gauge, ["table"],
@@ -395,6 +416,13 @@ metrics! {
         "Changes of the table's lease: taken (it was free, or had ended), received (another process has released it), released, lost.";
     LEASE_HELD = "lease_held", Kind::Gauge, ["table"],
         "1 while this process has the table's lease and reads it, 0 while it waits for it; no series with a store without leases.";
+    READY = "ready", Kind::Gauge, [], "1 while /readyz answers 200, else 0.";
+    AWS_REFUSED = "aws_refused_seconds", Kind::Gauge, ["table"],
+        "How long AWS has refused or failed calls that reading needs; 0 while it answers.";
+    SINK_REFUSED = "sink_refused_seconds", Kind::Gauge, ["table"],
+        "How long every attempt for the table has failed by the sink's fault; 0 after any other one.";
+    LAST_PROGRESS = "last_progress_timestamp_seconds", Kind::Gauge, ["table"],
+        "Unix time at which this process last stored a position that had moved, or was confirmed; no series before that.";
     SINK_UP = "sink_up", Kind::Gauge, ["sink"],
         "1; 0 while the sink counts as failing or as refusing and gets one trial request a second. The label is sink or dead-letter.";
     SINK_REQUEST_RATE_LIMIT = "sink_request_rate_limit", Kind::Gauge, ["sink"],

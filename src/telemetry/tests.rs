@@ -129,6 +129,7 @@ pub(super) fn every_event(telemetry: &TableTelemetry) {
     LinesLeftOut { level: tracing::Level::WARN, code, table, message: "item parked", times: 9 }.emit();
     LinesLeftOut { level: tracing::Level::INFO, code: None, table, message: "reading shard", times: 9 }.emit();
     StreamOpened { stream, start: "latest" }.emit(telemetry);
+    NothingStored { stream }.emit(telemetry);
     StreamListed { stream, reading: 1, waiting: 2, finished: 3 }.emit(telemetry);
     StreamAwaited { what: "a stream" }.emit(telemetry);
     StreamEnded { stream, why: "drained" }.emit(telemetry);

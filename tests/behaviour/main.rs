@@ -8,6 +8,7 @@
 mod support;
 
 mod delivery;
+mod deploy;
 mod lifecycle;
 mod modes;
 mod outage;

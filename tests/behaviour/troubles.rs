@@ -135,7 +135,7 @@ async fn aws_that_is_down_for_long_makes_the_pod_unready_and_nothing_is_lost() {
     let why = wait_unready(&adapter).await;
     assert!(why.contains("GetRecords"), "{why}");
     assert!(!adapter.logged_code("DSA-AWS-FAILING").is_empty());
-    wait_metric(&adapter, "lag_seconds", &[], 30.0).await;
+    wait_metric(&adapter, "aws_refused_seconds", &[], 30.0).await;
     aws.script().faults.clear();
     wait_for("all events", || sink.distinct() == 10).await;
     adapter.wait_ready().await;

@@ -11,7 +11,11 @@ async fn arguments_that_are_not_known_are_named_with_exit_code_64() {
         assert!(run.err.contains(name), "{name} is not named in {}", run.err);
     }
     assert!(run.err.starts_with("check: unknown argument \"--outptu\", "), "{}", run.err);
-    assert!(run.err.ends_with("; expected `--output`, `--send-test-event`, `--timeout` or `--help`\n"), "{}", run.err);
+    assert!(
+        run.err.ends_with("; expected `--output`, `--send-test-event`, `--timeout`, `--grace-period` or `--help`\n"),
+        "{}",
+        run.err
+    );
     assert!(world.aws.script().calls.0.is_empty() && world.sink.seen().is_empty(), "nothing is tried");
 }
 

@@ -154,3 +154,37 @@ async fn too_many_readers_of_a_shard_are_a_warning_because_the_permission_is_the
     let (checks, code) = world.json().await;
     assert_eq!((code, named(&checks, "warn")), (Some(0), vec!["records"]));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pods_token_is_shown_beside_what_the_trust_policy_must_say() {
+    let world = World::new().await;
+    // {"aud":["sts.amazonaws.com"],"iss":"https://oidc.example/id/1","sub":"system:serviceaccount:shop:dynamodb-streams-adapter"}
+    let claims = "eyJhdWQiOlsic3RzLmFtYXpvbmF3cy5jb20iXSwiaXNzIjoiaHR0cHM6Ly9vaWRjLmV4YW1wbGUvaWQvMSIsInN1YiI6InN5c3RlbTpzZXJ2\
+                  aWNlYWNjb3VudDpzaG9wOmR5bmFtb2RiLXN0cmVhbXMtYWRhcHRlciJ9";
+    let token = world.folder.path().join("token");
+    std::fs::write(&token, format!("e30.{claims}.c2VjcmV0LXNpZ25hdHVyZQ")).unwrap();
+    let world =
+        world.env("AWS_WEB_IDENTITY_TOKEN_FILE", token.to_str().unwrap()).env("AWS_ROLE_ARN", "arn:aws:iam::1:role/r");
+    let run = world.check(&[]).await;
+    let line = run.out.lines().find(|line| line.contains("web-identity")).unwrap_or_else(|| panic!("{}", run.out));
+    for said in [
+        "trust policy of arn:aws:iam::1:role/r",
+        "oidc.example/id/1:aud = sts.amazonaws.com",
+        "oidc.example/id/1:sub = system:serviceaccount:shop:dynamodb-streams-adapter",
+    ] {
+        assert!(line.contains(said), "{line}");
+    }
+    assert!(!run.out.contains("c2VjcmV0"), "a signature is shown: {}", run.out);
+    let world = world.env("AWS_WEB_IDENTITY_TOKEN_FILE", "/nowhere/token");
+    let run = world.check(&[]).await;
+    assert!(run.out.contains("warn    web-identity: the token in AWS_WEB_IDENTITY_TOKEN_FILE"), "{}", run.out);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_to_end_is_compared_with_the_grace_period_where_it_is_given() {
+    let world = World::new().await.env("SHUTDOWN_TIMEOUT", "25s");
+    let run = world.check(&["--grace-period", "30s"]).await;
+    assert!(run.code == Some(0) && run.out.contains("ok      grace-period: "), "{}", run.out);
+    let run = world.check(&["--grace-period", "25s"]).await;
+    assert!(run.code == Some(69) && run.out.contains("raise terminationGracePeriodSeconds"), "{}", run.out);
+}

@@ -10,6 +10,8 @@ import sys
 import tempfile
 
 import breaks
+import combinations
+import commands
 import environment
 import iam
 import patches
@@ -18,6 +20,7 @@ import references
 import restricted
 import schemas
 import start
+import terraform
 import texts
 from objects import CONTAINER, SCALER, adapters, named, pods, scalers
 from render import RenderError, parse, render, render_together
@@ -30,19 +33,21 @@ ON = {
     "irsa": ["deployment", "sinkbinding", "containersource", "sidecar", "native-sidecar"],
     "pod-identity": ["deployment", "sinkbinding", "containersource", "sidecar", "native-sidecar"],
     "credentials-secret": ["deployment", "sinkbinding", "containersource", "sidecar", "native-sidecar"],
+    "credentials-secret-knative": ["deployment", "sinkbinding", "containersource", "sidecar", "native-sidecar"],
     "assume-role": ["deployment", "sinkbinding", "containersource", "sidecar", "native-sidecar"],
     "dead-letter": ["deployment", "sinkbinding", "containersource", "sidecar", "native-sidecar"],
     "private-ca": ["deployment", "sidecar", "native-sidecar"],
     "private-ca-variable": ["deployment", "sidecar", "native-sidecar"],
     "oidc-token": ["deployment", "sidecar", "native-sidecar"],
     "service-monitor": ["deployment", "sinkbinding"],
-    "pod-monitor": ["deployment", "sinkbinding", "containersource", "sidecar", "native-sidecar"],
+    "pod-monitor": ["deployment", "sinkbinding", "containersource"],
+    "sidecar-monitor": ["sidecar", "native-sidecar"],
     "network-policy": ["deployment", "sinkbinding", "containersource"],
     "positions-table": ["deployment", "sinkbinding", "containersource", "sidecar", "native-sidecar"],
     "keda-consumer": ["deployment", "sinkbinding", "containersource", "sidecar", "native-sidecar"],
 }
 # Components that are parts of overlays and rendered there.
-PARTS = {"image", "positions-volume", "sidecar", "native-sidecar"}
+PARTS = {"image", "positions-volume", "sidecar", "native-sidecar", "runbook-url"}
 # What a controller adds to a container before it starts.
 BY_KNATIVE = {"K_SINK": "http://broker-ingress.knative-eventing.svc/default/default", "K_CE_OVERRIDES": ""}
 # Starts that a build without the named feature refuses, and the words with which it says that it lacks the feature. Any
@@ -66,6 +71,8 @@ def cases(root):
                 yield (f"manifests/overlays/{overlay} with {name}", component,
                        lambda overlay=overlay, component=component:
                        render_together(root, f"overlays/{overlay}", [component]))
+    yield ("manifests/components/prometheus-rule with components/runbook-url", "components/runbook-url",
+           lambda: render_together(root, "overlays/monitoring", ["runbook-url"]))
     everything = ["irsa", "assume-role", "private-ca", "oidc-token", "service-monitor", "keda-consumer", "network-policy"]
     yield "everything on one Deployment", "", lambda: render_together(root, "overlays/deployment", everything)
     without_volume = ["positions-table", *everything]
@@ -75,9 +82,8 @@ def cases(root):
         yield f"a second manifests/overlays/{overlay}", "", lambda overlay=overlay: render_second(root, overlay)
 
 
-    for directory, text in texts.examples((REPOSITORY / "docs/deploy.md").read_text()):
-        yield f"the example {directory} in docs/deploy.md", "", lambda directory=directory, text=text: render_example(
-            root, directory, text)
+    for name, text in texts.all_examples(REPOSITORY):
+        yield f"the example {name}", "", lambda name=name, text=text: render_example(root, name.split()[0], text)
 
 
 def render_example(root, directory, text):
@@ -98,7 +104,7 @@ def render_second(root, overlay):
     return render_together(root, f"overlays/{overlay}", more={
         "namePrefix": "second-",
         "namespace": "shop",
-        "labels": [{"pairs": {"app.kubernetes.io/instance": "second"}, "includeSelectors": True}],
+        "labels": combinations.label_of_a_second(overlay),
         "configMapGenerator": [{
             "name": "dynamodb-streams-adapter", "behavior": "merge", "literals": ["TABLE=Customers"],
         }],
@@ -139,6 +145,7 @@ def check_case(report, subject, short, renderer, starts, root):
     report.check(subject, "references", references.problems(objects))
     report.check(subject, "image", list(images(objects, root, short)))
     report.check(subject, "metrics", list(unknown_metrics(objects)))
+    report.check(subject, "pages", list(dead_pages(objects, short)))
     if list(scalers(objects)):
         report.check(subject, "pod security", restricted.problems(objects))
         check_scaler(report, subject, objects, starts)
@@ -198,6 +205,18 @@ def unknown_metrics(objects):
             yield f"there is no metric dynamodb_streams_adapter_{name}"
 
 
+def dead_pages(objects, short):
+    """Each alert names a page that is there, and has an address where one was given, or none."""
+    for rule in named(objects, "PrometheusRule").values():
+        for alert in (each for group in rule["spec"]["groups"] for each in group["rules"]):
+            annotations = alert["annotations"]
+            if not (REPOSITORY / annotations["runbook"]).is_file():
+                yield f"alert {alert['alert']} names {annotations['runbook']}, which is not there"
+            wanted = f"https://git.example.org/dynamodb-streams-adapter/blob/main/{annotations['runbook']}"
+            if annotations.get("runbook_url") != (wanted if short == "components/runbook-url" else None):
+                yield f"alert {alert['alert']} has the address {annotations.get('runbook_url')}"
+
+
 def environments(objects, short):
     """Variables of each of our containers as it starts, and the paths that are asked of it."""
     for item, _, _, container in adapters(objects):
@@ -220,15 +239,32 @@ def scraped(objects):
                 yield endpoint["path"]
 
 
+def rendered_for_readers(root):
+    """Overlays and examples by their names, as a reader has them."""
+    made = {f"manifests/{name}": render(root / name) for name, _ in texts.kustomizations(root) if name.startswith("overlays/")}
+    for name, text in texts.all_examples(REPOSITORY):
+        directory = name.split()[0]
+        try:
+            made.setdefault(directory, []).extend(render_example(root, directory, text))
+        except RenderError:
+            continue  # reported as a case of its own
+    return made
+
+
 def check_broken(report, root, wanted, with_start):
     """The checks of one case, on manifests that were broken on purpose."""
     whole = {"iam": lambda: iam.check(report, root, REPOSITORY), "patches": lambda: patches.check(report, root),
-             "texts": lambda: texts.check(report, root, REPOSITORY)}
+             "terraform": lambda: terraform.check(report, root),
+             "texts": lambda: texts.check(report, root, REPOSITORY),
+             "commands": lambda: commands.check(report, root, REPOSITORY, rendered_for_readers(root))}
     if wanted in whole:
         whole[wanted]()
         return
+    if wanted.startswith("combinations of "):
+        combinations.check(report, root, wanted.rpartition(" ")[2])
+        return
     name = wanted.removeprefix("components/")
-    subject, short, renderer = next(case for case in cases(root) if case[1] == name)
+    subject, short, renderer = next(case for case in cases(root) if case[1] in (name, wanted))
     check_case(report, subject, short, renderer, Starts() if with_start else None, root)
 
 
@@ -241,7 +277,12 @@ def main():
             check_case(report, subject, short, renderer, starts, root)
         patches.check(report, root)
         iam.check(report, root, REPOSITORY)
+        terraform.check(report, root)
         texts.check(report, root, REPOSITORY)
+        for_readers = rendered_for_readers(root)
+        commands.check(report, root, REPOSITORY, for_readers)
+        combinations.check_endpoints(report, for_readers.get("orders-endpoints", []))
+        combinations.check(report, root)
     breaks.check(report, check_broken)
     return report.end()
 

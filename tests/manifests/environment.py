@@ -41,6 +41,12 @@ def seconds(duration):
     return sum(int(number) * DURATIONS[unit] for number, unit in re.findall(r"(\d+)(ms|s|m|h)", duration))
 
 
+def size(text):
+    """The bytes of `64MiB` or of Kubernetes' `64Mi`."""
+    number, unit = re.fullmatch(r"(\d+)([KMG])iB?", text).groups()
+    return int(number) << {"K": 10, "M": 20, "G": 30}[unit]
+
+
 def default_of(name):
     """The default that the help text says."""
     entry = re.search(rf"^  {name} .*?\[default:\s+(\S+)\]", HELP, re.MULTILINE | re.DOTALL)

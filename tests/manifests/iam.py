@@ -15,15 +15,20 @@ EXPECTED = {
         "dynamodb:CreateTable", "dynamodb:DescribeTable", "dynamodb:DescribeTimeToLive", "dynamodb:UpdateTimeToLive",
     },
     "edit-positions.json": KEEP_POSITIONS | {"dynamodb:Scan"},
+    "decrypt-table.json": {"kms:Decrypt"},
+    "table-resource-policy.json": {"dynamodb:DescribeTable"},
+    "stream-resource-policy.json": READ_STREAM,
     "assume-role.json": {"sts:AssumeRole", "sts:TagSession"},
     "cross-account-trust.json": {"sts:AssumeRole", "sts:TagSession"},
     "irsa-trust.json": {"sts:AssumeRoleWithWebIdentity"},
     "pod-identity-trust.json": {"sts:AssumeRole", "sts:TagSession"},
 }
+KEY = r"arn:aws:kms:[a-z0-9-]+:\d{12}:key/[0-9a-f-]{36}"
 TABLE = r"arn:aws:dynamodb:[a-z0-9-]+:\d{12}:table/[A-Za-z0-9_.-]+"
 RESOURCES = {
     "dynamodb:DescribeTable": TABLE,
     "dynamodb:ListStreams": r"\*",
+    "kms:Decrypt": KEY,
     **dict.fromkeys(KEEP_POSITIONS | EXPECTED["create-positions-table.json"] | {"dynamodb:Scan"}, TABLE),
     **dict.fromkeys(READ_STREAM, TABLE + r"/stream/(\*|[0-9T:.-]+)"),
     **dict.fromkeys(("sts:AssumeRole", "sts:TagSession"), r"arn:aws:iam::\d{12}:role/[A-Za-z0-9_+=,.@/-]+"),
@@ -42,8 +47,8 @@ def calls_of_the_program(repository):
     made = {f"dynamodb:{name}" for name in names}
     if "AssumeRoleProvider" in (repository / "src/aws/credentials.rs").read_text():
         made |= {"sts:AssumeRole", "sts:TagSession"}
-    # Web identity is part of the SDK's default chain.
-    return made | {"sts:AssumeRoleWithWebIdentity"}
+    # Web identity is part of the SDK's default chain; DynamoDB decrypts on behalf of whoever reads.
+    return made | {"sts:AssumeRoleWithWebIdentity", "kms:Decrypt"}
 
 
 def check(report, root, repository):
@@ -70,7 +75,7 @@ def of_file(path, called):
         return
     actions = set()
     for statement in policy["Statement"]:
-        yield from of_statement(statement, path.name.endswith("-trust.json"), called)
+        yield from of_statement(statement, path.name, called)
         actions |= set(as_list(statement.get("Action", [])))
     if path.name not in EXPECTED:
         yield "say in tests/manifests/iam.py which actions it is for"
@@ -78,17 +83,25 @@ def of_file(path, called):
         yield f"grants {sorted(actions)} where {sorted(EXPECTED[path.name])} are needed"
 
 
-def of_statement(statement, is_trust, called):
+def of_statement(statement, name, called):
+    is_trust, is_of_resource = name.endswith("-trust.json"), name.endswith("-resource-policy.json")
     for member in sorted(set(statement) - MEMBERS):
         yield f"IAM knows no member {member}"
     if statement.get("Effect") != "Allow":
         yield "Effect is not Allow"
-    if is_trust != ("Principal" in statement) or is_trust == ("Resource" in statement):
-        yield "a trust policy has a Principal and no Resource; any other the reverse"
-    if is_trust and statement.get("Principal") == "*":
+    if (is_trust or is_of_resource) != ("Principal" in statement) or is_trust == ("Resource" in statement):
+        yield "a trust policy has a Principal and no Resource, that of a resource has both, and any other the reverse"
+    if (is_trust or is_of_resource) and "*" in str(statement.get("Principal")):
         yield "everybody may assume the role"
-    if is_trust and "Condition" not in statement:
+    # Tags alone open nothing, and `sts:ExternalId` is no key of `sts:TagSession`.
+    # Source: "Actions, resources, and condition keys for AWS Security Token Service" of the Service Authorization Reference.
+    actions = as_list(statement.get("Action", []))
+    if "sts:TagSession" in actions and "sts:ExternalId" in str(statement.get("Condition")):
+        yield "sts:TagSession under a condition on sts:ExternalId, which is no key of it, is never allowed"
+    if is_trust and "Condition" not in statement and actions != ["sts:TagSession"]:
         yield "a trust policy without a condition lets others in than the one that is meant"
+    if "kms:Decrypt" in actions and "kms:ViaService" not in str(statement.get("Condition")):
+        yield "kms:Decrypt without kms:ViaService decrypts whatever else the key has encrypted"
     for action in as_list(statement.get("Action", [])):
         if action not in called:
             yield f"the program never calls {action}"

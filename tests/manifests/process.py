@@ -3,15 +3,24 @@
 import pathlib
 
 import environment
-from objects import adapters, port_names
+from objects import adapters, named, port_names
+
+
+# What leaves a claim alone when the application is deleted or an object leaves its source.
+# Sources: Argo CD, "Sync Options"; Flux, "Kustomization", "Controlling the apply behavior of resources"; Helm, "Chart Development Tips and Tricks".
+KEPT = {"argocd.argoproj.io/sync-options": "Prune=false,Delete=false", "kustomize.toolkit.fluxcd.io/prune": "disabled",
+        "helm.sh/resource-policy": "keep"}
 
 
 def problems(objects):
-    found = []
+    found = [f"the claim {name} is pruned with the application, and the positions with it: {annotation} is not {value}"
+             for name, claim in named(objects, "PersistentVolumeClaim").items() for annotation, value in KEPT.items()
+             if claim["metadata"].get("annotations", {}).get(annotation) != value]
     for item, template, field, container in adapters(objects):
         variables = environment.of_container(objects, container)
         rules = [ending(template, variables), probes(field, template, container, variables),
-                 one_process(item, variables), positions(template, container, variables), sidecar(field, container)]
+                 one_process(item, variables), positions(template, container, variables), sidecar(field, container),
+                 memory(container, variables)]
         found += [text for rule in rules for text in rule]
     return found
 
@@ -57,8 +66,29 @@ def one_process(item, variables):
         return
     if item["spec"].get("replicas") != 1:
         yield "replicas is not 1: each replica would deliver everything"
-    if item["spec"].get("strategy", {}).get("type") != "Recreate":
-        yield "strategy is not Recreate: the new pod waits for the old one's positions for ever"
+    if not ends_the_old_pod_first(item["spec"].get("strategy", {})):
+        yield "strategy does not end the old pod first: the new pod waits for the old one's positions for ever"
+
+
+def ends_the_old_pod_first(strategy):
+    """`Recreate`, or a rolling update that may not have a pod more, and may have one less."""
+    rolling = strategy.get("rollingUpdate") or {}
+    return strategy.get("type") == "Recreate" or (
+        strategy.get("type") == "RollingUpdate" and rolling.get("maxSurge") == 0 and rolling.get("maxUnavailable") == 1)
+
+
+# docs/performance.md: the most that is resident, beside BUFFER_MEMORY, with the image's allocator.
+BESIDE_THE_BUFFER = 64 << 20
+
+
+def memory(container, variables):
+    """The request covers what is measured while it drains, so that no other pod's need evicts it first; the limit has room."""
+    needed = environment.size(variables.get("BUFFER_MEMORY") or environment.default_of("BUFFER_MEMORY")) + BESIDE_THE_BUFFER
+    resources = container.get("resources", {})
+    if environment.size(resources.get("requests", {}).get("memory", "0Mi")) < needed:
+        yield f"resources.requests.memory is below BUFFER_MEMORY and 64MiB, {needed >> 20}Mi: it is evicted first, while it drains"
+    if "limits" in resources and environment.size(resources["limits"]["memory"]) < needed + BESIDE_THE_BUFFER:
+        yield f"resources.limits.memory is below BUFFER_MEMORY and 128MiB: it is killed when pages weigh more than expected"
 
 
 def owner_and_waiting(item):

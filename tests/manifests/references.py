@@ -5,6 +5,7 @@ from objects import containers, labels_of, matches, named, pods, port_names
 # What the reader makes, as docs/deploy.md says with the command for it.
 BY_THE_READER = {
     ("Secret", "dynamodb-streams-adapter-aws"),
+    ("Secret", "my-secret"),
     ("ConfigMap", "dynamodb-streams-adapter-ca"),
 }
 

@@ -13,7 +13,7 @@ class RenderError(Exception):
     """Kustomize, or the YAML reader, refuses it."""
 
 
-class StrictLoader(yaml.SafeLoader):
+class StrictLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
     """Refuses a key that comes twice in one mapping: kubectl would too, and YAML readers take the last in silence."""
 
     def construct_mapping(self, node, deep=False):

@@ -63,6 +63,13 @@ def examples(document):
     """Kustomizations in a document: the directory that their first line names, and their text."""
     for block in re.findall(r"^( *)```yaml\n(.*?)```", document, re.MULTILINE | re.DOTALL):
         text = textwrap.dedent(block[1])
-        found = re.match(r"# (\S+)/kustomization.yaml\n", text)
+        found = re.match(r"# (\S+)/kustomization.yaml\b.*\n", text)
         if found:
             yield found.group(1), text
+
+
+def all_examples(repository):
+    """Those of all pages, each with its page."""
+    for path in [repository / "README.md", *sorted((repository / "docs").glob("*.md"))]:
+        for directory, text in examples(path.read_text()):
+            yield f"{directory} in {path.relative_to(repository)}", text

@@ -10,21 +10,30 @@ import sys
 from pathlib import Path
 
 ALERTS = Path(__file__).parents[2] / "dashboards" / "alerts.yaml"
-SERIES = 'dynamodb_streams_adapter_%s{namespace="shop",job="adapter",table="orders",pod="%s"%s}'
+SERIES = '%s{namespace="shop",job="adapter",%spod="%s"%s}'
+# What is exported once a process, and by every program.
+WITHOUT_TABLE = {"ready", "build_info", "sink_up", "process_start_time_seconds"}
 
 
 def fixed_annotations():
     """Description and page of each alert, which hold no values that a case could change."""
     found = {}
     for block in ALERTS.read_text().split("- alert: ")[1:]:
-        text = re.search(r"description: (?:>-\n)?((?:.*\n)(?:(?! *runbook_url).*\n)*)", block).group(1)
-        page = re.search(r"runbook_url: (.*)", block).group(1)
-        found[block.split()[0]] = {"description": " ".join(text.split()), "runbook_url": page}
+        text = re.search(r"description: (?:>-\n)?((?:.*\n)(?:(?! *runbook).*\n)*)", block).group(1)
+        page = re.search(r"runbook: (.*)", block).group(1)
+        found[block.split()[0]] = {"description": " ".join(text.split()), "runbook": page}
     return found
 
 
 ANNOTATIONS = fixed_annotations()
 CASES = []
+
+
+def series_of(metric, pod, labels):
+    """One series as promtool takes it."""
+    name = metric if metric.startswith("process_") else "dynamodb_streams_adapter_" + metric
+    table = f'instance="{pod}",' if metric in WITHOUT_TABLE else 'table="orders",'
+    return SERIES % (name, table, pod, "," + labels if labels else "")
 
 
 def case(name, series, *expected):
@@ -34,7 +43,7 @@ def case(name, series, *expected):
         "name": name,
         "interval": "1m",
         "input_series": [
-            {"series": SERIES % (metric, pod, "," + labels if labels else ""), "values": values}
+            {"series": series_of(metric, pod, labels), "values": values}
             for *others, metric, labels, values in series for pod in [*others, "a"][:1]
         ],
         "alert_rule_test": list(expected),
@@ -45,10 +54,11 @@ def silent(at, alert):
     return {"eval_time": at, "alertname": "DynamoDBStreamsAdapter" + alert, "exp_alerts": []}
 
 
-def fires(at, alert, severity, summary, **labels):
+def fires(at, alert, severity, summary, table="orders", **labels):
     test = silent(at, alert)
+    of_table = {"table": table} if table else {}
     test["exp_alerts"] = [{
-        "exp_labels": {"severity": severity, "namespace": "shop", "job": "adapter", "table": "orders", **labels},
+        "exp_labels": {"severity": severity, "namespace": "shop", "job": "adapter", **of_table, **labels},
         "exp_annotations": {"summary": summary, **ANNOTATIONS[test["alertname"]]},
     }]
     return test
@@ -62,15 +72,16 @@ def loss(at, reason):
 
 
 LOSS = "data_loss_total"
-case("a loss while the process runs is reported at once, and for an hour",
-     [(LOSS, 'reason="trimmed"', "0x29 1x200"), (LOSS, 'reason="undecodable"', "0x230")],
-     silent("29m", "DataLoss"), loss("30m", "trimmed"), loss("80m", "trimmed"), silent("92m", "DataLoss"))
+case("a loss while the process runs is reported at once, and for a day, whatever becomes of the process",
+     [(LOSS, 'reason="trimmed"', "0x29 1x200 _x1800"), (LOSS, 'reason="undecodable"', "0x230")],
+     silent("29m", "DataLoss"), loss("30m", "trimmed"), loss("80m", "trimmed"), loss("20h", "trimmed"), loss("25h", "trimmed"),
+     silent("26h", "DataLoss"))
 case("a loss that was counted before the first sample is reported too",
-     [(LOSS, 'reason="trimmed"', "_x30 1x200")],
-     silent("28m", "DataLoss"), loss("31m", "trimmed"), loss("80m", "trimmed"), silent("95m", "DataLoss"))
+     [(LOSS, 'reason="trimmed"', "_x30 1x2000")],
+     silent("28m", "DataLoss"), loss("31m", "trimmed"), loss("80m", "trimmed"), loss("24h", "trimmed"), silent("26h", "DataLoss"))
 case("no loss is no alert, whether the process restarts or not",
-     [(LOSS, 'reason="trimmed"', "2x100 0x100")],
-     silent("95m", "DataLoss"), silent("101m", "DataLoss"), silent("150m", "DataLoss"))
+     [(LOSS, 'reason="trimmed"', "2x1700 0x300")],
+     silent("27h", "DataLoss"), silent("28h30m", "DataLoss"), silent("31h", "DataLoss"))
 
 
 # Time left
@@ -100,22 +111,29 @@ def stuck(at):
 SETTLED = ["events_delivered_total", "events_dead_lettered_total", "events_dropped_total", "records_filtered_total"]
 
 
-def table(lag, empty="0+200x120", parked="0x120", read="0x120", **settled):
-    """A table's series over two hours; reads that were never answered have none."""
-    answered = [("aws_calls_total", 'operation="GetRecords",result="empty"', empty)] if empty else []
-    return answered + [
+def table(lag, refused="0x120", parked="0x120", read="0x120", **settled):
+    """A table's series over two hours."""
+    return [
+        ("aws_refused_seconds", "", refused),
         ("lag_seconds", "", lag), ("parked_items", "", parked), ("records_read_total", "", read),
         *((metric, "", settled.get(metric, "0x120")) for metric in SETTLED),
     ]
 
 
 STUCK = "NoProgress"
-case("an idle table that is read is progress", table("0x120"), silent("20m", STUCK), silent("100m", STUCK))
-case("reads that stop being answered are no progress", table("0x120", "0+200x30 6000x90"),
-     silent("30m", STUCK), silent("44m", STUCK), stuck("46m"))
+for often in ["250ms", "5s", "15m", "24h"]:
+    # A call each `often`, as many a minute or one in so many.
+    calls_made = {"250ms": "0+240x120", "5s": "0+12x120", "15m": " ".join(f"{n}x14" for n in range(8)), "24h": "1x120"}[often]
+    case(f"an idle table that is read every {often} is progress",
+         [*table("0x120"), ("aws_calls_total", 'operation="GetRecords",result="empty"', calls_made)],
+         silent("20m", STUCK), silent("60m", STUCK), silent("100m", STUCK))
+case("reads that stop being answered are no progress after a quarter of an hour", table("0x120", "0x30 0+60x90"),
+     silent("30m", STUCK), silent("45m", STUCK), stuck("48m"), stuck("100m"))
 case("a table whose reads were never answered makes no progress",
-     table("0+60x120", None) + [("aws_calls_total", 'operation="GetRecords",result="AccessDeniedException"', "0+2x120")],
-     silent("3m", STUCK), stuck("7m"))
+     table("0x120", "0+60x120") + [("aws_calls_total", 'operation="GetRecords",result="AccessDeniedException"', "0+2x120")],
+     silent("15m", STUCK), stuck("17m"))
+case("an outage of AWS that is over within ten minutes is no standstill", table("0x120", "0x30 0+60x9 0x90"),
+     silent("40m", STUCK), silent("60m", STUCK))
 for metric in SETTLED:
     case(f"a backlog is progress while {metric} grows, and 10 minutes after that it is not",
          table("700x120", read="0+10x120", **{metric: "0+10x30 300x90"}),
@@ -124,6 +142,10 @@ case("changes that wait while none is settled are no progress, read or not", tab
 case("changes that have waited for 10 minutes may wait", table("600x120", read="0+10x120"), silent("60m", STUCK))
 case("an item that is parked while its table is quiet does not mean that nothing moves",
      table("0+60x120", parked="1x120", read="5x120"), silent("60m", STUCK), silent("110m", STUCK))
+case("one cluster's adapter does not hide that another's stands still",
+     [(m, 'cluster="west"', v) for m, _, v in table("0x120", read="0+10x120", events_delivered_total="0+10x120")]
+     + [(m, 'cluster="east"', v) for m, _, v in table("700x120", read="0+10x120")],
+     fires("30m", STUCK, "critical", "Nothing of table orders moves", cluster="east"))
 case("an item that is parked hides no standstill of a table that is written to",
      table("700x120", parked="1x120", read="0+5x30 150x90"), stuck("30m"), stuck("38m"), silent("42m", STUCK))
 
@@ -134,10 +156,73 @@ def absent(at):
     return fires(at, "Absent", "critical", "No adapter reports on table orders any more")
 
 
-case("an adapter that is gone is missed, and forgotten after six hours", [("lag_seconds", "", "0x30 _x600")],
-     silent("30m", "Absent"), silent("38m", "Absent"), absent("42m"), absent("6h"), silent("6h32m", "Absent"))
+case("an adapter that is gone is missed until its changes are lost", [("lag_seconds", "", "0x30 _x2000")],
+     silent("30m", "Absent"), silent("38m", "Absent"), absent("42m"), absent("7h"), absent("24h30m"), absent("26h"),
+     silent("26h32m", "Absent"))
 case("an adapter that comes back within minutes is not missed", [("lag_seconds", "", "0x30 _x7 0x60")],
      silent("38m", "Absent"), silent("60m", "Absent"))
+case("one cluster's adapter does not stand in for another's",
+     [("lag_seconds", 'cluster="west"', "0x200"), ("b", "lag_seconds", 'cluster="east"', "0x30 _x170")],
+     fires("60m", "Absent", "critical", "No adapter reports on table orders any more", cluster="east"))
+
+
+# Restarts
+
+def restarting(at, times):
+    return fires(at, "Restarting", "critical", f"An adapter of adapter has started again {times} times within an hour", table=None)
+
+
+def starts(values):
+    """Of one process."""
+    return [("process_start_time_seconds", "", values), ("build_info", "", re.sub(r"\b\d+(?=[x ]|$)", "1", values))]
+
+
+# Up for a minute, down for five: one start every six minutes.
+LOOP = " ".join(f"{1000 + 360 * n} _x5" for n in range(20))
+case("a process that starts again and again is reported although it reports now and then",
+     [*starts(LOOP), ("lag_seconds", "", " ".join(["0 _x5"] * 20))],
+     silent("12m", "Restarting"), restarting("20m", 3), restarting("60m", 10), silent("60m", "Absent"))
+case("two restarts within an hour are none of this alert's business", starts("1x20 2x20 3x60"), silent("45m", "Restarting"),
+     silent("90m", "Restarting"))
+case("other programs may start as often as they like", [("process_start_time_seconds", "", LOOP)], silent("60m", "Restarting"))
+
+
+# Readiness
+
+def not_ready(at, pod="a"):
+    return fires(at, "NotReady", "critical", f"The adapter {pod} is not ready", table=None, instance=pod)
+
+
+case("a process that is not ready for ten minutes is reported until it is", [("ready", "", "1x10 0x20 1x20")],
+     silent("10m", "NotReady"), silent("20m", "NotReady"), not_ready("22m"), not_ready("30m"), silent("32m", "NotReady"))
+case("of two processes the one is reported that is not ready", [("a", "ready", "", "1x40"), ("b", "ready", "", "0x40")],
+     not_ready("20m", "b"))
+
+
+# Lag
+
+def behind(at, alert, severity, lag):
+    return fires(at, alert, severity, f"Table orders is {lag} behind")
+
+
+case("a lag is reported long before changes are lost", [("lag_seconds", "", "0x10 900x20 901x20 14400x20 14401x20")],
+     silent("29m", "LagHigh"), silent("38m", "LagHigh"), behind("44m", "LagHigh", "warning", "15m 1s"),
+     silent("70m", "LagCritical"), behind("86m", "LagCritical", "critical", "4h 0m 1s"))
+case("a lag that is caught up with within ten minutes is no alert", [("lag_seconds", "", "0x10 20000x8 0x40")],
+     silent("18m", "LagHigh"), silent("18m", "LagCritical"), silent("40m", "LagHigh"))
+
+
+# Dropped events
+
+def dropped(at):
+    return fires(at, "EventsDropped", "warning", "Events of table orders were dropped")
+
+
+case("dropped events are reported for an hour, also where the first sample counts them",
+     [("events_dropped_total", "", "0x9 3x100")], silent("9m", "EventsDropped"), dropped("11m"), dropped("60m"),
+     silent("80m", "EventsDropped"))
+case("events that were dropped before anybody counted are reported", [("events_dropped_total", "", "_x30 2x200")],
+     silent("28m", "EventsDropped"), dropped("31m"), silent("100m", "EventsDropped"))
 
 # Parked items
 
@@ -145,6 +230,24 @@ case("an item that stays parked is reported, one that recovers is not",
      [("parked_items", "", "0x10 1x3 0x16 1x30")],
      silent("13m", "ItemParked"), silent("20m", "ItemParked"), silent("35m", "ItemParked"),
      fires("37m", "ItemParked", "warning", "Items of table orders that wait for an event which keeps failing: 1"))
+
+
+def many_parked(at, count):
+    summary = f"Many items of table orders wait for events which keep failing: {count}"
+    return fires(at, "ManyItemsParked", "critical", summary)
+
+
+MANY = "ManyItemsParked"
+case("more than a hundred parked items are many", [("parked_items", "", "0x10 100x10 101x20")],
+     silent("20m", MANY), silent("24m", MANY), many_parked("28m", 101))
+case("eleven are many while more than a fifth of all requests are refused",
+     [("parked_items", "", "11x80"), ("delivery_attempts_total", 'code="202"', "0+70x80"),
+      ("delivery_attempts_total", 'code="422"', "0x30 0+30x50")],
+     silent("30m", MANY), many_parked("60m", 11))
+case("ten are not, and requests that the sink fails are not refusals",
+     [("parked_items", "", "10x40 50x40"), ("delivery_attempts_total", 'code="202"', "0+10x80"),
+      ("delivery_attempts_total", 'code="422"', "0+30x40 1200x40"), ("delivery_attempts_total", 'code="503"', "0+30x80")],
+     silent("30m", MANY), silent("75m", MANY))
 
 
 # The sink
@@ -182,6 +285,17 @@ case("half of the deliveries may fail, and a sink without deliveries does not fa
      [attempts(202, "0+10x30 300x30"), attempts(503, "0+10x30 300x30")],
      silent("20m", "SinkFailing"), silent("50m", "SinkFailing"))
 
+for longest in ["30s", "5m", "24h"]:
+    # One attempt each `longest`; the adapter counts since when the sink has accepted nothing.
+    made = {"30s": "0x10 0+2x100", "5m": "0x10 " + " ".join(f"{n}x4" for n in range(20)), "24h": "0x10 9x100"}[longest]
+    case(f"a sink that accepts nothing is reported with RETRY_BACKOFF_MAX={longest}",
+         [attempts(503, made), ("sink_refused_seconds", "", "0x10 0+60x100"), ("sink_up", 'sink="sink"', "1x120"),
+          ("lag_seconds", "", "0x10 0+60x100")],
+         silent("11m", "SinkFailing"), sink_fails("20m", "100%"), sink_fails("60m", "100%"), sink_fails("100m", "100%"))
+case("a sink that has accepted nothing for two minutes may be restarting",
+     [("sink_refused_seconds", "", "0x10 0+60x3 0x40")], silent("12m", "SinkFailing"), silent("14m", "SinkFailing"),
+     silent("20m", "SinkFailing"))
+
 # Positions
 
 case("positions that are not stored are reported after minutes", [("checkpoint_age_seconds", "", "0.4x10 0+60x20")],
@@ -210,9 +324,11 @@ case("a table that one of two pods owns has an owner, whoever it is",
      silent("10m", "NobodyOwns"), silent("21m", "NobodyOwns"), silent("40m", "NobodyOwns"))
 case("a table that nobody owns for minutes is reported until somebody does",
      [held("1x10 0x20 1x20"), held("0x50", "b")],
-     silent("10m", "NobodyOwns"), silent("12m", "NobodyOwns"), nobody("14m"), nobody("30m"), silent("32m", "NobodyOwns"))
-case("a takeover after a crash is not reported", [held("1x10 _x40"), held("0x11 1x39", "b")],
-     silent("11m", "NobodyOwns"), silent("13m", "NobodyOwns"), silent("30m", "NobodyOwns"))
+     silent("10m", "NobodyOwns"), silent("22m", "NobodyOwns"), nobody("24m"), nobody("30m"), silent("32m", "NobodyOwns"))
+for longest, minutes in [("15s", 1), ("10m", 11)]:
+    case(f"a takeover after a crash is not reported with LEASE_DURATION={longest}",
+         [held("1x10 _x40"), held(f"0x{10 + minutes} 1x39", "b")],
+         *(silent(at, "NobodyOwns") for at in ("11m", "13m", "16m", "21m", "23m", "30m")))
 case("positions in a file have no owner, and nobody misses one", [("lag_seconds", "", "0x40")], silent("30m", "NobodyOwns"))
 
 
@@ -232,6 +348,32 @@ case("a pod that waits for a table that another one reads fires no alert",
      *(silent(at, alert) for alert in ALL for at in ("5m", "20m", "60m", "110m")))
 case("pods that wait for a table whose owner is of another job fire no alert", waiting("b"),
      *(silent(at, alert) for alert in ALL if alert != "NobodyOwns" for at in ("5m", "20m", "60m", "110m")))
+
+
+def rollout(before, after):
+    """Two pods' series over an hour: the one ends, the other begins and is ready after a minute."""
+    everything = {"lag_seconds": "1", "retention_headroom_seconds": "86399", "aws_refused_seconds": "0", "sink_refused_seconds": "0",
+                  "parked_items": "0", "checkpoint_age_seconds": "0", "events_dropped_total": "0", "build_info": "1"}
+    for metric, value in everything.items():
+        yield "a", metric, "", f"{value}x{before} _x60"
+        yield "b", metric, "", f"_x{after} {value}x60"
+    for pod, gap, start in (("a", "", 1000), ("b", f"_x{after} ", 2000)):
+        yield pod, "process_start_time_seconds", "", f"{gap}{start}x{before if pod == 'a' else 60}"
+        yield pod, "records_read_total", "", f"{gap}0+60x{before if pod == 'a' else 60}"
+        yield pod, "events_delivered_total", "", f"{gap}0+60x{before if pod == 'a' else 60}"
+        yield pod, "delivery_attempts_total", 'code="202"', f"{gap}0+60x{before if pod == 'a' else 60}"
+        yield pod, "sink_up", 'sink="sink"', f"{gap}1x{before if pod == 'a' else 60}"
+        yield pod, "data_loss_total", 'reason="trimmed"', f"{gap}0x{before if pod == 'a' else 60}"
+    yield "a", "ready", "", f"1x{before}"
+    yield "b", "ready", "", f"_x{after} 0x1 1x60"
+
+
+TIMES = ("25m", "29m", "31m", "33m", "36m", "41m", "50m", "75m")
+case("a rollout in which the old pod ends first fires no alert", [*rollout(29, 31)],
+     *(silent(at, alert) for alert in ALL for at in TIMES))
+case("a rolling update with a table of positions fires no alert",
+     [*rollout(33, 29), held("1x31 0x2 _x60"), held("_x29 0x2 1x60", "b")],
+     *(silent(at, alert) for alert in ALL for at in TIMES))
 
 
 # AWS

@@ -20,7 +20,8 @@ class Query:
     def substituted(self, namespace, rate_interval, time_range, table=".*"):
         """The expression with its variables replaced; fails where one is unknown."""
         text = self.expression
-        values = {"namespace": namespace, "table": table, "__rate_interval": rate_interval, "__range": time_range}
+        values = {"cluster": ".*", "namespace": namespace, "job": ".*", "table": table, "__rate_interval": rate_interval,
+                  "__range": time_range}
         for name, value in values.items():
             text = text.replace("$" + name, value)
         assert "$" not in text, f"{self.name}: an unknown variable in {text}"

@@ -92,8 +92,9 @@ fn act(beat: u128, aws: &FakeAws, sink: &TestSink) {
         25 => world.faults.always_for("orders", "GetRecords", Trouble::Error("LimitExceededException")),
         45 => world.faults.clear(),
         50 => world.roll_over_all("orders"),
-        60 => sink.react(|_| Reaction::Status(503)),
-        90 => sink.react(everyday),
+        // Long enough to count as failing.
+        40 => sink.react(|_| Reaction::Status(503)),
+        115 => sink.react(everyday),
         100 => world.faults.always_for("returns", "GetRecords", Trouble::Error("AccessDeniedException")),
         170 => world.faults.clear(),
         n if n % 10 == 5 => world.put("returns", &format!("return-{n}")),

@@ -145,7 +145,7 @@ def check_panels_are_complete():
         ids = [panel["id"] for panel in dashboard["panels"]]
         assert len(set(ids)) == len(ids), f"{file}: an id is there twice"
         variables = [variable["name"] for variable in dashboard["templating"]["list"]]
-        assert variables == ["datasource", "namespace", "table"], f"{file}: {variables}"
+        assert variables == ["datasource", "cluster", "namespace", "job", "table"], f"{file}: {variables}"
         taken = {}
         for panel in dashboard["panels"]:
             place = panel["gridPos"]
@@ -192,13 +192,14 @@ def check_all_metrics_exist():
 
 
 def check_all_queries_keep_to_what_is_chosen():
-    """Each metric is asked for the chosen namespaces and tables; those of the whole process have no table."""
+    """Each metric is asked for the chosen clusters, namespaces, jobs and tables; those of the whole process have no table."""
     whole = dashboards.series_of_the_process()
     assert whole, "docs/metrics.md is not understood"
     for query in dashboards.queries():
         for metric, labels in re.findall(r"((?:dynamodb_streams_adapter|process)_\w+)(\{[^}]*\})?", query.expression):
             of_process = metric.startswith("process_") or metric in whole
-            wanted = ['namespace=~"$namespace"'] + ([] if of_process else ['table=~"$table"'])
+            chosen = [f'{name}=~"${name}"' for name in ("cluster", "namespace", "job")]
+            wanted = chosen + ([] if of_process else ['table=~"$table"'])
             missing = [label for label in wanted if label not in labels]
             assert not missing, f"{query.name}: {metric} without {missing}"
 
@@ -307,10 +308,10 @@ def check_no_panel_reassures_where_no_adapter_is(prometheus):
 
 def check_the_variables_have_values(prometheus):
     for file, dashboard in dashboards.dashboards().items():
-        for variable, expected in (("namespace", {"busy", "quiet"}), ("table", {"orders", "returns"})):
+        for variable, expected in (("namespace", {"busy", "quiet"}), ("job", {"adapter"}), ("table", {"orders", "returns"})):
             query = next(v for v in dashboard["templating"]["list"] if v["name"] == variable)["query"]["query"]
             metric, label = re.fullmatch(r"label_values\((.*), (\w+)\)", query).groups()
-            metric = metric.replace("$namespace", ".*")
+            metric = re.sub(r"\$\w+", ".*", metric)
             found = {series[label] for series in prometheus.get("series", **{"match[]": metric})}
             assert found == expected, f"{file}: {variable} has the values {found}"
 

@@ -1,12 +1,14 @@
 //! What `/status` says of a table whose state is known.
 
 use super::*;
+use crate::checkpoint::{StoredShard, StoredStream, StoredTable};
 use crate::delivery::dispatcher::{LongestLane, SinkOutage};
 use crate::delivery::sink_controller::{Cause, ControllerView, DownReason};
 use crate::lease::Tenure;
 use crate::progress::buffer::Buffer;
 use crate::progress::page_entry::PageEntry;
 use crate::progress::table_tracker::{PageRead, ShardHandle, StreamHandle};
+use crate::readiness::FailingCall;
 use crate::records::{LaneId, Position, StreamDetails};
 use crate::telemetry::metrics::Metrics;
 
@@ -283,4 +285,43 @@ async fn the_lease_of_a_shared_table_is_shown_and_that_of_another_one_is_null() 
     ownership.begin(Arc::new(granted));
     let held = json!({"owner": "pod-1 ab", "held": true, "ends_in_seconds": 30.0, "waits_for": null});
     assert_eq!(house.table()["lease"], held);
+}
+
+/// The value of a gauge of the table, as it is exported.
+fn gauge(house: &House, name: &str) -> f64 {
+    house.status.refresh();
+    let text = house.metrics.encode().unwrap();
+    let line = text.lines().find(|line| line.starts_with(&format!("dynamodb_streams_adapter_{name}")));
+    line.unwrap().rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_is_a_metric_of_its_own_and_no_lag() {
+    let house = House::new();
+    assert_eq!(gauge(&house, "ready"), 0.0);
+    let health = house.progress.health();
+    health.mark_ready();
+    assert_eq!(gauge(&house, "ready"), 1.0);
+    health.record_failure(FailingCall::Aws("GetRecords"), "refused", true, Instant::now());
+    health.sink_refused(Instant::now());
+    tokio::time::advance(Duration::from_secs(100)).await;
+    assert_eq!((gauge(&house, "aws_refused_seconds"), gauge(&house, "sink_refused_seconds")), (100.0, 100.0));
+    assert_eq!((gauge(&house, "lag_seconds"), gauge(&house, "ready")), (0.0, 0.0));
+    health.progressed(Instant::now());
+    health.sink_took();
+    assert_eq!((gauge(&house, "aws_refused_seconds"), gauge(&house, "sink_refused_seconds")), (0.0, 0.0));
+}
+
+#[tokio::test]
+async fn a_stop_over_a_loss_does_not_look_as_if_all_was_delivered() {
+    let house = House::new();
+    let day = RETENTION.as_secs_f64();
+    let long_ago = SystemTime::now() - RETENTION - Duration::from_secs(60);
+    let shards = [("shard".to_owned(), StoredShard::at(Position::Start, long_ago, None))].into();
+    let stream = StoredStream { arn: STREAM.to_owned(), start: Position::Start, done: false, shards };
+    house.progress.restore(StoredTable { streams: vec![stream], ..StoredTable::default() });
+    assert_eq!(gauge(&house, "lag_seconds"), 0.0, "the first page is on its way");
+    house.progress.health().stopped("data was lost and ON_DATA_LOSS is stop");
+    let (lag, left) = (gauge(&house, "lag_seconds"), gauge(&house, "retention_headroom_seconds"));
+    assert!(lag > day && left == 0.0, "behind by {lag} s, {left} s are left");
 }

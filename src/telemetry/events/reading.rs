@@ -81,6 +81,20 @@ impl StreamAwaited<'_> {
     }
 }
 
+/// Nothing is stored of a table whose stream was there before, and what was written earlier is not asked for.
+pub struct NothingStored<'a> {
+    pub stream: &'a str,
+}
+
+impl NothingStored<'_> {
+    pub fn emit(&self, telemetry: &TableTelemetry) {
+        let text = "no stored positions: a first start, or they were lost. With START_POSITION=latest nothing is delivered that was \
+                    written before this start; docs/runbook/positions.md says what to do if they were lost";
+        telemetry.recent().add("DSA-CONFIG", text);
+        warn!(code = "DSA-CONFIG", table = telemetry.table(), stream = self.stream, "{text}");
+    }
+}
+
 /// A shard is going to be read.
 pub struct ShardOpened<'a> {
     pub stream: &'a str,
