@@ -472,8 +472,7 @@ impl TableTracker {
         age(open.filter_map(TrackedShard::oldest_waiting).min(), now)
     }
 
-    /// How old what is written to the table and was not read yet may be, at most. `is_refused`: AWS answers no reads, so that who was
-    /// caught up with is so no longer.
+    /// How old what was not read yet may be, at most. `is_refused`: AWS answers no reads, so nobody is caught up with.
     pub fn unread(&self, is_refused: bool, now: SystemTime) -> Duration {
         let behind = self.unread_shards().filter(|shard| is_refused || !shard.is_caught_up);
         age(behind.map(|shard| shard.verified_at).min(), now)
@@ -481,8 +480,7 @@ impl TableTracker {
 
     /// The same of what an earlier run has stored, and of which this one has read nothing.
     pub fn unread_since_start(&self, now: SystemTime) -> Duration {
-        let untouched = self.unread_shards().filter(|shard| shard.is_untouched());
-        age(untouched.map(|shard| shard.verified_at).min(), now)
+        age(self.unread_shards().filter(|shard| shard.is_untouched()).map(|shard| shard.verified_at).min(), now)
     }
 
     /// Open shards that may hold something that was not read.
