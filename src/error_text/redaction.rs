@@ -16,7 +16,8 @@ pub(crate) const REDACTED: &str = "[redacted]";
 const SECRET_NAMES: [&str; 9] =
     ["token", "password", "passwd", "secret", "authorization", "accesskey", "secretkey", "apikey", "privatekey"];
 
-/// What such a name is in prose where a blank follows its colon: `unexpected token: }`.
+/// How names end that are none where a blank follows their colon and no hyphen or underscore is in them: `unexpected token: }`, and codes of
+/// errors such as `ExpiredToken: the token has expired`.
 const PROSE: [&str; 2] = ["token", "secret"];
 
 /// Stand before the credentials themselves in a header.
@@ -76,8 +77,10 @@ fn is_secret(before: &str, behind: &str) -> bool {
     let is_quoted = bare.ends_with(['"', '\'']);
     let name = bare.trim_end_matches(['"', '\'', '\\']);
     let name = &name[name.trim_end_matches(is_of_name).len()..];
+    let is_word = !name.contains(['-', '_']);
     let name: String = name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
-    let is_prose = PROSE.contains(&&*name) && separator == ":" && behind.starts_with(' ') && !is_quoted;
+    let is_of_prose = separator == ":" && behind.starts_with(' ') && !is_quoted && is_word;
+    let is_prose = is_of_prose && PROSE.iter().any(|end| name.ends_with(end));
     !is_prose && SECRET_NAMES.iter().any(|secret| name.ends_with(secret))
 }
 
@@ -170,6 +173,8 @@ mod tests {
             "ValidationException: 1 validation error detected: Value '' at 'tableName' failed",
             "arn:aws:dynamodb:eu-west-1:123456789012:table/orders/stream/2026-11-01T00:00:00.000",
             "unexpected token: } in line 1",
+            "MissingAuthenticationToken: says AWS",
+            "ExpiredToken: the token has expired",
             "The security token included in the request is invalid. (request ABCDEFGHIJ0123456789)",
             "cannot read /var/run/secrets/token: No such file or directory (os error 2)",
             "é: ü=ß token=",
