@@ -40,7 +40,7 @@ async fn an_argument_of_the_adapter_that_is_not_known_is_named_with_exit_code_64
     let mut command = world.plan().command();
     command.arg("chekc");
     let run = run(command).await;
-    let expected = "unknown argument \"chekc\"; expected `check`, `positions`, `--help` or `--version`\n";
+    let expected = "unknown argument \"chekc\"; expected `check`, `positions`, `scaler`, `--help` or `--version`\n";
     assert_eq!((run.code, run.err.as_str()), (Some(64), expected));
 }
 
