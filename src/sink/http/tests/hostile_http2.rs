@@ -95,12 +95,18 @@ async fn over_http_2_every_attempt_ends_in_time_and_on_few_connections() {
         for (attack, script) in attacks() {
             let server = Server::start_tls(acceptor(&authority.leaf("localhost"), &side()), vec![script; 20]).await;
             let sink = identity.sink(&authority, server.port());
-            let begun = Instant::now();
-            let answer = sink.post(message(), SHORT).await;
-            assert!(begun.elapsed() < SHORT + PATIENCE / 4, "{attack}: it took {:?}", begun.elapsed());
-            assert!(!matches!(answer, SinkResponse::Accepted { .. }), "{attack}: {answer:?}");
+            let mut attempts = 0;
+            // On a busy machine an attempt may end before it is connected.
+            while server.seen().is_empty() {
+                let begun = Instant::now();
+                let answer = sink.post(message(), SHORT).await;
+                assert!(begun.elapsed() < SHORT + PATIENCE / 4, "{attack}: it took {:?}", begun.elapsed());
+                assert!(!matches!(answer, SinkResponse::Accepted { .. }), "{attack}: {answer:?}");
+                attempts += 1;
+                assert!(attempts < 20, "{attack}: no attempt is connected");
+            }
             let connections = server.seen().len();
-            assert!((1..=1 + MAX_RESENDS).contains(&connections), "{attack}: {connections} connections");
+            assert!(connections <= attempts * (1 + MAX_RESENDS), "{attack}: {connections} connections");
         }
     }
 }
