@@ -46,7 +46,7 @@ use self::sources::AwsSources;
 use self::status::Status;
 use self::table_watch::Shared;
 use self::tables::Tables;
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, AdminHosts};
 use crate::config::{Scaler, ScalerConfig};
 use crate::ports::{PortError, open_port};
 use crate::readiness::Health;
@@ -105,7 +105,7 @@ struct Parts {
 
 impl Parts {
     fn assemble(config: ScalerConfig, metrics: &Metrics) -> Self {
-        let ScalerConfig { scaler: Scaler { rules, pace, tls, .. }, positions, aws, .. } = config;
+        let ScalerConfig { scaler: Scaler { rules, pace, tls, .. }, positions, aws, process, .. } = config;
         let sources = Arc::new(AwsSources::new(aws, positions, metrics.scaler()));
         let tables = Tables::new(Shared { sources, pace, calls: Semaphore::new(CALLS_AT_ONCE) });
         let answers = Arc::new(Answers::new(rules, tables.clone(), pace.refresh_interval));
@@ -115,6 +115,7 @@ impl Parts {
         let (refreshed, shown) = (status.clone(), status);
         let admin = Arc::new(Admin {
             health,
+            hosts: AdminHosts::new(process.admin_hosts),
             metrics: metrics.clone(),
             refresh: Box::new(move || refreshed.refresh()),
             status: Box::new(move || shown.show()),

@@ -252,7 +252,11 @@ impl TableWatch {
         let ScalerPace { poll_interval, idle_after, .. } = shared.pace;
         let pace = ActivityPace { poll_interval, idle_after };
         let (mut cursors, mut activity) = (ShardCursors::default(), Activity::since(Instant::now()));
-        let Some(client) = self.client(shared).await else { return };
+        let Some(client) = self.client(shared).await else {
+            // The listing that is shown has used it: it comes again.
+            sleep(WANTS_INTERVAL).await;
+            return;
+        };
         let plan = |counts, pages| RoundPlan { client: &*client, calls: &shared.calls, counts, pages };
         self.follow_listing(&mut cursors);
         if let (Some(failure), _) = cursors.open(&plan(false, 1)).await {
