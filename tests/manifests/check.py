@@ -241,7 +241,8 @@ def scraped(objects):
 
 def rendered_for_readers(root):
     """Overlays and examples by their names, as a reader has them."""
-    made = {f"manifests/{name}": render(root / name) for name, _ in texts.kustomizations(root) if name.startswith("overlays/")}
+    made = {f"manifests/{name}": render(root / name) for name, _ in texts.kustomizations(root)
+            if name.startswith(("overlays/", "scaler"))}
     for name, text in texts.all_examples(REPOSITORY):
         directory = name.split()[0]
         try:

@@ -25,13 +25,15 @@ SCENE_SECONDS = 50
 RATE_INTERVAL, RANGE = "5s", "50s"
 ALERTS = ROOT / "dashboards/alerts.yaml"
 
-# What does not happen in the scene: there is no filter in this version, no event is dead-lettered or dropped, and no item's
-# changes are too many for the memory.
+# What does not happen in the scene: there is no filter in this version, no event is dead-lettered or dropped, no item's changes are
+# too many for the memory, and no scaler is there.
 ALWAYS_ZERO = {
     "overview.json, 'Parked items by table', B",
     "overview.json, 'Records and events', C", "overview.json, 'Records and events', D",
     "overview.json, 'Records and events', E", "overview.json, 'Failed requests by whose fault', C",
     "shards.json, 'Records left out', A",
+    "shards.json, 'Calls of KEDA', A", "shards.json, 'Tables of the scaler', A",
+    "shards.json, 'Calls of the scaler to AWS', A", "shards.json, 'Streams of activity', A",
 }
 
 # What has no value as long as the sink never had too many requests.
