@@ -9,7 +9,7 @@ use super::server_tls::CurrentTls;
 use super::table_view::{StoredLag, TableView};
 use super::table_watch::TableWatch;
 use super::tables::Tables;
-use crate::clock::rfc3339;
+use crate::clock::{self, rfc3339};
 use crate::telemetry::metrics::ScalerMetrics;
 
 /// What is shown.
@@ -35,7 +35,8 @@ impl Status {
     pub(super) fn show(&self) -> Value {
         let tables: Vec<Value> = self.tables.all().iter().map(|watch| table(watch)).collect();
         let has_certificate = self.tls.as_ref().map(|tls| tls.borrow().is_some());
-        json!({"scaler": {"tables": tables, "tls": self.tls.is_some(), "certificateLoaded": has_certificate}})
+        let scaler = json!({"tables": tables, "tls": self.tls.is_some(), "certificateLoaded": has_certificate});
+        json!({"time": rfc3339(clock::now()), "scaler": scaler})
     }
 }
 
