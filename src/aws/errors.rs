@@ -34,7 +34,7 @@ const DENIED: [&str; 15] = [
 ];
 
 /// A call that failed, SDK retries included.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{operation} failed: {message}")]
 pub struct CallError {
     /// The operation's name as IAM knows it, such as `GetRecords`.

@@ -180,22 +180,6 @@ impl PositionsNames {
         format!("export AWS_REGION={} && {commands}", self.region)
     }
 
-    /// The fix of a call that failed with this text: `<operation> failed: <code>: ...`.
-    pub(super) fn for_text(&self, operation: &'static str, text: &str) -> String {
-        let said = text.split_once(" failed: ").map_or(text, |(_, said)| said);
-        let code = said.split([':', ',']).next().unwrap_or_default().to_owned();
-        let kind = match code.as_str() {
-            "ResourceNotFoundException" => return self.create(),
-            code if is_unauthorized(code) => ErrorKind::Denied,
-            code if code.contains("Throttl") || code.contains("Exceeded") => ErrorKind::Throttled,
-            code if code.contains("Token") || code.contains("Client") || code.contains("Signature") => {
-                ErrorKind::Denied
-            }
-            _ => ErrorKind::Other,
-        };
-        self.for_call(&CallError { operation, kind, code, message: text.to_owned() })
-    }
-
     /// The fix of a call that failed.
     pub(super) fn for_call(&self, error: &CallError) -> String {
         match error.kind {
@@ -204,6 +188,7 @@ impl PositionsNames {
                 "give the process credentials that DynamoDB knows, or set CHECKPOINT_ROLE_ARN to a role that it may assume"
                     .into()
             }
+            ErrorKind::NotFound => self.create(),
             ErrorKind::Throttled | ErrorKind::LimitExceeded => self.in_region(&format!(
                 "aws dynamodb update-table --table-name {} --billing-mode PAY_PER_REQUEST",
                 self.name
@@ -318,14 +303,17 @@ mod tests {
     }
 
     #[test]
-    fn what_an_action_on_items_lacks_is_told_from_its_text() {
+    fn what_an_action_on_items_lacks_is_told_from_its_error() {
         let names = PositionsNames::of(&"positions".parse().expect("a table"), "eu-west-1", false);
-        let fix = |text: &str| names.for_text("PutItem", &format!("PutItem failed: {text}"));
-        assert!(fix("AccessDeniedException: User: x is not authorized").starts_with(r#"{"Effect":"Allow""#));
-        assert!(fix("ResourceNotFoundException: not found; the table").contains("aws dynamodb create-table "));
-        assert!(fix("ThrottlingException: rate exceeded").ends_with("--billing-mode PAY_PER_REQUEST"));
-        assert!(fix("UnrecognizedClientException: the token").contains("credentials"));
-        assert!(fix("no answer").contains("dynamodb.eu-west-1.amazonaws.com"));
+        let fix = |kind: ErrorKind, code: &str| {
+            let (code, message) = (code.to_owned(), format!("{code}: said so"));
+            names.for_call(&CallError { operation: "PutItem", kind, code, message })
+        };
+        assert!(fix(ErrorKind::Denied, "AccessDeniedException").starts_with(r#"{"Effect":"Allow""#));
+        assert!(fix(ErrorKind::NotFound, "ResourceNotFoundException").contains("aws dynamodb create-table "));
+        assert!(fix(ErrorKind::Throttled, "ThrottlingException").ends_with("--billing-mode PAY_PER_REQUEST"));
+        assert!(fix(ErrorKind::Denied, "UnrecognizedClientException").contains("credentials"));
+        assert!(fix(ErrorKind::Other, "timeout").contains("dynamodb.eu-west-1.amazonaws.com"));
     }
 
     #[test]

@@ -161,9 +161,8 @@ impl Trial {
     ) -> Result<T, Finding> {
         let answer = self.answer(operation, call).await?;
         answer.map_err(|error| {
-            let (ItemError::NotDone(what) | ItemError::Unknown(what)) = error;
-            let fix = self.names.for_text(operation, &what);
-            Finding { is_fatal: true, what, fix }
+            let fix = error.call().map_or_else(|| self.names.reach(), |call| self.names.for_call(call));
+            Finding { is_fatal: true, what: error.to_string(), fix }
         })
     }
 

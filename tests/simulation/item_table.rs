@@ -132,7 +132,7 @@ impl SimulatedTable {
                 let sent = under_way.sent.take()?;
                 Some(match way.fate {
                     Fate::Answered => inner.table_write(&sent, now),
-                    Fate::Refused => Err(ItemError::NotDone("throttled".to_owned())),
+                    Fate::Refused => Err(ItemError::NotDone("throttled".into())),
                     Fate::Lost => Err(unknown()),
                     Fate::Unheard => inner.table_write(&sent, now).and(Err(unknown())),
                     Fate::Late(later) => {
@@ -157,7 +157,7 @@ impl SimulatedTable {
         let result = self
             .world
             .edge(way.takes, |inner, now| match way.fate {
-                Fate::Refused => Err(ItemError::NotDone("throttled".to_owned())),
+                Fate::Refused => Err(ItemError::NotDone("throttled".into())),
                 Fate::Answered if now < inner.shared.missing_until => Err(no_table()),
                 Fate::Answered => Ok(read(inner)),
                 Fate::Lost | Fate::Unheard | Fate::Late(_) => Err(unknown()),
@@ -374,9 +374,9 @@ pub fn stamp(members: &Members) -> Option<Stamp> {
 }
 
 fn unknown() -> ItemError {
-    ItemError::Unknown("no answer".to_owned())
+    ItemError::Unknown("no answer".into())
 }
 
 fn no_table() -> ItemError {
-    ItemError::NotDone("there is no such table".to_owned())
+    ItemError::NotDone("there is no such table".into())
 }

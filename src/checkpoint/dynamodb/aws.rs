@@ -25,7 +25,7 @@ use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
 use tokio::time::{Instant, sleep};
 
-use super::items::{Expected, Item, ItemError, ItemKey, ItemTable, Members, Write, Written};
+use super::items::{Expected, Item, ItemError, ItemFailure, ItemKey, ItemTable, Members, Write, Written};
 use crate::aws::errors::{CallError, ErrorKind, call_error};
 
 /// The table's keys, both texts.
@@ -193,16 +193,20 @@ impl AwsItems {
     {
         let is_decided = is_refusal(&error);
         let error = call_error(operation, error);
-        let text = match (error.kind, error.code.as_str()) {
-            (ErrorKind::NotFound, _) => format!("{error}; {}", missing(&self.table)),
-            (_, "ValidationException") => format!("{error}; {}", right_keys(&self.table)),
-            _ => error.to_string(),
-        };
         // Without credentials nothing was sent.
         match is_decided || error.code.starts_with("credentials") {
-            true => ItemError::NotDone(text),
-            false => ItemError::Unknown(text),
+            true => ItemError::NotDone(self.failure(error)),
+            false => ItemError::Unknown(self.failure(error)),
         }
+    }
+
+    fn failure(&self, error: CallError) -> ItemFailure {
+        let advice = match (error.kind, error.code.as_str()) {
+            (ErrorKind::NotFound, _) => Some(missing(&self.table)),
+            (_, "ValidationException") => Some(right_keys(&self.table)),
+            _ => None,
+        };
+        ItemFailure::of(error, advice.as_deref())
     }
 
     async fn put(&self, key: ItemKey, expected: Expected, to: Members) -> Result<Written, ItemError> {
@@ -250,7 +254,7 @@ impl AwsItems {
             Some(item) => Ok(Written::Conflict(Some(item.members))),
             None => {
                 let read = self.get_once(key).await;
-                read.map(Written::Conflict).map_err(|error| ItemError::Unknown(error.to_string()))
+                read.map(Written::Conflict).map_err(|error| ItemError::Unknown(ItemFailure::of(error, None)))
             }
         }
     }
@@ -262,20 +266,14 @@ impl AwsItems {
     }
 
     async fn get_or_create(&self, key: &ItemKey) -> Result<Option<Members>, ItemError> {
-        match self.get_once(key).await {
-            Ok(found) => Ok(found),
+        let got = match self.get_once(key).await {
             Err(error) if error.kind == ErrorKind::NotFound && self.creates => {
-                self.create().await.map_err(|error| ItemError::NotDone(error.to_string()))?;
-                self.get_once(key).await.map_err(|error| ItemError::NotDone(error.to_string()))
+                self.create().await.map_err(|error| ItemError::NotDone(ItemFailure::of(error, None)))?;
+                self.get_once(key).await
             }
-            Err(error) if error.kind == ErrorKind::NotFound => {
-                Err(ItemError::NotDone(format!("{error}; {}", missing(&self.table))))
-            }
-            Err(error) if error.code == "ValidationException" => {
-                Err(ItemError::NotDone(format!("{error}; {}", right_keys(&self.table))))
-            }
-            Err(error) => Err(ItemError::NotDone(error.to_string())),
-        }
+            got => got,
+        };
+        got.map_err(|error| ItemError::NotDone(self.failure(error)))
     }
 
     async fn query_all(&self, partition: &str) -> Result<Vec<Item>, ItemError> {

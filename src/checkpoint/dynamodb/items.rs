@@ -5,8 +5,12 @@
 //! - A write happens as a whole or not at all, and only if the item is then as expected. Who does not learn what came of it may see it
 //!   happen later, once, under the same condition.
 
+use std::fmt;
+
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
+
+use crate::aws::errors::CallError;
 
 /// An item's members besides its key: texts, whole numbers, truth values, and maps of these.
 pub type Members = Map<String, Value>;
@@ -64,10 +68,45 @@ pub enum Written {
 pub enum ItemError {
     /// It was refused before anything happened: throttled, denied, no such table.
     #[error("{0}")]
-    NotDone(String),
+    NotDone(ItemFailure),
     /// It may have happened, or may still happen: no answer, an answer too late, a fault of the service.
     #[error("{0}")]
-    Unknown(String),
+    Unknown(ItemFailure),
+}
+
+impl ItemError {
+    /// The call that failed, where one was made.
+    pub fn call(&self) -> Option<&CallError> {
+        let (Self::NotDone(failure) | Self::Unknown(failure)) = self;
+        failure.call.as_ref()
+    }
+}
+
+/// What happened, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ItemFailure {
+    text: String,
+    call: Option<CallError>,
+}
+
+impl ItemFailure {
+    /// Of a call to AWS, with what to do about it where that is known.
+    pub fn of(call: CallError, advice: Option<&str>) -> Self {
+        let text = advice.map_or_else(|| call.to_string(), |advice| format!("{call}; {advice}"));
+        Self { text, call: Some(call) }
+    }
+}
+
+impl From<&str> for ItemFailure {
+    fn from(text: &str) -> Self {
+        Self { text: text.to_owned(), call: None }
+    }
+}
+
+impl fmt::Display for ItemFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
 }
 
 /// A table of items, as far as the store needs one.

@@ -60,9 +60,9 @@ impl Positions {
             Ok(Written::Conflict(current)) => return Err(self.ledger.fence(self.conflict(name, current.as_ref()))),
             Err(ItemError::NotDone(why)) => {
                 self.ledger.give_up(name, &attempt);
-                return Err(Failure::NotDone(why));
+                return Err(Failure::NotDone(why.to_string()));
             }
-            Err(ItemError::Unknown(why)) => return Err(Failure::Unknown(why)),
+            Err(ItemError::Unknown(why)) => return Err(Failure::Unknown(why.to_string())),
         }
         Ok(())
     }

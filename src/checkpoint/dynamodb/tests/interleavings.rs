@@ -167,11 +167,11 @@ impl World {
                     0..60 => (Ok(self.apply(&write, "arrives")), chance < 5 && !is_polite && reply.is_some()),
                     60..70 => {
                         self.apply(&write, "arrives, its answer is lost,");
-                        (Err(ItemError::Unknown("answer lost".to_owned())), false)
+                        (Err(ItemError::Unknown("answer lost".into())), false)
                     }
-                    70..80 => (Err(ItemError::Unknown("request lost".to_owned())), false),
-                    80..90 => (Err(ItemError::Unknown("too late".to_owned())), true),
-                    _ => (Err(ItemError::NotDone("throttled".to_owned())), false),
+                    70..80 => (Err(ItemError::Unknown("request lost".into())), false),
+                    80..90 => (Err(ItemError::Unknown("too late".into())), true),
+                    _ => (Err(ItemError::NotDone("throttled".into())), false),
                 };
                 if is_delayed {
                     requests.push(Request::Write(write, None));
@@ -196,7 +196,7 @@ impl ItemTable for Way {
             loop {
                 let (reply, page) = oneshot::channel();
                 self.0.requests().push(Request::Page(all.last().map(|item| item.key.clone()), reply));
-                let page = page.await.map_err(|_| ItemError::Unknown("cut off".to_owned()))?;
+                let page = page.await.map_err(|_| ItemError::Unknown("cut off".into()))?;
                 if page.is_empty() {
                     return Ok(all.into_iter().filter(|item| item.key.partition == partition).collect());
                 }
@@ -209,7 +209,7 @@ impl ItemTable for Way {
     fn write(&self, write: Write) -> BoxFuture<'_, Result<Written, ItemError>> {
         let (reply, written) = oneshot::channel();
         self.0.requests().push(Request::Write(write, Some(reply)));
-        async { written.await.unwrap_or_else(|_| Err(ItemError::Unknown("cut off".to_owned()))) }.boxed()
+        async { written.await.unwrap_or_else(|_| Err(ItemError::Unknown("cut off".into()))) }.boxed()
     }
 }
 

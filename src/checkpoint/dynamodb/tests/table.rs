@@ -81,7 +81,7 @@ impl MemoryItems {
 }
 
 fn away() -> ItemError {
-    ItemError::Unknown("no answer".to_owned())
+    ItemError::Unknown("no answer".into())
 }
 
 impl ItemTable for MemoryItems {
@@ -100,7 +100,7 @@ impl ItemTable for MemoryItems {
         let written = match fault {
             _ if *locked(&self.is_down) => Err(away()),
             Fault::None => Ok(self.apply(write)),
-            Fault::Throttled => Err(ItemError::NotDone("throttled".to_owned())),
+            Fault::Throttled => Err(ItemError::NotDone("throttled".into())),
             Fault::RequestLost => Err(away()),
             Fault::AnswerLost => {
                 self.apply(write);
