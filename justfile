@@ -40,6 +40,10 @@ interop:
     tests/knative/run
     tests/keda/run
 
+# The manifests and KEDA's operator against a real API server, without nodes; builds them from Go modules, a quarter of an hour the first time.
+cluster:
+    tests/cluster/run
+
 # Builds the image with buildah on a local stand-in for its base, and tests it; as root, 11 minutes the first time.
 image:
     tests/image/run
