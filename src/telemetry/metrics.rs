@@ -388,9 +388,10 @@ metrics! {
         "Time from a record's creation to the sink's acknowledgement; creation times are whole seconds.";
     LAG = "lag_seconds", Kind::Gauge, ["table"],
         "Age of the oldest record that is known not to be settled, from the stored positions on; 0 when caught up. Where AWS has refused \
-        since the start, or reading is stopped, the time since which the stored positions know nothing of what is written.";
+        since the start, or reading is stopped, the time since which the stored positions know nothing of what is written. NaN while the stored \
+        positions are not known, such as those of a table's name that AWS has not explained yet.";
     RETENTION_HEADROOM = "retention_headroom_seconds", Kind::Gauge, ["table"],
-        "Time left until DynamoDB trims the oldest unsettled record, or the oldest one that there may be and was not read yet.";
+        "Time left until DynamoDB trims the oldest unsettled record, or the oldest one that there may be and was not read yet; NaN as lag_seconds.";
     IN_FLIGHT = "in_flight_events", Kind::Gauge, ["table"], "Events sent to the sink that wait for its response.";
     BUFFERED = "buffered_bytes", Kind::Gauge, ["table"], "Memory used by records that are read and not settled, and reserved for requested pages.";
     PARKED = "parked_items", Kind::Gauge, ["table"],

@@ -112,6 +112,52 @@ async fn a_start_that_aws_refuses_shows_how_old_the_stored_positions_are() {
     assert!(refused >= 2.0 && lag < 1.0, "refused for {refused} s, behind by {lag} s");
 }
 
+/// The positions are stored under the table's ARN, which only AWS knows where `TABLE` is a name.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_aws_refuses_shows_the_age_of_the_only_stored_table_of_that_name_and_no_number_where_there_is_none()
+ {
+    let (aws, sink, folder) =
+        (FakeAws::with_table("orders", 1).await, TestSink::start().await, tempfile::tempdir().unwrap());
+    let plan = Plan::new(&aws, &sink, "orders").keeping_positions(&folder);
+    for call in CALLS {
+        aws.script().faults.always(call, Trouble::Error("AccessDeniedException"));
+    }
+    let refused = async || {
+        let adapter = plan.start().await;
+        wait_for("the refusal", || !adapter.logged_code("DSA-AWS-DENIED").is_empty()).await;
+        let labels = [("table", "orders")];
+        let lag = adapter.metric("lag_seconds", &labels).await;
+        let left = adapter.metric("retention_headroom_seconds", &labels).await;
+        let shown = adapter.status().await["tables"][0]["lag_seconds"].as_f64();
+        (lag, left, shown, adapter)
+    };
+    let (lag, left, shown, first) = refused().await;
+    assert!(lag.is_nan() && left.is_nan() && shown.is_none(), "nothing is stored: {lag} {left} {shown:?}");
+    aws.script().faults.clear();
+    first.wait_ready().await;
+    assert_eq!(first.metric("lag_seconds", &[("table", "orders")]).await, 0.0, "AWS has said what it is");
+    aws.write("orders", 5, 1);
+    wait_for("the events", || sink.distinct() == 5).await;
+    assert_eq!(first.terminate().await, Some(0));
+    age(&plan, &folder, 20 * HOUR);
+    for call in CALLS {
+        aws.script().faults.always(call, Trouble::Error("AccessDeniedException"));
+    }
+    let (lag, left, shown, adapter) = refused().await;
+    let near = |value: f64, hours: f64| (value - hours * 3600.0).abs() < 120.0;
+    assert!(near(lag, 20.0) && near(left, 4.0) && near(shown.unwrap_or(-1.0), 20.0), "{lag} {left} {shown:?}");
+    aws.script().faults.clear();
+    adapter.wait_ready().await;
+    aws.write("orders", 5, 1);
+    wait_for("the next events", || sink.distinct() == 10).await;
+    assert_eq!(oracle::duplicates(&sink.accepted()), 0);
+    let (lag, left) = (
+        adapter.metric("lag_seconds", &[("table", "orders")]).await,
+        adapter.metric("retention_headroom_seconds", &[("table", "orders")]).await,
+    );
+    assert!(lag < 5.0 && near(left, 24.0), "behind by {lag} s, {left} s are left");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_without_stored_positions_on_an_older_stream_is_said_once() {
     let (aws, sink, folder) =

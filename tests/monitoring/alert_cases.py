@@ -166,6 +166,20 @@ case("one cluster's adapter does not stand in for another's",
      fires("60m", "Absent", "critical", "No adapter reports on table orders any more", cluster="east"))
 
 
+# Nobody knows
+
+UNKNOWN = " ".join(["NaN"] * 121)
+case("a table of which nobody knows how far behind it is fires none of these alerts and is missed by none",
+     [("retention_headroom_seconds", "", UNKNOWN), *table(UNKNOWN, "0+60x120"), ("ready", "", "0x120")],
+     *(silent(at, alert) for alert in ("RetentionLow", "RetentionCritical", "LagHigh", "LagCritical", "Absent") for at in ("30m", "100m")),
+     stuck("30m"), fires("30m", "NotReady", "critical", "The adapter a is not ready", table=None, instance="a"))
+case("one process that does not know hides no other's headroom",
+     [("retention_headroom_seconds", "", UNKNOWN), ("b", "retention_headroom_seconds", "", "100x120"),
+      ("lag_seconds", "", UNKNOWN), ("b", "lag_seconds", "", "86300x120")],
+     headroom("30m", "RetentionCritical", "critical", "1m 40s"),
+     fires("30m", "LagCritical", "critical", "Table orders is 23h 58m 20s behind"))
+
+
 # Restarts
 
 def restarting(at, times):
