@@ -16,6 +16,7 @@ pub mod shard_progress;
 pub mod table_tracker;
 mod tracked_shard;
 mod tracked_stream;
+mod unstored;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

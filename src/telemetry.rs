@@ -110,8 +110,8 @@ impl TableTelemetry {
         self.metrics.lease_held.with_label_values(&[&*self.table]).set(is_held.into());
     }
 
-    /// Positions were stored, at this moment.
-    pub fn positions_stored(&self, now: SystemTime) {
+    /// A position was stored that had moved, at this moment.
+    pub fn progress_stored(&self, now: SystemTime) {
         let since_epoch = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         self.metrics.last_progress.with_label_values(&[&*self.table]).set(since_epoch.as_secs_f64());
     }

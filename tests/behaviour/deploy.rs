@@ -189,6 +189,41 @@ async fn a_start_without_stored_positions_on_an_older_stream_is_said_once() {
     assert_eq!(said(&asked_for), 0, "all that there is was asked for");
 }
 
+/// The runbook's recipe, `docs/runbook/positions.md`, with two seconds for its five minutes.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_lost_the_stored_positions_and_begins_at_the_last_progress_loses_nothing() {
+    let (aws, sink, folder) =
+        (FakeAws::with_table("orders", 1).await, TestSink::start().await, tempfile::tempdir().unwrap());
+    let plan = Plan::new(&aws, &sink, "orders").keeping_positions(&folder).env("RETRY_BACKOFF_MAX", "1s");
+    let adapter = plan.start_ready().await;
+    aws.write("orders", 5, 1);
+    wait_for("the first events", || sink.distinct() == 5).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let early = sink.accepted().len();
+    // One item waits while others go on: the position of neither is lost with the volume.
+    sink.react(|event| Reaction::Status(if event.item == "waits" { 400 } else { 202 }));
+    aws.script().put("orders", "waits");
+    wait_for("an item that is parked", || !adapter.logged_code("DSA-ITEM-PARKED").is_empty()).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    aws.script().put("orders", "goes on");
+    wait_for("the other item", || sink.distinct() == 6).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let labels = [("table", "orders")];
+    let progress = adapter.metric("last_progress_timestamp_seconds", &labels).await;
+    let headroom = adapter.metric("retention_headroom_seconds", &labels).await;
+    let since = progress - (24.0 * 3600.0 - headroom) - 2.0;
+    adapter.kill();
+    aws.script().put("orders", "written while nobody runs");
+    std::fs::remove_file(folder.path().join("positions.json")).unwrap();
+    sink.behave();
+    let since = humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + Duration::from_secs_f64(since)).to_string();
+    let next = plan.env("START_POSITION", since).start_ready().await;
+    wait_for("what was owed and what is new", || sink.distinct() == 8).await;
+    assert_complete_and_in_order(&aws.script().writes, &sink.received(), &[]);
+    assert_eq!(sink.accepted().len() - early, 4, "what was delivered long before does not come again");
+    assert_eq!(next.terminate().await, Some(0));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sink_that_fails_is_seen_whatever_the_pauses_between_attempts_are() {
     let (aws, sink) = (FakeAws::with_table("orders", 1).await, TestSink::start().await);
