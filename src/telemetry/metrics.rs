@@ -52,6 +52,7 @@ pub struct Metrics {
     checkpoint_age: prometheus::GaugeVec,
     lease_changes: IntCounterVec,
     lease_held: IntGaugeVec,
+    lease_duration: GaugeVec,
     ready: IntGaugeVec,
     aws_refused: GaugeVec,
     sink_refused: GaugeVec,
@@ -122,6 +123,7 @@ pub struct TableMetrics {
     pub checkpoint_age: prometheus::Gauge,
     pub lease_changes: IntCounterVec,
     pub lease_held: IntGaugeVec,
+    pub lease_duration: GaugeVec,
     pub aws_refused: prometheus::Gauge,
     pub sink_refused: prometheus::Gauge,
     pub last_progress: GaugeVec,
@@ -171,6 +173,7 @@ impl Metrics {
             checkpoint_age: CHECKPOINT_AGE.gauge(r)?,
             lease_changes: LEASE_CHANGES.counter(r)?,
             lease_held: LEASE_HELD.int_gauge(r)?,
+            lease_duration: LEASE_DURATION.gauge(r)?,
             ready,
             aws_refused: AWS_REFUSED.gauge(r)?,
             sink_refused: SINK_REFUSED.gauge(r)?,
@@ -239,6 +242,7 @@ impl Metrics {
             checkpoint_age: self.checkpoint_age.with_label_values(t),
             lease_changes: self.lease_changes.clone(),
             lease_held: self.lease_held.clone(),
+            lease_duration: self.lease_duration.clone(),
             aws_refused: self.aws_refused.with_label_values(t),
             sink_refused: self.sink_refused.with_label_values(t),
             last_progress: self.last_progress.clone(),
@@ -417,6 +421,8 @@ metrics! {
         "Changes of the table's lease: taken (it was free, or had ended), received (another process has released it), released, lost.";
     LEASE_HELD = "lease_held", Kind::Gauge, ["table"],
         "1 while this process has the table's lease and reads it, 0 while it waits for it; no series with a store without leases.";
+    LEASE_DURATION = "lease_duration_seconds", Kind::Gauge, ["table"],
+        "LEASE_DURATION of this process: a lease that nobody renews is taken over a little later; no series with a store without leases.";
     READY = "ready", Kind::Gauge, [], "1 while /readyz answers 200, else 0.";
     AWS_REFUSED = "aws_refused_seconds", Kind::Gauge, ["table"],
         "How long AWS has refused or failed calls that reading needs; 0 while it answers.";
