@@ -362,7 +362,7 @@ async fn a_table_is_found_by_its_name_where_only_one_is_stored_that_it_can_be() 
     save(&store, &arn("us-east-1", "Orders"), 4).await;
     assert_eq!(store.load_by_name("Orders", None), None, "either of them may be meant");
     assert_eq!(store.load_by_name("Orders", Some("us-east-1")), Some(state(4)));
-    save(&store, &"arn:aws:dynamodb:us-east-1:210987654321:table/Orders".to_owned(), 5).await;
+    save(&store, "arn:aws:dynamodb:us-east-1:210987654321:table/Orders", 5).await;
     assert_eq!(store.load_by_name("Orders", Some("us-east-1")), None, "either account may be meant");
     drop(store);
     assert_eq!(open_for(&path, "other").load_by_name("Orders", Some("eu-west-1")), None, "of another group");
