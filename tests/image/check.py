@@ -152,7 +152,8 @@ def test_nothing_but_the_sources_is_sent_to_the_build():
     sent = set(files(CONTEXT))
     tracked = subprocess.run(["git", "-C", REPOSITORY, "ls-files", "--cached", "--others", "--exclude-standard", "src"],
                              check=True, capture_output=True, text=True).stdout.split()
-    assert sent == {f"/{path}" for path in ["Cargo.toml", "Cargo.lock", "LICENSE", "examples/demo/Cargo.toml", "image/sbom", "image/sbom.jq", *tracked]}, sorted(sent)
+    assert sent == {f"/{path}" for path in ["Cargo.toml", "Cargo.lock", "LICENSE", "examples/demo/Cargo.toml", ".cargo/config.toml", "image/sbom",
+                                           "image/sbom.jq", *tracked]}, sorted(sent)
 
 
 def test_lists_the_crates_and_packages_that_it_holds_and_nothing_else():
