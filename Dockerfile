@@ -6,10 +6,14 @@
 # The compiler's version is also in rust-toolchain.toml.
 ARG BUILD_IMAGE=rust:1.95.0-slim-trixie
 
+# What lists the crates; a layer of its own, so that no change of the sources builds it anew.
+FROM ${BUILD_IMAGE} AS cyclonedx
+RUN cargo install --locked --root /cyclonedx cargo-cyclonedx@0.5.9
+
 FROM ${BUILD_IMAGE} AS build
 WORKDIR /src
-# jemalloc is built by make.
-RUN apt-get update && apt-get install -y --no-install-recommends make && rm -rf /var/lib/apt/lists/*
+# jemalloc is built by make; jq joins what is said of the crates with what is said of the packages.
+RUN apt-get update && apt-get install -y --no-install-recommends jq make && rm -rf /var/lib/apt/lists/*
 COPY .cargo .cargo
 # Kernels for arm64 have pages of 4, 16 or 64 KiB, and jemalloc runs only where they are no larger than those it was built for.
 RUN [ "$(uname -m)" != aarch64 ] || echo 'JEMALLOC_SYS_WITH_LG_PAGE = "16"' >> .cargo/config.toml
@@ -35,6 +39,14 @@ RUN mkdir -p /image/dev /image/etc /image/proc /image/sys && mkdir -m 1777 /imag
     && echo 'nonroot:x:65532:65532:nonroot:/:/sbin/nologin' > /image/etc/passwd \
     && echo 'nonroot:x:65532:' > /image/etc/group \
     && echo 'hosts: files dns' > /image/etc/nsswitch.conf
+# What all that is, for those who look for vulnerabilities and licences in it.
+COPY --from=cyclonedx /cyclonedx/bin/cargo-cyclonedx /usr/local/bin/
+COPY image image
+RUN mkdir -p /image/usr/share/sbom && image/sbom /image jemalloc,scaler > /image/usr/share/sbom/dynamodb-streams-adapter.cdx.json
+
+# The list alone, beside the image: docker build --target sbom --output . .
+FROM scratch AS sbom
+COPY --from=build /image/usr/share/sbom /
 
 FROM scratch
 ARG VCS_REF=unknown

@@ -39,6 +39,13 @@ pub trait CheckpointStore: Send + Sync {
     /// What is stored of a table; none if nothing is.
     fn load<'a>(&'a self, table: &'a str) -> BoxFuture<'a, Result<Option<StoredTable>, StoreError>>;
 
+    /// What is stored of the only table of this name, and of this region where one is known; none if nothing is, or of several, or if the
+    /// store cannot tell. For those who look at how old it is before AWS has said which table is meant; what is read begins with
+    /// [`CheckpointStore::load`].
+    fn load_by_name(&self, _name: &str, _region: Option<&str>) -> Option<StoredTable> {
+        None
+    }
+
     /// Changes what is stored of a table; success means that it will be there. Saves of one table come one after the other, and
     /// one that follows a save without success brings all that one brought, or newer.
     fn save<'a>(&'a self, table: &'a str, changes: StoredChanges) -> BoxFuture<'a, Result<(), SaveError>>;

@@ -56,6 +56,11 @@ pub fn shown(text: &str) -> String {
     }
 }
 
+/// Whether a text has something that looks like credentials, of which [`shown`] leaves them out.
+pub(crate) fn holds_secret(text: &str) -> bool {
+    without_secrets(text) != text
+}
+
 /// The text with a space for every control character, so that it neither adds lines to a log nor controls a terminal.
 pub(crate) fn one_line(text: &str) -> String {
     text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()

@@ -144,23 +144,54 @@ fn overrides(input: &[u8]) {
     }
 }
 
-/// Variables, a line each.
+/// A password, and URLs with it as people mistype them.
+const PASSWORD: &str = "hunter2Qz";
+const MISTYPED: [&str; 8] = [
+    "http://user:hunter2Qz@host/",
+    "http://user:hunter2Qzhost/",
+    "http://user:hun ter@hunter2Qz@host/",
+    "http//user:hunter2Qzhost",
+    "https:/user:hunter2Qz",
+    "HTTPS:user:hunter2Qz@",
+    "file://host/?token=hunter2Qz",
+    "user:hunter2Qz%40host",
+];
+
+/// Variables, a line each. Whichever of them a password is put into, nobody sees it.
 fn environment(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
-    read(text.split('\n').filter_map(|line| line.split_once('=')));
+    let variables: Vec<(&str, &str)> = text.split('\n').filter_map(|line| line.split_once('=')).collect();
+    read(variables.iter().copied());
+    if variables.is_empty() || text.contains(PASSWORD) {
+        return;
+    }
+    let sum: usize = input.iter().map(|byte| usize::from(*byte)).sum();
+    let (place, form) = (sum % variables.len(), MISTYPED[input.len() % MISTYPED.len()]);
+    let (name, value) = variables[place];
+    let half = value.char_indices().nth(value.chars().count() / 2).map_or(0, |(at, _)| at);
+    for spoilt in [form.to_owned(), format!("{value},{form}"), format!("{}{form}{}", &value[..half], &value[half..])] {
+        let others = variables.iter().copied().enumerate().filter(|(at, _)| *at != place).map(|(_, other)| other);
+        read(others.chain([(name, &*spoilt)]));
+    }
 }
 
 fn read<'t>(variables: impl Iterator<Item = (&'t str, &'t str)>) {
+    let assert_shown = |said: String| {
+        assert!(!said.is_empty() && !said.contains(PASSWORD), "a password may be in it: {said}");
+    };
     let now = SystemTime::UNIX_EPOCH;
     let facts =
         EnvironmentFacts { now, stdout_is_terminal: false, open_files: Some(1024), memory_limit: Some(1 << 30) };
     let variables = variables.map(|(name, value)| (OsString::from(name), OsString::from(value)));
     match Config::from_env_vars(variables, &facts) {
-        Ok(config) => config.warnings.iter().for_each(|warning| assert!(!warning.to_string().is_empty())),
-        Err(mistakes) => mistakes.mistakes.iter().for_each(|mistake| {
-            let is_shown = matches!(&mistake.given, GivenValue::Text(text) if text.contains('@'));
-            assert!(!is_shown && !mistake.to_string().is_empty(), "a user and a password may be in it: {mistake}");
-        }),
+        Ok(config) => config.warnings.iter().for_each(|warning| assert_shown(warning.to_string())),
+        Err(mistakes) => {
+            mistakes.mistakes.iter().for_each(|mistake| {
+                let is_shown = matches!(&mistake.given, GivenValue::Text(text) if text.contains('@'));
+                assert!(!is_shown, "a user and a password may be in it: {mistake}");
+            });
+            assert_shown(mistakes.to_string());
+        }
     }
 }
 

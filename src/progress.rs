@@ -16,6 +16,7 @@ pub mod shard_progress;
 pub mod table_tracker;
 mod tracked_shard;
 mod tracked_stream;
+mod unstored;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -134,6 +135,8 @@ pub struct TableProgress {
     settled: Notify,
     changed: Notify,
     is_listed: AtomicBool,
+    /// What an earlier run has stored was taken over, or that it has stored nothing.
+    is_restored: AtomicBool,
     /// Whether it is stored where the table's first stream begins.
     is_start_stored: watch::Sender<bool>,
     /// What was handed on before this entry may have been left out since.
@@ -152,7 +155,8 @@ impl TableProgress {
     ) -> Arc<Self> {
         let tracker = Mutex::new(TableTracker::restored(StoredTable::default(), is_ordered_by_shard));
         let (settled, changed) = (Notify::new(), Notify::new());
-        let (ownership, is_listed) = (Ownership::default(), AtomicBool::new(false));
+        let ownership = Ownership::default();
+        let (is_listed, is_restored) = (AtomicBool::new(false), AtomicBool::new(false));
         let (is_start_stored, left_out_before, passes_due) =
             (watch::Sender::new(false), AtomicU64::new(0), watch::Sender::new(0));
         Arc::new(Self {
@@ -165,6 +169,7 @@ impl TableProgress {
             settled,
             changed,
             is_listed,
+            is_restored,
             is_start_stored,
             left_out_before,
             passes_due,
@@ -204,7 +209,14 @@ impl TableProgress {
         // No two entries of this process have the same number.
         tracker.number_from(numbered);
         drop(tracker);
+        self.is_restored.store(true, Ordering::Release);
         self.changed.notify_one();
+    }
+
+    /// Whether nobody here knows how far behind the table is: what an earlier run has stored of it was not found or not read yet, and no
+    /// other process is known to have its lease.
+    pub fn is_unknown(&self) -> bool {
+        !self.is_restored.load(Ordering::Acquire) && self.ownership.awaited().is_none()
     }
 
     /// Forgets all that is known of the table: it is another process's now, or may be. Nobody here reads it any more, and no event of it is
@@ -212,6 +224,7 @@ impl TableProgress {
     pub fn reset(&self) {
         self.restore(StoredTable::default());
         self.is_listed.store(false, Ordering::Release);
+        self.is_restored.store(false, Ordering::Release);
         self.buffer.clear();
         self.telemetry.metrics().checkpoint_age.set(0.0);
         self.telemetry.shards(0, 0, 0);

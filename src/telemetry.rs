@@ -101,6 +101,12 @@ impl TableTelemetry {
         self.lease_is_held(is_held);
     }
 
+    /// The table has leases, of which this process claims some of this duration; it has none yet.
+    pub fn has_leases_of(&self, duration: Duration) {
+        self.metrics.lease_duration.with_label_values(&[&*self.table]).set(duration.as_secs_f64());
+        self.lease_is_held(false);
+    }
+
     /// Whether this process has the lease of the table. Of a table without leases nobody says so. Its changes are counted from zero on, so
     /// that whoever watches sees the first one.
     pub fn lease_is_held(&self, is_held: bool) {
@@ -110,8 +116,8 @@ impl TableTelemetry {
         self.metrics.lease_held.with_label_values(&[&*self.table]).set(is_held.into());
     }
 
-    /// Positions were stored, at this moment.
-    pub fn positions_stored(&self, now: SystemTime) {
+    /// A position was stored that had moved, at this moment.
+    pub fn progress_stored(&self, now: SystemTime) {
         let since_epoch = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         self.metrics.last_progress.with_label_values(&[&*self.table]).set(since_epoch.as_secs_f64());
     }

@@ -18,7 +18,9 @@ function moment(time) {
   return (today ? '' : date.toLocaleDateString('en-GB', { day: 'numeric', month: 'short' }) + ' ') + clock(time);
 }
 
+// Null: nobody knows.
 function span(seconds) {
+  if (seconds === null) return 'unknown';
   if (!(seconds >= 0.5)) return '0 s';
   if (seconds < 120) return `${Math.round(seconds)} s`;
   const minutes = Math.round(seconds / 60);
@@ -72,13 +74,14 @@ function show() {
     const same = tables.filter(other => other.table === table.table);
     table.title = same.length > 1 ? `${table.table} (${same.indexOf(table) + 1})` : table.table;
   });
-  const worst = [...tables].sort((a, b) => b.lag_seconds - a.lag_seconds)[0];
+  const behind = table => table.lag_seconds ?? Infinity;
+  const worst = [...tables].sort((a, b) => behind(b) > behind(a) ? 1 : -1)[0];
   write(byId('version'), latest.version);
   tile('ready', latest.not_ready ? 'bad' : 'good', latest.not_ready ? 'not ready' : 'ready',
     latest.not_ready ?? `started ${moment(latest.started)}`);
   tile('sink', ...sinkTile(latest.sink, latest.dead_letter_sink));
-  tile('lag', worst && worst.lag_seconds >= LATE ? 'bad' : 'good', span(worst?.lag_seconds),
-    tables.length > 1 && worst.lag_seconds > 0 ? `of table ${worst.title}` : 'of the oldest unsettled record');
+  tile('lag', worst && behind(worst) >= LATE ? 'bad' : 'good', span(worst?.lag_seconds),
+    tables.length > 1 && behind(worst) > 0 ? `of table ${worst.title}` : 'of the oldest unsettled record');
   const hot = latest.longest_lane;
   tile('unsettled', '', count(sum('unsettled_events')), `${count(sum('in_flight_events'))} in flight`
     + (hot ? `; item ${hot.item}: ${count(hot.events)}, one after the other` : ''));
@@ -87,7 +90,7 @@ function show() {
     `${count(sum('waiting_shards'))} waiting, ${count(sum('finished_shards'))} finished`);
   fill(byId('tables').tBodies[0], tables.map((table, index) => [
     { text: table.title, link: `#table-${index}` }, { text: state(table), kind: table.not_ready ? 'bad text' : 'text' },
-    { text: span(table.lag_seconds), kind: table.lag_seconds >= LATE ? 'n bad' : 'n' },
+    { text: span(table.lag_seconds), kind: (table.lag_seconds ?? LATE) >= LATE ? 'n bad' : 'n' },
     { text: count(table.unsettled_events), kind: 'n' }, { text: count(table.in_flight_events), kind: 'n' },
     { text: count(table.parked_items), kind: table.parked_items ? 'n bad' : 'n' },
     { text: size(table.buffered_bytes) + (table.buffer_is_full ? ' (full)' : ''), kind: 'n' },

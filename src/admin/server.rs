@@ -12,7 +12,7 @@ mod places;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use axum::Router;
@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::client_stream::{ClientStream, FirstWords};
 use self::pace::Pace;
-use self::places::{Place, Places, SharedStage, Sizes, Source, Stage};
+use self::places::{Handle, Place, Places, SharedStage, Sizes, Source, Stage};
 use crate::spare_files::SpareFiles;
 
 /// How long an answer that has begun may take once its connection is told to end.
@@ -107,7 +107,7 @@ pub(super) async fn serve(
 /// Those who are connected, and all that their conversations need.
 struct Clients {
     tasks: JoinSet<()>,
-    places: Places<AbortHandle>,
+    places: Places<Seat>,
     host: Host,
 }
 
@@ -118,6 +118,29 @@ struct Host {
     limits: Limits,
     pace: Arc<Pace>,
     stop: CancellationToken,
+}
+
+/// One client as those know it who look for room.
+struct Seat {
+    conversation: AbortHandle,
+    /// The conversation's; it closes when that ends.
+    stream: Weak<TcpStream>,
+}
+
+impl Seat {
+    fn is_free(&self) -> bool {
+        self.conversation.is_finished()
+    }
+
+    fn cut_off(&self) {
+        self.conversation.abort();
+    }
+}
+
+impl Handle for Seat {
+    fn unread(&self) -> Stage {
+        self.stream.upgrade().map_or(Stage::Silent, |stream| FirstWords::of(&stream).stage())
+    }
 }
 
 /// One client as its conversation knows it.
@@ -135,26 +158,28 @@ impl Clients {
 
     /// Begins a conversation, if there is a place for it; otherwise the connection is closed.
     fn welcome(&mut self, stream: TcpStream, address: SocketAddr) {
-        self.places.forget(AbortHandle::is_finished);
+        self.places.forget(Seat::is_free);
         let (source, words) = (Source::of(address.ip()), FirstWords::of(&stream));
         let may_be_kept_back = words.path().is_none_or(self.host.served.always);
         let Some((place, leaving)) = self.places.find(source, may_be_kept_back) else { return };
-        leaving.inspect(AbortHandle::abort);
+        leaving.as_ref().inspect(|seat| seat.cut_off());
         let stage = SharedStage::new(words.stage());
         let guest = Guest { source, stage: stage.clone(), place };
-        let handle = self.tasks.spawn(converse(stream, guest, self.host.clone()));
-        self.places.take(source, stage, place, handle);
+        let stream = Arc::new(stream);
+        let seen = Arc::downgrade(&stream);
+        let conversation = self.tasks.spawn(converse(stream, guest, self.host.clone()));
+        self.places.take(source, stage, place, Seat { conversation, stream: seen });
     }
 
     /// Cuts one off, if there is one who may be.
     fn one_leaves(&mut self) {
-        self.places.forget(AbortHandle::is_finished);
-        self.places.leave().inspect(AbortHandle::abort);
+        self.places.forget(Seat::is_free);
+        self.places.leave().as_ref().inspect(|seat| seat.cut_off());
     }
 }
 
 /// Answers one client until it leaves, takes too long, or the server stops.
-async fn converse(stream: TcpStream, guest: Guest, host: Host) {
+async fn converse(stream: Arc<TcpStream>, guest: Guest, host: Host) {
     let Host { served, limits, pace, stop } = host;
     let stream = ClientStream::new(stream, guest.stage.clone(), limits.taking);
     let (router, guest) = (TowerToHyperService::new(served.router), Arc::new(guest));

@@ -55,8 +55,10 @@ fn refresh(progress: &TableProgress) {
     let (now, lag) = (Instant::now(), lag(progress));
     let unread = progress.tracker().unread(is_hindered(progress.health()), clock::now());
     let metrics = telemetry.metrics();
-    metrics.lag.set(lag.as_secs_f64());
-    metrics.retention_headroom.set(RETENTION.saturating_sub(lag.max(unread)).as_secs_f64());
+    // No number is a lie where nobody knows. The series are there all the same: alerts that ask which tables there are go by them.
+    metrics.lag.set(lag.map_or(f64::NAN, |lag| lag.as_secs_f64()));
+    let headroom = lag.map(|lag| RETENTION.saturating_sub(lag.max(unread)));
+    metrics.retention_headroom.set(headroom.map_or(f64::NAN, |headroom| headroom.as_secs_f64()));
     metrics.aws_refused.set(progress.health().failing_for(Dependency::Aws, now).as_secs_f64());
     metrics.sink_refused.set(progress.health().sink_refused_for(now).as_secs_f64());
     metrics.left_out.set(i64::try_from(left_out(progress)).unwrap_or(i64::MAX));
@@ -117,11 +119,14 @@ impl Status {
 
 /// What is known of records that are owed or wait. While nothing can be read of what an earlier run has stored, that is also the time of
 /// which it knows nothing: a start that AWS refuses does not look as if all was delivered. Not otherwise: of an idle table that time is up to
-/// an hour for the moment until its first page.
-fn lag(progress: &TableProgress) -> Duration {
+/// an hour for the moment until its first page. None: nobody knows, because nobody knows yet what is stored.
+fn lag(progress: &TableProgress) -> Option<Duration> {
+    if progress.is_unknown() {
+        return None;
+    }
     let (tracker, health, now) = (progress.tracker(), progress.health(), clock::now());
     let known = tracker.lag(now);
-    if is_hindered(health) { known.max(tracker.unread_since_start(now)) } else { known }
+    Some(if is_hindered(health) { known.max(tracker.unread_since_start(now)) } else { known })
 }
 
 /// Whether nothing is read: AWS refuses, or reading has stopped.
@@ -143,7 +148,7 @@ fn table(progress: &TableProgress, parked_items: &ParkedItems, now: SystemTime) 
         "waiting_for": health.awaited(),
         "lease": progress.ownership().view(Instant::now()).map(lease),
         "not_ready": health.trouble(Instant::now()),
-        "lag_seconds": lag(progress).as_secs_f64(),
+        "lag_seconds": lag(progress).map(|lag| lag.as_secs_f64()),
         "unsettled_events": unsettled,
         "in_flight_events": metrics.in_flight.get(),
         "parked_items": metrics.parked.get(),

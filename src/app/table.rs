@@ -171,12 +171,23 @@ impl Table {
 
     /// The table's name in the store, however long it takes to find it; none if another table of this process has it.
     pub async fn find_key(&self) -> Option<String> {
+        self.show_stored();
         let key = table_reader::find_key(&self.client, &self.locator, &self.reading).await;
         let is_new = self.keys.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone());
         if !is_new {
             self.progress.health().stopped(&format!("TABLE names {key} twice: remove one of the two names"));
         }
         is_new.then_some(key)
+    }
+
+    /// Until AWS has said which table is meant, what is stored of the only one of that name says how far behind it is. Where processes
+    /// share the store nobody can tell: an owner may be at work.
+    fn show_stored(&self) {
+        let PositionStore::Own(store) = &self.store else { return };
+        let named = self.locator.target.bare_name();
+        if let Some(stored) = named.and_then(|name| store.load_by_name(name, self.client.region())) {
+            self.progress.restore(stored);
+        }
     }
 
     /// What reads, enters and stores the table until a tenure ends, or for as long as the process lives. What is stored was taken over.

@@ -300,10 +300,24 @@ fn limit<F: FileSystem>(whole: usize) -> usize {
     F::SMALL.max(2 * whole).min(MAX_BYTES)
 }
 
+/// Whether an ARN is that of a table of this name, in this region if one is given. What is stored of a single stream is not the table's.
+fn is_arn_of(arn: &str, name: &str, region: Option<&str>) -> bool {
+    let mut parts = arn.splitn(6, ':').skip(3);
+    let (found, resource) = (parts.next(), parts.nth(1));
+    resource.and_then(|resource| resource.strip_prefix("table/")) == Some(name) && (region.is_none() || region == found)
+}
+
 impl<F: FileSystem> CheckpointStore for FileStore<F> {
     fn load<'a>(&'a self, table: &'a str) -> BoxFuture<'a, Result<Option<StoredTable>, StoreError>> {
         let stored = self.file.state().confirmed.get(&self.file.group, table);
         futures_util::future::ready(Ok(stored)).boxed()
+    }
+
+    fn load_by_name(&self, name: &str, region: Option<&str>) -> Option<StoredTable> {
+        let state = self.file.state();
+        let mut named = state.confirmed.tables(&self.file.group).filter(|arn| is_arn_of(arn, name, region));
+        let only = named.next().filter(|_| named.next().is_none())?;
+        state.confirmed.get(&self.file.group, only)
     }
 
     fn save<'a>(&'a self, table: &'a str, changes: StoredChanges) -> BoxFuture<'a, Result<(), SaveError>> {

@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 
 use super::parse::{InvalidValue, Lenient};
 use super::variable::{Declared, Default, Setting, Variable};
+use crate::error_text;
 
 /// What is set: no blanks, no name that is not UTF-8, the first of each name.
 pub(super) struct Environment(BTreeMap<String, OsString>);
@@ -321,9 +322,12 @@ impl GivenValue {
     }
 }
 
-/// Whether a value may be a URL with a user and a password, or with a token in its query, whatever the variable is for.
+/// Whether a value may be a URL with a user and a password, or with a token in its query, as it should be or mistyped, whatever the variable
+/// is for; or has another form of secrets. A word that looks like none is shown, and so is an address with nothing but host, port and path.
 fn may_hold_secret(value: &str) -> bool {
-    value.contains('@') || value.contains("://") && value.contains('?')
+    let small = value.to_ascii_lowercase();
+    let has = |signs: &[&str]| signs.iter().any(|sign| small.contains(sign));
+    has(&["@", "%40"]) || has(&["//", "http:", "https:"]) && has(&["?"]) || error_text::holds_secret(value)
 }
 
 impl Mistake {
@@ -346,7 +350,8 @@ impl fmt::Display for GivenValue {
 
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}: {}; expected {}", self.variable, self.given, self.why, self.accepts)
+        let why = error_text::shown(&self.why);
+        write!(f, "{} {}: {why}; expected {}", self.variable, self.given, self.accepts)
     }
 }
 
@@ -447,8 +452,10 @@ impl fmt::Display for Warning {
                 )
             }
             Self::NoEffect { name, unless } => write!(f, "{name} is set but has no effect without {unless}"),
-            Self::Ignored { name, why } => write!(f, "{} is ignored, {why}", name.escape_debug()),
-            Self::Adjusted { name, what } => write!(f, "{name}: {what}"),
+            Self::Ignored { name, why } => {
+                write!(f, "{} is ignored, {}", name.escape_debug(), error_text::shown(why))
+            }
+            Self::Adjusted { name, what } => write!(f, "{name}: {}", error_text::shown(what)),
             Self::Cut { name, wanted, fitting, open_files } => write!(
                 f,
                 "{name} is cut from {wanted} to {fitting}: the process may have {open_files} files and connections \

@@ -2,7 +2,8 @@
 //! them. Pure.
 //!
 //! Contract:
-//! - Of a URL, the user, the password and the query are left out.
+//! - Of a URL, the user, the password and the query are left out; all of it where its `@` or its slashes are missing and a user and a
+//!   password may be in it. Only a password that begins like a port, with at most five digits and a slash, is taken for one.
 //! - The value of a name that ends in `token`, `password`, `secret` or the like is left out, in `name=value`, `name: value`, JSON and
 //!   headers.
 //! - A run of letters and digits is left out that is too long and too mixed to be a name: a session token, or a part of a signed one.
@@ -23,6 +24,15 @@ const PROSE: [&str; 2] = ["token", "secret"];
 /// Stand before the credentials themselves in a header.
 const SCHEMES: [&str; 3] = ["bearer ", "basic ", "aws4-hmac-sha256 "];
 
+/// End a URL, and what is quoted.
+const QUOTES: [char; 5] = ['"', '\'', '`', '<', '>'];
+
+/// Of the sentence that a URL stands in, if it is its last letter.
+const PUNCTUATION: [char; 6] = ['.', ',', ':', ';', ')', '}'];
+
+/// The digits of a port.
+const LONGEST_PORT: usize = 5;
+
 /// A run of this many characters can be a token; names of tables end at 255 characters, but hardly mix capitals and digits.
 const OPAQUE: usize = 100;
 
@@ -34,21 +44,57 @@ pub(super) fn without_secrets(text: &str) -> String {
 /// Every URL in the text without user, password and query.
 fn without_secrets_of_urls(text: &str) -> String {
     let (mut shown, mut rest) = (String::with_capacity(text.len()), text);
-    while let Some(at) = rest.find("://") {
-        let (before, behind) = rest.split_at(at + "://".len());
-        let end = behind.find(|letter: char| letter.is_whitespace() || "\"'`<>".contains(letter));
-        let (url, after) = behind.split_at(end.unwrap_or(behind.len()));
+    while let Some(start) = start_of_url(rest) {
+        let (before, behind) = rest.split_at(start);
+        let (mut url, mut after) = behind.split_at(end_of_url(behind));
         // A password may hold any character, so the last `@` counts.
         let (user, address) = url.rsplit_once('@').map_or((None, url), |(user, address)| (Some(user), address));
         let (path, query) = address.split_once('?').map_or((address, None), |(path, query)| (path, Some(query)));
         shown.push_str(before);
-        shown.push_str(user.map_or("", |_| "[redacted]@"));
-        shown.push_str(path);
-        shown.push_str(query.map_or("", |_| "?[redacted]"));
+        if hides_user(address) {
+            // Where the password ends nobody knows; a blank may be in it.
+            let quoted = after.find(QUOTES).map_or(after, |quote| &after[..quote]);
+            if let Some(at) = quoted.find('@') {
+                url = &behind[..url.len() + at];
+                after = &behind[url.len()..];
+                after = &after[end_of_url(after)..];
+            }
+            shown.push_str(REDACTED);
+            shown.push_str(&url[url.trim_end_matches(PUNCTUATION).len()..]);
+        } else {
+            shown.push_str(user.map_or("", |_| "[redacted]@"));
+            shown.push_str(path);
+            shown.push_str(query.map_or("", |_| "?[redacted]"));
+        }
         rest = after;
     }
     shown.push_str(rest);
     shown
+}
+
+/// Where the next URL begins behind its scheme and slashes, of which some may be missing.
+fn start_of_url(text: &str) -> Option<usize> {
+    let small = text.to_ascii_lowercase();
+    let schemes = ["http:", "https:"].into_iter().filter_map(|scheme| Some(small.find(scheme)? + scheme.len()));
+    let without_slashes = |start: usize| text.len() - text[start..].trim_start_matches(['/', '\\']).len();
+    let any = text.find("//").map(|at| at + "//".len());
+    schemes.map(without_slashes).chain(any).min()
+}
+
+/// How long a URL is that the text begins with.
+fn end_of_url(text: &str) -> usize {
+    text.find(|letter: char| letter.is_whitespace() || QUOTES.contains(&letter)).unwrap_or(text.len())
+}
+
+/// Whether an address is none: behind the colon stands no port, so that it may be a user and a password whose `@` is missing.
+fn hides_user(address: &str) -> bool {
+    let authority = address.split(['/', '?', '#', '\\']).next().unwrap_or_default().trim_end_matches(PUNCTUATION);
+    let behind_host = match authority.strip_prefix('[').and_then(|address| address.split_once(']')) {
+        Some((_, behind)) => behind,
+        None => authority.find(':').map_or("", |at| &authority[at..]),
+    };
+    let port = behind_host.strip_prefix(':').unwrap_or(behind_host);
+    port.len() > LONGEST_PORT || !port.bytes().all(|digit| digit.is_ascii_digit())
 }
 
 /// The text without the values of names of secrets.
@@ -125,8 +171,35 @@ mod tests {
             ("`https://u:p@ss/w?r@d@host`", "`https://[redacted]@host`"),
             ("(http://a?x) and \"http://b@c\"", "(http://a?[redacted] and \"http://[redacted]@c\""),
             ("://", "://"),
+            ("HTTP:u:p@host and https:/u:p@host", "HTTP:[redacted]@host and https:/[redacted]@host"),
         ] {
             assert_eq!(without_secrets(text), shown, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_left_out_whatever_is_missing_in_its_url() {
+        for (text, shown) in [
+            ("at http://user:pass1host/: no such host", "at http://[redacted]: no such host"),
+            ("at http://user:pass1host, twice", "at http://[redacted], twice"),
+            ("'http://user:pa/ss1host'", "'http://[redacted]'"),
+            ("http://user:pa ss@host and more", "http://[redacted] and more"),
+            ("'http://user:pass' and me@home", "'http://[redacted]' and me@home"),
+            ("http//user:pass1host/", "http//[redacted]"),
+            ("http:/user:pass1host/ http:user:pass", "http:/[redacted] http:[redacted]"),
+            ("http://user:123456", "http://[redacted]"),
+            ("http://@user:pass", "http://[redacted]"),
+        ] {
+            assert_eq!(without_secrets(text), shown, "{text}");
+        }
+        for text in [
+            "cannot reach http://host:8080: refused",
+            "(http://[::1]:8080/a:b), http://[::1]; https://host.",
+            "http://10.0.0.1:65535/x:y",
+            "http: no route",
+            "https:",
+        ] {
+            assert_eq!(without_secrets(text), text);
         }
     }
 

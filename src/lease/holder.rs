@@ -95,7 +95,7 @@ impl LeaseHolder {
         duration: Duration,
         telemetry: Arc<TableTelemetry>,
     ) -> Self {
-        telemetry.lease_is_held(false);
+        telemetry.has_leases_of(duration);
         let (table, owner, view) = (table.to_owned(), owner.to_owned(), watch::Sender::new(LeaseView::default()));
         Self { store, table, owner, duration, telemetry, watch: LeaseWatch::default(), may_be_own: false, view }
     }

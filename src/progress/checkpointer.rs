@@ -133,7 +133,10 @@ impl Checkpointer {
 
     async fn store_changes(&self, last: &mut LastSave) -> Result<(), Fenced> {
         let gauge = &self.progress.telemetry().metrics().checkpoint_age;
-        let changes = self.progress.tracker().take_changes();
+        let (has_moved, changes) = {
+            let mut tracker = self.progress.tracker();
+            (tracker.dirty.have_moved(), tracker.take_changes())
+        };
         if changes.is_empty() {
             self.announce();
             return Ok(());
@@ -149,7 +152,9 @@ impl Checkpointer {
                 last.behind_since = None;
                 self.progress.confirm(&changes);
                 self.written(Ok(()));
-                self.progress.telemetry().positions_stored(clock::now());
+                if has_moved {
+                    self.progress.telemetry().progress_stored(clock::now());
+                }
                 gauge.set(0.0);
                 self.announce();
             }
@@ -194,12 +199,61 @@ impl Checkpointer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::MemoryStore;
+    use crate::checkpoint::{MemoryStore, StoredShard, StoredStream, StoredTable};
     use crate::progress::buffer::Buffer;
+    use crate::progress::page_entry::PageEntry;
+    use crate::progress::table_tracker::PageRead;
     use crate::readiness::Health;
+    use crate::records::{LaneId, Position, StreamDetails};
     use crate::telemetry::TableTelemetry;
     use crate::telemetry::logs::capture;
     use crate::telemetry::metrics::Metrics;
+
+    /// Who has lost the stored positions begins at the last progress: an idle table's may be long ago, and nothing was written since.
+    #[tokio::test(start_paused = true)]
+    async fn that_a_position_still_holds_is_stored_and_is_no_progress() {
+        const STREAM: &str = "arn:aws:dynamodb:eu-west-1:111122223333:table/orders/stream/2026-01-01T00:00:00.000";
+        let metrics = Metrics::new("t", "t").unwrap();
+        let telemetry = TableTelemetry::new("orders", &metrics);
+        let progress =
+            TableProgress::new(false, Buffer::new(1 << 20), telemetry.clone(), Health::default().table("orders"));
+        let (hour, now) = (Duration::from_hours(1), clock::now());
+        let shards = [("shard".to_owned(), StoredShard::at(Position::Start, now - 2 * hour, None))].into();
+        let stream = StoredStream { arn: STREAM.to_owned(), start: Position::Start, done: false, shards };
+        progress.restore(StoredTable { streams: vec![stream], stopped: None });
+        let store = Arc::new(MemoryStore::default());
+        let checkpointer =
+            Checkpointer { progress: progress.clone(), store, key: "orders".to_owned(), activity: Arc::default() };
+        let mut last = LastSave::default();
+        let shard = {
+            let mut tracker = progress.tracker();
+            let details = Arc::new(StreamDetails::from_arn(STREAM));
+            let stream = tracker.open_stream(details, Position::Start, true, now);
+            let shard = tracker.open_ready(stream)[0].handle;
+            for asked_at in [now - hour, now] {
+                PageEntry::of(&mut tracker, shard).read(PageRead { asked_at, is_caught_up: true, is_last: false });
+            }
+            shard
+        };
+        let moved = || metrics.encode().unwrap().contains("last_progress_timestamp_seconds{");
+        let stored = |times| {
+            metrics.encode().unwrap().contains(&format!("writes_total{{result=\"ok\",table=\"orders\"}} {times}"))
+        };
+        for (hours, times) in [(2, 1), (3, 2)] {
+            let at = now + hours * hour;
+            let page = PageRead { asked_at: at, is_caught_up: true, is_last: false };
+            PageEntry::of(&mut progress.tracker(), shard).read(page);
+            progress.tracker().verify(5 * hour / 60, at);
+            checkpointer.store_changes(&mut last).await.unwrap();
+            assert!(stored(times) && !moved(), "hour {hours}: {}", metrics.encode().unwrap());
+        }
+        let sequence = "1".parse().unwrap();
+        let owed = PageEntry::of(&mut progress.tracker(), shard).record(sequence, LaneId::of_shard("item"), Some(now));
+        let token = owed.unwrap().token.unwrap();
+        progress.change(|tracker| tracker.settle(&token));
+        checkpointer.store_changes(&mut last).await.unwrap();
+        assert!(moved());
+    }
 
     #[tokio::test(start_paused = true)]
     async fn positions_that_cannot_be_stored_are_logged_at_first_and_at_last_and_keep_a_table_from_being_ready() {

@@ -73,6 +73,11 @@ impl Ownership {
         self.is_shared.load(Ordering::Acquire) && self.state().waits
     }
 
+    /// Who has the lease that this process waits for, if it does and that is known.
+    pub fn awaited(&self) -> Option<String> {
+        self.state().waits_for.clone()
+    }
+
     /// What people see; nothing where the table is nobody else's.
     pub fn view(&self, now: Instant) -> Option<OwnershipView> {
         let is_shared = self.is_shared.load(Ordering::Acquire);

@@ -25,6 +25,7 @@ use super::tracked_shard::{Barrier, Phase, TrackedShard, age, oldest_kept};
 pub use super::tracked_shard::{Loss, PROOF_OF_EMPTINESS, PageRead, ShardView};
 use super::tracked_stream::TrackedStream;
 pub use super::tracked_stream::{OpenedShard, ShardHandle, StreamHandle};
+use super::unstored::UnstoredShards;
 use crate::checkpoint::{
     StopChange, StoredChanges, StoredShard, StoredStop, StoredTable, StreamChanges, UnfinishedShard,
 };
@@ -44,7 +45,7 @@ pub struct TableTracker {
     pub(super) next_ordinal: u64,
     pub(super) left_out: LeftOutLanes,
     /// What is not stored as it is: shards, streams, and shards that are not known any more.
-    pub(super) dirty: BTreeSet<ShardHandle>,
+    pub(super) dirty: UnstoredShards,
     dirty_streams: BTreeSet<StreamHandle>,
     forgotten: BTreeSet<(StreamHandle, ShardId)>,
     /// The table is read no further; and whether that is not stored as it is.
@@ -334,7 +335,7 @@ impl TableTracker {
     /// Forgets shards that are finished, listed no more, and were kept long enough.
     pub fn forget_finished(&mut self, stream: StreamHandle, now: SystemTime) {
         for (shard, id) in self.stream_mut(stream).forget_finished(now) {
-            self.dirty.remove(&ShardHandle { stream, shard });
+            self.dirty.remove(ShardHandle { stream, shard });
             self.forgotten.insert((stream, id));
             self.dirty_streams.insert(stream);
         }
@@ -408,7 +409,7 @@ impl TableTracker {
         for (index, stream) in self.streams.iter().enumerate().filter(|(_, stream)| stream.unfinished > 0) {
             for (shard, _, state) in stream.lineage.iter().filter(|(.., shard)| shard.phase == Phase::Open) {
                 if state.is_verification_due(most, now) {
-                    self.dirty.insert(ShardHandle { stream: StreamHandle(index), shard });
+                    self.dirty.confirm(ShardHandle { stream: StreamHandle(index), shard });
                 }
             }
         }
@@ -423,7 +424,7 @@ impl TableTracker {
         for (stream, id) in std::mem::take(&mut self.forgotten) {
             changes.entry(stream).or_default().insert(id.to_string(), None);
         }
-        for handle in std::mem::take(&mut self.dirty) {
+        for handle in self.dirty.take() {
             let stored = self.stored(handle);
             if let Some(StoredShard::Unfinished(UnfinishedShard { verified_at, .. })) = &stored {
                 self.shard_mut(handle).stored_verification = *verified_at;
@@ -451,9 +452,9 @@ impl TableTracker {
             self.dirty_streams.insert(stream);
             for id in shards.into_keys() {
                 match self.stream(stream).lineage.number(&id) {
-                    Some(shard) => self.dirty.insert(ShardHandle { stream, shard }),
-                    None => self.forgotten.insert((stream, id.into())),
-                };
+                    Some(shard) => self.dirty.put_back(ShardHandle { stream, shard }),
+                    None => drop(self.forgotten.insert((stream, id.into()))),
+                }
             }
         }
     }

@@ -23,6 +23,11 @@ pub type Call<'a, T> = Pin<Box<dyn Future<Output = Result<T, CallError>> + Send 
 /// Each call is one logical request: the SDK's own short retries happen inside. No call is bounded by the caller's
 /// patience alone: every one ends by itself in well under a minute.
 pub trait StreamsClient: Send + Sync {
+    /// The region that is asked, where that is known.
+    fn region(&self) -> Option<&str> {
+        None
+    }
+
     /// Which stream a table has now.
     fn describe_table<'a>(&'a self, table: &'a str) -> Call<'a, TableDescription>;
 

@@ -26,6 +26,12 @@ impl TableTarget {
         let name = table.table_arn().unwrap_or(table.table_name());
         Self { table: name.to_owned(), stream: table.stream_arn().map(str::to_owned) }
     }
+
+    /// The table's name where nothing more is known of it: only AWS can say which one that is.
+    pub fn bare_name(&self) -> Option<&str> {
+        let is_bare = self.stream.is_none() && !self.table.starts_with("arn:");
+        is_bare.then_some(&*self.table)
+    }
 }
 
 /// What a look at the table found.

@@ -52,6 +52,7 @@ pub struct Metrics {
     checkpoint_age: prometheus::GaugeVec,
     lease_changes: IntCounterVec,
     lease_held: IntGaugeVec,
+    lease_duration: GaugeVec,
     ready: IntGaugeVec,
     aws_refused: GaugeVec,
     sink_refused: GaugeVec,
@@ -122,6 +123,7 @@ pub struct TableMetrics {
     pub checkpoint_age: prometheus::Gauge,
     pub lease_changes: IntCounterVec,
     pub lease_held: IntGaugeVec,
+    pub lease_duration: GaugeVec,
     pub aws_refused: prometheus::Gauge,
     pub sink_refused: prometheus::Gauge,
     pub last_progress: GaugeVec,
@@ -171,6 +173,7 @@ impl Metrics {
             checkpoint_age: CHECKPOINT_AGE.gauge(r)?,
             lease_changes: LEASE_CHANGES.counter(r)?,
             lease_held: LEASE_HELD.int_gauge(r)?,
+            lease_duration: LEASE_DURATION.gauge(r)?,
             ready,
             aws_refused: AWS_REFUSED.gauge(r)?,
             sink_refused: SINK_REFUSED.gauge(r)?,
@@ -239,6 +242,7 @@ impl Metrics {
             checkpoint_age: self.checkpoint_age.with_label_values(t),
             lease_changes: self.lease_changes.clone(),
             lease_held: self.lease_held.clone(),
+            lease_duration: self.lease_duration.clone(),
             aws_refused: self.aws_refused.with_label_values(t),
             sink_refused: self.sink_refused.with_label_values(t),
             last_progress: self.last_progress.clone(),
@@ -388,9 +392,10 @@ metrics! {
         "Time from a record's creation to the sink's acknowledgement; creation times are whole seconds.";
     LAG = "lag_seconds", Kind::Gauge, ["table"],
         "Age of the oldest record that is known not to be settled, from the stored positions on; 0 when caught up. Where AWS has refused \
-        since the start, or reading is stopped, the time since which the stored positions know nothing of what is written.";
+        since the start, or reading is stopped, the time since which the stored positions know nothing of what is written. NaN while the stored \
+        positions are not known, such as those of a table's name that AWS has not explained yet.";
     RETENTION_HEADROOM = "retention_headroom_seconds", Kind::Gauge, ["table"],
-        "Time left until DynamoDB trims the oldest unsettled record, or the oldest one that there may be and was not read yet.";
+        "Time left until DynamoDB trims the oldest unsettled record, or the oldest one that there may be and was not read yet; NaN as lag_seconds.";
     IN_FLIGHT = "in_flight_events", Kind::Gauge, ["table"], "Events sent to the sink that wait for its response.";
     BUFFERED = "buffered_bytes", Kind::Gauge, ["table"], "Memory used by records that are read and not settled, and reserved for requested pages.";
     PARKED = "parked_items", Kind::Gauge, ["table"],
@@ -416,13 +421,15 @@ metrics! {
         "Changes of the table's lease: taken (it was free, or had ended), received (another process has released it), released, lost.";
     LEASE_HELD = "lease_held", Kind::Gauge, ["table"],
         "1 while this process has the table's lease and reads it, 0 while it waits for it; no series with a store without leases.";
+    LEASE_DURATION = "lease_duration_seconds", Kind::Gauge, ["table"],
+        "LEASE_DURATION of this process: a lease that nobody renews is taken over a little later; no series with a store without leases.";
     READY = "ready", Kind::Gauge, [], "1 while /readyz answers 200, else 0.";
     AWS_REFUSED = "aws_refused_seconds", Kind::Gauge, ["table"],
         "How long AWS has refused or failed calls that reading needs; 0 while it answers.";
     SINK_REFUSED = "sink_refused_seconds", Kind::Gauge, ["table"],
         "How long every attempt for the table has failed by the sink's fault; 0 after any other one.";
     LAST_PROGRESS = "last_progress_timestamp_seconds", Kind::Gauge, ["table"],
-        "Unix time at which this process last stored a position that had moved, or was confirmed; no series before that.";
+        "Unix time at which this process last stored a position that had moved; no series before that. That one still holds is stored too, and is no progress.";
     SINK_UP = "sink_up", Kind::Gauge, ["sink"],
         "1; 0 while the sink counts as failing or as refusing and gets one trial request a second. The label is sink or dead-letter.";
     SINK_REQUEST_RATE_LIMIT = "sink_request_rate_limit", Kind::Gauge, ["sink"],

@@ -112,6 +112,52 @@ async fn a_start_that_aws_refuses_shows_how_old_the_stored_positions_are() {
     assert!(refused >= 2.0 && lag < 1.0, "refused for {refused} s, behind by {lag} s");
 }
 
+/// The positions are stored under the table's ARN, which only AWS knows where `TABLE` is a name.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_aws_refuses_shows_the_age_of_the_only_stored_table_of_that_name_and_no_number_where_there_is_none()
+ {
+    let (aws, sink, folder) =
+        (FakeAws::with_table("orders", 1).await, TestSink::start().await, tempfile::tempdir().unwrap());
+    let plan = Plan::new(&aws, &sink, "orders").keeping_positions(&folder);
+    for call in CALLS {
+        aws.script().faults.always(call, Trouble::Error("AccessDeniedException"));
+    }
+    let refused = async || {
+        let adapter = plan.start().await;
+        wait_for("the refusal", || !adapter.logged_code("DSA-AWS-DENIED").is_empty()).await;
+        let labels = [("table", "orders")];
+        let lag = adapter.metric("lag_seconds", &labels).await;
+        let left = adapter.metric("retention_headroom_seconds", &labels).await;
+        let shown = adapter.status().await["tables"][0]["lag_seconds"].as_f64();
+        (lag, left, shown, adapter)
+    };
+    let (lag, left, shown, first) = refused().await;
+    assert!(lag.is_nan() && left.is_nan() && shown.is_none(), "nothing is stored: {lag} {left} {shown:?}");
+    aws.script().faults.clear();
+    first.wait_ready().await;
+    assert_eq!(first.metric("lag_seconds", &[("table", "orders")]).await, 0.0, "AWS has said what it is");
+    aws.write("orders", 5, 1);
+    wait_for("the events", || sink.distinct() == 5).await;
+    assert_eq!(first.terminate().await, Some(0));
+    age(&plan, &folder, 20 * HOUR);
+    for call in CALLS {
+        aws.script().faults.always(call, Trouble::Error("AccessDeniedException"));
+    }
+    let (lag, left, shown, adapter) = refused().await;
+    let near = |value: f64, hours: f64| (value - hours * 3600.0).abs() < 120.0;
+    assert!(near(lag, 20.0) && near(left, 4.0) && near(shown.unwrap_or(-1.0), 20.0), "{lag} {left} {shown:?}");
+    aws.script().faults.clear();
+    adapter.wait_ready().await;
+    aws.write("orders", 5, 1);
+    wait_for("the next events", || sink.distinct() == 10).await;
+    assert_eq!(oracle::duplicates(&sink.accepted()), 0);
+    let (lag, left) = (
+        adapter.metric("lag_seconds", &[("table", "orders")]).await,
+        adapter.metric("retention_headroom_seconds", &[("table", "orders")]).await,
+    );
+    assert!(lag < 5.0 && near(left, 24.0), "behind by {lag} s, {left} s are left");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_without_stored_positions_on_an_older_stream_is_said_once() {
     let (aws, sink, folder) =
@@ -141,6 +187,41 @@ async fn a_start_without_stored_positions_on_an_older_stream_is_said_once() {
         Plan::new(&aws, &sink, "orders").env("CHECKPOINT_STORE", format!("file:{}/other", folder.path().display()));
     let asked_for = everything.env("START_POSITION", "trim-horizon").start_ready().await;
     assert_eq!(said(&asked_for), 0, "all that there is was asked for");
+}
+
+/// The runbook's recipe, `docs/runbook/positions.md`, with two seconds for its five minutes.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_lost_the_stored_positions_and_begins_at_the_last_progress_loses_nothing() {
+    let (aws, sink, folder) =
+        (FakeAws::with_table("orders", 1).await, TestSink::start().await, tempfile::tempdir().unwrap());
+    let plan = Plan::new(&aws, &sink, "orders").keeping_positions(&folder).env("RETRY_BACKOFF_MAX", "1s");
+    let adapter = plan.start_ready().await;
+    aws.write("orders", 5, 1);
+    wait_for("the first events", || sink.distinct() == 5).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let early = sink.accepted().len();
+    // One item waits while others go on: the position of neither is lost with the volume.
+    sink.react(|event| Reaction::Status(if event.item == "waits" { 400 } else { 202 }));
+    aws.script().put("orders", "waits");
+    wait_for("an item that is parked", || !adapter.logged_code("DSA-ITEM-PARKED").is_empty()).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    aws.script().put("orders", "goes on");
+    wait_for("the other item", || sink.distinct() == 6).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let labels = [("table", "orders")];
+    let progress = adapter.metric("last_progress_timestamp_seconds", &labels).await;
+    let headroom = adapter.metric("retention_headroom_seconds", &labels).await;
+    let since = progress - (24.0 * 3600.0 - headroom) - 2.0;
+    adapter.kill();
+    aws.script().put("orders", "written while nobody runs");
+    std::fs::remove_file(folder.path().join("positions.json")).unwrap();
+    sink.behave();
+    let since = humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + Duration::from_secs_f64(since)).to_string();
+    let next = plan.env("START_POSITION", since).start_ready().await;
+    wait_for("what was owed and what is new", || sink.distinct() == 8).await;
+    assert_complete_and_in_order(&aws.script().writes, &sink.received(), &[]);
+    assert_eq!(sink.accepted().len() - early, 4, "what was delivered long before does not come again");
+    assert_eq!(next.terminate().await, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

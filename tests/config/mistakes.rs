@@ -149,3 +149,46 @@ fn no_message_and_no_debug_form_shows_a_secret() {
 fn the_exit_code_is_that_of_a_wrong_usage() {
     assert_eq!(EXIT_USAGE, 64);
 }
+
+/// As people mistype them: without the `@`, without slashes or colon, or with something before it.
+const MISTYPED: [&str; 9] = [
+    "http://user:hunter2broker.example/",
+    "http://user:hunter2",
+    "http//user:hunter2broker.example",
+    "http:/user:hunter2",
+    "HTTPS:user:hunter2",
+    "orders,http://user:hun,hunter2",
+    "x=http://user:hunter2broker.example",
+    "user:hunter2%40broker.example",
+    "file:/x?password=hunter2",
+];
+
+#[test]
+fn a_password_is_shown_to_nobody_whichever_variable_it_was_put_into_and_however_it_is_mistyped() {
+    let mut refusals = 0;
+    for name in
+        variables().map(|variable| variable.name).chain(["AWS_REGION", "AWS_ENDPOINT_URL", "AWS_MAX_ATTEMPTS", "ARN"])
+    {
+        for value in MISTYPED {
+            match with(&[(name, value)]) {
+                Ok(config) => config.warnings.iter().for_each(|warning| {
+                    assert!(!warning.to_string().contains("hunter2"), "{name}={value}: {warning}");
+                }),
+                Err(mistakes) => {
+                    assert!(!mistakes.to_string().contains("hunter2"), "{name}={value}: {mistakes}");
+                    refusals += 1;
+                }
+            }
+        }
+    }
+    assert!(refusals > 300, "only {refusals} were refused");
+}
+
+#[test]
+fn a_value_without_an_address_is_shown() {
+    for (name, value) in
+        [("POLL_INTERVAL", "5 parsecs"), ("START_POSITION", "2026-13-01T00:00:00Z"), ("HTTP_ADDRESS", "host:80:80")]
+    {
+        assert!(refused(&[(name, value)]).to_string().contains(value), "{name}");
+    }
+}

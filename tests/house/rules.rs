@@ -19,7 +19,7 @@ pub const MAY_IMPORT: [(&str, &str); 31] = [
     ("ports", ""),
     ("records", "clock"),
     ("telemetry", "clock"),
-    ("config", "clock backoff"),
+    ("config", "clock backoff error_text"),
     ("aws", "config error_text clock"),
     ("event", "records config clock"),
     ("filter", "records config clock"),

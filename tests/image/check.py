@@ -26,6 +26,8 @@ import threading
 import time
 import tomllib
 
+import bill
+
 REPOSITORY = pathlib.Path(__file__).parents[2]
 BINARY = "/usr/local/bin/dynamodb-streams-adapter"
 ROOT, CONTEXT = (pathlib.Path(os.environ[name]) for name in ("IMAGE_ROOT", "IMAGE_CONTEXT"))
@@ -134,7 +136,7 @@ def files(tree):
 
 def test_holds_nothing_but_what_runs():
     expected = {BINARY, "/licenses/LICENSE", "/etc/ssl/certs/ca-certificates.crt", "/etc/passwd", "/etc/group",
-                "/etc/nsswitch.conf"}
+                "/etc/nsswitch.conf", bill.PATH}
     libraries = {path for path in files(ROOT) if re.search(r"/lib(64)?/", path)}
     assert {path.rsplit("/", 1)[1].split("-")[0].split(".")[0] for path in libraries} == {"libc", "libm", "libgcc_s", "ld"}, libraries
     assert set(files(ROOT)) - libraries == expected, set(files(ROOT)) - libraries
@@ -150,7 +152,23 @@ def test_nothing_but_the_sources_is_sent_to_the_build():
     sent = set(files(CONTEXT))
     tracked = subprocess.run(["git", "-C", REPOSITORY, "ls-files", "--cached", "--others", "--exclude-standard", "src"],
                              check=True, capture_output=True, text=True).stdout.split()
-    assert sent == {f"/{path}" for path in ["Cargo.toml", "Cargo.lock", "LICENSE", "examples/demo/Cargo.toml", *tracked]}, sorted(sent)
+    assert sent == {f"/{path}" for path in ["Cargo.toml", "Cargo.lock", "LICENSE", "examples/demo/Cargo.toml", ".cargo/config.toml", "image/sbom",
+                                           "image/sbom.jq", *tracked]}, sorted(sent)
+
+
+def test_lists_the_crates_and_packages_that_it_holds_and_nothing_else():
+    bill.check(ROOT, PACKAGE)
+
+
+def test_the_list_beside_the_image_is_the_one_in_it():
+    alone = pathlib.Path(os.environ["IMAGE_SBOM"])
+    assert set(files(alone)) == {f"/{pathlib.PurePath(bill.PATH).name}"}, files(alone)
+    assert (alone / pathlib.PurePath(bill.PATH).name).read_bytes() == (ROOT / bill.PATH[1:]).read_bytes()
+
+
+def test_two_builds_write_the_same_list():
+    again = pathlib.Path(os.environ["IMAGE_SBOM_AGAIN"])
+    assert again.read_bytes() == (ROOT / bill.PATH[1:]).read_bytes()
 
 
 def test_a_build_of_the_same_sources_is_taken_from_the_cache():

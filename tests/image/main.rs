@@ -32,7 +32,9 @@ fn the_image_is_built_with_the_compiler_of_the_tests() {
 fn nothing_runs_that_the_build_did_not_put_there() {
     let image = read("Dockerfile");
     let stages: Vec<&str> = image.lines().filter(|line| line.starts_with("FROM ")).collect();
-    assert_eq!(stages, ["FROM ${BUILD_IMAGE} AS build", "FROM scratch"]);
+    let expected =
+        ["FROM ${BUILD_IMAGE} AS cyclonedx", "FROM ${BUILD_IMAGE} AS build", "FROM scratch AS sbom", "FROM scratch"];
+    assert_eq!(stages, expected);
 }
 
 #[test]

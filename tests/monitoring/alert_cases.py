@@ -166,6 +166,20 @@ case("one cluster's adapter does not stand in for another's",
      fires("60m", "Absent", "critical", "No adapter reports on table orders any more", cluster="east"))
 
 
+# Nobody knows
+
+UNKNOWN = " ".join(["NaN"] * 121)
+case("a table of which nobody knows how far behind it is fires none of these alerts and is missed by none",
+     [("retention_headroom_seconds", "", UNKNOWN), *table(UNKNOWN, "0+60x120"), ("ready", "", "0x120")],
+     *(silent(at, alert) for alert in ("RetentionLow", "RetentionCritical", "LagHigh", "LagCritical", "Absent") for at in ("30m", "100m")),
+     stuck("30m"), fires("30m", "NotReady", "critical", "The adapter a is not ready", table=None, instance="a"))
+case("one process that does not know hides no other's headroom",
+     [("retention_headroom_seconds", "", UNKNOWN), ("b", "retention_headroom_seconds", "", "100x120"),
+      ("lag_seconds", "", UNKNOWN), ("b", "lag_seconds", "", "86300x120")],
+     headroom("30m", "RetentionCritical", "critical", "1m 40s"),
+     fires("30m", "LagCritical", "critical", "Table orders is 23h 58m 20s behind"))
+
+
 # Restarts
 
 def restarting(at, times):
@@ -322,13 +336,27 @@ def held(values, pod="a"):
 case("a table that one of two pods owns has an owner, whoever it is",
      [held("1x20 0x40"), held("0x20 1x40", "b")],
      silent("10m", "NobodyOwns"), silent("21m", "NobodyOwns"), silent("40m", "NobodyOwns"))
+def lasting(seconds, values, pod="b"):
+    return pod, "lease_duration_seconds", "", values.format(seconds)
+
+
 case("a table that nobody owns for minutes is reported until somebody does",
-     [held("1x10 0x20 1x20"), held("0x50", "b")],
-     silent("10m", "NobodyOwns"), silent("22m", "NobodyOwns"), nobody("24m"), nobody("30m"), silent("32m", "NobodyOwns"))
-for longest, minutes in [("15s", 1), ("10m", 11)]:
+     [held("1x10 0x20 1x20"), held("0x50", "b"), lasting(15, "{}x50", "a"), lasting(15, "{}x50")],
+     silent("10m", "NobodyOwns"), silent("12m", "NobodyOwns"), nobody("14m"), nobody("30m"), silent("32m", "NobodyOwns"))
+case("a table that nobody owns from the start on is reported, however long leases are",
+     [held("0x50"), held("0x50", "b"), lasting(600, "{}x50")], silent("1m", "NobodyOwns"), nobody("3m"), nobody("50m"))
+case("with long leases a table that nobody owns is reported when the longest one is over",
+     [held("1x10 0x40"), held("0x50", "b"), lasting(31, "{}x50")],
+     silent("12m", "NobodyOwns"), silent("22m", "NobodyOwns"), nobody("25m"), nobody("50m"))
+case("a version that does not say how long its leases are is taken for one of the default",
+     [held("1x10 0x40"), held("0x50", "b")], silent("12m", "NobodyOwns"), nobody("14m"))
+# Until 1.1 times LEASE_DURATION after its end, and the scrape that shows it.
+for longest, seconds, minutes in [("15s", 15, 1), ("30s", 30, 1), ("31s", 31, 2), ("1m", 60, 2), ("10m", 600, 11)]:
     case(f"a takeover after a crash is not reported with LEASE_DURATION={longest}",
-         [held("1x10 _x40"), held(f"0x{10 + minutes} 1x39", "b")],
+         [held("1x10 _x40"), held(f"0x{10 + minutes} 1x39", "b"), lasting(seconds, "{}x60")],
          *(silent(at, "NobodyOwns") for at in ("11m", "13m", "16m", "21m", "23m", "30m")))
+case("a process that is killed and comes back alone waits for its own lease without an alert",
+     [held("1x10 _x1 0x1 1x30"), lasting(15, "{}x10 _x1 15x32", "a")], *(silent(f"{at}m", "NobodyOwns") for at in range(10, 20)))
 case("positions in a file have no owner, and nobody misses one", [("lag_seconds", "", "0x40")], silent("30m", "NobodyOwns"))
 
 

@@ -1,6 +1,7 @@
 //! Clients of the port that mean harm: others are answered, and events are delivered, all the same.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -47,11 +48,17 @@ async fn pipeline(from: &'static str, to: SocketAddr) {
     }
 }
 
+const FLOOD: &str = "a flood of connections";
+
+/// How many connections it has made.
+static CONNECTED: AtomicUsize = AtomicUsize::new(0);
+
 /// Connects as fast as it can and says nothing.
 async fn flood(from: &'static str, to: SocketAddr) {
     let mut kept = std::collections::VecDeque::new();
     loop {
         if let Ok(stream) = connect(from, to).await {
+            CONNECTED.fetch_add(1, Ordering::Relaxed);
             kept.push_back(stream);
         }
         if kept.len() > 64 {
@@ -119,8 +126,11 @@ where
         // They get one thread, so that what probes is not held up by them here.
         let attackers = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         (0..clients).for_each(|_| drop(attackers.spawn(attack(from, address))));
+        let (begun, connected) = (Instant::now(), CONNECTED.load(Ordering::Relaxed));
         let attacked = watch(&aws, address).await;
-        println!("{what} from {from}: {attacked:?}, before: {quiet:?}");
+        let made = (CONNECTED.load(Ordering::Relaxed) - connected) as f64 / begun.elapsed().as_secs_f64();
+        let rate = if what == FLOOD { format!(", {made:.0} a second") } else { String::new() };
+        println!("{what} from {from}{rate}: {attacked:?}, before: {quiet:?}");
         let has_answers = attacked.failed * 10 <= attacked.probes * may_fail;
         assert!(has_answers, "{what} from {from}: {attacked:?}, before: {quiet:?}");
         // The attackers themselves take a part of the machine.
@@ -139,7 +149,7 @@ async fn clients_that_ask_for_status_without_end_stop_neither_probes_nor_deliver
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_that_connect_without_end_stop_neither_probes_nor_delivery() {
-    under_attack("a flood of connections", 32, flood).await;
+    under_attack(FLOOD, 32, flood).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

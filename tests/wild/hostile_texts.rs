@@ -102,8 +102,10 @@ async fn a_url_with_a_secret_is_shown_nowhere_whichever_variable_it_was_put_into
     for name in
         names.iter().map(String::as_str).chain(["AWS_REGION", "EVENT_MODE", "CHECKPOINT_STORE", "AWS_MAX_ATTEMPTS"])
     {
-        for url in ["http://user:hunter2@ host/", "http://u:a,hunter2@host/", "http://host/?a,token=hunter2"] {
-            if name == "K_SINK" && !url.contains(' ') {
+        let mistyped = ["http://user:hunter2host/", "http//user:hunter2host", "https:user:hunter2"];
+        let urls = ["http://user:hunter2@ host/", "http://u:a,hunter2@host/", "http://host/?a,token=hunter2"];
+        for url in urls.into_iter().chain(mistyped) {
+            if name == "K_SINK" && url.contains(',') {
                 continue;
             }
             let output = plan.clone().env(name, url).command().output().unwrap();

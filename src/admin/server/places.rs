@@ -1,7 +1,8 @@
 //! Who may be connected, and who makes room.
 //!
 //! Contract:
-//! - Nobody whose request is complete is cut off to make room. Of the others those go first who have said nothing, the oldest first.
+//! - Nobody whose request is complete is cut off to make room, also if nobody has read it yet. Of the others those go first who have said
+//!   nothing, the oldest first.
 //! - A source has at most half of the places, and takes one from another source only if that one has more.
 //! - Some places are kept back for when all others are taken by requests that are being answered. Whoever gets one of them is answered
 //!   little: probes.
@@ -56,7 +57,7 @@ impl SharedStage {
 
     /// Something of a request was read. Whoever is being answered may already say more.
     pub(super) fn hear(&self) {
-        [Stage::Silent, Stage::Whole].into_iter().for_each(|stage| self.advance(stage, Stage::Asking));
+        [Stage::Silent, Stage::Whole].into_iter().for_each(|stage| _ = self.advance(stage, Stage::Asking));
     }
 
     /// All that was to be written is written.
@@ -64,15 +65,21 @@ impl SharedStage {
         self.advance(Stage::Taking, Stage::Silent);
     }
 
-    fn advance(&self, from: Stage, to: Stage) {
-        // Where it is at another one it stays there.
-        let _ = self.0.compare_exchange(from as u8, to as u8, Ordering::Relaxed, Ordering::Relaxed);
+    /// Says whether it was at `from`; where it is at another one it stays there.
+    fn advance(&self, from: Stage, to: Stage) -> bool {
+        self.0.compare_exchange(from as u8, to as u8, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     fn may_leave(&self) -> Option<Stage> {
         let stage = self.0.load(Ordering::Relaxed);
         [Stage::Silent, Stage::Asking].into_iter().find(|it| *it as u8 == stage)
     }
+}
+
+/// What cuts a client off.
+pub(super) trait Handle {
+    /// What it has said that nobody has read yet; silent where that is nothing.
+    fn unread(&self) -> Stage;
 }
 
 /// How many places there are.
@@ -108,7 +115,7 @@ pub(super) struct Places<H> {
     clients: Vec<Client<H>>,
 }
 
-impl<H> Places<H> {
+impl<H: Handle> Places<H> {
     pub(super) fn new(sizes: Sizes) -> Self {
         Self { sizes, clients: Vec::new() }
     }
@@ -131,8 +138,7 @@ impl<H> Places<H> {
 
     /// Whom to cut off where a client is too many whoever it is, if there is anybody.
     pub(super) fn leave(&mut self) -> Option<H> {
-        let leaving = self.first_to_leave(|_, _| true)?;
-        Some(self.clients.remove(leaving).handle)
+        self.make_leave(|_, _| true)
     }
 
     /// Room of a kind: none has to leave, or one.
@@ -143,10 +149,22 @@ impl<H> Places<H> {
         if taken < size && !has_its_share {
             return Some(None);
         }
-        let leaving = self.first_to_leave(|client, count| {
+        let leaving = self.make_leave(|client, count| {
             client.place == place && (client.source == source || !has_its_share && count > own)
-        })?;
-        Some(Some(self.clients.remove(leaving).handle))
+        });
+        leaving.map(Some)
+    }
+
+    /// The first one to leave is gone. Who counts as silent is heard before: under a flood its request may wait to be read.
+    fn make_leave(&mut self, suits: impl Fn(&Client<H>, usize) -> bool) -> Option<H> {
+        loop {
+            let leaving = self.first_to_leave(&suits)?;
+            let client = &self.clients[leaving];
+            let unread = client.handle.unread();
+            if unread == Stage::Silent || !client.stage.advance(Stage::Silent, unread) {
+                return Some(self.clients.remove(leaving).handle);
+            }
+        }
     }
 
     /// Of those who may leave: of the source that has most, who has said least, the oldest. `suits` gets how many places a client's
@@ -175,6 +193,13 @@ mod tests {
 
     fn source(last: u8) -> Source {
         Source::of([10, 0, 0, last].into())
+    }
+
+    /// Nothing waits to be read of a client but of those that are named by a thousand and more.
+    impl Handle for usize {
+        fn unread(&self) -> Stage {
+            if *self < 1_000 { Stage::Silent } else { Stage::Whole }
+        }
     }
 
     /// Names are given in order of arrival. Of each client: who left for it, and whether it got a place that is kept back.
@@ -222,6 +247,20 @@ mod tests {
         stand.0.forget(|name| *name == 4);
         assert_eq!(stand.0.find(source(5), false), None, "it would get an answer that it has no use for");
         assert_eq!(stand.0.find(source(5), true), Some((Place::KeptBack, None)));
+    }
+
+    #[test]
+    fn a_request_that_nobody_has_read_yet_is_not_cut_off() {
+        let mut stand = Stand::new();
+        stand.1 = 1_000;
+        assert_eq!(stand.come(1, Stage::Silent), Some((Place::Open, None)), "its request is on its way");
+        stand.1 = 1;
+        for _ in 1..4 {
+            stand.come(1, Stage::Silent);
+        }
+        for leaves in 1..100 {
+            assert_eq!(stand.come(1, Stage::Silent), Some((Place::Open, Some(leaves))));
+        }
     }
 
     #[test]

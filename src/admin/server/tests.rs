@@ -73,7 +73,7 @@ async fn connection(text: &str, limits: Limits) -> (Client, impl Future<Output =
     let (stream, _) = listener.accept().await.unwrap();
     let guest =
         Guest { source: Source::of([127, 0, 0, 1].into()), stage: SharedStage::new(Stage::Silent), place: Place::Open };
-    (client, converse(stream, guest, Clients::new(served(), limits, CancellationToken::new()).host))
+    (client, converse(stream.into(), guest, Clients::new(served(), limits, CancellationToken::new()).host))
 }
 
 #[tokio::test]

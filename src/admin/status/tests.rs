@@ -29,6 +29,7 @@ impl House {
         let (health, metrics) = (Arc::new(Health::default()), Metrics::new("1", "r").unwrap());
         let telemetry = TableTelemetry::new("orders", &metrics);
         let progress = TableProgress::new(false, Buffer::new(1 << 20), telemetry, health.table("orders"));
+        progress.restore(StoredTable::default());
         let (delivery, parked_items) = (watch::Sender::default(), Arc::new(ParkedItems::default()));
         let uri = "https://broker.example:8443/token-4711?key=secret".parse().unwrap();
         let letters = "http://letters.example/token-4711".parse().unwrap();
@@ -324,4 +325,26 @@ async fn a_stop_over_a_loss_does_not_look_as_if_all_was_delivered() {
     house.progress.health().stopped("data was lost and ON_DATA_LOSS is stop");
     let (lag, left) = (gauge(&house, "lag_seconds"), gauge(&house, "retention_headroom_seconds"));
     assert!(lag > day && left == 0.0, "behind by {lag} s, {left} s are left");
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_far_behind_a_table_is_whose_positions_nobody_has_read_is_no_number() {
+    let house = House::new();
+    let is_shown = || {
+        let (lag, left) = (gauge(&house, "lag_seconds"), gauge(&house, "retention_headroom_seconds"));
+        assert_eq!((lag.is_nan(), house.table()["lag_seconds"].is_null()), (left.is_nan(), left.is_nan()));
+        !lag.is_nan()
+    };
+    assert!(is_shown());
+    house.progress.reset();
+    assert!(!is_shown(), "its lease is lost");
+    let ownership = house.progress.ownership();
+    ownership.wait("pod-1 ab");
+    assert!(!is_shown(), "nobody knows who has it");
+    ownership.waits_for(Some("pod-2 cd"));
+    assert!(is_shown(), "its owner knows, and this process owes nothing");
+    ownership.begin(Arc::new(Tenure::granted(Duration::from_secs(30), Instant::now(), SystemTime::now())));
+    assert!(!is_shown(), "its positions are on their way");
+    house.progress.restore(StoredTable::default());
+    assert!(is_shown());
 }

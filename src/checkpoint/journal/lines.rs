@@ -23,7 +23,7 @@
 //! as it was written is damage, and the file is refused. That the last save of all was written and its sync confirmed cannot be seen
 //! in the file: damage in it is taken for a save that was under way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::str;
 
 use serde::{Deserialize, Serialize};
@@ -134,6 +134,14 @@ impl Document {
         let streams: Vec<StoredStream> = streams.into_iter().map(Stream::stored).collect();
         let stopped = self.stops.get(&(group.to_owned(), table.to_owned())).cloned();
         (!streams.is_empty() || stopped.is_some()).then_some(StoredTable { streams, stopped })
+    }
+
+    /// The tables of a group of which anything is stored, each once.
+    pub(super) fn tables(&self, group: &str) -> impl Iterator<Item = &str> {
+        let of_streams = self.streams.values().map(|stream| (&stream.text.group, &stream.text.table));
+        let all = of_streams.chain(self.stops.keys().map(|(group, table)| (group, table)));
+        let of_group: BTreeSet<&str> = all.filter(|(of, _)| *of == group).map(|(_, table)| &**table).collect();
+        of_group.into_iter()
     }
 
     /// What is stored of all groups' tables.

@@ -341,3 +341,29 @@ async fn a_folder_that_vanishes_is_survived() {
     drop(store);
     assert_eq!(stored(&path, "default", "Orders").await, Some(state(2)));
 }
+
+#[tokio::test]
+async fn a_table_is_found_by_its_name_where_only_one_is_stored_that_it_can_be() {
+    let folder = folder();
+    let path = folder.path().join("positions.json");
+    let arn = |region: &str, table: &str| format!("arn:aws:dynamodb:{region}:123456789012:table/{table}");
+    let save = async |store: &FileStore, key: &str, sequence| {
+        store.put(key, Wanted::Whole(state(sequence))).await.unwrap();
+    };
+    let store = open(&path);
+    save(&store, &arn("eu-west-1", "Orders"), 1).await;
+    save(&store, &arn("eu-west-1", "Orders2"), 2).await;
+    save(&store, &format!("{}/stream/2026-01-02T03:04:05.678", arn("eu-west-1", "Orders")), 3).await;
+    for region in [None, Some("eu-west-1")] {
+        assert_eq!(store.load_by_name("Orders", region), Some(state(1)), "{region:?}");
+    }
+    assert_eq!(store.load_by_name("Orders", Some("us-east-1")), None, "another region's");
+    assert_eq!(store.load_by_name("rders", None), None);
+    save(&store, &arn("us-east-1", "Orders"), 4).await;
+    assert_eq!(store.load_by_name("Orders", None), None, "either of them may be meant");
+    assert_eq!(store.load_by_name("Orders", Some("us-east-1")), Some(state(4)));
+    save(&store, "arn:aws:dynamodb:us-east-1:210987654321:table/Orders", 5).await;
+    assert_eq!(store.load_by_name("Orders", Some("us-east-1")), None, "either account may be meant");
+    drop(store);
+    assert_eq!(open_for(&path, "other").load_by_name("Orders", Some("eu-west-1")), None, "of another group");
+}

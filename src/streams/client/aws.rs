@@ -48,12 +48,15 @@ pub struct AwsClient {
     tables: Tables,
     streams: Streams,
     stock_get_records: FrozenLayer,
+    region: Option<String>,
 }
 
 impl AwsClient {
     /// Takes region, endpoints, credentials, timeouts and retries from `config`.
     pub fn new(config: &SdkConfig) -> Self {
-        Self { tables: Tables::new(config), streams: Streams::new(config), stock_get_records: stock_configuration() }
+        let region = config.region().map(ToString::to_string);
+        let stock_get_records = stock_configuration();
+        Self { tables: Tables::new(config), streams: Streams::new(config), stock_get_records, region }
     }
 
     async fn describe_table(&self, table: &str) -> Result<TableDescription, CallError> {
@@ -135,6 +138,10 @@ impl AwsClient {
 }
 
 impl StreamsClient for AwsClient {
+    fn region(&self) -> Option<&str> {
+        self.region.as_deref()
+    }
+
     fn describe_table<'a>(&'a self, table: &'a str) -> Call<'a, TableDescription> {
         Box::pin(self.describe_table(table))
     }

@@ -126,6 +126,10 @@ impl ObservedClient {
 }
 
 impl StreamsClient for ObservedClient {
+    fn region(&self) -> Option<&str> {
+        self.client.region()
+    }
+
     fn describe_table<'a>(&'a self, table: &'a str) -> Call<'a, TableDescription> {
         self.count("DescribeTable", self.client.describe_table(table), |_| "ok")
     }

@@ -11,6 +11,7 @@ fn every_metric_of_the_contract_is_exported_under_its_name() {
     table.shards.with_label_values(&["orders", "reading"]).set(1);
     table.lease_changes.with_label_values(&["orders", "taken"]).inc();
     table.lease_held.with_label_values(&["orders"]).set(1);
+    table.lease_duration.with_label_values(&["orders"]).set(15.0);
     table.last_progress.with_label_values(&["orders"]).set(1.0);
     table.aws_calls.with_label_values(&["orders", "GetRecords", "empty"]).inc();
     table.aws_call_duration.with_label_values(&["orders", "GetRecords"]).observe(0.01);

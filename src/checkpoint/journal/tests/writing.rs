@@ -294,3 +294,19 @@ async fn a_save_of_a_busy_table_is_small() {
         assert!(a_save <= most, "{a_save} bytes a save at {shards} shards");
     }
 }
+
+#[tokio::test]
+async fn more_than_a_file_of_positions_ever_has_is_not_written() {
+    let folder = folder();
+    let path = folder.path().join("positions.json");
+    let store = open(&path);
+    store.put("orders", Wanted::Whole(state(1))).await.unwrap();
+    let before = std::fs::read(&path).unwrap();
+    // Zeros take no memory before somebody writes there.
+    let refused = store.file.replace(&vec![0; MAX_BYTES + 1]).unwrap_err();
+    assert!(matches!(&refused, SaveError::NotStored(_)) && refused.to_string().contains("is not written"), "{refused}");
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    store.put("orders", Wanted::Whole(state(2))).await.unwrap();
+    drop(store);
+    assert_eq!(stored(&path, "default", "orders").await, Some(state(2)), "what fits is");
+}

@@ -10,6 +10,9 @@ use crate::config::ClientCertificateFiles;
 /// A timeout that an attempt may use up.
 const SHORT: Duration = Duration::from_millis(500);
 
+/// How often a message is sent again that the sink says it has not processed, as docs/sink.md has it.
+const RESENDS: usize = 3;
+
 /// Types of frames: RFC 9113, section 6.
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
@@ -106,7 +109,22 @@ async fn over_http_2_every_attempt_ends_in_time_and_on_few_connections() {
                 assert!(attempts < 20, "{attack}: no attempt is connected");
             }
             let connections = server.seen().len();
-            assert!(connections <= attempts * (1 + MAX_RESENDS), "{attack}: {connections} connections");
+            assert!(connections <= attempts * (1 + RESENDS), "{attack}: {connections} connections");
         }
     }
+}
+
+/// It takes all bytes, so that TCP notices nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sink_that_answers_no_ping_is_given_up_after_15_seconds() {
+    let authority = Authority::new();
+    let side = Side { protocols: &["h2"], ..Side::default() };
+    let script = [then(&[], vec![]), vec![Step::Hang]].concat();
+    let server = Server::start_tls(acceptor(&authority.leaf("localhost"), &side), vec![script; 4]).await;
+    let sink = Identity::of(&authority, false).sink(&authority, server.port());
+    let begun = Instant::now();
+    let answer = sink.post(message(), Duration::from_secs(60)).await;
+    let took = begun.elapsed();
+    let (fault, why) = failed(answer);
+    assert!(took < Duration::from_secs(20), "{took:?}: {fault:?} {why}");
 }
