@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tonic::Code;
 
+use crate::externalscaler::IsActiveResponse;
 use crate::keda::{Keda, plan, trigger};
 use crate::support::adapter::{Adapter, Plan};
 use crate::support::aws::FakeAws;
@@ -57,6 +58,12 @@ async fn until_it_reads(replica: &Adapter) -> Duration {
     begun.elapsed()
 }
 
+/// What a stream says next; nothing at its end, which is without an error.
+async fn said(stream: &mut tonic::Streaming<IsActiveResponse>) -> Option<IsActiveResponse> {
+    let message = tokio::time::timeout(Duration::from_secs(20), stream.message()).await;
+    message.expect("the stream says something, or ends").unwrap()
+}
+
 #[tokio::test]
 async fn one_replica_reads_and_both_answer_alike() {
     let (aws, dynamodb) = (FakeAws::with_table("orders", 2).await, EmbeddedDynamoDb::start().await);
@@ -64,13 +71,13 @@ async fn one_replica_reads_and_both_answer_alike() {
     let (mut one, mut two) = (Keda::of(&reader).await, Keda::of(&other).await);
     let of = trigger("orders", &[]);
     let mut stream = two.stream(&of).await;
-    assert!(stream.message().await.unwrap().unwrap().result);
+    assert!(said(&mut stream).await.unwrap().result);
     assert_eq!((one.value(&of).await, two.value(&of).await), (2.0, 2.0));
     two.until_active(&of, false).await;
-    assert!(!stream.message().await.unwrap().unwrap().result);
+    assert!(!said(&mut stream).await.unwrap().result);
     assert_eq!((one.values(&of).await.unwrap(), two.values(&of).await.unwrap()), ((0, 0.0), (0, 0.0)));
     aws.write("orders", 1, 1);
-    assert!(stream.message().await.unwrap().unwrap().result, "pushed by way of the other one");
+    assert!(said(&mut stream).await.unwrap().result, "pushed by way of the other one");
     assert!(one.is_active(&of).await.unwrap() && two.is_active(&of).await.unwrap());
     assert_eq!(one.spec(&of).await.unwrap(), two.spec(&of).await.unwrap());
     let missing = trigger("missing", &[]);
@@ -105,16 +112,16 @@ async fn at_a_sigterm_the_other_one_reads_within_a_second_or_so() {
     let of = trigger("orders", &[("scaleToZero", "false")]);
     assert_eq!(keda.value(&of).await, 1.0);
     let mut stream = keda.stream(&of).await;
-    assert!(stream.message().await.unwrap().unwrap().result);
+    assert!(said(&mut stream).await.unwrap().result);
     let begun = Instant::now();
     let ended = tokio::spawn(reader.terminate());
-    assert!(stream.message().await.unwrap().is_none(), "it ends without an error, so that KEDA opens it anew at once");
+    assert!(said(&mut stream).await.is_none(), "it ends without an error, so that KEDA opens it anew at once");
     let mut opened = keda.stream(&of).await;
     // No call fails meanwhile: it waits.
     assert_eq!(keda.value(&of).await, 1.0);
     println!("from SIGTERM to an answer of the other replica: {:?}", begun.elapsed());
     assert!(begun.elapsed() < Duration::from_millis(2500), "{:?}", begun.elapsed());
-    assert!(opened.message().await.unwrap().unwrap().result);
+    assert!(said(&mut opened).await.unwrap().result);
     assert_eq!(ended.await.unwrap(), Some(0));
     assert_eq!(reads(&other).await, 1.0);
     assert!(other.logged_code("DSA-SCALER-READER").is_empty(), "an update is no trouble");
@@ -128,11 +135,11 @@ async fn after_a_sigkill_nothing_is_known_until_the_other_one_reads_within_the_l
     let of = trigger("orders", &[]);
     keda.until_active(&of, false).await;
     let mut stream = keda.stream(&of).await;
-    assert!(!stream.message().await.unwrap().unwrap().result);
+    assert!(!said(&mut stream).await.unwrap().result);
     aws.write("orders", 1, 1);
     reader.kill();
     let killed = Instant::now();
-    assert!(stream.message().await.unwrap().is_none_or(|message| message.result), "an end, or what was written");
+    assert!(said(&mut stream).await.is_none_or(|message| message.result), "an end, or what was written");
     let error = loop {
         // What the one that is gone has said last may be on its way.
         match keda.is_active(&of).await {
@@ -158,7 +165,7 @@ async fn a_replica_that_was_stopped_for_longer_than_its_lease_says_nothing_of_wh
     let of = trigger("orders", &[]);
     stopped.until_active(&of, false).await;
     let mut stream = stopped.stream(&of).await;
-    assert!(!stream.message().await.unwrap().unwrap().result);
+    assert!(!said(&mut stream).await.unwrap().result);
     reader.signal("STOP");
     until_it_reads(&other).await;
     aws.write("orders", 1, 1);
@@ -174,7 +181,7 @@ async fn a_replica_that_was_stopped_for_longer_than_its_lease_says_nothing_of_wh
         Ok(is_active) => assert!(is_active, "it has answered as if it still read"),
         Err(error) => assert_eq!(error.code(), Code::Unavailable, "{error:?}"),
     }
-    assert!(stream.message().await.unwrap().is_none_or(|message| message.result), "an end");
+    assert!(said(&mut stream).await.is_none_or(|message| message.result), "an end");
     assert!(stopped.is_active(&of).await.unwrap(), "it asks the other one now");
     assert_eq!((reads(&reader).await, reads(&other).await), (0.0, 1.0));
     let calls = aws_calls(&reader).await;
