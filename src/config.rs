@@ -44,7 +44,7 @@ pub(crate) use parse::is_group_name;
 pub use process::{LegacyMetrics, Log, LogFormat, PlatformNames, Process};
 pub(crate) use reader::POSITIONS_IN_MEMORY;
 pub use reader::{GivenValue, Mistake, Mistakes, Warning};
-pub use scaler::{Scaler, ScalerPace, ScalerTls};
+pub use scaler::{AdvertisedAddress, Scaler, ScalerPace, ScalerReplicas, ScalerTls};
 pub use scaling_rules::{NotAllowed, Permission, ScalingIdentity, ScalingRequest, ScalingRules};
 pub(crate) use sdk_variables::{is_endpoint_url, is_region};
 pub use sink::{Certificates, ClientCertificateFiles, InvalidCertificates, SinkAddress, SinkCredentials, TokenFile};
@@ -136,7 +136,7 @@ impl PositionsConfig {
 #[derive(Debug, Clone, PartialEq)]
 pub struct ScalerConfig {
     pub scaler: Scaler,
-    /// The positions of adapters, for those who scale by lag.
+    /// The positions of adapters, for those who scale by lag, and the lease of this scaler's replicas.
     pub positions: Option<PositionsTable>,
     /// The port of probes, metrics and status.
     pub process: Process,
@@ -169,8 +169,8 @@ impl ScalerConfig {
     }
 
     fn read(reader: &mut Reader, facts: &EnvironmentFacts, overrides: AwsOverrides) -> Result<Self, AlreadyReported> {
-        let scaler = Scaler::read(reader);
         let positions = Source::read_positions(reader);
+        let scaler = Scaler::read(reader, positions.as_ref().ok().map(|(location, ..)| location));
         let process = Process::read(reader);
         let platform_names = PlatformNames::read(reader);
         let component = platform_names.as_ref().ok().and_then(|names| names.component.as_deref());

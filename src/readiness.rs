@@ -47,6 +47,8 @@ pub struct Health {
     tables: Mutex<Vec<Arc<TableHealth>>>,
     /// What is missing before there are tables.
     starting: Mutex<Option<String>>,
+    /// What is missing besides, at the start or later.
+    missing: Mutex<Option<String>>,
     started: AtomicBool,
     stalled: Mutex<Option<String>>,
 }
@@ -136,11 +138,17 @@ impl Health {
         *lock(&self.starting) = what;
     }
 
+    /// What the process waits for besides, whatever its tables do; nothing once it is there.
+    pub fn waits_for(&self, what: Option<String>) {
+        *lock(&self.missing) = what;
+    }
+
     /// Why the process is not ready: one line a table; none if it is ready.
     pub fn not_ready(&self, now: Instant) -> Option<String> {
         let starting = lock(&self.starting).as_ref().map(|what| format!("starting: waiting for {what}"));
         let tables: Vec<String> = lock(&self.tables).iter().filter_map(|table| table.not_ready(now)).collect();
-        let reasons: Vec<String> = self.not_live().into_iter().chain(starting).chain(tables).collect();
+        let missing = lock(&self.missing).as_ref().map(|what| format!("waiting for {what}"));
+        let reasons: Vec<String> = self.not_live().into_iter().chain(starting).chain(missing).chain(tables).collect();
         if reasons.is_empty() {
             self.started.store(true, Ordering::Release);
             return None;

@@ -9,22 +9,29 @@
 //! | `table_watch`, `tables` | one watch a table, whoever asks; the pace of an account | |
 //! | `sources` | AWS with the credentials of a rule; the adapters' positions | |
 //! | `answers` | triggers to specifications and loads, by the rules | |
-//! | `service`, `server`, `server_tls`, `externalscaler` | KEDA's contract over gRPC | |
+//! | `standing`, `replica` | which of several replicas reads: the one that holds their lease | |
+//! | `reader_client` | the replica that reads, as another one asks it | |
+//! | `calls`, `activity_stream`, `service`, `server`, `server_tls`, `externalscaler` | KEDA's contract over gRPC | |
 //!
 //! Contract: every answer comes from memory, and of one view of its table; what is not known is an error. AWS is asked at the scaler's own
 //! pace: the number of ScaledObjects costs nothing, that of tables does. What triggers say is untrusted: the rules decide, and no value of
 //! theirs is kept or shown that was not understood.
 
 mod activity;
+mod activity_stream;
 mod answers;
+mod calls;
 #[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated")]
 #[rustfmt::skip]
 mod externalscaler;
+mod reader_client;
+mod replica;
 mod server;
 mod server_tls;
 mod service;
 mod shard_cursors;
 mod sources;
+mod standing;
 mod status;
 mod table_view;
 mod table_watch;
@@ -32,17 +39,22 @@ mod tables;
 mod trigger;
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use futures_util::future::join;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use self::answers::Answers;
+use self::reader_client::ReaderClient;
+use self::replica::{Replica, ReplicaError};
 use self::server_tls::TlsReloader;
 use self::service::ScalerService;
 use self::sources::AwsSources;
+use self::standing::Standing;
 use self::status::Status;
 use self::table_watch::Shared;
 use self::tables::Tables;
@@ -65,6 +77,9 @@ pub enum ScalerError {
     /// A fault of this program.
     #[error(transparent)]
     Metrics(#[from] InvalidMetrics),
+    /// Replicas cannot share a lease.
+    #[error(transparent)]
+    Replica(#[from] ReplicaError),
     /// A part has ended unasked; it is in the log.
     #[error("a part of the scaler has ended unasked: {0}")]
     Fault(String),
@@ -86,7 +101,8 @@ pub async fn run(config: ScalerConfig, stop: CancellationToken) -> Result<(), Sc
     for address in [&probes, &calls].into_iter().filter_map(|port| port.local_addr().ok()) {
         events::Listening { address }.emit();
     }
-    Parts::assemble(config, &metrics).run(Listeners { probes, calls }, stop).await
+    let bound = calls.local_addr().unwrap_or(config.scaler.address);
+    Parts::assemble(config, &metrics, bound).await?.run(Listeners { probes, calls }, stop).await
 }
 
 struct Listeners {
@@ -97,21 +113,32 @@ struct Listeners {
 /// Everything that runs.
 struct Parts {
     tables: Arc<Tables>,
-    answers: Arc<Answers>,
-    metrics: Metrics,
+    service: ScalerService,
     admin: Arc<Admin>,
     tls: Option<TlsReloader>,
+    /// None: there is no other.
+    replica: Option<Replica>,
 }
 
 impl Parts {
-    fn assemble(config: ScalerConfig, metrics: &Metrics) -> Self {
-        let ScalerConfig { scaler: Scaler { rules, pace, tls, .. }, positions, aws, process, .. } = config;
-        let sources = Arc::new(AwsSources::new(aws, positions, metrics.scaler()));
+    async fn assemble(config: ScalerConfig, metrics: &Metrics, bound: SocketAddr) -> Result<Self, ScalerError> {
+        let ScalerConfig { scaler, positions, aws, process, .. } = config;
+        let Scaler { rules, pace, tls, replicas, .. } = scaler;
+        let health = Arc::new(Health::default());
+        let replica = match (&replicas, &positions) {
+            (Some(replicas), Some(table)) => Some(Replica::open(replicas, bound, table, &aws, &health).await?),
+            _ => None,
+        };
+        let standing =
+            replica.as_ref().map_or_else(|| watch::Sender::new(Standing::Alone).subscribe(), Replica::standing);
+        let sources = Arc::new(AwsSources::new(aws, positions, standing.clone(), metrics.scaler()));
         let tables = Tables::new(Shared { sources, pace, calls: Semaphore::new(CALLS_AT_ONCE) });
         let answers = Arc::new(Answers::new(rules, tables.clone(), pace.refresh_interval));
-        let health = Arc::new(Health::default());
         let tls = tls.as_ref().map(|tls| TlsReloader::new(tls, &health));
-        let status = Arc::new(Status::new(tables.clone(), metrics.scaler(), tls.as_ref().map(TlsReloader::current)));
+        let current = tls.as_ref().map(TlsReloader::current);
+        let reader = ReaderClient::new(current.clone(), replica.as_ref().map(Replica::telemetry));
+        let service = ScalerService::new(answers, standing.clone(), reader, metrics.scaler());
+        let status = Arc::new(Status::new(tables.clone(), metrics.scaler(), current, standing));
         let (refreshed, shown) = (status.clone(), status);
         let admin = Arc::new(Admin {
             health,
@@ -120,12 +147,13 @@ impl Parts {
             refresh: Box::new(move || refreshed.refresh()),
             status: Box::new(move || shown.show()),
         });
-        Self { tables, answers, metrics: metrics.clone(), admin, tls }
+        Ok(Self { tables, service, admin, tls, replica })
     }
 
-    /// The orderly end: no call is begun any more, streams end without an error, the watches end, and at last the probes.
+    /// The orderly end: no call is begun any more, streams end without an error, the watches end, the replicas' lease is given back, and at
+    /// last the probes end.
     async fn run(self, listeners: Listeners, stop: CancellationToken) -> Result<(), ScalerError> {
-        let Self { tables, answers, metrics, admin, tls } = self;
+        let Self { tables, service, admin, tls, replica } = self;
         let mut tasks: JoinSet<io::Result<()>> = JoinSet::new();
         let probes_end = CancellationToken::new();
         tasks.spawn(admin::serve(listeners.probes, admin, probes_end.clone()));
@@ -133,10 +161,10 @@ impl Parts {
         if let Some(tls) = tls {
             tasks.spawn(tls.keep());
         }
-        let service = server::service(ScalerService::new(answers, metrics.scaler(), stop.clone()));
-        let serving = server::serve(listeners.calls, service, current, stop.clone());
+        let serving = server::serve(listeners.calls, server::service(service.until(&stop)), current, stop.clone());
+        let reading = read(replica, &tables, &stop);
         let ended = select! {
-            ended = serving => ended.map_err(|error| ScalerError::Fault(error.to_string())),
+            (ended, ()) = join(serving, reading) => ended.map_err(|error| ScalerError::Fault(error.to_string())),
             Some(ended) = tasks.join_next() => Err(fault(ended)),
             () = tables.keep() => Ok(()),
         };
@@ -147,6 +175,17 @@ impl Parts {
         probes_end.cancel();
         tasks.shutdown().await;
         ended
+    }
+}
+
+/// Reads, while that is this replica's part, until `stop` is cancelled.
+async fn read(replica: Option<Replica>, tables: &Tables, stop: &CancellationToken) {
+    match replica {
+        Some(replica) => replica.keep(tables, stop).await,
+        None => {
+            tables.begin();
+            stop.cancelled().await;
+        }
     }
 }
 

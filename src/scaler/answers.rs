@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::table_view::{Load, Now, TableView, Unknown};
 use super::table_watch::{TableKey, TableWatch};
-use super::tables::{Tables, TooMany};
+use super::tables::{NotWatched, Tables};
 use super::trigger::{InvalidTrigger, Trigger};
 use crate::clock;
 use crate::config::{NotAllowed, ScalingRequest, ScalingRules};
@@ -36,7 +36,7 @@ pub(super) enum Refusal {
     #[error("this trigger has no metric {0:?}")]
     OtherMetric(String),
     #[error(transparent)]
-    TooMany(#[from] TooMany),
+    NotWatched(#[from] NotWatched),
     #[error(transparent)]
     Unknown(#[from] Unknown),
 }
@@ -86,16 +86,24 @@ impl Answers {
         Ok((trigger.metric_name(), trigger.target))
     }
 
-    /// The value of a trigger's metric by its name, and whether its target is active.
+    /// Whether the trigger may be answered, by whichever replica.
     ///
     /// # Errors
-    /// Also when it is not known.
-    pub(super) async fn load(&self, asked: Asked<'_>, metric: Option<&str>) -> Result<Load, Refusal> {
-        let followed = self.follow(asked)?;
-        if let Some(metric) = metric.filter(|metric| *metric != followed.trigger.metric_name()) {
-            return Err(Refusal::OtherMetric(metric.chars().take(300).collect()));
+    /// What is wrong with it.
+    pub(super) fn check(&self, asked: Asked<'_>, metric: Option<&str>) -> Result<(), Refusal> {
+        let name = self.permit(asked)?.trigger.metric_name();
+        match metric.filter(|metric| *metric != name) {
+            Some(other) => Err(Refusal::OtherMetric(other.chars().take(300).collect())),
+            None => Ok(()),
         }
-        Ok(followed.load_within(DEADLINE).await?)
+    }
+
+    /// The value of a trigger's metric, and whether its target is active.
+    ///
+    /// # Errors
+    /// Also when it is not known within `patience`.
+    pub(super) async fn load(&self, asked: Asked<'_>, patience: Duration) -> Result<Load, Refusal> {
+        Ok(self.follow(asked)?.load_within(patience).await?)
     }
 
     /// The trigger, to be asked again and again.

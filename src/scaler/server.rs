@@ -24,7 +24,7 @@ use super::service::ScalerService;
 /// The calls of one connection at the same time: a stream for each trigger of each ScaledObject is among them.
 const MOST_CALLS: u32 = 10_000;
 
-/// KEDA's operator and its metrics server have one connection each.
+/// KEDA's operator, its metrics server and another replica have one connection each.
 const MOST_CONNECTIONS: usize = 256;
 
 /// From the connection to its first byte, and a handshake of TLS.
@@ -92,8 +92,8 @@ async fn converse(stream: TcpStream, service: Service, tls: Option<CurrentTls>, 
             }
         }
         Some(tls) => {
-            let Some(config) = tls.borrow().clone() else { return };
-            let handshake = timeout(HANDSHAKE, TlsAcceptor::from(config).accept(stream));
+            let Some(loaded) = tls.borrow().clone() else { return };
+            let handshake = timeout(HANDSHAKE, TlsAcceptor::from(loaded.server).accept(stream));
             if let Some(Ok(Ok(stream))) = stop.run_until_cancelled(handshake).await {
                 answer(stream, service, stop).await;
             }

@@ -1,8 +1,8 @@
 //! The four calls of KEDA's contract, over gRPC.
 //!
 //! Contract: a mistake in the metadata is `INVALID_ARGUMENT`, what no rule allows `PERMISSION_DENIED`, what is not known `UNAVAILABLE`:
-//! on an error KEDA leaves the replicas as they are. `StreamIsActive` says at its beginning what holds, and then only what changes: each
-//! `true` postpones KEDA's scaling to zero. At the end of the process it ends without an error, so that KEDA comes back at once.
+//! on an error KEDA leaves the replicas as they are. Of several replicas of the scaler the one that reads answers: the others judge
+//! triggers by their rules too, and pass calls on to it. While nobody reads a call waits, and then ends in `UNAVAILABLE`.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,37 +10,55 @@ use std::time::Duration;
 
 use futures_util::Stream;
 use futures_util::stream::unfold;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::answers::{Answers, Asked, Followed, Refusal};
+use super::activity_stream::ActivityStream;
+use super::answers::{Answers, DEADLINE, Refusal};
+use super::calls::{asked, passed_on_to, signed, status};
 use super::externalscaler::external_scaler_server::ExternalScaler;
 use super::externalscaler::{
     GetMetricSpecResponse, GetMetricsRequest, GetMetricsResponse, IsActiveResponse, MetricSpec, MetricValue,
     ScaledObjectRef,
 };
-use super::table_view::TableView;
+use super::reader_client::{NoAnswer, ReaderClient};
+use super::standing::{CurrentStanding, OtherReader, Standing};
+use super::table_view::Load;
+use super::tables::NotWatched;
 use crate::telemetry::metrics::ScalerMetrics;
 
 /// More streams are not opened: one for each trigger of each ScaledObject.
 const MOST_STREAMS: usize = 20_000;
 
-/// How often a stream looks although nothing was shown: what is known grows old, and lag grows.
-const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// So much of the time for an answer is left to the replica that has passed the call on.
+const PASSING: Duration = Duration::from_millis(500);
 
 /// The service.
 pub(super) struct ScalerService {
     answers: Arc<Answers>,
+    standing: CurrentStanding,
+    reader: Arc<ReaderClient>,
     metrics: ScalerMetrics,
     streams: Arc<Semaphore>,
     stop: CancellationToken,
 }
 
 impl ScalerService {
-    pub(super) fn new(answers: Arc<Answers>, metrics: ScalerMetrics, stop: CancellationToken) -> Self {
-        Self { answers, metrics, streams: Arc::new(Semaphore::new(MOST_STREAMS)), stop }
+    pub(super) fn new(
+        answers: Arc<Answers>,
+        standing: CurrentStanding,
+        reader: ReaderClient,
+        metrics: ScalerMetrics,
+    ) -> Self {
+        let (streams, stop) = (Arc::new(Semaphore::new(MOST_STREAMS)), CancellationToken::new());
+        Self { answers, standing, reader: Arc::new(reader), metrics, streams, stop }
+    }
+
+    /// The same, whose streams end and whose calls wait no longer when `stop` is cancelled.
+    pub(super) fn until(self, stop: &CancellationToken) -> Self {
+        Self { stop: stop.clone(), ..self }
     }
 
     fn answered<T>(&self, method: &'static str, answer: Result<T, Status>) -> Result<Response<T>, Status> {
@@ -49,17 +67,101 @@ impl ScalerService {
         answer.map(Response::new)
     }
 
-    fn open(&self, reference: &ScaledObjectRef) -> Result<IsActiveStream, Status> {
-        let followed = self.answers.follow(asked(reference)).map_err(|refusal| status(&refusal))?;
+    /// The answer of the replica that reads: `own` within the patience that it is given, or what `other` is told before a moment. `only`: the run
+    /// of a process for which another replica has passed the call on.
+    async fn by_reader<T, O, P>(
+        &self,
+        only: Option<&str>,
+        own: impl Fn(Duration) -> O,
+        other: impl Fn(OtherReader, Instant) -> P,
+    ) -> Result<T, Status>
+    where
+        O: Future<Output = Result<T, Refusal>>,
+        P: Future<Output = Result<T, NoAnswer>>,
+    {
+        let (deadline, mut standing) = (Instant::now() + DEADLINE, self.standing.clone());
+        loop {
+            let now = standing.borrow_and_update().clone();
+            let why = match now {
+                Standing::Alone if only.is_none() => return own(DEADLINE).await.map_err(|refusal| status(&refusal)),
+                Standing::Reader(reading) if reading.lasts() && reading.is_meant_by(only) => {
+                    let patience = if only.is_some() { DEADLINE - PASSING } else { DEADLINE };
+                    match reading.outlasts(own(patience)).await {
+                        None | Some(Err(Refusal::NotWatched(NotWatched::NotReading))) => {
+                            "its lease has ended".to_owned()
+                        }
+                        Some(Ok(answer)) => return Ok(answer),
+                        Some(Err(refusal)) => return Err(signed(status(&refusal), &reading.owner)),
+                    }
+                }
+                _ if only.is_some() => return Err(Status::unavailable("this replica of the scaler does not read")),
+                Standing::Other(reader) => match other(reader, deadline).await {
+                    Ok(answer) => return Ok(answer),
+                    Err(NoAnswer::Refused(status)) => return Err(status),
+                    Err(NoAnswer::Away(why)) => why,
+                },
+                Standing::Alone | Standing::Reader(_) => "the lease was not renewed in time".to_owned(),
+                Standing::Nobody(why) => why,
+            };
+            let changed = self.stop.run_until_cancelled(timeout_at(deadline, standing.changed())).await;
+            if !matches!(changed, Some(Ok(Ok(())))) {
+                self.reader.report(&why);
+                return Err(Status::unavailable(format!("no replica of the scaler answers: {why}")));
+            }
+        }
+    }
+
+    async fn activity(&self, request: Request<ScaledObjectRef>) -> Result<IsActiveResponse, Status> {
+        let only = passed_on_to(&request);
+        let of = request.get_ref();
+        self.answers.check(asked(of), None).map_err(|refusal| self.refused(&refusal))?;
+        let own = |patience| async move {
+            let Load { is_active, .. } = self.answers.load(asked(of), patience).await?;
+            Ok(IsActiveResponse { result: is_active })
+        };
+        let other = |reader, deadline| async move { self.reader.is_active(&reader, of.clone(), deadline).await };
+        self.by_reader(only.as_deref(), own, other).await
+    }
+
+    async fn values(&self, request: Request<GetMetricsRequest>) -> Result<GetMetricsResponse, Status> {
+        let only = passed_on_to(&request);
+        let of = request.get_ref();
+        let reference = of.scaled_object_ref.clone().unwrap_or_default();
+        let reference = &reference;
+        let checked = self.answers.check(asked(reference), Some(&of.metric_name));
+        checked.map_err(|refusal| self.refused(&refusal))?;
+        let own = |patience| async move {
+            let Load { value, .. } = self.answers.load(asked(reference), patience).await?;
+            // A fraction of zero makes KEDA read the whole number.
+            let metric_name = of.metric_name.clone();
+            let value = MetricValue { metric_name, metric_value: value.ceil() as i64, metric_value_float: value };
+            Ok(GetMetricsResponse { metric_values: vec![value] })
+        };
+        let other = |reader, deadline| async move { self.reader.metrics(&reader, of.clone(), deadline).await };
+        self.by_reader(only.as_deref(), own, other).await
+    }
+
+    /// What is refused by this replica's own rules.
+    fn refused(&self, refusal: &Refusal) -> Status {
+        match &*self.standing.borrow() {
+            Standing::Reader(reading) => signed(status(refusal), &reading.owner),
+            _ => status(refusal),
+        }
+    }
+
+    fn open(&self, request: Request<ScaledObjectRef>) -> Result<IsActiveStream, Status> {
+        let only = passed_on_to(&request);
+        let of = request.into_inner();
+        self.answers.check(asked(&of), None).map_err(|refusal| self.refused(&refusal))?;
         let Ok(permit) = self.streams.clone().try_acquire_owned() else {
             return Err(Status::resource_exhausted(format!("{MOST_STREAMS} streams are open already")));
         };
-        self.metrics.stream_opened(true);
-        let (view, stop) = (followed.view(), self.stop.clone());
-        let open = OpenStream { followed, view, sent: None, stop, metrics: self.metrics.clone(), _permit: permit };
+        let (answers, reader) = (self.answers.clone(), self.reader.clone());
+        let stream = ActivityStream::new(answers, reader, self.standing.clone(), self.stop.clone(), of, only);
+        let open = OpenStream::new(stream, self.metrics.clone(), permit);
         Ok(Box::pin(unfold(open, |mut open| async move {
-            let is_active = open.next().await?;
-            Some((Ok(IsActiveResponse { result: is_active }), open))
+            let is_active = open.stream.next().await?;
+            Some((is_active.map(|result| IsActiveResponse { result }), open))
         })))
     }
 }
@@ -69,17 +171,17 @@ type IsActiveStream = Pin<Box<dyn Stream<Item = Result<IsActiveResponse, Status>
 #[tonic::async_trait]
 impl ExternalScaler for ScalerService {
     async fn is_active(&self, request: Request<ScaledObjectRef>) -> Result<Response<IsActiveResponse>, Status> {
-        let load = self.answers.load(asked(request.get_ref()), None).await;
-        let answer = load.map(|load| IsActiveResponse { result: load.is_active });
-        self.answered("IsActive", answer.map_err(|refusal| status(&refusal)))
+        let answer = self.activity(request).await;
+        self.answered("IsActive", answer)
     }
 
     type StreamIsActiveStream = IsActiveStream;
 
     async fn stream_is_active(&self, request: Request<ScaledObjectRef>) -> Result<Response<IsActiveStream>, Status> {
-        self.answered("StreamIsActive", self.open(request.get_ref()))
+        self.answered("StreamIsActive", self.open(request))
     }
 
+    /// It is made of the metadata alone: each replica gives the same.
     async fn get_metric_spec(
         &self,
         request: Request<ScaledObjectRef>,
@@ -94,66 +196,27 @@ impl ExternalScaler for ScalerService {
     }
 
     async fn get_metrics(&self, request: Request<GetMetricsRequest>) -> Result<Response<GetMetricsResponse>, Status> {
-        let GetMetricsRequest { scaled_object_ref, metric_name } = request.into_inner();
-        let reference = scaled_object_ref.unwrap_or_default();
-        let load = self.answers.load(asked(&reference), Some(&metric_name)).await;
-        let answer = load.map(|load| {
-            // A fraction of zero makes KEDA read the whole number.
-            let value = load.value;
-            let value = MetricValue { metric_name, metric_value: value.ceil() as i64, metric_value_float: value };
-            GetMetricsResponse { metric_values: vec![value] }
-        });
-        self.answered("GetMetrics", answer.map_err(|refusal| status(&refusal)))
+        let answer = self.values(request).await;
+        self.answered("GetMetrics", answer)
     }
 }
 
-/// One `StreamIsActive`.
+/// A stream that is counted while it is open.
 struct OpenStream {
-    followed: Followed,
-    view: watch::Receiver<TableView>,
-    sent: Option<bool>,
-    stop: CancellationToken,
+    stream: ActivityStream,
     metrics: ScalerMetrics,
     _permit: OwnedSemaphorePermit,
 }
 
 impl OpenStream {
-    /// What holds now, if it was not said before, else what holds next; none at the end of the process.
-    async fn next(&mut self) -> Option<bool> {
-        loop {
-            self.view.mark_unchanged();
-            // What is not known is nothing to say.
-            if let Ok(load) = self.followed.load()
-                && self.sent != Some(load.is_active)
-            {
-                self.sent = Some(load.is_active);
-                return self.sent.filter(|_| !self.stop.is_cancelled());
-            }
-            select! {
-                () = self.stop.cancelled() => return None,
-                () = self.followed.changed(&mut self.view) => {}
-                () = sleep_until(Instant::now() + LOOK_INTERVAL) => {}
-            }
-        }
+    fn new(stream: ActivityStream, metrics: ScalerMetrics, permit: OwnedSemaphorePermit) -> Self {
+        metrics.stream_opened(true);
+        Self { stream, metrics, _permit: permit }
     }
 }
 
 impl Drop for OpenStream {
     fn drop(&mut self) {
         self.metrics.stream_opened(false);
-    }
-}
-
-fn asked(reference: &ScaledObjectRef) -> Asked<'_> {
-    Asked { namespace: &reference.namespace, name: &reference.name, metadata: &reference.scaler_metadata }
-}
-
-fn status(refusal: &Refusal) -> Status {
-    let why = refusal.to_string();
-    match refusal {
-        Refusal::Invalid(_) | Refusal::OtherMetric(_) => Status::invalid_argument(why),
-        Refusal::NotAllowed(_) => Status::permission_denied(why),
-        Refusal::TooMany(_) => Status::resource_exhausted(why),
-        Refusal::Unknown(_) => Status::unavailable(why),
     }
 }

@@ -1,12 +1,14 @@
 //! What stands behind the tables: AWS with the credentials that the rules name, and the adapters' table of positions.
 
 use std::collections::BTreeMap;
+use std::future::pending;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::sync::{Mutex, OnceCell};
 
+use super::standing::CurrentStanding;
 use super::table_watch::{Sources, TableKey};
 use crate::aws::{AwsSettings, Connections};
 use crate::checkpoint::StoredTable;
@@ -27,12 +29,19 @@ pub(super) struct AwsSources {
     positions: Option<PositionsTable>,
     items: OnceCell<AwsItems>,
     clients: Mutex<BTreeMap<Place, Arc<dyn StreamsClient>>>,
+    standing: CurrentStanding,
     metrics: ScalerMetrics,
 }
 
 impl AwsSources {
-    pub(super) fn new(aws: config::Aws, positions: Option<PositionsTable>, metrics: ScalerMetrics) -> Self {
-        Self { aws, positions, items: OnceCell::new(), clients: Mutex::default(), metrics }
+    /// Asks AWS about streams only while `standing` says that this replica reads.
+    pub(super) fn new(
+        aws: config::Aws,
+        positions: Option<PositionsTable>,
+        standing: CurrentStanding,
+        metrics: ScalerMetrics,
+    ) -> Self {
+        Self { aws, positions, items: OnceCell::new(), clients: Mutex::default(), standing, metrics }
     }
 
     async fn client_for(&self, key: &TableKey) -> Result<Arc<dyn StreamsClient>, String> {
@@ -43,7 +52,8 @@ impl AwsSources {
         let settings = AwsSettings::for_scaling(&self.aws, &key.identity, key.endpoint.as_deref());
         let connections = Connections::load(&settings, Some(&key.region)).await.map_err(|error| error.to_string())?;
         let sdk = connections.config(None).map_err(|error| error.to_string())?;
-        let client = Arc::new(CountedClient { client: AwsClient::new(&sdk), metrics: self.metrics.clone() });
+        let (standing, metrics) = (self.standing.clone(), self.metrics.clone());
+        let client = Arc::new(CountedClient { client: AwsClient::new(&sdk), standing, metrics });
         Ok(self.clients.lock().await.entry(place).or_insert(client).clone())
     }
 
@@ -74,9 +84,10 @@ impl Sources for AwsSources {
     }
 }
 
-/// A client whose calls are counted.
+/// A client whose calls are counted, and made only while this replica reads.
 struct CountedClient {
     client: AwsClient,
+    standing: CurrentStanding,
     metrics: ScalerMetrics,
 }
 
@@ -88,6 +99,11 @@ impl CountedClient {
         result: impl Fn(&T) -> &'static str + Send + 'a,
     ) -> Call<'a, T> {
         Box::pin(async move {
+            let reads = self.standing.borrow().reads();
+            if !reads {
+                // Another replica may read already. The watch that wants this is being ended.
+                pending::<()>().await;
+            }
             let answer = call.await;
             let result = match &answer {
                 Ok(answer) => result(answer),

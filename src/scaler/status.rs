@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::server_tls::CurrentTls;
+use super::standing::{CurrentStanding, Standing};
 use super::table_view::{StoredLag, TableView};
 use super::table_watch::TableWatch;
 use super::tables::Tables;
@@ -17,15 +18,22 @@ pub(super) struct Status {
     tables: Arc<Tables>,
     metrics: ScalerMetrics,
     tls: Option<CurrentTls>,
+    standing: CurrentStanding,
 }
 
 impl Status {
-    pub(super) fn new(tables: Arc<Tables>, metrics: ScalerMetrics, tls: Option<CurrentTls>) -> Self {
-        Self { tables, metrics, tls }
+    pub(super) fn new(
+        tables: Arc<Tables>,
+        metrics: ScalerMetrics,
+        tls: Option<CurrentTls>,
+        standing: CurrentStanding,
+    ) -> Self {
+        Self { tables, metrics, tls, standing }
     }
 
     /// Brings the gauges up to date.
     pub(super) fn refresh(&self) {
+        self.metrics.show_reads(self.standing.borrow().reads());
         let states: Vec<&str> = self.tables.all().iter().map(|watch| state(&watch.view().borrow())).collect();
         for state in ["active", "inactive", "unknown"] {
             self.metrics.show_tables(state, states.iter().filter(|found| **found == state).count());
@@ -35,9 +43,25 @@ impl Status {
     pub(super) fn show(&self) -> Value {
         let tables: Vec<Value> = self.tables.all().iter().map(|watch| table(watch)).collect();
         let has_certificate = self.tls.as_ref().map(|tls| tls.borrow().is_some());
-        let scaler = json!({"tables": tables, "tls": self.tls.is_some(), "certificateLoaded": has_certificate});
+        let replica = replica(&self.standing.borrow());
+        let scaler = json!({
+            "replica": replica,
+            "tables": tables,
+            "tls": self.tls.is_some(),
+            "certificateLoaded": has_certificate,
+        });
         json!({"time": rfc3339(clock::now()), "scaler": scaler})
     }
+}
+
+/// Who reads: this one, or whom it asks, or why nobody is asked.
+fn replica(standing: &Standing) -> Value {
+    let (asks, problem) = match standing {
+        Standing::Alone | Standing::Reader(_) => (None, None),
+        Standing::Other(other) => (Some(other.address.as_ref()), None),
+        Standing::Nobody(why) => (None, Some(why.as_str())),
+    };
+    json!({"reads": standing.reads(), "asks": asks, "problem": problem})
 }
 
 /// A table that nobody reads counts as active: its targets do not scale to zero.

@@ -17,12 +17,18 @@ const MOST_TABLES: usize = 2_000;
 /// How often forgotten tables are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Watches are as many as they may be.
+/// Why a table is not watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{MOST_TABLES} tables are watched already: those for which nobody asks any more are forgotten after 15 minutes"
-)]
-pub(super) struct TooMany;
+pub(super) enum NotWatched {
+    /// Watches are as many as they may be.
+    #[error(
+        "{MOST_TABLES} tables are watched already: those for which nobody asks any more are forgotten after 15 minutes"
+    )]
+    TooMany,
+    /// This replica does not read now.
+    #[error("this replica of the scaler does not read now")]
+    NotReading,
+}
 
 /// Whose `DescribeStream` calls are limited together: those of one account in one region, as far as can be told.
 type Account = (String, Option<String>, ScalingIdentity);
@@ -35,27 +41,38 @@ pub(super) struct Tables {
 
 #[derive(Default)]
 struct Watches {
+    /// Tables are watched only while this replica reads.
+    is_open: bool,
     by_key: BTreeMap<TableKey, Arc<TableWatch>>,
     limiters: BTreeMap<Account, Arc<RateLimiter>>,
     tasks: JoinSet<()>,
 }
 
 impl Tables {
+    /// Nothing is watched before it begins.
     pub(super) fn new(shared: Shared) -> Arc<Self> {
         Arc::new(Self { shared: Arc::new(shared), watches: Mutex::default() })
+    }
+
+    /// From now on tables are watched: this replica reads.
+    pub(super) fn begin(&self) {
+        self.watches().is_open = true;
     }
 
     /// The table's watch, which begins with the first who asks.
     ///
     /// # Errors
-    /// When there are too many.
-    pub(super) fn watch(&self, key: &TableKey) -> Result<Arc<TableWatch>, TooMany> {
+    /// When there are too many, or this replica does not read.
+    pub(super) fn watch(&self, key: &TableKey) -> Result<Arc<TableWatch>, NotWatched> {
         let mut watches = self.watches();
+        if !watches.is_open {
+            return Err(NotWatched::NotReading);
+        }
         if let Some(known) = watches.by_key.get(key).filter(|known| !known.is_forgotten()) {
             return Ok(known.clone());
         }
         if watches.by_key.len() >= MOST_TABLES {
-            return Err(TooMany);
+            return Err(NotWatched::TooMany);
         }
         let watch = TableWatch::new(key.clone());
         watches.by_key.insert(key.clone(), watch.clone());
@@ -82,9 +99,14 @@ impl Tables {
         }
     }
 
-    /// Ends all watches.
+    /// Ends all watches, and forgets what they knew: who begins again later cannot say what was written meanwhile.
     pub(super) async fn end(&self) {
-        let mut tasks = std::mem::take(&mut self.watches().tasks);
+        let mut tasks = {
+            let mut watches = self.watches();
+            watches.is_open = false;
+            watches.by_key.clear();
+            std::mem::take(&mut watches.tasks)
+        };
         tasks.shutdown().await;
     }
 

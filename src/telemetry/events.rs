@@ -28,8 +28,9 @@ pub use reading::{
     StreamOpened,
 };
 pub use scaler::{
-    ScalerStarting, ScalerTableActive, ScalerTableFailing, ScalerTableInactive, ScalerTableRecovered, ScalerTlsFailing,
-    ScalerTlsLoaded, ScalerTriggerIgnores, ScalerTriggerRefused,
+    ScalerAsks, ScalerReaderFailing, ScalerReads, ScalerStarting, ScalerTableActive, ScalerTableFailing,
+    ScalerTableInactive, ScalerTableRecovered, ScalerTlsFailing, ScalerTlsLoaded, ScalerTriggerIgnores,
+    ScalerTriggerRefused,
 };
 
 /// The codes of all warnings and errors. An alert or a page may rely on them.
@@ -52,6 +53,7 @@ pub const CODES: &[&str] = &[
     "DSA-ITEM-PARKED",
     "DSA-LEASE-FAILING",
     "DSA-LEASE-LOST",
+    "DSA-SCALER-READER",
     "DSA-SCALER-REFUSED",
     "DSA-SCALER-TABLE",
     "DSA-SCALER-TLS",

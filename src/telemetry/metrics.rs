@@ -69,6 +69,7 @@ pub struct ScalerMetrics {
     aws_calls: IntCounterVec,
     tables: IntGaugeVec,
     streams: IntGaugeVec,
+    reads: IntGaugeVec,
 }
 
 /// What is known of the sink and of the dead-letter sink, and of what waits for them: gauges of the whole process.
@@ -307,6 +308,7 @@ impl ScalerMetrics {
             aws_calls: SCALER_AWS_CALLS.counter(r)?,
             tables: SCALER_TABLES.int_gauge(r)?,
             streams: SCALER_STREAMS.int_gauge(r)?,
+            reads: SCALER_READS.int_gauge(r)?,
         })
     }
 
@@ -323,6 +325,11 @@ impl ScalerMetrics {
     /// So many tables are in this state: `active`, `inactive` or `unknown`.
     pub fn show_tables(&self, state: &str, tables: usize) {
         self.tables.with_label_values(&[state]).set(whole(tables));
+    }
+
+    /// Whether this replica reads.
+    pub fn show_reads(&self, reads: bool) {
+        self.reads.with_label_values::<&str>(&[]).set(reads.into());
     }
 
     /// A stream was opened, or has ended.
@@ -449,6 +456,8 @@ metrics! {
     SCALER_TABLES = "scaler_tables", Kind::Gauge, ["state"],
         "Tables that the scaler watches: active, inactive, or unknown (its calls about them end in UNAVAILABLE).";
     SCALER_STREAMS = "scaler_streams", Kind::Gauge, [], "Calls of StreamIsActive that are open.";
+    SCALER_READS = "scaler_reads", Kind::Gauge, [],
+        "1 while this replica of the scaler reads and answers, 0 while it asks the one that does.";
 }
 
 impl Definition {

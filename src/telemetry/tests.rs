@@ -40,6 +40,9 @@ fn what_concerns_a_table_names_it() {
     let process_wide = [
         "starting",
         "the trigger",
+        "no replica of the scaler",
+        "this replica of the scaler",
+        "another replica of the scaler",
         "the certificate of the scaler",
         "a warning",
         "listening",
@@ -115,11 +118,14 @@ fn scaler_events(table: &str) {
     ScalerTableInactive { table }.emit();
     ScalerTriggerIgnores { namespace: "shop", name: "consumer", what: "identityOwner" }.emit();
     ScalerTriggerRefused { namespace: "shop", name: "consumer", why: "no rule allows this" }.emit();
+    ScalerReads.emit();
+    ScalerAsks { address: "10.0.3.7:6000" }.emit();
     ScalerTlsLoaded.emit();
     ScalerTlsFailing { why: "it does not exist" }.emit();
 }
 
 pub(super) fn every_event(telemetry: &TableTelemetry) {
+    ScalerReaderFailing { why: "no answer in time" }.emit(telemetry);
     use events::*;
     let (stream, shard, took) = ("arn/stream/1", "shardId-1", Duration::from_millis(20));
     Starting { version: "1", tables: "orders", sink: "http://sink" }.emit();

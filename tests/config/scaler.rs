@@ -80,6 +80,63 @@ fn a_certificate_goes_with_its_key_and_clients_certificates_with_both() {
     assert_eq!(tls.client_authorities.as_deref(), Some("/tls/ca.crt".as_ref()));
 }
 
+const STORE: (&str, &str) = ("CHECKPOINT_STORE", "dynamodb:positions");
+
+#[test]
+fn replicas_know_each_other_by_an_address_that_others_can_reach() {
+    for (text, expected) in [
+        ("10.0.3.7", "10.0.3.7:6000"),
+        ("10.0.3.7:7000", "10.0.3.7:7000"),
+        ("fd00::7", "[fd00::7]:6000"),
+        ("[fd00::7]", "[fd00::7]:6000"),
+        ("[fd00::7]:7000", "[fd00::7]:7000"),
+        ("scaler-0.scaler", "scaler-0.scaler:6000"),
+        ("Scaler-0.scaler:7000", "scaler-0.scaler:7000"),
+    ] {
+        let replicas = with(&[STORE, ("SCALER_ADVERTISED_ADDRESS", text)]).scaler.replicas.expect("replicas");
+        assert_eq!(replicas.advertised.with_port(6000), expected, "{text}");
+        assert_eq!(replicas.lease_name, "dynamodb-streams-scaler");
+    }
+    for text in ["0.0.0.0", "[::]:6000", ":6000", "http://scaler", "scaler:0", "scaler:x", "a b", "10.0.3.7:99999"] {
+        assert_eq!(mistaken(&[STORE, ("SCALER_ADVERTISED_ADDRESS", text)]), ["SCALER_ADVERTISED_ADDRESS"], "{text}");
+    }
+    assert_eq!(with(&[STORE]).scaler.replicas, None);
+}
+
+#[test]
+fn replicas_need_a_table_for_their_lease_and_authorities_for_their_tls() {
+    let advertised = ("SCALER_ADVERTISED_ADDRESS", "10.0.3.7");
+    for store in ["memory", "file:/data/positions"] {
+        assert_eq!(mistaken(&[advertised, ("CHECKPOINT_STORE", store)]), ["SCALER_ADVERTISED_ADDRESS"]);
+    }
+    let tls = [("SCALER_TLS_CERT_FILE", "/tls/tls.crt"), ("SCALER_TLS_KEY_FILE", "/tls/tls.key")];
+    let pair = [&[STORE, advertised], &tls[..]].concat();
+    assert_eq!(mistaken(&pair), ["SCALER_PEER_CA_FILE"]);
+    let (clients, peers) = (("SCALER_CLIENT_CA_FILE", "/tls/keda.crt"), ("SCALER_PEER_CA_FILE", "/tls/ca.crt"));
+    let authorities = |more: &[(&'static str, &'static str)]| {
+        let tls = with(&[&pair, more].concat()).scaler.tls.expect("TLS");
+        let text = |path: Option<std::path::PathBuf>| path.map(|path| path.display().to_string());
+        (text(tls.client_authorities), text(tls.peer_authorities))
+    };
+    let file = |name: &str| Some(format!("/tls/{name}"));
+    assert_eq!(authorities(&[clients]), (file("keda.crt"), file("keda.crt")));
+    assert_eq!(authorities(&[peers]), (None, file("ca.crt")));
+    assert_eq!(authorities(&[clients, peers]), (file("keda.crt"), file("ca.crt")));
+    assert_eq!(mistaken(&[STORE, advertised, peers]), ["SCALER_TLS_CERT_FILE"]);
+}
+
+#[test]
+fn what_is_said_of_replicas_without_any_is_a_warning() {
+    let tls = [("SCALER_TLS_CERT_FILE", "/tls/tls.crt"), ("SCALER_TLS_KEY_FILE", "/tls/tls.key")];
+    let alone = with(&[&tls[..], &[("SCALER_LEASE_NAME", "x"), ("SCALER_PEER_CA_FILE", "/tls/ca.crt")]].concat());
+    let warnings: Vec<String> = alone.warnings.iter().map(ToString::to_string).collect();
+    assert!(
+        warnings.len() == 2 && warnings.iter().all(|text| text.contains("SCALER_ADVERTISED_ADDRESS")),
+        "{warnings:?}"
+    );
+    assert_eq!(alone.scaler.tls.expect("TLS").peer_authorities, None);
+}
+
 #[test]
 fn positions_are_those_of_adapters() {
     let table = with(&[("CHECKPOINT_STORE", "dynamodb:positions"), ("CHECKPOINT_REGION", "eu-west-1")]).positions;

@@ -22,7 +22,8 @@ import schemas
 import start
 import terraform
 import texts
-from objects import CONTAINER, SCALER, adapters, named, pods, scalers
+from network import Peer, allows
+from objects import CONTAINER, SCALER, adapters, containers, labels_of, matches, named, pods, port_names, scalers
 from render import RenderError, parse, render, render_together
 from report import Ignored, Report
 
@@ -161,7 +162,26 @@ def check_case(report, subject, short, renderer, starts, root):
             check_start(report, subject, short, starts.problems(variables, paths))
 
 
+def between_replicas(objects):
+    """Replicas of the scaler call each other, and nobody else but KEDA calls them."""
+    for item, template in pods(objects):
+        if item["spec"].get("replicas", 1) < 2 or not any(name["name"] == SCALER for _, name in containers(template)):
+            continue
+        labels, ports = labels_of(template), port_names(template)
+        namespace = item["metadata"].get("namespace", "default")
+        other, strange = Peer("another replica", namespace, labels), Peer("another pod", namespace, {"app": "other"})
+        for policy in named(objects, "NetworkPolicy").values():
+            if not matches(policy["spec"]["podSelector"], labels):
+                continue
+            for direction in ("Ingress", "Egress"):
+                if not allows(policy, direction, other, "TCP", ports["scaler-grpc"], ports):
+                    yield f"{direction} between replicas is not allowed by {policy['metadata']['name']}"
+                if allows(policy, direction, strange, "TCP", ports["scaler-grpc"], ports):
+                    yield f"{direction} of any pod is allowed by {policy['metadata']['name']}"
+
+
 def check_scaler(report, subject, objects, starts):
+    report.check(subject, "replicas", list(between_replicas(objects)))
     for container in scalers(objects):
         variables = environment.of_container(objects, container)
         unknown, _ = environment.unknown(variables)

@@ -15,6 +15,7 @@ EXPECTED = {
         "dynamodb:CreateTable", "dynamodb:DescribeTable", "dynamodb:DescribeTimeToLive", "dynamodb:UpdateTimeToLive",
     },
     "edit-positions.json": KEEP_POSITIONS | {"dynamodb:Scan"},
+    "scaler-lease.json": KEEP_POSITIONS - {"dynamodb:DeleteItem"},
     "decrypt-table.json": {"kms:Decrypt"},
     "table-resource-policy.json": {"dynamodb:DescribeTable"},
     "stream-resource-policy.json": READ_STREAM,
@@ -102,6 +103,8 @@ def of_statement(statement, name, called):
         yield "a trust policy without a condition lets others in than the one that is meant"
     if "kms:Decrypt" in actions and "kms:ViaService" not in str(statement.get("Condition")):
         yield "kms:Decrypt without kms:ViaService decrypts whatever else the key has encrypted"
+    if name == "scaler-lease.json" and "dynamodb:LeadingKeys" not in str(statement.get("Condition")):
+        yield "who shares the lease could write the positions too"
     for action in as_list(statement.get("Action", [])):
         if action not in called:
             yield f"the program never calls {action}"

@@ -10,7 +10,7 @@ from render import parse
 
 # The oldest that has native sidecars, and a recent one.
 KUBERNETES = ["1.29", "1.34"]
-BUILT_IN_GROUPS = {"", "apps", "networking.k8s.io", "batch"}
+BUILT_IN_GROUPS = {"", "apps", "networking.k8s.io", "batch", "policy"}
 # A patch of an object that somebody else owns has only the fields that it changes.
 PARTIAL = {("Deployment", "triggermesh-controller")}
 METADATA = {

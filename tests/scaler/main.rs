@@ -15,5 +15,6 @@ mod externalscaler;
 mod keda;
 mod lag;
 mod plan;
+mod replicas;
 mod tls;
 mod untrusted;

@@ -25,7 +25,7 @@ fn trusting(authority: &Authority) -> ClientConfig {
     tls_client(roots(authority)).with_no_client_auth()
 }
 
-fn presenting(authority: &Authority, issuer: &Authority) -> ClientConfig {
+pub fn presenting(authority: &Authority, issuer: &Authority) -> ClientConfig {
     let (certificate, key) = issuer.issue();
     let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
@@ -38,7 +38,7 @@ fn write(folder: &Path, authority: &Authority) {
     fs::write(folder.join("tls.key"), key).unwrap();
 }
 
-fn with_tls(aws: &FakeAws, folder: &TempDir) -> Plan {
+pub fn with_tls(aws: &FakeAws, folder: &TempDir) -> Plan {
     let path = |name: &str| folder.path().join(name).display().to_string();
     plan(&aws.endpoint()).env("SCALER_TLS_CERT_FILE", path("tls.crt")).env("SCALER_TLS_KEY_FILE", path("tls.key"))
 }

@@ -2,7 +2,7 @@
 
 use tracing::{info, warn};
 
-use super::super::shortened;
+use super::super::{TableTelemetry, shortened};
 
 pub struct ScalerStarting<'a> {
     pub version: &'a str,
@@ -106,5 +106,38 @@ pub struct ScalerTlsFailing<'a> {
 impl ScalerTlsFailing<'_> {
     pub fn emit(&self) {
         warn!(code = "DSA-SCALER-TLS", "the certificate of the scaler's port cannot be loaded: {}", self.why);
+    }
+}
+
+/// This replica reads from now on.
+pub struct ScalerReads;
+
+impl ScalerReads {
+    pub fn emit(&self) {
+        info!("this replica of the scaler reads, and answers for all");
+    }
+}
+
+/// Another replica reads; this one asks it.
+pub struct ScalerAsks<'a> {
+    pub address: &'a str,
+}
+
+impl ScalerAsks<'_> {
+    pub fn emit(&self) {
+        info!(address = self.address, "another replica of the scaler reads, this one asks it for answers");
+    }
+}
+
+/// A call has ended without an answer of any replica. Logged once a minute.
+pub struct ScalerReaderFailing<'a> {
+    pub why: &'a str,
+}
+
+impl ScalerReaderFailing<'_> {
+    pub fn emit(&self, telemetry: &TableTelemetry) {
+        let Some(times) = telemetry.report_due("DSA-SCALER-READER") else { return };
+        let code = "DSA-SCALER-READER";
+        warn!(code, times, "no replica of the scaler answers, KEDA leaves its targets as they are: {}", self.why);
     }
 }

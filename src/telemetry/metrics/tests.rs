@@ -21,6 +21,7 @@ fn every_metric_of_the_contract_is_exported_under_its_name() {
     scaler.answered("IsActive", "Ok");
     scaler.aws_called("DescribeStream", "ok");
     scaler.show_tables("active", 1);
+    scaler.show_reads(true);
     scaler.stream_opened(true);
     let text = metrics.encode().unwrap();
     for definition in ALL.iter() {
