@@ -184,7 +184,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::scaler::activity::Round;
+    use crate::scaler::activity::{ActivityPace, Round};
 
     const FRESH: Duration = Duration::from_secs(600);
 
@@ -224,7 +224,8 @@ mod tests {
         let minute = Duration::from_secs(60);
         let mut activity = Activity::since(now - minute);
         let round = Round { active_shards, records_per_second: 7.25, ..Round::default() };
-        activity.round(&round, now, if is_quiet { minute } else { minute * 10 });
+        let idle_after = if is_quiet { minute } else { minute * 10 };
+        activity.round(&round, now, ActivityPace { poll_interval: minute, idle_after });
         activity
     }
 

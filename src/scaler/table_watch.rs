@@ -261,17 +261,23 @@ impl TableWatch {
         self.follow_listing(&mut cursors);
         if let (Some(failure), _) = cursors.open(&plan(false, 1)).await {
             let failed = Round { failure: Some(failure), ..Round::default() };
-            activity.round(&failed, Instant::now(), idle_after);
+            activity.round(&failed, Instant::now(), pace);
         }
         self.show_activity(Some(&activity));
         while self.is_reading_wanted() {
             sleep(activity.pause(pace)).await;
-            self.follow_listing(&mut cursors);
+            let lacks_successors = self.follow_listing(&mut cursors);
             let pages = if activity.is_quiet(Instant::now()) == Ok(true) { 1 } else { EMPTY_PAGES };
-            let (round, has_ended) = cursors.round(&plan(self.is_counting_wanted(), pages)).await;
-            activity.round(&round, Instant::now(), idle_after);
+            let plan = plan(self.is_counting_wanted(), pages);
+            let tell = |created| {
+                if activity.found(created, Instant::now(), pace) {
+                    self.show_activity(Some(&activity));
+                }
+            };
+            let (round, is_out_of_date) = cursors.round(&plan, tell).await;
+            activity.round(&round, Instant::now(), pace);
             self.show_activity(Some(&activity));
-            if has_ended {
+            if is_out_of_date || lacks_successors {
                 self.listing_wanted.notify_one();
             }
         }
@@ -282,11 +288,13 @@ impl TableWatch {
         shared.sources.client(&self.key).await.ok()
     }
 
-    fn follow_listing(&self, cursors: &mut ShardCursors) {
+    /// Whether another one is needed.
+    fn follow_listing(&self, cursors: &mut ShardCursors) -> bool {
         let listing = self.view.borrow().listing.clone();
-        if let Some(listing) = listing {
+        listing.is_some_and(|listing| {
             cursors.follow(&listing, Instant::now());
-        }
+            cursors.lacks_successors(&listing, Instant::now())
+        })
     }
 
     fn show_activity(&self, activity: Option<&Activity>) {

@@ -17,3 +17,4 @@ mod lag;
 mod plan;
 mod tls;
 mod untrusted;
+mod wakes;
