@@ -35,7 +35,6 @@ use std::io;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -52,9 +51,6 @@ use crate::ports::{PortError, open_port};
 use crate::readiness::Health;
 use crate::telemetry::events;
 use crate::telemetry::metrics::{InvalidMetrics, Metrics};
-
-/// Reads of shards at the same time, of all tables: the answer to one may have a megabyte.
-const CALLS_AT_ONCE: usize = 32;
 
 /// Why the scaler ends although nobody asked it to.
 #[derive(Debug, thiserror::Error)]
@@ -107,7 +103,7 @@ impl Parts {
     fn assemble(config: ScalerConfig, metrics: &Metrics) -> Self {
         let ScalerConfig { scaler: Scaler { rules, pace, tls, .. }, positions, aws, process, .. } = config;
         let sources = Arc::new(AwsSources::new(aws, positions, metrics.scaler()));
-        let tables = Tables::new(Shared { sources, pace, calls: Semaphore::new(CALLS_AT_ONCE) });
+        let tables = Tables::new(Shared { sources, pace });
         let answers = Arc::new(Answers::new(rules, tables.clone(), pace.refresh_interval));
         let health = Arc::new(Health::default());
         let tls = tls.as_ref().map(|tls| TlsReloader::new(tls, &health));

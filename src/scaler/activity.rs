@@ -165,6 +165,11 @@ impl Activity {
         }
     }
 
+    /// When something was found last, or nobody knew whether something was there.
+    pub(super) fn last_sign(&self) -> Instant {
+        self.last_sign
+    }
+
     /// What the last whole round measured; nothing before the first.
     pub(super) fn measured(&self) -> Option<Measured> {
         self.measured

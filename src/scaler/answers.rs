@@ -4,13 +4,15 @@
 //! waited for, for [`DEADLINE`] at most. Whatever a trigger asks for passes the rules first.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
+use super::activity::Activity;
 use super::table_view::{Load, Now, TableView, Unknown};
-use super::table_watch::{TableKey, TableWatch};
+use super::table_watch::{Asking, TableKey, TableWatch, TooManyGroups};
 use super::tables::{Tables, TooMany};
 use super::trigger::{InvalidTrigger, Trigger};
 use crate::clock;
@@ -20,8 +22,10 @@ use crate::telemetry::events;
 /// How long an answer is waited for: KEDA sets no limit of its own, and asks every few seconds.
 pub(super) const DEADLINE: Duration = Duration::from_secs(3);
 
-/// A listing that is older than so many of the intervals in which it should be renewed says nothing any more.
+/// A listing that is older than so many of the intervals in which it should be renewed says nothing any more, nor before this time: many
+/// tables are listed no faster than an account allows.
 const STALE_INTERVALS: u32 = 10;
+const STALE_AFTER: Duration = Duration::from_mins(5);
 
 /// Of so many ScaledObjects it is remembered what was said of them.
 const MOST_REMEMBERED: usize = 4_096;
@@ -37,6 +41,8 @@ pub(super) enum Refusal {
     OtherMetric(String),
     #[error(transparent)]
     TooMany(#[from] TooMany),
+    #[error(transparent)]
+    TooManyGroups(#[from] TooManyGroups),
     #[error(transparent)]
     Unknown(#[from] Unknown),
 }
@@ -63,18 +69,22 @@ pub(super) struct Answers {
     oldest_listing: Duration,
     /// What was said of whose trigger.
     said: Mutex<BTreeMap<(String, String), String>>,
+    /// Makes numbers of those who ask that nobody can foresee.
+    hashing: RandomState,
 }
 
 /// A trigger with its table, watched for as long as this is asked now and then.
 pub(super) struct Followed {
     watch: Arc<TableWatch>,
     trigger: Trigger,
+    asking: Asking,
     oldest_listing: Duration,
 }
 
 impl Answers {
     pub(super) fn new(rules: ScalingRules, tables: Arc<Tables>, refresh_interval: Duration) -> Self {
-        Self { rules, tables, oldest_listing: refresh_interval * STALE_INTERVALS, said: Mutex::default() }
+        let oldest_listing = STALE_AFTER.max(refresh_interval * STALE_INTERVALS);
+        Self { rules, tables, oldest_listing, said: Mutex::default(), hashing: RandomState::new() }
     }
 
     /// The trigger's metric, and what KEDA is to divide its value by.
@@ -95,7 +105,12 @@ impl Answers {
         if let Some(metric) = metric.filter(|metric| *metric != followed.trigger.metric_name()) {
             return Err(Refusal::OtherMetric(metric.chars().take(300).collect()));
         }
-        Ok(followed.load_within(DEADLINE).await?)
+        let (load, sign) = followed.load_within(DEADLINE).await?;
+        // KEDA asks for the value first, and then whether it is active.
+        if let Some(sign) = sign.filter(|_| metric.is_none()) {
+            followed.watch.is_heard_by(followed.asking, sign);
+        }
+        Ok(load)
     }
 
     /// The trigger, to be asked again and again.
@@ -105,8 +120,9 @@ impl Answers {
     pub(super) fn follow(&self, asked: Asked<'_>) -> Result<Followed, Refusal> {
         let Permitted { trigger, key } = self.permit(asked)?;
         let watch = self.tables.watch(&key)?;
-        watch.wanted_by(&trigger);
-        Ok(Followed { watch, trigger, oldest_listing: self.oldest_listing })
+        watch.wanted_by(&trigger)?;
+        let asking = self.hashing.hash_one((asked.namespace, asked.name));
+        Ok(Followed { watch, trigger, asking, oldest_listing: self.oldest_listing })
     }
 
     fn permit(&self, asked: Asked<'_>) -> Result<Permitted, Refusal> {
@@ -160,13 +176,19 @@ impl Answers {
 }
 
 impl Followed {
-    /// What is known now; whoever asks wants it to be known.
+    /// What is known now; whoever asks wants it to be known, and has heard all before.
     ///
     /// # Errors
     /// When it is not.
     pub(super) fn load(&self) -> Result<Load, Unknown> {
-        self.watch.wanted_by(&self.trigger);
-        self.load_of(&self.watch.view().borrow())
+        // The group has its place as long as this is asked.
+        let _ = self.watch.wanted_by(&self.trigger);
+        self.load_of(&self.watch.view().borrow(), Some(Instant::now()))
+    }
+
+    /// Whether nothing will change any more, so that it has to be followed anew.
+    pub(super) fn has_ended(&self) -> bool {
+        self.watch.has_ended()
     }
 
     /// Waits until something may have changed.
@@ -179,15 +201,21 @@ impl Followed {
         self.watch.view()
     }
 
-    fn load_of(&self, view: &TableView) -> Result<Load, Unknown> {
+    fn load_of(&self, view: &TableView, heard: Option<Instant>) -> Result<Load, Unknown> {
         let now = Now { instant: Instant::now(), wall: clock::now() };
-        view.load(&self.trigger, now, self.oldest_listing)
+        view.load(&self.trigger, now, self.oldest_listing, heard)
     }
 
-    async fn load_within(&self, patience: Duration) -> Result<Load, Unknown> {
+    /// With it comes of when the last sign of activity is that it takes into account.
+    async fn load_within(&self, patience: Duration) -> Result<(Load, Option<Instant>), Unknown> {
         let (mut view, deadline) = (self.watch.view(), Instant::now() + patience);
         loop {
-            let load = self.load_of(&view.borrow_and_update());
+            let heard = self.watch.heard_by(self.asking);
+            let load = {
+                let view = view.borrow_and_update();
+                let sign = view.activity.as_ref().map(Activity::last_sign);
+                self.load_of(&view, heard).map(|load| (load, sign))
+            };
             let is_awaited = matches!(load, Err(Unknown::NotYet(_)));
             if !is_awaited || timeout_at(deadline, self.changed(&mut view)).await.is_err() {
                 return load;

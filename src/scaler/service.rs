@@ -122,6 +122,10 @@ impl OpenStream {
     async fn next(&mut self) -> Option<bool> {
         loop {
             self.view.mark_unchanged();
+            // KEDA opens it anew, of a watch that goes on.
+            if self.followed.has_ended() {
+                return None;
+            }
             // What is not known is nothing to say.
             if let Ok(load) = self.followed.load()
                 && self.sent != Some(load.is_active)
@@ -153,7 +157,7 @@ fn status(refusal: &Refusal) -> Status {
     match refusal {
         Refusal::Invalid(_) | Refusal::OtherMetric(_) => Status::invalid_argument(why),
         Refusal::NotAllowed(_) => Status::permission_denied(why),
-        Refusal::TooMany(_) => Status::resource_exhausted(why),
+        Refusal::TooMany(_) | Refusal::TooManyGroups(_) => Status::resource_exhausted(why),
         Refusal::Unknown(_) => Status::unavailable(why),
     }
 }

@@ -4,15 +4,19 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::table_watch::{Shared, TableKey, TableWatch};
+use super::table_watch::{AccountShare, Shared, TableKey, TableWatch};
 use crate::config::ScalingIdentity;
 use crate::streams::RateLimiter;
 
 /// More tables are not watched: triggers of many tables that are not there must not fill the memory.
 const MOST_TABLES: usize = 2_000;
+
+/// Reads of shards at the same time, of all tables of an account: the answer to one may have a megabyte.
+const READS_AT_ONCE: usize = 32;
 
 /// How often forgotten tables are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -24,7 +28,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 )]
 pub(super) struct TooMany;
 
-/// Whose `DescribeStream` calls are limited together: those of one account in one region, as far as can be told.
+/// Whose calls are limited together: those of one account in one region, as far as can be told.
 type Account = (String, Option<String>, ScalingIdentity);
 
 /// The watches.
@@ -36,7 +40,7 @@ pub(super) struct Tables {
 #[derive(Default)]
 struct Watches {
     by_key: BTreeMap<TableKey, Arc<TableWatch>>,
-    limiters: BTreeMap<Account, Arc<RateLimiter>>,
+    shares: BTreeMap<Account, Arc<AccountShare>>,
     tasks: JoinSet<()>,
 }
 
@@ -61,9 +65,11 @@ impl Tables {
         watches.by_key.insert(key.clone(), watch.clone());
         let account = (key.region.clone(), key.endpoint.clone(), key.identity.clone());
         let interval = Duration::from_secs_f64(1.0 / self.shared.pace.describe_rate);
-        let limiter = watches.limiters.entry(account).or_insert_with(|| Arc::new(RateLimiter::every(interval))).clone();
+        let new_share =
+            || AccountShare { listings: RateLimiter::every(interval), reads: Semaphore::new(READS_AT_ONCE) };
+        let share = watches.shares.entry(account).or_insert_with(|| Arc::new(new_share())).clone();
         let (task, shared) = (watch.clone(), self.shared.clone());
-        watches.tasks.spawn(async move { task.run(&shared, &limiter).await });
+        watches.tasks.spawn(async move { task.run(&shared, &share).await });
         Ok(watch)
     }
 
@@ -79,6 +85,7 @@ impl Tables {
             let mut watches = self.watches();
             watches.by_key.retain(|_, watch| !watch.is_forgotten());
             while watches.tasks.try_join_next().is_some() {}
+            watches.shares.retain(|_, share| Arc::strong_count(share) > 1);
         }
     }
 
