@@ -27,6 +27,9 @@ const CALL_LIMIT: Duration = Duration::from_secs(10);
 /// How long the successor of a shard that has ended is looked for.
 pub(super) const SUCCESSOR_WAIT: Duration = Duration::from_mins(5);
 
+/// A page of so many bytes may have been cut: AWS ends it at a megabyte.
+const FULL_PAGE: usize = 600_000;
+
 /// A shard of a stream.
 type ShardKey = (Arc<str>, String);
 
@@ -272,8 +275,10 @@ impl PageSeen {
         let count = page.records.len();
         let waited = since.elapsed();
         let between = oldest.zip(newest).and_then(|(oldest, newest)| newest.duration_since(oldest).ok());
+        let bytes: usize = page.records.iter().flatten().map(|record| record.len()).sum();
+        let is_full = count >= limit as usize || (count > 1 && bytes >= FULL_PAGE);
         // Creation times are whole seconds.
-        let span = match count >= limit as usize {
+        let span = match is_full {
             true => between.map_or(waited, |between| between + Duration::from_secs(1)).min(waited),
             false => waited,
         };

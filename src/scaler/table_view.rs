@@ -4,7 +4,7 @@
 //! are then. Whenever the value is not zero the table is active, unless the trigger's own threshold says otherwise.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
@@ -24,6 +24,8 @@ pub(super) struct Listing {
     /// Shards that were open a moment ago, and whose successors are not listed yet; with when their end was seen.
     pub(super) awaited: BTreeMap<String, Instant>,
     pub(super) taken_at: Instant,
+    /// How many are open, once that was asked: thousands are listed, and all triggers ask.
+    pub(super) open: OnceLock<usize>,
 }
 
 /// Why there is no newer listing.
@@ -97,12 +99,12 @@ impl Listing {
         };
         let awaited = leaves.filter_map(|shard| Some((shard.id.clone(), since(shard)?)));
         let awaited = awaited.filter(|(_, since)| self.taken_at.duration_since(*since) < SUCCESSOR_WAIT).collect();
-        Self { awaited, ..self }
+        Self { awaited, open: OnceLock::new(), ..self }
     }
 
     /// How many shards are written to.
     pub(super) fn open_shards(&self) -> usize {
-        self.written_to().count() + self.awaited.len()
+        *self.open.get_or_init(|| self.written_to().count() + self.awaited.len())
     }
 
     /// Those without an end. A listing may show a parent without its end beside its child.
@@ -254,7 +256,7 @@ mod tests {
             shard("d1", None, true),
         ];
         let (table_arn, awaited) = ("arn".to_owned(), BTreeMap::new());
-        Listing { table_arn, stream: "stream".into(), shards, awaited, taken_at: at }
+        Listing { table_arn, stream: "stream".into(), shards, awaited, taken_at: at, open: OnceLock::new() }
     }
 
     #[test]

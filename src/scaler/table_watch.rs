@@ -4,7 +4,7 @@
 //! Contract: it asks AWS at its own pace, however often it is asked; nobody waits for AWS. It ends when nobody has asked for a while.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -285,7 +285,8 @@ impl TableWatch {
             match page.next {
                 None => {
                     let (awaited, taken_at) = (BTreeMap::new(), Instant::now());
-                    let listing = Listing { table_arn: table.arn, stream: stream.into(), shards, awaited, taken_at };
+                    let (table_arn, stream, open) = (table.arn, stream.into(), OnceLock::new());
+                    let listing = Listing { table_arn, stream, shards, awaited, taken_at, open };
                     let is_enabled = page.status == StreamStatus::Enabled;
                     let listing = listing.behind(before.as_deref(), is_enabled);
                     return match listing.open_shards() {
@@ -350,6 +351,7 @@ impl TableWatch {
             activity.round(&failed, Instant::now(), pace);
         }
         self.show_activity(Some(&activity));
+        let mut is_unknown = self.say_whether_it_is_unknown(&activity, false);
         while self.is_reading_wanted() {
             sleep(activity.pause(pace)).await;
             let lacks_successors = self.follow_listing(&mut cursors);
@@ -363,6 +365,7 @@ impl TableWatch {
             let (round, is_out_of_date) = cursors.round(&plan, tell).await;
             activity.round(&round, Instant::now(), pace);
             self.show_activity(Some(&activity));
+            is_unknown = self.say_whether_it_is_unknown(&activity, is_unknown);
             if is_out_of_date || lacks_successors {
                 self.listing_wanted.notify_one();
             }
@@ -395,6 +398,17 @@ impl TableWatch {
             }
             view.activity = activity.cloned();
         });
+    }
+
+    /// Says in the log what has changed; whether it is unknown now.
+    fn say_whether_it_is_unknown(&self, activity: &Activity, before: bool) -> bool {
+        let table = &self.key.table;
+        match (before, activity.is_quiet(Instant::now())) {
+            (false, Err(why)) => events::ScalerTableFailing { table, why: &why }.emit(),
+            (true, Ok(_)) => events::ScalerTableRecovered { table }.emit(),
+            (before, _) => return before,
+        }
+        !before
     }
 
     async fn keep_lags(&self, shared: &Shared) {
