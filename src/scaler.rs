@@ -9,6 +9,7 @@
 //! | `table_watch`, `tables` | one watch a table, whoever asks; the pace of an account | |
 //! | `sources` | AWS with the credentials of a rule; the adapters' positions | |
 //! | `answers` | triggers to specifications and loads, by the rules | |
+//! | `said` | what the log has said of triggers | no I/O |
 //! | `service`, `server`, `server_tls`, `externalscaler` | KEDA's contract over gRPC | |
 //!
 //! Contract: every answer comes from memory, and of one view of its table; what is not known is an error. AWS is asked at the scaler's own
@@ -20,6 +21,7 @@ mod answers;
 #[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated")]
 #[rustfmt::skip]
 mod externalscaler;
+mod said;
 mod server;
 mod server_tls;
 mod service;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use super::activity::Activity;
+use super::said::Said;
 use super::table_view::{Load, Now, TableView, Unknown};
 use super::table_watch::{Asking, TableKey, TableWatch, TooManyGroups};
 use super::tables::{Tables, TooMany};
@@ -26,9 +27,6 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(3);
 /// tables are listed no faster than an account allows.
 const STALE_INTERVALS: u32 = 10;
 const STALE_AFTER: Duration = Duration::from_mins(5);
-
-/// Of so many ScaledObjects it is remembered what was said of them.
-const MOST_REMEMBERED: usize = 4_096;
 
 /// Why there is no answer.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -67,8 +65,7 @@ pub(super) struct Answers {
     rules: ScalingRules,
     tables: Arc<Tables>,
     oldest_listing: Duration,
-    /// What was said of whose trigger.
-    said: Mutex<BTreeMap<(String, String), String>>,
+    said: Mutex<Said>,
     /// Makes numbers of those who ask that nobody can foresee.
     hashing: RandomState,
 }
@@ -84,7 +81,13 @@ pub(super) struct Followed {
 impl Answers {
     pub(super) fn new(rules: ScalingRules, tables: Arc<Tables>, refresh_interval: Duration) -> Self {
         let oldest_listing = STALE_AFTER.max(refresh_interval * STALE_INTERVALS);
-        Self { rules, tables, oldest_listing, said: Mutex::default(), hashing: RandomState::new() }
+        Self {
+            rules,
+            tables,
+            oldest_listing,
+            said: Mutex::new(Said::nothing(Instant::now())),
+            hashing: RandomState::new(),
+        }
     }
 
     /// The trigger's metric, and what KEDA is to divide its value by.
@@ -155,21 +158,16 @@ impl Answers {
         Ok((Permitted { trigger, key }, ignored.to_string()))
     }
 
-    /// Says something of a trigger once, until there is something else to say.
+    /// Says something of a trigger once.
     fn say(&self, asked: Asked<'_>, text: &str, emit: impl FnOnce(&str)) {
-        let shortened = |text: &str| text.chars().take(300).collect::<String>();
-        let whose = (shortened(asked.namespace), shortened(asked.name));
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_said = said.get(&whose).map_or(text.is_empty(), |before| before == text);
-        if is_said {
+        if text.is_empty() {
             return;
         }
-        if said.len() >= MOST_REMEMBERED {
-            said.clear();
-        }
-        said.insert(whose, text.to_owned());
-        drop(said);
-        if !text.is_empty() {
+        let is_news = {
+            let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+            said.is_news(asked.namespace, asked.name, text, Instant::now())
+        };
+        if is_news {
             emit(text);
         }
     }
