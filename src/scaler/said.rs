@@ -2,7 +2,7 @@
 //!
 //! Contract: whatever names and mistakes come, an hour has a bounded number of lines. Nothing of what was said is kept.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ const KEPT: Duration = Duration::from_hours(1);
 /// What was said.
 #[derive(Debug)]
 pub(super) struct Said {
-    said: HashSet<u64>,
+    said: BTreeSet<u64>,
     since: Instant,
     hashing: RandomState,
 }
@@ -25,14 +25,14 @@ pub(super) struct Said {
 impl Said {
     /// Nothing.
     pub(super) fn nothing(now: Instant) -> Self {
-        Self { said: HashSet::new(), since: now, hashing: RandomState::new() }
+        Self { said: BTreeSet::new(), since: now, hashing: RandomState::new() }
     }
 
     /// Whether this is to be said now of a trigger of that ScaledObject. One has several triggers, and of each there may be something else
     /// to say.
     pub(super) fn is_news(&mut self, namespace: &str, name: &str, text: &str, now: Instant) -> bool {
         if self.said.len() >= MOST && now.duration_since(self.since) >= KEPT {
-            (self.said, self.since) = (HashSet::new(), now);
+            (self.said, self.since) = (BTreeSet::new(), now);
         }
         self.said.len() < MOST && self.said.insert(self.hashing.hash_one((namespace, name, text)))
     }

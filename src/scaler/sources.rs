@@ -22,13 +22,16 @@ use crate::telemetry::metrics::ScalerMetrics;
 /// A region at an endpoint with somebody's permissions.
 type Place = (String, Option<String>, ScalingIdentity);
 
+/// A client, and when somebody wanted it last.
+type Wanted = (Arc<dyn StreamsClient>, Instant);
+
 /// AWS, and the table of positions if there is one. Nothing is asked before it is needed.
 pub(super) struct AwsSources {
     aws: config::Aws,
     positions: Option<PositionsTable>,
     items: OnceCell<AwsItems>,
-    /// With when somebody wanted them last: triggers may name many regions.
-    clients: Mutex<BTreeMap<Place, (Arc<dyn StreamsClient>, Instant)>>,
+    /// Triggers may name many regions: those that nobody wants any more are let go.
+    clients: Mutex<BTreeMap<Place, Wanted>>,
     metrics: ScalerMetrics,
 }
 
