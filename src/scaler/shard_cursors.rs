@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use super::activity::{Failure, Round};
-use super::table_view::Listing;
+use super::table_view::{Listing, SUCCESSOR_WAIT};
 use crate::aws::errors::{CallError, ErrorKind};
 use crate::records::Page;
 use crate::streams::client::{Call, IteratorStart, PAGE_RECORDS, StreamsClient};
@@ -23,9 +23,6 @@ const AT_ONCE: usize = 8;
 
 /// How long a call is waited for: a round ends when all its calls have ended.
 const CALL_LIMIT: Duration = Duration::from_secs(10);
-
-/// How long the successor of a shard that has ended is looked for.
-pub(super) const SUCCESSOR_WAIT: Duration = Duration::from_mins(5);
 
 /// A page of so many bytes may have been cut: AWS ends it at a megabyte.
 const FULL_PAGE: usize = 600_000;

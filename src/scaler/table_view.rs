@@ -10,10 +10,12 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::activity::Activity;
-use super::shard_cursors::SUCCESSOR_WAIT;
 use super::trigger::{Metric, Trigger};
 use crate::checkpoint::{StoredShard, StoredTable};
 use crate::streams::client::ListedShard;
+
+/// How long the successor of a shard that has ended is looked for.
+pub(super) const SUCCESSOR_WAIT: Duration = Duration::from_mins(5);
 
 /// One whole listing of a table's newest stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
