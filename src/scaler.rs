@@ -9,6 +9,7 @@
 //! | `table_watch`, `tables` | one watch a table, whoever asks; the pace of an account | |
 //! | `sources` | AWS with the credentials of a rule; the adapters' positions | |
 //! | `answers` | triggers to specifications and loads, by the rules | |
+//! | `said` | what the log has said of triggers | no I/O |
 //! | `standing`, `replica` | which of several replicas reads: the one that holds their lease | |
 //! | `reader_client` | the replica that reads, as another one asks it | |
 //! | `calls`, `activity_stream`, `service`, `server`, `server_tls`, `externalscaler` | KEDA's contract over gRPC | |
@@ -26,6 +27,7 @@ mod calls;
 mod externalscaler;
 mod reader_client;
 mod replica;
+mod said;
 mod server;
 mod server_tls;
 mod service;
@@ -44,7 +46,7 @@ use std::sync::Arc;
 
 use futures_util::future::join;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -64,9 +66,6 @@ use crate::ports::{PortError, open_port};
 use crate::readiness::Health;
 use crate::telemetry::events;
 use crate::telemetry::metrics::{InvalidMetrics, Metrics};
-
-/// Reads of shards at the same time, of all tables: the answer to one may have a megabyte.
-const CALLS_AT_ONCE: usize = 32;
 
 /// Why the scaler ends although nobody asked it to.
 #[derive(Debug, thiserror::Error)]
@@ -132,7 +131,7 @@ impl Parts {
         let standing =
             replica.as_ref().map_or_else(|| watch::Sender::new(Standing::Alone).subscribe(), Replica::standing);
         let sources = Arc::new(AwsSources::new(aws, positions, standing.clone(), metrics.scaler()));
-        let tables = Tables::new(Shared { sources, pace, calls: Semaphore::new(CALLS_AT_ONCE) });
+        let tables = Tables::new(Shared { sources, pace });
         let answers = Arc::new(Answers::new(rules, tables.clone(), pace.refresh_interval));
         let tls = tls.as_ref().map(|tls| TlsReloader::new(tls, &health));
         let current = tls.as_ref().map(TlsReloader::current);

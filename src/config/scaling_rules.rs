@@ -24,7 +24,7 @@ pub struct ScalingRule {
     /// The tables, as ScaledObjects name them: by name or by ARN.
     tables: Vec<Pattern>,
     regions: Vec<Pattern>,
-    /// Endpoints that a ScaledObject may name, to the letter; without them it may name none.
+    /// Endpoints of which a ScaledObject has to name one, to the letter; without them it may name none.
     #[serde(default)]
     endpoints: Vec<String>,
     role_arn: Option<String>,
@@ -135,7 +135,11 @@ impl ScalingRule {
         any(&self.namespaces, request.namespace)
             && any(&self.tables, request.table)
             && request.region.is_none_or(|region| any(&self.regions, region))
-            && request.endpoint.is_none_or(|endpoint| self.endpoints.iter().any(|allowed| allowed == endpoint))
+            && match request.endpoint {
+                // Whoever may look at an emulator may not look at AWS for that.
+                None => self.endpoints.is_empty(),
+                Some(endpoint) => self.endpoints.iter().any(|allowed| allowed == endpoint),
+            }
     }
 
     fn only_region(&self) -> Option<&str> {
@@ -220,6 +224,7 @@ mod tests {
             ("bank", "orders-1", "eu-west-1", None),
             ("", "ledger", "eu-west-1", None),
             ("test", "any", "local", Some("http://dynamodb:8000/")),
+            ("test", "any", "local", None),
             ("test", "arn:aws:dynamodb:local:999900001111:table/any", "local", None),
             ("test", "arn:aws:dynamodb:local:999900001111:table/a", "local", None),
         ] {

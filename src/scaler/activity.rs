@@ -17,6 +17,12 @@ const GRACE: Duration = Duration::from_secs(30);
 /// The pause after a round that failed, at least.
 const FAILURE_PAUSE: Duration = Duration::from_secs(5);
 
+/// Where a permission is missing pauses grow to this: it does not come by asking.
+const DENIED_PAUSE: Duration = Duration::from_mins(1);
+
+/// A round that is so late says that shards are not being read, though none of their calls has failed yet.
+const OVERDUE: Duration = Duration::from_mins(1);
+
 /// One look at all shards.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Round {
@@ -54,6 +60,12 @@ pub(super) struct Activity {
     is_quiet: bool,
     measured: Option<Measured>,
     failing: Option<(Instant, Failure)>,
+    /// Rounds in a row that were denied.
+    denials: u32,
+    /// Until when what was found says enough, whatever fails.
+    found_until: Option<Instant>,
+    /// When the next round should begin; none before the first.
+    due: Option<Instant>,
     woken_by: Option<SystemTime>,
 }
 
@@ -67,11 +79,31 @@ pub(super) struct Measured {
 impl Activity {
     /// Of a table that is watched from now on.
     pub(super) fn since(now: Instant) -> Self {
-        Self { last_sign: now, is_quiet: false, measured: None, failing: None, woken_by: None }
+        Self {
+            last_sign: now,
+            is_quiet: false,
+            measured: None,
+            failing: None,
+            denials: 0,
+            found_until: None,
+            due: None,
+            woken_by: None,
+        }
+    }
+
+    /// A record was found while the round still goes on. Whether that is news.
+    pub(super) fn found(&mut self, created: Option<SystemTime>, now: Instant, pace: ActivityPace) -> bool {
+        let is_news = self.is_quiet;
+        if is_news {
+            self.woken_by = created;
+            (self.is_quiet, self.last_sign, self.found_until) = (false, now, Some(now + pace.idle_after));
+        }
+        is_news
     }
 
     /// A round has ended.
-    pub(super) fn round(&mut self, round: &Round, now: Instant, idle_after: Duration) {
+    pub(super) fn round(&mut self, round: &Round, now: Instant, pace: ActivityPace) {
+        let idle_after = pace.idle_after;
         let has_found = round.active_shards > 0 || round.lost_continuity;
         if has_found {
             if self.is_quiet {
@@ -79,6 +111,11 @@ impl Activity {
             }
             (self.is_quiet, self.last_sign) = (false, now);
         }
+        if round.active_shards > 0 {
+            self.found_until = Some(now + idle_after);
+        }
+        let is_denied = round.failure.as_ref().is_some_and(|failure| failure.is_denied);
+        self.denials = if is_denied { self.denials.saturating_add(1) } else { 0 };
         match &round.failure {
             Some(failure) => {
                 let since = self.failing.take().map_or(now, |(since, _)| since);
@@ -91,11 +128,16 @@ impl Activity {
                 self.is_quiet |= !has_found && now.duration_since(self.last_sign) >= idle_after;
             }
         }
+        self.due = Some(now + self.pause(pace));
     }
 
     /// How long to wait for the next round.
     pub(super) fn pause(&self, pace: ActivityPace) -> Duration {
         match (&self.failing, self.is_quiet, self.measured) {
+            (Some(_), ..) if self.denials > 0 => {
+                let doubled = FAILURE_PAUSE.saturating_mul(1 << (self.denials - 1).min(8));
+                pace.poll_interval.max(doubled.min(DENIED_PAUSE))
+            }
             (Some(_), ..) => pace.poll_interval.max(FAILURE_PAUSE),
             (None, true, _) => pace.poll_interval,
             (None, false, None) => pace.idle_after.min(FIRST_MEASUREMENT),
@@ -108,12 +150,24 @@ impl Activity {
     /// # Errors
     /// Why nobody can say so.
     pub(super) fn is_quiet(&self, now: Instant) -> Result<bool, String> {
+        // Records that were found in one shard say enough, whatever became of the others.
+        if self.found_until.is_some_and(|until| now < until) {
+            return Ok(self.is_quiet);
+        }
+        if self.due.is_some_and(|due| now.duration_since(due) >= OVERDUE) {
+            return Err("whether the table is written to is not known: its shards do not answer".to_owned());
+        }
         match &self.failing {
             Some((since, failure)) if failure.is_denied || now.duration_since(*since) >= GRACE => {
                 Err(format!("whether the table is written to is not known: {}", failure.why))
             }
             _ => Ok(self.is_quiet),
         }
+    }
+
+    /// When something was found last, or nobody knew whether something was there.
+    pub(super) fn last_sign(&self) -> Instant {
+        self.last_sign
     }
 
     /// What the last whole round measured; nothing before the first.
@@ -149,7 +203,7 @@ mod tests {
         let mut activity = Activity::since(now);
         for round in rounds {
             now += activity.pause(PACE);
-            activity.round(round, now, PACE.idle_after);
+            activity.round(round, now, PACE);
         }
         (activity, now)
     }
@@ -213,5 +267,48 @@ mod tests {
         let partly = Round { failure: failed(false).failure, ..found(1) };
         let (activity, now) = rounds(&[none.clone(), none, partly]);
         assert_eq!(activity.is_quiet(now), Ok(false));
+    }
+
+    #[test]
+    fn records_of_some_shards_count_however_long_others_have_failed() {
+        let none = Round::default();
+        let partly = Round { failure: failed(false).failure, ..found(1) };
+        let failing = vec![failed(false); 20];
+        let before = [vec![none.clone(), none], failing].concat();
+        let (mut activity, mut now) = rounds(&before);
+        assert!(activity.is_quiet(now).is_err(), "a shard was not read for a long time");
+        now += SECOND;
+        activity.round(&partly, now, PACE);
+        assert_eq!(activity.is_quiet(now), Ok(false), "what was found is known");
+        now += PACE.idle_after;
+        activity.round(&failed(false), now, PACE);
+        assert!(activity.is_quiet(now).is_err(), "it is old");
+    }
+
+    #[test]
+    fn a_table_whose_reads_do_not_end_is_not_inactive_for_ever() {
+        let none = Round::default();
+        let (activity, now) = rounds(&[none.clone(), none]);
+        assert_eq!(activity.is_quiet(now + PACE.poll_interval + OVERDUE - SECOND), Ok(true));
+        assert!(activity.is_quiet(now + PACE.poll_interval + OVERDUE).is_err(), "nobody has looked since");
+    }
+
+    #[test]
+    fn a_missing_permission_is_asked_for_more_and_more_seldom() {
+        let pause = |denials| rounds(&vec![failed(true); denials]).0.pause(PACE).as_secs();
+        assert_eq!([1, 2, 3, 4, 5, 99].map(pause), [5, 10, 20, 40, 60, 60]);
+        let again = rounds(&[failed(true), failed(true), failed(false)]).0.pause(PACE);
+        assert_eq!(again, FAILURE_PAUSE);
+    }
+
+    #[test]
+    fn a_record_is_told_before_its_round_has_ended() {
+        let none = Round::default();
+        let (mut activity, now) = rounds(&[none.clone(), none]);
+        let created = Some(SystemTime::UNIX_EPOCH);
+        assert!(activity.found(created, now, PACE));
+        assert_eq!((activity.is_quiet(now + 100 * SECOND), activity.woken_by()).1, created);
+        assert_eq!(activity.is_quiet(now), Ok(false));
+        assert!(!activity.found(None, now, PACE), "no news");
     }
 }

@@ -136,6 +136,10 @@ impl OwnStream {
     async fn next_change(&mut self, stop: &CancellationToken) -> Option<bool> {
         loop {
             self.view.mark_unchanged();
+            // KEDA opens it anew, of a watch that goes on.
+            if self.followed.has_ended() {
+                return None;
+            }
             // What is not known is nothing to say.
             if let Ok(load) = self.followed.load()
                 && self.sent != Some(load.is_active)

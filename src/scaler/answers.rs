@@ -4,13 +4,16 @@
 //! waited for, for [`DEADLINE`] at most. Whatever a trigger asks for passes the rules first.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
+use super::activity::Activity;
+use super::said::Said;
 use super::table_view::{Load, Now, TableView, Unknown};
-use super::table_watch::{TableKey, TableWatch};
+use super::table_watch::{Asking, TableKey, TableWatch, TooManyGroups};
 use super::tables::{NotWatched, Tables};
 use super::trigger::{InvalidTrigger, Trigger};
 use crate::clock;
@@ -20,11 +23,10 @@ use crate::telemetry::events;
 /// How long an answer is waited for: KEDA sets no limit of its own, and asks every few seconds.
 pub(super) const DEADLINE: Duration = Duration::from_secs(3);
 
-/// A listing that is older than so many of the intervals in which it should be renewed says nothing any more.
+/// A listing that is older than so many of the intervals in which it should be renewed says nothing any more, nor before this time: many
+/// tables are listed no faster than an account allows.
 const STALE_INTERVALS: u32 = 10;
-
-/// Of so many ScaledObjects it is remembered what was said of them.
-const MOST_REMEMBERED: usize = 4_096;
+const STALE_AFTER: Duration = Duration::from_mins(5);
 
 /// Why there is no answer.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -37,6 +39,8 @@ pub(super) enum Refusal {
     OtherMetric(String),
     #[error(transparent)]
     NotWatched(#[from] NotWatched),
+    #[error(transparent)]
+    TooManyGroups(#[from] TooManyGroups),
     #[error(transparent)]
     Unknown(#[from] Unknown),
 }
@@ -61,20 +65,29 @@ pub(super) struct Answers {
     rules: ScalingRules,
     tables: Arc<Tables>,
     oldest_listing: Duration,
-    /// What was said of whose trigger.
-    said: Mutex<BTreeMap<(String, String), String>>,
+    said: Mutex<Said>,
+    /// Makes numbers of those who ask that nobody can foresee.
+    hashing: RandomState,
 }
 
 /// A trigger with its table, watched for as long as this is asked now and then.
 pub(super) struct Followed {
     watch: Arc<TableWatch>,
     trigger: Trigger,
+    asking: Asking,
     oldest_listing: Duration,
 }
 
 impl Answers {
     pub(super) fn new(rules: ScalingRules, tables: Arc<Tables>, refresh_interval: Duration) -> Self {
-        Self { rules, tables, oldest_listing: refresh_interval * STALE_INTERVALS, said: Mutex::default() }
+        let oldest_listing = STALE_AFTER.max(refresh_interval * STALE_INTERVALS);
+        Self {
+            rules,
+            tables,
+            oldest_listing,
+            said: Mutex::new(Said::nothing(Instant::now())),
+            hashing: RandomState::new(),
+        }
     }
 
     /// The trigger's metric, and what KEDA is to divide its value by.
@@ -98,12 +111,25 @@ impl Answers {
         }
     }
 
-    /// The value of a trigger's metric, and whether its target is active.
+    /// The value of a trigger's metric.
     ///
     /// # Errors
     /// Also when it is not known within `patience`.
-    pub(super) async fn load(&self, asked: Asked<'_>, patience: Duration) -> Result<Load, Refusal> {
-        Ok(self.follow(asked)?.load_within(patience).await?)
+    pub(super) async fn value(&self, asked: Asked<'_>, patience: Duration) -> Result<f64, Refusal> {
+        Ok(self.follow(asked)?.load_within(patience).await?.0.value)
+    }
+
+    /// Whether a trigger's target is active. KEDA asks for the value before: with this it has heard all.
+    ///
+    /// # Errors
+    /// Also when it is not known within `patience`.
+    pub(super) async fn is_active(&self, asked: Asked<'_>, patience: Duration) -> Result<bool, Refusal> {
+        let followed = self.follow(asked)?;
+        let (load, sign) = followed.load_within(patience).await?;
+        if let Some(sign) = sign {
+            followed.watch.is_heard_by(followed.asking, sign);
+        }
+        Ok(load.is_active)
     }
 
     /// The trigger, to be asked again and again.
@@ -113,8 +139,9 @@ impl Answers {
     pub(super) fn follow(&self, asked: Asked<'_>) -> Result<Followed, Refusal> {
         let Permitted { trigger, key } = self.permit(asked)?;
         let watch = self.tables.watch(&key)?;
-        watch.wanted_by(&trigger);
-        Ok(Followed { watch, trigger, oldest_listing: self.oldest_listing })
+        watch.wanted_by(&trigger)?;
+        let asking = self.hashing.hash_one((asked.namespace, asked.name));
+        Ok(Followed { watch, trigger, asking, oldest_listing: self.oldest_listing })
     }
 
     fn permit(&self, asked: Asked<'_>) -> Result<Permitted, Refusal> {
@@ -147,34 +174,35 @@ impl Answers {
         Ok((Permitted { trigger, key }, ignored.to_string()))
     }
 
-    /// Says something of a trigger once, until there is something else to say.
+    /// Says something of a trigger once.
     fn say(&self, asked: Asked<'_>, text: &str, emit: impl FnOnce(&str)) {
-        let shortened = |text: &str| text.chars().take(300).collect::<String>();
-        let whose = (shortened(asked.namespace), shortened(asked.name));
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_said = said.get(&whose).map_or(text.is_empty(), |before| before == text);
-        if is_said {
+        if text.is_empty() {
             return;
         }
-        if said.len() >= MOST_REMEMBERED {
-            said.clear();
-        }
-        said.insert(whose, text.to_owned());
-        drop(said);
-        if !text.is_empty() {
+        let is_news = {
+            let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+            said.is_news(asked.namespace, asked.name, text, Instant::now())
+        };
+        if is_news {
             emit(text);
         }
     }
 }
 
 impl Followed {
-    /// What is known now; whoever asks wants it to be known.
+    /// What is known now; whoever asks wants it to be known, and has heard all before.
     ///
     /// # Errors
     /// When it is not.
     pub(super) fn load(&self) -> Result<Load, Unknown> {
-        self.watch.wanted_by(&self.trigger);
-        self.load_of(&self.watch.view().borrow())
+        // The group has its place as long as this is asked.
+        let _ = self.watch.wanted_by(&self.trigger);
+        self.load_of(&self.watch.view().borrow(), Some(Instant::now()))
+    }
+
+    /// Whether nothing will change any more, so that it has to be followed anew.
+    pub(super) fn has_ended(&self) -> bool {
+        self.watch.has_ended()
     }
 
     /// Waits until something may have changed.
@@ -187,15 +215,21 @@ impl Followed {
         self.watch.view()
     }
 
-    fn load_of(&self, view: &TableView) -> Result<Load, Unknown> {
+    fn load_of(&self, view: &TableView, heard: Option<Instant>) -> Result<Load, Unknown> {
         let now = Now { instant: Instant::now(), wall: clock::now() };
-        view.load(&self.trigger, now, self.oldest_listing)
+        view.load(&self.trigger, now, self.oldest_listing, heard)
     }
 
-    async fn load_within(&self, patience: Duration) -> Result<Load, Unknown> {
+    /// With it comes of when the last sign of activity is that it takes into account.
+    async fn load_within(&self, patience: Duration) -> Result<(Load, Option<Instant>), Unknown> {
         let (mut view, deadline) = (self.watch.view(), Instant::now() + patience);
         loop {
-            let load = self.load_of(&view.borrow_and_update());
+            let heard = self.watch.heard_by(self.asking);
+            let load = {
+                let view = view.borrow_and_update();
+                let sign = view.activity.as_ref().map(Activity::last_sign);
+                self.load_of(&view, heard).map(|load| (load, sign))
+            };
             let is_awaited = matches!(load, Err(Unknown::NotYet(_)));
             if !is_awaited || timeout_at(deadline, self.changed(&mut view)).await.is_err() {
                 return load;

@@ -20,7 +20,7 @@ pub(super) fn status(refusal: &Refusal) -> Status {
     match refusal {
         Refusal::Invalid(_) | Refusal::OtherMetric(_) => Status::invalid_argument(why),
         Refusal::NotAllowed(_) => Status::permission_denied(why),
-        Refusal::NotWatched(NotWatched::TooMany) => Status::resource_exhausted(why),
+        Refusal::NotWatched(NotWatched::TooMany) | Refusal::TooManyGroups(_) => Status::resource_exhausted(why),
         Refusal::NotWatched(NotWatched::NotReading) | Refusal::Unknown(_) => Status::unavailable(why),
     }
 }

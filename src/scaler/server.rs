@@ -3,14 +3,18 @@
 //! Contract: one connection carries the calls of all ScaledObjects, and a stream for each trigger of them. A client that says nothing, or
 //! is gone without a word, is cut off. At the end no call is begun any more, and those under way have [`GRACE`] to end.
 
+use std::future::pending;
 use std::io::{self, ErrorKind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -27,8 +31,11 @@ const MOST_CALLS: u32 = 10_000;
 /// KEDA's operator, its metrics server and another replica have one connection each.
 const MOST_CONNECTIONS: usize = 256;
 
-/// From the connection to its first byte, and a handshake of TLS.
+/// How long a handshake of TLS may take, and then what a client of HTTP/2 has to say first.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// The preface, and the head of a frame of settings.
+const GREETING: usize = 24 + 9;
 
 /// A client that has been silent so long is asked whether it is there, and has so long to answer.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
@@ -84,13 +91,7 @@ pub(super) async fn serve(
 async fn converse(stream: TcpStream, service: Service, tls: Option<CurrentTls>, stop: CancellationToken) {
     let _ = stream.set_nodelay(true);
     match tls {
-        None => {
-            let mut first = [0];
-            let first_byte = timeout(HANDSHAKE, stream.peek(&mut first));
-            if let Some(Ok(Ok(1..))) = stop.run_until_cancelled(first_byte).await {
-                answer(stream, service, stop).await;
-            }
-        }
+        None => answer(stream, service, stop).await,
         Some(tls) => {
             let Some(loaded) = tls.borrow().clone() else { return };
             let handshake = timeout(HANDSHAKE, TlsAcceptor::from(loaded.server).accept(stream));
@@ -106,6 +107,9 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     service: Service,
     stop: CancellationToken,
 ) {
+    let heard = Arc::new(AtomicUsize::new(0));
+    let has_greeted = || heard.load(Ordering::Relaxed) >= GREETING;
+    let stream = Listening { stream, heard: heard.clone() };
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(MOST_CALLS)
@@ -113,10 +117,66 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
     let mut connection = pin!(connection);
+    // Once it has greeted, the pings of HTTP/2 see whether it is there.
+    let silence = async {
+        sleep(HANDSHAKE).await;
+        if has_greeted() {
+            pending().await
+        }
+    };
     select! {
         _ = connection.as_mut() => return,
+        () = silence => return,
         () = stop.cancelled() => {}
+    }
+    if !has_greeted() {
+        return;
     }
     connection.as_mut().graceful_shutdown();
     let _ = timeout(GRACE, connection).await;
+}
+
+/// A connection that counts what the client has said.
+struct Listening<S> {
+    stream: S,
+    heard: Arc<AtomicUsize>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Listening<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        self.heard.fetch_add(buffer.filled().len() - before, Ordering::Relaxed);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Listening<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
 }

@@ -25,7 +25,6 @@ use super::externalscaler::{
 };
 use super::reader_client::{NoAnswer, ReaderClient};
 use super::standing::{CurrentStanding, OtherReader, Standing};
-use super::table_view::Load;
 use super::tables::NotWatched;
 use crate::telemetry::metrics::ScalerMetrics;
 
@@ -116,8 +115,7 @@ impl ScalerService {
         let of = request.get_ref();
         self.answers.check(asked(of), None).map_err(|refusal| self.refused(&refusal))?;
         let own = |patience| async move {
-            let Load { is_active, .. } = self.answers.load(asked(of), patience).await?;
-            Ok(IsActiveResponse { result: is_active })
+            Ok(IsActiveResponse { result: self.answers.is_active(asked(of), patience).await? })
         };
         let other = |reader, deadline| async move { self.reader.is_active(&reader, of.clone(), deadline).await };
         self.by_reader(only.as_deref(), own, other).await
@@ -131,7 +129,7 @@ impl ScalerService {
         let checked = self.answers.check(asked(reference), Some(&of.metric_name));
         checked.map_err(|refusal| self.refused(&refusal))?;
         let own = |patience| async move {
-            let Load { value, .. } = self.answers.load(asked(reference), patience).await?;
+            let value = self.answers.value(asked(reference), patience).await?;
             // A fraction of zero makes KEDA read the whole number.
             let metric_name = of.metric_name.clone();
             let value = MetricValue { metric_name, metric_value: value.ceil() as i64, metric_value_float: value };

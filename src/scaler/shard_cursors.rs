@@ -10,16 +10,22 @@ use std::time::{Duration, SystemTime};
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::activity::{Failure, Round};
-use super::table_view::Listing;
+use super::table_view::{Listing, SUCCESSOR_WAIT};
 use crate::aws::errors::{CallError, ErrorKind};
 use crate::records::Page;
-use crate::streams::client::{IteratorStart, PAGE_RECORDS, StreamsClient};
+use crate::streams::client::{Call, IteratorStart, PAGE_RECORDS, StreamsClient};
 
 /// Shards of one table that are read at the same time.
 const AT_ONCE: usize = 8;
+
+/// How long a call is waited for: a round ends when all its calls have ended.
+const CALL_LIMIT: Duration = Duration::from_secs(10);
+
+/// A page of so many bytes may have been cut: AWS ends it at a megabyte.
+const FULL_PAGE: usize = 600_000;
 
 /// A shard of a stream.
 type ShardKey = (Arc<str>, String);
@@ -30,8 +36,8 @@ pub(super) struct ShardCursors {
     /// What the first listing showed; none before it.
     first_listed: Option<BTreeSet<ShardKey>>,
     open: BTreeMap<ShardKey, Cursor>,
-    /// Read to the end, or gone.
-    finished: BTreeSet<ShardKey>,
+    /// Read to the end, and since when that is known.
+    finished: BTreeMap<ShardKey, Instant>,
 }
 
 #[derive(Debug, Clone)]
@@ -60,6 +66,8 @@ enum Seen {
     Records(PageSeen, Cursor),
     /// Its last page, with what was on it.
     End(Option<PageSeen>),
+    /// AWS does not know it, or not yet.
+    Unknown,
     /// Something was trimmed, or nobody knows what came after the last look.
     Lost(Cursor),
     Failed(Failure, Cursor),
@@ -77,12 +85,12 @@ impl ShardCursors {
         let key = |id: &str| (listing.stream.clone(), id.to_owned());
         let first_listed = self.first_listed.get_or_insert_with(|| {
             let ended = listing.shards.iter().filter(|shard| shard.has_ended);
-            self.finished.extend(ended.map(|shard| key(&shard.id)));
+            self.finished.extend(ended.map(|shard| (key(&shard.id), now)));
             listing.shards.iter().map(|shard| key(&shard.id)).collect()
         });
         for shard in &listing.shards {
             let key = key(&shard.id);
-            if !self.finished.contains(&key) {
+            if !self.finished.contains_key(&key) {
                 let is_first = first_listed.contains(&key);
                 let from = if is_first { IteratorStart::Latest } else { IteratorStart::Oldest };
                 self.open.entry(key).or_insert(Cursor { iterator: None, from, since: now });
@@ -90,12 +98,23 @@ impl ShardCursors {
         }
         // Shards that are not listed any more need not be remembered; of earlier streams what is open is read to its end.
         let is_listed: BTreeSet<ShardKey> = listing.shards.iter().map(|shard| key(&shard.id)).collect();
-        self.finished.retain(|key| is_listed.contains(key));
+        self.finished.retain(|key, _| is_listed.contains(key));
         first_listed.retain(|key| is_listed.contains(key));
     }
 
+    /// Whether the listing should be taken anew because what continues a shard that has ended is not on it: more and more seldom, and
+    /// not for ever.
+    pub(super) fn lacks_successors(&self, listing: &Listing, now: Instant) -> bool {
+        let parents: BTreeSet<&str> = listing.shards.iter().filter_map(|shard| shard.parent.as_deref()).collect();
+        self.finished.iter().any(|((stream, shard), since)| {
+            let waited = now.duration_since(*since);
+            let is_due = now.duration_since(listing.taken_at) >= waited / 2;
+            *stream == listing.stream && !parents.contains(shard.as_str()) && waited < SUCCESSOR_WAIT && is_due
+        })
+    }
+
     /// Asks for the iterators that are missing, so that what is written from now on is seen. With a failure comes whether what was written
-    /// before now to one of the shards is not seen.
+    /// before now to one of the shards is not seen. A shard that AWS does not know is asked for again as long as it is listed.
     pub(super) async fn open(&mut self, plan: &RoundPlan<'_>) -> (Option<Failure>, bool) {
         let missing = self.open.iter().filter(|(_, cursor)| cursor.iterator.is_none());
         let missing: Vec<(ShardKey, Cursor)> = missing.map(|(key, cursor)| (key.clone(), cursor.clone())).collect();
@@ -113,17 +132,30 @@ impl ShardCursors {
                         (cursor.iterator, cursor.since) = (Some(iterator), Instant::now());
                     }
                 }
-                Err(error) if error.kind == ErrorKind::NotFound => self.finish(key),
-                Err(error) => failure = Some(failure_of(&error)),
+                Err(error) => {
+                    failure = Some(failure_of(&error));
+                    if error.kind == ErrorKind::NotFound {
+                        self.open.remove(&key);
+                    }
+                    // Who may not read one shard may not read the next.
+                    if error.kind == ErrorKind::Denied {
+                        break;
+                    }
+                }
             }
         }
         (failure, begins_now)
     }
 
-    /// Reads a little of each shard. With it comes whether one has ended, so that its children have to be looked for.
-    pub(super) async fn round(&mut self, plan: &RoundPlan<'_>) -> (Round, bool) {
+    /// Reads a little of each shard, and tells of records when they are found. With it comes whether the listing is out of date.
+    pub(super) async fn round(
+        &mut self,
+        plan: &RoundPlan<'_>,
+        mut tell: impl FnMut(Option<SystemTime>) + Send,
+    ) -> (Round, bool) {
+        let known = self.open.len();
         let (failure, begins_now) = self.open(plan).await;
-        let mut has_ended = false;
+        let mut is_out_of_date = self.open.len() < known;
         let mut round = Round { failure, lost_continuity: begins_now, ..Round::default() };
         let reads = self.open.clone().into_iter().filter(|(_, cursor)| cursor.iterator.is_some());
         let reads = reads.map(|(key, cursor)| async move {
@@ -132,6 +164,7 @@ impl ShardCursors {
         });
         let mut answers = stream::iter(reads).buffer_unordered(AT_ONCE);
         let mut add = |page: PageSeen| {
+            tell(page.oldest);
             round.active_shards += 1;
             round.records_per_second += page.per_second;
             round.oldest_record = round.oldest_record.into_iter().chain(page.oldest).min();
@@ -146,28 +179,30 @@ impl ShardCursors {
                 }
                 Seen::End(page) => {
                     page.into_iter().for_each(&mut add);
-                    has_ended = true;
-                    self.finish(key);
+                    is_out_of_date = true;
+                    self.open.remove(&key);
+                    self.finished.insert(key, Instant::now());
+                }
+                Seen::Unknown => {
+                    is_out_of_date = true;
+                    self.open.remove(&key);
                 }
                 Seen::Lost(cursor) => {
                     lost = true;
                     self.open.insert(key, cursor);
                 }
                 Seen::Failed(why, cursor) => {
-                    failure = Some(why);
                     self.open.insert(key, cursor);
+                    if failure.insert(why).is_denied {
+                        break;
+                    }
                 }
             }
         }
         drop(answers);
         round.lost_continuity |= lost;
         round.failure = failure.or(round.failure);
-        (round, has_ended)
-    }
-
-    fn finish(&mut self, key: ShardKey) {
-        self.open.remove(&key);
-        self.finished.insert(key);
+        (round, is_out_of_date)
     }
 }
 
@@ -177,7 +212,7 @@ async fn look(plan: &RoundPlan<'_>, key: &ShardKey, mut cursor: Cursor) -> Seen 
         let Some(iterator) = cursor.iterator.take() else { break };
         let answer = {
             let _turn = plan.calls.acquire().await;
-            plan.client.get_records(&iterator, limit).await
+            within_limit("GetRecords", plan.client.get_records(&iterator, limit)).await
         };
         let page = match answer {
             Ok(page) => page,
@@ -204,14 +239,22 @@ fn failed(error: CallError, cursor: Cursor) -> Seen {
     let anew = |from| Cursor { iterator: None, from, since: Instant::now() };
     match error.kind {
         ErrorKind::ExpiredIterator | ErrorKind::Trimmed => Seen::Lost(anew(IteratorStart::Latest)),
-        ErrorKind::NotFound => Seen::End(None),
+        ErrorKind::NotFound => Seen::Unknown,
         _ => Seen::Failed(failure_of(&error), cursor),
     }
 }
 
 async fn iterator(plan: &RoundPlan<'_>, key: &ShardKey, from: IteratorStart) -> Result<String, CallError> {
     let _turn = plan.calls.acquire().await;
-    plan.client.get_shard_iterator(&key.0, &key.1, from).await
+    within_limit("GetShardIterator", plan.client.get_shard_iterator(&key.0, &key.1, from)).await
+}
+
+/// One shard that does not answer must not hold up the round of all others.
+async fn within_limit<T>(operation: &'static str, call: Call<'_, T>) -> Result<T, CallError> {
+    timeout(CALL_LIMIT, call).await.unwrap_or_else(|_| {
+        let message = format!("no answer within {} s", CALL_LIMIT.as_secs());
+        Err(CallError { operation, kind: ErrorKind::Other, code: "timeout".to_owned(), message })
+    })
 }
 
 fn failure_of(error: &CallError) -> Failure {
@@ -229,8 +272,10 @@ impl PageSeen {
         let count = page.records.len();
         let waited = since.elapsed();
         let between = oldest.zip(newest).and_then(|(oldest, newest)| newest.duration_since(oldest).ok());
+        let bytes: usize = page.records.iter().flatten().map(|record| record.len()).sum();
+        let is_full = count >= limit as usize || (count > 1 && bytes >= FULL_PAGE);
         // Creation times are whole seconds.
-        let span = match count >= limit as usize {
+        let span = match is_full {
             true => between.map_or(waited, |between| between + Duration::from_secs(1)).min(waited),
             false => waited,
         };

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::sync::{Mutex, OnceCell};
+use tokio::time::Instant;
 
 use super::standing::CurrentStanding;
-use super::table_watch::{Sources, TableKey};
+use super::table_watch::{FORGOTTEN_AFTER, Sources, TableKey};
 use crate::aws::{AwsSettings, Connections};
 use crate::checkpoint::StoredTable;
 use crate::checkpoint::dynamodb::aws::AwsItems;
@@ -23,12 +24,16 @@ use crate::telemetry::metrics::ScalerMetrics;
 /// A region at an endpoint with somebody's permissions.
 type Place = (String, Option<String>, ScalingIdentity);
 
+/// A client, and when somebody wanted it last.
+type Wanted = (Arc<dyn StreamsClient>, Instant);
+
 /// AWS, and the table of positions if there is one. Nothing is asked before it is needed.
 pub(super) struct AwsSources {
     aws: config::Aws,
     positions: Option<PositionsTable>,
     items: OnceCell<AwsItems>,
-    clients: Mutex<BTreeMap<Place, Arc<dyn StreamsClient>>>,
+    /// Triggers may name many regions: those that nobody wants any more are let go.
+    clients: Mutex<BTreeMap<Place, Wanted>>,
     standing: CurrentStanding,
     metrics: ScalerMetrics,
 }
@@ -46,7 +51,8 @@ impl AwsSources {
 
     async fn client_for(&self, key: &TableKey) -> Result<Arc<dyn StreamsClient>, String> {
         let place = (key.region.clone(), key.endpoint.clone(), key.identity.clone());
-        if let Some(known) = self.clients.lock().await.get(&place) {
+        if let Some((known, wanted)) = self.clients.lock().await.get_mut(&place) {
+            *wanted = Instant::now();
             return Ok(known.clone());
         }
         let settings = AwsSettings::for_scaling(&self.aws, &key.identity, key.endpoint.as_deref());
@@ -54,7 +60,9 @@ impl AwsSources {
         let sdk = connections.config(None).map_err(|error| error.to_string())?;
         let (standing, metrics) = (self.standing.clone(), self.metrics.clone());
         let client = Arc::new(CountedClient { client: AwsClient::new(&sdk), standing, metrics });
-        Ok(self.clients.lock().await.entry(place).or_insert(client).clone())
+        let mut clients = self.clients.lock().await;
+        clients.retain(|_, (_, wanted)| wanted.elapsed() < FORGOTTEN_AFTER);
+        Ok(clients.entry(place).or_insert((client, Instant::now())).0.clone())
     }
 
     async fn stored_of(&self, group: &str, table_arn: &str) -> Result<Option<StoredTable>, String> {
@@ -135,5 +143,39 @@ impl StreamsClient for CountedClient {
     fn get_records<'a>(&'a self, iterator: &'a str, limit: u32) -> Call<'a, Page> {
         let result = |page: &Page| if page.records.is_empty() { "empty" } else { "records" };
         self.count("GetRecords", StreamsClient::get_records(&self.client, iterator, limit), result)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::watch;
+
+    use super::super::standing::Standing;
+    use super::*;
+    use crate::telemetry::metrics::Metrics;
+
+    #[tokio::test(start_paused = true)]
+    async fn clients_of_regions_that_nobody_names_any_more_are_let_go() {
+        let metrics = Metrics::new("0", "unknown").expect("metrics");
+        let standing = watch::Sender::new(Standing::Alone).subscribe();
+        let sources = AwsSources::new(config::Aws::default(), None, standing, metrics.scaler());
+        let (identity, table) = (ScalingIdentity::OfProcess, "orders".to_owned());
+        let key = |region: &str| TableKey {
+            region: region.to_owned(),
+            endpoint: Some("http://127.0.0.1:1".to_owned()),
+            identity: identity.clone(),
+            table: table.clone(),
+        };
+        for n in 0..5 {
+            sources.client_for(&key(&format!("region-{n}"))).await.expect("a client");
+        }
+        tokio::time::advance(FORGOTTEN_AFTER - Duration::from_secs(1)).await;
+        sources.client_for(&key("region-0")).await.expect("a client");
+        tokio::time::advance(Duration::from_secs(2)).await;
+        sources.client_for(&key("region-new")).await.expect("a client");
+        let kept: Vec<String> = sources.clients.lock().await.keys().map(|(region, ..)| region.clone()).collect();
+        assert_eq!(kept, ["region-0", "region-new"]);
     }
 }

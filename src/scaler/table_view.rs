@@ -4,7 +4,7 @@
 //! are then. Whenever the value is not zero the table is active, unless the trigger's own threshold says otherwise.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
@@ -14,13 +14,20 @@ use super::trigger::{Metric, Trigger};
 use crate::checkpoint::{StoredShard, StoredTable};
 use crate::streams::client::ListedShard;
 
+/// How long the successor of a shard that has ended is looked for.
+pub(super) const SUCCESSOR_WAIT: Duration = Duration::from_mins(5);
+
 /// One whole listing of a table's newest stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Listing {
     pub(super) table_arn: String,
     pub(super) stream: Arc<str>,
     pub(super) shards: Vec<ListedShard>,
+    /// Shards that were open a moment ago, and whose successors are not listed yet; with when their end was seen.
+    pub(super) awaited: BTreeMap<String, Instant>,
     pub(super) taken_at: Instant,
+    /// How many are open, once that was asked: thousands are listed, and all triggers ask.
+    pub(super) open: OnceLock<usize>,
 }
 
 /// Why there is no newer listing.
@@ -82,10 +89,35 @@ pub(super) struct Now {
 }
 
 impl Listing {
-    /// Shards that are written to: those without an end. A listing may show a parent without its end beside its child.
+    /// With what the listing before it says of shards whose successors are late. Nothing continues those of a disabled stream.
+    pub(super) fn behind(self, before: Option<&Self>, is_enabled: bool) -> Self {
+        let Some(before) = before.filter(|before| is_enabled && before.stream == self.stream) else { return self };
+        let was_open: BTreeSet<&str> = before.written_to().collect();
+        let parents = self.parents();
+        let leaves = self.shards.iter().filter(|shard| shard.has_ended && !parents.contains(shard.id.as_str()));
+        let since = |shard: &ListedShard| match before.awaited.get(&shard.id) {
+            Some(since) => Some(*since),
+            None => was_open.contains(shard.id.as_str()).then_some(self.taken_at),
+        };
+        let awaited = leaves.filter_map(|shard| Some((shard.id.clone(), since(shard)?)));
+        let awaited = awaited.filter(|(_, since)| self.taken_at.duration_since(*since) < SUCCESSOR_WAIT).collect();
+        Self { awaited, open: OnceLock::new(), ..self }
+    }
+
+    /// How many shards are written to.
     pub(super) fn open_shards(&self) -> usize {
-        let parents: BTreeSet<&str> = self.shards.iter().filter_map(|shard| shard.parent.as_deref()).collect();
-        self.shards.iter().filter(|shard| !shard.has_ended && !parents.contains(shard.id.as_str())).count()
+        *self.open.get_or_init(|| self.written_to().count() + self.awaited.len())
+    }
+
+    /// Those without an end. A listing may show a parent without its end beside its child.
+    fn written_to(&self) -> impl Iterator<Item = &str> {
+        let parents = self.parents();
+        let open = self.shards.iter().filter(move |shard| !shard.has_ended && !parents.contains(shard.id.as_str()));
+        open.map(|shard| shard.id.as_str())
+    }
+
+    fn parents(&self) -> BTreeSet<&str> {
+        self.shards.iter().filter_map(|shard| shard.parent.as_deref()).collect()
     }
 }
 
@@ -127,8 +159,15 @@ fn earlier(one: Option<SystemTime>, other: Option<SystemTime>) -> Option<SystemT
 }
 
 impl TableView {
-    /// What the trigger's target is to be scaled by. `oldest`: a listing that is older says nothing any more.
-    pub(super) fn load(&self, trigger: &Trigger, now: Now, oldest: Duration) -> Result<Load, Unknown> {
+    /// What the trigger's target is to be scaled by. `oldest`: a listing that is older says nothing any more. `heard`: the last sign of
+    /// activity of which whoever asks has heard: a later one is told, though the table is inactive again.
+    pub(super) fn load(
+        &self,
+        trigger: &Trigger,
+        now: Now,
+        oldest: Duration,
+        heard: Option<Instant>,
+    ) -> Result<Load, Unknown> {
         let listing = self.listing(now.instant, oldest)?;
         let activity = match (&self.activity, trigger.needs_reading()) {
             (_, false) => None,
@@ -136,7 +175,8 @@ impl TableView {
             (None, true) => return Err(Unknown::NotYet("whether the table is written to")),
         };
         let quiet = activity.map(|activity| activity.is_quiet(now.instant)).transpose().map_err(Unknown::Trouble)?;
-        let is_idle = trigger.scale_to_zero && quiet == Some(true);
+        let is_news = activity.is_some_and(|activity| heard.is_none_or(|heard| heard < activity.last_sign()));
+        let is_idle = trigger.scale_to_zero && quiet == Some(true) && !is_news;
         let measured = || {
             let measured = activity.and_then(Activity::measured);
             measured.ok_or(Unknown::NotYet("how much is written to the table"))
@@ -184,7 +224,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::scaler::activity::Round;
+    use crate::scaler::activity::{ActivityPace, Round};
 
     const FRESH: Duration = Duration::from_secs(600);
 
@@ -217,14 +257,35 @@ mod tests {
             // Its child is not listed yet.
             shard("d1", None, true),
         ];
-        Listing { table_arn: "arn".to_owned(), stream: "stream".into(), shards, taken_at: at }
+        let (table_arn, awaited) = ("arn".to_owned(), BTreeMap::new());
+        Listing { table_arn, stream: "stream".into(), shards, awaited, taken_at: at, open: OnceLock::new() }
+    }
+
+    #[test]
+    fn a_shard_that_has_just_ended_counts_until_its_successor_is_listed_or_nothing_continues_it() {
+        let now = Instant::now();
+        let of = |shards: Vec<ListedShard>, at: Instant| Listing { shards, ..listing(at) };
+        let open = of(vec![shard("a1", None, false), shard("b1", None, false), shard("z", None, true)], now);
+        assert_eq!(open.open_shards(), 2);
+        let ended = vec![shard("a1", None, true), shard("b1", None, false), shard("z", None, true)];
+        let later = now + Duration::from_secs(60);
+        let late = of(ended.clone(), later).behind(Some(&open), true);
+        assert_eq!(late.open_shards(), 2, "a1 goes on somewhere, z has long ended");
+        assert_eq!(of(ended.clone(), later).behind(Some(&open), false).open_shards(), 1, "the stream is disabled");
+        let still = of(ended.clone(), later + SUCCESSOR_WAIT / 2).behind(Some(&late), true);
+        assert_eq!(still.open_shards(), 2);
+        let given_up = of(ended.clone(), later + SUCCESSOR_WAIT).behind(Some(&still), true);
+        assert_eq!(given_up.open_shards(), 1);
+        let split = [ended, vec![shard("a2", Some("a1"), false), shard("a3", Some("a1"), false)]].concat();
+        assert_eq!(of(split, later).behind(Some(&late), true).open_shards(), 3);
     }
 
     fn activity(now: Instant, is_quiet: bool, active_shards: usize) -> Activity {
         let minute = Duration::from_secs(60);
         let mut activity = Activity::since(now - minute);
         let round = Round { active_shards, records_per_second: 7.25, ..Round::default() };
-        activity.round(&round, now, if is_quiet { minute } else { minute * 10 });
+        let idle_after = if is_quiet { minute } else { minute * 10 };
+        activity.round(&round, now, ActivityPace { poll_interval: minute, idle_after });
         activity
     }
 
@@ -237,7 +298,7 @@ mod tests {
     }
 
     fn load(view: &TableView, more: &[(&str, &str)], now: Now) -> (f64, bool) {
-        let load = view.load(&trigger(more), now, FRESH).expect("a load");
+        let load = view.load(&trigger(more), now, FRESH, Some(now.instant)).expect("a load");
         (load.value, load.is_active)
     }
 
@@ -272,6 +333,22 @@ mod tests {
     }
 
     #[test]
+    fn what_somebody_has_not_heard_of_is_told_though_the_table_is_idle_again() {
+        let now = now();
+        let view = view(now, true, 0);
+        let sign = view.activity.as_ref().map(Activity::last_sign).expect("a sign");
+        let of = |more: &[(&str, &str)], heard| {
+            let load = view.load(&trigger(more), now, FRESH, heard).expect("a load");
+            (load.value, load.is_active)
+        };
+        for not_heard in [None, Some(sign - Duration::from_millis(1))] {
+            assert_eq!(of(&[], not_heard), (4.0, true));
+            assert_eq!(of(&[("metric", "active-shards")], not_heard), (0.0, true));
+        }
+        assert_eq!(of(&[], Some(sign)), (0.0, false));
+    }
+
+    #[test]
     fn a_table_that_is_not_idle_yet_stays_active_although_the_last_look_found_nothing() {
         let now = now();
         assert_eq!(load(&view(now, false, 0), &[("metric", "active-shards")], now), (0.0, true));
@@ -281,7 +358,7 @@ mod tests {
     fn what_is_not_known_is_an_error_and_never_a_zero() {
         let now = now();
         let unknown =
-            |view: &TableView, more: &[(&str, &str)]| view.load(&trigger(more), now, FRESH).expect_err("unknown");
+            |view: &TableView, more: &[(&str, &str)]| view.load(&trigger(more), now, FRESH, None).expect_err("unknown");
         assert!(matches!(unknown(&TableView::default(), &[]), Unknown::NotYet(_)));
         let whole = view(now, false, 1);
         assert!(matches!(unknown(&TableView { activity: None, ..whole.clone() }, &[]), Unknown::NotYet(_)));
@@ -291,7 +368,7 @@ mod tests {
         let old = Listing { taken_at: now.instant, ..listing(now.instant) };
         let later = Now { instant: now.instant + FRESH + Duration::from_secs(1), ..now };
         let stale = TableView { listing: Some(Arc::new(old)), ..whole.clone() };
-        assert!(stale.load(&trigger(&[]), later, FRESH).is_err());
+        assert!(stale.load(&trigger(&[]), later, FRESH, None).is_err());
         let gone = Some(Trouble { why: "no such table".to_owned(), is_lasting: true });
         assert_eq!(unknown(&TableView { trouble: gone, ..whole.clone() }, &[]).to_string(), "no such table");
         let passing = Some(Trouble { why: "timeout".to_owned(), is_lasting: false });
@@ -302,7 +379,8 @@ mod tests {
     fn lag(stored: StoredLag, is_quiet: bool, more: &[(&str, &str)], now: Now) -> Result<(f64, bool), Unknown> {
         let mut view = view(now, is_quiet, 0);
         view.lags.insert("default".to_owned(), Ok(stored));
-        let load = view.load(&trigger(&[&[("metric", "lag")], more].concat()), now, FRESH)?;
+        let heard = Some(now.instant);
+        let load = view.load(&trigger(&[&[("metric", "lag")], more].concat()), now, FRESH, heard)?;
         Ok((load.value, load.is_active))
     }
 

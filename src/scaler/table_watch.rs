@@ -4,10 +4,12 @@
 //! Contract: it asks AWS at its own pace, however often it is asked; nobody waits for AWS. It ends when nobody has asked for a while.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
+use futures_util::stream;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -20,7 +22,7 @@ use crate::backoff::pause_after;
 use crate::checkpoint::StoredTable;
 use crate::config::{ScalerPace, ScalingIdentity};
 use crate::streams::RateLimiter;
-use crate::streams::client::{ShardQuery, StreamsClient};
+use crate::streams::client::{ShardQuery, StreamStatus, StreamsClient};
 use crate::telemetry::events;
 
 /// A table for which nobody has asked so long is not watched any more, nor is what nobody has asked of it.
@@ -41,6 +43,14 @@ const LAG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How often it is looked whether somebody wants what nobody has wanted.
 const WANTS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Of so many consumer groups the positions of one table are looked at, and so many at the same time: triggers name them as they like, and
+/// each look is paid for.
+const MOST_GROUPS: usize = 20;
+const GROUPS_AT_ONCE: usize = 4;
+
+/// Of so many who ask it is remembered what they have heard of one table.
+const MOST_ASKING: usize = 10_000;
 
 /// A page of a listing has 100 shards; a listing with more pages than this repeats itself.
 const MOST_PAGES: usize = 10_000;
@@ -68,9 +78,25 @@ pub(super) trait Sources: Send + Sync {
 pub(super) struct Shared {
     pub(super) sources: Arc<dyn Sources>,
     pub(super) pace: ScalerPace,
-    /// Reads of shards at the same time.
-    pub(super) calls: Semaphore,
 }
+
+/// What the tables of one account in one region share, as far as can be told: where AWS does not answer, others are not held up.
+pub(super) struct AccountShare {
+    /// The pace of `DescribeStream`.
+    pub(super) listings: RateLimiter,
+    /// Reads of shards at the same time.
+    pub(super) reads: Semaphore,
+}
+
+/// A table's positions are looked at for as many consumer groups as they may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "lag of {MOST_GROUPS} consumer groups is asked for already: those for which nobody asks are forgotten after 15 minutes"
+)]
+pub(super) struct TooManyGroups;
+
+/// Who asks, as a number.
+pub(super) type Asking = u64;
 
 /// A table that is watched, for those who ask.
 pub(super) struct TableWatch {
@@ -87,21 +113,52 @@ struct Wants {
     reading: Option<Instant>,
     counting: Option<Instant>,
     lags: BTreeMap<String, Instant>,
+    /// The last sign of activity of which this one has heard.
+    heard: BTreeMap<Asking, Instant>,
+    /// Nobody watches any more, so nobody can be promised anything.
+    has_ended: bool,
+}
+
+/// However a watch ends, those who hold it see that it has.
+struct Ending<'w>(&'w TableWatch);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.wants().has_ended = true;
+        // Those who follow it look at once.
+        self.0.view.send_modify(|_| {});
+    }
 }
 
 impl TableWatch {
     pub(super) fn new(key: TableKey) -> Arc<Self> {
-        let wants =
-            Wants { anything: Instant::now() + FORGOTTEN_AFTER, reading: None, counting: None, lags: BTreeMap::new() };
+        let wants = Wants {
+            anything: Instant::now() + FORGOTTEN_AFTER,
+            reading: None,
+            counting: None,
+            lags: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            has_ended: false,
+        };
         let (view, wants, listing_wanted) =
             (watch::Sender::new(TableView::default()), Mutex::new(wants), Notify::new());
         Arc::new(Self { key, view, wants, listing_wanted })
     }
 
     /// Somebody asks for what this trigger needs.
-    pub(super) fn wanted_by(&self, trigger: &Trigger) {
-        let until = Instant::now() + FORGOTTEN_AFTER;
+    ///
+    /// # Errors
+    /// When it is of one consumer group too many.
+    pub(super) fn wanted_by(&self, trigger: &Trigger) -> Result<(), TooManyGroups> {
+        let now = Instant::now();
+        let until = now + FORGOTTEN_AFTER;
         let mut wants = self.wants();
+        if trigger.metric == Metric::Lag && !wants.lags.contains_key(&trigger.consumer_group) {
+            wants.lags.retain(|_, until| *until > now);
+            if wants.lags.len() >= MOST_GROUPS {
+                return Err(TooManyGroups);
+            }
+        }
         wants.anything = until;
         if trigger.needs_reading() {
             wants.reading = Some(until);
@@ -112,6 +169,21 @@ impl TableWatch {
         if trigger.metric == Metric::Lag {
             wants.lags.insert(trigger.consumer_group.clone(), until);
         }
+        Ok(())
+    }
+
+    /// Of which sign of activity this one has heard.
+    pub(super) fn heard_by(&self, asking: Asking) -> Option<Instant> {
+        self.wants().heard.get(&asking).copied()
+    }
+
+    /// It has heard of that of this moment, and of all before.
+    pub(super) fn is_heard_by(&self, asking: Asking, sign: Instant) {
+        let mut wants = self.wants();
+        if wants.heard.len() >= MOST_ASKING && !wants.heard.contains_key(&asking) {
+            wants.heard.clear();
+        }
+        wants.heard.insert(asking, sign);
     }
 
     /// What is known, now and whenever it changes.
@@ -119,9 +191,15 @@ impl TableWatch {
         self.view.subscribe()
     }
 
-    /// Whether nobody has asked for a long time.
+    /// Whether nobody watches any more, or nobody has asked for a long time.
     pub(super) fn is_forgotten(&self) -> bool {
-        self.wants().anything <= Instant::now()
+        let wants = self.wants();
+        wants.has_ended || wants.anything <= Instant::now()
+    }
+
+    /// Whether what is shown does not change any more.
+    pub(super) fn has_ended(&self) -> bool {
+        self.wants().has_ended
     }
 
     fn is_reading_wanted(&self) -> bool {
@@ -143,12 +221,13 @@ impl TableWatch {
         self.wants.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Watches until it is forgotten. `limiter` is that of `DescribeStream` for its account.
-    pub(super) async fn run(&self, shared: &Shared, limiter: &RateLimiter) {
+    /// Watches until it is forgotten.
+    pub(super) async fn run(&self, shared: &Shared, share: &AccountShare) {
+        let _ending = Ending(self);
         select! {
             () = self.until_forgotten() => {}
-            () = self.keep_listing(shared, limiter) => {}
-            () = self.keep_reading(shared) => {}
+            () = self.keep_listing(shared, &share.listings) => {}
+            () = self.keep_reading(shared, &share.reads) => {}
             () = self.keep_lags(shared) => {}
         }
     }
@@ -196,6 +275,7 @@ impl TableWatch {
             let why = format!("the table {} has no stream: enable one", self.key.table);
             return Err(Trouble { why, is_lasting: true });
         };
+        let before = self.view.borrow().listing.clone();
         let (mut shards, mut behind): (Vec<_>, Option<String>) = (Vec::new(), None);
         for _ in 0..MOST_PAGES {
             limiter.wait_turn().await;
@@ -204,8 +284,15 @@ impl TableWatch {
             shards.extend(page.shards);
             match page.next {
                 None => {
-                    let (table_arn, stream) = (table.arn, stream.into());
-                    return Ok(Listing { table_arn, stream, shards, taken_at: Instant::now() });
+                    let (awaited, taken_at) = (BTreeMap::new(), Instant::now());
+                    let (table_arn, stream, open) = (table.arn, stream.into(), OnceLock::new());
+                    let listing = Listing { table_arn, stream, shards, awaited, taken_at, open };
+                    let is_enabled = page.status == StreamStatus::Enabled;
+                    let listing = listing.behind(before.as_deref(), is_enabled);
+                    return match listing.open_shards() {
+                        0 if is_enabled => Err(passing(format!("{} does not list an open shard yet", listing.stream))),
+                        _ => Ok(listing),
+                    };
                 }
                 same if same == behind => break,
                 next => behind = next,
@@ -234,7 +321,7 @@ impl TableWatch {
         });
     }
 
-    async fn keep_reading(&self, shared: &Shared) {
+    async fn keep_reading(&self, shared: &Shared, reads: &Semaphore) {
         let mut view = self.view();
         loop {
             while !self.is_reading_wanted() {
@@ -242,13 +329,13 @@ impl TableWatch {
             }
             // Whoever shows the view lives as long as this.
             let Ok(_) = view.wait_for(|view| view.listing.is_some()).await.map(drop) else { return };
-            self.read_while_wanted(shared).await;
+            self.read_while_wanted(shared, reads).await;
             self.show_activity(None);
             sleep(WANTS_INTERVAL).await;
         }
     }
 
-    async fn read_while_wanted(&self, shared: &Shared) {
+    async fn read_while_wanted(&self, shared: &Shared, reads: &Semaphore) {
         let ScalerPace { poll_interval, idle_after, .. } = shared.pace;
         let pace = ActivityPace { poll_interval, idle_after };
         let (mut cursors, mut activity) = (ShardCursors::default(), Activity::since(Instant::now()));
@@ -257,21 +344,29 @@ impl TableWatch {
             sleep(WANTS_INTERVAL).await;
             return;
         };
-        let plan = |counts, pages| RoundPlan { client: &*client, calls: &shared.calls, counts, pages };
+        let plan = |counts, pages| RoundPlan { client: &*client, calls: reads, counts, pages };
         self.follow_listing(&mut cursors);
         if let (Some(failure), _) = cursors.open(&plan(false, 1)).await {
             let failed = Round { failure: Some(failure), ..Round::default() };
-            activity.round(&failed, Instant::now(), idle_after);
+            activity.round(&failed, Instant::now(), pace);
         }
         self.show_activity(Some(&activity));
+        let mut is_unknown = self.say_whether_it_is_unknown(&activity, false);
         while self.is_reading_wanted() {
             sleep(activity.pause(pace)).await;
-            self.follow_listing(&mut cursors);
+            let lacks_successors = self.follow_listing(&mut cursors);
             let pages = if activity.is_quiet(Instant::now()) == Ok(true) { 1 } else { EMPTY_PAGES };
-            let (round, has_ended) = cursors.round(&plan(self.is_counting_wanted(), pages)).await;
-            activity.round(&round, Instant::now(), idle_after);
+            let plan = plan(self.is_counting_wanted(), pages);
+            let tell = |created| {
+                if activity.found(created, Instant::now(), pace) {
+                    self.show_activity(Some(&activity));
+                }
+            };
+            let (round, is_out_of_date) = cursors.round(&plan, tell).await;
+            activity.round(&round, Instant::now(), pace);
             self.show_activity(Some(&activity));
-            if has_ended {
+            is_unknown = self.say_whether_it_is_unknown(&activity, is_unknown);
+            if is_out_of_date || lacks_successors {
                 self.listing_wanted.notify_one();
             }
         }
@@ -282,11 +377,13 @@ impl TableWatch {
         shared.sources.client(&self.key).await.ok()
     }
 
-    fn follow_listing(&self, cursors: &mut ShardCursors) {
+    /// Whether another one is needed.
+    fn follow_listing(&self, cursors: &mut ShardCursors) -> bool {
         let listing = self.view.borrow().listing.clone();
-        if let Some(listing) = listing {
+        listing.is_some_and(|listing| {
             cursors.follow(&listing, Instant::now());
-        }
+            cursors.lacks_successors(&listing, Instant::now())
+        })
     }
 
     fn show_activity(&self, activity: Option<&Activity>) {
@@ -303,15 +400,27 @@ impl TableWatch {
         });
     }
 
+    /// Says in the log what has changed; whether it is unknown now.
+    fn say_whether_it_is_unknown(&self, activity: &Activity, before: bool) -> bool {
+        let table = &self.key.table;
+        match (before, activity.is_quiet(Instant::now())) {
+            (false, Err(why)) => events::ScalerTableFailing { table, why: &why }.emit(),
+            (true, Ok(_)) => events::ScalerTableRecovered { table }.emit(),
+            (before, _) => return before,
+        }
+        !before
+    }
+
     async fn keep_lags(&self, shared: &Shared) {
         loop {
             let listing = self.view.borrow().listing.clone();
             if let Some(listing) = listing {
-                let mut lags = BTreeMap::new();
-                for group in self.wanted_groups() {
-                    let stored = shared.sources.stored(&group, &listing.table_arn).await;
-                    lags.insert(group, stored.map(|stored| StoredLag::of(stored.as_ref())));
-                }
+                let table = &listing.table_arn;
+                let looks = self.wanted_groups().into_iter().map(|group| async move {
+                    let stored = shared.sources.stored(&group, table).await;
+                    (group, stored.map(|stored| StoredLag::of(stored.as_ref())))
+                });
+                let lags: BTreeMap<_, _> = stream::iter(looks).buffer_unordered(GROUPS_AT_ONCE).collect().await;
                 self.view.send_if_modified(|view| {
                     let is_new = view.lags != lags;
                     view.lags = lags;

@@ -4,15 +4,19 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::table_watch::{Shared, TableKey, TableWatch};
+use super::table_watch::{AccountShare, Shared, TableKey, TableWatch};
 use crate::config::ScalingIdentity;
 use crate::streams::RateLimiter;
 
 /// More tables are not watched: triggers of many tables that are not there must not fill the memory.
 const MOST_TABLES: usize = 2_000;
+
+/// Reads of shards at the same time, of all tables of an account: the answer to one may have a megabyte.
+const READS_AT_ONCE: usize = 32;
 
 /// How often forgotten tables are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -30,7 +34,7 @@ pub(super) enum NotWatched {
     NotReading,
 }
 
-/// Whose `DescribeStream` calls are limited together: those of one account in one region, as far as can be told.
+/// Whose calls are limited together: those of one account in one region, as far as can be told.
 type Account = (String, Option<String>, ScalingIdentity);
 
 /// The watches.
@@ -44,7 +48,7 @@ struct Watches {
     /// Tables are watched only while this replica reads.
     is_open: bool,
     by_key: BTreeMap<TableKey, Arc<TableWatch>>,
-    limiters: BTreeMap<Account, Arc<RateLimiter>>,
+    shares: BTreeMap<Account, Arc<AccountShare>>,
     tasks: JoinSet<()>,
 }
 
@@ -78,9 +82,11 @@ impl Tables {
         watches.by_key.insert(key.clone(), watch.clone());
         let account = (key.region.clone(), key.endpoint.clone(), key.identity.clone());
         let interval = Duration::from_secs_f64(1.0 / self.shared.pace.describe_rate);
-        let limiter = watches.limiters.entry(account).or_insert_with(|| Arc::new(RateLimiter::every(interval))).clone();
+        let new_share =
+            || AccountShare { listings: RateLimiter::every(interval), reads: Semaphore::new(READS_AT_ONCE) };
+        let share = watches.shares.entry(account).or_insert_with(|| Arc::new(new_share())).clone();
         let (task, shared) = (watch.clone(), self.shared.clone());
-        watches.tasks.spawn(async move { task.run(&shared, &limiter).await });
+        watches.tasks.spawn(async move { task.run(&shared, &share).await });
         Ok(watch)
     }
 
@@ -96,6 +102,7 @@ impl Tables {
             let mut watches = self.watches();
             watches.by_key.retain(|_, watch| !watch.is_forgotten());
             while watches.tasks.try_join_next().is_some() {}
+            watches.shares.retain(|_, share| Arc::strong_count(share) > 1);
         }
     }
 
@@ -112,5 +119,95 @@ impl Tables {
 
     fn watches(&self) -> MutexGuard<'_, Watches> {
         self.watches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures_util::FutureExt as _;
+    use futures_util::future::BoxFuture;
+
+    use super::super::table_watch::{FORGOTTEN_AFTER, Sources};
+    use super::*;
+    use crate::checkpoint::StoredTable;
+    use crate::config::ScalerPace;
+    use crate::streams::client::StreamsClient;
+
+    /// Counts how often it is asked for a client, and has none.
+    #[derive(Default)]
+    struct NoClients {
+        asked: AtomicUsize,
+        does_panic: bool,
+    }
+
+    impl Sources for NoClients {
+        fn client<'a>(&'a self, _: &'a TableKey) -> BoxFuture<'a, Result<Arc<dyn StreamsClient>, String>> {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            assert!(!self.does_panic, "a fault of this program");
+            async { Err("none".to_owned()) }.boxed()
+        }
+
+        fn stored<'a>(&'a self, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<Option<StoredTable>, String>> {
+            async { Ok(None) }.boxed()
+        }
+    }
+
+    fn tables(sources: &Arc<NoClients>) -> Arc<Tables> {
+        let second = Duration::from_secs(1);
+        let pace =
+            ScalerPace { refresh_interval: second, describe_rate: 4.0, poll_interval: second, idle_after: second };
+        let tables = Tables::new(Shared { sources: sources.clone(), pace });
+        tables.begin();
+        tables
+    }
+
+    fn key(region: &str) -> TableKey {
+        let (endpoint, identity) = (None, ScalingIdentity::OfProcess);
+        TableKey { region: region.to_owned(), endpoint, identity, table: "orders".to_owned() }
+    }
+
+    /// Lets all that is due happen, a second at a time.
+    async fn pass(tables: &Tables, seconds: u64) {
+        let _ = tokio::time::timeout(Duration::from_secs(seconds), tables.keep()).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_has_ended_is_begun_anew_by_the_next_who_asks() {
+        for does_panic in [false, true] {
+            let sources = Arc::new(NoClients { does_panic, ..NoClients::default() });
+            let tables = tables(&sources);
+            let watch = tables.watch(&key("eu-west-1")).expect("a watch");
+            pass(&tables, 2).await;
+            // As after a process was stopped for long: whoever holds it wants it again, but it has ended before.
+            tokio::time::advance(FORGOTTEN_AFTER).await;
+            for _ in 0..1_000 {
+                tokio::task::yield_now().await;
+            }
+            let trigger = [("tableName".to_owned(), "orders".to_owned())].into();
+            let trigger = super::super::trigger::Trigger::parse(&trigger).expect("a trigger").0;
+            watch.wanted_by(&trigger).expect("room");
+            assert!(watch.is_forgotten(), "nobody watches");
+            let before = sources.asked.load(Ordering::Relaxed);
+            let next = tables.watch(&key("eu-west-1")).expect("a watch");
+            assert!(!Arc::ptr_eq(&watch, &next));
+            pass(&tables, 2).await;
+            assert!(sources.asked.load(Ordering::Relaxed) > before, "nobody looks at the table");
+            tables.end().await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_kept_of_accounts_for_which_nobody_asks() {
+        let tables = tables(&Arc::default());
+        for n in 0..100 {
+            tables.watch(&key(&format!("region-{n}"))).expect("a watch");
+        }
+        let shares = || tables.watches().shares.len();
+        pass(&tables, 2).await;
+        assert_eq!(shares(), 100);
+        pass(&tables, FORGOTTEN_AFTER.as_secs() + 5).await;
+        assert_eq!((shares(), tables.all().len()), (0, 0));
     }
 }

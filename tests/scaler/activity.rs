@@ -126,6 +126,8 @@ async fn without_permission_to_read_activity_is_unknown_and_shards_can_still_be_
     assert_eq!(error.code(), Code::Unavailable);
     assert!(error.message().contains("GetShardIterator") && error.message().contains("scaleToZero"), "{error:?}");
     assert_eq!(keda.value(&trigger("orders", &[("scaleToZero", "false")])).await, 2.0);
+    let said: Vec<_> = scaler.logged_code("DSA-SCALER-TABLE");
+    assert!(said.len() == 1 && said[0]["message"].as_str().unwrap().contains("GetShardIterator"), "{said:?}");
 }
 
 #[tokio::test]
@@ -149,4 +151,24 @@ async fn active_shards_and_records_per_second_are_measured() {
     assert_eq!(seen.0, 1.0, "one shard of four");
     let expected = written / begun.elapsed().as_secs_f64();
     assert!((expected / 3.0..=expected * 3.0).contains(&seen.1), "{} records a second, not {expected}", seen.1);
+}
+
+#[tokio::test]
+async fn large_records_of_which_a_page_holds_few_are_not_counted_as_few() {
+    let aws = FakeAws::with_table("orders", 1).await;
+    aws.script().payload = 100_000;
+    let scaler = plan(&aws.endpoint()).env("SCALER_IDLE_AFTER", "5s").start_ready().await;
+    let mut keda = Keda::of(&scaler).await;
+    let of = trigger("orders", &[("metric", "records-per-second")]);
+    let begun = Instant::now();
+    let mut seen = 0.0;
+    // About 30 a second, of which a page holds less than ten.
+    while begun.elapsed() < Duration::from_secs(8) && seen == 0.0 {
+        aws.write("orders", 3, 1);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        seen = tokio::time::timeout(Duration::from_millis(50), keda.values(&of))
+            .await
+            .map_or(0.0, |answer| answer.map_or(0.0, |(_, value)| value));
+    }
+    assert!(seen > 2.2, "{seen} records a second");
 }

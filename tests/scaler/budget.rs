@@ -76,3 +76,23 @@ async fn five_hundred_scaled_objects_on_a_hundred_tables_stay_within_an_account_
     assert!(most <= 7, "{most} in one second");
     assert!(slowest < Duration::from_secs(10), "{slowest:?}");
 }
+
+#[tokio::test]
+async fn an_answer_costs_the_same_however_many_shards_are_listed() {
+    let aws = FakeAws::with_table("orders", 1_000).await;
+    (0..6).for_each(|_| aws.script().roll_over_all("orders"));
+    let scaler = plan(&aws.endpoint()).env("SCALER_REFRESH_INTERVAL", "1m").env("SCALER_IDLE_AFTER", "1m");
+    let scaler = scaler.start_ready().await;
+    let mut keda = Keda::of(&scaler).await;
+    let of = trigger("orders", &[]);
+    keda.until_active(&of, true).await;
+    assert_eq!(keda.value(&of).await, 1_000.0);
+    let begun = Instant::now();
+    let ask = |_| {
+        let (mut keda, of) = (keda.clone(), of.clone());
+        async move { keda.is_active(&of).await.unwrap() }
+    };
+    assert!(join_all((0..1_000).map(ask)).await.into_iter().all(|is_active| is_active));
+    println!("1,000 calls about 7,000 shards took {:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(2), "1,000 calls took {:?}", begun.elapsed());
+}

@@ -59,6 +59,11 @@ impl Keda {
         Self::with(scaler, "http", plain()).await
     }
 
+    /// Of what answers at an address such as `http://127.0.0.1:6000`.
+    pub fn at(endpoint: &str) -> Self {
+        Self::to(endpoint, plain())
+    }
+
     pub async fn with_tls(scaler: &Adapter, config: ClientConfig) -> Self {
         Self::with(scaler, "https", config).await
     }
@@ -67,7 +72,11 @@ impl Keda {
         wait_for("the port of the calls", || scaler.logged("listening").len() == 2).await;
         let address = scaler.logged("listening")[1]["address"].as_str().unwrap().to_owned();
         let port = address.rsplit(':').next().unwrap();
-        let origin: Uri = format!("{scheme}://localhost:{port}").parse().unwrap();
+        Self::to(&format!("{scheme}://localhost:{port}"), config)
+    }
+
+    fn to(endpoint: &str, config: ClientConfig) -> Self {
+        let origin: Uri = endpoint.parse().unwrap();
         let connector = HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http2().build();
         let client = Client::builder(TokioExecutor::new()).http2_only(true).build(connector);
         Self { client: Grpc::with_origin(client, origin) }

@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod abuse;
 mod activity;
 mod budget;
 mod calls;
@@ -18,3 +19,4 @@ mod plan;
 mod replicas;
 mod tls;
 mod untrusted;
+mod wakes;
