@@ -170,5 +170,7 @@ async fn large_records_of_which_a_page_holds_few_are_not_counted_as_few() {
             .await
             .map_or(0.0, |answer| answer.map_or(0.0, |(_, value)| value));
     }
-    assert!(seen > 2.2, "{seen} records a second");
+    // Creation times are whole seconds: four records that came within one may lie in two. Counted over the time between two looks they
+    // would be one a second.
+    assert!(seen >= 2.0, "{seen} records a second");
 }
