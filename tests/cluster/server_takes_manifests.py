@@ -60,7 +60,8 @@ def main():
     report = Report()
     check_combinations(report)
     check_sidecars(report)
-    report.check("manifests/scaler", "the API server", apply(render(ROOT / "scaler"), "--dry-run=server"))
+    for scaler in ("scaler", "overlays/scaler-replicas"):
+        report.check(f"manifests/{scaler}", "the API server", apply(render(ROOT / scaler), "--dry-run=server"))
     # A server that takes everything would prove nothing.
     broken = {**APPLICATION, "spec": {**APPLICATION["spec"], "strategy": {"type": "Recreate", "rollingUpdate": {"maxSurge": 1}}}}
     report.check("Recreate with rollingUpdate", "is refused", [] if apply([broken], "--dry-run=server") else ["the server took it"])

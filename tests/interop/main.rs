@@ -6,74 +6,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-use aws_config::{BehaviorVersion, Region};
-use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::config::Credentials;
-use aws_sdk_dynamodb::types::{
-    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
-    StreamSpecification, StreamViewType,
-};
 use support::adapter::Plan;
+use support::emulator::Emulator;
 use support::sink::{Received, TestSink};
 use support::wait_for;
-
-struct Emulator {
-    client: Client,
-    endpoint: String,
-}
-
-impl Emulator {
-    async fn at(variable: &str) -> Self {
-        let endpoint =
-            std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: use tests/interop/run"));
-        let config = aws_config::defaults(BehaviorVersion::latest())
-            .region(Region::new("eu-west-1"))
-            .credentials_provider(Credentials::new("test", "test", None, None, "test"))
-            .endpoint_url(&endpoint)
-            .load()
-            .await;
-        Self { client: Client::new(&config), endpoint }
-    }
-
-    fn plan(&self, sink: &TestSink, table: &str) -> Plan {
-        Plan::at(&self.endpoint, sink, table)
-    }
-
-    async fn create(&self, table: &str) {
-        let key = KeySchemaElement::builder().attribute_name("id").key_type(KeyType::Hash).build().unwrap();
-        let attribute =
-            AttributeDefinition::builder().attribute_name("id").attribute_type(ScalarAttributeType::S).build().unwrap();
-        let request = self.client.create_table().table_name(table).key_schema(key).attribute_definitions(attribute);
-        request.billing_mode(BillingMode::PayPerRequest).stream_specification(stream(true)).send().await.unwrap();
-    }
-
-    async fn enable(&self, table: &str, enabled: bool) {
-        let request = self.client.update_table().table_name(table).stream_specification(stream(enabled));
-        request.send().await.unwrap();
-    }
-
-    /// Each item gets versions `from` to `to`.
-    async fn write(&self, table: &str, items: usize, from: u64, to: u64) {
-        for version in from..=to {
-            for item in 0..items {
-                let request =
-                    self.client.put_item().table_name(table).item("id", AttributeValue::S(format!("item-{item}")));
-                request.item("version", AttributeValue::N(version.to_string())).send().await.unwrap();
-            }
-        }
-    }
-
-    async fn delete(&self, table: &str, item: &str) {
-        let key = AttributeValue::S(item.to_owned());
-        self.client.delete_item().table_name(table).key("id", key).send().await.unwrap();
-    }
-}
-
-fn stream(enabled: bool) -> StreamSpecification {
-    let builder = StreamSpecification::builder().stream_enabled(enabled);
-    let builder = if enabled { builder.stream_view_type(StreamViewType::NewAndOldImages) } else { builder };
-    builder.build().unwrap()
-}
 
 /// Each item's versions in the order of their first delivery.
 fn versions(received: &[Received], item: &str) -> Vec<u64> {

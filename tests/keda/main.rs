@@ -1,6 +1,6 @@
 //! KEDA's own Go code calls the scaler, and KEDA's own scaler for DynamoDB Streams is asked about the same stream.
 //!
-//! `tests/keda/run` builds the client, and names it in `KEDA_CLIENT`.
+//! `tests/keda/run` builds the client, names it in `KEDA_CLIENT`, and says in `KEDA_DYNAMODB_LOCAL` where DynamoDB Local listens.
 #![allow(clippy::unwrap_used)]
 #![allow(clippy::disallowed_methods)] // it runs in real time
 
@@ -16,8 +16,12 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use support::adapter::{Adapter, Plan};
 use support::aws::{FakeAws, Trouble};
+use support::emulator::Emulator;
 use support::tls::Authority;
 use support::wait_for;
+
+/// What is done to a stream.
+type Change = fn(&FakeAws);
 
 /// KEDA's scalers in a process of their own.
 struct Keda {
@@ -44,8 +48,8 @@ impl Keda {
     }
 
     /// KEDA's own scaler.
-    fn own(&mut self, aws: &FakeAws) -> Value {
-        let metadata = json!({"tableName": "orders", "awsRegion": "eu-west-1", "awsEndpoint": aws.endpoint()});
+    fn own(&mut self, endpoint: &str) -> Value {
+        let metadata = json!({"tableName": "orders", "awsRegion": "eu-west-1", "awsEndpoint": endpoint});
         self.ask("own", "aws-dynamodb-streams", &metadata, &json!({"awsAccessKeyID": "x", "awsSecretAccessKey": "y"}))
     }
 
@@ -73,8 +77,8 @@ async fn address(scaler: &Adapter) -> String {
     scaler.logged("listening")[1]["address"].as_str().unwrap().replace("127.0.0.1", "localhost")
 }
 
-async fn started(aws: &FakeAws) -> (Adapter, String) {
-    let scaler = plan::plan(&aws.endpoint()).start_ready().await;
+async fn started(endpoint: &str) -> (Adapter, String) {
+    let scaler = plan::plan(endpoint).start_ready().await;
     let address = address(&scaler).await;
     (scaler, address)
 }
@@ -95,11 +99,11 @@ async fn until(what: &str, mut ask: impl FnMut() -> Value, holds: impl Fn(&Value
 #[tokio::test(flavor = "multi_thread")]
 async fn values_stand_beside_those_of_kedas_own_scaler_on_the_same_stream() {
     let aws = FakeAws::with_table("orders", 3).await;
-    let (_scaler, address) = started(&aws).await;
+    let (_scaler, address) = started(&aws.endpoint()).await;
     let mut keda = Keda::start();
     let stays = json!({"scaleToZero": "false"});
     println!("| the stream | KEDA's own | `listed-shards` | `open-shards` |\n|---|---|---|---|");
-    let steps: [(&str, fn(&FakeAws), [i64; 3]); 5] = [
+    let steps: [(&str, Change, [i64; 3]); 5] = [
         ("3 shards, new", |_| {}, [3, 3, 3]),
         ("each rolled over once", |aws| aws.script().roll_over_all("orders"), [6, 6, 3]),
         ("after a day: six rollovers", |aws| (0..5).for_each(|_| aws.script().roll_over_all("orders")), [21, 21, 3]),
@@ -127,11 +131,11 @@ async fn values_stand_beside_those_of_kedas_own_scaler_on_the_same_stream() {
         until(what, || keda.external("open", &address, &stays), |seen| seen["value"] == expected[2]).await;
         let listed = json!({"metric": "listed-shards"});
         until(what, || keda.external("listed", &address, &listed), |seen| seen["value"] == expected[1]).await;
-        let own = keda.own(&aws);
+        let own = keda.own(&aws.endpoint());
         assert_eq!((&own["value"], &own["active"]), (&json!(expected[0]), &json!(true)), "{what}: {own}");
         println!("| {what} | {} | {} | {} |", expected[0] / 1000, expected[1] / 1000, expected[2] / 1000);
     }
-    let (own, ours) = (keda.own(&aws), keda.external("open", &address, &stays));
+    let (own, ours) = (keda.own(&aws.endpoint()), keda.external("open", &address, &stays));
     assert_eq!((&own["target"], &ours["target"]), (&json!(2000), &json!(2000)), "the same default");
     assert_eq!(ours["name"], "s0-aws-dynamodb-streams-open-shards-orders");
     let threshold = json!({"scaleToZero": "false", "activationShardCount": "2"});
@@ -141,7 +145,7 @@ async fn values_stand_beside_those_of_kedas_own_scaler_on_the_same_stream() {
 #[tokio::test(flavor = "multi_thread")]
 async fn keda_sees_zero_and_is_told_at_once_when_something_is_written() {
     let aws = FakeAws::with_table("orders", 2).await;
-    let (_scaler, address) = started(&aws).await;
+    let (_scaler, address) = started(&aws.endpoint()).await;
     let mut keda = Keda::start();
     let mut ask = || keda.ask("push", "external-push", &metadata(&address, &json!({})), &json!({}));
     until("zero", &mut ask, |seen| seen["active"] == false && seen["value"] == 0 && seen["error"] == "").await;
@@ -157,10 +161,39 @@ async fn keda_sees_zero_and_is_told_at_once_when_something_is_written() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn on_dynamodb_local_it_counts_as_kedas_own_scaler_does_and_knows_zero_a_write_and_another_stream() {
+    let local = Emulator::at("KEDA_DYNAMODB_LOCAL").await;
+    local.create("orders").await;
+    let (_scaler, address) = started(&local.endpoint).await;
+    let mut keda = Keda::start();
+    let own = keda.own(&local.endpoint);
+    assert_eq!((&own["active"], &own["error"]), (&json!(true), &json!("")), "it never says zero: {own}");
+    for more in [json!({"metric": "listed-shards"}), json!({"scaleToZero": "false"})] {
+        let id = more.to_string();
+        let same = |seen: &Value| ["value", "target", "active"].iter().all(|member| seen[member] == own[member]);
+        until("the same values", || keda.external(&id, &address, &more), same).await;
+    }
+    let mut ask = || keda.ask("push", "external-push", &metadata(&address, &json!({})), &json!({}));
+    until("zero", &mut ask, |seen| seen["active"] == false && seen["value"] == 0 && seen["error"] == "").await;
+    let before = ask()["pushed"][0].as_i64().unwrap();
+    local.write("orders", 1, 1, 1).await;
+    let pushed = until("a push", &mut ask, |seen| seen["pushed"][0].as_i64().unwrap() > before).await;
+    println!("on DynamoDB Local, from the first write to KEDA's push: {pushed:?}, polling every 250 ms");
+    assert_eq!(ask()["value"], own["value"], "the shards count again");
+    until("zero again", &mut ask, |seen| seen["active"] == false).await;
+
+    local.enable("orders", false).await;
+    local.enable("orders", true).await;
+    // The scaler does not know of this stream yet.
+    local.write("orders", 1, 2, 2).await;
+    until("a write to another stream", &mut ask, |seen| seen["active"] == true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn mistakes_and_what_is_not_known_are_errors_for_keda() {
     let aws = FakeAws::with_table("orders", 1).await;
     aws.script().faults.always("DescribeStream", Trouble::Error("AccessDeniedException"));
-    let (_scaler, address) = started(&aws).await;
+    let (_scaler, address) = started(&aws.endpoint()).await;
     let mut keda = Keda::start();
     let unknown = keda.external("unknown", &address, &json!({}));
     assert!(unknown["error"].as_str().unwrap().contains("Unavailable") && unknown["active"] == false, "{unknown}");
@@ -172,7 +205,7 @@ async fn mistakes_and_what_is_not_known_are_errors_for_keda() {
 #[tokio::test(flavor = "multi_thread")]
 async fn keda_comes_back_after_a_restart() {
     let aws = FakeAws::with_table("orders", 2).await;
-    let (scaler, address) = started(&aws).await;
+    let (scaler, address) = started(&aws.endpoint()).await;
     let mut keda = Keda::start();
     let stays = json!({"scaleToZero": "false"});
     assert_eq!(keda.external("open", &address, &stays)["value"], 2000);

@@ -6,6 +6,7 @@
 pub mod adapter;
 pub mod aws;
 pub mod body;
+pub mod emulator;
 pub mod oracle;
 pub mod positions_table;
 pub mod proxy;
