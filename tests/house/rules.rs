@@ -82,7 +82,7 @@ const LIBRARIES: [(&str, &str, &str); 13] = [
     ("axum", "axum",
         "admin.rs admin/server.rs"),
     ("prometheus", "prometheus",
-        "telemetry/metrics.rs admin.rs"),
+        "telemetry/metrics.rs telemetry/metrics/ admin.rs"),
     ("tracing", "tracing tracing_subscriber",
         "telemetry.rs telemetry/ config/process.rs main.rs"),
     ("chrono", "chrono",
