@@ -2,10 +2,11 @@
 a label of its own. What is rendered is evaluated: each selector chooses what it means and only that, each pod is scraped once.
 
 Components that add objects or change labels are combined in full; of those that only add variables, volumes and annotations each
-combination has the next in turn.
+combination has the next in turn. `COMBINATIONS=all` combines those in full as well: seventeen times as many.
 """
 
 import itertools
+import os
 import pathlib
 import re
 import shutil
@@ -20,6 +21,7 @@ from render import render
 OVERLAYS = ("deployment", "sinkbinding", "containersource", "sidecar", "native-sidecar")
 SIDECARS = ("sidecar", "native-sidecar")
 NAMESPACE = "shop"
+ALL = os.environ.get("COMBINATIONS") == "all"
 # Components of which a kustomization has one of a line, and whether the overlay's kind can have them.
 OBJECTS = {
     "deployment": [[None, "service-monitor", "pod-monitor"], [None, "network-policy"], [None, "positions-table"],
@@ -58,10 +60,11 @@ WAYS_IN = [(PROMETHEUS, True), (ELSEWHERE, False), (SINK, False)]
 def combinations(overlay):
     """Lists of components."""
     others = OTHERS_UNDER_KNATIVE if overlay in ("sinkbinding", "containersource") else OTHERS
-    turn = itertools.cycle(itertools.product(IDENTITIES, others))
+    rest = list(itertools.product(IDENTITIES, others))
+    turn = itertools.cycle(rest)
     for objects in itertools.product(*OBJECTS[overlay]):
-        identity, other = next(turn)
-        yield [name for name in objects if name] + identity + other
+        for identity, other in rest if ALL else [next(turn)]:
+            yield [name for name in objects if name] + identity + other
 
 
 def as_it_is(up, overlay, components):
