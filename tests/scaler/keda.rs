@@ -11,6 +11,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use rustls::ClientConfig;
 use tonic::client::Grpc;
+use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
@@ -97,6 +98,16 @@ impl Keda {
     pub async fn is_active(&mut self, of: &ScaledObjectRef) -> Result<bool, Status> {
         let answer = self.call("/externalscaler.ExternalScaler/IsActive", of.clone()).await;
         answer.map(|answer: IsActiveResponse| answer.result)
+    }
+
+    /// As another replica asks that takes the one called for this run of a process.
+    pub async fn is_active_of_run(&mut self, of: &ScaledObjectRef, run: &'static str) -> Result<bool, Status> {
+        self.client.ready().await.unwrap();
+        let path = PathAndQuery::from_static("/externalscaler.ExternalScaler/IsActive");
+        let mut request = Request::new(of.clone());
+        request.metadata_mut().insert("x-scaler-reader", MetadataValue::from_static(run));
+        let codec = ProstCodec::<ScaledObjectRef, IsActiveResponse>::default();
+        self.client.unary(request, path, codec).await.map(|answer| answer.into_inner().result)
     }
 
     pub async fn spec(&mut self, of: &ScaledObjectRef) -> Result<MetricSpec, Status> {

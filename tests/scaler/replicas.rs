@@ -281,6 +281,17 @@ async fn the_rules_of_the_one_that_reads_hold_too() {
 }
 
 #[tokio::test]
+async fn the_one_that_reads_does_not_answer_for_an_earlier_run_at_its_address() {
+    let (aws, dynamodb) = (FakeAws::with_table("orders", 2).await, EmbeddedDynamoDb::start().await);
+    let (one, _two) = pair(&replica(&aws, dynamodb.endpoint())).await;
+    let mut keda = Keda::of(&one).await;
+    let of = trigger("orders", &[]);
+    assert!(keda.is_active(&of).await.is_ok());
+    let error = keda.is_active_of_run(&of, "127.0.0.1:1 00000000").await.expect_err("it is another run");
+    assert_eq!(error.code(), Code::Unavailable, "{error:?}");
+}
+
+#[tokio::test]
 async fn a_call_is_passed_on_once_and_only_to_the_run_of_a_process_that_the_lease_names() {
     let (aws, dynamodb) = (FakeAws::with_table("orders", 2).await, EmbeddedDynamoDb::start().await);
     let plan = replica(&aws, dynamodb.endpoint());
