@@ -48,6 +48,7 @@ use self::items::{Expected, Item, ItemError, ItemKey, ItemTable, Members, Stamp,
 use self::ledger::Ledger;
 use self::memory::TableMemory;
 use self::positions::Positions;
+pub use self::positions::VERIFICATION_AGE;
 use self::strays::Strays;
 use super::{CheckpointStore, LeasedStore, SaveError, StoreError, StoredPositions, StoredTable};
 use crate::lease::{HeldLease, LeaseError, LeaseStore, SeenLease};

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::activity::Activity;
 use super::trigger::{Metric, Trigger};
+use crate::checkpoint::dynamodb::VERIFICATION_AGE;
 use crate::checkpoint::{StoredShard, StoredTable};
 use crate::streams::client::ListedShard;
 
@@ -52,7 +53,7 @@ pub(super) struct TableView {
 
 /// What is stored of a shard is written anew more often than this, also when nothing changes: an adapter that has not done so does not
 /// run.
-const SILENCE: Duration = Duration::from_mins(15);
+const SILENCE: Duration = VERIFICATION_AGE.saturating_add(Duration::from_mins(10));
 
 /// What an adapter's stored positions say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -400,11 +401,25 @@ mod tests {
     fn an_adapter_that_stores_nothing_counts_as_behind_while_something_may_be_written() {
         let now = now();
         let ago = |seconds| Some(now.wall - Duration::from_secs(seconds));
-        let silent = StoredLag { oldest_owed: None, read_until: ago(3600) };
+        let silent = StoredLag { oldest_owed: None, read_until: ago(7200) };
         assert_eq!(lag(silent.clone(), true, &[], now), Ok((0.0, false)), "it was scaled to zero");
-        assert_eq!(lag(silent, false, &[], now), Ok((3600.0, true)));
+        assert_eq!(lag(silent, false, &[], now), Ok((7200.0, true)));
         assert_eq!(lag(StoredLag::default(), true, &[], now), Ok((0.0, false)));
         assert!(lag(StoredLag::default(), false, &[("scaleToZero", "false")], now).is_err(), "nobody knows");
+    }
+
+    #[test]
+    fn a_table_on_which_nothing_happens_is_not_behind_although_its_adapter_stores_seldom() {
+        let wall = now().wall;
+        let age = |minutes: u64, is_quiet| {
+            let read_until = Some(wall - Duration::from_mins(minutes));
+            StoredLag { oldest_owed: None, read_until }.age(None, is_quiet, wall)
+        };
+        // Nobody looks for activity, or the scaler has just begun to.
+        for is_quiet in [None, Some(false)] {
+            assert_eq!(age(62, is_quiet), Some(Duration::ZERO), "an idle shard is stored once an hour");
+            assert_eq!(age(80, is_quiet), Some(Duration::from_mins(80)), "no adapter runs");
+        }
     }
 
     #[test]

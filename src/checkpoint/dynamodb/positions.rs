@@ -30,8 +30,8 @@ const ROUNDS: usize = 10;
 /// How far saves lie apart: each changed shard costs a write unit or two.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// A shard that does not change costs a write unit each time.
-const VERIFICATION_AGE: Duration = Duration::from_hours(1);
+/// How old what is stored of a shard gets that does not change: to say so costs a write unit each time.
+pub const VERIFICATION_AGE: Duration = Duration::from_hours(1);
 
 /// One table's positions in the hands of one owner.
 pub(super) struct Positions {
