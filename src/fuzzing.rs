@@ -195,11 +195,21 @@ fn read<'t>(variables: impl Iterator<Item = (&'t str, &'t str)>) {
     }
 }
 
-/// An error's text.
+/// An error's text, which is shown once or twice, and what in the midst of it must not be seen.
 fn error_text(input: &[u8]) {
-    let text = shown(&String::from_utf8_lossy(input));
-    assert!(text.chars().count() <= MOST_CHARS + 1 && !text.contains(char::is_control), "{text:?}");
-    assert_eq!(shown(&text).len(), text.len(), "it is shown once or twice: {text:?}");
+    const PASSWORD: &str = "hunter2-hunter2";
+    // Of a password that is no secret's nobody could tell.
+    let text = String::from_utf8_lossy(input).replace(PASSWORD, "");
+    let secrets = ["http://user:{}@host/", "password={}", "\"secretKey\": \"{}\"", "Authorization: Bearer {}"];
+    let middle = text.char_indices().nth(text.chars().count() / 2).map_or(0, |(at, _)| at);
+    let (before, behind) = text.split_at(middle);
+    for secret in secrets.map(|secret| secret.replace("{}", PASSWORD)) {
+        let once = shown(&format!("{before} {secret} {behind}"));
+        for text in [&once, &shown(&once)] {
+            assert!(text.chars().count() <= MOST_CHARS + 1 && !text.contains(char::is_control), "{text:?}");
+            assert!(!text.contains(PASSWORD), "{text:?} shows what {secret} holds");
+        }
+    }
 }
 
 #[cfg(test)]

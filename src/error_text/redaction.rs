@@ -46,8 +46,11 @@ fn without_secrets_of_urls(text: &str) -> String {
     let (mut shown, mut rest) = (String::with_capacity(text.len()), text);
     while let Some(start) = start_of_url(rest) {
         let (before, behind) = rest.split_at(start);
-        let (mut url, mut after) = behind.split_at(end_of_url(behind));
         // A password may hold any character, so the last `@` counts.
+        let run = &behind[..end_of_url(behind)];
+        let address = run.rfind('@').map_or(0, |at| at + 1);
+        let end = start_of_another(&run[address..]).map_or(run.len(), |at| address + at);
+        let (mut url, mut after) = behind.split_at(end);
         let (user, address) = url.rsplit_once('@').map_or((None, url), |(user, address)| (Some(user), address));
         let (path, query) = address.split_once('?').map_or((address, None), |(path, query)| (path, Some(query)));
         shown.push_str(before);
@@ -81,9 +84,15 @@ fn start_of_url(text: &str) -> Option<usize> {
     schemes.map(without_slashes).chain(any).min()
 }
 
-/// How long a URL is that the text begins with.
+/// How long a URL is that the text begins with, behind its scheme.
 fn end_of_url(text: &str) -> usize {
     text.find(|letter: char| letter.is_whitespace() || QUOTES.contains(&letter)).unwrap_or(text.len())
+}
+
+/// Where in an address another URL begins, such as the next one of a list.
+fn start_of_another(address: &str) -> Option<usize> {
+    let small = address.to_ascii_lowercase();
+    ["http:", "https:", "http//", "https//"].into_iter().filter_map(|scheme| small.find(scheme)).min()
 }
 
 /// Whether an address is none: behind the colon stands no port, so that it may be a user and a password whose `@` is missing.
@@ -94,24 +103,26 @@ fn hides_user(address: &str) -> bool {
         None => authority.find(':').map_or("", |at| &authority[at..]),
     };
     let port = behind_host.strip_prefix(':').unwrap_or(behind_host);
-    port.len() > LONGEST_PORT || !port.bytes().all(|digit| digit.is_ascii_digit())
+    let is_port = port.len() <= LONGEST_PORT && port.bytes().all(|digit| digit.is_ascii_digit());
+    // A text may come through here twice.
+    !is_port && port != REDACTED
 }
 
-/// The text without the values of names of secrets.
+/// The text without the values of names of secrets. What was taken for a value can be the name of another one.
 fn without_named_values(text: &str) -> String {
-    let (mut shown, mut rest) = (String::with_capacity(text.len()), text);
-    while let Some(at) = rest.find([':', '=']) {
-        let (name, behind) = rest.split_at(at + 1);
-        let value = if is_secret(name, behind) { value_at(behind) } else { None };
-        let (start, end) = value.unwrap_or((0, 0));
-        shown.push_str(name);
-        shown.push_str(&behind[..start]);
+    let (mut shown, mut at) = (String::with_capacity(text.len()), 0);
+    while let Some(separator) = text[at..].find([':', '=']) {
+        let behind = at + separator + 1;
+        let (name, rest) = text.split_at(behind);
+        let value = if is_secret(name, rest) { value_at(rest) } else { None };
+        let (start, end) = value.map_or((behind, behind), |(start, end)| (behind + start, behind + end));
+        shown.push_str(&text[at..start]);
         if end > start {
             shown.push_str(REDACTED);
         }
-        rest = &behind[end..];
+        at = end;
     }
-    shown.push_str(rest);
+    shown.push_str(&text[at..]);
     shown
 }
 
@@ -136,7 +147,9 @@ fn value_at(behind: &str) -> Option<(usize, usize)> {
     let lower = behind[start..].to_ascii_lowercase();
     start += SCHEMES.iter().find(|scheme| lower.starts_with(**scheme)).map_or(0, |scheme| scheme.len());
     let end = behind[start..].find(|letter: char| letter.is_whitespace() || "\"'\\,;&})".contains(letter));
-    let end = end.map_or(behind.len(), |length| start + length);
+    let value = &behind[start..end.map_or(behind.len(), |length| start + length)];
+    // It may be a name itself.
+    let end = start + value.trim_end_matches([':', '=']).len();
     (end > start).then_some((start, end))
 }
 
@@ -188,6 +201,9 @@ mod tests {
             ("http//user:pass1host/", "http//[redacted]"),
             ("http:/user:pass1host/ http:user:pass", "http:/[redacted] http:[redacted]"),
             ("http://user:123456", "http://[redacted]"),
+            ("http:/a_https:/user:pass1host/o", "http:/a_https:/[redacted]"),
+            ("http://a,http//user:pass1host/", "http://a,http//[redacted]"),
+            ("http://u:p@xhttp:w@host", "http://[redacted]@host"),
             ("http://@user:pass", "http://[redacted]"),
         ] {
             assert_eq!(without_secrets(text), shown, "{text}");
