@@ -101,7 +101,7 @@ pub async fn run(config: ScalerConfig, stop: CancellationToken) -> Result<(), Sc
         events::Listening { address }.emit();
     }
     let bound = calls.local_addr().unwrap_or(config.scaler.address);
-    Parts::assemble(config, &metrics, bound).await?.run(Listeners { probes, calls }, stop).await
+    Parts::assemble(config, &metrics, bound, &stop).await?.run(Listeners { probes, calls }, stop).await
 }
 
 struct Listeners {
@@ -120,7 +120,12 @@ struct Parts {
 }
 
 impl Parts {
-    async fn assemble(config: ScalerConfig, metrics: &Metrics, bound: SocketAddr) -> Result<Self, ScalerError> {
+    async fn assemble(
+        config: ScalerConfig,
+        metrics: &Metrics,
+        bound: SocketAddr,
+        stop: &CancellationToken,
+    ) -> Result<Self, ScalerError> {
         let ScalerConfig { scaler, positions, aws, process, .. } = config;
         let Scaler { rules, pace, tls, replicas, .. } = scaler;
         let health = Arc::new(Health::default());
@@ -136,7 +141,7 @@ impl Parts {
         let tls = tls.as_ref().map(|tls| TlsReloader::new(tls, &health));
         let current = tls.as_ref().map(TlsReloader::current);
         let reader = ReaderClient::new(current.clone(), replica.as_ref().map(Replica::telemetry));
-        let service = ScalerService::new(answers, standing.clone(), reader, metrics.scaler());
+        let service = ScalerService::new(answers, standing.clone(), reader, metrics.scaler(), stop.clone());
         let status = Arc::new(Status::new(tables.clone(), metrics.scaler(), current, standing));
         let (refreshed, shown) = (status.clone(), status);
         let admin = Arc::new(Admin {
@@ -160,7 +165,7 @@ impl Parts {
         if let Some(tls) = tls {
             tasks.spawn(tls.keep());
         }
-        let serving = server::serve(listeners.calls, server::service(service.until(&stop)), current, stop.clone());
+        let serving = server::serve(listeners.calls, server::service(service), current, stop.clone());
         let reading = read(replica, &tables, &stop);
         let ended = select! {
             (ended, ()) = join(serving, reading) => ended.map_err(|error| ScalerError::Fault(error.to_string())),

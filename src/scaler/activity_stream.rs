@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
-use super::answers::{Answers, DEADLINE, Followed};
-use super::calls::{asked, status};
+use super::answers::{Answers, DEADLINE, Followed, Permitted};
+use super::calls::status;
 use super::externalscaler::{IsActiveResponse, ScaledObjectRef};
 use super::reader_client::{NoAnswer, ReaderClient};
 use super::standing::{CurrentStanding, Reading, Standing};
@@ -27,25 +27,26 @@ const AWAY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A stream, open or about to be.
 pub(super) struct ActivityStream {
-    answers: Arc<Answers>,
-    reader: Arc<ReaderClient>,
-    standing: CurrentStanding,
-    stop: CancellationToken,
-    of: ScaledObjectRef,
+    pub(super) answers: Arc<Answers>,
+    pub(super) reader: Arc<ReaderClient>,
+    pub(super) standing: CurrentStanding,
+    pub(super) stop: CancellationToken,
+    pub(super) of: ScaledObjectRef,
+    pub(super) permitted: Permitted,
     /// The run of a process that is to answer, if another replica asks.
-    only: Option<String>,
-    source: Source,
+    pub(super) only: Option<String>,
+    pub(super) source: Source,
 }
 
 /// Where its answers come from.
-enum Source {
+pub(super) enum Source {
     NotYet,
     Own(Box<OwnStream>),
     Other(Box<Streaming<IsActiveResponse>>),
     Ended,
 }
 
-struct OwnStream {
+pub(super) struct OwnStream {
     /// None: there is no other replica.
     reading: Option<Reading>,
     followed: Followed,
@@ -54,18 +55,6 @@ struct OwnStream {
 }
 
 impl ActivityStream {
-    /// `only`: the run of a process for which another replica has passed it on.
-    pub(super) fn new(
-        answers: Arc<Answers>,
-        reader: Arc<ReaderClient>,
-        standing: CurrentStanding,
-        stop: CancellationToken,
-        of: ScaledObjectRef,
-        only: Option<String>,
-    ) -> Self {
-        Self { answers, reader, standing, stop, of, only, source: Source::NotYet }
-    }
-
     /// What holds now, if it was not said before, else what holds next; none at the end.
     pub(super) async fn next(&mut self) -> Option<Result<bool, Status>> {
         if matches!(self.source, Source::NotYet) {
@@ -118,7 +107,7 @@ impl ActivityStream {
     }
 
     fn own(&self, reading: Option<Reading>) -> Result<Source, Status> {
-        let followed = self.answers.follow(asked(&self.of)).map_err(|refusal| status(&refusal))?;
+        let followed = self.answers.follow(&self.permitted).map_err(|refusal| status(&refusal))?;
         let view = followed.view();
         Ok(Source::Own(Box::new(OwnStream { reading, followed, view, sent: None })))
     }

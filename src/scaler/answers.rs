@@ -55,9 +55,10 @@ pub(super) struct Asked<'a> {
 
 /// A trigger that may be answered.
 #[derive(Debug, Clone)]
-struct Permitted {
+pub(super) struct Permitted {
     trigger: Trigger,
     key: TableKey,
+    asking: Asking,
 }
 
 /// Answers triggers.
@@ -99,32 +100,32 @@ impl Answers {
         Ok((trigger.metric_name(), trigger.target))
     }
 
-    /// Whether the trigger may be answered, by whichever replica.
+    /// The trigger, if it has this metric and may be answered, by whichever replica.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(super) fn check(&self, asked: Asked<'_>, metric: Option<&str>) -> Result<(), Refusal> {
-        let name = self.permit(asked)?.trigger.metric_name();
-        match metric.filter(|metric| *metric != name) {
-            Some(other) => Err(Refusal::OtherMetric(other.chars().take(300).collect())),
-            None => Ok(()),
+    pub(super) fn permit_metric(&self, asked: Asked<'_>, metric: &str) -> Result<Permitted, Refusal> {
+        let permitted = self.permit(asked)?;
+        match permitted.trigger.metric_name() == metric {
+            true => Ok(permitted),
+            false => Err(Refusal::OtherMetric(metric.chars().take(300).collect())),
         }
     }
 
     /// The value of a trigger's metric.
     ///
     /// # Errors
-    /// Also when it is not known within `patience`.
-    pub(super) async fn value(&self, asked: Asked<'_>, patience: Duration) -> Result<f64, Refusal> {
-        Ok(self.follow(asked)?.load_within(patience).await?.0.value)
+    /// When it is not known within `patience`.
+    pub(super) async fn value(&self, permitted: &Permitted, patience: Duration) -> Result<f64, Refusal> {
+        Ok(self.follow(permitted)?.load_within(patience).await?.0.value)
     }
 
     /// Whether a trigger's target is active. KEDA asks for the value before: with this it has heard all.
     ///
     /// # Errors
-    /// Also when it is not known within `patience`.
-    pub(super) async fn is_active(&self, asked: Asked<'_>, patience: Duration) -> Result<bool, Refusal> {
-        let followed = self.follow(asked)?;
+    /// When it is not known within `patience`.
+    pub(super) async fn is_active(&self, permitted: &Permitted, patience: Duration) -> Result<bool, Refusal> {
+        let followed = self.follow(permitted)?;
         let (load, sign) = followed.load_within(patience).await?;
         if let Some(sign) = sign {
             followed.watch.is_heard_by(followed.asking, sign);
@@ -135,16 +136,19 @@ impl Answers {
     /// The trigger, to be asked again and again.
     ///
     /// # Errors
-    /// What is wrong with it.
-    pub(super) fn follow(&self, asked: Asked<'_>) -> Result<Followed, Refusal> {
-        let Permitted { trigger, key } = self.permit(asked)?;
-        let watch = self.tables.watch(&key)?;
-        watch.wanted_by(&trigger)?;
-        let asking = self.hashing.hash_one((asked.namespace, asked.name));
-        Ok(Followed { watch, trigger, asking, oldest_listing: self.oldest_listing })
+    /// When its table is not watched, or not for its consumer group.
+    pub(super) fn follow(&self, permitted: &Permitted) -> Result<Followed, Refusal> {
+        let Permitted { trigger, key, asking } = permitted;
+        let watch = self.tables.watch(key)?;
+        watch.wanted_by(trigger)?;
+        Ok(Followed { watch, trigger: trigger.clone(), asking: *asking, oldest_listing: self.oldest_listing })
     }
 
-    fn permit(&self, asked: Asked<'_>) -> Result<Permitted, Refusal> {
+    /// The trigger, if it may be answered, by whichever replica.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn permit(&self, asked: Asked<'_>) -> Result<Permitted, Refusal> {
         let permitted = self.judge(asked);
         match &permitted {
             Ok((_, ignored)) => self.say(asked, ignored, |text| {
@@ -171,7 +175,8 @@ impl Answers {
             identity: permission.identity,
             table: trigger.table.as_str().to_owned(),
         };
-        Ok((Permitted { trigger, key }, ignored.to_string()))
+        let asking = self.hashing.hash_one((asked.namespace, asked.name));
+        Ok((Permitted { trigger, key, asking }, ignored.to_string()))
     }
 
     /// Says something of a trigger once.

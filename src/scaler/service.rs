@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::activity_stream::ActivityStream;
+use super::activity_stream::{ActivityStream, Source};
 use super::answers::{Answers, DEADLINE, Refusal};
 use super::calls::{asked, passed_on_to, signed, status};
 use super::externalscaler::external_scaler_server::ExternalScaler;
@@ -45,19 +45,16 @@ pub(super) struct ScalerService {
 }
 
 impl ScalerService {
+    /// When `stop` is cancelled streams end, and calls wait no longer.
     pub(super) fn new(
         answers: Arc<Answers>,
         standing: CurrentStanding,
         reader: ReaderClient,
         metrics: ScalerMetrics,
+        stop: CancellationToken,
     ) -> Self {
-        let (streams, stop) = (Arc::new(Semaphore::new(MOST_STREAMS)), CancellationToken::new());
+        let streams = Arc::new(Semaphore::new(MOST_STREAMS));
         Self { answers, standing, reader: Arc::new(reader), metrics, streams, stop }
-    }
-
-    /// The same, whose streams end and whose calls wait no longer when `stop` is cancelled.
-    pub(super) fn until(self, stop: &CancellationToken) -> Self {
-        Self { stop: stop.clone(), ..self }
     }
 
     fn answered<T>(&self, method: &'static str, answer: Result<T, Status>) -> Result<Response<T>, Status> {
@@ -113,9 +110,9 @@ impl ScalerService {
     async fn activity(&self, request: Request<ScaledObjectRef>) -> Result<IsActiveResponse, Status> {
         let only = passed_on_to(&request);
         let of = request.get_ref();
-        self.answers.check(asked(of), None).map_err(|refusal| self.refused(&refusal))?;
+        let permitted = &self.answers.permit(asked(of)).map_err(|refusal| self.refused(&refusal))?;
         let own = |patience| async move {
-            Ok(IsActiveResponse { result: self.answers.is_active(asked(of), patience).await? })
+            Ok(IsActiveResponse { result: self.answers.is_active(permitted, patience).await? })
         };
         let other = |reader, deadline| async move { self.reader.is_active(&reader, of.clone(), deadline).await };
         self.by_reader(only.as_deref(), own, other).await
@@ -125,11 +122,10 @@ impl ScalerService {
         let only = passed_on_to(&request);
         let of = request.get_ref();
         let reference = of.scaled_object_ref.clone().unwrap_or_default();
-        let reference = &reference;
-        let checked = self.answers.check(asked(reference), Some(&of.metric_name));
-        checked.map_err(|refusal| self.refused(&refusal))?;
+        let permitted = self.answers.permit_metric(asked(&reference), &of.metric_name);
+        let permitted = &permitted.map_err(|refusal| self.refused(&refusal))?;
         let own = |patience| async move {
-            let value = self.answers.value(asked(reference), patience).await?;
+            let value = self.answers.value(permitted, patience).await?;
             // A fraction of zero makes KEDA read the whole number.
             let metric_name = of.metric_name.clone();
             let value = MetricValue { metric_name, metric_value: value.ceil() as i64, metric_value_float: value };
@@ -150,12 +146,20 @@ impl ScalerService {
     fn open(&self, request: Request<ScaledObjectRef>) -> Result<IsActiveStream, Status> {
         let only = passed_on_to(&request);
         let of = request.into_inner();
-        self.answers.check(asked(&of), None).map_err(|refusal| self.refused(&refusal))?;
+        let permitted = self.answers.permit(asked(&of)).map_err(|refusal| self.refused(&refusal))?;
         let Ok(permit) = self.streams.clone().try_acquire_owned() else {
             return Err(Status::resource_exhausted(format!("{MOST_STREAMS} streams are open already")));
         };
-        let (answers, reader) = (self.answers.clone(), self.reader.clone());
-        let stream = ActivityStream::new(answers, reader, self.standing.clone(), self.stop.clone(), of, only);
+        let stream = ActivityStream {
+            answers: self.answers.clone(),
+            reader: self.reader.clone(),
+            standing: self.standing.clone(),
+            stop: self.stop.clone(),
+            of,
+            permitted,
+            only,
+            source: Source::NotYet,
+        };
         let open = OpenStream::new(stream, self.metrics.clone(), permit);
         Ok(Box::pin(unfold(open, |mut open| async move {
             let is_active = open.stream.next().await?;
