@@ -44,7 +44,9 @@ pub(super) fn without_secrets(text: &str) -> String {
 /// Every URL in the text without user, password and query.
 fn without_secrets_of_urls(text: &str) -> String {
     let (mut shown, mut rest) = (String::with_capacity(text.len()), text);
-    while let Some(start) = start_of_url(rest) {
+    // In it everything is where it is in the text.
+    let small = text.to_ascii_lowercase();
+    while let Some(start) = start_of_url(&small[text.len() - rest.len()..]) {
         let (before, behind) = rest.split_at(start);
         // A password may hold any character, so the last `@` counts.
         let run = &behind[..end_of_url(behind)];
@@ -75,12 +77,11 @@ fn without_secrets_of_urls(text: &str) -> String {
     shown
 }
 
-/// Where the next URL begins behind its scheme and slashes, of which some may be missing.
-fn start_of_url(text: &str) -> Option<usize> {
-    let small = text.to_ascii_lowercase();
+/// Where the next URL begins behind its scheme and slashes, of which some may be missing, in a text without capitals.
+fn start_of_url(small: &str) -> Option<usize> {
     let schemes = ["http:", "https:"].into_iter().filter_map(|scheme| Some(small.find(scheme)? + scheme.len()));
-    let without_slashes = |start: usize| text.len() - text[start..].trim_start_matches(['/', '\\']).len();
-    let any = text.find("//").map(|at| at + "//".len());
+    let without_slashes = |start: usize| small.len() - small[start..].trim_start_matches(['/', '\\']).len();
+    let any = small.find("//").map(|at| at + "//".len());
     schemes.map(without_slashes).chain(any).min()
 }
 

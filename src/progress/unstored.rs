@@ -49,9 +49,10 @@ impl UnstoredShards {
 
     /// All of them; from now on they are stored as they are.
     pub(super) fn take(&mut self) -> BTreeSet<ShardHandle> {
-        let moved = std::mem::take(&mut self.moved);
-        self.taken = &std::mem::take(&mut self.unconfirmed) - &moved;
-        &moved | &self.taken
+        let mut all = std::mem::take(&mut self.moved);
+        self.taken = &std::mem::take(&mut self.unconfirmed) - &all;
+        all.extend(&self.taken);
+        all
     }
 
     /// One that was taken is not stored, or nobody knows.

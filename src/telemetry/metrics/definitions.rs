@@ -1,5 +1,6 @@
 //! What each metric is called, which labels it has, and what it says.
 
+use prometheus::core::Collector;
 use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry};
 
 /// What every name begins with.
@@ -122,21 +123,15 @@ metrics! {
 
 impl Definition {
     pub(super) fn counter(&self, registry: &Registry) -> prometheus::Result<IntCounterVec> {
-        let metric = IntCounterVec::new(self.options(), self.labels)?;
-        registry.register(Box::new(metric.clone()))?;
-        Ok(metric)
+        registered(registry, IntCounterVec::new(self.options(), self.labels))
     }
 
     pub(super) fn gauge(&self, registry: &Registry) -> prometheus::Result<GaugeVec> {
-        let metric = GaugeVec::new(self.options(), self.labels)?;
-        registry.register(Box::new(metric.clone()))?;
-        Ok(metric)
+        registered(registry, GaugeVec::new(self.options(), self.labels))
     }
 
     pub(super) fn int_gauge(&self, registry: &Registry) -> prometheus::Result<IntGaugeVec> {
-        let metric = IntGaugeVec::new(self.options(), self.labels)?;
-        registry.register(Box::new(metric.clone()))?;
-        Ok(metric)
+        registered(registry, IntGaugeVec::new(self.options(), self.labels))
     }
 
     pub(super) fn histogram(&self, registry: &Registry) -> prometheus::Result<HistogramVec> {
@@ -145,12 +140,20 @@ impl Definition {
             Kind::Counter | Kind::Gauge => prometheus::DEFAULT_BUCKETS.to_vec(),
         };
         let options = HistogramOpts { common_opts: self.options(), buckets };
-        let metric = HistogramVec::new(options, self.labels)?;
-        registry.register(Box::new(metric.clone()))?;
-        Ok(metric)
+        registered(registry, HistogramVec::new(options, self.labels))
     }
 
     fn options(&self) -> Opts {
         Opts::new(format!("{PREFIX}{}", self.name), self.help)
     }
+}
+
+/// A metric, once it is in the registry.
+pub(super) fn registered<M: Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: prometheus::Result<M>,
+) -> prometheus::Result<M> {
+    let metric = metric?;
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
 }

@@ -9,6 +9,8 @@
 
 use prometheus::{IntCounterVec, Opts, Registry};
 
+use super::definitions::registered;
+
 /// What the page says of the counters of Knative's adapters.
 pub(super) const PAGE: &str = "
 ## The counters of Knative's adapters
@@ -67,9 +69,7 @@ impl Legacy {
     pub(super) fn new(registry: &Registry, settings: LegacySettings) -> prometheus::Result<Self> {
         let prefix = sanitized(&settings.component);
         let counter = |name: &str, help: &str| {
-            let counter = IntCounterVec::new(Opts::new(format!("{prefix}_{name}"), help), &LEGACY_LABELS)?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok::<_, prometheus::Error>(counter)
+            registered(registry, IntCounterVec::new(Opts::new(format!("{prefix}_{name}"), help), &LEGACY_LABELS))
         };
         Ok(Self {
             events: counter("event_count", "Number of events sent")?,
