@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
-use crate::support::adapter::Plan;
+use crate::support::adapter::{Adapter, Plan};
 use crate::support::aws::{FakeAws, Trouble};
 use crate::support::oracle::{self, assert_complete_and_in_order};
 use crate::support::sink::{Reaction, TestSink};
@@ -73,6 +73,22 @@ fn age(plan: &Plan, folder: &tempfile::TempDir, age: Duration) {
     positions(&["import", path.to_str().unwrap()]);
 }
 
+fn deny_everything(aws: &FakeAws) {
+    for call in CALLS {
+        aws.script().faults.always(call, Trouble::Error("AccessDeniedException"));
+    }
+}
+
+/// Lag and headroom, in seconds.
+async fn behind(adapter: &Adapter) -> (f64, f64) {
+    let labels = [("table", "orders")];
+    (adapter.metric("lag_seconds", &labels).await, adapter.metric("retention_headroom_seconds", &labels).await)
+}
+
+fn near(seconds: f64, hours: f64) -> bool {
+    (seconds - hours * 3600.0).abs() < 120.0
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_that_aws_refuses_shows_how_old_the_stored_positions_are() {
     let (aws, sink, folder) =
@@ -83,15 +99,11 @@ async fn a_start_that_aws_refuses_shows_how_old_the_stored_positions_are() {
     wait_for("the events", || sink.distinct() == 5).await;
     assert_eq!(first.terminate().await, Some(0));
     age(&plan, &folder, 20 * HOUR);
-    for call in CALLS {
-        aws.script().faults.always(call, Trouble::Error("AccessDeniedException"));
-    }
+    deny_everything(&aws);
     let adapter = plan.start().await;
     wait_for("the refusal", || !adapter.logged_code("DSA-AWS-DENIED").is_empty()).await;
     let labels = [("table", "orders")];
-    let near = |value: f64, hours: f64| (value - hours * 3600.0).abs() < 120.0;
-    let (lag, left) =
-        (adapter.metric("lag_seconds", &labels).await, adapter.metric("retention_headroom_seconds", &labels).await);
+    let (lag, left) = behind(&adapter).await;
     let refused = adapter.metric("aws_refused_seconds", &labels).await;
     assert!(near(lag, 20.0) && near(left, 4.0), "behind by {lag} s, {left} s are left, refused for {refused} s");
     assert_eq!(adapter.metric("ready", &[]).await, 0.0);
@@ -99,8 +111,7 @@ async fn a_start_that_aws_refuses_shows_how_old_the_stored_positions_are() {
     adapter.wait_ready().await;
     aws.write("orders", 5, 1);
     wait_for("the next events", || sink.distinct() == 10).await;
-    let (lag, left) =
-        (adapter.metric("lag_seconds", &labels).await, adapter.metric("retention_headroom_seconds", &labels).await);
+    let (lag, left) = behind(&adapter).await;
     assert!(lag < 5.0 && near(left, 24.0), "behind by {lag} s, {left} s are left");
     assert_eq!(adapter.metric("ready", &[]).await, 1.0);
     // A denial while it runs says nothing of changes: what AWS refuses is a metric of its own.
@@ -119,15 +130,11 @@ async fn a_start_that_aws_refuses_shows_the_age_of_the_only_stored_table_of_that
     let (aws, sink, folder) =
         (FakeAws::with_table("orders", 1).await, TestSink::start().await, tempfile::tempdir().unwrap());
     let plan = Plan::new(&aws, &sink, "orders").keeping_positions(&folder);
-    for call in CALLS {
-        aws.script().faults.always(call, Trouble::Error("AccessDeniedException"));
-    }
+    deny_everything(&aws);
     let refused = async || {
         let adapter = plan.start().await;
         wait_for("the refusal", || !adapter.logged_code("DSA-AWS-DENIED").is_empty()).await;
-        let labels = [("table", "orders")];
-        let lag = adapter.metric("lag_seconds", &labels).await;
-        let left = adapter.metric("retention_headroom_seconds", &labels).await;
+        let (lag, left) = behind(&adapter).await;
         let shown = adapter.status().await["tables"][0]["lag_seconds"].as_f64();
         (lag, left, shown, adapter)
     };
@@ -140,21 +147,15 @@ async fn a_start_that_aws_refuses_shows_the_age_of_the_only_stored_table_of_that
     wait_for("the events", || sink.distinct() == 5).await;
     assert_eq!(first.terminate().await, Some(0));
     age(&plan, &folder, 20 * HOUR);
-    for call in CALLS {
-        aws.script().faults.always(call, Trouble::Error("AccessDeniedException"));
-    }
+    deny_everything(&aws);
     let (lag, left, shown, adapter) = refused().await;
-    let near = |value: f64, hours: f64| (value - hours * 3600.0).abs() < 120.0;
     assert!(near(lag, 20.0) && near(left, 4.0) && near(shown.unwrap_or(-1.0), 20.0), "{lag} {left} {shown:?}");
     aws.script().faults.clear();
     adapter.wait_ready().await;
     aws.write("orders", 5, 1);
     wait_for("the next events", || sink.distinct() == 10).await;
     assert_eq!(oracle::duplicates(&sink.accepted()), 0);
-    let (lag, left) = (
-        adapter.metric("lag_seconds", &[("table", "orders")]).await,
-        adapter.metric("retention_headroom_seconds", &[("table", "orders")]).await,
-    );
+    let (lag, left) = behind(&adapter).await;
     assert!(lag < 5.0 && near(left, 24.0), "behind by {lag} s, {left} s are left");
 }
 
