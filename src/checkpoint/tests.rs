@@ -71,8 +71,9 @@ fn position() -> impl Strategy<Value = Position> {
     prop_oneof![Just(Position::Start), moment().prop_map(Position::Since), number]
 }
 
+/// Whatever stands there: a shard of the same table, the shard itself included, or one that nobody knows.
 fn parent() -> impl Strategy<Value = Option<String>> {
-    prop::option::of(".{1,20}")
+    prop::option::of(prop_oneof!["[a-d]", ".{1,20}"])
 }
 
 /// Any shard that may be stored.

@@ -2,7 +2,7 @@
 //!
 //! Contract: a stage begins when every write of those before it was confirmed; within a stage a write begins when those that it comes
 //! after were confirmed. So at every moment, whatever fails, an entry is stored only where those of all its ancestors, earlier
-//! streams included, are stored as of the same snapshot or a newer one.
+//! streams included, are stored as of the same snapshot or a newer one. Shards that somebody made continue each other have no order.
 
 use std::collections::BTreeMap;
 
@@ -158,7 +158,25 @@ fn shard_stage(
         let after = nearest(id, &shard);
         Change { name: shard_name(label, id), to: Some(Entry::Shard(ShardEntry { incarnation, shard })), after }
     };
-    changing.iter().map(&mut write).collect()
+    let mut stage: Vec<Change> = changing.iter().map(&mut write).collect();
+    break_circles(&mut stage);
+    stage
+}
+
+/// Shards may continue each other where somebody has edited what is stored. Such a link orders nothing: with it none of them would
+/// ever be written.
+fn break_circles(stage: &mut [Change]) {
+    let mut walks = vec![None; stage.len()];
+    for walk in 0..stage.len() {
+        let mut next = Some(walk);
+        while let Some(index) = next.filter(|index| walks[*index].is_none()) {
+            walks[index] = Some(walk);
+            next = stage[index].after;
+            if next.is_some_and(|next| walks[next] == Some(walk)) {
+                stage[index].after = None;
+            }
+        }
+    }
 }
 
 fn shard_name(label: &str, id: &str) -> EntryName {
