@@ -102,11 +102,12 @@ fn act(beat: u128, aws: &FakeAws, sink: &TestSink) {
     }
 }
 
-/// A little slow, refuses one item for good, and one request in 25 for a moment.
+/// A little slow, for one item for longer than from one scrape to the next, refuses one item for good, and one request in 25 for a moment.
 fn everyday(received: &Received) -> Reaction {
     let dice = received.version + received.earlier as u64 + received.item.bytes().map(u64::from).sum::<u64>();
     match () {
         () if received.item == "poison" => Reaction::Status(422),
+        () if received.item == "return-5" => Reaction::After(Duration::from_secs(2), Box::new(Reaction::Status(202))),
         () if dice.is_multiple_of(25) => Reaction::Status(500),
         () => Reaction::After(Duration::from_millis(5 + dice % 40), Box::new(Reaction::Status(202))),
     }
