@@ -46,7 +46,7 @@ pub(crate) use reader::POSITIONS_IN_MEMORY;
 pub use reader::{GivenValue, Mistake, Mistakes, Warning};
 pub use scaler::{AdvertisedAddress, Scaler, ScalerPace, ScalerReplicas, ScalerTls};
 pub use scaling_rules::{NotAllowed, Permission, ScalingIdentity, ScalingRequest, ScalingRules};
-pub(crate) use sdk_variables::{is_endpoint_url, is_region};
+pub(crate) use sdk_variables::{is_access_key_id, is_endpoint_url, is_region};
 pub use sink::{Certificates, ClientCertificateFiles, InvalidCertificates, SinkAddress, SinkCredentials, TokenFile};
 pub use source::{OnDataLoss, PollIntervals, Source, StartPosition};
 pub use table_ref::{InvalidTableRef, TableRef};

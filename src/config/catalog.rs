@@ -37,7 +37,8 @@ pub fn help() -> String {
         "dynamodb-streams-adapter {}\n\
          Reads the change streams of DynamoDB tables and posts every change as a\n\
          CloudEvent, at least once, the changes of each item in order.\n\n\
-         Usage: TABLE=<table> K_SINK=<url> dynamodb-streams-adapter [check | --help]\n\n\
+         Usage: TABLE=<table> K_SINK=<url> dynamodb-streams-adapter [<command>]\n\
+         Commands, explained at the end: check, positions, scaler; --help, --version.\n\n\
          All settings are environment variables. A blank value counts as not set.\n\
          A duration has a unit, such as 500ms, 30s or 1m30s, from 1ms to 24h.\n\
          A size has a unit, such as 2048KiB, 64MiB or 1GiB; KB, MB, GB: powers of 1000.\n",
@@ -117,6 +118,9 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
 /// Prefixes that are forgotten, or added in the belief that they must be there; the longest first.
 const PREFIXES: [&str; 6] = ["DYNAMODB_STREAMS_ADAPTER_", "DYNAMODB_STREAMS_", "DYNAMODB_", "ADAPTER_", "AWS_", "K_"];
 
+/// What other programs call a table or a sink.
+const ENDINGS: [&str; 5] = ["_NAME", "_NAMES", "_ARN", "_URL", "_URI"];
+
 /// From this length on a name may have two typos; below, one.
 const LONG: usize = 14;
 
@@ -132,7 +136,14 @@ pub(super) fn meant(found: &str, is_set: impl Fn(&str) -> bool) -> Option<&'stat
     let upper = found.to_ascii_uppercase();
     let typo = names().filter_map(|known| Some((slips(&upper, known)?, known))).min_by_key(|(slips, _)| *slips);
     let other_prefix = || names().find(|known| [*known, stem(known)].contains(&stem(&upper)) && !is_set(known));
-    typo.map(|(_, known)| known).or_else(other_prefix)
+    typo.map(|(_, known)| known).or_else(other_prefix).or_else(|| longer(&upper, is_set))
+}
+
+/// A required variable, not set, whose name with one of the usual endings was found: `TABLE_NAME`, `SINK_URL`.
+fn longer(found: &str, is_set: impl Fn(&str) -> bool) -> Option<&'static str> {
+    let found = ENDINGS.iter().find_map(|ending| found.strip_suffix(ending))?;
+    let mut required = variables().filter(|variable| variable.default == Default::Required && !is_set(variable.name));
+    required.find(|variable| stem(variable.name) == stem(found)).map(|variable| variable.name)
 }
 
 /// Slips between two names, if they are few; other separators, or none, are not even one.

@@ -12,6 +12,29 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 /// What is wrong with a value, without repeating it.
 pub(super) type InvalidValue = Cow<'static, str>;
 
+/// Whether a value has quotation marks around it: `kubectl create secret --from-env-file` and `docker run --env-file` keep those that a shell
+/// would take away.
+pub(super) fn is_quoted(text: &str) -> bool {
+    ['"', '\''].iter().any(|mark| text.len() > 1 && text.starts_with(*mark) && text.ends_with(*mark))
+}
+
+/// What is wrong with a value, and with what is around it: a value that is not shown has to be told from its description alone.
+pub(super) fn explained(text: &str, why: InvalidValue) -> InvalidValue {
+    match is_quoted(text) {
+        true => format!("{why}; the quotation marks around it are a part of the value, leave them out").into(),
+        false => why,
+    }
+}
+
+/// An address without its scheme is the commonest slip, and `host:port` looks like a scheme to a parser.
+pub(super) fn begins_like_a_url(text: &str) -> Result<(), InvalidValue> {
+    let begins_with = |scheme: &str| text.get(..scheme.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(scheme));
+    match begins_with("http://") || begins_with("https://") {
+        true => Ok(()),
+        false => Err("it does not begin with http:// or https://".into()),
+    }
+}
+
 const DURATIONS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(24);
 const SIZES: RangeInclusive<u64> = MIB..=1024 * GIB;
 /// Sizes of request bodies.

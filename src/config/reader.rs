@@ -15,7 +15,7 @@ use std::num::NonZeroUsize;
 
 use serde::de::DeserializeOwned;
 
-use super::parse::{InvalidValue, Lenient};
+use super::parse::{self, InvalidValue, Lenient};
 use super::variable::{Declared, Default, Setting, Variable};
 use crate::error_text;
 
@@ -166,7 +166,11 @@ impl Reader {
         for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
             match parse(entry, &values) {
                 Ok(value) => values.push(value),
-                Err(why) => self.report(Mistake::new(V::VARIABLE, GivenValue::shown(is_secret, entry), why)),
+                Err(why) => {
+                    let quoted = if parse::is_quoted(text) { text } else { entry };
+                    let why = parse::explained(quoted, why);
+                    self.report(Mistake::new(V::VARIABLE, GivenValue::shown(is_secret, entry), why));
+                }
             }
         }
         if self.mistakes.len() > known_mistakes {
@@ -184,6 +188,7 @@ impl Reader {
             Some(text) => GivenValue::of(V::VARIABLE, text),
             None => GivenValue::Nothing,
         };
+        let why = parse::explained(setting.text().unwrap_or_default(), why);
         self.report(Mistake::new(V::VARIABLE, given, why));
         AlreadyReported
     }

@@ -4,9 +4,10 @@
 //! Contract: pure. Blanks and line breaks around a key, a token or a region are left out, with a warning: a Secret that was made
 //! from a file ends with a line break. What cannot work as it stands is a mistake.
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use http::Uri;
 
-use super::parse::InvalidValue;
+use super::parse::{InvalidValue, begins_like_a_url, is_quoted};
 use super::translator::{Foreign, ForeignValue, Translator};
 
 macro_rules! of_the_sdk {
@@ -49,7 +50,7 @@ static FLAGS: [&str; 3] =
     ["AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"];
 
 /// What other SDKs of AWS read and nothing here, with the value that may be set all the same, and what to do.
-static UNKNOWN: [(&str, &str, &str); 7] = [
+static UNKNOWN: [(&str, &str, &str); 9] = [
     (
         "AWS_RETRY_MODE",
         "standard",
@@ -66,6 +67,8 @@ static UNKNOWN: [(&str, &str, &str); 7] = [
         "timeouts of calls to AWS are fixed; set AWS_MAX_ATTEMPTS for the number of attempts",
     ),
     ("AWS_DEFAULT_PROFILE", "default", "set AWS_PROFILE instead"),
+    ("AWS_ACCESS_KEY", "", "set AWS_ACCESS_KEY_ID instead"),
+    ("AWS_SECRET_KEY", "", "set AWS_SECRET_ACCESS_KEY instead"),
     ("AWS_SECURITY_TOKEN", "", "set AWS_SESSION_TOKEN instead"),
     ("AWS_METADATA_SERVICE_TIMEOUT", "1", "the time that the metadata service may take is fixed"),
     ("AWS_METADATA_SERVICE_NUM_ATTEMPTS", "", "the number of attempts on the metadata service is fixed"),
@@ -88,6 +91,7 @@ pub(super) fn check(translator: &mut Translator<'_>) {
         if let Some(found) = translator.find(variable) {
             check_header_text(translator, &found);
             warn_of_blanks(translator, variable);
+            warn_of_mix_ups(translator, &found);
         }
     }
     for variable in CONTAINER_TOKEN.iter().chain(&EXECUTION_ENVIRONMENT) {
@@ -109,7 +113,41 @@ pub(super) fn check(translator: &mut Translator<'_>) {
         if !translator.environment.is_trimmed(name) {
             translator.remark(name, "has blanks or line breaks around its value, which count as a part of it");
         }
+        if translator.environment.value(name).and_then(Result::ok).is_some_and(is_quoted) {
+            translator.remark(name, QUOTED);
+        }
     }
+}
+
+const QUOTED: &str = "has quotation marks around its value, which count as a part of it: leave them out";
+
+/// What a Secret that was made in the wrong way holds. AWS would only say that it does not know the key.
+fn warn_of_mix_ups(translator: &mut Translator<'_>, found: &ForeignValue) {
+    if is_quoted(&found.text) {
+        translator.remark(found.name, QUOTED);
+    }
+    let is_key_id = is_access_key_id(&found.text);
+    if is_key_id && found.name == "AWS_SECRET_ACCESS_KEY" {
+        translator
+            .remark(found.name, "holds the id of an access key: it and AWS_ACCESS_KEY_ID may have each other's value");
+    }
+    let decoded = || BASE64_STANDARD.decode(&found.text).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    if !is_key_id && decoded().is_some_and(|text| is_access_key_id(text.trim())) {
+        translator.remark(
+            found.name,
+            "is encoded in base64: that is for `data` of a Secret, not for `stringData` and `--from-literal`",
+        );
+    }
+}
+
+/// Whether a text has the form of the ids that AWS gives access keys: of users (AKIA) and of sessions (ASIA).
+///
+/// Source: "IAM identifiers" in the IAM User Guide, unique prefixes.
+pub(crate) fn is_access_key_id(text: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit();
+    (16..=32).contains(&text.len())
+        && ["AKIA", "ASIA"].iter().any(|prefix| text.starts_with(prefix))
+        && text.bytes().all(is_allowed)
 }
 
 /// Refuses what cannot stand in a header.
@@ -186,6 +224,7 @@ pub(crate) fn is_endpoint_url(text: &str) -> bool {
 
 /// An address of a service, as it stands.
 pub(super) fn endpoint_url(text: &str) -> Result<String, InvalidValue> {
+    begins_like_a_url(text)?;
     let url: Uri = text.parse().map_err(|_| "not a URL")?;
     let is_http = matches!(url.scheme_str(), Some("http" | "https"));
     match is_http && text.is_ascii() && url.host().is_some_and(|host| !host.is_empty()) {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use http::uri::{Authority, Parts, PathAndQuery, Scheme};
+use http::uri::{Authority, Parts, PathAndQuery};
 use http::{HeaderValue, Uri};
 use percent_encoding::percent_decode_str;
 use rustls::RootCertStore;
@@ -111,10 +111,10 @@ impl SinkAddress {
 }
 
 fn address(text: &str) -> Result<SinkAddress, InvalidValue> {
+    parse::begins_like_a_url(text)?;
     let uri: Uri = parse::sendable_url(text)?.parse().map_err(|_| "not a URL")?;
     let Parts { scheme, authority, path_and_query, .. } = uri.into_parts();
-    let scheme = scheme.filter(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS);
-    let scheme = scheme.ok_or("its scheme is neither http nor https")?;
+    let scheme = scheme.ok_or("not a URL")?;
     let authority = authority.ok_or("it has no host")?;
     let (user_info, host) = match authority.as_str().rsplit_once('@') {
         Some((user_info, host)) => (Some(user_info), host),

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::aws::AwsOverrides;
-use super::parse::InvalidValue;
+use super::parse::{InvalidValue, explained};
 use super::reader::{Environment, GivenValue, Mistake, Origin, Warning};
 use super::variable::Variable;
 
@@ -109,7 +109,7 @@ impl<'a> Translator<'a> {
     }
 
     pub(super) fn refuse(&mut self, found: &ForeignValue, why: InvalidValue) {
-        self.refuse_given(found.variable, found.name, found.given(), why);
+        self.refuse_given(found.variable, found.name, found.given(), explained(&found.text, why));
     }
 
     fn refuse_given(&mut self, variable: &Foreign, name: &'static str, given: GivenValue, why: InvalidValue) {

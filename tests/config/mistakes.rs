@@ -192,3 +192,57 @@ fn a_value_without_an_address_is_shown() {
         assert!(refused(&[(name, value)]).to_string().contains(value), "{name}");
     }
 }
+
+/// What is around a value, or missing before it, is said in words, because the value of a sink is not shown.
+#[test]
+fn quotation_marks_and_a_missing_scheme_are_named() {
+    let quotes = "the quotation marks around it are a part of the value, leave them out";
+    for (variable, value) in [
+        ("K_SINK", "\"http://broker.example/\""),
+        ("TABLE", "'orders'"),
+        ("TABLE", "\"orders,customers\""),
+        ("START_POSITION", "\"latest\""),
+        ("BUFFER_MEMORY", "'64MiB'"),
+        ("AWS_REGION", "\"eu-west-1\""),
+        ("AWS_ENDPOINT_URL", "\"http://localhost:8000\""),
+    ] {
+        let mistakes = with(&[(variable, value)]).expect_err("a value in quotation marks").to_string();
+        assert!(mistakes.contains(quotes), "{mistakes}");
+    }
+    let scheme = "it does not begin with http:// or https://";
+    for (variable, value) in [
+        ("K_SINK", "orders-service.shop.svc/events"),
+        ("K_SINK", "localhost:9000"),
+        ("K_SINK", "user:hunter2@broker.example/"),
+        ("AWS_ENDPOINT_URL", "localhost:8000"),
+    ] {
+        let mistake = refused(&[(variable, value)]);
+        assert!(mistake.why.ends_with(scheme) && !mistake.to_string().contains("hunter2"), "{mistake}");
+    }
+    assert!(!refused(&[("K_SINK", "broker")]).to_string().contains("quotation"));
+}
+
+#[test]
+fn keys_that_a_secret_holds_by_mistake_are_a_warning_before_aws_refuses_them() {
+    const ID: &str = "AKIAIOSFODNN7EXAMPLE";
+    const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
+    let said = |variables: &[(&str, &str)]| {
+        let said: Vec<_> = accepted(variables).warnings.iter().map(ToString::to_string).collect();
+        assert!(said.iter().all(|line| !line.contains("wJalr") && !line.contains("IOSFODNN")), "{said:?}");
+        said.into_iter().filter(|line| line.starts_with("AWS_")).collect::<Vec<_>>()
+    };
+    assert_eq!(said(&[("AWS_ACCESS_KEY_ID", ID), ("AWS_SECRET_ACCESS_KEY", SECRET)]), [""; 0]);
+    assert_eq!(said(&[("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test")]), [""; 0]);
+    for (variable, value, warning) in [
+        ("AWS_SECRET_ACCESS_KEY", ID, "AWS_SECRET_ACCESS_KEY holds the id of an access key"),
+        ("AWS_ACCESS_KEY_ID", "\"AKIAIOSFODNN7EXAMPLE\"", "AWS_ACCESS_KEY_ID has quotation marks"),
+        ("AWS_ACCESS_KEY_ID", "QUtJQUlPU0ZPRE5ON0VYQU1QTEU=", "AWS_ACCESS_KEY_ID is encoded in base64"),
+        ("AWS_ACCESS_KEY_ID", "QUtJQUlPU0ZPRE5ON0VYQU1QTEUK", "AWS_ACCESS_KEY_ID is encoded in base64"),
+        ("AWS_PROFILE", "'shop'", "AWS_PROFILE has quotation marks"),
+        ("AWS_ACCESS_KEY", ID, "AWS_ACCESS_KEY is ignored, set AWS_ACCESS_KEY_ID instead"),
+        ("AWS_SECRET_KEY", SECRET, "AWS_SECRET_KEY is ignored, set AWS_SECRET_ACCESS_KEY instead"),
+    ] {
+        let said = said(&[(variable, value)]);
+        assert!(said.len() == 1 && said[0].starts_with(warning), "{said:?}");
+    }
+}

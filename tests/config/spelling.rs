@@ -40,6 +40,8 @@ fn a_misspelt_name_is_answered_with_the_right_one() {
         ("KSINK", "K_SINK"),
         ("SINK", "K_SINK"),
         ("SINK_TIMEOUT", "K_SINK_TIMEOUT"),
+        ("SINK_URL", "K_SINK"),
+        ("K_SINK_URI", "K_SINK"),
         ("ASSUME_ROLE_ARN", "AWS_ASSUME_ROLE_ARN"),
         ("AWS_ASUME_ROLE_ARN", "AWS_ASSUME_ROLE_ARN"),
         ("LOG_FROMAT", "LOG_FORMAT"),
@@ -64,6 +66,15 @@ fn suppressed(found: &str) -> Option<&'static str> {
 fn a_name_with_another_prefix_is_no_warning_beside_the_right_one() {
     assert_eq!(meant("SINK"), None);
     assert_eq!(meant("DYNAMODB_TABLE"), None);
+    assert_eq!(meant("TABLE_NAME"), None);
+}
+
+#[test]
+fn what_other_programs_call_a_table_is_named_where_the_table_is_missing() {
+    for found in ["TABLE_NAME", "TABLE_ARN", "DYNAMODB_TABLE_NAME", "AWS_TABLE_NAMES"] {
+        let message = exactly(&[(found, "orders"), ("K_SINK", "http://x")]).expect_err("no table").to_string();
+        assert!(message.contains(&format!("note: {found} is set but not read, did you mean TABLE?")), "{message}");
+    }
 }
 
 #[test]

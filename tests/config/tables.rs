@@ -106,9 +106,9 @@ fn a_sink_is_an_http_url_with_a_host() {
         assert_eq!(sink.authorization, None);
     }
     for (value, why) in [
-        ("ftp://broker.example/", "scheme"),
-        ("broker.example", "scheme"),
-        ("/default", "scheme"),
+        ("ftp://broker.example/", "begin with http://"),
+        ("broker.example", "begin with http://"),
+        ("/default", "begin with http://"),
         ("http://", ""),
         ("http:///default", ""),
         ("http://:8080/", "host"),
