@@ -139,7 +139,7 @@ where
     let advice = match caused_by::<CredentialsError>(error) {
         Some(credentials) => Some(CredentialsTrouble::of(credentials).advice().to_owned()),
         None if kind == ErrorKind::Denied => Some(advice(operation, error.code())),
-        None => about_certificate(&message).map(str::to_owned),
+        None => about_certificate(&message).or_else(|| about_host(&message)).map(str::to_owned),
     };
     if let Some(advice) = advice {
         message.push_str("; ");
@@ -303,6 +303,14 @@ pub(crate) fn about_certificate(text: &str) -> Option<&'static str> {
     })
 }
 
+/// What helps where the endpoint's host name is unknown, of which the error text says nothing: the region is a part of that name.
+pub(crate) fn about_host(text: &str) -> Option<&'static str> {
+    text.contains("dns error").then_some(
+        "the host name of the endpoint cannot be resolved: check the region (AWS_REGION, or the ARN in TABLE), the host in \
+         AWS_ENDPOINT_URL where that is set, and DNS in the pod's network",
+    )
+}
+
 /// Whether an error of this type is the error itself or one of its causes.
 pub(crate) fn is_caused_by<T: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
     caused_by::<T>(error).is_some()
@@ -331,6 +339,17 @@ mod tests {
         assert_eq!(without_dumps(said), said.trim_end_matches(". Stderr: hunter2"));
         let said = "Consult the documentation.\n\nThe Canonical String for this request should have been\n'POST\n/";
         assert_eq!(without_dumps(said), "Consult the documentation");
+    }
+
+    #[test]
+    fn a_host_that_nobody_knows_leads_to_the_region() {
+        let unknown =
+            "client error (Connect): dns error: failed to lookup address information: Name or service not known";
+        assert!(
+            about_host(unknown)
+                .is_some_and(|advice| advice.contains("check the region (AWS_REGION, or the ARN in TABLE)"))
+        );
+        assert_eq!(about_host("client error (Connect): tcp connect error: Connection refused (os error 111)"), None);
     }
 
     #[test]

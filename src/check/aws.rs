@@ -13,7 +13,7 @@ use super::report::{Check, within};
 use crate::aws::credentials::UNUSABLE;
 use crate::aws::errors::{CredentialsTrouble, about_certificate, causes_without_dumps, without_dumps};
 use crate::aws::{AwsSettings, Connections, InvalidSettings};
-use crate::config::Config;
+use crate::config::{Config, is_access_key_id};
 use crate::error_text::{causes, shown};
 
 pub(super) const REGION: &str = "region";
@@ -110,7 +110,7 @@ fn without_region(why: &str, fix: &str) -> Access {
     Access::none(vec![failed, Check::skipped(CREDENTIALS, REGION), Check::skipped(IDENTITY, REGION)], REGION)
 }
 
-/// The beginning of the access key's id: never the secret.
+/// The beginning of the access key's id, if it has the form of one: in its place may stand the secret, by mistake.
 async fn key(sdk: &SdkConfig, limit: Duration) -> Result<String, NoCredentials> {
     let missing = |why: &str| NoCredentials { why: why.to_owned(), trouble: CredentialsTrouble::Missing };
     let provider = sdk.credentials_provider().ok_or_else(|| missing("no credentials provider is configured"))?;
@@ -121,9 +121,14 @@ async fn key(sdk: &SdkConfig, limit: Duration) -> Result<String, NoCredentials> 
         NoCredentials { why: causes_without_dumps(&error), trouble }
     };
     let credentials = credentials.map_err(failed)?;
-    let id = credentials.access_key_id();
-    let shown: String = id.chars().take(SHOWN_OF_KEY.min(id.chars().count() / 2)).collect();
-    Ok(format!("{shown}…"))
+    Ok(shown_of(credentials.access_key_id()))
+}
+
+fn shown_of(id: &str) -> String {
+    match id.get(..SHOWN_OF_KEY) {
+        Some(shown) if is_access_key_id(id) => format!("{shown}…"),
+        _ => "of a form that AWS does not give, not shown".into(),
+    }
 }
 
 /// Why there are no credentials.
@@ -195,4 +200,19 @@ fn unreachable(why: &str) -> Check {
     let allow = "allow connections to STS, or set AWS_ENDPOINT_URL_STS; the adapter needs STS only to assume a role";
     let fix = about_certificate(why).unwrap_or(allow);
     Check::warn(IDENTITY, &detail).with_fix(fix)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_shown_of_what_may_be_the_secret() {
+        assert_eq!(shown_of("AKIAIOSFODNN7EXAMPLE"), "AKIAIOSF…");
+        for swapped in
+            ["wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "AKIA/XUtnFEMIK7MDENG", "hunter2password", "ééééé", ""]
+        {
+            assert_eq!(shown_of(swapped), "of a form that AWS does not give, not shown", "{swapped}");
+        }
+    }
 }

@@ -17,7 +17,8 @@ use crate::clock;
 
 const NAME: &str = "clock";
 
-/// Beyond this the check fails: signatures are refused at five minutes.
+/// Beyond this the check fails: times are useless. Reading goes on: AWS refuses the first call, for a signature that is five minutes off, and
+/// the SDK signs by AWS's clock from then on.
 const TOO_FAR: Duration = Duration::from_secs(4 * 60);
 
 /// Beyond this it warns.
@@ -82,7 +83,8 @@ fn judge(skew: Skew, whose: &str) -> Check {
     let off = format!("this machine's clock is {by} {side} {whose}");
     let fix = "chronyc makestep";
     if skew.by > TOO_FAR {
-        Check::fail(NAME, &format!("{off}: AWS rejects signatures that are five minutes off")).with_fix(fix)
+        let effect = "lag, headroom and times in events are wrong by the same amount, and certificates and tokens may count as invalid";
+        Check::fail(NAME, &format!("{off}: {effect}")).with_fix(fix)
     } else if skew.by > NOTICEABLE {
         Check::warn(NAME, &format!("{off}: times in events and metrics are wrong by the same amount")).with_fix(fix)
     } else {

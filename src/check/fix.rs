@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::aws::errors::{CallError, ErrorKind, about_certificate};
+use crate::aws::errors::{CallError, ErrorKind, about_certificate, about_host};
 use crate::checkpoint::dynamodb::aws::{definition, expiry, waiting};
 use crate::config::TableRef;
 
@@ -91,20 +91,22 @@ impl TableNames {
                     .into()
             }
             ErrorKind::NotFound => self.list_streams(),
+            _ if about_host(&error.message).is_some() && !self.has_endpoint => unresolved(&self.region, &self.hosts()),
             _ => about_certificate(&error.message).map_or_else(|| self.reach(), str::to_owned),
         }
     }
 
     /// What a call that got no answer needs.
     pub(super) fn reach(&self) -> String {
-        let region = &self.region;
         match self.has_endpoint {
             true => "allow connections to the endpoint in AWS_ENDPOINT_URL, or unset AWS_ENDPOINT_URL".into(),
-            false => format!(
-                "allow connections to dynamodb.{region}.amazonaws.com and streams.dynamodb.{region}.amazonaws.com on \
-                 port 443"
-            ),
+            false => format!("allow connections to {} on port 443", self.hosts()),
         }
+    }
+
+    fn hosts(&self) -> String {
+        let (region, domain) = (&self.region, domain(&self.region));
+        format!("dynamodb.{region}.{domain} and streams.dynamodb.{region}.{domain}")
     }
 
     fn permission(&self, error: &CallError) -> String {
@@ -193,8 +195,13 @@ impl PositionsNames {
                 "aws dynamodb update-table --table-name {} --billing-mode PAY_PER_REQUEST",
                 self.name
             )),
+            _ if about_host(&error.message).is_some() && !self.has_endpoint => unresolved(&self.region, &self.host()),
             _ => about_certificate(&error.message).map_or_else(|| self.reach(), str::to_owned),
         }
+    }
+
+    fn host(&self) -> String {
+        format!("dynamodb.{}.{}", self.region, domain(&self.region))
     }
 
     /// What a call that got no answer needs.
@@ -203,7 +210,7 @@ impl PositionsNames {
             true => {
                 "allow connections to the endpoint in CHECKPOINT_ENDPOINT_URL or AWS_ENDPOINT_URL, or correct it".into()
             }
-            false => format!("allow connections to dynamodb.{}.amazonaws.com on port 443", self.region),
+            false => format!("allow connections to {} on port 443", self.host()),
         }
     }
 }
@@ -232,6 +239,21 @@ impl<'m> Refused<'m> {
 /// Whether AWS knows the caller and does not let it; other codes are about the credentials themselves.
 pub(super) fn is_unauthorized(code: &str) -> bool {
     code.starts_with("AccessDenied") || code == "NotAuthorized"
+}
+
+/// The region is a part of a host name, so a region that does not exist is a name that nobody knows.
+fn unresolved(region: &str, hosts: &str) -> String {
+    format!("correct the region {region} unless AWS has it, or let this machine resolve {hosts}")
+}
+
+/// The domain of AWS's endpoints in a region.
+///
+/// Source: "Amazon DynamoDB endpoints and quotas" in the AWS General Reference.
+fn domain(region: &str) -> &'static str {
+    match partition(region) {
+        "aws-cn" => "amazonaws.com.cn",
+        _ => "amazonaws.com",
+    }
 }
 
 /// The partition of a region, for ARNs.
@@ -314,6 +336,35 @@ mod tests {
         assert!(fix(ErrorKind::Throttled, "ThrottlingException").ends_with("--billing-mode PAY_PER_REQUEST"));
         assert!(fix(ErrorKind::Denied, "UnrecognizedClientException").contains("credentials"));
         assert!(fix(ErrorKind::Other, "timeout").contains("dynamodb.eu-west-1.amazonaws.com"));
+    }
+
+    #[test]
+    fn a_host_name_that_nobody_knows_leads_to_the_region() {
+        let message = "dispatch failure: io error: client error (Connect): dns error: Name or service not known";
+        let (kind, code) = (ErrorKind::Other, "connect".to_owned());
+        let unknown = CallError { operation: "DescribeTable", kind, code, message: message.to_owned() };
+        let table: TableRef = "Orders".parse().expect("a table");
+        for (fix, hosts) in [
+            (TableNames::of(&table, "eu-west1", None).for_call(&unknown), "streams.dynamodb.eu-west1.amazonaws.com"),
+            (PositionsNames::of(&table, "eu-west1", false).for_call(&unknown), "dynamodb.eu-west1.amazonaws.com"),
+        ] {
+            assert!(
+                fix.starts_with("correct the region eu-west1 unless AWS has it, or ") && fix.ends_with(hosts),
+                "{fix}"
+            );
+        }
+        let elsewhere = PositionsNames::of(&table, "eu-west1", true).for_call(&unknown);
+        assert!(elsewhere.contains("CHECKPOINT_ENDPOINT_URL"), "{elsewhere}");
+    }
+
+    #[test]
+    fn hosts_in_china_have_their_own_domain() {
+        let names = TableNames::of(&"Orders".parse().expect("a table"), "cn-north-1", None);
+        assert!(
+            names.reach().contains("streams.dynamodb.cn-north-1.amazonaws.com.cn on port 443"),
+            "{}",
+            names.reach()
+        );
     }
 
     #[test]
