@@ -281,6 +281,9 @@ def check_broken(report, root, wanted, with_start):
     if wanted in whole:
         whole[wanted]()
         return
+    if wanted == "combinations of the scaler":
+        combinations.check_scaler(report, root)
+        return
     if wanted.startswith("combinations of "):
         combinations.check(report, root, wanted.rpartition(" ")[2])
         return
@@ -304,6 +307,7 @@ def main():
         commands.check(report, root, REPOSITORY, for_readers)
         combinations.check_endpoints(report, for_readers.get("orders-endpoints", []))
         combinations.check(report, root)
+        combinations.check_scaler(report, root)
     breaks.check(report, check_broken)
     return report.end()
 

@@ -54,6 +54,9 @@ WAYS_OUT = [
     (Peer("Pod Identity", address="fd00:ec2::23"), "TCP", 80, True),
     (SINK, "TCP", 8080, True), (ELSEWHERE, "TCP", 8080, False), (BROKER, "TCP", 8080, True), (BROKER, "TCP", 8443, True),
 ]
+# The same of the scaler, which calls nobody's sink.
+SCALERS_WAYS_OUT = [way for way in WAYS_OUT if way[0] not in (SINK, BROKER)]
+KEDA = Peer("KEDA's operator", "keda", {"app": "keda-operator"})
 WAYS_IN = [(PROMETHEUS, True), (ELSEWHERE, False), (SINK, False)]
 
 
@@ -92,7 +95,9 @@ def copy_for_another_application(overlay, folder):
     kustomization = folder / "kustomization.yaml"
     kustomization.write_text(kustomization.read_text().replace("../../", "../../manifests/"))
     application = folder / "application.yaml"
-    application.write_text(re.sub(r"\borders\b", "customers", application.read_text()))
+    text = re.sub(r"\borders\b", "customers", application.read_text())
+    # It has volumes of its own.
+    application.write_text(text.replace("        runAsNonRoot: true\n", "        runAsNonRoot: true\n        fsGroup: 2000\n", 1))
 
 
 def check(report, root, only=None):
@@ -229,6 +234,36 @@ def network(objects, own, others):
                     yield f"NetworkPolicy {name} {'keeps' if wanted else 'lets'} {peer.name} {'from' if wanted else 'to'} the metrics"
 
 
+def check_scaler(report, root):
+    """The scaler with a label and a prefix of the reader's: KEDA and Prometheus still reach it, and it reaches AWS."""
+    for place in ("scaler", "overlays/scaler-replicas"):
+        with tempfile.TemporaryDirectory(dir=root.parent, prefix=".manifests-test-") as directory:
+            made = {"resources": [f"../manifests/{place}"], "namePrefix": "second-",
+                    "labels": [{"pairs": {"team": "shop"}, "includeSelectors": True}]}
+            (pathlib.Path(directory) / "kustomization.yaml").write_text(yaml.safe_dump(made))
+            objects = list(render(pathlib.Path(directory)))
+        report.check(f"manifests/{place} with a label", "selectors", list(of_scaler(objects)))
+
+
+def of_scaler(objects):
+    yield from named_objects(objects)
+    own = [(item, template) for item, template in pods(objects)]
+    for name, service in named(objects, "Service").items():
+        if not all(matches({"matchLabels": service["spec"]["selector"]}, labels_of(template)) for _, template in own):
+            yield f"Service {name} does not choose the scaler"
+    for name, policy in named(objects, "NetworkPolicy").items():
+        yield from wrong_ways(name, policy, SCALERS_WAYS_OUT)
+        for _, template in own:
+            ports = port_names(template)
+            if not matches(policy["spec"]["podSelector"], labels_of(template)):
+                yield f"NetworkPolicy {name} does not protect the scaler"
+            ways = [(KEDA, "scaler-grpc", True), (KEDA._replace(namespace="other"), "scaler-grpc", False),
+                    (PROMETHEUS, "scaler-http", True), (PROMETHEUS, "scaler-grpc", False), (ELSEWHERE, "scaler-grpc", False)]
+            for peer, port, wanted in ways:
+                if allows(policy, "Ingress", peer, "TCP", ports[port], ports) != wanted:
+                    yield f"NetworkPolicy {name} {'keeps' if wanted else 'lets'} {peer.name} {'from' if wanted else 'to'} {port}"
+
+
 # What the example of docs/deploy.md with VPC endpoints lets through: interface endpoints in two subnets, and the gateway's ranges.
 ENDPOINTS = [
     (Peer("the endpoint of Streams", address="10.0.1.17"), "TCP", 443, True),
@@ -277,5 +312,8 @@ def merges(objects):
         merged = {**LIVE, **asked, "rollingUpdate": {**LIVE["rollingUpdate"], **(asked.get("rollingUpdate") or {})}}
         if merged["type"] == "Recreate":
             yield f"Deployment {name}: the server refuses strategy.rollingUpdate beside Recreate, which the live object has"
-        if "terminationGracePeriodSeconds" in item["spec"]["template"]["spec"]:
+        pod = item["spec"]["template"]["spec"]
+        if "terminationGracePeriodSeconds" in pod:
             yield f"Deployment {name}: terminationGracePeriodSeconds is the application's to set"
+        if "fsGroup" not in pod.get("securityContext", {}):
+            yield f"Deployment {name}: fsGroup is taken out, and an application that has one cannot write its volumes any more"
