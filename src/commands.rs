@@ -30,6 +30,7 @@ pub enum Command {
     #[command(about = check::ABOUT)]
     Check(CheckCommand),
     /// Show, edit or copy stored positions.
+    #[command(about = positions::ABOUT)]
     Positions(Box<PositionsCommand>),
     /// Serve KEDA as an external scaler.
     #[command(about = "Serves KEDA as an external scaler, until a signal ends it: docs/keda.md.")]
@@ -49,7 +50,7 @@ pub fn without_scaler() -> CommandOutput {
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Option<Command>, CommandOutput> {
     let mut arguments: Vec<OsString> = arguments.into_iter().collect();
     let command_line = command_line();
-    let mut mistakes = Vec::new();
+    let (mut mistakes, mut named) = (Vec::new(), Vec::new());
     loop {
         let matches = command_line.clone().try_get_matches_from(&arguments);
         let error = match matches.and_then(|matches| CommandLine::from_arg_matches(&matches)) {
@@ -60,8 +61,11 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Option<Com
         match error.kind() {
             ErrorKind::DisplayHelp => return Err(CommandOutput::done(EXIT_OK, error.to_string())),
             ErrorKind::DisplayVersion => return Err(CommandOutput::done(EXIT_OK, version())),
+            // An argument that was taken out below is not missing.
+            ErrorKind::MissingRequiredArgument => mistakes.extend(missing(&error, &named)),
             _ => mistakes.push(mistake(&error)),
         }
+        named.push(name(&error).to_owned());
         // clap stops at the first mistake. What follows an unknown subcommand cannot be judged.
         if subcommand(&command_line, &arguments).is_none() || !take_out(&mut arguments, &error) {
             break;
@@ -88,8 +92,10 @@ fn version() -> String {
     format!("dynamodb-streams-adapter {} (revision {revision})\n", env!("CARGO_PKG_VERSION"))
 }
 
+/// The command that the first argument names, and the one of its commands that a later one does.
 fn subcommand<'c>(command_line: &'c clap::Command, arguments: &[OsString]) -> Option<&'c clap::Command> {
-    command_line.find_subcommand(arguments.get(1)?)
+    let command = command_line.find_subcommand(arguments.get(1)?)?;
+    Some(arguments.iter().skip(2).find_map(|argument| command.find_subcommand(argument)).unwrap_or(command))
 }
 
 fn refusal(command_line: &clap::Command, arguments: &[OsString], mistakes: &[String]) -> String {
@@ -106,6 +112,15 @@ fn expected(command: &clap::Command) -> String {
     let arguments = command.get_arguments().filter_map(|argument| argument.get_long()).map(|name| format!("--{name}"));
     let names = subcommands.filter(|name| name != "help").chain(arguments).map(|name| format!("`{name}`"));
     one_of(&names.collect::<Vec<String>>())
+}
+
+/// What was not given and is required, but for these arguments.
+fn missing(error: &clap::Error, named: &[String]) -> Option<String> {
+    let Some(ContextValue::Strings(names)) = error.get(ContextKind::InvalidArg) else { return None };
+    let names = names.iter().filter(|name| !named.iter().any(|named| without_value(name) == named));
+    let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
+    let verb = if names.len() == 1 { "is" } else { "are" };
+    (!names.is_empty()).then(|| format!("{} {verb} required", names.join(", ")))
 }
 
 /// One mistake, in the words of the mistakes of the configuration.
@@ -148,7 +163,10 @@ fn name(error: &clap::Error) -> &str {
     } else {
         ContextKind::InvalidArg
     };
-    let name = text(error, kind);
+    without_value(text(error, kind))
+}
+
+fn without_value(name: &str) -> &str {
     name.split_once(" <").map_or(name, |(name, _)| name)
 }
 
@@ -260,6 +278,19 @@ mod tests {
             );
             assert_eq!(refused(text), expected, "{text}");
         }
+        for (text, why) in [
+            (
+                "positions set --table orders --to yesterday",
+                "set: --to must be `start`, `since <time in RFC 3339>` or `after",
+            ),
+            ("positions set --to start", "set: `--table <table>` is required; expected `--table`, "),
+            ("positions set", "set: `--table <table>`, `--to <position>` are required; "),
+            ("positions import", "import: `<path>` is required; "),
+        ] {
+            let said = refused(text);
+            assert!(said.starts_with(why) && said.matches("required").count() <= 1, "{text}: {said}");
+            assert!(said.contains("`--dry-run`") && !said.contains("create-table"), "{text}: {said}");
+        }
         assert_eq!(parsed("scaler"), Ok(Some(Command::Scaler)));
         assert_eq!(without_scaler().exit_code, EXIT_USAGE);
     }
@@ -273,6 +304,7 @@ mod tests {
         assert_eq!((printed("check -h"), printed("help check")), (check.clone(), check.clone()));
         assert!(check.starts_with("Checks everything that the adapter needs"), "{check}");
         assert!(check.contains("Usage: dynamodb-streams-adapter check") && general.ends_with(&check), "{general}");
+        assert!(printed("positions --help").starts_with("Shows, exports, imports, edits and copies stored positions."));
         let version = concat!("dynamodb-streams-adapter ", env!("CARGO_PKG_VERSION"), " (revision ");
         assert!(printed("--version").starts_with(version) && printed("-V") == printed("--version"));
     }

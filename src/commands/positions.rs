@@ -19,14 +19,13 @@ use crate::command_output::{CommandOutput, EXIT_OK, EXIT_USAGE};
 use crate::config::{CheckpointLocation, PositionsConfig};
 use crate::records::Position;
 
-const ABOUT: &str = "\
+pub(super) const ABOUT: &str = "\
 Shows, exports, imports, edits and copies stored positions. Changes need an
 adapter that does not run. The store is CHECKPOINT_STORE, unless --store or
 --file names one.";
 
 /// The arguments of `positions`. The texts are those of its help.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
-#[command(about = ABOUT)]
 pub struct PositionsCommand {
     /// The store, written as in CHECKPOINT_STORE
     #[arg(long, global = true, value_name = "store", conflicts_with = "file")]
@@ -60,7 +59,7 @@ enum Action {
         #[command(flatten)]
         target: Target,
         /// start, "since <time>" or "after <sequence number>"
-        #[arg(long, value_name = "position")]
+        #[arg(long, value_name = "position", value_parser = position)]
         to: Position,
         #[command(flatten)]
         how: How,
@@ -93,6 +92,11 @@ enum Action {
     },
     /// Create the DynamoDB table of the store, unless it is there
     CreateTable,
+}
+
+/// The error stands behind "must be".
+fn position(text: &str) -> Result<Position, &'static str> {
+    text.parse().map_err(|_| "`start`, `since <time in RFC 3339>` or `after <sequence number>`")
 }
 
 /// How a change is made.
