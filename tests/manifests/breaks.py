@@ -35,7 +35,7 @@ BREAKS = [
      "nothing is scraped", "components/pod-monitor", False),
     ("a variable of the scaler that is not there", "scaler/kustomization.yaml", "SCALER_RULES=", "SCALER_RULLES=",
      "knows no variable SCALER_RULLES", "scaler", False),
-    ("rules of the scaler that are none", "scaler/kustomization.yaml", '"namespaces":["default"],', "",
+    ("rules of the scaler that are none", "scaler/kustomization.yaml", '"namespaces":["shop"],', "",
      "SCALER_RULES", "scaler", True),
     ("replicas of the scaler without a table", "overlays/scaler-replicas/kustomization.yaml", "CHECKPOINT_STORE=dynamodb:",
      "CHECKPOINT_STORE=file:/", "SCALER_ADVERTISED_ADDRESS", "overlays/scaler-replicas", True),

@@ -94,7 +94,7 @@ def render_example(root, directory, text):
     (place / "kustomization.yaml").write_text(text)
     objects = render(place)
     for image in parse(text)[0].get("images", []):
-        for *_, container in adapters(objects):
+        for container in [*(container for *_, container in adapters(objects)), *scalers(objects)]:
             own = f"{image['newName']}:{image['newTag']}"
             container["image"] = texts.image(root) if container["image"] == own else f"{container['image']}, not {own}"
     return objects
