@@ -122,6 +122,13 @@ impl TableTelemetry {
         self.metrics.last_progress.with_label_values(&[&*self.table]).set(since_epoch.as_secs_f64());
     }
 
+    /// AWS has said what time it is; a process whose clock is wrong tells wrong ages.
+    pub fn clock_compared(&self, theirs: SystemTime, ours: SystemTime) {
+        let ahead = theirs.duration_since(ours).map(|by| by.as_secs_f64());
+        let offset = ahead.unwrap_or_else(|behind| -behind.duration().as_secs_f64());
+        self.metrics.clock_offset.with_label_values(&[&*self.table]).set(offset.trunc() + 0.0); // not "-0"
+    }
+
     /// A call to AWS took so long and ended so: `records`, `empty`, `ok` or the error's code.
     pub fn aws_call(&self, operation: &'static str, result: &str, took: Duration) {
         self.metrics.aws_calls.with_label_values(&[&*self.table, operation, result]).inc();

@@ -54,6 +54,7 @@ pub struct Metrics {
     aws_refused: GaugeVec,
     sink_refused: GaugeVec,
     last_progress: GaugeVec,
+    clock_offset: GaugeVec,
     sinks: SinkMetrics,
     scaler: ScalerMetrics,
     legacy: Option<Legacy>,
@@ -125,6 +126,7 @@ pub struct TableMetrics {
     pub aws_refused: prometheus::Gauge,
     pub sink_refused: prometheus::Gauge,
     pub last_progress: GaugeVec,
+    pub clock_offset: GaugeVec,
     pub legacy: Option<TableLegacy>,
 }
 
@@ -176,6 +178,7 @@ impl Metrics {
             aws_refused: AWS_REFUSED.gauge(r)?,
             sink_refused: SINK_REFUSED.gauge(r)?,
             last_progress: LAST_PROGRESS.gauge(r)?,
+            clock_offset: CLOCK_OFFSET.gauge(r)?,
             sinks: SinkMetrics::new(r)?,
             scaler: ScalerMetrics::new(r)?,
             legacy: None,
@@ -244,6 +247,7 @@ impl Metrics {
             aws_refused: self.aws_refused.with_label_values(t),
             sink_refused: self.sink_refused.with_label_values(t),
             last_progress: self.last_progress.clone(),
+            clock_offset: self.clock_offset.clone(),
             legacy: self.legacy.as_ref().map(|legacy| legacy.table(table)),
         }
     }

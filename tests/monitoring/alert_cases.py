@@ -120,6 +120,10 @@ def table(lag, refused="0x120", parked="0x120", read="0x120", **settled):
     ]
 
 
+def attempts_of(code, values):
+    return "delivery_attempts_total", f'code="{code}"', values
+
+
 STUCK = "NoProgress"
 for often in ["250ms", "5s", "15m", "24h"]:
     # A call each `often`, as many a minute or one in so many.
@@ -226,6 +230,52 @@ case("a lag that is caught up with within ten minutes is no alert", [("lag_secon
      silent("18m", "LagHigh"), silent("18m", "LagCritical"), silent("40m", "LagHigh"))
 
 
+# A wrong clock
+
+def clock(at, off, pod="a"):
+    return fires(at, "ClockWrong", "warning", f"The clock of the adapter {pod} is {off} off", table=None, instance=pod)
+
+
+for offset in ("3600", "-3600"):
+    case(f"a clock that is {offset} seconds from AWS's is reported, and that nothing waits does not hide it",
+         [("clock_offset_seconds", 'instance="a"', f"0x10 {offset}x40 -1x20"), ("lag_seconds", "", "0x70")],
+         silent("10m", "ClockWrong"), silent("15m", "ClockWrong"), clock("17m", "1h 0m 0s"), clock("45m", "1h 0m 0s"),
+         silent("52m", "ClockWrong"), silent("45m", "LagHigh"))
+case("a clock that is a minute off is none of this alert's business, nor is one answer that took long",
+     [("clock_offset_seconds", 'instance="a"', "0x5 60x20 -60x20 -300x1 0x20")],
+     *(silent(at, "ClockWrong") for at in ("15m", "40m", "47m", "60m")))
+# The clock makes changes as old as it is ahead: the lag says so too, and nothing stands still.
+case("a table that is busy under a clock that is an hour ahead has a lag that is not one, and moves",
+     [*table("3600x60", read="0+60x60", events_delivered_total="0+60x60"), ("clock_offset_seconds", 'instance="a"', "-3600x60")],
+     behind("30m", "LagHigh", "warning", "1h 0m 0s"), clock("30m", "1h 0m 0s"), silent("50m", "NoProgress"))
+
+
+# Incidents, each by all the alerts that it fires and that it does not
+
+case("a sink at half the speed of the writers is behind after half an hour, and neither fails nor stands still",
+     [*table("0x10 0+30x110", read="0+600x120", events_delivered_total="0+300x120"), attempts_of(202, "0+300x120"),
+      ("sink_up", 'sink="sink"', "1x120"), ("sink_refused_seconds", "", "0x120"), ("ready", "", "1x120")],
+     silent("45m", "LagHigh"), behind("61m", "LagHigh", "warning", "25m 0s"), silent("61m", "LagCritical"),
+     *(silent(at, alert) for alert in ("SinkFailing", "NoProgress", "NotReady") for at in ("60m", "110m")))
+case("a key that was rotated away is denied within minutes, long before a lag is known",
+     [*table("0x60", "0x10 0+60x50"), ("ready", "", "1x10 0x50"),
+      ("aws_calls_total", 'operation="GetRecords",result="UnrecognizedClientException"', "_x10 0+2x50")],
+     silent("11m", "AwsDenied"),
+     fires("16m", "AwsDenied", "critical", "AWS denies GetRecords for table orders (UnrecognizedClientException)",
+           operation="GetRecords", result="UnrecognizedClientException"),
+     silent("16m", "NotReady"), fires("25m", "NotReady", "critical", "The adapter a is not ready", table=None, instance="a"))
+case("a stream that is disabled makes the process not ready, and no call is denied",
+     [*table("0x60"), ("ready", "", "1x10 0x50"), ("aws_calls_total", 'operation="DescribeTable",result="ok"', "0+1x60")],
+     silent("18m", "NotReady"), fires("25m", "NotReady", "critical", "The adapter a is not ready", table=None, instance="a"),
+     silent("50m", "AwsDenied"), silent("50m", "NoProgress"), silent("50m", "DataLoss"))
+case("a pod that a quota or a lost node keeps away is missed after ten minutes",
+     [("lag_seconds", "", "0x20 _x40"), ("ready", "", "1x20 _x40")],
+     silent("27m", "Absent"), fires("33m", "Absent", "critical", "No adapter reports on table orders any more"))
+case("a certificate of the sink that has expired is the sink's failure", [attempts_of(202, "0+60x10 600x40"),
+     attempts_of("tls", "_x10 0+1x40")], silent("11m", "SinkFailing"),
+     fires("22m", "SinkFailing", "critical", "The sink fails 100% of the deliveries of table orders, or of the time"))
+
+
 # Dropped events
 
 def dropped(at):
@@ -270,8 +320,7 @@ def sink_fails(at, share):
     return fires(at, "SinkFailing", "critical", f"The sink fails {share} of the deliveries of table orders, or of the time")
 
 
-def attempts(code, values):
-    return "delivery_attempts_total", f'code="{code}"', values
+attempts = attempts_of
 
 
 case("a sink that answers with faults is reported", [attempts(202, "0+60x20 1200x40"), attempts(503, "_x20 0+2x40")],

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::{Call, IteratorStart, ShardQuery, StreamDescription, StreamsClient, TableDescription};
 use crate::aws::errors::{CallError, ErrorKind};
+use crate::clock;
 use crate::readiness::{Dependency, FailingCall, Recovery, TableHealth};
 use crate::records::Page;
 use crate::telemetry::{TableTelemetry, events};
@@ -139,7 +140,13 @@ impl StreamsClient for ObservedClient {
     }
 
     fn describe_stream<'a>(&'a self, stream: &'a str, shards: ShardQuery<'a>) -> Call<'a, StreamDescription> {
-        self.count("DescribeStream", self.client.describe_stream(stream, shards), |_| "ok")
+        let said = |answer: &StreamDescription| {
+            if let Some(moment) = answer.answered_at {
+                self.telemetry.clock_compared(moment, clock::now());
+            }
+            "ok"
+        };
+        self.count("DescribeStream", self.client.describe_stream(stream, shards), said)
     }
 
     fn get_shard_iterator<'a>(&'a self, stream: &'a str, shard: &'a str, from: IteratorStart) -> Call<'a, String> {

@@ -98,6 +98,8 @@ metrics! {
         "How long every attempt for the table has failed by the sink's fault; 0 after any other one.";
     LAST_PROGRESS = "last_progress_timestamp_seconds", Kind::Gauge, ["table"],
         "Unix time at which this process last stored a position that had moved; no series before that. That one still holds is stored too, and is no progress.";
+    CLOCK_OFFSET = "clock_offset_seconds", Kind::Gauge, ["table"],
+        "By how much AWS's clock was ahead of this process's at the last DescribeStream, in whole seconds; negative where this process's is ahead; no series before that.";
     SINK_UP = "sink_up", Kind::Gauge, ["sink"],
         "1; 0 while the sink counts as failing or as refusing and gets one trial request a second. The label is sink or dead-letter.";
     SINK_REQUEST_RATE_LIMIT = "sink_request_rate_limit", Kind::Gauge, ["sink"],

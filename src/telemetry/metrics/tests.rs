@@ -13,6 +13,7 @@ fn every_metric_of_the_contract_is_exported_under_its_name() {
     table.lease_held.with_label_values(&["orders"]).set(1);
     table.lease_duration.with_label_values(&["orders"]).set(15.0);
     table.last_progress.with_label_values(&["orders"]).set(1.0);
+    table.clock_offset.with_label_values(&["orders"]).set(1.0);
     table.aws_calls.with_label_values(&["orders", "GetRecords", "empty"]).inc();
     table.aws_call_duration.with_label_values(&["orders", "GetRecords"]).observe(0.01);
     metrics.sinks().show("sink", SinkGauges { capacity: Some(500.0), ..UNKNOWN });

@@ -1,14 +1,15 @@
 //! What a table says about AWS while calls are refused, and when they are not any more.
 
 use std::future::pending;
+use std::time::SystemTime;
 
 use super::*;
 use crate::readiness::Health;
 use crate::telemetry::logs::capture;
 use crate::telemetry::metrics::Metrics;
 
-/// A service that nobody asks.
-struct Unasked;
+/// A service that nobody asks, but for its time.
+struct Unasked(Option<SystemTime>);
 
 impl StreamsClient for Unasked {
     fn describe_table<'a>(&'a self, _table: &'a str) -> Call<'a, TableDescription> {
@@ -20,7 +21,12 @@ impl StreamsClient for Unasked {
     }
 
     fn describe_stream<'a>(&'a self, _stream: &'a str, _shards: ShardQuery<'a>) -> Call<'a, StreamDescription> {
-        Box::pin(pending())
+        let Some(answered_at) = self.0 else { return Box::pin(pending()) };
+        let status = crate::streams::client::StreamStatus::Enabled;
+        let (table, key_schema, shards) = ("orders".to_owned(), Vec::new(), Vec::new());
+        let answered_at = Some(answered_at);
+        let answer = StreamDescription { table, status, view_type: None, key_schema, shards, next: None, answered_at };
+        Box::pin(async { Ok(answer) })
     }
 
     fn get_shard_iterator<'a>(&'a self, _stream: &'a str, _shard: &'a str, _from: IteratorStart) -> Call<'a, String> {
@@ -33,9 +39,13 @@ impl StreamsClient for Unasked {
 }
 
 fn client() -> (Metrics, Health, Arc<TableHealth>, Arc<ObservedClient>) {
+    client_of(Unasked(None))
+}
+
+fn client_of(service: Unasked) -> (Metrics, Health, Arc<TableHealth>, Arc<ObservedClient>) {
     let (metrics, health) = (Metrics::new("1", "r").unwrap(), Health::default());
     let table = health.table("orders");
-    let client = ObservedClient::new(Arc::new(Unasked), TableTelemetry::new("orders", &metrics), table.clone());
+    let client = ObservedClient::new(Arc::new(service), TableTelemetry::new("orders", &metrics), table.clone());
     (metrics, health, table, client)
 }
 
@@ -114,4 +124,24 @@ fn a_wait_for_a_stream_is_logged_once_and_shown() {
     assert!(health.not_ready(Instant::now()).unwrap().contains("enable DynamoDB Streams on it"));
     client.answered();
     assert_eq!(table.awaited(), None);
+}
+
+/// Lag compares AWS's time with this machine's: who looks at it has to know when the two differ.
+#[tokio::test(start_paused = true)]
+async fn how_far_the_clock_is_from_that_of_aws_is_a_metric() {
+    let (metrics, _health, _table, _client) = client();
+    assert!(!metrics.encode().unwrap().contains("clock_offset_seconds{"), "nobody has said");
+    let hour = Duration::from_hours(1);
+    for (moment, shown) in [(clock::now() + hour, 3600), (clock::now() - hour, -3600), (clock::now(), 0)] {
+        let (metrics, _health, _table, client) = client_of(Unasked(Some(moment)));
+        client.describe_stream("arn", ShardQuery::First).await.expect("it answers");
+        let text = metrics.encode().unwrap();
+        let offset = text
+            .lines()
+            .find_map(|line| line.split_once("clock_offset_seconds{table=\"orders\"} "))
+            .expect("it is known")
+            .1;
+        let offset: i64 = offset.parse().expect("whole seconds");
+        assert!((offset - shown).abs() <= 1, "{offset} is not about {shown}");
+    }
 }
