@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 use super::aws::{Secret, StaticCredentials};
 use super::parse::{InvalidValue, sendable_url};
 use super::reader::Environment;
-use super::sdk_variables::{check_header_text, endpoint_url, is_region};
+use super::sdk_variables::{check_header_text, endpoint_url, is_region, warn_of_mix_ups};
 use super::translator::{Foreign, Translator};
 use super::{event, process, sink, source};
 
@@ -172,7 +172,10 @@ fn credentials(translator: &mut Translator<'_>) {
         }
         return;
     }
-    [&id, &secret, &token].into_iter().flatten().for_each(|found| check_header_text(translator, found));
+    for found in [&id, &secret, &token].into_iter().flatten() {
+        check_header_text(translator, found);
+        warn_of_mix_ups(translator, found);
+    }
     match (id, secret) {
         (Some(id), Some(secret)) => {
             let session_token = token.map(|token| Secret::new(token.text));

@@ -122,14 +122,14 @@ pub(super) fn check(translator: &mut Translator<'_>) {
 const QUOTED: &str = "has quotation marks around its value, which count as a part of it: leave them out";
 
 /// What a Secret that was made in the wrong way holds. AWS would only say that it does not know the key.
-fn warn_of_mix_ups(translator: &mut Translator<'_>, found: &ForeignValue) {
+pub(super) fn warn_of_mix_ups(translator: &mut Translator<'_>, found: &ForeignValue) {
     if is_quoted(&found.text) {
         translator.remark(found.name, QUOTED);
     }
     let is_key_id = is_access_key_id(&found.text);
-    if is_key_id && found.name == "AWS_SECRET_ACCESS_KEY" {
-        translator
-            .remark(found.name, "holds the id of an access key: it and AWS_ACCESS_KEY_ID may have each other's value");
+    // AWS_SECRET_ACCESS_KEY, and a dialect's SECRETKEY or SECRET_KEY.
+    if is_key_id && found.name.contains("SECRET") {
+        translator.remark(found.name, "holds the id of an access key: id and secret may have each other's value");
     }
     let decoded = || BASE64_STANDARD.decode(&found.text).ok().and_then(|bytes| String::from_utf8(bytes).ok());
     if !is_key_id && decoded().is_some_and(|text| is_access_key_id(text.trim())) {

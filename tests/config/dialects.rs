@@ -405,3 +405,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn keys_that_an_integration_sources_secret_holds_by_mistake_are_a_warning() {
+    let said = |id: &str, secret: &str| {
+        let own = ("USE_DEFAULT_CREDENTIALS_PROVIDER", "false");
+        let config = read(&camel(&[own, ("ACCESSKEY", id), ("SECRETKEY", secret)]));
+        let said: Vec<_> = config.warnings.iter().map(ToString::to_string).collect();
+        said.into_iter().filter(|line| line.contains("KEY ")).collect::<Vec<_>>()
+    };
+    assert_eq!(said("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI"), [""; 0]);
+    for (id, secret, warning) in [
+        ("wJalrXUtnFEMI", "AKIAIOSFODNN7EXAMPLE", "SECRETKEY holds the id of an access key: "),
+        ("'AKIAIOSFODNN7EXAMPLE'", "wJalrXUtnFEMI", "ACCESSKEY has quotation marks around its value, "),
+        ("QUtJQUlPU0ZPRE5ON0VYQU1QTEU=", "wJalrXUtnFEMI", "ACCESSKEY is encoded in base64: "),
+    ] {
+        let said = said(id, secret);
+        assert!(said.len() == 1 && said[0].starts_with(&format!("{KAMELET}{warning}")), "{said:?}");
+    }
+}
