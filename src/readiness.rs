@@ -14,7 +14,7 @@
 //! is progress for all; any other answer clears its own operation.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -61,8 +61,8 @@ pub struct TableHealth {
     sink_failing: AtomicBool,
     /// The last attempts failed by the sink's fault.
     sink_refuses: AtomicBool,
-    /// Records in a row that could not be decoded.
-    undecodable: AtomicU32,
+    /// The last record could not be decoded. Changed only while the state is locked: the shards of a table are read by several threads.
+    last_was_undecodable: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -80,6 +80,8 @@ struct State {
     stopped: Option<String>,
     /// The table is not this process's.
     lease: Option<AwaitedLease>,
+    /// How many records in a row could not be decoded.
+    undecodable_in_a_row: u32,
     /// What is wrong with all records that were read of late.
     undecodable: Option<String>,
 }
@@ -126,7 +128,7 @@ impl Health {
             aws_failing: AtomicBool::new(false),
             sink_failing: AtomicBool::new(false),
             sink_refuses: AtomicBool::new(false),
-            undecodable: AtomicU32::new(0),
+            last_was_undecodable: AtomicBool::new(false),
             state: Mutex::new(State { waiting_for, ..State::default() }),
         });
         lock(&self.tables).push(health.clone());
@@ -194,7 +196,7 @@ impl TableHealth {
         if state.lease.is_none() {
             let unstored = state.unstored.take();
             *state = State { unstored, ..State::default() };
-            self.undecodable.store(0, Ordering::Release);
+            self.last_was_undecodable.store(false, Ordering::Release);
             self.raise_flags(&state);
         }
         state.lease = Some(AwaitedLease { owner: owner.map(str::to_owned) });
@@ -231,20 +233,24 @@ impl TableHealth {
 
     /// A record could not be decoded. Tells whether from now on that counts as true of all.
     pub fn undecodable(&self, why: &str) -> bool {
-        let count = self.undecodable.fetch_add(1, Ordering::AcqRel).saturating_add(1);
-        if count >= UNDECODABLE_IN_A_ROW {
-            lock(&self.state).undecodable = Some(why.to_owned());
+        let mut state = lock(&self.state);
+        self.last_was_undecodable.store(true, Ordering::Release);
+        state.undecodable_in_a_row = state.undecodable_in_a_row.saturating_add(1);
+        if state.undecodable_in_a_row >= UNDECODABLE_IN_A_ROW {
+            state.undecodable = Some(why.to_owned());
         }
-        count == UNDECODABLE_IN_A_ROW
+        state.undecodable_in_a_row == UNDECODABLE_IN_A_ROW
     }
 
     /// A record could be decoded: an atomic load. Tells whether that was not so of the ones before.
     pub fn decoded(&self) -> bool {
-        if self.undecodable.load(Ordering::Acquire) == 0 {
+        if !self.last_was_undecodable.load(Ordering::Acquire) {
             return false;
         }
-        self.undecodable.store(0, Ordering::Release);
-        lock(&self.state).undecodable.take().is_some()
+        let mut state = lock(&self.state);
+        self.last_was_undecodable.store(false, Ordering::Release);
+        state.undecodable_in_a_row = 0;
+        state.undecodable.take().is_some()
     }
 
     /// Something was refused. What was refused first counts from then on, until it is cleared.

@@ -1,5 +1,7 @@
 //! What the probes say, and when.
 
+use std::sync::atomic::AtomicUsize;
+
 use super::*;
 
 const GET_RECORDS: FailingCall = FailingCall::Aws("GetRecords");
@@ -184,6 +186,41 @@ async fn single_records_that_cannot_be_decoded_do_not_make_a_table_unready() {
 }
 
 /// With `maxUnavailable: 0` an update waits until the new process is ready, which the old one's table must not keep it from.
+/// The shards of a table are read by several threads at once. Otherwise the pod would stay unready until the next restart.
+#[test]
+fn a_record_that_can_be_decoded_makes_a_table_ready_although_another_thread_meets_some_that_cannot_be() {
+    const ROUNDS: usize = 5_000;
+    let (health, orders, now) = ready_table();
+    let (begun, ended) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let reach = |place: &AtomicUsize, round| {
+        while place.load(Ordering::Acquire) < round {
+            std::thread::yield_now();
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 1..=ROUNDS {
+                reach(&begun, round);
+                for _ in 0..UNDECODABLE_IN_A_ROW {
+                    orders.undecodable("no Keys");
+                }
+                ended.store(round, Ordering::Release);
+            }
+        });
+        let mut unready = 0;
+        for round in 1..=ROUNDS {
+            begun.store(round, Ordering::Release);
+            // At another moment in each round.
+            (0..round % 256).for_each(|_| std::hint::spin_loop());
+            orders.decoded();
+            reach(&ended, round);
+            orders.decoded();
+            unready += usize::from(health.not_ready(now).is_some());
+        }
+        assert_eq!(unready, 0, "so many of {ROUNDS} rounds left the table unready behind a record that can be decoded");
+    });
+}
+
 #[test]
 fn a_table_that_another_process_has_is_ready_and_stays_so_when_this_one_takes_over() {
     let (health, now) = (Health::default(), Instant::now());
