@@ -135,7 +135,8 @@ pub struct TableProgress {
     settled: Notify,
     changed: Notify,
     is_listed: AtomicBool,
-    /// What an earlier run has stored was taken over, or that it has stored nothing.
+    /// What an earlier run has stored was taken over, or that it has stored nothing. Changed only while the tracker is locked: whoever
+    /// holds the tracker sees both as of one moment.
     is_restored: AtomicBool,
     /// Whether it is stored where the table's first stream begins.
     is_start_stored: watch::Sender<bool>,
@@ -202,19 +203,23 @@ impl TableProgress {
 
     /// Takes over what an earlier run, or another process, has stored. Before that nothing is stored.
     pub fn restore(&self, stored: StoredTable) {
+        self.replace_tracker(stored, true);
+    }
+
+    fn replace_tracker(&self, stored: StoredTable, is_restored: bool) {
         self.is_start_stored.send_replace(!stored.streams.is_empty());
         let mut tracker = self.tracker();
         let numbered = tracker.next_ordinal();
         *tracker = TableTracker::restored(stored, self.is_ordered_by_shard);
         // No two entries of this process have the same number.
         tracker.number_from(numbered);
+        self.is_restored.store(is_restored, Ordering::Release);
         drop(tracker);
-        self.is_restored.store(true, Ordering::Release);
         self.changed.notify_one();
     }
 
     /// Whether nobody here knows how far behind the table is: what an earlier run has stored of it was not found or not read yet, and no
-    /// other process is known to have its lease.
+    /// other process is known to have its lease. What the tracker says belongs to the answer only if it is held meanwhile.
     pub fn is_unknown(&self) -> bool {
         !self.is_restored.load(Ordering::Acquire) && self.ownership.awaited().is_none()
     }
@@ -222,9 +227,8 @@ impl TableProgress {
     /// Forgets all that is known of the table: it is another process's now, or may be. Nobody here reads it any more, and no event of it is
     /// on its way.
     pub fn reset(&self) {
-        self.restore(StoredTable::default());
+        self.replace_tracker(StoredTable::default(), false);
         self.is_listed.store(false, Ordering::Release);
-        self.is_restored.store(false, Ordering::Release);
         self.buffer.clear();
         self.telemetry.metrics().checkpoint_age.set(0.0);
         self.telemetry.shards(0, 0, 0);

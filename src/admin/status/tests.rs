@@ -348,3 +348,32 @@ async fn how_far_behind_a_table_is_whose_positions_nobody_has_read_is_no_number(
     house.progress.restore(StoredTable::default());
     assert!(is_shown());
 }
+
+/// A lag of zero would let KEDA scale down the sink's service while another process still delivers to it.
+#[test]
+fn a_table_that_is_lost_to_another_process_has_no_lag_and_never_one_of_zero() {
+    const ROUNDS: usize = 20_000;
+    let house = House::new();
+    let hour_ago = SystemTime::now() - Duration::from_hours(1);
+    let StoredShard::Unfinished(shard) = StoredShard::at(Position::Start, hour_ago, None) else { unreachable!() };
+    let shard = StoredShard::Unfinished(crate::checkpoint::UnfinishedShard { oldest_owed: Some(hour_ago), ..shard });
+    let shards = [("shard".to_owned(), shard)].into();
+    let stream = StoredStream { arn: STREAM.to_owned(), start: Position::Start, done: false, shards };
+    let stored = StoredTable { streams: vec![stream], stopped: None };
+    house.progress.restore(stored.clone());
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..ROUNDS {
+                house.progress.restore(stored.clone());
+                house.progress.reset();
+            }
+            is_over.store(true, std::sync::atomic::Ordering::Release);
+        });
+        let mut zeros = 0;
+        while !is_over.load(std::sync::atomic::Ordering::Acquire) {
+            zeros += usize::from(lag(&house.progress) == Some(Duration::ZERO));
+        }
+        assert_eq!(zeros, 0, "so often a table of which nothing is known looked as if everything was delivered");
+    });
+}
