@@ -68,7 +68,7 @@ impl<'t> PositionsWait<'t> {
     }
 
     /// A try has worked.
-    pub fn is_over(&self) {
+    pub fn succeeded(&self) {
         if self.failures > 0 {
             events::PositionsThere { table: self.table }.emit();
         }
@@ -187,14 +187,14 @@ impl TableProgress {
                     if wait.has_failed() {
                         self.health.mark_reading();
                     }
-                    wait.is_over();
+                    wait.succeeded();
                     return self.restore(stored.unwrap_or_default());
                 }
                 Err(error) => {
                     let why = error.to_string();
                     self.health.record_store_error(Some(&why));
                     // Also of one that was ready before: nobody reads the table meanwhile.
-                    self.health.waiting_for("its stored positions");
+                    self.health.mark_waiting_for("its stored positions");
                     wait.failed(&why).await;
                 }
             }

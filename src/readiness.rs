@@ -5,10 +5,10 @@
 //!   for [`PATIENCE`] because AWS or the sink refuses. A denied operation that reading needs is enough at once, and so is that
 //!   the last [`UNDECODABLE_IN_A_ROW`] records of a table could not be decoded.
 //! - A table that is another process's is ready, as long as the lease that this one waits for can be looked at
-//!   ([`TableHealth::waits_for_lease`]). It stays ready when this one takes over, unless what follows hinders it.
-//! - While the process starts, what it waits for is the reason ([`Health::starts_with`]).
+//!   ([`TableHealth::mark_waiting_for_lease`]). It stays ready when this one takes over, unless what follows hinders it.
+//! - While the process starts, what it waits for is the reason ([`Health::set_starting`]).
 //! - Started: ready was true once.
-//! - Not live: only while a part of the process stands still although nothing hinders it ([`Health::stalled`]).
+//! - Not live: only while a part of the process stands still although nothing hinders it ([`Health::set_stalled`]).
 //!
 //! What is refused is kept by operation. That listings succeed says nothing about `GetRecords`, so only `GetRecords` itself
 //! is progress for all; any other answer clears its own operation.
@@ -136,12 +136,12 @@ impl Health {
     }
 
     /// What the process waits for before its tables are there; nothing once they are.
-    pub fn starts_with(&self, what: Option<String>) {
+    pub fn set_starting(&self, what: Option<String>) {
         *lock(&self.starting) = what;
     }
 
     /// What the process waits for besides, whatever its tables do; nothing once it is there.
-    pub fn waits_for(&self, what: Option<String>) {
+    pub fn set_missing(&self, what: Option<String>) {
         *lock(&self.missing) = what;
     }
 
@@ -164,7 +164,7 @@ impl Health {
     }
 
     /// A part of the process stands still although nothing hinders it; none when it goes on.
-    pub fn stalled(&self, what: Option<String>) {
+    pub fn set_stalled(&self, what: Option<String>) {
         *lock(&self.stalled) = what;
     }
 
@@ -177,7 +177,7 @@ impl Health {
 impl TableHealth {
     /// Reading cannot begin, or go on, before this is there. Nothing else is asked of AWS meanwhile, so nothing else is
     /// refused.
-    pub fn waiting_for(&self, what: &str) {
+    pub fn mark_waiting_for(&self, what: &str) {
         let mut state = lock(&self.state);
         state.waiting_for = Some(what.to_owned());
         state.failures.retain(|(by, _), _| *by != Dependency::Aws);
@@ -191,7 +191,7 @@ impl TableHealth {
 
     /// The table is not this process's, which waits for its lease: nothing is read, so nothing hinders it. `owner`: who has the lease; none:
     /// nobody, or nobody knows.
-    pub fn waits_for_lease(&self, owner: Option<&str>) {
+    pub fn mark_waiting_for_lease(&self, owner: Option<&str>) {
         let mut state = lock(&self.state);
         if state.lease.is_none() {
             let unstored = state.unstored.take();
@@ -203,7 +203,7 @@ impl TableHealth {
     }
 
     /// The table is this process's from now on.
-    pub fn has_lease(&self) {
+    pub fn mark_lease_held(&self) {
         let mut state = lock(&self.state);
         let Some(lease) = state.lease.take() else { return };
         state.was_listed = lease.owner.is_some();
@@ -227,7 +227,7 @@ impl TableHealth {
     }
 
     /// Reading of this table has ended for good.
-    pub fn stopped(&self, why: &str) {
+    pub fn mark_stopped(&self, why: &str) {
         lock(&self.state).stopped = Some(why.to_owned());
     }
 

@@ -290,7 +290,7 @@ pub struct ReadingStopped;
 impl ReaderContext {
     /// Reading met a state that cannot be: the table stops, and says so.
     pub fn broken(&self, what: &str) -> ReadingStopped {
-        self.progress.health().stopped(&format!("{what}, a fault of the adapter itself: restart it to go on"));
+        self.progress.health().mark_stopped(&format!("{what}, a fault of the adapter itself: restart it to go on"));
         events::TableFault { what }.emit(self.progress.telemetry());
         ReadingStopped
     }

@@ -85,7 +85,7 @@ impl Status {
     }
 
     /// From now on it shows these parts.
-    pub(crate) fn has_started(&self, parts: Parts) {
+    pub(crate) fn set_parts(&self, parts: Parts) {
         // A process starts once.
         let _ = self.parts.set(parts);
     }

@@ -33,18 +33,18 @@ impl TableLease {
     pub(super) async fn acquire(&mut self) -> (GrantedLease, bool) {
         let (progress, mut has_waited) = (&self.progress, false);
         progress.ownership().wait(&self.owner);
-        progress.health().waits_for_lease(None);
+        progress.health().mark_waiting_for_lease(None);
         let mut view = self.holder.view();
         let mut acquired = pin!(self.holder.acquire());
         let granted = loop {
             select! {
                 granted = &mut acquired => break granted,
-                Ok(()) = view.changed() => has_waited |= waits(progress, &view.borrow_and_update()),
+                Ok(()) = view.changed() => has_waited |= show_awaited(progress, &view.borrow_and_update()),
             }
         };
         progress.health().record_store_error(None);
         progress.ownership().begin(granted.tenure.clone());
-        progress.health().has_lease();
+        progress.health().mark_lease_held();
         (granted, has_waited)
     }
 
@@ -71,11 +71,11 @@ impl TableLease {
 }
 
 /// Shows what is known of a lease that is waited for. Whether it is another process's, or nobody knows.
-fn waits(progress: &TableProgress, view: &LeaseView) -> bool {
+fn show_awaited(progress: &TableProgress, view: &LeaseView) -> bool {
     match view {
         LeaseView::Awaited { owner } => {
-            progress.ownership().waits_for(Some(owner));
-            progress.health().waits_for_lease(Some(owner));
+            progress.ownership().set_awaited(Some(owner));
+            progress.health().mark_waiting_for_lease(Some(owner));
             progress.health().record_store_error(None);
             true
         }

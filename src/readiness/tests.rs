@@ -108,7 +108,7 @@ fn a_sink_that_refuses_for_a_minute_makes_the_pod_unready_but_not_dead() {
 #[test]
 fn a_table_that_stopped_over_lost_data_stays_unready() {
     let (health, orders, now) = ready_table();
-    orders.stopped("data was lost");
+    orders.mark_stopped("data was lost");
     orders.mark_ready();
     assert!(health.not_ready(now).unwrap().contains("data was lost"));
     assert_eq!(health.not_live(), None);
@@ -118,7 +118,7 @@ fn a_table_that_stopped_over_lost_data_stays_unready() {
 fn a_table_that_waits_for_its_next_stream_is_not_ready_and_says_so() {
     let (health, orders, now) = ready_table();
     orders.record_failure(DESCRIBE_STREAM, "the stream does not exist", false, now);
-    orders.waiting_for("a new stream");
+    orders.mark_waiting_for("a new stream");
     orders.mark_ready();
     assert_eq!(health.not_ready(now).as_deref(), Some("table orders: waiting for a new stream"));
     orders.mark_reading();
@@ -133,7 +133,7 @@ fn before_the_first_listing_the_probe_says_what_is_in_the_way() {
     orders.record_failure(DESCRIBE_STREAM, "DescribeStream failed: connection refused", false, now);
     let why = health.not_ready(now).unwrap();
     assert!(why.ends_with("the first response of AWS (DescribeStream failed: connection refused)"), "{why}");
-    orders.waiting_for("table orders: it does not exist");
+    orders.mark_waiting_for("table orders: it does not exist");
     assert!(health.not_ready(now).unwrap().ends_with("waiting for table orders: it does not exist"));
     orders.mark_reading();
     orders.record_store_error(Some("no space left"));
@@ -154,10 +154,10 @@ fn the_longest_of_several_refusals_decides_and_the_last_one_is_shown() {
 #[test]
 fn only_a_part_that_stands_still_fails_liveness_and_only_as_long() {
     let (health, _orders, now) = ready_table();
-    health.stalled(Some("the dispatcher starts no request".to_owned()));
+    health.set_stalled(Some("the dispatcher starts no request".to_owned()));
     assert_eq!(health.not_live().as_deref(), Some("the dispatcher starts no request"));
     assert!(health.not_ready(now).is_some());
-    health.stalled(None);
+    health.set_stalled(None);
     assert_eq!(health.not_live(), None);
     assert_eq!(health.not_ready(now), None);
 }
@@ -225,15 +225,15 @@ fn a_record_that_can_be_decoded_makes_a_table_ready_although_another_thread_meet
 fn a_table_that_another_process_has_is_ready_and_stays_so_when_this_one_takes_over() {
     let (health, now) = (Health::default(), Instant::now());
     let orders = health.table("orders");
-    orders.waits_for_lease(None);
+    orders.mark_waiting_for_lease(None);
     assert_eq!(health.not_ready(now).as_deref(), Some("table orders: waiting for its lease"), "nobody has looked");
-    orders.waits_for_lease(Some("pod-1"));
+    orders.mark_waiting_for_lease(Some("pod-1"));
     assert_eq!((health.not_ready(now), orders.awaited().as_deref()), (None, Some("the lease of pod-1")));
     orders.record_store_error(Some("the store is away"));
     let why = "table orders: waiting for the lease of pod-1 (the store is away)";
     assert_eq!(health.not_ready(now).as_deref(), Some(why));
     orders.record_store_error(None);
-    orders.has_lease();
+    orders.mark_lease_held();
     assert_eq!((health.not_ready(now), orders.awaited()), (None, None));
     orders.record_failure(DESCRIBE_STREAM, "AccessDenied", true, now);
     assert!(health.not_ready(now).is_some(), "what then hinders it is said");
@@ -243,8 +243,8 @@ fn a_table_that_another_process_has_is_ready_and_stays_so_when_this_one_takes_ov
 fn a_process_that_is_the_first_to_have_the_lease_is_ready_once_its_table_is_listed() {
     let (health, now) = (Health::default(), Instant::now());
     let orders = health.table("orders");
-    orders.waits_for_lease(None);
-    orders.has_lease();
+    orders.mark_waiting_for_lease(None);
+    orders.mark_lease_held();
     assert_eq!(health.not_ready(now).as_deref(), Some("table orders: waiting for the first response of AWS"));
     orders.mark_ready();
     assert_eq!(health.not_ready(now), None);
@@ -256,12 +256,12 @@ fn what_hindered_an_owner_is_over_with_its_lease() {
     let (health, orders, now) = ready_table();
     orders.record_failure(FailingCall::Sink, "503", false, now);
     orders.record_failure(DESCRIBE_STREAM, "AccessDenied", true, now);
-    orders.stopped("data was lost");
+    orders.mark_stopped("data was lost");
     (0..UNDECODABLE_IN_A_ROW).for_each(|_| {
         orders.undecodable("no Keys");
     });
-    orders.waits_for_lease(None);
-    orders.waits_for_lease(Some("pod-2"));
+    orders.mark_waiting_for_lease(None);
+    orders.mark_waiting_for_lease(Some("pod-2"));
     assert_eq!(health.not_ready(now + PATIENCE), None);
     assert!(!orders.is_failing(Dependency::Aws) && !orders.is_failing(Dependency::Sink) && !orders.has_stopped());
     assert_eq!(orders.failing_for(Dependency::Aws, now + PATIENCE), Duration::ZERO, "its lag would grow");

@@ -3,7 +3,7 @@
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Status};
 
-use super::answers::{Asked, Refusal};
+use super::answers::{Refusal, TriggerOf};
 use super::externalscaler::ScaledObjectRef;
 use super::standing::OtherReader;
 use super::tables::NotWatched;
@@ -11,8 +11,8 @@ use super::tables::NotWatched;
 /// Of a call that was passed on: the run of a process that it is for. Of an error: the one that has answered so.
 const READER: &str = "x-scaler-reader";
 
-pub(super) fn asked(reference: &ScaledObjectRef) -> Asked<'_> {
-    Asked { namespace: &reference.namespace, name: &reference.name, metadata: &reference.scaler_metadata }
+pub(super) fn asked(reference: &ScaledObjectRef) -> TriggerOf<'_> {
+    TriggerOf { namespace: &reference.namespace, name: &reference.name, metadata: &reference.scaler_metadata }
 }
 
 pub(super) fn status(refusal: &Refusal) -> Status {

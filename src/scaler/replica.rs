@@ -95,7 +95,7 @@ impl Replica {
     }
 
     /// Takes its turns at reading until `stop` is cancelled.
-    pub(super) async fn keep(mut self, tables: &Tables, stop: &CancellationToken) {
+    pub(super) async fn run(mut self, tables: &Tables, stop: &CancellationToken) {
         while let Some(granted) = self.acquire(stop).await {
             tables.begin();
             self.shown.reads(&granted);
@@ -136,7 +136,7 @@ impl Shown {
         match view {
             LeaseView::Awaited { owner } => self.awaits(owner),
             LeaseView::Unavailable { error } => {
-                self.health.waits_for(Some(format!("the replicas' lease: {error}")));
+                self.health.set_missing(Some(format!("the replicas' lease: {error}")));
                 // Whoever read when it was seen last may read on, and says itself whether it does.
                 self.standing.send_if_modified(|standing| {
                     if let Standing::Nobody(why) = standing {
@@ -152,7 +152,7 @@ impl Shown {
     fn awaits(&self, owner: &str) {
         match OtherReader::of(owner) {
             Some(other) if other.address != self.me.address => {
-                self.health.waits_for(None);
+                self.health.set_missing(None);
                 let is_same = matches!(&*self.standing.borrow(), Standing::Other(known) if *known == other);
                 if !is_same {
                     events::ScalerAsks { address: &other.address }.emit();
@@ -168,11 +168,11 @@ impl Shown {
         events::ScalerReads.emit();
         let reading = Reading { owner: self.me.owner.clone(), tenure: granted.tenure.clone() };
         self.standing.send_replace(Standing::Reader(reading));
-        self.health.waits_for(None);
+        self.health.set_missing(None);
     }
 
     fn nobody(&self, why: String) {
-        self.health.waits_for(Some(format!("a replica that reads: {why}")));
+        self.health.set_missing(Some(format!("a replica that reads: {why}")));
         self.standing.send_replace(Standing::Nobody(why));
     }
 }

@@ -94,7 +94,7 @@ impl ScalerService {
                 Standing::Other(reader) => match other(reader, deadline).await {
                     Ok(answer) => return Ok(answer),
                     Err(NoAnswer::Refused(status)) => return Err(status),
-                    Err(NoAnswer::Away(why)) => why,
+                    Err(NoAnswer::Unreachable(why)) => why,
                 },
                 Standing::Alone | Standing::Reader(_) => "the lease was not renewed in time".to_owned(),
                 Standing::Nobody(why) => why,

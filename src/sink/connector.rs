@@ -155,10 +155,10 @@ impl<R: Resolver> SinkConnector<R> {
                 Err(failure) => return Err(first_failure.unwrap_or(failure)),
             };
             let Some(tls) = &self.tls else { return Ok(MaybeHttpsStream::Http(stream)) };
-            match shake_hands(stream, tls, url, self.limits.handshake).await {
+            match tls_handshake(stream, tls, url, self.limits.handshake).await {
                 Ok(session) => return Ok(session),
                 Err(failure) => {
-                    if addresses.is_empty() || is_verdict(&*failure) {
+                    if addresses.is_empty() || is_tls_refusal(&*failure) {
                         return Err(first_failure.unwrap_or(failure));
                     }
                     self.avoided.add(address, Instant::now());
@@ -235,7 +235,7 @@ impl<R: Resolver> SinkConnector<R> {
 struct DnsFailure(#[source] BoxError);
 
 /// The TLS session on a connection.
-async fn shake_hands(
+async fn tls_handshake(
     stream: Tcp,
     tls: &Arc<ClientConfig>,
     url: &Uri,
@@ -249,7 +249,7 @@ async fn shake_hands(
 }
 
 /// Whether TLS itself refused the session, so that the address is none that does not work.
-fn is_verdict(failure: &(dyn Error + 'static)) -> bool {
+fn is_tls_refusal(failure: &(dyn Error + 'static)) -> bool {
     chain(failure).any(|cause| cause.is::<rustls::Error>())
 }
 

@@ -93,7 +93,7 @@ pub async fn find_key(client: &ObservedClient, locator: &StreamLocator, activity
                 activity.end(Task::Table);
                 return arn;
             }
-            Ok(LocatedTable::Nothing(what)) => client.waits_for(&what),
+            Ok(LocatedTable::Nothing(what)) => client.mark_waiting_for(&what),
             Err(error) => client.refused(&error),
         }
         failures += 1;
@@ -114,16 +114,16 @@ pub fn may_read(progress: &TableProgress, policy: OnDataLoss) -> bool {
             true
         }
         OnDataLoss::Stop => {
-            say_stopped(progress, &stop);
+            report_stopped(progress, &stop);
             events::StillStopped { why: &stop.why }.emit(progress.telemetry());
             false
         }
     }
 }
 
-fn say_stopped(progress: &TableProgress, StoredStop { why, at }: &StoredStop) {
+fn report_stopped(progress: &TableProgress, StoredStop { why, at }: &StoredStop) {
     let at = rfc3339(*at);
-    progress.health().stopped(&format!(
+    progress.health().mark_stopped(&format!(
         "data was lost and ON_DATA_LOSS is stop: restart with ON_DATA_LOSS=continue to resume ({why}; since {at})"
     ));
 }
@@ -245,7 +245,7 @@ impl TableReader {
             }
             Ok((LocatedStream::Stream(stream), listed)) => {
                 if !streams.has_begun {
-                    self.say_nothing_is_stored(&stream);
+                    self.report_nothing_stored(&stream);
                 }
                 streams.append(stream, listed, self.initial);
             }
@@ -265,11 +265,11 @@ impl TableReader {
         match end {
             StreamEnd::Drained => {}
             StreamEnd::Lost => {
-                self.say_ended(stream, end);
+                self.report_ended(stream, end);
                 return Ok(self.stop(&format!("changes in {stream} were lost, or may have been")));
             }
             StreamEnd::Missing => {
-                self.say_ended(stream, end);
+                self.report_ended(stream, end);
                 let is_owed = *initial == InitialPosition::Everything;
                 if handle.is_none() && !is_owed {
                     // Nothing of it was begun.
@@ -286,14 +286,14 @@ impl TableReader {
         Ok(true)
     }
 
-    fn say_ended(&self, stream: &str, end: StreamEnd) {
+    fn report_ended(&self, stream: &str, end: StreamEnd) {
         events::StreamEnded { stream, why: end.as_str() }.emit(self.context.progress.telemetry());
     }
 
     /// Stops reading the table, and stores that: no restart reads on, and no other process.
     fn stop(&self, why: &str) -> bool {
         let stop = StoredStop { why: why.to_owned(), at: clock::now() };
-        say_stopped(&self.context.progress, &stop);
+        report_stopped(&self.context.progress, &stop);
         self.context.progress.change(|tracker| tracker.set_stopped(Some(stop)));
         false
     }
@@ -319,7 +319,7 @@ impl TableReader {
     }
 
     /// A lost volume looks like a first start. Of a stream that was made since this process began nothing can have been stored.
-    fn say_nothing_is_stored(&self, stream: &str) {
+    fn report_nothing_stored(&self, stream: &str) {
         let is_older = |begun: &SystemTime| !is_created_since(stream, *begun);
         if self.initial == InitialPosition::Latest && self.begun.as_ref().is_some_and(is_older) {
             events::NothingStored { stream }.emit(self.context.progress.telemetry());
@@ -327,7 +327,7 @@ impl TableReader {
     }
 
     fn wait(&self, what: &str) {
-        self.context.client.waits_for(what);
+        self.context.client.mark_waiting_for(what);
     }
 }
 

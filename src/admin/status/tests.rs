@@ -39,7 +39,7 @@ impl House {
             delivery: delivery.subscribe(),
             parked_items: parked_items.clone(),
         };
-        status.has_started(parts);
+        status.set_parts(parts);
         let facts = StreamDetails {
             arn: STREAM.to_owned(),
             table_arn: "arn:table".to_owned(),
@@ -279,7 +279,7 @@ async fn the_lease_of_a_shared_table_is_shown_and_that_of_another_one_is_null() 
     assert_eq!(house.table()["lease"], Value::Null);
     let ownership = house.progress.ownership();
     ownership.wait("pod-1 ab");
-    ownership.waits_for(Some("pod-2 cd"));
+    ownership.set_awaited(Some("pod-2 cd"));
     let waiting = json!({"owner": "pod-1 ab", "held": false, "ends_in_seconds": null, "waits_for": "pod-2 cd"});
     assert_eq!(house.table()["lease"], waiting);
     let granted = Tenure::granted(Duration::from_secs(30), Instant::now(), SystemTime::now());
@@ -322,7 +322,7 @@ async fn a_stop_over_a_loss_does_not_look_as_if_all_was_delivered() {
     let stream = StoredStream { arn: STREAM.to_owned(), start: Position::Start, done: false, shards };
     house.progress.restore(StoredTable { streams: vec![stream], ..StoredTable::default() });
     assert_eq!(gauge(&house, "lag_seconds"), 0.0, "the first page is on its way");
-    house.progress.health().stopped("data was lost and ON_DATA_LOSS is stop");
+    house.progress.health().mark_stopped("data was lost and ON_DATA_LOSS is stop");
     let (lag, left) = (gauge(&house, "lag_seconds"), gauge(&house, "retention_headroom_seconds"));
     assert!(lag > day && left == 0.0, "behind by {lag} s, {left} s are left");
 }
@@ -341,7 +341,7 @@ async fn how_far_behind_a_table_is_whose_positions_nobody_has_read_is_no_number(
     let ownership = house.progress.ownership();
     ownership.wait("pod-1 ab");
     assert!(!is_shown(), "nobody knows who has it");
-    ownership.waits_for(Some("pod-2 cd"));
+    ownership.set_awaited(Some("pod-2 cd"));
     assert!(is_shown(), "its owner knows, and this process owes nothing");
     ownership.begin(Arc::new(Tenure::granted(Duration::from_secs(30), Instant::now(), SystemTime::now())));
     assert!(!is_shown(), "its positions are on their way");
