@@ -127,6 +127,14 @@ impl Listings {
     }
 }
 
+/// What work comes to that is under way; waits for ever where none is.
+async fn outcome_of<W: Future + Unpin>(work: &mut Option<W>) -> W::Output {
+    match work {
+        Some(work) => work.await,
+        None => std::future::pending().await,
+    }
+}
+
 /// What one page of a shard brought.
 #[derive(Debug)]
 pub struct ShardPage {
@@ -348,12 +356,9 @@ impl ReaderContext {
     ) -> Result<(), ReadingStopped> {
         self.buffer.charge(entries.iter().map(Entry::cost).sum());
         let now = clock::now();
-        let (asked_at, read_at, is_caught_up) = (now, now, true);
-        self.hand_down(
-            task,
-            ShardPage { shard, details, entries, asked_at, read_at, is_caught_up, is_last, pass: None },
-        )
-        .await
+        let page =
+            ShardPage { shard, details, entries, asked_at: now, read_at: now, is_caught_up: true, is_last, pass: None };
+        self.hand_down(task, page).await
     }
 }
 

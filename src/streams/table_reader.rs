@@ -13,11 +13,11 @@
 //! - A stream is taken for gone only when AWS says so again and again; what is stored of it stays.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -25,8 +25,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::client::observed::ObservedClient;
 use super::stream_locator::{LocatedStream, LocatedTable, StreamLocator};
 use super::stream_reader::StreamReader;
-use super::stream_task::{StreamEnd, StreamTask, WHOLE_STREAM};
-use super::{Activity, OnDataLoss, ReaderContext, ReadingStopped, Step, Task};
+use super::stream_task::{EndedStream, StreamEnd, StreamTask, WHOLE_STREAM};
+use super::{Activity, OnDataLoss, ReaderContext, ReadingStopped, Step, Task, outcome_of};
 use crate::aws::errors::{CallError, ErrorKind};
 use crate::backoff::pause_after;
 use crate::checkpoint::StoredStop;
@@ -42,6 +42,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(15);
 /// How often AWS is asked for the table's newest stream while an older one is read.
 const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 
+/// The reader of one table.
 pub struct TableReader {
     /// What all its readers share.
     pub context: Arc<ReaderContext>,
@@ -59,7 +60,7 @@ struct Streams {
     /// The newest one that is known, and all that were queued in this run.
     last: Option<String>,
     seen: BTreeSet<String>,
-    reading: FuturesUnordered<Pin<Box<dyn Future<Output = EndedStream> + Send>>>,
+    reading: FuturesUnordered<BoxFuture<'static, ReadStream>>,
     /// Whether the newest one that was begun is drained; none if none is read.
     drained: Option<watch::Receiver<bool>>,
     /// The number of the newest one that was begun.
@@ -77,8 +78,8 @@ struct QueuedStream {
     initial: InitialPosition,
 }
 
-/// A stream that was read, and how that ended.
-type EndedStream = (QueuedStream, Result<(StreamEnd, Option<StreamHandle>), ReadingStopped>);
+/// A stream of the queue that was read, and how that ended.
+type ReadStream = (QueuedStream, Result<EndedStream, ReadingStopped>);
 
 /// What a look for the table's newest stream has brought: that one, and all that are listed.
 type Look = Result<(LocatedStream, Vec<String>), CallError>;
@@ -135,7 +136,7 @@ impl TableReader {
     /// When nobody takes pages any more.
     pub async fn run(self) -> Result<(), ReadingStopped> {
         let mut streams = self.restored_streams();
-        let mut looking: Option<Pin<Box<dyn Future<Output = Look> + Send + '_>>> = None;
+        let mut looking: Option<BoxFuture<'_, Look>> = None;
         let (mut look_at, mut looks) = (Instant::now(), 0);
         loop {
             events::FurtherDataLost::emit_pending(self.context.progress.telemetry());
@@ -162,7 +163,7 @@ impl TableReader {
                     // The next one is looked for at once.
                     (looks, look_at) = (0, look_at.min(Instant::now()));
                 }
-                look = async { looking.as_mut().expect("guarded by the condition").await }, if is_looking => {
+                look = outcome_of(&mut looking) => {
                     looking = None;
                     looks = if streams.is_busy() { 0 } else { looks + 1 };
                     self.looked(&mut streams, look);
@@ -259,8 +260,8 @@ impl TableReader {
     }
 
     /// Reading of a stream has ended; says whether to go on with others.
-    async fn stream_ended(&self, (stream, end): EndedStream) -> Result<bool, ReadingStopped> {
-        let (end, handle) = end?;
+    async fn stream_ended(&self, (stream, ended): ReadStream) -> Result<bool, ReadingStopped> {
+        let EndedStream { end, handle } = ended?;
         let QueuedStream { arn: stream, initial, .. } = &stream;
         match end {
             StreamEnd::Drained => {}
