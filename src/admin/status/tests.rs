@@ -3,6 +3,7 @@
 use super::*;
 use crate::checkpoint::{StoredShard, StoredStream, StoredTable};
 use crate::delivery::dispatcher::{LongestLane, SinkOutage};
+use crate::delivery::parked_items::FailedItem;
 use crate::delivery::sink_controller::{Cause, ControllerView, DownReason};
 use crate::lease::Tenure;
 use crate::progress::buffer::Buffer;
@@ -247,7 +248,8 @@ async fn the_gauges_of_the_sink_and_of_the_longest_lane_are_as_of_the_moment_som
 async fn parked_items_and_troubles_are_listed_for_the_one_on_call() {
     let house = House::new();
     let telemetry = house.progress.telemetry();
-    house.parked_items.failed("orders", 0x1234_5678_0000_0000, "e1", 5, "it answered 400", SystemTime::now());
+    let failed = FailedItem { lane: 0x1234_5678_0000_0000, event: "e1", failures: 5, why: "it answered 400" };
+    house.parked_items.failed("orders", failed, SystemTime::now());
     telemetry.recent().add("DSA-DATA-LOSS", "trimmed");
     crate::telemetry::events::CheckpointFailed { error: "no space left on device" }.emit(telemetry);
     house.progress.health().record_store_error(Some("no space left on device"));
