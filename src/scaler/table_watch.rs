@@ -14,7 +14,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::activity::{Activity, ActivityPace, Round};
-use super::shard_cursors::{RoundPlan, ShardCursors};
+use super::shard_cursors::{EndedRound, RoundPlan, ShardCursors};
 use super::table_view::{Listing, StoredLag, TableView, Trouble};
 use super::trigger::{Metric, Trigger};
 use crate::aws::errors::{CallError, ErrorKind};
@@ -346,7 +346,7 @@ impl TableWatch {
         };
         let plan = |counts, pages| RoundPlan { client: &*client, calls: reads, counts, pages };
         self.follow_listing(&mut cursors);
-        if let (Some(failure), _) = cursors.open(&plan(false, 1)).await {
+        if let Some(failure) = cursors.open(&plan(false, 1)).await.failure {
             let failed = Round { failure: Some(failure), ..Round::default() };
             activity.round(&failed, Instant::now(), pace);
         }
@@ -362,7 +362,7 @@ impl TableWatch {
                     self.show_activity(Some(&activity));
                 }
             };
-            let (round, is_out_of_date) = cursors.round(&plan, tell).await;
+            let EndedRound { round, is_out_of_date } = cursors.round(&plan, tell).await;
             activity.round(&round, Instant::now(), pace);
             self.show_activity(Some(&activity));
             is_unknown = self.report_unknown(&activity, is_unknown);
