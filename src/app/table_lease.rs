@@ -8,12 +8,20 @@ use crate::checkpoint::{CheckpointStore, LeasedStore};
 use crate::lease::{GrantedLease, LeaseHolder, LeaseView};
 use crate::progress::{Acknowledger as _, TableProgress};
 
+/// A table's lease, and what of the table shows who has it.
 pub(super) struct TableLease {
     store: Arc<dyn LeasedStore>,
     key: String,
     owner: String,
     holder: LeaseHolder,
     progress: Arc<TableProgress>,
+}
+
+/// A lease that this process has now.
+pub(super) struct AcquiredLease {
+    pub(super) granted: GrantedLease,
+    /// Another process had it before, or nobody knew.
+    pub(super) has_waited: bool,
 }
 
 impl TableLease {
@@ -29,8 +37,8 @@ impl TableLease {
         Self { store, key: key.to_owned(), owner: owner.to_owned(), holder, progress }
     }
 
-    /// Waits until the lease is this process's. Says whether it had to: another process had it, or nobody knew.
-    pub(super) async fn acquire(&mut self) -> (GrantedLease, bool) {
+    /// Waits until the lease is this process's.
+    pub(super) async fn acquire(&mut self) -> AcquiredLease {
         let (progress, mut has_waited) = (&self.progress, false);
         progress.ownership().wait(&self.owner);
         progress.health().mark_waiting_for_lease(None);
@@ -45,7 +53,7 @@ impl TableLease {
         progress.health().record_store_error(None);
         progress.ownership().begin(granted.tenure.clone());
         progress.health().mark_lease_held();
-        (granted, has_waited)
+        AcquiredLease { granted, has_waited }
     }
 
     /// Waits for it no longer.
