@@ -49,6 +49,7 @@ pub struct PositionsWait<'t> {
 }
 
 impl<'t> PositionsWait<'t> {
+    /// Of a table, or of the whole process; no try has failed.
     pub fn new(table: Option<&'t str>) -> Self {
         Self { table, failures: 0 }
     }
@@ -75,7 +76,7 @@ impl<'t> PositionsWait<'t> {
     }
 }
 
-/// Whom delivery tells that an event has reached its end.
+/// A table's progress as delivery sees it: it is told when an event has reached its end.
 pub trait Acknowledger: Send + Sync {
     /// An event reached its end; called once for each. `cost` is what it took of the buffer.
     fn acknowledge(&self, token: Option<AckToken>, cost: usize);
@@ -124,7 +125,7 @@ pub trait Acknowledger: Send + Sync {
     fn health(&self) -> &TableHealth;
 }
 
-/// One table's tracker behind its lock, and whom its changes wake.
+/// One table's tracker behind its lock; changes wake those who wait for them.
 pub struct TableProgress {
     tracker: Mutex<TableTracker>,
     is_ordered_by_shard: bool,
@@ -154,26 +155,20 @@ impl TableProgress {
         telemetry: Arc<TableTelemetry>,
         health: Arc<TableHealth>,
     ) -> Arc<Self> {
-        let tracker = Mutex::new(TableTracker::restored(StoredTable::default(), is_ordered_by_shard));
-        let (settled, changed) = (Notify::new(), Notify::new());
-        let ownership = Ownership::default();
-        let (is_listed, is_restored) = (AtomicBool::new(false), AtomicBool::new(false));
-        let (is_start_stored, left_out_before, passes_due) =
-            (watch::Sender::new(false), AtomicU64::new(0), watch::Sender::new(0));
         Arc::new(Self {
-            tracker,
+            tracker: Mutex::new(TableTracker::restored(StoredTable::default(), is_ordered_by_shard)),
             is_ordered_by_shard,
-            ownership,
+            ownership: Ownership::default(),
             buffer,
             telemetry,
             health,
-            settled,
-            changed,
-            is_listed,
-            is_restored,
-            is_start_stored,
-            left_out_before,
-            passes_due,
+            settled: Notify::new(),
+            changed: Notify::new(),
+            is_listed: AtomicBool::new(false),
+            is_restored: AtomicBool::new(false),
+            is_start_stored: watch::Sender::new(false),
+            left_out_before: AtomicU64::new(0),
+            passes_due: watch::Sender::new(0),
         })
     }
 
@@ -268,6 +263,7 @@ impl TableProgress {
         changed
     }
 
+    /// The table's part of the memory for records.
     pub fn buffer(&self) -> &Buffer {
         &self.buffer
     }
@@ -302,6 +298,7 @@ impl TableProgress {
         self.changed.notify_one();
     }
 
+    /// Whether the table's stream was listed as a whole.
     pub fn is_listed(&self) -> bool {
         self.is_listed.load(Ordering::Acquire)
     }

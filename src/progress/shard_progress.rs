@@ -444,8 +444,16 @@ impl ShardProgress {
                 None
             }
         };
-        let (is_over, lost, is_anybodys) = (false, None, false);
-        self.read.push_back(ReadRecord { ordinal, number, lane, created, is_over, before, lost, is_anybodys });
+        self.read.push_back(ReadRecord {
+            ordinal,
+            number,
+            lane,
+            created,
+            is_over: false,
+            before,
+            lost: None,
+            is_anybodys: false,
+        });
         ordinal
     }
 
