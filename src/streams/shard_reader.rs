@@ -270,7 +270,13 @@ impl ShardReader {
         asked_at: SystemTime,
         pass: PassPage,
     ) -> Result<(), ReadingStopped> {
-        let page = ShardPage {
+        let page = ShardPage { pass: Some(pass), ..self.shard_page(entries, asked_at) };
+        self.context.hand_down(self.task(), page).await
+    }
+
+    /// A page that was read now. There is more of the shard, and it is of no pass.
+    fn shard_page(&self, entries: Vec<Entry>, asked_at: SystemTime) -> ShardPage {
+        ShardPage {
             shard: self.shard.handle,
             details: self.details.clone(),
             entries,
@@ -278,9 +284,8 @@ impl ShardReader {
             read_at: clock::now(),
             is_caught_up: false,
             is_last: false,
-            pass: Some(pass),
-        };
-        self.context.hand_down(self.task(), page).await
+            pass: None,
+        }
     }
 
     fn pause_of_closed(&self) -> Duration {
@@ -580,16 +585,7 @@ impl ShardReader {
             self.state.quiet_since = now;
         }
         self.state.quiet_told = is_quiet.then(|| now + QUIET_REPORT);
-        let page = ShardPage {
-            shard: self.shard.handle,
-            details: self.details.clone(),
-            entries,
-            asked_at,
-            read_at: clock::now(),
-            is_caught_up,
-            is_last,
-            pass: None,
-        };
+        let page = ShardPage { is_caught_up, is_last, ..self.shard_page(entries, asked_at) };
         self.context.hand_down(self.task(), page).await
     }
 
