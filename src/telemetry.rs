@@ -39,10 +39,12 @@ impl TableTelemetry {
         })
     }
 
+    /// The table's label in logs and metrics.
     pub fn table(&self) -> &str {
         &self.table
     }
 
+    /// The table's counters and gauges.
     pub fn metrics(&self) -> &TableMetrics {
         &self.metrics
     }
@@ -181,6 +183,7 @@ pub struct Problem {
 }
 
 impl RecentProblems {
+    /// Adds one; where there are too many, an older one goes, of the same code where that has many.
     pub fn add(&self, code: &'static str, text: &str) {
         let mut problems = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if problems.len() >= MOST_PROBLEMS {

@@ -1,4 +1,4 @@
-//! Serves a router to clients of whom none can hold up the others.
+//! Serves a router to clients so that none can hold up the others.
 //!
 //! Contract: a client that sends no request, half a request, or does not take its answer is cut off after a while. Who is connected, and
 //! who makes room when too many are, is decided by [`Places`]: a request that has come whole is never cut off for it. How often a source
@@ -46,7 +46,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What clients may take.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// How many are connected at once, besides those for whom places are kept back.
+    /// How many are connected at once, besides those in places that are kept back.
     pub(super) connections: usize,
     /// How many more are answered what is always answered.
     pub(super) kept_back: usize,
@@ -65,7 +65,7 @@ impl Default for Limits {
     }
 }
 
-/// What is served, and which paths of it are answered to whom a place was kept back for.
+/// What is served, and which paths of it are answered in places that are kept back.
 #[derive(Clone)]
 pub(super) struct Served {
     pub(super) router: Router,

@@ -339,6 +339,7 @@ impl<T: LaneItem> Lanes<T> {
         self.longest.filter(|(_, events)| *events > 1)
     }
 
+    /// How many requests are being tried now.
     pub fn under_way(&self) -> usize {
         self.queues.under_way()
     }

@@ -25,7 +25,7 @@ pub(super) fn status(refusal: &Refusal) -> Status {
     }
 }
 
-/// For whom a call is that another replica has passed on; none: it is KEDA's own.
+/// The replica that a passed-on call is meant for; none: the call is KEDA's own.
 pub(super) fn passed_on_to<T>(request: &Request<T>) -> Option<String> {
     request.metadata().get(READER).map(|value| value.to_str().unwrap_or_default().to_owned())
 }

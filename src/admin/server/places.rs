@@ -126,7 +126,7 @@ impl<H: Handle> Places<H> {
         self.clients.retain(|client| !has_gone(&client.handle));
     }
 
-    /// A place for a client of this source and, where somebody has to make room for it, whom to cut off; nothing where there is none.
+    /// A place for a client of this source and, where another client has to make room for it, the one to cut off; none if there is no place.
     /// `suits`: a place that is kept back may be of use to it.
     pub(super) fn find(&mut self, source: Source, suits: bool) -> Option<(Place, Option<H>)> {
         let places = if suits { &[Place::Open, Place::KeptBack][..] } else { &[Place::Open] };
@@ -137,12 +137,12 @@ impl<H: Handle> Places<H> {
         self.clients.push(Client { source, stage, place, handle });
     }
 
-    /// Whom to cut off where a client is too many whoever it is, if there is anybody.
+    /// The client to cut off where there is one too many, whichever it is; none if no client may be cut off.
     pub(super) fn evict(&mut self) -> Option<H> {
         self.evict_where(|_, _| true)
     }
 
-    /// Room of a kind: nobody has to be cut off for it, or one.
+    /// Room of a kind, and the client that is cut off for it, if one has to be; none if there is no room.
     fn room(&mut self, source: Source, place: Place) -> Option<Option<H>> {
         let size = if place == Place::Open { self.sizes.open } else { self.sizes.kept_back };
         let (own, taken) = (self.of(source, place), self.clients.iter().filter(|client| client.place == place).count());
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_being_answered_is_not_cut_off_and_what_is_kept_back_is_shared_too() {
+    fn a_client_that_is_being_answered_is_not_cut_off_and_sources_share_the_places_kept_back() {
         let mut stand = Stand::new();
         for _ in 0..4 {
             assert_eq!(stand.come(1, Stage::Answered), Some((Place::Open, None)));
