@@ -138,12 +138,12 @@ async fn an_owner_that_was_paused_for_longer_than_its_lease_gives_up_and_waits()
     world.aws.write("orders", 10, 1);
     world.delivered("the first process's events", 10).await;
     let second = world.pod("pod-b").await;
-    first.signal("STOP");
+    first.pause();
     let paused = Instant::now();
     world.aws.write("orders", 10, 1);
     world.delivered("the second process's events", 20).await;
-    first.signal("CONT");
     let resumed = Instant::now();
+    first.signal("CONT");
     wait_for("the first one's end", || !first.logged_code("DSA-LEASE-LOST").is_empty()).await;
     while lease(&first).await["held"] == true {
         assert!(resumed.elapsed() < LEASE, "it still counts as the owner");
