@@ -114,7 +114,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     };
     tasks.take_over(server);
     let (delivery, parked_items) = (tasks.delivery(), tasks.parked_items());
-    status.has_started(status::Parts { progress: tasks.progress().to_vec(), delivery, parked_items });
+    status.set_parts(status::Parts { progress: tasks.progress().to_vec(), delivery, parked_items });
     Ok(tasks.run_until(&stop, shutdown_timeout).await?)
 }
 
@@ -157,7 +157,7 @@ fn metrics(config: &Config) -> Result<Metrics, InvalidMetrics> {
 
 /// Opens the ports and answers on them; from now on a probe says what the start waits for.
 fn serve(config: &Config, metrics: &Metrics, health: &Arc<Health>, status: &Arc<Status>) -> Result<Server, StartError> {
-    health.starts_with(Some("the settings of the sink and of AWS".to_owned()));
+    health.set_starting(Some("the settings of the sink and of AWS".to_owned()));
     let ports = Ports::open(config.process.http_address, config.process.metrics_address)?;
     let addresses = ports.addresses();
     let (refreshed, shown) = (status.clone(), status.clone());
@@ -206,7 +206,7 @@ async fn start(config: &Config, metrics: Metrics, health: &Arc<Health>) -> Resul
     let connect = Box::new(connect);
     let services = Services { store, sinks, credentials, connect, metrics, health: health.clone() };
     let tasks = assemble(config, services)?;
-    health.starts_with(None);
+    health.set_starting(None);
     Ok(tasks)
 }
 
@@ -227,19 +227,19 @@ async fn open_store(config: &Config, health: &Health) -> Result<PositionStore, S
         config::CheckpointLocation::DynamoDb(table) => return Ok(positions_table::open(config, table).await?),
     };
     let (group, mut wait) = (config.source.consumer_group.clone(), PositionsWait::new(None));
-    health.starts_with(Some(format!("{} to be opened", path.display())));
+    health.set_starting(Some(format!("{} to be opened", path.display())));
     loop {
         let (path, group) = (path.clone(), group.clone());
         // A volume that does not answer blocks a thread of its own.
         let opened = tokio::task::spawn_blocking(move || FileStore::open(&path, &group)).await;
         match opened.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic())) {
             Ok(store) => {
-                wait.is_over();
+                wait.succeeded();
                 return Ok(PositionStore::Own(Arc::new(store)));
             }
             Err(error) if error.may_pass() => {
                 let why = error.to_string();
-                health.starts_with(Some(format!("the stored positions: {why}")));
+                health.set_starting(Some(format!("the stored positions: {why}")));
                 wait.failed(&why).await;
             }
             Err(error) => return Err(error.into()),

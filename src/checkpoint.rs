@@ -236,6 +236,7 @@ impl From<StoredTable> for StoredChanges {
 }
 
 impl StoredChanges {
+    /// Whether nothing changes.
     pub fn is_empty(&self) -> bool {
         self.streams.is_empty() && self.stopped.is_none()
     }

@@ -26,6 +26,7 @@ pub struct SimulatedClock {
     _stays_on_its_thread: PhantomData<*const ()>,
 }
 
+/// The time of day; in a simulation the simulated one.
 #[allow(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
 pub fn now() -> SystemTime {
     match SIMULATED.get() {

@@ -5,7 +5,7 @@
 //!
 //! # The rooms
 //!
-//! From the ground up; a room imports only rooms above its own row. `tests/house` holds who may import whom.
+//! From the ground up; a room imports only rooms above its own row. `tests/house` holds which room may import which.
 //!
 //! | room | subject | |
 //! |---|---|---|

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use tokio::sync::mpsc;
 
@@ -17,7 +18,7 @@ use crate::delivery::pending_event::{BoxedEvent, PendingEvent};
 use crate::event::{Encoder, EncoderSettings, Packaging, gap_id};
 use crate::progress::TableProgress;
 use crate::progress::page_entry::{Owed, PageEntry};
-use crate::progress::table_tracker::PageRead;
+use crate::progress::table_tracker::{PageRead, TableTracker};
 use crate::records::{Entry, LaneId, PADDED_DIGITS, StreamDetails};
 use crate::streams::{PassPage, ShardPage};
 
@@ -65,64 +66,35 @@ impl Pipeline {
         }
     }
 
-    /// Enters a page; what of it is owed.
+    /// Enters a page. Returns the events for what of it is owed; the rest gives its room back.
     fn enter(&mut self, page: ShardPage) -> Vec<BoxedEvent> {
-        let encoder = self.encoder(&page.details, &page.entries);
+        let (encoder, read_at) = (self.encoder(&page.details, &page.entries), page.read_at);
         // Names of lanes are hashes: they are made before the table is locked.
         let lanes: Vec<LaneId> = page.entries.iter().map(lane_of).collect();
-        let mut settled_cost = 0;
-        let mut events = Vec::with_capacity(page.entries.len());
-        self.progress.change(|tracker| {
-            let mut entered = PageEntry::of(tracker, page.shard);
-            let mut places = page.pass.iter().flat_map(|pass| &pass.places).copied();
-            for (entry, lane) in page.entries.into_iter().zip(lanes) {
-                let owed = match (&entry, places.next()) {
-                    (Entry::Record(record), None) => {
-                        entered.record(record.sequence_number(), lane, record.created_at())
-                    }
-                    (Entry::Gap(gap), None) => entered.gap(gap, lane),
-                    (Entry::Record(record), Some(place)) => entered.again(place, lane, record.created_at()),
-                    (Entry::Gap(gap), Some(place)) => Some(entered.gap_again(gap, place, lane)),
-                };
-                match owed {
-                    Some(owed) => events.push((entry, owed)),
-                    None => settled_cost += entry.cost(),
-                }
-            }
-            let (asked_at, is_caught_up, is_last) = (page.asked_at, page.is_caught_up, page.is_last);
-            match page.pass {
-                None => entered.read(PageRead { asked_at, is_caught_up, is_last }),
-                Some(PassPage { to, is_over, .. }) => entered.passed(to, is_over),
-            }
-        });
-        if settled_cost > 0 {
-            self.progress.buffer().release(settled_cost);
-        }
-        let recorded = page.read_at;
-        events
-            .into_iter()
-            .map(|(content, Owed { token, lane, barrier })| {
-                let (cost, lane) = (content.cost(), encoder.lane_key(lane));
-                let barrier_role = match (&content, barrier.map(|barrier| encoder.lane_key(barrier))) {
-                    (_, None) => BarrierRole::None,
-                    (Entry::Gap(_), Some(barrier)) => BarrierRole::Barrier(barrier),
-                    (Entry::Record(_), Some(barrier)) => BarrierRole::After(barrier),
-                };
-                let (encoder, acknowledger) = (encoder.clone(), self.progress.clone());
-                Box::new(PendingEvent {
-                    lane,
-                    barrier_role,
-                    content,
-                    recorded,
-                    encoder,
-                    token,
-                    cost,
-                    acknowledger,
-                    dead_letter: None,
-                    is_detached: false,
-                })
-            })
-            .collect()
+        let EnteredPage { owed, settled_cost } = self.progress.change(|tracker| enter(tracker, page, lanes));
+        self.progress.buffer().release(settled_cost);
+        owed.into_iter().map(|(entry, owed)| self.pending_event(entry, owed, &encoder, read_at)).collect()
+    }
+
+    fn pending_event(&self, content: Entry, owed: Owed, encoder: &Arc<Encoder>, recorded: SystemTime) -> BoxedEvent {
+        let Owed { token, lane, barrier } = owed;
+        let barrier_role = match (&content, barrier.map(|barrier| encoder.lane_key(barrier))) {
+            (_, None) => BarrierRole::None,
+            (Entry::Gap(_), Some(barrier)) => BarrierRole::Barrier(barrier),
+            (Entry::Record(_), Some(barrier)) => BarrierRole::After(barrier),
+        };
+        Box::new(PendingEvent {
+            lane: encoder.lane_key(lane),
+            barrier_role,
+            cost: content.cost(),
+            content,
+            recorded,
+            encoder: encoder.clone(),
+            token,
+            acknowledger: self.progress.clone(),
+            dead_letter: None,
+            is_detached: false,
+        })
     }
 
     /// The stream's encoder. The first page with records decides how wide the stream's sequence numbers are.
@@ -145,6 +117,39 @@ impl Pipeline {
         }
         encoder
     }
+}
+
+/// What came of entering a page.
+struct EnteredPage {
+    owed: Vec<(Entry, Owed)>,
+    /// What the entries that are not owed took of the buffer.
+    settled_cost: usize,
+}
+
+/// Enters a page's entries, of which each has its lane, in order.
+fn enter(tracker: &mut TableTracker, page: ShardPage, lanes: Vec<LaneId>) -> EnteredPage {
+    let mut entered = PageEntry::of(tracker, page.shard);
+    let (mut owed, mut settled_cost) = (Vec::with_capacity(page.entries.len()), 0);
+    // Only entries of a pass have them.
+    let mut places = page.pass.iter().flat_map(|pass| &pass.places).copied();
+    for (entry, lane) in page.entries.into_iter().zip(lanes) {
+        let owes = match (&entry, places.next()) {
+            (Entry::Record(record), None) => entered.record(record.sequence_number(), lane, record.created_at()),
+            (Entry::Gap(gap), None) => entered.gap(gap, lane),
+            (Entry::Record(record), Some(place)) => entered.again(place, lane, record.created_at()),
+            (Entry::Gap(gap), Some(place)) => Some(entered.gap_again(gap, place, lane)),
+        };
+        match owes {
+            Some(owes) => owed.push((entry, owes)),
+            None => settled_cost += entry.cost(),
+        }
+    }
+    let (asked_at, is_caught_up, is_last) = (page.asked_at, page.is_caught_up, page.is_last);
+    match page.pass {
+        None => entered.read(PageRead { asked_at, is_caught_up, is_last }),
+        Some(PassPage { to, is_over, .. }) => entered.passed(to, is_over),
+    }
+    EnteredPage { owed, settled_cost }
 }
 
 fn sequence_digits(entry: &Entry) -> Option<usize> {

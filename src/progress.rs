@@ -49,6 +49,7 @@ pub struct PositionsWait<'t> {
 }
 
 impl<'t> PositionsWait<'t> {
+    /// Of a table, or of the whole process; no try has failed.
     pub fn new(table: Option<&'t str>) -> Self {
         Self { table, failures: 0 }
     }
@@ -68,14 +69,14 @@ impl<'t> PositionsWait<'t> {
     }
 
     /// A try has worked.
-    pub fn is_over(&self) {
+    pub fn succeeded(&self) {
         if self.failures > 0 {
             events::PositionsThere { table: self.table }.emit();
         }
     }
 }
 
-/// Whom delivery tells that an event has reached its end.
+/// A table's progress as delivery sees it: it is told when an event has reached its end.
 pub trait Acknowledger: Send + Sync {
     /// An event reached its end; called once for each. `cost` is what it took of the buffer.
     fn acknowledge(&self, token: Option<AckToken>, cost: usize);
@@ -124,7 +125,7 @@ pub trait Acknowledger: Send + Sync {
     fn health(&self) -> &TableHealth;
 }
 
-/// One table's tracker behind its lock, and whom its changes wake.
+/// One table's tracker behind its lock; changes wake those who wait for them.
 pub struct TableProgress {
     tracker: Mutex<TableTracker>,
     is_ordered_by_shard: bool,
@@ -135,7 +136,8 @@ pub struct TableProgress {
     settled: Notify,
     changed: Notify,
     is_listed: AtomicBool,
-    /// What an earlier run has stored was taken over, or that it has stored nothing.
+    /// What an earlier run has stored was taken over, or that it has stored nothing. Changed only while the tracker is locked: whoever
+    /// holds the tracker sees both as of one moment.
     is_restored: AtomicBool,
     /// Whether it is stored where the table's first stream begins.
     is_start_stored: watch::Sender<bool>,
@@ -153,26 +155,20 @@ impl TableProgress {
         telemetry: Arc<TableTelemetry>,
         health: Arc<TableHealth>,
     ) -> Arc<Self> {
-        let tracker = Mutex::new(TableTracker::restored(StoredTable::default(), is_ordered_by_shard));
-        let (settled, changed) = (Notify::new(), Notify::new());
-        let ownership = Ownership::default();
-        let (is_listed, is_restored) = (AtomicBool::new(false), AtomicBool::new(false));
-        let (is_start_stored, left_out_before, passes_due) =
-            (watch::Sender::new(false), AtomicU64::new(0), watch::Sender::new(0));
         Arc::new(Self {
-            tracker,
+            tracker: Mutex::new(TableTracker::restored(StoredTable::default(), is_ordered_by_shard)),
             is_ordered_by_shard,
-            ownership,
+            ownership: Ownership::default(),
             buffer,
             telemetry,
             health,
-            settled,
-            changed,
-            is_listed,
-            is_restored,
-            is_start_stored,
-            left_out_before,
-            passes_due,
+            settled: Notify::new(),
+            changed: Notify::new(),
+            is_listed: AtomicBool::new(false),
+            is_restored: AtomicBool::new(false),
+            is_start_stored: watch::Sender::new(false),
+            left_out_before: AtomicU64::new(0),
+            passes_due: watch::Sender::new(0),
         })
     }
 
@@ -186,14 +182,14 @@ impl TableProgress {
                     if wait.has_failed() {
                         self.health.mark_reading();
                     }
-                    wait.is_over();
+                    wait.succeeded();
                     return self.restore(stored.unwrap_or_default());
                 }
                 Err(error) => {
                     let why = error.to_string();
                     self.health.record_store_error(Some(&why));
                     // Also of one that was ready before: nobody reads the table meanwhile.
-                    self.health.waiting_for("its stored positions");
+                    self.health.mark_waiting_for("its stored positions");
                     wait.failed(&why).await;
                 }
             }
@@ -202,19 +198,23 @@ impl TableProgress {
 
     /// Takes over what an earlier run, or another process, has stored. Before that nothing is stored.
     pub fn restore(&self, stored: StoredTable) {
+        self.replace_tracker(stored, true);
+    }
+
+    fn replace_tracker(&self, stored: StoredTable, is_restored: bool) {
         self.is_start_stored.send_replace(!stored.streams.is_empty());
         let mut tracker = self.tracker();
         let numbered = tracker.next_ordinal();
         *tracker = TableTracker::restored(stored, self.is_ordered_by_shard);
         // No two entries of this process have the same number.
         tracker.number_from(numbered);
+        self.is_restored.store(is_restored, Ordering::Release);
         drop(tracker);
-        self.is_restored.store(true, Ordering::Release);
         self.changed.notify_one();
     }
 
     /// Whether nobody here knows how far behind the table is: what an earlier run has stored of it was not found or not read yet, and no
-    /// other process is known to have its lease.
+    /// other process is known to have its lease. What the tracker says belongs to the answer only if it is held meanwhile.
     pub fn is_unknown(&self) -> bool {
         !self.is_restored.load(Ordering::Acquire) && self.ownership.awaited().is_none()
     }
@@ -222,9 +222,8 @@ impl TableProgress {
     /// Forgets all that is known of the table: it is another process's now, or may be. Nobody here reads it any more, and no event of it is
     /// on its way.
     pub fn reset(&self) {
-        self.restore(StoredTable::default());
+        self.replace_tracker(StoredTable::default(), false);
         self.is_listed.store(false, Ordering::Release);
-        self.is_restored.store(false, Ordering::Release);
         self.buffer.clear();
         self.telemetry.metrics().checkpoint_age.set(0.0);
         self.telemetry.shards(0, 0, 0);
@@ -264,6 +263,7 @@ impl TableProgress {
         changed
     }
 
+    /// The table's part of the memory for records.
     pub fn buffer(&self) -> &Buffer {
         &self.buffer
     }
@@ -298,6 +298,7 @@ impl TableProgress {
         self.changed.notify_one();
     }
 
+    /// Whether the table's stream was listed as a whole.
     pub fn is_listed(&self) -> bool {
         self.is_listed.load(Ordering::Acquire)
     }

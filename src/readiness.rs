@@ -5,16 +5,16 @@
 //!   for [`PATIENCE`] because AWS or the sink refuses. A denied operation that reading needs is enough at once, and so is that
 //!   the last [`UNDECODABLE_IN_A_ROW`] records of a table could not be decoded.
 //! - A table that is another process's is ready, as long as the lease that this one waits for can be looked at
-//!   ([`TableHealth::waits_for_lease`]). It stays ready when this one takes over, unless what follows hinders it.
-//! - While the process starts, what it waits for is the reason ([`Health::starts_with`]).
+//!   ([`TableHealth::mark_waiting_for_lease`]). It stays ready when this one takes over, unless what follows hinders it.
+//! - While the process starts, what it waits for is the reason ([`Health::set_starting`]).
 //! - Started: ready was true once.
-//! - Not live: only while a part of the process stands still although nothing hinders it ([`Health::stalled`]).
+//! - Not live: only while a part of the process stands still although nothing hinders it ([`Health::set_stalled`]).
 //!
 //! What is refused is kept by operation. That listings succeed says nothing about `GetRecords`, so only `GetRecords` itself
 //! is progress for all; any other answer clears its own operation.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -61,8 +61,8 @@ pub struct TableHealth {
     sink_failing: AtomicBool,
     /// The last attempts failed by the sink's fault.
     sink_refuses: AtomicBool,
-    /// Records in a row that could not be decoded.
-    undecodable: AtomicU32,
+    /// The last record could not be decoded. Changed only while the state is locked: the shards of a table are read by several threads.
+    last_was_undecodable: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -80,6 +80,8 @@ struct State {
     stopped: Option<String>,
     /// The table is not this process's.
     lease: Option<AwaitedLease>,
+    /// How many records in a row could not be decoded.
+    undecodable_in_a_row: u32,
     /// What is wrong with all records that were read of late.
     undecodable: Option<String>,
 }
@@ -126,7 +128,7 @@ impl Health {
             aws_failing: AtomicBool::new(false),
             sink_failing: AtomicBool::new(false),
             sink_refuses: AtomicBool::new(false),
-            undecodable: AtomicU32::new(0),
+            last_was_undecodable: AtomicBool::new(false),
             state: Mutex::new(State { waiting_for, ..State::default() }),
         });
         lock(&self.tables).push(health.clone());
@@ -134,12 +136,12 @@ impl Health {
     }
 
     /// What the process waits for before its tables are there; nothing once they are.
-    pub fn starts_with(&self, what: Option<String>) {
+    pub fn set_starting(&self, what: Option<String>) {
         *lock(&self.starting) = what;
     }
 
     /// What the process waits for besides, whatever its tables do; nothing once it is there.
-    pub fn waits_for(&self, what: Option<String>) {
+    pub fn set_missing(&self, what: Option<String>) {
         *lock(&self.missing) = what;
     }
 
@@ -162,7 +164,7 @@ impl Health {
     }
 
     /// A part of the process stands still although nothing hinders it; none when it goes on.
-    pub fn stalled(&self, what: Option<String>) {
+    pub fn set_stalled(&self, what: Option<String>) {
         *lock(&self.stalled) = what;
     }
 
@@ -175,7 +177,7 @@ impl Health {
 impl TableHealth {
     /// Reading cannot begin, or go on, before this is there. Nothing else is asked of AWS meanwhile, so nothing else is
     /// refused.
-    pub fn waiting_for(&self, what: &str) {
+    pub fn mark_waiting_for(&self, what: &str) {
         let mut state = lock(&self.state);
         state.waiting_for = Some(what.to_owned());
         state.failures.retain(|(by, _), _| *by != Dependency::Aws);
@@ -189,19 +191,19 @@ impl TableHealth {
 
     /// The table is not this process's, which waits for its lease: nothing is read, so nothing hinders it. `owner`: who has the lease; none:
     /// nobody, or nobody knows.
-    pub fn waits_for_lease(&self, owner: Option<&str>) {
+    pub fn mark_waiting_for_lease(&self, owner: Option<&str>) {
         let mut state = lock(&self.state);
         if state.lease.is_none() {
             let unstored = state.unstored.take();
             *state = State { unstored, ..State::default() };
-            self.undecodable.store(0, Ordering::Release);
+            self.last_was_undecodable.store(false, Ordering::Release);
             self.raise_flags(&state);
         }
         state.lease = Some(AwaitedLease { owner: owner.map(str::to_owned) });
     }
 
     /// The table is this process's from now on.
-    pub fn has_lease(&self) {
+    pub fn mark_lease_held(&self) {
         let mut state = lock(&self.state);
         let Some(lease) = state.lease.take() else { return };
         state.was_listed = lease.owner.is_some();
@@ -225,26 +227,30 @@ impl TableHealth {
     }
 
     /// Reading of this table has ended for good.
-    pub fn stopped(&self, why: &str) {
+    pub fn mark_stopped(&self, why: &str) {
         lock(&self.state).stopped = Some(why.to_owned());
     }
 
     /// A record could not be decoded. Tells whether from now on that counts as true of all.
     pub fn undecodable(&self, why: &str) -> bool {
-        let count = self.undecodable.fetch_add(1, Ordering::AcqRel).saturating_add(1);
-        if count >= UNDECODABLE_IN_A_ROW {
-            lock(&self.state).undecodable = Some(why.to_owned());
+        let mut state = lock(&self.state);
+        self.last_was_undecodable.store(true, Ordering::Release);
+        state.undecodable_in_a_row = state.undecodable_in_a_row.saturating_add(1);
+        if state.undecodable_in_a_row >= UNDECODABLE_IN_A_ROW {
+            state.undecodable = Some(why.to_owned());
         }
-        count == UNDECODABLE_IN_A_ROW
+        state.undecodable_in_a_row == UNDECODABLE_IN_A_ROW
     }
 
     /// A record could be decoded: an atomic load. Tells whether that was not so of the ones before.
     pub fn decoded(&self) -> bool {
-        if self.undecodable.load(Ordering::Acquire) == 0 {
+        if !self.last_was_undecodable.load(Ordering::Acquire) {
             return false;
         }
-        self.undecodable.store(0, Ordering::Release);
-        lock(&self.state).undecodable.take().is_some()
+        let mut state = lock(&self.state);
+        self.last_was_undecodable.store(false, Ordering::Release);
+        state.undecodable_in_a_row = 0;
+        state.undecodable.take().is_some()
     }
 
     /// Something was refused. What was refused first counts from then on, until it is cleared.

@@ -9,7 +9,7 @@
 //! | `table_watch`, `tables` | one watch a table, whoever asks; the pace of an account | |
 //! | `sources` | AWS with the credentials of a rule; the adapters' positions | |
 //! | `answers` | triggers to specifications and loads, by the rules | |
-//! | `said` | what the log has said of triggers | no I/O |
+//! | `reported_texts` | what the log has said of triggers | no I/O |
 //! | `standing`, `replica` | which of several replicas reads: the one that holds their lease | |
 //! | `reader_client` | the replica that reads, as another one asks it | |
 //! | `calls`, `activity_stream`, `service`, `server`, `server_tls`, `externalscaler` | KEDA's contract over gRPC | |
@@ -27,7 +27,7 @@ mod calls;
 mod externalscaler;
 mod reader_client;
 mod replica;
-mod said;
+mod reported_texts;
 mod server;
 mod server_tls;
 mod service;
@@ -163,14 +163,14 @@ impl Parts {
         tasks.spawn(admin::serve(listeners.probes, admin, probes_end.clone()));
         let current = tls.as_ref().map(TlsReloader::current);
         if let Some(tls) = tls {
-            tasks.spawn(tls.keep());
+            tasks.spawn(tls.run());
         }
         let serving = server::serve(listeners.calls, server::service(service), current, stop.clone());
         let reading = read(replica, &tables, &stop);
         let ended = select! {
             (ended, ()) = join(serving, reading) => ended.map_err(|error| ScalerError::Fault(error.to_string())),
             Some(ended) = tasks.join_next() => Err(fault(ended)),
-            () = tables.keep() => Ok(()),
+            () = tables.forget_unwanted() => Ok(()),
         };
         if let Err(error) = &ended {
             events::Fault { what: &error.to_string() }.emit();
@@ -185,7 +185,7 @@ impl Parts {
 /// Reads, while that is this replica's part, until `stop` is cancelled.
 async fn read(replica: Option<Replica>, tables: &Tables, stop: &CancellationToken) {
     match replica {
-        Some(replica) => replica.keep(tables, stop).await,
+        Some(replica) => replica.run(tables, stop).await,
         None => {
             tables.begin();
             stop.cancelled().await;

@@ -34,6 +34,7 @@ use crate::event::Message;
 /// The most bytes of a refusal's body that are kept: what a `knativeerrordata` attribute may hold.
 pub(crate) const BODY_START: usize = 768;
 
+/// What takes events: an HTTP endpoint, or what stands for one in a test.
 pub trait Sink: Send + Sync {
     /// Tries once to hand a message over. It ends within `timeout`, connecting and reading the answer included.
     ///

@@ -127,6 +127,14 @@ impl Listings {
     }
 }
 
+/// What work comes to that is under way; waits for ever where none is.
+async fn outcome_of<W: Future + Unpin>(work: &mut Option<W>) -> W::Output {
+    match work {
+        Some(work) => work.await,
+        None => std::future::pending().await,
+    }
+}
+
 /// What one page of a shard brought.
 #[derive(Debug)]
 pub struct ShardPage {
@@ -290,7 +298,7 @@ pub struct ReadingStopped;
 impl ReaderContext {
     /// Reading met a state that cannot be: the table stops, and says so.
     pub fn broken(&self, what: &str) -> ReadingStopped {
-        self.progress.health().stopped(&format!("{what}, a fault of the adapter itself: restart it to go on"));
+        self.progress.health().mark_stopped(&format!("{what}, a fault of the adapter itself: restart it to go on"));
         events::TableFault { what }.emit(self.progress.telemetry());
         ReadingStopped
     }
@@ -348,12 +356,9 @@ impl ReaderContext {
     ) -> Result<(), ReadingStopped> {
         self.buffer.charge(entries.iter().map(Entry::cost).sum());
         let now = clock::now();
-        let (asked_at, read_at, is_caught_up) = (now, now, true);
-        self.hand_down(
-            task,
-            ShardPage { shard, details, entries, asked_at, read_at, is_caught_up, is_last, pass: None },
-        )
-        .await
+        let page =
+            ShardPage { shard, details, entries, asked_at: now, read_at: now, is_caught_up: true, is_last, pass: None };
+        self.hand_down(task, page).await
     }
 }
 

@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-pub use self::line_limiter::say_left_out;
+pub use self::line_limiter::report_left_out;
 use self::metrics::{LEASE_CHANGE_KINDS, Metrics, TableMetrics};
 use crate::clock;
 
@@ -39,10 +39,12 @@ impl TableTelemetry {
         })
     }
 
+    /// The table's label in logs and metrics.
     pub fn table(&self) -> &str {
         &self.table
     }
 
+    /// The table's counters and gauges.
     pub fn metrics(&self) -> &TableMetrics {
         &self.metrics
     }
@@ -98,18 +100,18 @@ impl TableTelemetry {
     /// The lease of the table has changed hands so: `taken`, `received`, `released` or `lost`. `is_held`: by this process.
     fn lease_changed(&self, kind: &str, is_held: bool) {
         self.metrics.lease_changes.with_label_values(&[&*self.table, kind]).inc();
-        self.lease_is_held(is_held);
+        self.set_lease_held(is_held);
     }
 
     /// The table has leases, of which this process claims some of this duration; it has none yet.
-    pub fn has_leases_of(&self, duration: Duration) {
+    pub fn set_lease_duration(&self, duration: Duration) {
         self.metrics.lease_duration.with_label_values(&[&*self.table]).set(duration.as_secs_f64());
-        self.lease_is_held(false);
+        self.set_lease_held(false);
     }
 
     /// Whether this process has the lease of the table. Of a table without leases nobody says so. Its changes are counted from zero on, so
     /// that whoever watches sees the first one.
-    pub fn lease_is_held(&self, is_held: bool) {
+    pub fn set_lease_held(&self, is_held: bool) {
         for kind in LEASE_CHANGE_KINDS {
             self.metrics.lease_changes.with_label_values(&[&*self.table, kind]);
         }
@@ -188,6 +190,7 @@ pub struct Problem {
 }
 
 impl RecentProblems {
+    /// Adds one; where there are too many, an older one goes, of the same code where that has many.
     pub fn add(&self, code: &'static str, text: &str) {
         let mut problems = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if problems.len() >= MOST_PROBLEMS {

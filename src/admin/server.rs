@@ -1,4 +1,4 @@
-//! Serves a router to clients of whom none can hold up the others.
+//! Serves a router to clients so that none can hold up the others.
 //!
 //! Contract: a client that sends no request, half a request, or does not take its answer is cut off after a while. Who is connected, and
 //! who makes room when too many are, is decided by [`Places`]: a request that has come whole is never cut off for it. How often a source
@@ -29,7 +29,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use self::client_stream::{ClientStream, FirstWords};
+use self::client_stream::{ClientStream, PeekedRequest};
 use self::pace::Pace;
 use self::places::{Handle, Place, Places, SharedStage, Sizes, Source, Stage};
 use crate::spare_files::SpareFiles;
@@ -46,7 +46,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What clients may take.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// How many are connected at once, besides those for whom places are kept back.
+    /// How many are connected at once, besides those in places that are kept back.
     pub(super) connections: usize,
     /// How many more are answered what is always answered.
     pub(super) kept_back: usize,
@@ -65,7 +65,7 @@ impl Default for Limits {
     }
 }
 
-/// What is served, and which paths of it are answered to whom a place was kept back for.
+/// What is served, and which paths of it are answered in places that are kept back.
 #[derive(Clone)]
 pub(super) struct Served {
     pub(super) router: Router,
@@ -89,11 +89,11 @@ pub(super) async fn serve(
             () = stop.cancelled() => break,
             Some(_) = clients.tasks.join_next() => spare.refill(),
             accepted = listener.accept() => match accepted {
-                Ok((stream, address)) => clients.welcome(stream, address),
+                Ok((stream, address)) => clients.accept(stream, address),
                 Err(error) if error.kind() == ErrorKind::InvalidInput => return Err(error),
                 Err(error) if spare.give_up_for(&error) => {}
                 Err(_) => {
-                    clients.one_leaves();
+                    clients.evict_one();
                     sleep(ACCEPT_PAUSE).await;
                 }
             },
@@ -104,16 +104,16 @@ pub(super) async fn serve(
     Ok(())
 }
 
-/// Those who are connected, and all that their conversations need.
+/// Those who are connected, and all that serving them needs.
 struct Clients {
     tasks: JoinSet<()>,
-    places: Places<Seat>,
-    host: Host,
+    places: Places<ClientHandle>,
+    context: ServerContext,
 }
 
-/// What all conversations share.
+/// What the tasks of all clients share.
 #[derive(Clone)]
-struct Host {
+struct ServerContext {
     served: Served,
     limits: Limits,
     pace: Arc<Pace>,
@@ -121,30 +121,30 @@ struct Host {
 }
 
 /// One client as those know it who look for room.
-struct Seat {
-    conversation: AbortHandle,
-    /// The conversation's; it closes when that ends.
+struct ClientHandle {
+    task: AbortHandle,
+    /// The task's; it closes when that ends.
     stream: Weak<TcpStream>,
 }
 
-impl Seat {
-    fn is_free(&self) -> bool {
-        self.conversation.is_finished()
+impl ClientHandle {
+    fn has_gone(&self) -> bool {
+        self.task.is_finished()
     }
 
     fn cut_off(&self) {
-        self.conversation.abort();
+        self.task.abort();
     }
 }
 
-impl Handle for Seat {
+impl Handle for ClientHandle {
     fn unread(&self) -> Stage {
-        self.stream.upgrade().map_or(Stage::Silent, |stream| FirstWords::of(&stream).stage())
+        self.stream.upgrade().map_or(Stage::Silent, |stream| PeekedRequest::of(&stream).stage())
     }
 }
 
-/// One client as its conversation knows it.
-struct Guest {
+/// One client as its task knows it.
+struct ClientContext {
     source: Source,
     stage: SharedStage,
     place: Place,
@@ -153,48 +153,48 @@ struct Guest {
 impl Clients {
     fn new(served: Served, limits: Limits, stop: CancellationToken) -> Self {
         let places = Places::new(Sizes { open: limits.connections, kept_back: limits.kept_back });
-        Self { tasks: JoinSet::new(), places, host: Host { served, limits, pace: Arc::default(), stop } }
+        Self { tasks: JoinSet::new(), places, context: ServerContext { served, limits, pace: Arc::default(), stop } }
     }
 
-    /// Begins a conversation, if there is a place for it; otherwise the connection is closed.
-    fn welcome(&mut self, stream: TcpStream, address: SocketAddr) {
-        self.places.forget(Seat::is_free);
-        let (source, words) = (Source::of(address.ip()), FirstWords::of(&stream));
-        let may_be_kept_back = words.path().is_none_or(self.host.served.always);
-        let Some((place, leaving)) = self.places.find(source, may_be_kept_back) else { return };
-        leaving.as_ref().inspect(|seat| seat.cut_off());
-        let stage = SharedStage::new(words.stage());
-        let guest = Guest { source, stage: stage.clone(), place };
+    /// Begins a task, if there is a place for it; otherwise the connection is closed.
+    fn accept(&mut self, stream: TcpStream, address: SocketAddr) {
+        self.places.forget(ClientHandle::has_gone);
+        let (source, peeked) = (Source::of(address.ip()), PeekedRequest::of(&stream));
+        let may_be_kept_back = peeked.path().is_none_or(self.context.served.always);
+        let Some((place, evicted)) = self.places.find(source, may_be_kept_back) else { return };
+        evicted.as_ref().inspect(|client| client.cut_off());
+        let stage = SharedStage::new(peeked.stage());
+        let client = ClientContext { source, stage: stage.clone(), place };
         let stream = Arc::new(stream);
         let seen = Arc::downgrade(&stream);
-        let conversation = self.tasks.spawn(converse(stream, guest, self.host.clone()));
-        self.places.take(source, stage, place, Seat { conversation, stream: seen });
+        let task = self.tasks.spawn(serve_client(stream, client, self.context.clone()));
+        self.places.take(source, stage, place, ClientHandle { task, stream: seen });
     }
 
     /// Cuts one off, if there is one who may be.
-    fn one_leaves(&mut self) {
-        self.places.forget(Seat::is_free);
-        self.places.leave().as_ref().inspect(|seat| seat.cut_off());
+    fn evict_one(&mut self) {
+        self.places.forget(ClientHandle::has_gone);
+        self.places.evict().as_ref().inspect(|client| client.cut_off());
     }
 }
 
 /// Answers one client until it leaves, takes too long, or the server stops.
-async fn converse(stream: Arc<TcpStream>, guest: Guest, host: Host) {
-    let Host { served, limits, pace, stop } = host;
-    let stream = ClientStream::new(stream, guest.stage.clone(), limits.taking);
-    let (router, guest) = (TowerToHyperService::new(served.router), Arc::new(guest));
+async fn serve_client(stream: Arc<TcpStream>, client: ClientContext, context: ServerContext) {
+    let ServerContext { served, limits, pace, stop } = context;
+    let stream = ClientStream::new(stream, client.stage.clone(), limits.taking);
+    let (router, client) = (TowerToHyperService::new(served.router), Arc::new(client));
     let service = service_fn(|request| {
-        guest.stage.set(Stage::Answered);
-        let (guest, pace) = (guest.clone(), pace.clone());
+        client.stage.set(Stage::Answered);
+        let (client, pace) = (client.clone(), pace.clone());
         let is_always_served = (served.always)(request.uri().path());
         let answer = router.call(request);
         async move {
-            let answer = match guest.place {
-                Place::Open => at_its_pace(&pace, guest.source, answer).await?,
+            let answer = match client.place {
+                Place::Open => at_its_pace(&pace, client.source, answer).await?,
                 Place::KeptBack if is_always_served => once(answer.await?),
                 Place::KeptBack => once(busy()),
             };
-            guest.stage.set(Stage::Taking);
+            client.stage.set(Stage::Taking);
             Ok::<_, std::convert::Infallible>(answer)
         }
     });

@@ -85,7 +85,7 @@ impl Status {
     }
 
     /// From now on it shows these parts.
-    pub(crate) fn has_started(&self, parts: Parts) {
+    pub(crate) fn set_parts(&self, parts: Parts) {
         // A process starts once.
         let _ = self.parts.set(parts);
     }
@@ -121,10 +121,10 @@ impl Status {
 /// which it knows nothing: a start that AWS refuses does not look as if all was delivered. Not otherwise: of an idle table that time is up to
 /// an hour for the moment until its first page. None: nobody knows, because nobody knows yet what is stored.
 fn lag(progress: &TableProgress) -> Option<Duration> {
+    let (tracker, health, now) = (progress.tracker(), progress.health(), clock::now());
     if progress.is_unknown() {
         return None;
     }
-    let (tracker, health, now) = (progress.tracker(), progress.health(), clock::now());
     let known = tracker.lag(now);
     Some(if is_hindered(health) { known.max(tracker.unread_since_start(now)) } else { known })
 }

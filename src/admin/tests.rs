@@ -104,7 +104,7 @@ async fn probes_answer_under_every_name_that_controllers_use() {
     port.all_answer(&LIVE, 200).await;
     port.all_answer(&READY, 503).await;
     port.all_answer(&STARTED, 200).await;
-    port.admin.health.stalled(Some("the dispatcher starts no request".to_owned()));
+    port.admin.health.set_stalled(Some("the dispatcher starts no request".to_owned()));
     port.all_answer(&LIVE, 503).await;
     port.all_answer(&READY, 503).await;
     port.all_answer(&STARTED, 200).await;
@@ -116,13 +116,13 @@ async fn probes_answer_under_every_name_that_controllers_use() {
 async fn a_probe_that_fails_says_why_in_a_line_for_each_table() {
     let port = Port::open().await;
     let (orders, users) = (port.admin.health.table("orders"), port.admin.health.table("users"));
-    orders.waiting_for("a stream");
-    users.stopped("data was lost");
+    orders.mark_waiting_for("a stream");
+    users.mark_stopped("data was lost");
     for path in READY.iter().chain(&STARTED) {
         let (_, why) = port.get(path).await;
         assert_eq!(why, "table orders: waiting for a stream\ntable users: reading stopped: data was lost\n", "{path}");
     }
-    port.admin.health.stalled(Some("the dispatcher starts no request".to_owned()));
+    port.admin.health.set_stalled(Some("the dispatcher starts no request".to_owned()));
     assert_eq!(port.get("/livez").await.1, "the dispatcher starts no request\n");
     port.close().await;
 }

@@ -62,7 +62,7 @@ pub(super) async fn watch(watched: Watched, health: Arc<Health>) {
         if health.not_live().is_some() != stalled.is_some() {
             events::Stalled { what: stalled.as_deref() }.emit();
         }
-        health.stalled(stalled);
+        health.set_stalled(stalled);
     }
 }
 

@@ -106,7 +106,7 @@ impl PagesWaiting {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(mpsc::WeakSender::upgrade)
     }
 
-    fn are_in(&self, pages: &mpsc::Sender<ShardPage>) {
+    fn set_sender(&self, pages: &mpsc::Sender<ShardPage>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(pages.downgrade());
     }
 }
@@ -175,7 +175,7 @@ impl Table {
         let key = table_reader::find_key(&self.client, &self.locator, &self.reading).await;
         let is_new = self.keys.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone());
         if !is_new {
-            self.progress.health().stopped(&format!("TABLE names {key} twice: remove one of the two names"));
+            self.progress.health().mark_stopped(&format!("TABLE names {key} twice: remove one of the two names"));
         }
         is_new.then_some(key)
     }
@@ -194,7 +194,7 @@ impl Table {
     /// `has_waited`: for another process, which may have begun later than this one.
     pub fn open(&self, key: &str, store: Arc<dyn CheckpointStore>, has_waited: bool) -> OpenTable {
         let (sender, pages) = mpsc::channel(PAGES_WAITING);
-        self.pages.are_in(&sender);
+        self.pages.set_sender(&sender);
         let context = Arc::new(ReaderContext {
             client: self.client.clone(),
             poll_intervals: self.poll_intervals,

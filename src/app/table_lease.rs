@@ -8,12 +8,20 @@ use crate::checkpoint::{CheckpointStore, LeasedStore};
 use crate::lease::{GrantedLease, LeaseHolder, LeaseView};
 use crate::progress::{Acknowledger as _, TableProgress};
 
+/// A table's lease, and what of the table shows who has it.
 pub(super) struct TableLease {
     store: Arc<dyn LeasedStore>,
     key: String,
     owner: String,
     holder: LeaseHolder,
     progress: Arc<TableProgress>,
+}
+
+/// A lease that this process has now.
+pub(super) struct AcquiredLease {
+    pub(super) granted: GrantedLease,
+    /// Another process had it before, or nobody knew.
+    pub(super) has_waited: bool,
 }
 
 impl TableLease {
@@ -29,23 +37,23 @@ impl TableLease {
         Self { store, key: key.to_owned(), owner: owner.to_owned(), holder, progress }
     }
 
-    /// Waits until the lease is this process's. Says whether it had to: another process had it, or nobody knew.
-    pub(super) async fn acquire(&mut self) -> (GrantedLease, bool) {
+    /// Waits until the lease is this process's.
+    pub(super) async fn acquire(&mut self) -> AcquiredLease {
         let (progress, mut has_waited) = (&self.progress, false);
         progress.ownership().wait(&self.owner);
-        progress.health().waits_for_lease(None);
+        progress.health().mark_waiting_for_lease(None);
         let mut view = self.holder.view();
         let mut acquired = pin!(self.holder.acquire());
         let granted = loop {
             select! {
                 granted = &mut acquired => break granted,
-                Ok(()) = view.changed() => has_waited |= waits(progress, &view.borrow_and_update()),
+                Ok(()) = view.changed() => has_waited |= show_awaited(progress, &view.borrow_and_update()),
             }
         };
         progress.health().record_store_error(None);
         progress.ownership().begin(granted.tenure.clone());
-        progress.health().has_lease();
-        (granted, has_waited)
+        progress.health().mark_lease_held();
+        AcquiredLease { granted, has_waited }
     }
 
     /// Waits for it no longer.
@@ -71,11 +79,11 @@ impl TableLease {
 }
 
 /// Shows what is known of a lease that is waited for. Whether it is another process's, or nobody knows.
-fn waits(progress: &TableProgress, view: &LeaseView) -> bool {
+fn show_awaited(progress: &TableProgress, view: &LeaseView) -> bool {
     match view {
         LeaseView::Awaited { owner } => {
-            progress.ownership().waits_for(Some(owner));
-            progress.health().waits_for_lease(Some(owner));
+            progress.ownership().set_awaited(Some(owner));
+            progress.health().mark_waiting_for_lease(Some(owner));
             progress.health().record_store_error(None);
             true
         }

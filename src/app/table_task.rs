@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::fault::Fault;
 use super::table::{OpenTable, PositionStore, Table};
-use super::table_lease::TableLease;
+use super::table_lease::{AcquiredLease, TableLease};
 use crate::checkpoint::CheckpointStore;
 use crate::config;
 use crate::delivery::handover::{Handover, TableWithdrawal};
@@ -45,16 +45,24 @@ pub struct TableTask {
     pub events: mpsc::Sender<Handover>,
 }
 
-/// How a tenure ended, or the only one where the table is nobody else's.
+/// What the table is read with: during one tenure, or for as long as the process lives where the table is nobody else's.
+struct ReadingSession<'t> {
+    store: Arc<dyn CheckpointStore>,
+    tenure: Option<&'t Tenure>,
+    /// For another process, which may have begun later than this one.
+    has_waited: bool,
+}
+
+/// How a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum TermEnd {
+enum SessionEnd {
     /// As the process does, in order.
     Stopped,
-    /// Another process goes on.
+    /// The tenure is over: another process goes on.
     Over,
 }
 
-/// What runs during one tenure.
+/// What runs during one session.
 struct Running {
     /// The reader, and the pipeline, which ends behind it.
     reading: JoinSet<Part>,
@@ -84,42 +92,49 @@ impl TableTask {
             return Ok(());
         };
         match self.table.store.clone() {
-            PositionStore::Own(store) => self.term(&key, store, None, false, &stop).await.map(|_| ()),
+            PositionStore::Own(store) => {
+                let session = ReadingSession { store, tenure: None, has_waited: false };
+                self.read(&key, session, &stop).await.map(|_| ())
+            }
             PositionStore::Leased { store, owner, duration } => {
                 let lease = TableLease::new(store, &key, &owner, duration, self.table.progress.clone());
-                self.in_turn(&key, lease, &stop).await
+                self.read_under_leases(&key, lease, &stop).await
             }
         }
     }
 
     /// Reads the table whenever it is this process's.
-    async fn in_turn(&self, key: &str, mut lease: TableLease, stop: &TableStop) -> Result<(), Fault> {
+    async fn read_under_leases(&self, key: &str, mut lease: TableLease, stop: &TableStop) -> Result<(), Fault> {
         let mut is_first = true;
         loop {
             let acquired = select! {
                 () = stop.reading.cancelled() => None,
                 acquired = lease.acquire() => Some(acquired),
             };
-            let Some((granted, has_waited)) = acquired else {
+            let Some(AcquiredLease { granted, has_waited }) = acquired else {
                 stop.has_read.cancel();
                 lease.give_up().await;
                 return Ok(());
             };
-            let (positions, tenure) = (lease.positions(&granted), Some(&*granted.tenure));
+            let session = ReadingSession {
+                store: lease.positions(&granted),
+                tenure: Some(&granted.tenure),
+                has_waited: has_waited || !is_first,
+            };
             let end = {
                 let keeping = pin!(lease.keep(&granted));
-                let term = pin!(self.term(key, positions, tenure, has_waited || !is_first, stop));
-                match select(term, keeping).await {
+                let reading = pin!(self.read(key, session, stop));
+                match select(reading, keeping).await {
                     // It is over for the one who keeps it too, who says so.
-                    Either::Left((Ok(TermEnd::Over), keeping)) => {
+                    Either::Left((Ok(SessionEnd::Over), keeping)) => {
                         keeping.await;
-                        TermEnd::Over
+                        SessionEnd::Over
                     }
                     Either::Left((end, _)) => end?,
-                    Either::Right(((), term)) => term.await?,
+                    Either::Right(((), reading)) => reading.await?,
                 }
             };
-            if end == TermEnd::Stopped {
+            if end == SessionEnd::Stopped {
                 // Nobody else's end waits for a store that does not answer.
                 stop.has_read.cancel();
                 lease.release(&granted).await;
@@ -131,31 +146,25 @@ impl TableTask {
     }
 
     /// Reads the table until it is told to stop or its tenure is over.
-    async fn term(
-        &self,
-        key: &str,
-        store: Arc<dyn CheckpointStore>,
-        tenure: Option<&Tenure>,
-        has_waited: bool,
-        stop: &TableStop,
-    ) -> Result<TermEnd, Fault> {
+    async fn read(&self, key: &str, session: ReadingSession<'_>, stop: &TableStop) -> Result<SessionEnd, Fault> {
+        let ReadingSession { store, tenure, has_waited } = session;
         select! {
-            () = over(tenure) => return Ok(TermEnd::Over),
-            () = stop.reading.cancelled() => return Ok(TermEnd::Stopped),
+            () = over(tenure) => return Ok(SessionEnd::Over),
+            () = stop.reading.cancelled() => return Ok(SessionEnd::Stopped),
             () = self.table.progress.load(&*store, key) => {}
         }
         let may_read = table_reader::may_read(&self.table.progress, self.table.on_data_loss);
         let mut running = self.start(self.table.open(key, store, has_waited), may_read, stop.storing.clone());
         select! {
-            () = over(tenure) => return running.abort(TermEnd::Over).await,
+            () = over(tenure) => return running.abort(SessionEnd::Over).await,
             () = stop.reading.cancelled() => {}
             fault = running.fault(tenure) => return Err(fault),
         }
         running.end_reading().await?;
         stop.has_read.cancel();
         select! {
-            () = over(tenure) => running.abort(TermEnd::Over).await,
-            stored = running.stored(tenure) => stored.map(|()| TermEnd::Stopped),
+            () = over(tenure) => running.abort(SessionEnd::Over).await,
+            stored = running.stored(tenure) => stored.map(|()| SessionEnd::Stopped),
         }
     }
 
@@ -232,7 +241,7 @@ impl Running {
     }
 
     /// Ends everything, and stores nothing more.
-    async fn abort(mut self, end: TermEnd) -> Result<TermEnd, Fault> {
+    async fn abort(mut self, end: SessionEnd) -> Result<SessionEnd, Fault> {
         self.checkpointer.shutdown().await;
         self.end_reading().await?;
         Ok(end)

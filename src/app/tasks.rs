@@ -135,7 +135,7 @@ impl Tasks {
         };
         let watched = Watched::new(&tables, dispatcher.activity(), sender.downgrade());
         tasks.watchers.spawn(stalls::watch(watched, health));
-        tasks.watchers.spawn(say_left_out());
+        tasks.watchers.spawn(report_left_out());
         tasks.dispatcher.spawn(dispatcher.run(events, tasks.stop_dispatcher.clone()));
         for reloader in credentials {
             tasks.credentials.spawn(reloader.run());
@@ -227,7 +227,7 @@ impl Tasks {
         while let Ok(Some(_)) = timeout_at(deadline, self.tables.join_next()).await {}
         self.tables.shutdown().await;
         let unsettled = self.progress.iter().map(|progress| progress.tracker().unsettled()).sum();
-        telemetry::say_left_out(Instant::now(), true);
+        telemetry::report_left_out(Instant::now(), true);
         events::ShutdownFinished { unsettled, took: begun.elapsed() }.emit();
         self.server.end().await;
         drained
@@ -235,11 +235,11 @@ impl Tasks {
 }
 
 /// Says every few seconds which lines of the log were left out, until it is ended.
-async fn say_left_out() {
+async fn report_left_out() {
     let mut ticks = interval(LEFT_OUT_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        telemetry::say_left_out(ticks.tick().await, false);
+        telemetry::report_left_out(ticks.tick().await, false);
     }
 }
 

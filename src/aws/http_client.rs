@@ -1,4 +1,4 @@
-//! The HTTP client of all calls to AWS: whom it trusts, and what it asks through a proxy.
+//! The HTTP client of all calls to AWS: which authorities it trusts, and what it asks through a proxy.
 //!
 //! Contract: one client for everybody, so that all share its connections and its roots. A proxy sees what is meant for AWS and
 //! nothing of this machine: agents and metadata services hand out credentials, and are sent a pod's token. So loopback,

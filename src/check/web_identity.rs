@@ -28,7 +28,7 @@ pub(super) struct WebIdentity {
     pub(super) role: Option<String>,
 }
 
-/// Reads the token and says for whom it is.
+/// Reads the token and says what the role must trust for it.
 pub(super) async fn check(identity: &WebIdentity, limit: Duration) -> Check {
     let WebIdentity { token_file, role } = identity;
     let token = match within(limit, read(token_file)).await.and_then(|read| read) {

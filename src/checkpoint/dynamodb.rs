@@ -157,11 +157,11 @@ impl DynamoStore {
             let write = Write { key: self.lease_key(table), expected: Expected::Is(known), to };
             match self.leases.write(write).await.map_err(failed)? {
                 Written::Done => {
-                    memory.has_lease(owner.map(|_| stamp));
+                    memory.set_lease(owner.map(|_| stamp));
                     return Ok(());
                 }
                 // An earlier renewal of which nobody knew: this one is made behind it.
-                Written::Conflict(current) => memory.has_lease(Some(own(current, lease).ok_or(LeaseError::Lost)?)),
+                Written::Conflict(current) => memory.set_lease(Some(own(current, lease).ok_or(LeaseError::Lost)?)),
             }
         }
         Err(LeaseError::Store("the lease changes faster than it can be renewed".to_owned()))

@@ -29,7 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use self::durable::{beside, replace, tidy};
+use self::durable::{remove_temporary, replace, temporary_path};
 pub use self::file_system::{Disk, FileSystem};
 use self::lines::{Document, FormatError, Line, MAX_BYTES, encode, parse};
 pub use self::volume::Shortcoming;
@@ -170,7 +170,7 @@ impl<F: FileSystem> FileStore<F> {
         let path = resolved(&files, path)?;
         let lock = lock(&files, &path)?;
         let confirmed = read(&files, &path)?;
-        tidy(&files, &path).map_err(|source| OpenError::Io { path: beside(&path), source })?;
+        remove_temporary(&files, &path).map_err(|source| OpenError::Io { path: temporary_path(&path), source })?;
         let state = Mutex::new(State { confirmed, wanted: BTreeMap::new(), newest: 0, written: 0 });
         let files = Volume::new(files, path.clone());
         let file = Arc::new(PositionsFile { files, path, group: group.to_owned(), state });

@@ -120,7 +120,7 @@ impl Source {
         table.labels().into_iter().find(is_its_own).unwrap_or_else(|| table.as_str().to_owned())
     }
 
-    /// Where positions are, and of whom, with what is known of the tables; nothing has to be set.
+    /// Where positions are, and of which consumer group, with what is known of the tables; nothing has to be set.
     pub(super) fn read_positions(
         reader: &mut Reader,
     ) -> Result<(CheckpointLocation, String, Vec<TableRef>), AlreadyReported> {

@@ -65,7 +65,7 @@ impl<T: LaneItem> Lane<T> {
         }
     }
 
-    /// Whether its first event was tried in vain.
+    /// Whether an attempt at its first event has failed.
     pub(super) fn has_failed(&self) -> bool {
         self.failures > 0 || self.is_dead_letter
     }

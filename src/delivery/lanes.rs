@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::barriers::Barriers;
 use super::lane::{Lane, State, WaitingEvent};
-use super::queues::{Found, LaneSearch, Pause, Place, Queues, Turn};
+use super::queues::{FailedKind, Found, LaneSearch, Pause, Place, Queues, Turn};
 use super::request::LaneLoad;
 pub use super::request::{BarrierRole, Kinds, LaneItem, LaneKey, LaneSlice, Request, RequestLimits};
 use super::retry::RetryPause;
@@ -162,8 +162,8 @@ impl<T: LaneItem> Lanes<T> {
         lane.is_parked |= pause.is_parked;
         // A parked event is not tried earlier because others work.
         let is_backoff = pause.is_backoff && !lane.is_parked && !lane.is_dead_letter;
-        let (table, is_dead_letter) = (lane.table, lane.is_dead_letter);
-        self.queues.push_pause(Pause { end: pause.until, lane: key, table, is_dead_letter }, is_backoff);
+        let kind = if lane.is_dead_letter { FailedKind::DeadLetter } else { FailedKind::Retry };
+        self.queues.push_pause(Pause { end: pause.until, lane: key, table: lane.table, kind }, is_backoff);
         if is_news {
             self.parked += lane.load_of_first();
             if lane.load.bytes - lane.load_of_first().bytes > self.share / PARKED_PART {
@@ -186,7 +186,7 @@ impl<T: LaneItem> Lanes<T> {
         if was_parked {
             self.parked -= lane.load_of_first();
         }
-        self.queues.push_failed(lane.table, key, true);
+        self.queues.push_failed(lane.table, key, FailedKind::DeadLetter);
         self.tried(key, role, now);
         was_parked
     }
@@ -198,7 +198,7 @@ impl<T: LaneItem> Lanes<T> {
             lane.is_untested = true;
             lane.take_back(slice, now);
             lane.failures = 1;
-            self.queues.push_failed(lane.table, key, false);
+            self.queues.push_failed(lane.table, key, FailedKind::Retry);
         }
     }
 
@@ -339,6 +339,7 @@ impl<T: LaneItem> Lanes<T> {
         self.longest.filter(|(_, events)| *events > 1)
     }
 
+    /// How many requests are being tried now.
     pub fn under_way(&self) -> usize {
         self.queues.under_way()
     }
@@ -415,7 +416,7 @@ impl<T: LaneItem> Lanes<T> {
         now: Instant,
         take: &mut impl FnMut(&T) -> bool,
     ) -> Option<Request<T>> {
-        let kind = turn.kind;
+        let kind = turn.kind();
         let is_shared = kind == AttemptKind::FirstAttempt && !is_probe;
         let mut room = if is_shared { self.queues.limits().events } else { 1 };
         let mut request: Option<Request<T>> = None;
@@ -460,7 +461,7 @@ impl<T: LaneItem> Lanes<T> {
             if lane.isolated > 0 {
                 lane.isolated -= 1;
                 (lane.failures, lane.state, lane.is_untested) = (1, State::Failed, true);
-                self.queues.push_failed(lane.table, key, false);
+                self.queues.push_failed(lane.table, key, FailedKind::Retry);
             } else {
                 (lane.state, lane.first_try) = (State::NeverTried, None);
                 let place = Place { table: lane.table, arrival: first.arrival, since: first.since };

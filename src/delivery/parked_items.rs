@@ -33,14 +33,28 @@ pub struct ParkedItem {
     pub last: SystemTime,
 }
 
+/// The failure of an event whose item is parked.
+#[derive(Debug, Clone, Copy)]
+pub struct FailedItem<'a> {
+    /// The item's lane.
+    pub lane: u64,
+    /// The event's id.
+    pub event: &'a str,
+    /// How often the event has failed, this time included.
+    pub failures: u32,
+    /// What the sink said, or why nothing was sent.
+    pub why: &'a str,
+}
+
 /// How a log or a page names the item of this lane.
 pub fn item_hash(lane: u64) -> String {
     format!("{:08x}", lane >> 32)
 }
 
 impl ParkedItems {
-    /// An event failed, and its item is parked or stays so.
-    pub fn failed(&self, table: &str, lane: u64, event: &str, failures: u32, why: &str, now: SystemTime) {
+    /// An event of a table failed at the moment `now`, and its item is parked or stays so.
+    pub fn failed(&self, table: &str, failed: FailedItem<'_>, now: SystemTime) {
+        let FailedItem { lane, event, failures, why } = failed;
         let mut tables = self.lock();
         let items = tables.entry(table.to_owned()).or_default();
         if items.len() >= MOST && !items.contains_key(&lane) {
@@ -89,8 +103,9 @@ mod tests {
     #[test]
     fn a_parked_item_keeps_its_beginning_and_shows_its_last_failure() {
         let parked = ParkedItems::default();
-        parked.failed("orders", 0xabcd_ef01_2345_6789, "e1", 3, "HTTP 400", at(1));
-        parked.failed("orders", 0xabcd_ef01_2345_6789, "e1", 4, "HTTP 413", at(9));
+        let failed = FailedItem { lane: 0xabcd_ef01_2345_6789, event: "e1", failures: 3, why: "HTTP 400" };
+        parked.failed("orders", failed, at(1));
+        parked.failed("orders", FailedItem { failures: 4, why: "HTTP 413", ..failed }, at(9));
         let expected = ParkedItem {
             item: "abcdef01".to_owned(),
             event: "e1".to_owned(),
@@ -108,13 +123,15 @@ mod tests {
     fn a_broken_sink_does_not_fill_the_memory_and_an_item_that_was_left_out_comes_later() {
         let parked = ParkedItems::default();
         for lane in 0..10_000 {
-            parked.failed("orders", lane, "e", 1, &"long ".repeat(1_000), at(lane));
+            let failed = FailedItem { lane, event: "e", failures: 1, why: &"long ".repeat(1_000) };
+            parked.failed("orders", failed, at(lane));
         }
         let items = parked.items("orders");
         assert_eq!((items.len(), items[0].since), (MOST, at(0)));
         assert!(items.iter().all(|item| item.why.len() < 1_000));
         parked.settled("orders", 0);
-        parked.failed("orders", 9_999, "e", 2, "again", at(20_000));
+        let again = FailedItem { lane: 9_999, event: "e", failures: 2, why: "again" };
+        parked.failed("orders", again, at(20_000));
         assert_eq!(parked.items("orders").last().map(|item| item.failures), Some(2));
     }
 }

@@ -78,6 +78,7 @@ impl PendingEvent {
         }
     }
 
+    /// The `id` of its CloudEvent.
     pub fn id(&self) -> String {
         match &self.content {
             Entry::Record(record) => record.event_id().to_owned(),

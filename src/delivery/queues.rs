@@ -34,10 +34,24 @@ pub(super) struct Place {
 /// The lane whose turn it is.
 #[derive(Debug)]
 pub(super) struct Turn {
-    pub(super) kind: AttemptKind,
     pub(super) lane: LaneKey,
-    /// Of a lane whose first event was never tried.
-    place: Option<Place>,
+    place: TurnPlace,
+}
+
+/// Where a lane waited for its turn.
+#[derive(Debug, Clone, Copy)]
+enum TurnPlace {
+    FirstAttempt(Place),
+    Failed(FailedKind),
+}
+
+impl Turn {
+    pub(super) fn kind(&self) -> AttemptKind {
+        match self.place {
+            TurnPlace::FirstAttempt(_) => AttemptKind::FirstAttempt,
+            TurnPlace::Failed(kind) => kind.attempt(),
+        }
+    }
 }
 
 /// Lanes that wait, by what they wait for.
@@ -125,7 +139,23 @@ pub(super) struct Pause {
     pub(super) end: Instant,
     pub(super) lane: LaneKey,
     pub(super) table: usize,
-    pub(super) is_dead_letter: bool,
+    pub(super) kind: FailedKind,
+}
+
+/// What becomes of an event that has failed: the kinds of attempts besides first ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum FailedKind {
+    Retry,
+    DeadLetter,
+}
+
+impl FailedKind {
+    fn attempt(self) -> AttemptKind {
+        match self {
+            Self::Retry => AttemptKind::Retry,
+            Self::DeadLetter => AttemptKind::DeadLetter,
+        }
+    }
 }
 
 impl Counts {
@@ -159,6 +189,13 @@ impl LaneSearch {
 }
 
 impl TableQueues {
+    fn failed(&mut self, kind: FailedKind) -> &mut VecDeque<LaneKey> {
+        match kind {
+            FailedKind::Retry => &mut self.retries,
+            FailedKind::DeadLetter => &mut self.dead_letters,
+        }
+    }
+
     /// A lane that waits for its turn, or stands still, and what kind of a turn it was.
     fn pop_any(&mut self) -> Option<(LaneKey, Option<AttemptKind>)> {
         let first = self.first_attempts.pop_first().map(|(_, (lane, _))| (lane, Some(AttemptKind::FirstAttempt)));
@@ -232,12 +269,9 @@ impl Queues {
     }
 
     /// A lane whose first event has failed waits for its turn.
-    pub(super) fn push_failed(&mut self, table: usize, lane: LaneKey, is_dead_letter: bool) {
-        let kind = if is_dead_letter { AttemptKind::DeadLetter } else { AttemptKind::Retry };
-        *self.waiting.of(kind) += 1;
-        let queues = self.table(table);
-        let queue = if is_dead_letter { &mut queues.dead_letters } else { &mut queues.retries };
-        queue.push_back(lane);
+    pub(super) fn push_failed(&mut self, table: usize, lane: LaneKey, kind: FailedKind) {
+        *self.waiting.of(kind.attempt()) += 1;
+        self.table(table).failed(kind).push_back(lane);
     }
 
     /// A lane stands still from now on.
@@ -306,7 +340,7 @@ impl Queues {
                 () => self.released.pop_first(),
             };
             let Some(pause) = pause else { return };
-            self.push_failed(pause.table, pause.lane, pause.is_dead_letter);
+            self.push_failed(pause.table, pause.lane, pause.kind);
         }
     }
 
@@ -340,7 +374,7 @@ impl Queues {
             && self.has_place_for(AttemptKind::Retry)
             && let Some(pause) = self.backoffs.pop_first()
         {
-            self.push_failed(pause.table, pause.lane, pause.is_dead_letter);
+            self.push_failed(pause.table, pause.lane, pause.kind);
         }
         self.has_probe()
     }
@@ -351,11 +385,8 @@ impl Queues {
         self.turns.is_of_first_attempts = kind != AttemptKind::FirstAttempt;
         match kind {
             AttemptKind::FirstAttempt => self.take_first_attempt(probe),
-            AttemptKind::Retry | AttemptKind::DeadLetter => {
-                self.turns.is_of_dead_letters = kind == AttemptKind::Retry;
-                let lane = self.next_failed(kind, probe.filter(|_| kind == AttemptKind::Retry))?;
-                Some(Turn { kind, lane, place: None })
-            }
+            AttemptKind::Retry => self.take_failed(FailedKind::Retry, probe),
+            AttemptKind::DeadLetter => self.take_failed(FailedKind::DeadLetter, None),
         }
     }
 
@@ -365,7 +396,7 @@ impl Queues {
     }
 
     fn take_first_attempt(&mut self, chance: Option<f64>) -> Option<Turn> {
-        let table = next_table(&self.tables, self.turns.first_attempts, |it| !it.first_attempts.is_empty())?;
+        let table = next_table(&mut self.tables, self.turns.first_attempts, |it| !it.first_attempts.is_empty())?;
         self.turns.first_attempts = table + 1;
         let waiting = &mut self.tables[table].first_attempts;
         let (arrival, (lane, since)) = match chance {
@@ -376,38 +407,38 @@ impl Queues {
             }
         };
         self.waiting.first_attempts -= 1;
-        Some(Turn { kind: AttemptKind::FirstAttempt, lane, place: Some(Place { table, arrival, since }) })
+        Some(Turn { lane, place: TurnPlace::FirstAttempt(Place { table, arrival, since }) })
     }
 
     /// There was no room for the lane whose turn it was: it keeps its turn.
     pub(super) fn give_back(&mut self, turn: &Turn, table: usize, load: LaneLoad) {
         match turn.place {
-            Some(place) => {
+            TurnPlace::FirstAttempt(place) => {
                 self.turns.first_attempts = table;
                 self.push_first_attempt(turn.lane, place, load);
             }
-            None => {
-                let (queues, is_retry) = (&mut self.tables[table], turn.kind == AttemptKind::Retry);
-                let queue = if is_retry { &mut queues.retries } else { &mut queues.dead_letters };
-                queue.push_front(turn.lane);
-                *self.waiting.of(turn.kind) += 1;
+            TurnPlace::Failed(kind) => {
+                self.tables[table].failed(kind).push_front(turn.lane);
+                *self.waiting.of(kind.attempt()) += 1;
             }
         }
     }
 
-    fn next_failed(&mut self, kind: AttemptKind, chance: Option<f64>) -> Option<LaneKey> {
-        let is_retry = kind == AttemptKind::Retry;
-        let of = |queues: &TableQueues| if is_retry { queues.retries.len() } else { queues.dead_letters.len() };
-        let turn = if is_retry { &mut self.turns.retries } else { &mut self.turns.dead_letters };
-        let table = next_table(&self.tables, *turn, |queues| of(queues) > 0)?;
+    fn take_failed(&mut self, kind: FailedKind, chance: Option<f64>) -> Option<Turn> {
+        self.turns.is_of_dead_letters = kind == FailedKind::Retry;
+        let turn = match kind {
+            FailedKind::Retry => &mut self.turns.retries,
+            FailedKind::DeadLetter => &mut self.turns.dead_letters,
+        };
+        let table = next_table(&mut self.tables, *turn, |queues| !queues.failed(kind).is_empty())?;
         *turn = table + 1;
-        *self.waiting.of(kind) -= 1;
-        let queues = &mut self.tables[table];
-        let queue = if is_retry { &mut queues.retries } else { &mut queues.dead_letters };
-        match chance {
+        *self.waiting.of(kind.attempt()) -= 1;
+        let queue = self.tables[table].failed(kind);
+        let lane = match chance {
             None => queue.pop_front(),
             Some(chance) => queue.swap_remove_front((queue.len() as f64 * chance) as usize % queue.len()),
-        }
+        }?;
+        Some(Turn { lane, place: TurnPlace::Failed(kind) })
     }
 
     /// Where there is only one place it cannot be halved, and nor can a rate: so what has failed and what was never tried take turns.
@@ -471,7 +502,7 @@ fn drawn(waiting: &BTreeMap<u64, (LaneKey, Instant)>, chance: f64) -> Option<u64
 }
 
 /// The next table, from `turn` on, that has something.
-fn next_table(tables: &[TableQueues], turn: usize, has: impl Fn(&TableQueues) -> bool) -> Option<usize> {
+fn next_table(tables: &mut [TableQueues], turn: usize, has: impl Fn(&mut TableQueues) -> bool) -> Option<usize> {
     let count = tables.len();
-    (0..count).map(|step| (turn + step) % count).find(|table| has(&tables[*table]))
+    (0..count).map(|step| (turn + step) % count).find(|table| has(&mut tables[*table]))
 }

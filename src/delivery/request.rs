@@ -80,8 +80,10 @@ pub struct Kinds {
 }
 
 impl Kinds {
+    /// Requests of every kind.
     pub const ALL: Self = Self { first_attempts: true, retries: true, dead_letters: true };
 
+    /// Whether there is a kind among them at all.
     pub fn any(self) -> bool {
         self.first_attempts || self.retries || self.dead_letters
     }

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::attempt::FinishedAttempt;
 use super::lanes::{LaneItem as _, LaneKey, LaneSlice, Lanes, Request, UnknownLane};
-use super::parked_items::{ParkedItems, item_hash};
+use super::parked_items::{FailedItem, ParkedItems, item_hash};
 use super::pending_event::{BoxedEvent, DeadLetter, PendingEvent};
 use super::response_class::{BatchResponse, FailedResponse, ResponseClass};
 use super::retry::{FailedAttempt, OnUndeliverable, RetryDecision, RetryPause, RetryPolicy};
@@ -71,8 +71,16 @@ type EventLanes = Lanes<BoxedEvent>;
 
 impl Settlement {
     pub(super) fn new(policy: RetryPolicy, mode: EventMode, parked_share: usize) -> Self {
-        let (parked_items, kept_waiting, left_out) = (Arc::default(), BTreeMap::new(), BTreeMap::new());
-        Self { policy, mode, parked_share, parked_items, kept_waiting, quiet_since: None, left_out, readmission: None }
+        Self {
+            policy,
+            mode,
+            parked_share,
+            parked_items: Arc::default(),
+            kept_waiting: BTreeMap::new(),
+            quiet_since: None,
+            left_out: BTreeMap::new(),
+            readmission: None,
+        }
     }
 
     pub(super) fn parked_items(&self) -> Arc<ParkedItems> {
@@ -125,7 +133,11 @@ impl Settlement {
         let (key, event, failures) = (slice.lane, slice.head.id(), slice.failures + 1);
         let held = lanes.hold(slice, now).ok_or(UnknownLane)?;
         let telemetry = held.acknowledger.telemetry();
-        self.parked_items.failed(telemetry.table(), key, &event, failures, why, clock::now());
+        self.parked_items.failed(
+            telemetry.table(),
+            FailedItem { lane: key, event: &event, failures, why },
+            clock::now(),
+        );
         telemetry.metrics().parked.inc();
         events::ItemParked { item: &item_hash(key), event: &event, why, failures }.emit(telemetry);
         // Its position stays owed; nobody keeps the event.
@@ -261,7 +273,7 @@ impl Settlement {
         Ok(rest)
     }
 
-    /// The slice's first event failed, and with it whatever was on board behind it.
+    /// The slice's first event failed, and with it what travelled behind it in the same request.
     fn failed(
         &mut self,
         lanes: &mut EventLanes,
@@ -269,79 +281,97 @@ impl Settlement {
         failed: &Failed,
         now: Instant,
     ) -> Result<(), UnknownLane> {
-        let Failed { failure, letter, is_alone, sink } = *failed;
-        let acknowledger = slice.head.acknowledger.clone();
-        let (key, attempts, why) = (slice.lane, slice.failures + 1, &*failure.why);
-        let is_events_fault = matches!(failure.class, ResponseClass::EventFault | ResponseClass::NotTaken);
-        match is_events_fault {
-            true => acknowledger.health().sink_took(),
-            false => acknowledger.health().sink_refused(now),
-        }
-        if sink.is_down {
-            acknowledger.health().record_failure(FailingCall::Sink, why, false, now);
-            self.kept_waiting.insert(acknowledger.table(), acknowledger.clone());
-        }
-        let age = now.duration_since(slice.first_try);
-        let attempt = FailedAttempt { class: failure.class, attempts, age, alone: is_alone };
-        let decision = match self.policy.decide(attempt) {
-            _ if failure.class == ResponseClass::EventFault && sink.is_refusing => RetryDecision::Again,
-            // While the sink is down that says nothing of the event.
-            RetryDecision::Parked if sink.is_down && !is_events_fault => RetryDecision::Again,
-            decision => decision,
-        };
-        let telemetry = acknowledger.telemetry();
-        match decision {
-            RetryDecision::Again => self.retry(lanes, slice, failure, false, now),
-            RetryDecision::Parked => self.retry(lanes, slice, failure, true, now),
-            RetryDecision::Dropped => {
-                events::EventDropped { item: &item_hash(key), event: &slice.head.id(), why, attempts }.emit(telemetry);
-                if let Some(rest) = self.settle(lanes, slice, 1, End::Dropped, now)? {
-                    lanes.put_back(rest, now);
-                }
-            }
-            RetryDecision::DeadLetter => {
-                events::EventDeadLettered { item: &item_hash(key), event: &slice.head.id(), why, attempts }
-                    .emit(telemetry);
-                let mut slice = slice;
-                slice.head.dead_letter = Some(Box::new(letter()));
-                if lanes.divert(slice, now) {
-                    no_longer_parked(&self.parked_items, telemetry, key);
-                }
-            }
+        self.report_failure(&slice.head.acknowledger, failed, now);
+        match self.decide(&slice, failed, now) {
+            RetryDecision::Again => self.retry(lanes, slice, failed.failure, now),
+            RetryDecision::Parked => self.park(lanes, slice, failed.failure, now),
+            RetryDecision::Dropped => self.drop_event(lanes, slice, failed, now)?,
+            RetryDecision::DeadLetter => self.divert(lanes, slice, failed, now),
         }
         Ok(())
     }
 
-    fn retry(
+    /// Tells readiness what a failure says of the sink.
+    fn report_failure(&mut self, table: &Arc<dyn Acknowledger>, failed: &Failed, now: Instant) {
+        match failed.is_events_fault() {
+            true => table.health().sink_took(),
+            false => table.health().sink_refused(now),
+        }
+        if failed.sink.is_down {
+            table.health().record_failure(FailingCall::Sink, &failed.failure.why, false, now);
+            self.kept_waiting.insert(table.table(), table.clone());
+        }
+    }
+
+    fn decide(&self, slice: &EventSlice, failed: &Failed, now: Instant) -> RetryDecision {
+        let Failed { failure, is_alone, sink, .. } = *failed;
+        let (attempts, age) = (slice.failures + 1, now.duration_since(slice.first_try));
+        match self.policy.decide(FailedAttempt { class: failure.class, attempts, age, alone: is_alone }) {
+            _ if failure.class == ResponseClass::EventFault && sink.is_refusing => RetryDecision::Again,
+            // While the sink is down that says nothing of the event.
+            RetryDecision::Parked if sink.is_down && !failed.is_events_fault() => RetryDecision::Again,
+            decision => decision,
+        }
+    }
+
+    fn drop_event(
         &mut self,
         lanes: &mut EventLanes,
         slice: EventSlice,
-        failure: &FailedResponse,
-        is_parked: bool,
+        failed: &Failed,
         now: Instant,
-    ) {
-        let (key, failures) = (slice.lane, slice.failures + 1);
-        let backoff = self.policy.backoff;
-        let asked = failure.retry_after.map(|asked| asked.min(backoff.max()));
-        let acknowledger = slice.head.acknowledger.clone();
-        let telemetry = acknowledger.telemetry();
-        if !is_parked && !lanes.is_parked(key) {
-            let own = backoff.pause(failures, fastrand::f64());
-            let pause = match asked.filter(|asked| *asked > own) {
-                Some(asked) => RetryPause::asked(now + asked),
-                None => RetryPause::backoff(now + own),
-            };
-            lanes.retry(slice, pause, now);
-            return events::DeliveryFailed { why: &failure.why }.emit(telemetry);
+    ) -> Result<(), UnknownLane> {
+        let (item, event, attempts) = (&item_hash(slice.lane), &slice.head.id(), slice.failures + 1);
+        let why = &failed.failure.why;
+        events::EventDropped { item, event, why, attempts }.emit(slice.head.acknowledger.telemetry());
+        if let Some(rest) = self.settle(lanes, slice, 1, End::Dropped, now)? {
+            lanes.put_back(rest, now);
         }
-        let event = slice.head.id();
+        Ok(())
+    }
+
+    /// The slice's first event goes to the dead-letter sink.
+    fn divert(&mut self, lanes: &mut EventLanes, mut slice: EventSlice, failed: &Failed, now: Instant) {
+        let (key, acknowledger) = (slice.lane, slice.head.acknowledger.clone());
+        let (item, event, attempts) = (&item_hash(key), &slice.head.id(), slice.failures + 1);
+        let why = &failed.failure.why;
+        events::EventDeadLettered { item, event, why, attempts }.emit(acknowledger.telemetry());
+        slice.head.dead_letter = Some(Box::new((failed.letter)()));
+        if lanes.divert(slice, now) {
+            no_longer_parked(&self.parked_items, acknowledger.telemetry(), key);
+        }
+    }
+
+    /// The slice's first event is tried again after a pause; a parked one stays parked.
+    fn retry(&mut self, lanes: &mut EventLanes, slice: EventSlice, failure: &FailedResponse, now: Instant) {
+        if lanes.is_parked(slice.lane) {
+            return self.park(lanes, slice, failure, now);
+        }
+        let backoff = self.policy.backoff;
+        let own = backoff.pause(slice.failures + 1, fastrand::f64());
+        let asked = failure.retry_after.map(|asked| asked.min(backoff.max()));
+        let pause = match asked.filter(|asked| *asked > own) {
+            Some(asked) => RetryPause::asked(now + asked),
+            None => RetryPause::backoff(now + own),
+        };
+        let acknowledger = slice.head.acknowledger.clone();
+        lanes.retry(slice, pause, now);
+        events::DeliveryFailed { why: &failure.why }.emit(acknowledger.telemetry());
+    }
+
+    /// The slice's first event is tried again at the slowest pace, or left out with its lane where what is parked has no room for it.
+    fn park(&mut self, lanes: &mut EventLanes, slice: EventSlice, failure: &FailedResponse, now: Instant) {
+        let (key, failures) = (slice.lane, slice.failures + 1);
         if !lanes.is_parked(key) && self.lacks_room(lanes, &slice) {
             return self.leave_out_whole(lanes, slice, now);
         }
-        self.parked_items.failed(telemetry.table(), key, &event, failures, &failure.why, clock::now());
-        if lanes.retry(slice, RetryPause::parked(now + backoff.max()), now) {
+        let (acknowledger, event, why) = (slice.head.acknowledger.clone(), slice.head.id(), &*failure.why);
+        let telemetry = acknowledger.telemetry();
+        let failed = FailedItem { lane: key, event: &event, failures, why };
+        self.parked_items.failed(telemetry.table(), failed, clock::now());
+        if lanes.retry(slice, RetryPause::parked(now + self.policy.backoff.max()), now) {
             telemetry.metrics().parked.inc();
-            events::ItemParked { item: &item_hash(key), event: &event, why: &failure.why, failures }.emit(telemetry);
+            events::ItemParked { item: &item_hash(key), event: &event, why, failures }.emit(telemetry);
         }
     }
 
@@ -363,12 +393,12 @@ impl Settlement {
     fn letter_failed(&mut self, lanes: &mut EventLanes, slice: EventSlice, failure: &FailedResponse, now: Instant) {
         events::DeadLetterSinkFailing { why: &failure.why }.emit(slice.head.acknowledger.telemetry());
         let is_slow = self.policy.backoff.is_at_its_slowest(slice.failures + 1);
-        let is_parked = match failure.class {
-            ResponseClass::EventFault => true,
-            ResponseClass::Overloaded => false,
-            _ => is_slow,
-        };
-        self.retry(lanes, slice, failure, is_parked, now);
+        match failure.class {
+            ResponseClass::EventFault => self.park(lanes, slice, failure, now),
+            ResponseClass::Overloaded => self.retry(lanes, slice, failure, now),
+            _ if is_slow => self.park(lanes, slice, failure, now),
+            _ => self.retry(lanes, slice, failure, now),
+        }
     }
 }
 
@@ -380,6 +410,13 @@ struct Failed<'a> {
     /// Only one event was in the request, or the sink has named those that failed.
     is_alone: bool,
     sink: SinkState,
+}
+
+impl Failed<'_> {
+    /// Whether the failure says something of the event; otherwise it does of the sink.
+    fn is_events_fault(&self) -> bool {
+        matches!(self.failure.class, ResponseClass::EventFault | ResponseClass::NotTaken)
+    }
 }
 
 impl End {

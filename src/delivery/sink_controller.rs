@@ -29,7 +29,7 @@ use self::attempt_times::AttemptTimes;
 use self::lane_row::{ENOUGH, LaneRow};
 pub use self::rate::Cause;
 use self::rate::{RateFinder, Started};
-use self::sink_pause::SinkPause;
+use self::sink_pause::{LanePause, SinkPause};
 use self::spacing::Spacing;
 
 /// From one probe to the next.
@@ -375,7 +375,8 @@ impl SinkController {
         let round_trip = self.round_trip().max(now.saturating_duration_since(permit.start));
         self.begin_row();
         self.failing_congested = true;
-        let asked = retry_after.and_then(|pause| self.pause.asked(report.lane, pause, self.taken, round_trip, now));
+        let lane_pause = |pause| LanePause { lane: report.lane, pause, taken: self.taken };
+        let asked = retry_after.map(lane_pause).and_then(|asked| self.pause.asked(asked, round_trip, now));
         if self.down.is_none() {
             self.rate.ended(permit.rate, true, now);
             if let Some(asked) = asked {

@@ -95,7 +95,7 @@ impl LeaseHolder {
         duration: Duration,
         telemetry: Arc<TableTelemetry>,
     ) -> Self {
-        telemetry.has_leases_of(duration);
+        telemetry.set_lease_duration(duration);
         let (table, owner, view) = (table.to_owned(), owner.to_owned(), watch::Sender::new(LeaseView::default()));
         Self { store, table, owner, duration, telemetry, watch: LeaseWatch::default(), may_be_own: false, view }
     }
@@ -243,7 +243,7 @@ impl LeaseHolder {
                 Err(_) => events::LeaseStoreFailing { error: "no answer" }.emit(&self.telemetry),
             }
         }
-        self.telemetry.lease_is_held(false);
+        self.telemetry.set_lease_held(false);
         false
     }
 

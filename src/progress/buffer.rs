@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_gives_up_waiting_for_much_does_not_hold_up_who_waits_for_little() {
+    async fn a_reservation_that_is_given_up_does_not_hold_up_a_smaller_one_behind_it() {
         let buffer = Buffer::new(2 * Buffer::PAGE);
         buffer.reserve(Buffer::PAGE).await.arrived(Buffer::PAGE + 1).handed_down();
         let mut much = Box::pin(buffer.reserve(Buffer::PAGE));

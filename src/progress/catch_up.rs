@@ -38,6 +38,7 @@ pub enum PassCause {
 }
 
 impl<'t> CatchUp<'t> {
+    /// For as long as the caller holds the tracker's lock.
     pub fn of(tracker: &'t mut TableTracker) -> Self {
         Self { tracker }
     }

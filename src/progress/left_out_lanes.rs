@@ -81,7 +81,7 @@ impl LeftOutLanes {
         let waits_for = if self.is_owed(lane) { WaitsFor::Head } else { WaitsFor::Room };
         let later = self.lanes.remove(&lane).map(|lane| lane.shards).unwrap_or_default();
         if let Some(shard) = later.first() {
-            self.is_not_due(lane, *shard);
+            self.unmark_due(lane, *shard);
         }
         // Of what was left out before, everything lies behind that.
         let mut shards: Vec<ShardHandle> = entries.iter().map(|(_, shard)| *shard).chain(later).collect();
@@ -170,9 +170,9 @@ impl LeftOutLanes {
         lane.shards.retain(|other| *other != shard);
         let next = lane.shards.first().copied();
         let is_waiting = lane.waits_for == WaitsFor::Passes;
-        self.is_not_due(id, shard);
+        self.unmark_due(id, shard);
         match next {
-            Some(next) if is_waiting => self.is_due_in(id, next),
+            Some(next) if is_waiting => self.mark_due(id, next),
             Some(_) => {}
             None => {
                 self.lanes.remove(&id);
@@ -189,7 +189,7 @@ impl LeftOutLanes {
     }
 
     /// A shard may have a pass again.
-    pub(super) fn may_pass(&mut self, shard: ShardHandle) {
+    pub(super) fn allow_pass(&mut self, shard: ShardHandle) {
         self.has_news |= self.is_due(shard);
     }
 
@@ -201,16 +201,16 @@ impl LeftOutLanes {
         let Some(lane) = self.lanes.get_mut(&id).filter(|lane| lane.waits_for == waited_for) else { return };
         lane.waits_for = WaitsFor::Passes;
         if let Some(first) = lane.shards.first().copied() {
-            self.is_due_in(id, first);
+            self.mark_due(id, first);
         }
     }
 
-    fn is_due_in(&mut self, lane: LaneId, shard: ShardHandle) {
+    fn mark_due(&mut self, lane: LaneId, shard: ShardHandle) {
         self.due.entry(shard).or_default().insert(lane);
         self.has_news = true;
     }
 
-    fn is_not_due(&mut self, lane: LaneId, shard: ShardHandle) {
+    fn unmark_due(&mut self, lane: LaneId, shard: ShardHandle) {
         if let Some(lanes) = self.due.get_mut(&shard) {
             lanes.remove(&lane);
             if lanes.is_empty() {

@@ -372,11 +372,18 @@ impl<S> Lineage<S> {
         let number = self.next_number;
         self.next_number += 1;
         let parent = parent.filter(|parent| !self.is_circle(&id, parent));
-        let (stage, pass) = (Stage::Waiting, self.pass);
         self.numbers.insert(id.clone(), number);
-        let (is_passed, is_restored, is_known, is_cut) = (false, false, true, false);
-        let shard =
-            Shard { id: id.clone(), parent, stage, is_passed, is_restored, is_known, is_cut, listed: pass, state };
+        let shard = Shard {
+            id: id.clone(),
+            parent,
+            stage: Stage::Waiting,
+            is_passed: false,
+            is_restored: false,
+            is_known: true,
+            is_cut: false,
+            listed: self.pass,
+            state,
+        };
         self.shards.insert(number, shard);
         self.counts.waiting += 1;
         self.candidates.insert(number);

@@ -52,7 +52,7 @@ impl Ownership {
     }
 
     /// Who has the lease that this process waits for; none: nobody, or nobody knows.
-    pub fn waits_for(&self, owner: Option<&str>) {
+    pub fn set_awaited(&self, owner: Option<&str>) {
         self.state().waits_for = owner.map(str::to_owned);
     }
 

@@ -45,14 +45,14 @@ impl<'t> PageEntry<'t> {
             let is_owed = self.tracker.shard_mut(self.handle).record_left_out(sequence, lane, created);
             match is_owed {
                 true => self.tracker.left_out.read_on(lane, self.handle),
-                false => self.is_settled(),
+                false => self.mark_settled(),
             }
             return None;
         }
         match self.tracker.shard_mut(self.handle).record(sequence, lane, created) {
             Some(ordinal) => Some(self.hand_on(ordinal, lane)),
             None => {
-                self.is_settled();
+                self.mark_settled();
                 None
             }
         }
@@ -73,7 +73,7 @@ impl<'t> PageEntry<'t> {
         let read = self.tracker.shard_mut(self.handle).gap(gap, name, &mut caught_up);
         self.catch_up(caught_up);
         let Some(ordinal) = read else {
-            self.is_settled();
+            self.mark_settled();
             return None;
         };
         if gap.shard.is_none() {
@@ -98,7 +98,7 @@ impl<'t> PageEntry<'t> {
             self.tracker.dirty.insert(self.handle);
             self.tracker.finish_if_done(self.handle);
             // Whoever makes passes over shards that have ended waited for that.
-            self.tracker.left_out.may_pass(self.handle);
+            self.tracker.left_out.allow_pass(self.handle);
         }
     }
 
@@ -109,12 +109,12 @@ impl<'t> PageEntry<'t> {
         if is_over {
             self.tracker.dirty.insert(self.handle);
             self.tracker.finish_if_done(self.handle);
-            self.tracker.left_out.may_pass(self.handle);
+            self.tracker.left_out.allow_pass(self.handle);
         }
     }
 
     /// What was read again is settled: the position moves.
-    fn is_settled(&mut self) {
+    fn mark_settled(&mut self) {
         self.tracker.dirty.insert(self.handle);
     }
 

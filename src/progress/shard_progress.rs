@@ -210,7 +210,7 @@ impl ShardProgress {
         };
         let ReadRecord { number, lane, created, .. } = self.read[index];
         self.left_out.give_up(lane, Reread { number, before: self.place_before(index) }, created);
-        self.record_is_over(index);
+        self.mark_over(index);
     }
 
     /// The place right before an entry that is here.
@@ -306,7 +306,7 @@ impl ShardProgress {
         let (lane, number) = match self.place_of(ordinal) {
             Some(index) => {
                 let ReadRecord { lane, number, .. } = self.read[index];
-                self.record_is_over(index);
+                self.mark_over(index);
                 // A gap may have taken with it what was left out.
                 self.left_out.settle(ordinal);
                 (lane, number)
@@ -328,7 +328,7 @@ impl ShardProgress {
         (!self.read[index].is_over).then_some(index)
     }
 
-    fn record_is_over(&mut self, index: usize) {
+    fn mark_over(&mut self, index: usize) {
         self.read[index].is_over = true;
         self.over += 1;
         while let Some(first) = self.read.pop_front_if(|first| first.is_over) {
@@ -444,8 +444,16 @@ impl ShardProgress {
                 None
             }
         };
-        let (is_over, lost, is_anybodys) = (false, None, false);
-        self.read.push_back(ReadRecord { ordinal, number, lane, created, is_over, before, lost, is_anybodys });
+        self.read.push_back(ReadRecord {
+            ordinal,
+            number,
+            lane,
+            created,
+            is_over: false,
+            before,
+            lost: None,
+            is_anybodys: false,
+        });
         ordinal
     }
 

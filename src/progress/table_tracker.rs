@@ -131,9 +131,15 @@ impl TableTracker {
             Position::Start => Some(self.verified_before(self.streams.len(), &details).unwrap_or(now)),
             _ => Some(now),
         };
-        let lineage = Lineage::default();
-        let (is_ended, unfinished) = (false, 0);
-        self.streams.push(TrackedStream { details, start, is_ended, verified_at, is_required, lineage, unfinished });
+        self.streams.push(TrackedStream {
+            details,
+            start,
+            is_ended: false,
+            verified_at,
+            is_required,
+            lineage: Lineage::default(),
+            unfinished: 0,
+        });
         let stream = StreamHandle(self.streams.len() - 1);
         self.dirty_streams.insert(stream);
         stream
@@ -192,6 +198,7 @@ impl TableTracker {
         self.stream_mut(stream).lineage.complete_pass();
     }
 
+    /// Whether any listing of a stream has reached its last page.
     pub fn was_listed(&self, stream: StreamHandle) -> bool {
         self.stream(stream).lineage.was_listed()
     }
@@ -248,6 +255,7 @@ impl TableTracker {
         self.stream(stream).lineage.is_drained()
     }
 
+    /// How many shards of a stream are in which stage.
     pub fn counts(&self, stream: StreamHandle) -> Counts {
         self.stream(stream).lineage.counts()
     }
@@ -312,6 +320,7 @@ impl TableTracker {
         self.shard_mut(handle).handed_down = newest;
     }
 
+    /// A shard's id, as AWS names it.
     pub fn shard_id(&self, handle: ShardHandle) -> &ShardId {
         self.id(handle)
     }

@@ -1,5 +1,7 @@
 //! What the probes say, and when.
 
+use std::sync::atomic::AtomicUsize;
+
 use super::*;
 
 const GET_RECORDS: FailingCall = FailingCall::Aws("GetRecords");
@@ -106,7 +108,7 @@ fn a_sink_that_refuses_for_a_minute_makes_the_pod_unready_but_not_dead() {
 #[test]
 fn a_table_that_stopped_over_lost_data_stays_unready() {
     let (health, orders, now) = ready_table();
-    orders.stopped("data was lost");
+    orders.mark_stopped("data was lost");
     orders.mark_ready();
     assert!(health.not_ready(now).unwrap().contains("data was lost"));
     assert_eq!(health.not_live(), None);
@@ -116,7 +118,7 @@ fn a_table_that_stopped_over_lost_data_stays_unready() {
 fn a_table_that_waits_for_its_next_stream_is_not_ready_and_says_so() {
     let (health, orders, now) = ready_table();
     orders.record_failure(DESCRIBE_STREAM, "the stream does not exist", false, now);
-    orders.waiting_for("a new stream");
+    orders.mark_waiting_for("a new stream");
     orders.mark_ready();
     assert_eq!(health.not_ready(now).as_deref(), Some("table orders: waiting for a new stream"));
     orders.mark_reading();
@@ -131,7 +133,7 @@ fn before_the_first_listing_the_probe_says_what_is_in_the_way() {
     orders.record_failure(DESCRIBE_STREAM, "DescribeStream failed: connection refused", false, now);
     let why = health.not_ready(now).unwrap();
     assert!(why.ends_with("the first response of AWS (DescribeStream failed: connection refused)"), "{why}");
-    orders.waiting_for("table orders: it does not exist");
+    orders.mark_waiting_for("table orders: it does not exist");
     assert!(health.not_ready(now).unwrap().ends_with("waiting for table orders: it does not exist"));
     orders.mark_reading();
     orders.record_store_error(Some("no space left"));
@@ -152,10 +154,10 @@ fn the_longest_of_several_refusals_decides_and_the_last_one_is_shown() {
 #[test]
 fn only_a_part_that_stands_still_fails_liveness_and_only_as_long() {
     let (health, _orders, now) = ready_table();
-    health.stalled(Some("the dispatcher starts no request".to_owned()));
+    health.set_stalled(Some("the dispatcher starts no request".to_owned()));
     assert_eq!(health.not_live().as_deref(), Some("the dispatcher starts no request"));
     assert!(health.not_ready(now).is_some());
-    health.stalled(None);
+    health.set_stalled(None);
     assert_eq!(health.not_live(), None);
     assert_eq!(health.not_ready(now), None);
 }
@@ -184,19 +186,54 @@ async fn single_records_that_cannot_be_decoded_do_not_make_a_table_unready() {
 }
 
 /// With `maxUnavailable: 0` an update waits until the new process is ready, which the old one's table must not keep it from.
+/// The shards of a table are read by several threads at once. Otherwise the pod would stay unready until the next restart.
+#[test]
+fn a_record_that_can_be_decoded_makes_a_table_ready_although_another_thread_meets_some_that_cannot_be() {
+    const ROUNDS: usize = 5_000;
+    let (health, orders, now) = ready_table();
+    let (begun, ended) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let reach = |place: &AtomicUsize, round| {
+        while place.load(Ordering::Acquire) < round {
+            std::thread::yield_now();
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 1..=ROUNDS {
+                reach(&begun, round);
+                for _ in 0..UNDECODABLE_IN_A_ROW {
+                    orders.undecodable("no Keys");
+                }
+                ended.store(round, Ordering::Release);
+            }
+        });
+        let mut unready = 0;
+        for round in 1..=ROUNDS {
+            begun.store(round, Ordering::Release);
+            // At another moment in each round.
+            (0..round % 256).for_each(|_| std::hint::spin_loop());
+            orders.decoded();
+            reach(&ended, round);
+            orders.decoded();
+            unready += usize::from(health.not_ready(now).is_some());
+        }
+        assert_eq!(unready, 0, "so many of {ROUNDS} rounds left the table unready behind a record that can be decoded");
+    });
+}
+
 #[test]
 fn a_table_that_another_process_has_is_ready_and_stays_so_when_this_one_takes_over() {
     let (health, now) = (Health::default(), Instant::now());
     let orders = health.table("orders");
-    orders.waits_for_lease(None);
+    orders.mark_waiting_for_lease(None);
     assert_eq!(health.not_ready(now).as_deref(), Some("table orders: waiting for its lease"), "nobody has looked");
-    orders.waits_for_lease(Some("pod-1"));
+    orders.mark_waiting_for_lease(Some("pod-1"));
     assert_eq!((health.not_ready(now), orders.awaited().as_deref()), (None, Some("the lease of pod-1")));
     orders.record_store_error(Some("the store is away"));
     let why = "table orders: waiting for the lease of pod-1 (the store is away)";
     assert_eq!(health.not_ready(now).as_deref(), Some(why));
     orders.record_store_error(None);
-    orders.has_lease();
+    orders.mark_lease_held();
     assert_eq!((health.not_ready(now), orders.awaited()), (None, None));
     orders.record_failure(DESCRIBE_STREAM, "AccessDenied", true, now);
     assert!(health.not_ready(now).is_some(), "what then hinders it is said");
@@ -206,8 +243,8 @@ fn a_table_that_another_process_has_is_ready_and_stays_so_when_this_one_takes_ov
 fn a_process_that_is_the_first_to_have_the_lease_is_ready_once_its_table_is_listed() {
     let (health, now) = (Health::default(), Instant::now());
     let orders = health.table("orders");
-    orders.waits_for_lease(None);
-    orders.has_lease();
+    orders.mark_waiting_for_lease(None);
+    orders.mark_lease_held();
     assert_eq!(health.not_ready(now).as_deref(), Some("table orders: waiting for the first response of AWS"));
     orders.mark_ready();
     assert_eq!(health.not_ready(now), None);
@@ -219,12 +256,12 @@ fn what_hindered_an_owner_is_over_with_its_lease() {
     let (health, orders, now) = ready_table();
     orders.record_failure(FailingCall::Sink, "503", false, now);
     orders.record_failure(DESCRIBE_STREAM, "AccessDenied", true, now);
-    orders.stopped("data was lost");
+    orders.mark_stopped("data was lost");
     (0..UNDECODABLE_IN_A_ROW).for_each(|_| {
         orders.undecodable("no Keys");
     });
-    orders.waits_for_lease(None);
-    orders.waits_for_lease(Some("pod-2"));
+    orders.mark_waiting_for_lease(None);
+    orders.mark_waiting_for_lease(Some("pod-2"));
     assert_eq!(health.not_ready(now + PATIENCE), None);
     assert!(!orders.is_failing(Dependency::Aws) && !orders.is_failing(Dependency::Sink) && !orders.has_stopped());
     assert_eq!(orders.failing_for(Dependency::Aws, now + PATIENCE), Duration::ZERO, "its lag would grow");

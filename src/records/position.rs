@@ -268,7 +268,7 @@ pub enum InitialPosition {
 impl InitialPosition {
     /// Whether no shard is opened before the first whole listing, because that decides which ones are not read at all.
     ///
-    /// A shard of the first page is the oldest of its lineage: opened at once it would be read in vain, and its descendants
+    /// A shard of the first page is the oldest of its lineage: opened at once it would be read for nothing, and its descendants
     /// from their start, older changes included. The price is time: a listing of 700 pages, as of a table with 10,000
     /// partitions, takes 88 s. From the oldest record on nothing is skipped, so nothing is waited for.
     pub(crate) fn needs_whole_listing(self) -> bool {

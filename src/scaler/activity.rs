@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_will_see_counts_as_written() {
+    fn a_loss_of_continuity_counts_as_a_write() {
         let none = Round::default();
         let lost = Round { lost_continuity: true, ..Round::default() };
         let (activity, now) = rounds(&[none.clone(), none, lost]);

@@ -92,7 +92,7 @@ impl ActivityStream {
                     match opened {
                         Ok(stream) => return Ok(Source::Other(Box::new(stream))),
                         Err(NoAnswer::Refused(status)) => return Err(status),
-                        Err(NoAnswer::Away(_)) => {}
+                        Err(NoAnswer::Unreachable(_)) => {}
                     }
                 }
                 Standing::Alone | Standing::Reader(_) | Standing::Nobody(_) => {}

@@ -11,9 +11,9 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use super::activity::Activity;
-use super::said::Said;
+use super::reported_texts::ReportedTexts;
 use super::table_view::{Load, Now, TableView, Unknown};
-use super::table_watch::{Asking, TableKey, TableWatch, TooManyGroups};
+use super::table_watch::{CallerId, TableKey, TableWatch, TooManyGroups};
 use super::tables::{NotWatched, Tables};
 use super::trigger::{InvalidTrigger, Trigger};
 use crate::clock;
@@ -47,7 +47,7 @@ pub(super) enum Refusal {
 
 /// Who asks, and for what.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Asked<'a> {
+pub(super) struct TriggerOf<'a> {
     pub(super) namespace: &'a str,
     pub(super) name: &'a str,
     pub(super) metadata: &'a BTreeMap<String, String>,
@@ -58,7 +58,7 @@ pub(super) struct Asked<'a> {
 pub(super) struct Permitted {
     trigger: Trigger,
     key: TableKey,
-    asking: Asking,
+    caller: CallerId,
 }
 
 /// Answers triggers.
@@ -66,7 +66,7 @@ pub(super) struct Answers {
     rules: ScalingRules,
     tables: Arc<Tables>,
     oldest_listing: Duration,
-    said: Mutex<Said>,
+    reported: Mutex<ReportedTexts>,
     /// Makes numbers of those who ask that nobody can foresee.
     hashing: RandomState,
 }
@@ -75,7 +75,7 @@ pub(super) struct Answers {
 pub(super) struct Followed {
     watch: Arc<TableWatch>,
     trigger: Trigger,
-    asking: Asking,
+    caller: CallerId,
     oldest_listing: Duration,
 }
 
@@ -86,7 +86,7 @@ impl Answers {
             rules,
             tables,
             oldest_listing,
-            said: Mutex::new(Said::nothing(Instant::now())),
+            reported: Mutex::new(ReportedTexts::new(Instant::now())),
             hashing: RandomState::new(),
         }
     }
@@ -95,7 +95,7 @@ impl Answers {
     ///
     /// # Errors
     /// What is wrong with the trigger, and nothing else: AWS is not asked.
-    pub(super) fn specification(&self, asked: Asked<'_>) -> Result<(String, f64), Refusal> {
+    pub(super) fn specification(&self, asked: TriggerOf<'_>) -> Result<(String, f64), Refusal> {
         let Permitted { trigger, .. } = self.permit(asked)?;
         Ok((trigger.metric_name(), trigger.target))
     }
@@ -104,7 +104,7 @@ impl Answers {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(super) fn permit_metric(&self, asked: Asked<'_>, metric: &str) -> Result<Permitted, Refusal> {
+    pub(super) fn permit_metric(&self, asked: TriggerOf<'_>, metric: &str) -> Result<Permitted, Refusal> {
         let permitted = self.permit(asked)?;
         match permitted.trigger.metric_name() == metric {
             true => Ok(permitted),
@@ -128,7 +128,7 @@ impl Answers {
         let followed = self.follow(permitted)?;
         let (load, sign) = followed.load_within(patience).await?;
         if let Some(sign) = sign {
-            followed.watch.is_heard_by(followed.asking, sign);
+            followed.watch.note_heard(followed.caller, sign);
         }
         Ok(load.is_active)
     }
@@ -138,30 +138,30 @@ impl Answers {
     /// # Errors
     /// When its table is not watched, or not for its consumer group.
     pub(super) fn follow(&self, permitted: &Permitted) -> Result<Followed, Refusal> {
-        let Permitted { trigger, key, asking } = permitted;
+        let Permitted { trigger, key, caller } = permitted;
         let watch = self.tables.watch(key)?;
         watch.wanted_by(trigger)?;
-        Ok(Followed { watch, trigger: trigger.clone(), asking: *asking, oldest_listing: self.oldest_listing })
+        Ok(Followed { watch, trigger: trigger.clone(), caller: *caller, oldest_listing: self.oldest_listing })
     }
 
     /// The trigger, if it may be answered, by whichever replica.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(super) fn permit(&self, asked: Asked<'_>) -> Result<Permitted, Refusal> {
+    pub(super) fn permit(&self, asked: TriggerOf<'_>) -> Result<Permitted, Refusal> {
         let permitted = self.judge(asked);
         match &permitted {
-            Ok((_, ignored)) => self.say(asked, ignored, |text| {
+            Ok((_, ignored)) => self.report_once(asked, ignored, |text| {
                 events::ScalerTriggerIgnores { namespace: asked.namespace, name: asked.name, what: text }.emit();
             }),
-            Err(refusal) => self.say(asked, &refusal.to_string(), |text| {
+            Err(refusal) => self.report_once(asked, &refusal.to_string(), |text| {
                 events::ScalerTriggerRefused { namespace: asked.namespace, name: asked.name, why: text }.emit();
             }),
         }
         permitted.map(|(permitted, _)| permitted)
     }
 
-    fn judge(&self, asked: Asked<'_>) -> Result<(Permitted, String), Refusal> {
+    fn judge(&self, asked: TriggerOf<'_>) -> Result<(Permitted, String), Refusal> {
         let (trigger, ignored) = Trigger::parse(asked.metadata)?;
         let permission = self.rules.permission(ScalingRequest {
             namespace: asked.namespace,
@@ -175,18 +175,18 @@ impl Answers {
             identity: permission.identity,
             table: trigger.table.as_str().to_owned(),
         };
-        let asking = self.hashing.hash_one((asked.namespace, asked.name));
-        Ok((Permitted { trigger, key, asking }, ignored.to_string()))
+        let caller = self.hashing.hash_one((asked.namespace, asked.name));
+        Ok((Permitted { trigger, key, caller }, ignored.to_string()))
     }
 
     /// Says something of a trigger once.
-    fn say(&self, asked: Asked<'_>, text: &str, emit: impl FnOnce(&str)) {
+    fn report_once(&self, asked: TriggerOf<'_>, text: &str, emit: impl FnOnce(&str)) {
         if text.is_empty() {
             return;
         }
         let is_news = {
-            let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-            said.is_news(asked.namespace, asked.name, text, Instant::now())
+            let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+            reported.report_due(asked.namespace, asked.name, text, Instant::now())
         };
         if is_news {
             emit(text);
@@ -229,7 +229,7 @@ impl Followed {
     async fn load_within(&self, patience: Duration) -> Result<(Load, Option<Instant>), Unknown> {
         let (mut view, deadline) = (self.watch.view(), Instant::now() + patience);
         loop {
-            let heard = self.watch.heard_by(self.asking);
+            let heard = self.watch.heard_by(self.caller);
             let load = {
                 let view = view.borrow_and_update();
                 let sign = view.activity.as_ref().map(Activity::last_sign);

@@ -3,7 +3,7 @@
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Status};
 
-use super::answers::{Asked, Refusal};
+use super::answers::{Refusal, TriggerOf};
 use super::externalscaler::ScaledObjectRef;
 use super::standing::OtherReader;
 use super::tables::NotWatched;
@@ -11,8 +11,8 @@ use super::tables::NotWatched;
 /// Of a call that was passed on: the run of a process that it is for. Of an error: the one that has answered so.
 const READER: &str = "x-scaler-reader";
 
-pub(super) fn asked(reference: &ScaledObjectRef) -> Asked<'_> {
-    Asked { namespace: &reference.namespace, name: &reference.name, metadata: &reference.scaler_metadata }
+pub(super) fn asked(reference: &ScaledObjectRef) -> TriggerOf<'_> {
+    TriggerOf { namespace: &reference.namespace, name: &reference.name, metadata: &reference.scaler_metadata }
 }
 
 pub(super) fn status(refusal: &Refusal) -> Status {
@@ -25,7 +25,7 @@ pub(super) fn status(refusal: &Refusal) -> Status {
     }
 }
 
-/// For whom a call is that another replica has passed on; none: it is KEDA's own.
+/// The replica that a passed-on call is meant for; none: the call is KEDA's own.
 pub(super) fn passed_on_to<T>(request: &Request<T>) -> Option<String> {
     request.metadata().get(READER).map(|value| value.to_str().unwrap_or_default().to_owned())
 }

@@ -1,7 +1,7 @@
 //! The replica that reads, as another one asks it: KEDA's own calls over gRPC, with the certificate and the authorities of the port.
 //!
 //! Contract: each call names the run of the process that it is for, and nobody else answers it; so a call is passed on once at most. What is
-//! no answer of that process, and no refusal of it either, is [`NoAnswer::Away`].
+//! no answer of that process, and no refusal of it either, is [`NoAnswer::Unreachable`].
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -40,7 +40,7 @@ pub(super) enum NoAnswer {
     /// It refuses, or does not know: what KEDA is to hear.
     Refused(Status),
     /// It is not there, or does not read any more.
-    Away(String),
+    Unreachable(String),
 }
 
 /// Calls whichever replica reads.
@@ -104,7 +104,7 @@ impl ReaderClient {
             grpc.server_streaming(passed_on(reader, of), path, codec).await
         };
         let opened = timeout_at(deadline, opening).await;
-        self.judged(&connected, opened.unwrap_or_else(|_| Err(late())))
+        self.judged(&connected, opened.unwrap_or_else(|_| Err(timed_out())))
     }
 
     async fn ask<M, A>(
@@ -126,7 +126,7 @@ impl ReaderClient {
             grpc.unary(passed_on(reader, message), path, codec).await
         };
         let answer = timeout_at(deadline, asking).await;
-        self.judged(&connected, answer.unwrap_or_else(|_| Err(late())))
+        self.judged(&connected, answer.unwrap_or_else(|_| Err(timed_out())))
     }
 
     fn judged<T>(&self, by: &Arc<Connected>, answer: Result<tonic::Response<T>, Status>) -> Result<T, NoAnswer> {
@@ -135,15 +135,15 @@ impl ReaderClient {
             Err(status) if is_signed_by(&status, &by.to) => {
                 return Err(NoAnswer::Refused(Status::new(status.code(), status.message())));
             }
-            Err(status) => format!("the one at {}: {}", by.to.address, told(&status)),
+            Err(status) => format!("the one at {}: {}", by.to.address, description(&status)),
         };
         // The next call connects anew.
         self.newest().take_if(|newest| Arc::ptr_eq(newest, by));
-        Err(NoAnswer::Away(why))
+        Err(NoAnswer::Unreachable(why))
     }
 
     fn connected(&self, reader: &OtherReader) -> Result<Arc<Connected>, NoAnswer> {
-        let away = |why: &str| NoAnswer::Away(format!("the one at {}: {why}", reader.address));
+        let away = |why: &str| NoAnswer::Unreachable(format!("the one at {}: {why}", reader.address));
         let tls = match &self.tls {
             None => None,
             Some(tls) => {
@@ -207,12 +207,12 @@ fn without_authorities() -> Result<ClientConfig, String> {
     Ok(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
 }
 
-fn late() -> Status {
+fn timed_out() -> Status {
     Status::unavailable("no answer in time")
 }
 
 /// Not by its `Display`, which has the causes' `Debug`.
-fn told(status: &Status) -> String {
+fn description(status: &Status) -> String {
     match std::error::Error::source(status) {
         Some(source) => format!("{}: {}", shown(status.message()), causes(source)),
         None => shown(status.message()),

@@ -81,7 +81,7 @@ impl Replica {
         let telemetry = TableTelemetry::new(&format!("{GROUP} {}", replicas.lease_name), &apart);
         let holder = LeaseHolder::new(store, &replicas.lease_name, &owner, duration, telemetry.clone());
         let shown = Shown { me, standing: watch::Sender::new(Standing::Alone), health: health.clone() };
-        shown.nobody("nobody has looked yet which replica reads".to_owned());
+        shown.show_nobody("nobody has looked yet which replica reads".to_owned());
         Ok(Self { holder, shown, telemetry })
     }
 
@@ -95,15 +95,15 @@ impl Replica {
     }
 
     /// Takes its turns at reading until `stop` is cancelled.
-    pub(super) async fn keep(mut self, tables: &Tables, stop: &CancellationToken) {
+    pub(super) async fn run(mut self, tables: &Tables, stop: &CancellationToken) {
         while let Some(granted) = self.acquire(stop).await {
             tables.begin();
-            self.shown.reads(&granted);
+            self.shown.show_reader(&granted);
             let is_ending = select! {
                 () = stop.cancelled() => true,
                 _ = self.holder.keep(&granted) => false,
             };
-            self.shown.nobody("this replica has read until now, and another one does not yet".to_owned());
+            self.shown.show_nobody("this replica has read until now, and another one does not yet".to_owned());
             tables.end().await;
             if is_ending {
                 self.holder.release(&granted).await;
@@ -134,9 +134,9 @@ impl Replica {
 impl Shown {
     fn follow(&self, view: &LeaseView) {
         match view {
-            LeaseView::Awaited { owner } => self.awaits(owner),
+            LeaseView::Awaited { owner } => self.show_other(owner),
             LeaseView::Unavailable { error } => {
-                self.health.waits_for(Some(format!("the replicas' lease: {error}")));
+                self.health.set_missing(Some(format!("the replicas' lease: {error}")));
                 // Whoever read when it was seen last may read on, and says itself whether it does.
                 self.standing.send_if_modified(|standing| {
                     if let Standing::Nobody(why) = standing {
@@ -149,30 +149,30 @@ impl Shown {
         }
     }
 
-    fn awaits(&self, owner: &str) {
+    fn show_other(&self, owner: &str) {
         match OtherReader::of(owner) {
             Some(other) if other.address != self.me.address => {
-                self.health.waits_for(None);
+                self.health.set_missing(None);
                 let is_same = matches!(&*self.standing.borrow(), Standing::Other(known) if *known == other);
                 if !is_same {
                     events::ScalerAsks { address: &other.address }.emit();
                     self.standing.send_replace(Standing::Other(other));
                 }
             }
-            Some(_) => self.nobody("the lease is still that of an earlier run of this replica".to_owned()),
-            None => self.nobody(format!("the lease is that of {owner}, which has no address")),
+            Some(_) => self.show_nobody("the lease is still that of an earlier run of this replica".to_owned()),
+            None => self.show_nobody(format!("the lease is that of {owner}, which has no address")),
         }
     }
 
-    fn reads(&self, granted: &GrantedLease) {
+    fn show_reader(&self, granted: &GrantedLease) {
         events::ScalerReads.emit();
         let reading = Reading { owner: self.me.owner.clone(), tenure: granted.tenure.clone() };
         self.standing.send_replace(Standing::Reader(reading));
-        self.health.waits_for(None);
+        self.health.set_missing(None);
     }
 
-    fn nobody(&self, why: String) {
-        self.health.waits_for(Some(format!("a replica that reads: {why}")));
+    fn show_nobody(&self, why: String) {
+        self.health.set_missing(Some(format!("a replica that reads: {why}")));
         self.standing.send_replace(Standing::Nobody(why));
     }
 }

@@ -75,7 +75,7 @@ pub(super) async fn serve(
             accepted = listener.accept() => match accepted {
                 Ok(_) if clients.len() >= MOST_CONNECTIONS => {}
                 Ok((stream, _)) => {
-                    clients.spawn(converse(stream, service.clone(), tls.clone(), stop.clone()));
+                    clients.spawn(serve_client(stream, service.clone(), tls.clone(), stop.clone()));
                 }
                 Err(error) if error.kind() == ErrorKind::InvalidInput => return Err(error),
                 Err(_) => sleep(ACCEPT_PAUSE).await,
@@ -88,7 +88,7 @@ pub(super) async fn serve(
 }
 
 /// Answers one client. One that breaks off, or is none, is its own affair.
-async fn converse(stream: TcpStream, service: Service, tls: Option<CurrentTls>, stop: CancellationToken) {
+async fn serve_client(stream: TcpStream, service: Service, tls: Option<CurrentTls>, stop: CancellationToken) {
     let _ = stream.set_nodelay(true);
     match tls {
         None => answer(stream, service, stop).await,

@@ -56,7 +56,7 @@ pub(super) struct TlsReloader {
 impl TlsReloader {
     /// Nothing is read yet.
     pub(super) fn new(tls: &ScalerTls, health: &Arc<Health>) -> Self {
-        health.starts_with(Some("the certificate of SCALER_TLS_CERT_FILE".to_owned()));
+        health.set_starting(Some("the certificate of SCALER_TLS_CERT_FILE".to_owned()));
         let (has_clients, has_peers) = (tls.client_authorities.is_some(), tls.peer_authorities.is_some());
         let paths =
             [Some(&tls.certificate), Some(&tls.key), tls.client_authorities.as_ref(), tls.peer_authorities.as_ref()];
@@ -80,7 +80,7 @@ impl TlsReloader {
     ///
     /// # Errors
     /// When the runtime has no thread for it any more.
-    pub(super) async fn keep(mut self) -> io::Result<()> {
+    pub(super) async fn run(mut self) -> io::Result<()> {
         loop {
             let Some(mut files) = self.files.take() else { return Ok(()) };
             let (files, has_changed) = tokio::task::spawn_blocking(move || {
@@ -103,7 +103,7 @@ impl TlsReloader {
             None => {
                 events::ScalerTlsLoaded.emit();
                 self.current.send_replace(files.value().cloned());
-                self.health.starts_with(None);
+                self.health.set_starting(None);
             }
         }
     }

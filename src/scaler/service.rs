@@ -24,7 +24,7 @@ use super::externalscaler::{
     ScaledObjectRef,
 };
 use super::reader_client::{NoAnswer, ReaderClient};
-use super::standing::{CurrentStanding, OtherReader, Standing};
+use super::standing::{CurrentStanding, OtherReader, Reading, Standing};
 use super::tables::NotWatched;
 use crate::telemetry::metrics::ScalerMetrics;
 
@@ -82,19 +82,16 @@ impl ScalerService {
                 Standing::Alone if only.is_none() => return own(DEADLINE).await.map_err(|refusal| status(&refusal)),
                 Standing::Reader(reading) if reading.lasts() && reading.is_meant_by(only) => {
                     let patience = if only.is_some() { DEADLINE - PASSING } else { DEADLINE };
-                    match reading.outlasts(own(patience)).await {
-                        None | Some(Err(Refusal::NotWatched(NotWatched::NotReading))) => {
-                            "its lease has ended".to_owned()
-                        }
-                        Some(Ok(answer)) => return Ok(answer),
-                        Some(Err(refusal)) => return Err(signed(status(&refusal), &reading.owner)),
+                    match answer_while_reading(&reading, own(patience)).await {
+                        Some(answer) => return answer,
+                        None => "its lease has ended".to_owned(),
                     }
                 }
                 _ if only.is_some() => return Err(Status::unavailable("this replica of the scaler does not read")),
                 Standing::Other(reader) => match other(reader, deadline).await {
                     Ok(answer) => return Ok(answer),
                     Err(NoAnswer::Refused(status)) => return Err(status),
-                    Err(NoAnswer::Away(why)) => why,
+                    Err(NoAnswer::Unreachable(why)) => why,
                 },
                 Standing::Alone | Standing::Reader(_) => "the lease was not renewed in time".to_owned(),
                 Standing::Nobody(why) => why,
@@ -165,6 +162,17 @@ impl ScalerService {
             let is_active = open.stream.next().await?;
             Some((is_active.map(|result| IsActiveResponse { result }), open))
         })))
+    }
+}
+
+/// What this replica answers; none if its time as the one that reads has ended before.
+async fn answer_while_reading<T>(
+    reading: &Reading,
+    answer: impl Future<Output = Result<T, Refusal>>,
+) -> Option<Result<T, Status>> {
+    match reading.outlasts(answer).await? {
+        Err(Refusal::NotWatched(NotWatched::NotReading)) => None,
+        answer => Some(answer.map_err(|refusal| signed(status(&refusal), &reading.owner))),
     }
 }
 

@@ -59,6 +59,23 @@ pub(super) struct RoundPlan<'p> {
     pub(super) pages: usize,
 }
 
+/// What came of asking for iterators.
+#[derive(Debug, Default)]
+pub(super) struct Opened {
+    /// Why one of them is missing.
+    pub(super) failure: Option<Failure>,
+    /// What was written before now to one of the shards is not seen.
+    begins_now: bool,
+}
+
+/// What a round has brought.
+#[derive(Debug)]
+pub(super) struct EndedRound {
+    pub(super) round: Round,
+    /// The listing does not show the shards as they are now.
+    pub(super) is_out_of_date: bool,
+}
+
 /// What one shard brought.
 #[derive(Debug)]
 enum Seen {
@@ -113,9 +130,9 @@ impl ShardCursors {
         })
     }
 
-    /// Asks for the iterators that are missing, so that what is written from now on is seen. With a failure comes whether what was written
-    /// before now to one of the shards is not seen. A shard that AWS does not know is asked for again as long as it is listed.
-    pub(super) async fn open(&mut self, plan: &RoundPlan<'_>) -> (Option<Failure>, bool) {
+    /// Asks for the iterators that are missing, so that what is written from now on is seen. A shard that AWS does not know is asked for
+    /// again as long as it is listed.
+    pub(super) async fn open(&mut self, plan: &RoundPlan<'_>) -> Opened {
         let missing = self.open.iter().filter(|(_, cursor)| cursor.iterator.is_none());
         let missing: Vec<(ShardKey, Cursor)> = missing.map(|(key, cursor)| (key.clone(), cursor.clone())).collect();
         let asked = missing.into_iter().map(|(key, cursor)| async move {
@@ -123,17 +140,17 @@ impl ShardCursors {
             (key, iterator)
         });
         let mut answers = stream::iter(asked).buffer_unordered(AT_ONCE);
-        let (mut failure, mut begins_now) = (None, false);
+        let mut opened = Opened::default();
         while let Some((key, answer)) = answers.next().await {
             match answer {
                 Ok(iterator) => {
                     if let Some(cursor) = self.open.get_mut(&key) {
-                        begins_now |= cursor.from == IteratorStart::Latest;
+                        opened.begins_now |= cursor.from == IteratorStart::Latest;
                         (cursor.iterator, cursor.since) = (Some(iterator), Instant::now());
                     }
                 }
                 Err(error) => {
-                    failure = Some(failure_of(&error));
+                    opened.failure = Some(failure_of(&error));
                     if error.kind == ErrorKind::NotFound {
                         self.open.remove(&key);
                     }
@@ -144,65 +161,87 @@ impl ShardCursors {
                 }
             }
         }
-        (failure, begins_now)
+        opened
     }
 
-    /// Reads a little of each shard, and tells of records when they are found. With it comes whether the listing is out of date.
+    /// Reads a little of each shard, and tells of records when they are found.
     pub(super) async fn round(
         &mut self,
         plan: &RoundPlan<'_>,
         mut tell: impl FnMut(Option<SystemTime>) + Send,
-    ) -> (Round, bool) {
+    ) -> EndedRound {
         let known = self.open.len();
-        let (failure, begins_now) = self.open(plan).await;
-        let mut is_out_of_date = self.open.len() < known;
-        let mut round = Round { failure, lost_continuity: begins_now, ..Round::default() };
+        let Opened { failure, begins_now } = self.open(plan).await;
+        let round = Round { failure, lost_continuity: begins_now, ..Round::default() };
+        let mut ended = EndedRound { round, is_out_of_date: self.open.len() < known };
         let reads = self.open.clone().into_iter().filter(|(_, cursor)| cursor.iterator.is_some());
         let reads = reads.map(|(key, cursor)| async move {
             let seen = look(plan, &key, cursor).await;
             (key, seen)
         });
         let mut answers = stream::iter(reads).buffer_unordered(AT_ONCE);
-        let mut add = |page: PageSeen| {
-            tell(page.oldest);
+        while let Some((key, seen)) = answers.next().await {
+            if let Some(page) = seen.page() {
+                tell(page.oldest);
+            }
+            let is_denied = seen.is_denied();
+            ended.add(&seen);
+            self.go_on(key, seen);
+            if is_denied {
+                // Who may not read one shard may not read the next.
+                break;
+            }
+        }
+        ended
+    }
+
+    /// Keeps where a shard is to be read on, if it is.
+    fn go_on(&mut self, key: ShardKey, seen: Seen) {
+        match seen {
+            Seen::Nothing(cursor) | Seen::Records(_, cursor) | Seen::Lost(cursor) | Seen::Failed(_, cursor) => {
+                self.open.insert(key, cursor);
+            }
+            Seen::End(_) => {
+                self.open.remove(&key);
+                self.finished.insert(key, Instant::now());
+            }
+            Seen::Unknown => {
+                self.open.remove(&key);
+            }
+        }
+    }
+}
+
+impl EndedRound {
+    /// Adds what one shard brought.
+    fn add(&mut self, seen: &Seen) {
+        let round = &mut self.round;
+        if let Some(page) = seen.page() {
             round.active_shards += 1;
             round.records_per_second += page.per_second;
             round.oldest_record = round.oldest_record.into_iter().chain(page.oldest).min();
-        };
-        let (mut failure, mut lost) = (None, false);
-        while let Some((key, seen)) = answers.next().await {
-            match seen {
-                Seen::Nothing(cursor) => drop(self.open.insert(key, cursor)),
-                Seen::Records(page, cursor) => {
-                    add(page);
-                    self.open.insert(key, cursor);
-                }
-                Seen::End(page) => {
-                    page.into_iter().for_each(&mut add);
-                    is_out_of_date = true;
-                    self.open.remove(&key);
-                    self.finished.insert(key, Instant::now());
-                }
-                Seen::Unknown => {
-                    is_out_of_date = true;
-                    self.open.remove(&key);
-                }
-                Seen::Lost(cursor) => {
-                    lost = true;
-                    self.open.insert(key, cursor);
-                }
-                Seen::Failed(why, cursor) => {
-                    self.open.insert(key, cursor);
-                    if failure.insert(why).is_denied {
-                        break;
-                    }
-                }
-            }
         }
-        drop(answers);
-        round.lost_continuity |= lost;
-        round.failure = failure.or(round.failure);
-        (round, is_out_of_date)
+        match seen {
+            Seen::Nothing(_) | Seen::Records(..) => {}
+            Seen::End(_) | Seen::Unknown => self.is_out_of_date = true,
+            Seen::Lost(_) => round.lost_continuity = true,
+            Seen::Failed(failure, _) => round.failure = Some(failure.clone()),
+        }
+    }
+}
+
+impl Seen {
+    /// The page that has records, if there is one.
+    fn page(&self) -> Option<PageSeen> {
+        match self {
+            Self::Records(page, _) => Some(*page),
+            Self::End(page) => *page,
+            Self::Nothing(_) | Self::Unknown | Self::Lost(_) | Self::Failed(..) => None,
+        }
+    }
+
+    fn is_denied(&self) -> bool {
+        matches!(self, Self::Failed(Failure { is_denied: true, .. }, _))
     }
 }
 

@@ -54,7 +54,7 @@ impl Status {
     }
 }
 
-/// Who reads: this one, or whom it asks, or why nobody is asked.
+/// Which replica reads: this one, or the one that it asks, or why none is asked.
 fn replica(standing: &Standing) -> Value {
     let (asks, problem) = match standing {
         Standing::Alone | Standing::Reader(_) => (None, None),

@@ -77,7 +77,7 @@ pub(super) enum Unknown {
     /// Nobody has looked yet.
     #[error("{0} is not known yet")]
     NotYet(&'static str),
-    /// Somebody has looked in vain.
+    /// A look has failed.
     #[error("{0}")]
     Trouble(String),
 }
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_has_not_heard_of_is_told_though_the_table_is_idle_again() {
+    fn a_caller_hears_of_a_write_once_although_the_table_is_idle_again() {
         let now = now();
         let view = view(now, true, 0);
         let sign = view.activity.as_ref().map(Activity::last_sign).expect("a sign");

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::activity::{Activity, ActivityPace, Round};
-use super::shard_cursors::{RoundPlan, ShardCursors};
+use super::shard_cursors::{EndedRound, RoundPlan, ShardCursors};
 use super::table_view::{Listing, StoredLag, TableView, Trouble};
 use super::trigger::{Metric, Trigger};
 use crate::aws::errors::{CallError, ErrorKind};
@@ -50,7 +50,7 @@ const MOST_GROUPS: usize = 20;
 const GROUPS_AT_ONCE: usize = 4;
 
 /// Of so many who ask it is remembered what they have heard of one table.
-const MOST_ASKING: usize = 10_000;
+const MOST_CALLERS: usize = 10_000;
 
 /// A page of a listing has 100 shards; a listing with more pages than this repeats itself.
 const MOST_PAGES: usize = 10_000;
@@ -96,7 +96,7 @@ pub(super) struct AccountShare {
 pub(super) struct TooManyGroups;
 
 /// Who asks, as a number.
-pub(super) type Asking = u64;
+pub(super) type CallerId = u64;
 
 /// A table that is watched, for those who ask.
 pub(super) struct TableWatch {
@@ -114,7 +114,7 @@ struct Wants {
     counting: Option<Instant>,
     lags: BTreeMap<String, Instant>,
     /// The last sign of activity of which this one has heard.
-    heard: BTreeMap<Asking, Instant>,
+    heard: BTreeMap<CallerId, Instant>,
     /// Nobody watches any more, so nobody can be promised anything.
     has_ended: bool,
 }
@@ -173,17 +173,17 @@ impl TableWatch {
     }
 
     /// Of which sign of activity this one has heard.
-    pub(super) fn heard_by(&self, asking: Asking) -> Option<Instant> {
-        self.wants().heard.get(&asking).copied()
+    pub(super) fn heard_by(&self, caller: CallerId) -> Option<Instant> {
+        self.wants().heard.get(&caller).copied()
     }
 
     /// It has heard of that of this moment, and of all before.
-    pub(super) fn is_heard_by(&self, asking: Asking, sign: Instant) {
+    pub(super) fn note_heard(&self, caller: CallerId, sign: Instant) {
         let mut wants = self.wants();
-        if wants.heard.len() >= MOST_ASKING && !wants.heard.contains_key(&asking) {
+        if wants.heard.len() >= MOST_CALLERS && !wants.heard.contains_key(&caller) {
             wants.heard.clear();
         }
-        wants.heard.insert(asking, sign);
+        wants.heard.insert(caller, sign);
     }
 
     /// What is known, now and whenever it changes.
@@ -346,12 +346,12 @@ impl TableWatch {
         };
         let plan = |counts, pages| RoundPlan { client: &*client, calls: reads, counts, pages };
         self.follow_listing(&mut cursors);
-        if let (Some(failure), _) = cursors.open(&plan(false, 1)).await {
+        if let Some(failure) = cursors.open(&plan(false, 1)).await.failure {
             let failed = Round { failure: Some(failure), ..Round::default() };
             activity.round(&failed, Instant::now(), pace);
         }
         self.show_activity(Some(&activity));
-        let mut is_unknown = self.say_whether_it_is_unknown(&activity, false);
+        let mut is_unknown = self.report_unknown(&activity, false);
         while self.is_reading_wanted() {
             sleep(activity.pause(pace)).await;
             let lacks_successors = self.follow_listing(&mut cursors);
@@ -362,10 +362,10 @@ impl TableWatch {
                     self.show_activity(Some(&activity));
                 }
             };
-            let (round, is_out_of_date) = cursors.round(&plan, tell).await;
+            let EndedRound { round, is_out_of_date } = cursors.round(&plan, tell).await;
             activity.round(&round, Instant::now(), pace);
             self.show_activity(Some(&activity));
-            is_unknown = self.say_whether_it_is_unknown(&activity, is_unknown);
+            is_unknown = self.report_unknown(&activity, is_unknown);
             if is_out_of_date || lacks_successors {
                 self.listing_wanted.notify_one();
             }
@@ -401,7 +401,7 @@ impl TableWatch {
     }
 
     /// Says in the log what has changed; whether it is unknown now.
-    fn say_whether_it_is_unknown(&self, activity: &Activity, before: bool) -> bool {
+    fn report_unknown(&self, activity: &Activity, before: bool) -> bool {
         let table = &self.key.table;
         match (before, activity.is_quiet(Instant::now())) {
             (false, Err(why)) => events::ScalerTableFailing { table, why: &why }.emit(),

@@ -96,7 +96,7 @@ impl Tables {
     }
 
     /// Forgets tables for which nobody asks, for ever.
-    pub(super) async fn keep(&self) {
+    pub(super) async fn forget_unwanted(&self) {
         loop {
             sleep(SWEEP_INTERVAL).await;
             let mut watches = self.watches();
@@ -170,7 +170,7 @@ mod tests {
 
     /// Lets all that is due happen, a second at a time.
     async fn pass(tables: &Tables, seconds: u64) {
-        let _ = tokio::time::timeout(Duration::from_secs(seconds), tables.keep()).await;
+        let _ = tokio::time::timeout(Duration::from_secs(seconds), tables.forget_unwanted()).await;
     }
 
     #[tokio::test(start_paused = true)]

@@ -118,18 +118,17 @@ impl Trigger {
         let mut reader = Reader { metadata, known: Vec::new(), mistakes: Vec::new() };
         let trigger = Self::read(&mut reader);
         match trigger {
-            Some(trigger) if reader.mistakes.is_empty() => Ok((trigger, reader.ignored())),
+            Ok(trigger) if reader.mistakes.is_empty() => Ok((trigger, reader.ignored())),
             _ => Err(InvalidTrigger(reader.mistakes.join("; "))),
         }
     }
 
-    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, MistakeNoted> {
         let table = reader.parsed("tableName", "the name or the ARN of a table", |text| {
             text.parse::<TableRef>().ok().filter(|table| table.stream_arn().is_none())
         });
-        if table == Some(None) {
-            reader.mistakes.push("missing required parameter \"tableName\"".to_owned());
-        }
+        let table = table
+            .and_then(|table| table.ok_or_else(|| reader.note("missing required parameter \"tableName\"".to_owned())));
         let region = reader.parsed("awsRegion", "a region", |text| is_region(text).then(|| text.to_owned()));
         let endpoint =
             reader.parsed("awsEndpoint", "an http or https URL", |text| is_endpoint_url(text).then(|| text.to_owned()));
@@ -148,10 +147,10 @@ impl Trigger {
             Metric::Lag => reader.parsed("consumerGroup", "a consumer group's name", |text| {
                 is_group_name(text).then(|| text.to_owned())
             }),
-            _ => Some(None),
+            _ => Ok(None),
         };
-        let (table, region) = (table??, region?);
-        Some(Self {
+        let (table, region) = (table?, region?);
+        Ok(Self {
             region: region.or_else(|| table.region().map(str::to_owned)),
             table,
             endpoint: endpoint?,
@@ -200,6 +199,10 @@ impl MetricKeys {
     }
 }
 
+/// A value cannot be used; the reader knows why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct MistakeNoted;
+
 struct Reader<'m> {
     metadata: &'m BTreeMap<String, String>,
     known: Vec<&'static str>,
@@ -207,19 +210,25 @@ struct Reader<'m> {
 }
 
 impl Reader<'_> {
-    /// What a key is set to: `Some(None)` if it is not set, none if it is a mistake, which is noted.
-    fn parsed<T>(&mut self, key: &'static str, expected: &str, parse: impl Fn(&str) -> Option<T>) -> Option<Option<T>> {
+    /// What a key is set to; none if it is not set.
+    fn parsed<T>(
+        &mut self,
+        key: &'static str,
+        expected: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<Option<T>, MistakeNoted> {
         self.known.push(key);
         let Some(text) = self.metadata.get(key).map(|text| text.trim()).filter(|text| !text.is_empty()) else {
-            return Some(None);
+            return Ok(None);
         };
         let value = Some(text).filter(|text| text.len() <= LONGEST_VALUE).and_then(&parse);
-        if value.is_none() {
-            // The value is not repeated: it may be a secret in the wrong place.
-            self.mistakes.push(format!("{key} must be {expected}"));
-            return None;
-        }
-        Some(value)
+        // The value is not repeated: it may be a secret in the wrong place.
+        value.map(Some).ok_or_else(|| self.note(format!("{key} must be {expected}")))
+    }
+
+    fn note(&mut self, mistake: String) -> MistakeNoted {
+        self.mistakes.push(mistake);
+        MistakeNoted
     }
 
     fn ignored(&self) -> Ignored {

@@ -155,10 +155,10 @@ impl<R: Resolver> SinkConnector<R> {
                 Err(failure) => return Err(first_failure.unwrap_or(failure)),
             };
             let Some(tls) = &self.tls else { return Ok(MaybeHttpsStream::Http(stream)) };
-            match shake_hands(stream, tls, url, self.limits.handshake).await {
+            match tls_handshake(stream, tls, url, self.limits.handshake).await {
                 Ok(session) => return Ok(session),
                 Err(failure) => {
-                    if addresses.is_empty() || is_verdict(&*failure) {
+                    if addresses.is_empty() || is_tls_refusal(&*failure) {
                         return Err(first_failure.unwrap_or(failure));
                     }
                     self.avoided.add(address, Instant::now());
@@ -188,44 +188,86 @@ impl<R: Resolver> SinkConnector<R> {
         addresses: &mut VecDeque<SocketAddr>,
     ) -> Result<(SocketAddr, Tcp), BoxError> {
         let deadline = Instant::now() + self.limits.connect;
-        let (mut connecting, mut silent) = (FuturesUnordered::new(), Vec::new());
-        let (mut first_failure, mut next_at) = (None, Instant::now());
+        let mut race = Race::begin();
         loop {
-            if next_at <= Instant::now()
+            if race.next_at <= Instant::now()
                 && let Some(address) = addresses.pop_front()
             {
-                let connected = tcp_connector(address, self.limits.dead_peer).call(url.clone());
-                connecting.push(connected.map(move |connected| (address, connected)));
-                silent.push(address);
-                next_at = Instant::now() + NEXT_ADDRESS_AFTER;
+                race.start(address, tcp_connector(address, self.limits.dead_peer).call(url.clone()));
             }
-            if connecting.is_empty() && addresses.is_empty() {
-                return Err(first_failure.unwrap_or_else(|| ConnectFailure::NoAddress.into()));
+            if race.connecting.is_empty() && addresses.is_empty() {
+                return Err(race.failure_or(ConnectFailure::NoAddress));
             }
             select! {
-                Some((address, connected)) = connecting.next() => {
-                    let position = silent.iter().position(|other| *other == address).unwrap_or_default();
-                    silent.remove(position);
-                    match connected {
-                        Ok(stream) => {
-                            // Those that were tried later have had no chance.
-                            silent.iter().take(position).for_each(|lost| self.avoided.add(*lost, Instant::now()));
-                            return Ok((address, stream));
-                        }
-                        Err(failure) => {
-                            self.avoided.add(address, Instant::now());
-                            first_failure.get_or_insert(BoxError::from(failure));
-                            next_at = Instant::now();
-                        }
+                Some((address, connected)) = race.connecting.next() => match connected {
+                    Ok(stream) => {
+                        // Those that were tried later have had no chance.
+                        self.avoid(race.silent_before(address));
+                        return Ok((address, stream));
                     }
-                }
-                () = sleep_until(next_at), if !addresses.is_empty() => {}
+                    Err(failure) => {
+                        self.avoid(&[address]);
+                        race.failed(address, failure);
+                    }
+                },
+                () = sleep_until(race.next_at), if !addresses.is_empty() => {}
                 () = sleep_until(deadline) => {
-                    silent.iter().for_each(|address| self.avoided.add(*address, Instant::now()));
-                    return Err(first_failure.unwrap_or_else(|| ConnectFailure::Silent(named(&silent)).into()));
+                    self.avoid(&race.silent);
+                    let silent = ConnectFailure::Silent(named(&race.silent));
+                    return Err(race.failure_or(silent));
                 }
             }
         }
+    }
+
+    fn avoid(&self, lost: &[SocketAddr]) {
+        lost.iter().for_each(|address| self.avoided.add(*address, Instant::now()));
+    }
+}
+
+/// Addresses of one name that are tried beside each other.
+struct Race {
+    connecting: FuturesUnordered<BoxFuture<'static, (SocketAddr, Result<Tcp, BoxError>)>>,
+    /// Those of which nothing was heard, in the order in which they were tried.
+    silent: Vec<SocketAddr>,
+    /// When the next one may be tried.
+    next_at: Instant,
+    first_failure: Option<BoxError>,
+}
+
+impl Race {
+    fn begin() -> Self {
+        Self { connecting: FuturesUnordered::new(), silent: Vec::new(), next_at: Instant::now(), first_failure: None }
+    }
+
+    fn start<E: Into<BoxError>>(
+        &mut self,
+        address: SocketAddr,
+        connecting: impl Future<Output = Result<Tcp, E>> + Send + 'static,
+    ) {
+        self.connecting.push(connecting.map(move |connected| (address, connected.map_err(Into::into))).boxed());
+        self.silent.push(address);
+        self.next_at = Instant::now() + NEXT_ADDRESS_AFTER;
+    }
+
+    /// The addresses that were tried before this one and are still silent.
+    fn silent_before(&self, address: SocketAddr) -> &[SocketAddr] {
+        let position = self.silent.iter().position(|other| *other == address).unwrap_or_default();
+        &self.silent[..position]
+    }
+
+    /// An address gives no connection: the next one is tried at once.
+    fn failed(&mut self, address: SocketAddr, failure: BoxError) {
+        if let Some(position) = self.silent.iter().position(|other| *other == address) {
+            self.silent.remove(position);
+        }
+        self.first_failure.get_or_insert(failure);
+        self.next_at = Instant::now();
+    }
+
+    /// What the first address said that failed; where none has, this.
+    fn failure_or(self, other: ConnectFailure) -> BoxError {
+        self.first_failure.unwrap_or_else(|| other.into())
     }
 }
 
@@ -235,7 +277,7 @@ impl<R: Resolver> SinkConnector<R> {
 struct DnsFailure(#[source] BoxError);
 
 /// The TLS session on a connection.
-async fn shake_hands(
+async fn tls_handshake(
     stream: Tcp,
     tls: &Arc<ClientConfig>,
     url: &Uri,
@@ -249,7 +291,7 @@ async fn shake_hands(
 }
 
 /// Whether TLS itself refused the session, so that the address is none that does not work.
-fn is_verdict(failure: &(dyn Error + 'static)) -> bool {
+fn is_tls_refusal(failure: &(dyn Error + 'static)) -> bool {
     chain(failure).any(|cause| cause.is::<rustls::Error>())
 }
 

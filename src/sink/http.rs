@@ -148,7 +148,7 @@ impl HttpSink {
                 || request(url.clone(), replaced(message.headers.clone(), &credentials.headers), &message.body);
             let sent = timeout_at(deadline, pool.send(request)).await;
             let (head, body) = sent.unwrap_or_else(|_| Err(TransportFailure::timeout()))?.into_parts();
-            self.obey_keep_alive(&pool, &head.headers);
+            self.apply_keep_alive(&pool, &head.headers);
             let body = self.read_body(&head, body, deadline).await;
             match redirect_target(&url, head.status, &head.headers) {
                 Some(next) if redirects_left > 0 => url = next,
@@ -169,7 +169,7 @@ impl HttpSink {
     }
 
     /// A sink that keeps idle connections for less time than we do closes some that a request is just sent on.
-    fn obey_keep_alive(&self, used: &Pool, headers: &HeaderMap) {
+    fn apply_keep_alive(&self, used: &Pool, headers: &HeaderMap) {
         // A second earlier, or at half the time: the way to us takes time, too.
         let idle_timeout = keep_alive(headers).map(|kept| kept.saturating_sub(Duration::from_secs(1)).max(kept / 2));
         let Some(idle_timeout) = idle_timeout.filter(|wanted| *wanted < used.idle_timeout) else { return };

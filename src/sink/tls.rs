@@ -59,7 +59,7 @@ impl TlsFiles {
         settings.trust.certificates.add_to(&mut fixed);
         let mut roots = Roots::new(fixed, settings.trust.folder.clone());
         roots.reload();
-        if roots.is_hopeless() {
+        if roots.has_no_source() {
             return Err(SinkSetupError::NoRoots(why_none.unwrap_or_else(|| "none is installed".to_owned())));
         }
         let identity = settings.client_certificate.clone().map(|files| {
@@ -200,7 +200,7 @@ impl Roots {
     }
 
     /// Whether there is none, and no folder from which one could come.
-    fn is_hopeless(&self) -> bool {
+    fn has_no_source(&self) -> bool {
         self.fixed.is_empty() && !self.folder.as_deref().is_some_and(Path::is_dir)
     }
 

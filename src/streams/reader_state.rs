@@ -57,7 +57,7 @@ pub enum ShardEnd {
 }
 
 /// Where a reader stood when it began a pass.
-pub(super) struct Front {
+pub(super) struct BeforePass {
     pub(super) state: ReaderState,
     pub(super) begun: Instant,
     pub(super) cause: PassCause,

@@ -231,7 +231,7 @@ impl ShardDiscovery {
             ListingQuery::Page(asked) => return self.page_answered(asked.as_deref(), answer, now, turn),
             ListingQuery::Tail(behind) => self.tail_answered(behind, answer, now),
             ListingQuery::Children(parent) => {
-                self.siblings.was_asked(|sibling| sibling == parent);
+                self.siblings.remove_asked(|sibling| sibling == parent);
                 self.postpone(now, |shard| shard == parent);
             }
             ListingQuery::Status => {}
@@ -245,7 +245,7 @@ impl ShardDiscovery {
         self.tail = next.or(answer.last.map(str::to_owned)).or_else(|| Some(behind.to_owned()));
         if is_over {
             self.tail_visited.clear();
-            self.siblings.was_asked(|_| true);
+            self.siblings.remove_asked(|_| true);
             self.postpone(now, |_| true);
         }
     }
@@ -278,7 +278,7 @@ impl ShardDiscovery {
 
     fn pass_completed(&mut self, pages: u32, status: StreamStatus, now: Instant) {
         (self.last_pages, self.completed, self.is_urgent) = (pages, Some(now), false);
-        self.siblings.was_asked(|_| true);
+        self.siblings.remove_asked(|_| true);
         self.tail_visited.clear();
         self.pass_due = now + PASS_INTERVAL;
         if status == StreamStatus::Disabled {
@@ -337,7 +337,7 @@ fn continued(next: Option<String>, asked: Option<&str>, visited: &mut BTreeSet<S
 }
 
 impl SiblingSearch {
-    fn was_asked(&mut self, asked: impl Fn(&ShardId) -> bool) {
+    fn remove_asked(&mut self, asked: impl Fn(&ShardId) -> bool) {
         self.parents.retain(|parent| !asked(parent));
         if self.parents.is_empty() {
             self.due = None;

@@ -26,14 +26,15 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::client::{IteratorStart, StreamsClient as _};
-use super::reader_state::{Front, ReaderState, ShardEnd, sequence_of};
+use super::reader_state::{BeforePass, ReaderState, ShardEnd, sequence_of};
 use super::shard_discovery::{BETWEEN_WITNESSES, DENIALS_OF_EXISTENCE};
 use super::shard_pace::{Fill, PassPace, expected, failure_pause, pause, pause_of_closed};
+use super::stream_task::RunningShard;
 use super::{Listings, OnDataLoss, PassPage, ReaderContext, ReadingStopped, ShardPage, Step, Task};
 use crate::aws::errors::{CallError, ErrorKind};
 use crate::clock;
 use crate::progress::Acknowledger as _;
-use crate::progress::buffer::{Buffer, PageReservation};
+use crate::progress::buffer::{Buffer, PageInHand, PageReservation};
 use crate::progress::catch_up::{CatchUp, PassCause};
 use crate::progress::left_out::{PassStart, Place, Reread};
 use crate::progress::table_tracker::{Loss, OpenedShard, PROOF_OF_EMPTINESS};
@@ -47,41 +48,73 @@ const FAILURES_BEFORE_NEW_ITERATOR: u32 = 3;
 /// Those below are told of a quiet shard this often.
 const QUIET_REPORT: Duration = Duration::from_secs(30);
 
+/// The reader of one shard.
 pub struct ShardReader {
     /// What it shares with the table's other readers.
-    pub context: Arc<ReaderContext>,
-    pub details: Arc<StreamDetails>,
-    pub shard: OpenedShard,
+    context: Arc<ReaderContext>,
+    details: Arc<StreamDetails>,
+    shard: OpenedShard,
     /// Begin with `LATEST`, and say so here once that is done; the position tells where to go on if that iterator is
     /// lost before a record was read.
-    pub latest: Option<oneshot::Sender<()>>,
+    pub(super) latest: Option<oneshot::Sender<()>>,
     /// Cancelled once the shard is known to take no more records.
-    pub closed: CancellationToken,
-    pub listings: Listings,
-    /// Rung when a pass is due.
-    pub due: Arc<Notify>,
+    closed: CancellationToken,
+    listings: Listings,
+    /// Notified when a pass is due.
+    pass_due: Arc<Notify>,
     /// The shard was read to its end: passes are all that there is to do.
-    pub has_ended: bool,
+    has_ended: bool,
     state: ReaderState,
     /// While a pass is under way: where the reader stood.
-    front: Option<Front>,
+    before_pass: Option<BeforePass>,
     pass_pace: PassPace,
 }
 
+/// A page that has arrived.
+struct PolledPage {
+    page: Page,
+    /// What was set aside for it in the buffer.
+    room: PageReservation,
+    asked_at: SystemTime,
+}
+
+/// What comes again of a page of a pass.
+#[derive(Default)]
+struct PassEntries {
+    entries: Vec<Entry>,
+    /// Where each of them lies.
+    places: Vec<Reread>,
+}
+
+impl PassEntries {
+    fn push(&mut self, entry: Entry, place: Reread) {
+        self.entries.push(entry);
+        self.places.push(place);
+    }
+}
+
 impl ShardReader {
-    /// A reader of a shard that was opened.
-    pub fn new(
+    /// A reader of a shard that was opened, which is told what `running` says of it.
+    pub(super) fn new(
         context: Arc<ReaderContext>,
         details: Arc<StreamDetails>,
         shard: OpenedShard,
-        latest: Option<oneshot::Sender<()>>,
-        closed: CancellationToken,
+        running: &RunningShard,
         listings: Listings,
     ) -> Self {
-        let handed_over = shard.handed_over;
-        let state = ReaderState { handed_over, ..ReaderState::at(shard.from) };
-        let (due, has_ended, front, pass_pace) = (Arc::default(), false, None, PassPace::new(Instant::now()));
-        Self { context, details, shard, latest, closed, listings, due, has_ended, state, front, pass_pace }
+        Self {
+            context,
+            details,
+            latest: None,
+            closed: running.closed.clone(),
+            listings,
+            pass_due: running.pass_due.clone(),
+            has_ended: running.has_ended,
+            state: ReaderState { handed_over: shard.handed_over, ..ReaderState::at(shard.from) },
+            shard,
+            before_pass: None,
+            pass_pace: PassPace::new(Instant::now()),
+        }
     }
 
     /// Reads until the shard ends.
@@ -107,51 +140,61 @@ impl ShardReader {
 
     async fn read_on(&mut self) -> Result<ShardEnd, ReadingStopped> {
         while self.has_something_to_read().await {
-            match self.poll().await {
-                Ok((page, room, asked_at)) => {
-                    self.arrived();
-                    self.count_empty(page.records.is_empty());
-                    let is_last = page.next_iterator.is_none() || self.is_forgotten();
-                    if self.front.is_some() {
-                        match self.pass_on(page, room, asked_at, is_last).await? {
-                            Some(end) => return Ok(end),
-                            None => continue,
-                        }
-                    }
-                    let fill = Fill::of(page.records.len(), page.bytes, self.state.page_limit.records());
-                    // One without a character says neither that the shard has ended nor where to go on.
-                    self.state.iterator = page.next_iterator.clone().filter(|next| !next.is_empty());
-                    let cursor = self.state.cursor;
-                    let entries = self.sort_out(page.records, is_last);
-                    // Records were skipped, older than the start or read before: there is more.
-                    let fill = if entries.is_empty() && self.state.cursor != cursor { Fill::Full } else { fill };
-                    let is_lost = entries.last().is_some_and(Entry::stops);
-                    let weight = entries.iter().map(Entry::cost).sum();
-                    self.state.expected = expected(self.state.expected, weight);
-                    let in_hand = room.arrived(weight);
-                    self.hand_down(entries, fill, asked_at, is_last && !is_lost).await?;
-                    in_hand.handed_down();
-                    if is_lost || is_last {
-                        return Ok(if is_lost { ShardEnd::Lost } else { ShardEnd::Read(self.state.newest) });
-                    }
-                    self.pause(fill).await;
-                }
-                Err(error) => {
-                    self.state.page_limit.failed(&error);
-                    // Meanwhile more is waiting.
-                    self.state.expected = Buffer::PAGE;
-                    if let Some(end) = self.react(&error).await {
-                        return Ok(end);
-                    }
-                }
+            let end = match self.poll().await {
+                Ok(polled) => self.page_arrived(polled).await?,
+                Err(error) => self.react(&error).await,
+            };
+            if let Some(end) = end {
+                return Ok(end);
             }
         }
         Ok(ShardEnd::CaughtUp)
     }
 
+    /// Hands down what a page brings. Says how reading ended, if it did.
+    async fn page_arrived(&mut self, polled: PolledPage) -> Result<Option<ShardEnd>, ReadingStopped> {
+        self.note_answer();
+        self.count_empty(polled.page.records.is_empty());
+        let is_last = polled.page.next_iterator.is_none() || self.is_forgotten();
+        match self.before_pass {
+            None => self.read_page(polled, is_last).await,
+            Some(_) => self.read_page_of_pass(polled, is_last).await,
+        }
+    }
+
+    async fn read_page(&mut self, polled: PolledPage, is_last: bool) -> Result<Option<ShardEnd>, ReadingStopped> {
+        let PolledPage { page, room, asked_at } = polled;
+        let fill = Fill::of(page.records.len(), page.bytes, self.state.page_limit.records());
+        // One without a character says neither that the shard has ended nor where to go on.
+        self.state.iterator = page.next_iterator.filter(|next| !next.is_empty());
+        let cursor = self.state.cursor;
+        let entries = self.sort_out(page.records, is_last);
+        // Records were skipped, older than the start or read before: there is more.
+        let fill = if entries.is_empty() && self.state.cursor != cursor { Fill::Full } else { fill };
+        let is_lost = entries.last().is_some_and(Entry::stops);
+        let in_hand = self.weigh(&entries, room);
+        self.hand_down(entries, fill, asked_at, is_last && !is_lost).await?;
+        in_hand.handed_down();
+        if is_lost {
+            return Ok(Some(ShardEnd::Lost));
+        }
+        if is_last {
+            return Ok(Some(ShardEnd::Read(self.state.newest)));
+        }
+        self.pause(fill).await;
+        Ok(None)
+    }
+
+    /// The page's entries take what they weigh of the room that was set aside for it.
+    fn weigh(&mut self, entries: &[Entry], room: PageReservation) -> PageInHand {
+        let weight = entries.iter().map(Entry::cost).sum();
+        self.state.expected = expected(self.state.expected, weight);
+        room.arrived(weight)
+    }
+
     /// Begins a pass if it is time. Not in a shard that was read to its end, unless there is a pass to make.
     async fn has_something_to_read(&mut self) -> bool {
-        if self.front.is_some() {
+        if self.before_pass.is_some() {
             return true;
         }
         if self.has_ended {
@@ -159,7 +202,7 @@ impl ShardReader {
             sleep_until(self.pass_pace.next).await;
         }
         self.begin_pass();
-        self.front.is_some() || !self.has_ended
+        self.before_pass.is_some() || !self.has_ended
     }
 
     fn begin_pass(&mut self) {
@@ -178,35 +221,27 @@ impl ShardReader {
         let Some((cause, PassStart { from, at })) = begun else { return };
         let page_limit = std::mem::take(&mut self.state.page_limit);
         let pass = ReaderState { at: Some(at), newest: from.created, page_limit, ..ReaderState::at(from.position) };
-        self.front = Some(Front { state: std::mem::replace(&mut self.state, pass), begun: now, cause });
+        self.before_pass = Some(BeforePass { state: std::mem::replace(&mut self.state, pass), begun: now, cause });
     }
 
-    /// A page of a pass has arrived: hands down what comes again of it.
-    async fn pass_on(
+    /// Hands down what comes again of a page of a pass. Says how reading ended, if it did.
+    async fn read_page_of_pass(
         &mut self,
-        page: Page,
-        room: PageReservation,
-        asked_at: SystemTime,
+        polled: PolledPage,
         is_last: bool,
     ) -> Result<Option<ShardEnd>, ReadingStopped> {
+        let PolledPage { page, room, asked_at } = polled;
         let is_empty = page.records.is_empty();
         // Behind a minute of empty pages there is nothing any more.
         let is_last = is_last || is_empty && self.state.empty_since.elapsed() >= PROOF_OF_EMPTINESS;
         self.state.iterator = page.next_iterator.filter(|next| !next.is_empty());
-        let (entries, places) = self.sort_out_again(page.records, is_last);
+        let PassEntries { entries, places } = self.sort_out_again(page.records, is_last);
         let is_lost = entries.last().is_some_and(Entry::stops);
-        let weight = entries.iter().map(Entry::cost).sum();
-        self.state.expected = expected(self.state.expected, weight);
-        let in_hand = room.arrived(weight);
+        let in_hand = self.weigh(&entries, room);
         let is_over = is_last || self.is_pass_over();
-        let end = self.front.as_ref().filter(|_| is_last);
-        let position = end.map_or(self.state.position, |front| front.state.position);
         if is_over || !entries.is_empty() {
-            let pass = PassPage { places, to: Place { position, created: self.state.newest }, is_over };
-            let (shard, details, read_at) = (self.shard.handle, self.details.clone(), clock::now());
-            let (is_caught_up, is_last, pass) = (false, false, Some(pass));
-            let page = ShardPage { shard, details, entries, asked_at, read_at, is_caught_up, is_last, pass };
-            self.context.hand_down(self.task(), page).await?;
+            let pass = PassPage { places, to: self.passed_to(is_last), is_over };
+            self.hand_down_pass(entries, asked_at, pass).await?;
         }
         in_hand.handed_down();
         if is_lost {
@@ -215,23 +250,57 @@ impl ShardReader {
         if is_over {
             self.end_pass();
         } else if is_empty {
-            let pause =
-                pause_of_closed(self.context.poll_intervals, self.state.empty_pages, self.state.empty_since.elapsed());
+            let pause = self.pause_of_closed();
             self.begin(Step::Until(Instant::now() + pause));
             sleep(pause).await;
         }
         Ok(None)
     }
 
+    /// How far a pass has come: where its last page was read, as far as the shard was read before it.
+    fn passed_to(&self, is_last: bool) -> Place {
+        let before_pass = self.before_pass.as_ref().filter(|_| is_last);
+        let position = before_pass.map_or(self.state.position, |before| before.state.position);
+        Place { position, created: self.state.newest }
+    }
+
+    async fn hand_down_pass(
+        &self,
+        entries: Vec<Entry>,
+        asked_at: SystemTime,
+        pass: PassPage,
+    ) -> Result<(), ReadingStopped> {
+        let page = ShardPage { pass: Some(pass), ..self.shard_page(entries, asked_at) };
+        self.context.hand_down(self.task(), page).await
+    }
+
+    /// A page that was read now. There is more of the shard, and it is of no pass.
+    fn shard_page(&self, entries: Vec<Entry>, asked_at: SystemTime) -> ShardPage {
+        ShardPage {
+            shard: self.shard.handle,
+            details: self.details.clone(),
+            entries,
+            asked_at,
+            read_at: clock::now(),
+            is_caught_up: false,
+            is_last: false,
+            pass: None,
+        }
+    }
+
+    fn pause_of_closed(&self) -> Duration {
+        pause_of_closed(self.context.poll_intervals, self.state.empty_pages, self.state.empty_since.elapsed())
+    }
+
     /// Whether a pass has nothing more to bring, or no room for it.
     fn is_pass_over(&self) -> bool {
-        let is_for_age = self.front.as_ref().is_some_and(|front| front.cause != PassCause::Due);
+        let is_for_age = self.before_pass.as_ref().is_some_and(|before| before.cause != PassCause::Due);
         !self.has_more_to_bring() || is_for_age && !self.context.buffer.is_half_free()
     }
 
     /// Goes on where the reader stood.
     fn end_pass(&mut self) {
-        let Some(Front { state, begun, .. }) = self.front.take() else { return };
+        let Some(BeforePass { state, begun, .. }) = self.before_pass.take() else { return };
         let now = Instant::now();
         let pass = std::mem::replace(&mut self.state, state);
         self.state.page_limit = pass.page_limit;
@@ -250,8 +319,8 @@ impl ShardReader {
         self.context.activity.begin(self.task(), step);
     }
 
-    /// The next page, the room that it was given, and when it was asked for.
-    async fn poll(&mut self) -> Result<(Page, PageReservation, SystemTime), CallError> {
+    /// Asks for the next page.
+    async fn poll(&mut self) -> Result<PolledPage, CallError> {
         let iterator = match self.state.iterator.take() {
             Some(iterator) => iterator,
             // That takes no room.
@@ -263,7 +332,7 @@ impl ShardReader {
         self.begin(Step::call());
         let page = self.context.client.get_records(&iterator, self.state.page_limit.records()).await;
         self.state.iterator = Some(iterator);
-        Ok((page?, room, asked_at))
+        Ok(PolledPage { page: page?, room, asked_at })
     }
 
     async fn new_iterator(&mut self) -> Result<String, CallError> {
@@ -293,8 +362,8 @@ impl ShardReader {
         Ok(iterator)
     }
 
-    /// Bookkeeping after an answer.
-    fn arrived(&mut self) {
+    /// AWS has answered: no failure counts any more, and a handover is over.
+    fn note_answer(&mut self) {
         (self.state.failures, self.state.denials) = (0, 0);
         self.state.page_limit.arrived();
         self.context.client.answered();
@@ -305,7 +374,7 @@ impl ShardReader {
     }
 
     fn count_empty(&mut self, is_empty: bool) {
-        if !is_empty || !(self.closed.is_cancelled() || self.front.is_some()) {
+        if !is_empty || !(self.closed.is_cancelled() || self.before_pass.is_some()) {
             (self.state.empty_pages, self.state.empty_since) = (0, Instant::now());
         }
         self.state.empty_pages += u32::from(is_empty);
@@ -375,26 +444,24 @@ impl ShardReader {
 
     fn loss(&self, first: Option<SequenceNumber>, is_trimmed: bool) -> Option<Loss> {
         let (mut tracker, now) = (self.context.progress.tracker(), clock::now());
-        match self.front {
+        match self.before_pass {
             None => tracker.loss_before(self.shard.handle, first, is_trimmed, now),
             Some(_) => CatchUp::of(&mut tracker).loss(self.shard.handle, first, is_trimmed, now),
         }
     }
 
     /// Turns a page of a pass into what comes again, and moves the position behind it. What is broken was told when it was read first.
-    fn sort_out_again(
-        &mut self,
-        records: Vec<Result<Record, Undecodable>>,
-        is_last: bool,
-    ) -> (Vec<Entry>, Vec<Reread>) {
-        let (mut entries, mut places) = (Vec::new(), Vec::new());
-        let front = self.place();
-        if let Some(gap) = self.loss_before(records.iter().find_map(sequence_of), records.is_empty(), is_last) {
-            places.push(Reread { number: front.position.gap(None), before: front });
-            entries.push(Entry::Gap(gap));
-        }
-        if entries.last().is_some_and(Entry::stops) {
-            return (entries, places);
+    fn sort_out_again(&mut self, records: Vec<Result<Record, Undecodable>>, is_last: bool) -> PassEntries {
+        let (mut again, mut is_told) = (PassEntries::default(), false);
+        let before = self.place();
+        let first = records.iter().find_map(sequence_of);
+        if let Some(gap) = self.loss_before(first, records.is_empty(), is_last).map(Entry::Gap) {
+            let stops = gap.stops();
+            again.push(gap, Reread { number: before.position.gap(None), before });
+            if stops {
+                return again;
+            }
+            is_told = true;
         }
         let lanes: Vec<Option<LaneId>> =
             records.iter().map(|record| record.as_ref().ok().map(Record::lane_id)).collect();
@@ -403,17 +470,16 @@ impl ShardReader {
             let before = self.place();
             let Some((record, number)) = self.take_again(record) else { continue };
             if comes_again {
-                places.push(Reread { number, before });
-                entries.push(Entry::Record(record));
+                again.push(Entry::Record(record), Reread { number, before });
             }
         }
-        let is_told = entries.iter().any(|entry| matches!(entry, Entry::Gap(_)));
         if is_last && !is_told && self.has_more_to_bring() {
             let before = self.place();
-            places.push(Reread { number: before.position.gap(None), before });
-            entries.push(Entry::Gap(self.trimmed_before(None, self.loss(None, false).and_then(|loss| loss.lanes))));
+            let lanes = self.loss(None, false).and_then(|loss| loss.lanes);
+            let gap = Entry::Gap(self.trimmed_before(None, lanes));
+            again.push(gap, Reread { number: before.position.gap(None), before });
         }
-        (entries, places)
+        again
     }
 
     /// Whether a pass has something to bring behind the position.
@@ -519,19 +585,16 @@ impl ShardReader {
             self.state.quiet_since = now;
         }
         self.state.quiet_told = is_quiet.then(|| now + QUIET_REPORT);
-        let (shard, details, read_at) = (self.shard.handle, self.details.clone(), clock::now());
-        let page = ShardPage { shard, details, entries, asked_at, read_at, is_caught_up, is_last, pass: None };
+        let page = ShardPage { is_caught_up, is_last, ..self.shard_page(entries, asked_at) };
         self.context.hand_down(self.task(), page).await
     }
 
     async fn pause(&self, fill: Fill) {
-        let quiet = self.state.quiet_since.elapsed();
         let is_closed = self.closed.is_cancelled();
-        let pause = match is_closed {
-            true => {
-                pause_of_closed(self.context.poll_intervals, self.state.empty_pages, self.state.empty_since.elapsed())
-            }
-            false => pause(self.context.poll_intervals, fill, quiet),
+        let pause = if is_closed {
+            self.pause_of_closed()
+        } else {
+            pause(self.context.poll_intervals, fill, self.state.quiet_since.elapsed())
         };
         if pause.is_zero() {
             return;
@@ -543,7 +606,7 @@ impl ShardReader {
             select! {
                 () = self.closed.cancelled(), if !is_closed => return,
                 // The next page is due no earlier for that.
-                () = self.due.notified() => {}
+                () = self.pass_due.notified() => {}
                 () = sleep_until(end) => return,
             }
         }
@@ -558,8 +621,11 @@ impl ShardReader {
 
     /// Decides what a failed call asks for; nothing means: try again.
     async fn react(&mut self, error: &CallError) -> Option<ShardEnd> {
+        self.state.page_limit.failed(error);
+        // Meanwhile more is waiting.
+        self.state.expected = Buffer::PAGE;
         match error.kind {
-            ErrorKind::NotFound => return self.existence_was_denied().await,
+            ErrorKind::NotFound => return self.handle_not_found().await,
             ErrorKind::ExpiredIterator => self.state.iterator = None,
             ErrorKind::Trimmed => {
                 self.state.iterator = None;
@@ -584,12 +650,12 @@ impl ShardReader {
     }
 
     /// AWS says that there is no such shard. It has said so wrongly before.
-    async fn existence_was_denied(&mut self) -> Option<ShardEnd> {
+    async fn handle_not_found(&mut self) -> Option<ShardEnd> {
         (self.state.iterator, self.state.denials) = (None, self.state.denials + 1);
         let is_aged_out = self.context.progress.tracker().is_aged_out(self.shard.handle, clock::now());
         if is_aged_out || self.state.denials >= DENIALS_OF_EXISTENCE {
-            let front = self.front.as_ref().map_or(&self.state, |front| &front.state);
-            return Some(ShardEnd::Missing(front.position));
+            let state = self.before_pass.as_ref().map_or(&self.state, |before| &before.state);
+            return Some(ShardEnd::Missing(state.position));
         }
         self.begin(Step::Listing);
         self.listings.wait(BETWEEN_WITNESSES).await;

@@ -11,11 +11,11 @@
 //!   is read and said. Some services enable a stream again.
 
 use std::collections::BTreeMap;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
@@ -28,9 +28,9 @@ use super::shard_pace::AGE_LOOK_INTERVAL;
 use super::shard_reader::ShardReader;
 use super::stream_existence::{Denials, failure_pause, first_answer};
 use super::stream_locator::StreamLocator;
-use super::stream_task::{RunningShard, StreamEnd, StreamTask, WHOLE_STREAM};
+use super::stream_task::{EndedStream, RunningShard, StreamEnd, StreamTask, WHOLE_STREAM};
 use super::unlisted_shard::{Existence, UnlistedShard};
-use super::{Listings, OnDataLoss, ReaderContext, ReadingStopped, Step, Task};
+use super::{Listings, OnDataLoss, ReaderContext, ReadingStopped, Step, Task, outcome_of};
 use crate::aws::errors::CallError;
 use crate::clock;
 use crate::progress::Acknowledger as _;
@@ -40,8 +40,9 @@ use crate::records::{Entry, Gap, InitialPosition, LossReason, Position, RETENTIO
 use crate::telemetry::events;
 
 /// A question that is being asked.
-type Asking = Pin<Box<dyn Future<Output = (ListingQuery, Result<StreamDescription, CallError>)> + Send>>;
+type Asking = BoxFuture<'static, (ListingQuery, Result<StreamDescription, CallError>)>;
 
+/// The reader of one stream.
 pub struct StreamReader {
     context: Arc<ReaderContext>,
     locator: Arc<StreamLocator>,
@@ -81,7 +82,7 @@ enum TaskEnd {
 }
 
 impl StreamReader {
-    /// Reads a stream until nothing more can come of it, or it is gone. Its handle, if anything of it was begun.
+    /// Reads a stream until nothing more can come of it, or it is gone.
     ///
     /// # Errors
     /// When nobody takes pages any more.
@@ -89,12 +90,13 @@ impl StreamReader {
         context: Arc<ReaderContext>,
         locator: Arc<StreamLocator>,
         mut task: StreamTask,
-    ) -> Result<(StreamEnd, Option<StreamHandle>), ReadingStopped> {
+    ) -> Result<EndedStream, ReadingStopped> {
         let stream = &task.arn;
         let Some(first) = first_answer(&context, &locator, stream, task.number, task.is_superseded).await else {
             let tracker = context.progress.tracker();
             let known = tracker.find_stream(stream).filter(|stream| task.is_superseded && tracker.is_drained(*stream));
-            return Ok((if known.is_some() { StreamEnd::Drained } else { StreamEnd::Missing }, known));
+            let end = if known.is_some() { StreamEnd::Drained } else { StreamEnd::Missing };
+            return Ok(EndedStream { end, handle: known });
         };
         let details = Arc::new(StreamDetails {
             table: first.table.clone(),
@@ -117,7 +119,7 @@ impl StreamReader {
         let mut reader = Self::new(context, locator, details, handle, task);
         let end = reader.run(first).await?;
         reader.end_readers().await;
-        Ok((end, Some(handle)))
+        Ok(EndedStream { end, handle: Some(handle) })
     }
 
     fn new(
@@ -169,18 +171,14 @@ impl StreamReader {
             if self.lost {
                 return Ok(StreamEnd::Lost);
             }
-            if self.is_done() {
+            if self.update_drained() {
                 return Ok(StreamEnd::Drained);
             }
             if asking.is_none() {
                 asking = self.discovery.next(Instant::now()).map(|query| self.ask(query));
             }
-            let quiet = asking.is_none();
-            match quiet {
-                true => self.begin(Step::Until(self.discovery.due())),
-                // The question has steps of its own.
-                false => self.context.activity.end(Task::Stream(self.number)),
-            }
+            let is_asking = asking.is_some();
+            self.begin_waiting(is_asking);
             select! {
                 Some(ended) = self.tasks.join_next(), if !self.tasks.is_empty() => {
                     if let Some(end) = self.task_ended(ended).await? {
@@ -193,23 +191,33 @@ impl StreamReader {
                     self.start_passes(PassCause::Age(clock::now()));
                 }
                 () = wanted.notified() => self.discovery.list_after(BETWEEN_WITNESSES, Instant::now()),
-                (query, answer) = async { asking.as_mut().expect("guarded by the condition").await }, if !quiet => {
+                (query, answer) = outcome_of(&mut asking) => {
                     asking = None;
-                    match answer {
-                        Ok(page) => self.answered(query, page),
-                        Err(error) => self.unanswered(&query, &error),
-                    }
+                    self.query_ended(query, answer);
                     if self.is_gone().await {
                         return self.give_up().await;
                     }
                 }
-                Some(_) = self.beginnings.next(), if !self.beginnings.is_empty() => {
-                    if self.beginnings.is_empty() {
-                        self.announce();
-                    }
-                }
-                () = sleep_until(self.discovery.due()), if quiet => {}
+                Some(_) = self.beginnings.next(), if !self.beginnings.is_empty() => self.reader_has_begun(),
+                () = sleep_until(self.discovery.due()), if !is_asking => {}
             }
+        }
+    }
+
+    /// Tells those who watch what is waited for.
+    fn begin_waiting(&self, is_asking: bool) {
+        if is_asking {
+            // The question has steps of its own.
+            self.context.activity.end(Task::Stream(self.number));
+        } else {
+            self.begin(Step::Until(self.discovery.due()));
+        }
+    }
+
+    /// One more reader has its iterator at `LATEST`.
+    fn reader_has_begun(&mut self) {
+        if self.beginnings.is_empty() {
+            self.announce();
         }
     }
 
@@ -217,8 +225,9 @@ impl StreamReader {
         self.context.activity.begin(Task::Stream(self.number), step);
     }
 
-    /// Whether nothing more can come of the stream: it was drained a day ago, and the table has another one.
-    fn is_done(&mut self) -> bool {
+    /// Says whether the stream is drained to those who wait for that. Returns whether nothing more can come of it: it was drained a day
+    /// ago, and the table has another one.
+    fn update_drained(&mut self) -> bool {
         let is_read = self.context.progress.tracker().is_drained(self.stream);
         if !(is_read && (self.is_superseded || self.discovery.is_disabled())) {
             if self.drained_at.take().is_some() {
@@ -248,7 +257,7 @@ impl StreamReader {
                 Some(running) => running.pass_due.notify_one(),
                 None => {
                     let opened = CatchUp::of(&mut self.context.progress.tracker()).reopen(shard);
-                    opened.into_iter().for_each(|shard| self.start_reader(shard, None, true));
+                    opened.into_iter().for_each(|shard| self.spawn_for_passes(shard));
                 }
             }
         }
@@ -312,6 +321,13 @@ impl StreamReader {
             (query, answer)
         }
         .boxed()
+    }
+
+    fn query_ended(&mut self, query: ListingQuery, answer: Result<StreamDescription, CallError>) {
+        match answer {
+            Ok(page) => self.answered(query, page),
+            Err(error) => self.unanswered(&query, &error),
+        }
     }
 
     fn answered(&mut self, query: ListingQuery, page: StreamDescription) {
@@ -438,7 +454,7 @@ impl StreamReader {
                     .emit(self.context.progress.telemetry());
             }
             match &*shard.id {
-                WHOLE_STREAM => self.is_no_shard(shard),
+                WHOLE_STREAM => self.mark_vanished(shard),
                 _ => self.spawn(shard, None),
             }
         }
@@ -449,27 +465,32 @@ impl StreamReader {
     }
 
     /// An earlier run has taken the stream for gone. AWS knows no such shard; what that run owed of its gap is still owed.
-    fn is_no_shard(&mut self, shard: OpenedShard) {
+    fn mark_vanished(&mut self, shard: OpenedShard) {
         let OpenedShard { handle, id, from, .. } = shard;
         self.running.insert(handle, RunningShard::of(id));
         self.vanished.push((handle, from));
     }
 
+    /// Starts the reader of a shard; with `latest` it begins with what is written from now on, and says there once it does.
     fn spawn(&mut self, shard: OpenedShard, latest: Option<oneshot::Sender<()>>) {
         events::ShardOpened { stream: &self.details.arn, shard: &shard.id, from: &shard.from.to_string() }
             .emit(self.context.progress.telemetry());
-        self.start_reader(shard, latest, false);
+        let running = RunningShard::of(shard.id.clone());
+        self.start_reader(shard, running, latest);
     }
 
-    fn start_reader(&mut self, shard: OpenedShard, latest: Option<oneshot::Sender<()>>, has_ended: bool) {
-        let (handle, running) = (shard.handle, RunningShard { has_ended, ..RunningShard::of(shard.id.clone()) });
-        if has_ended {
-            running.closed.cancel();
-        }
-        let (context, details) = (self.context.clone(), self.details.clone());
-        let (closed, listings) = (running.closed.clone(), self.listings.clone());
-        let mut reader = ShardReader::new(context, details, shard, latest, closed, listings);
-        (reader.due, reader.has_ended) = (running.pass_due.clone(), has_ended);
+    /// Starts a reader of a shard that was read to its end: it makes passes.
+    fn spawn_for_passes(&mut self, shard: OpenedShard) {
+        let running = RunningShard { has_ended: true, ..RunningShard::of(shard.id.clone()) };
+        running.closed.cancel();
+        self.start_reader(shard, running, None);
+    }
+
+    fn start_reader(&mut self, shard: OpenedShard, running: RunningShard, latest: Option<oneshot::Sender<()>>) {
+        let handle = shard.handle;
+        let (context, details, listings) = (self.context.clone(), self.details.clone(), self.listings.clone());
+        let mut reader = ShardReader::new(context, details, shard, &running, listings);
+        reader.latest = latest;
         self.running.insert(handle, running);
         self.tasks.spawn(reader.run().map(move |end| (handle, TaskEnd::Read(end))));
     }
@@ -488,7 +509,7 @@ impl StreamReader {
             TaskEnd::Read(ShardEnd::Missing(position)) => self.vanished.push((shard, position)),
             TaskEnd::Read(ShardEnd::Lost) => return Ok(Some(StreamEnd::Lost)),
             TaskEnd::Read(ShardEnd::Stopped) => return Err(ReadingStopped),
-            TaskEnd::Asked(existence) => self.was_asked_for(shard, existence).await?,
+            TaskEnd::Asked(existence) => self.unlisted_answered(shard, existence).await?,
         }
         // One may have become due while the reader ended.
         self.start_passes(PassCause::Due);
@@ -496,7 +517,7 @@ impl StreamReader {
     }
 
     /// What came of asking for a parent that no listing shows.
-    async fn was_asked_for(&mut self, shard: ShardHandle, existence: Existence) -> Result<(), ReadingStopped> {
+    async fn unlisted_answered(&mut self, shard: ShardHandle, existence: Existence) -> Result<(), ReadingStopped> {
         match existence {
             Existence::Listed => return Ok(()),
             Existence::Found => {

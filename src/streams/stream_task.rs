@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::progress::table_tracker::StreamHandle;
 use crate::records::{InitialPosition, ShardId};
 
 /// The id of the shard that stands for a stream that vanished: in the file of positions and in `/status`.
@@ -22,6 +23,7 @@ pub enum StreamEnd {
 }
 
 impl StreamEnd {
+    /// The end in words, for the log.
     pub fn as_str(self) -> &'static str {
         match self {
             StreamEnd::Drained => "disabled and read to its end",
@@ -29,6 +31,14 @@ impl StreamEnd {
             StreamEnd::Lost => "data was lost",
         }
     }
+}
+
+/// A stream that was read.
+#[derive(Debug)]
+pub struct EndedStream {
+    pub end: StreamEnd,
+    /// None if nothing of it was begun.
+    pub handle: Option<StreamHandle>,
 }
 
 /// A stream that is to be read.

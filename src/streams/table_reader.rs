@@ -13,11 +13,11 @@
 //! - A stream is taken for gone only when AWS says so again and again; what is stored of it stays.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -25,8 +25,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::client::observed::ObservedClient;
 use super::stream_locator::{LocatedStream, LocatedTable, StreamLocator};
 use super::stream_reader::StreamReader;
-use super::stream_task::{StreamEnd, StreamTask, WHOLE_STREAM};
-use super::{Activity, OnDataLoss, ReaderContext, ReadingStopped, Step, Task};
+use super::stream_task::{EndedStream, StreamEnd, StreamTask, WHOLE_STREAM};
+use super::{Activity, OnDataLoss, ReaderContext, ReadingStopped, Step, Task, outcome_of};
 use crate::aws::errors::{CallError, ErrorKind};
 use crate::backoff::pause_after;
 use crate::checkpoint::StoredStop;
@@ -42,6 +42,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(15);
 /// How often AWS is asked for the table's newest stream while an older one is read.
 const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 
+/// The reader of one table.
 pub struct TableReader {
     /// What all its readers share.
     pub context: Arc<ReaderContext>,
@@ -59,7 +60,7 @@ struct Streams {
     /// The newest one that is known, and all that were queued in this run.
     last: Option<String>,
     seen: BTreeSet<String>,
-    reading: FuturesUnordered<Pin<Box<dyn Future<Output = EndedStream> + Send>>>,
+    reading: FuturesUnordered<BoxFuture<'static, ReadStream>>,
     /// Whether the newest one that was begun is drained; none if none is read.
     drained: Option<watch::Receiver<bool>>,
     /// The number of the newest one that was begun.
@@ -77,8 +78,8 @@ struct QueuedStream {
     initial: InitialPosition,
 }
 
-/// A stream that was read, and how that ended.
-type EndedStream = (QueuedStream, Result<(StreamEnd, Option<StreamHandle>), ReadingStopped>);
+/// A stream of the queue that was read, and how that ended.
+type ReadStream = (QueuedStream, Result<EndedStream, ReadingStopped>);
 
 /// What a look for the table's newest stream has brought: that one, and all that are listed.
 type Look = Result<(LocatedStream, Vec<String>), CallError>;
@@ -93,7 +94,7 @@ pub async fn find_key(client: &ObservedClient, locator: &StreamLocator, activity
                 activity.end(Task::Table);
                 return arn;
             }
-            Ok(LocatedTable::Nothing(what)) => client.waits_for(&what),
+            Ok(LocatedTable::Nothing(what)) => client.mark_waiting_for(&what),
             Err(error) => client.refused(&error),
         }
         failures += 1;
@@ -114,16 +115,16 @@ pub fn may_read(progress: &TableProgress, policy: OnDataLoss) -> bool {
             true
         }
         OnDataLoss::Stop => {
-            say_stopped(progress, &stop);
+            report_stopped(progress, &stop);
             events::StillStopped { why: &stop.why }.emit(progress.telemetry());
             false
         }
     }
 }
 
-fn say_stopped(progress: &TableProgress, StoredStop { why, at }: &StoredStop) {
+fn report_stopped(progress: &TableProgress, StoredStop { why, at }: &StoredStop) {
     let at = rfc3339(*at);
-    progress.health().stopped(&format!(
+    progress.health().mark_stopped(&format!(
         "data was lost and ON_DATA_LOSS is stop: restart with ON_DATA_LOSS=continue to resume ({why}; since {at})"
     ));
 }
@@ -135,7 +136,7 @@ impl TableReader {
     /// When nobody takes pages any more.
     pub async fn run(self) -> Result<(), ReadingStopped> {
         let mut streams = self.restored_streams();
-        let mut looking: Option<Pin<Box<dyn Future<Output = Look> + Send + '_>>> = None;
+        let mut looking: Option<BoxFuture<'_, Look>> = None;
         let (mut look_at, mut looks) = (Instant::now(), 0);
         loop {
             events::FurtherDataLost::emit_pending(self.context.progress.telemetry());
@@ -162,7 +163,7 @@ impl TableReader {
                     // The next one is looked for at once.
                     (looks, look_at) = (0, look_at.min(Instant::now()));
                 }
-                look = async { looking.as_mut().expect("guarded by the condition").await }, if is_looking => {
+                look = outcome_of(&mut looking) => {
                     looking = None;
                     looks = if streams.is_busy() { 0 } else { looks + 1 };
                     self.looked(&mut streams, look);
@@ -245,7 +246,7 @@ impl TableReader {
             }
             Ok((LocatedStream::Stream(stream), listed)) => {
                 if !streams.has_begun {
-                    self.say_nothing_is_stored(&stream);
+                    self.report_nothing_stored(&stream);
                 }
                 streams.append(stream, listed, self.initial);
             }
@@ -259,17 +260,17 @@ impl TableReader {
     }
 
     /// Reading of a stream has ended; says whether to go on with others.
-    async fn stream_ended(&self, (stream, end): EndedStream) -> Result<bool, ReadingStopped> {
-        let (end, handle) = end?;
+    async fn stream_ended(&self, (stream, ended): ReadStream) -> Result<bool, ReadingStopped> {
+        let EndedStream { end, handle } = ended?;
         let QueuedStream { arn: stream, initial, .. } = &stream;
         match end {
             StreamEnd::Drained => {}
             StreamEnd::Lost => {
-                self.say_ended(stream, end);
+                self.report_ended(stream, end);
                 return Ok(self.stop(&format!("changes in {stream} were lost, or may have been")));
             }
             StreamEnd::Missing => {
-                self.say_ended(stream, end);
+                self.report_ended(stream, end);
                 let is_owed = *initial == InitialPosition::Everything;
                 if handle.is_none() && !is_owed {
                     // Nothing of it was begun.
@@ -286,14 +287,14 @@ impl TableReader {
         Ok(true)
     }
 
-    fn say_ended(&self, stream: &str, end: StreamEnd) {
+    fn report_ended(&self, stream: &str, end: StreamEnd) {
         events::StreamEnded { stream, why: end.as_str() }.emit(self.context.progress.telemetry());
     }
 
     /// Stops reading the table, and stores that: no restart reads on, and no other process.
     fn stop(&self, why: &str) -> bool {
         let stop = StoredStop { why: why.to_owned(), at: clock::now() };
-        say_stopped(&self.context.progress, &stop);
+        report_stopped(&self.context.progress, &stop);
         self.context.progress.change(|tracker| tracker.set_stopped(Some(stop)));
         false
     }
@@ -319,7 +320,7 @@ impl TableReader {
     }
 
     /// A lost volume looks like a first start. Of a stream that was made since this process began nothing can have been stored.
-    fn say_nothing_is_stored(&self, stream: &str) {
+    fn report_nothing_stored(&self, stream: &str) {
         let is_older = |begun: &SystemTime| !is_created_since(stream, *begun);
         if self.initial == InitialPosition::Latest && self.begun.as_ref().is_some_and(is_older) {
             events::NothingStored { stream }.emit(self.context.progress.telemetry());
@@ -327,7 +328,7 @@ impl TableReader {
     }
 
     fn wait(&self, what: &str) {
-        self.context.client.waits_for(what);
+        self.context.client.mark_waiting_for(what);
     }
 }
 

@@ -50,54 +50,83 @@ pub enum Existence {
     Gone,
 }
 
+/// What AWS has answered so far.
+struct Inquiry {
+    begun: Instant,
+    iterator: Option<String>,
+    /// Since when it gave empty pages and nothing else.
+    empty_since: Option<Instant>,
+    /// How often in a row AWS has said that there is no such shard, and how often it has failed otherwise.
+    denials: u32,
+    failures: u32,
+}
+
+impl Inquiry {
+    fn begin() -> Self {
+        Self { begun: Instant::now(), iterator: None, empty_since: None, denials: 0, failures: 0 }
+    }
+
+    /// The next page is the shard's first one again.
+    fn start_over(&mut self) {
+        (self.iterator, self.empty_since) = (None, None);
+    }
+}
+
 impl UnlistedShard {
     /// Asks until that is known.
     pub async fn ask(mut self) -> Existence {
-        self.ask_on().await
-    }
-
-    async fn ask_on(&mut self) -> Existence {
-        let begun = Instant::now();
-        let (mut iterator, mut empty_since, mut denials, mut failures) = (None, None, 0, 0);
+        let mut inquiry = Inquiry::begin();
         loop {
             if self.context.progress.tracker().is_known(self.handle) {
                 return Existence::Listed;
             }
-            match self.page(&mut iterator).await {
-                Ok(page) => {
-                    (denials, failures) = (0, 0);
-                    let since = *empty_since.get_or_insert_with(Instant::now);
-                    if !page.records.is_empty() || page.next_iterator.is_none() {
-                        if begun.elapsed() >= PATIENCE {
-                            return Existence::Found;
-                        }
-                        // It is read from its start, once a listing has shown it.
-                        (iterator, empty_since) = (None, None);
-                        self.wait_for_listing(BETWEEN_WITNESSES).await;
-                    } else if since.elapsed() >= PROOF_OF_EMPTINESS {
-                        self.wait_for_listing(Duration::ZERO).await;
-                        return Existence::Empty;
-                    } else {
-                        iterator = page.next_iterator.filter(|next| !next.is_empty());
-                        self.pause(EMPTY_PAGE_PAUSE).await;
-                    }
-                }
-                Err(error) => {
-                    (iterator, empty_since) = (None, None);
-                    if is_denial(&error) {
-                        denials += 1;
-                        if denials >= DENIALS_OF_EXISTENCE {
-                            return Existence::Gone;
-                        }
-                        self.wait_for_listing(BETWEEN_WITNESSES).await;
-                    } else {
-                        failures += 1;
-                        self.context.client.refused(&error);
-                        self.pause(pause_after(failures, PAUSE_MIN, PAUSE_MAX, fastrand::f64())).await;
-                    }
-                }
+            let found = match self.page(&mut inquiry.iterator).await {
+                Ok(page) => self.page_arrived(page, &mut inquiry).await,
+                Err(error) => self.page_failed(&error, &mut inquiry).await,
+            };
+            if let Some(existence) = found {
+                return existence;
             }
         }
+    }
+
+    /// What a page proves, if it proves anything; else waits until the next one may be asked for.
+    async fn page_arrived(&mut self, page: Page, inquiry: &mut Inquiry) -> Option<Existence> {
+        (inquiry.denials, inquiry.failures) = (0, 0);
+        let has_records_or_end = !page.records.is_empty() || page.next_iterator.is_none();
+        if has_records_or_end && inquiry.begun.elapsed() >= PATIENCE {
+            return Some(Existence::Found);
+        }
+        if has_records_or_end {
+            // It is read from its start, once a listing has shown it.
+            inquiry.start_over();
+            self.wait_for_listing(BETWEEN_WITNESSES).await;
+            return None;
+        }
+        if inquiry.empty_since.get_or_insert_with(Instant::now).elapsed() >= PROOF_OF_EMPTINESS {
+            self.wait_for_listing(Duration::ZERO).await;
+            return Some(Existence::Empty);
+        }
+        inquiry.iterator = page.next_iterator.filter(|next| !next.is_empty());
+        self.pause(EMPTY_PAGE_PAUSE).await;
+        None
+    }
+
+    /// What a failure proves, if it proves anything; else waits until the next page may be asked for.
+    async fn page_failed(&mut self, error: &CallError, inquiry: &mut Inquiry) -> Option<Existence> {
+        inquiry.start_over();
+        if !is_denial(error) {
+            inquiry.failures += 1;
+            self.context.client.refused(error);
+            self.pause(pause_after(inquiry.failures, PAUSE_MIN, PAUSE_MAX, fastrand::f64())).await;
+            return None;
+        }
+        inquiry.denials += 1;
+        if inquiry.denials >= DENIALS_OF_EXISTENCE {
+            return Some(Existence::Gone);
+        }
+        self.wait_for_listing(BETWEEN_WITNESSES).await;
+        None
     }
 
     async fn page(&self, iterator: &mut Option<String>) -> Result<Page, CallError> {

@@ -91,6 +91,7 @@ impl LinesLeftOut<'_> {
     }
 }
 
+/// The process starts, with a configuration that can be used.
 pub struct Starting<'a> {
     pub version: &'a str,
     /// The tables, as the user named them.
@@ -183,6 +184,7 @@ impl ShutdownBegun {
     }
 }
 
+/// The process ends in order.
 pub struct ShutdownFinished {
     /// Events that were read and not settled: they come again after a restart.
     pub unsettled: usize,

@@ -3,7 +3,7 @@
 //! Contract:
 //! - A kind is a place in the program that logs, with the fields `code` and `table` of what it logs: no text, however it varies, makes
 //!   another one. So an event that is added later is bounded without anybody thinking of it, and libraries' lines are, too.
-//! - What is left out is counted, and said a minute after the first of it ([`say_left_out`]), with level and code of its kind.
+//! - What is left out is counted, and said a minute after the first of it ([`report_left_out`]), with level and code of its kind.
 //! - `debug` and `trace` are not bounded: who asks for them wants all.
 //! - So many kinds at most are told apart that memory is bounded; beyond them, tables of one kind share its lines.
 
@@ -31,7 +31,7 @@ const MAX_KINDS: usize = 4096;
 const LONGEST_MESSAGE: usize = 100;
 
 /// Says how many lines were left out, where that is due, or all of it at the end: to whoever listens to this thread.
-pub fn say_left_out(now: Instant, is_end: bool) {
+pub fn report_left_out(now: Instant, is_end: bool) {
     let left_out = dispatcher::get_default(|dispatch| {
         dispatch.downcast_ref::<LineLimiter>().map(|limiter| limiter.take_left_out(now, is_end))
     });

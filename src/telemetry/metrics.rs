@@ -22,6 +22,7 @@ pub(crate) const LOSS_REASONS: [&str; 4] = ["trimmed", "shard-missing", "stream-
 /// The values of the label `kind` of `lease_changes_total`.
 pub(crate) const LEASE_CHANGE_KINDS: [&str; 4] = ["taken", "received", "released", "lost"];
 
+/// All metrics of the process, and the registry that shows them.
 #[derive(Clone)]
 pub struct Metrics {
     registry: Registry,

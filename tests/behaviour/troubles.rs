@@ -164,7 +164,7 @@ async fn a_process_that_was_paused_goes_on_where_it_stood() {
     let adapter = Plan::new(&aws, &sink, "orders").start_ready().await;
     aws.write("orders", 5, 1);
     wait_for("the first events", || sink.distinct() == 5).await;
-    adapter.signal("STOP");
+    adapter.pause();
     aws.write("orders", 5, 1);
     // Iterators live for fifteen minutes; a pause outlasts them.
     aws.script().faults.next("GetRecords", 1, Trouble::Error("ExpiredIteratorException"));

@@ -285,7 +285,7 @@ async fn a_certificate_of_a_trusted_authority_is_accepted_over_both_versions_of_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whom_the_adapter_trusts_the_check_trusts_too() {
+async fn the_check_trusts_the_authorities_that_the_adapter_trusts() {
     let authority = Authority::new();
     let sink = Server::start_with(Some(authority.server("localhost", "http/1.1")), |_| status(204)).await;
     let url = format!("https://localhost:{}/events", sink.address().port());

@@ -139,3 +139,17 @@ fn a_library_away_from_its_place_is_caught() {
     let provider = "use rustls::crypto::aws_lc_rs; fn f() { aws_lc_rs::default_provider() }";
     assert_eq!(wrong(&[("sink/tls.rs", provider)]), [""; 0], "it is a module of rustls");
 }
+
+#[test]
+fn a_question_that_answers_nothing_is_caught() {
+    for text in [
+        "impl Lane { fn is_due(&mut self, shard: (u8, u8)) { self.due = true } }",
+        "async fn has_lease<T: Fn() -> u8>(lease: T) where T: Copy {}",
+        "trait Health { fn may_pass(&self); }",
+    ] {
+        let found = wrong(&[("clock.rs", text)]);
+        assert!(found.len() == 1 && found[0].ends_with("which answers nothing"), "{text}: {found:?}");
+    }
+    let answers = "fn is_due() -> bool { true } fn island() {} fn mark_due() {} fn f(is_due: fn(u8) -> bool) {}";
+    assert_eq!(wrong(&[("clock.rs", answers)]), [""; 0]);
+}

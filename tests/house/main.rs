@@ -1,5 +1,6 @@
-//! The rules of the house: who may import whom, no circle of files, a type's `impl` in its own file, pure files pure, and each
-//! library that does I/O in its place. They hold for the code below `src/` that is not there for tests.
+//! The rules of the house: which room may import which, no circle of files, a type's `impl` in its own file, pure files pure, each
+//! library that does I/O in its place, and no function that is named like a question and answers nothing. They hold for the code below
+//! `src/` that is not there for tests.
 //!
 //! `offences.txt` lists what breaks them today. The list may only get shorter: a new offence fails, and so does a line of the list
 //! that nothing commits any more.

@@ -119,7 +119,15 @@ impl Offence {
 
 /// All offences, each once.
 pub fn offences(tree: &Tree) -> Vec<Offence> {
-    let rules = [imports(tree), circles(tree), spread_impls(tree), impure(tree), libraries(tree), selects(tree)];
+    let rules = [
+        imports(tree),
+        circles(tree),
+        spread_impls(tree),
+        impure(tree),
+        libraries(tree),
+        selects(tree),
+        questions(tree),
+    ];
     let mut all: BTreeMap<String, Offence> = BTreeMap::new();
     for offence in rules.into_iter().flatten() {
         all.entry(offence.what.clone()).or_insert(offence);
@@ -275,6 +283,25 @@ fn selects(tree: &Tree) -> Vec<Offence> {
             [three[0].text.as_str(), three[1].text.as_str(), three[2].text.as_str()] == ["tokio", "::", "select"]
         });
         found.extend(uses.map(|three| Offence::new(file, three[0].line, format!("{file} uses tokio::select"), rule)));
+    }
+    found
+}
+
+/// How the name of a function begins that asks something.
+const QUESTIONS: [&str; 6] = ["is_", "are_", "was_", "has_", "may_", "can_"];
+
+/// Whoever reads `lane.is_due(shard)` takes it for a question: what changes something is named for that (`mark_due`, `set_lease`).
+fn questions(tree: &Tree) -> Vec<Offence> {
+    let rule = "a function whose name asks something returns the answer; name one that changes something `mark_…`, `set_…` or the like";
+    let mut found = Vec::new();
+    for (file, source) in &tree.files {
+        let silent = source.functions_without_result().into_iter();
+        let asking = silent.filter(|(name, _)| QUESTIONS.iter().any(|question| name.starts_with(question)));
+        found.extend(
+            asking.map(|(name, line)| {
+                Offence::new(file, line, format!("{file} has {name}, which answers nothing"), rule)
+            }),
+        );
     }
     found
 }

@@ -48,6 +48,44 @@ impl Source {
         self.tokens.windows(2).filter(|pair| is_keyword(&pair[0].text)).map(|pair| pair[1].text.as_str()).collect()
     }
 
+    /// The functions that return nothing, with their lines.
+    pub fn functions_without_result(&self) -> Vec<(&str, usize)> {
+        let starts = (0..self.tokens.len()).filter(|at| self.tokens[*at].text == "fn");
+        starts.filter_map(|at| self.function_without_result(at)).collect()
+    }
+
+    fn function_without_result(&self, at: usize) -> Option<(&str, usize)> {
+        let name = self.tokens.get(at + 1).filter(|token| is_name(&token.text))?;
+        let parameters = self.behind_generics(at + 2);
+        let mut depth = 0;
+        let end = (parameters..self.tokens.len()).find(|at| {
+            depth += match self.tokens[*at].text.as_str() {
+                "(" => 1,
+                ")" => -1,
+                _ => 0,
+            };
+            depth == 0
+        })?;
+        let has_result = self.tokens.get(end + 1).is_some_and(|token| token.text == "-");
+        (!has_result).then_some((name.text.as_str(), name.line))
+    }
+
+    /// Where the parameters of a function begin whose generics, if it has any, begin here.
+    fn behind_generics(&self, start: usize) -> usize {
+        let mut depth = 0;
+        (start..self.tokens.len())
+            .find(|at| {
+                let is_arrow = self.tokens[at - 1].text == "-";
+                depth += match self.tokens[*at].text.as_str() {
+                    "<" => 1,
+                    ">" if !is_arrow => -1,
+                    _ => 0,
+                };
+                depth == 0 && self.tokens[*at].text == "("
+            })
+            .unwrap_or(self.tokens.len())
+    }
+
     /// The types of the blocks `impl Type`, with their lines.
     pub fn inherent_impls(&self) -> Vec<(&str, usize)> {
         let starts = (0..self.tokens.len()).filter(|at| self.is_item(*at, "impl"));

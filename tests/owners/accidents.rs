@@ -89,7 +89,7 @@ async fn an_owner_that_stood_still_for_longer_than_its_lease_begins_nothing_when
         };
         let (paused, other) = (&processes[owner], &processes[1 - owner]);
         let since = Instant::now();
-        paused.adapter.signal("STOP");
+        paused.adapter.pause();
         let pause = async {
             write_for(&group, LEASE + Duration::from_millis(dice.u64(500..1500)), &mut dice).await;
             group.delivers(other, since).await
@@ -132,7 +132,7 @@ async fn an_owner_that_does_not_reach_its_positions_stops_and_another_one_goes_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_reads_on_while_nobody_reaches_the_positions_and_everybody_goes_on_by_itself() {
+async fn without_the_positions_no_process_reads_and_all_go_on_by_themselves_once_they_are_back() {
     let group = Group::with_shards(2).await;
     let mut dice = fastrand::Rng::with_seed(14);
     let processes = [group.start_ready().await, group.start_ready().await];

@@ -1,6 +1,5 @@
 //! Processes that share a table of positions, and what is checked of all of them together.
 
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -197,11 +196,6 @@ fn turns(received: &[Received]) -> Vec<&str> {
     let mut turns: Vec<&str> = received.iter().map(sender).collect();
     turns.dedup();
     turns
-}
-
-/// How many processes have delivered anything.
-pub fn senders(received: &[Received]) -> usize {
-    received.iter().map(sender).collect::<BTreeSet<_>>().len()
 }
 
 /// So often a test with chance repeats what it does.

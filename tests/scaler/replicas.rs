@@ -166,7 +166,7 @@ async fn a_replica_that_was_stopped_for_longer_than_its_lease_says_nothing_of_wh
     stopped.until_active(&of, false).await;
     let mut stream = stopped.stream(&of).await;
     assert!(!said(&mut stream).await.unwrap().result);
-    reader.signal("STOP");
+    reader.pause();
     until_it_reads(&other).await;
     aws.write("orders", 1, 1);
     taking.until_active(&of, true).await;

@@ -69,7 +69,7 @@ async fn a_mistake_in_the_metadata_is_an_invalid_argument_in_every_call() {
 }
 
 #[tokio::test]
-async fn requests_that_are_too_large_and_clients_that_are_none_hurt_nobody() {
+async fn requests_that_are_too_large_and_other_protocols_do_not_disturb_other_callers() {
     use std::io::Write as _;
     let aws = FakeAws::with_table("orders", 1).await;
     let scaler = scaler(&aws).await;

@@ -248,6 +248,19 @@ impl Adapter {
         assert!(status.success());
     }
 
+    /// SIGSTOP. When it returns every thread has stopped: on a busy machine some go on for a while after the signal.
+    pub fn pause(&self) {
+        self.signal("STOP");
+        let tasks = format!("/proc/{}/task", self.pid());
+        let has_stopped = |task: std::path::PathBuf| {
+            let stat = std::fs::read_to_string(task.join("stat")).unwrap_or_default();
+            stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'))
+        };
+        while !std::fs::read_dir(&tasks).unwrap().all(|task| has_stopped(task.unwrap().path())) {
+            std::thread::yield_now();
+        }
+    }
+
     /// SIGTERM, and its exit code.
     pub async fn terminate(mut self) -> Option<i32> {
         self.signal("TERM");

@@ -17,12 +17,12 @@ use super::places::{SharedStage, Stage};
 const LOOK: usize = 1024;
 
 /// What a client has sent that has just been accepted, unread: most have sent their request by then.
-pub(super) struct FirstWords {
+pub(super) struct PeekedRequest {
     bytes: [u8; LOOK],
     length: usize,
 }
 
-impl FirstWords {
+impl PeekedRequest {
     pub(super) fn of(stream: &TcpStream) -> Self {
         let mut bytes = [0; LOOK];
         let length = recv(stream, &mut bytes, RecvFlags::PEEK | RecvFlags::DONTWAIT).unwrap_or_default();
@@ -105,7 +105,7 @@ impl AsyncRead for ClientStream {
         };
         buffer.advance(read);
         if read > 0 {
-            self.stage.hear();
+            self.stage.note_read();
         }
         Poll::Ready(Ok(()))
     }

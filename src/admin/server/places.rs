@@ -56,7 +56,7 @@ impl SharedStage {
     }
 
     /// Something of a request was read. Whoever is being answered may already say more.
-    pub(super) fn hear(&self) {
+    pub(super) fn note_read(&self) {
         [Stage::Silent, Stage::Whole].into_iter().for_each(|stage| _ = self.advance(stage, Stage::Asking));
     }
 
@@ -70,7 +70,8 @@ impl SharedStage {
         self.0.compare_exchange(from as u8, to as u8, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
-    fn may_leave(&self) -> Option<Stage> {
+    /// The stage of a client that may be cut off to make room.
+    fn evictable_stage(&self) -> Option<Stage> {
         let stage = self.0.load(Ordering::Relaxed);
         [Stage::Silent, Stage::Asking].into_iter().find(|it| *it as u8 == stage)
     }
@@ -125,7 +126,7 @@ impl<H: Handle> Places<H> {
         self.clients.retain(|client| !has_gone(&client.handle));
     }
 
-    /// A place for a client of this source and, where somebody has to make room for it, whom to cut off; nothing where there is none.
+    /// A place for a client of this source and, where another client has to make room for it, the one to cut off; none if there is no place.
     /// `suits`: a place that is kept back may be of use to it.
     pub(super) fn find(&mut self, source: Source, suits: bool) -> Option<(Place, Option<H>)> {
         let places = if suits { &[Place::Open, Place::KeptBack][..] } else { &[Place::Open] };
@@ -136,12 +137,12 @@ impl<H: Handle> Places<H> {
         self.clients.push(Client { source, stage, place, handle });
     }
 
-    /// Whom to cut off where a client is too many whoever it is, if there is anybody.
-    pub(super) fn leave(&mut self) -> Option<H> {
-        self.make_leave(|_, _| true)
+    /// The client to cut off where there is one too many, whichever it is; none if no client may be cut off.
+    pub(super) fn evict(&mut self) -> Option<H> {
+        self.evict_where(|_, _| true)
     }
 
-    /// Room of a kind: none has to leave, or one.
+    /// Room of a kind, and the client that is cut off for it, if one has to be; none if there is no room.
     fn room(&mut self, source: Source, place: Place) -> Option<Option<H>> {
         let size = if place == Place::Open { self.sizes.open } else { self.sizes.kept_back };
         let (own, taken) = (self.of(source, place), self.clients.iter().filter(|client| client.place == place).count());
@@ -149,35 +150,36 @@ impl<H: Handle> Places<H> {
         if taken < size && !has_its_share {
             return Some(None);
         }
-        let leaving = self.make_leave(|client, count| {
+        let evicted = self.evict_where(|client, count| {
             client.place == place && (client.source == source || !has_its_share && count > own)
         });
-        leaving.map(Some)
+        evicted.map(Some)
     }
 
-    /// The first one to leave is gone. Who counts as silent is heard before: under a flood its request may wait to be read.
-    fn make_leave(&mut self, suits: impl Fn(&Client<H>, usize) -> bool) -> Option<H> {
+    /// Removes the first one that may be cut off. Who counts as silent is looked at once more before: under a flood its request may wait to
+    /// be read.
+    fn evict_where(&mut self, suits: impl Fn(&Client<H>, usize) -> bool) -> Option<H> {
         loop {
-            let leaving = self.first_to_leave(&suits)?;
-            let client = &self.clients[leaving];
+            let first = self.first_to_evict(&suits)?;
+            let client = &self.clients[first];
             let unread = client.handle.unread();
             if unread == Stage::Silent || !client.stage.advance(Stage::Silent, unread) {
-                return Some(self.clients.remove(leaving).handle);
+                return Some(self.clients.remove(first).handle);
             }
         }
     }
 
-    /// Of those who may leave: of the source that has most, who has said least, the oldest. `suits` gets how many places a client's
+    /// Of those who may be cut off: of the source that has most, who has said least, the oldest. `suits` gets how many places a client's
     /// source has.
-    fn first_to_leave(&self, suits: impl Fn(&Client<H>, usize) -> bool) -> Option<usize> {
+    fn first_to_evict(&self, suits: impl Fn(&Client<H>, usize) -> bool) -> Option<usize> {
         let mut counts: BTreeMap<(Source, Place), usize> = BTreeMap::new();
         self.clients.iter().for_each(|client| *counts.entry((client.source, client.place)).or_default() += 1);
-        let leaving = self.clients.iter().enumerate().filter_map(|(at, client)| {
+        let evictable = self.clients.iter().enumerate().filter_map(|(at, client)| {
             let count = counts[&(client.source, client.place)];
-            let stage = client.stage.may_leave().filter(|_| suits(client, count))?;
+            let stage = client.stage.evictable_stage().filter(|_| suits(client, count))?;
             Some((Reverse(count), stage as u8, at))
         });
-        leaving.min().map(|(_, _, at)| at)
+        evictable.min().map(|(_, _, at)| at)
     }
 
     fn of(&self, source: Source, place: Place) -> usize {
@@ -232,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_being_answered_is_not_cut_off_and_what_is_kept_back_is_shared_too() {
+    fn a_client_that_is_being_answered_is_not_cut_off_and_sources_share_the_places_kept_back() {
         let mut stand = Stand::new();
         for _ in 0..4 {
             assert_eq!(stand.come(1, Stage::Answered), Some((Place::Open, None)));
@@ -272,7 +274,7 @@ mod tests {
         assert_eq!(stand.come(6, Stage::Silent), Some((Place::Open, Some(0))));
         assert_eq!(stand.come(2, Stage::Silent), Some((Place::Open, Some(1))));
         assert_eq!(stand.come(1, Stage::Silent), Some((Place::Open, Some(2))), "its own");
-        assert_eq!(stand.0.leave(), Some(3), "two sources have two: the oldest");
+        assert_eq!(stand.0.evict(), Some(3), "two sources have two: the oldest");
     }
 
     #[test]

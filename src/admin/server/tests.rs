@@ -71,9 +71,12 @@ async fn connection(text: &str, limits: Limits) -> (Client, impl Future<Output =
     let (listener, address) = listener().await;
     let client = connect(address, text);
     let (stream, _) = listener.accept().await.unwrap();
-    let guest =
-        Guest { source: Source::of([127, 0, 0, 1].into()), stage: SharedStage::new(Stage::Silent), place: Place::Open };
-    (client, converse(stream.into(), guest, Clients::new(served(), limits, CancellationToken::new()).host))
+    let context = ClientContext {
+        source: Source::of([127, 0, 0, 1].into()),
+        stage: SharedStage::new(Stage::Silent),
+        place: Place::Open,
+    };
+    (client, serve_client(stream.into(), context, Clients::new(served(), limits, CancellationToken::new()).context))
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use super::*;
 use crate::checkpoint::{StoredShard, StoredStream, StoredTable};
 use crate::delivery::dispatcher::{LongestLane, SinkOutage};
+use crate::delivery::parked_items::FailedItem;
 use crate::delivery::sink_controller::{Cause, ControllerView, DownReason};
 use crate::lease::Tenure;
 use crate::progress::buffer::Buffer;
@@ -39,7 +40,7 @@ impl House {
             delivery: delivery.subscribe(),
             parked_items: parked_items.clone(),
         };
-        status.has_started(parts);
+        status.set_parts(parts);
         let facts = StreamDetails {
             arn: STREAM.to_owned(),
             table_arn: "arn:table".to_owned(),
@@ -247,7 +248,8 @@ async fn the_gauges_of_the_sink_and_of_the_longest_lane_are_as_of_the_moment_som
 async fn parked_items_and_troubles_are_listed_for_the_one_on_call() {
     let house = House::new();
     let telemetry = house.progress.telemetry();
-    house.parked_items.failed("orders", 0x1234_5678_0000_0000, "e1", 5, "it answered 400", SystemTime::now());
+    let failed = FailedItem { lane: 0x1234_5678_0000_0000, event: "e1", failures: 5, why: "it answered 400" };
+    house.parked_items.failed("orders", failed, SystemTime::now());
     telemetry.recent().add("DSA-DATA-LOSS", "trimmed");
     crate::telemetry::events::CheckpointFailed { error: "no space left on device" }.emit(telemetry);
     house.progress.health().record_store_error(Some("no space left on device"));
@@ -279,7 +281,7 @@ async fn the_lease_of_a_shared_table_is_shown_and_that_of_another_one_is_null() 
     assert_eq!(house.table()["lease"], Value::Null);
     let ownership = house.progress.ownership();
     ownership.wait("pod-1 ab");
-    ownership.waits_for(Some("pod-2 cd"));
+    ownership.set_awaited(Some("pod-2 cd"));
     let waiting = json!({"owner": "pod-1 ab", "held": false, "ends_in_seconds": null, "waits_for": "pod-2 cd"});
     assert_eq!(house.table()["lease"], waiting);
     let granted = Tenure::granted(Duration::from_secs(30), Instant::now(), SystemTime::now());
@@ -322,7 +324,7 @@ async fn a_stop_over_a_loss_does_not_look_as_if_all_was_delivered() {
     let stream = StoredStream { arn: STREAM.to_owned(), start: Position::Start, done: false, shards };
     house.progress.restore(StoredTable { streams: vec![stream], ..StoredTable::default() });
     assert_eq!(gauge(&house, "lag_seconds"), 0.0, "the first page is on its way");
-    house.progress.health().stopped("data was lost and ON_DATA_LOSS is stop");
+    house.progress.health().mark_stopped("data was lost and ON_DATA_LOSS is stop");
     let (lag, left) = (gauge(&house, "lag_seconds"), gauge(&house, "retention_headroom_seconds"));
     assert!(lag > day && left == 0.0, "behind by {lag} s, {left} s are left");
 }
@@ -341,10 +343,39 @@ async fn how_far_behind_a_table_is_whose_positions_nobody_has_read_is_no_number(
     let ownership = house.progress.ownership();
     ownership.wait("pod-1 ab");
     assert!(!is_shown(), "nobody knows who has it");
-    ownership.waits_for(Some("pod-2 cd"));
+    ownership.set_awaited(Some("pod-2 cd"));
     assert!(is_shown(), "its owner knows, and this process owes nothing");
     ownership.begin(Arc::new(Tenure::granted(Duration::from_secs(30), Instant::now(), SystemTime::now())));
     assert!(!is_shown(), "its positions are on their way");
     house.progress.restore(StoredTable::default());
     assert!(is_shown());
+}
+
+/// A lag of zero would let KEDA scale down the sink's service while another process still delivers to it.
+#[test]
+fn a_table_that_is_lost_to_another_process_has_no_lag_and_never_one_of_zero() {
+    const ROUNDS: usize = 20_000;
+    let house = House::new();
+    let hour_ago = SystemTime::now() - Duration::from_hours(1);
+    let StoredShard::Unfinished(shard) = StoredShard::at(Position::Start, hour_ago, None) else { unreachable!() };
+    let shard = StoredShard::Unfinished(crate::checkpoint::UnfinishedShard { oldest_owed: Some(hour_ago), ..shard });
+    let shards = [("shard".to_owned(), shard)].into();
+    let stream = StoredStream { arn: STREAM.to_owned(), start: Position::Start, done: false, shards };
+    let stored = StoredTable { streams: vec![stream], stopped: None };
+    house.progress.restore(stored.clone());
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..ROUNDS {
+                house.progress.restore(stored.clone());
+                house.progress.reset();
+            }
+            is_over.store(true, std::sync::atomic::Ordering::Release);
+        });
+        let mut zeros = 0;
+        while !is_over.load(std::sync::atomic::Ordering::Acquire) {
+            zeros += usize::from(lag(&house.progress) == Some(Duration::ZERO));
+        }
+        assert_eq!(zeros, 0, "so often a table of which nothing is known looked as if everything was delivered");
+    });
 }

@@ -40,13 +40,13 @@ impl RunningTable {
     }
 
     /// Fails unless the probe says for an hour that all is well.
-    async fn is_live(&self) {
+    async fn assert_live(&self) {
         assert_eq!(self.alarm_within(60 * MINUTE).await, None);
         assert_eq!(livez(&self.health).await.0, 200);
     }
 
     /// Fails unless the probe says within an hour that this part stands still.
-    async fn is_noticed(&self, part: &str) {
+    async fn assert_noticed(&self, part: &str) {
         let alarm = self.alarm_within(60 * MINUTE).await;
         assert!(alarm.as_ref().is_some_and(|alarm| alarm.contains(part)), "{part}: {alarm:?}");
     }
@@ -100,7 +100,7 @@ async fn a_reader_that_waits_for_room_that_nobody_gives_back_fails_the_probe_unt
     running.stands_still("the reader of a shard does not go on", IDLE_MAX).await;
     running.progress.buffer().release(BUFFER);
     sleep(2 * LOOK_INTERVAL).await;
-    running.is_live().await;
+    running.assert_live().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -140,7 +140,7 @@ async fn a_dispatcher_that_never_looks_at_an_answer_fails_the_probe_although_not
     // The request is under way; the wake-up by its answer is lost.
     sleep(Duration::from_secs(1)).await;
     running.dispatcher.store(true, Ordering::Relaxed);
-    running.is_noticed("the dispatcher sees no end of a request").await;
+    running.assert_noticed("the dispatcher sees no end of a request").await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -156,7 +156,7 @@ async fn requests_that_outlive_their_timeout_fail_the_probe() {
             running.services.write(NEW, "a", 1_000 + number);
             sleep(Duration::from_secs(2)).await;
         }
-        running.is_noticed("the dispatcher sees no end of a request").await;
+        running.assert_noticed("the dispatcher sees no end of a request").await;
     }
 }
 
@@ -168,7 +168,7 @@ async fn a_reader_that_lost_a_wake_up_before_its_streams_first_answer_fails_the_
     sleep(MINUTE).await;
     running.reading.store(true, Ordering::Relaxed);
     running.services.script(|script| script.denied.clear());
-    running.is_noticed("does not go on").await;
+    running.assert_noticed("does not go on").await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -177,7 +177,7 @@ async fn a_call_that_outlives_every_timeout_fails_the_probe() {
     for (operation, part) in parts {
         let running = running_for_a_minute().await;
         running.services.script(|script| script.silent.insert(operation));
-        running.is_noticed(part).await;
+        running.assert_noticed(part).await;
     }
 }
 
@@ -189,7 +189,7 @@ async fn a_checkpointer_that_never_tries_again_after_a_failed_write_fails_the_pr
     sleep(Duration::from_secs(20)).await;
     running.checkpointer.store(true, Ordering::Relaxed);
     running.services.script(|script| script.store_fails = false);
-    running.is_noticed("changed positions are not written").await;
+    running.assert_noticed("changed positions are not written").await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -208,5 +208,5 @@ async fn a_pipeline_that_stands_still_with_the_last_page_in_hand_fails_the_probe
     running.awake(&running.dispatcher);
     sleep(MINUTE).await;
     assert_eq!(running.delivered().len(), 64);
-    running.is_noticed("the pipeline takes in no pages").await;
+    running.assert_noticed("the pipeline takes in no pages").await;
 }

@@ -69,7 +69,7 @@ impl TableMemory {
     }
 
     /// This process has renewed the lease, or given it back.
-    pub(super) fn has_lease(&self, stamp: Option<Stamp>) {
+    pub(super) fn set_lease(&self, stamp: Option<Stamp>) {
         self.state().lease = stamp;
     }
 

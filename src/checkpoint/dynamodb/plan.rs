@@ -45,9 +45,10 @@ pub(super) fn plan(changes: &StoredChanges, stored: &Entries<'_>, chance: u32) -
     for (change, (name, entry)) in changes.streams.iter().zip(&streams) {
         let label = label(&change.arn);
         if !change.done {
-            let (shards, gone) = shards(&label, entry.incarnation, change, stored, &mut plan.left_out_heads);
-            plan.stages.extend(shards);
-            deletions.extend(gone);
+            let mut shards = ShardPlanner { label: &label, incarnation: entry.incarnation, stored, left_out_heads: 0 };
+            plan.stages.extend(shards.stages(change));
+            plan.left_out_heads += shards.left_out_heads;
+            deletions.extend(shards.deletions(change));
         }
         if change.done != entry.done {
             plan.stages.push(vec![stream(name, &StreamEntry { done: change.done, ..entry.clone() })]);
@@ -98,69 +99,83 @@ fn stream(name: &EntryName, entry: &StreamEntry) -> Change {
     Change { name: name.clone(), to: Some(Entry::Stream(entry.clone())), after: None }
 }
 
-/// The shards of a stream that change, in stages, and those that are not stored any more.
-///
-/// First come those that are new, continue nothing and owe something: what stands for a stream that is gone owes what other shards do
-/// not owe any more.
-fn shards(
-    label: &str,
+/// Plans how the shards of one stream are stored.
+struct ShardPlanner<'p, 'e> {
+    /// The stream's label, and the number of its entry.
+    label: &'p str,
     incarnation: u32,
-    change: &StreamChanges,
-    stored: &Entries<'_>,
-    left_out_heads: &mut usize,
-) -> ([Vec<Change>; 2], Vec<Change>) {
-    let changing = change.shards.iter().filter_map(|(id, shard)| Some((id.as_str(), shard.as_ref()?)));
-    let is_new = |id: &str| !stored.contains_key(&shard_name(label, id));
-    let owes_by_itself = |(id, shard): &(&str, &StoredShard)| {
-        matches!(shard, StoredShard::Unfinished(_)) && shard.parent().is_none() && is_new(id)
-    };
-    let (first, rest): (Vec<_>, Vec<_>) = changing.partition(owes_by_itself);
-    let stages = [first, rest].map(|changing| shard_stage(label, incarnation, &changing, stored, left_out_heads));
-    let gone = change.shards.iter().filter(|(_, shard)| shard.is_none());
-    let gone = gone.map(|(id, _)| Change { name: shard_name(label, id), to: None, after: None });
-    (stages, gone.collect())
+    stored: &'p Entries<'e>,
+    /// How many lanes are stored as owing more than they do.
+    left_out_heads: usize,
 }
 
-/// Shards that change, each after its nearest ancestor among them.
-fn shard_stage(
-    label: &str,
-    incarnation: u32,
-    changing: &[(&str, &StoredShard)],
-    stored: &Entries<'_>,
-    left_out_heads: &mut usize,
-) -> Vec<Change> {
-    let indexes: BTreeMap<&str, usize> = changing.iter().enumerate().map(|(index, (id, _))| (*id, index)).collect();
-    let stored_parent = |id: &str| match stored.get(&shard_name(label, id))? {
-        Entry::Shard(ShardEntry { shard, .. }) => shard.parent(),
-        _ => None,
-    };
-    let nearest = |id: &str, shard: &StoredShard| {
-        let mut ancestor = shard.parent().or_else(|| stored_parent(id)).map(str::to_owned);
+impl ShardPlanner<'_, '_> {
+    /// The shards that change, in stages.
+    ///
+    /// First come those that are new, continue nothing and owe something: what stands for a stream that is gone owes what other shards
+    /// do not owe any more.
+    fn stages(&mut self, change: &StreamChanges) -> [Vec<Change>; 2] {
+        let changing = change.shards.iter().filter_map(|(id, shard)| Some((id.as_str(), shard.as_ref()?)));
+        let owes_by_itself = |(id, shard): &(&str, &StoredShard)| {
+            let is_new = !self.stored.contains_key(&shard_name(self.label, id));
+            matches!(shard, StoredShard::Unfinished(_)) && shard.parent().is_none() && is_new
+        };
+        let (first, rest): (Vec<_>, Vec<_>) = changing.partition(owes_by_itself);
+        [first, rest].map(|changing| self.stage(&changing))
+    }
+
+    /// The shards that are not stored any more.
+    fn deletions(&self, change: &StreamChanges) -> Vec<Change> {
+        let gone = change.shards.iter().filter(|(_, shard)| shard.is_none());
+        gone.map(|(id, _)| Change { name: shard_name(self.label, id), to: None, after: None }).collect()
+    }
+
+    /// Shards that change, each after its nearest ancestor among them.
+    fn stage(&mut self, changing: &[(&str, &StoredShard)]) -> Vec<Change> {
+        let indexes: BTreeMap<&str, usize> = changing.iter().enumerate().map(|(index, (id, _))| (*id, index)).collect();
+        let mut stage = Vec::with_capacity(changing.len());
+        for (id, shard) in changing {
+            let after = self.nearest_ancestor(id, shard, &indexes);
+            let shard = self.fitting(shard);
+            let to = Some(Entry::Shard(ShardEntry { incarnation: self.incarnation, shard }));
+            stage.push(Change { name: shard_name(self.label, id), to, after });
+        }
+        break_circles(&mut stage);
+        stage
+    }
+
+    /// The shard with as many heads as its entry has room for.
+    fn fitting(&mut self, shard: &StoredShard) -> StoredShard {
+        match shard {
+            StoredShard::Unfinished(shard) => {
+                let (shard, left_out) = bounded(shard.clone(), HEADS_MAX_BYTES);
+                self.left_out_heads += left_out;
+                StoredShard::Unfinished(shard)
+            }
+            finished @ StoredShard::Finished { .. } => finished.clone(),
+        }
+    }
+
+    /// Of the shards in `indexes` the nearest that this one continues, by what is stored of those between them.
+    fn nearest_ancestor(&self, id: &str, shard: &StoredShard, indexes: &BTreeMap<&str, usize>) -> Option<usize> {
+        let mut ancestor = shard.parent().or_else(|| self.stored_parent(id));
         // What is stored may be a circle if somebody has edited it.
-        for _ in 0..=stored.len() + changing.len() {
+        for _ in 0..=self.stored.len() + indexes.len() {
             let id = ancestor?;
-            match indexes.get(id.as_str()) {
+            match indexes.get(id) {
                 Some(index) => return Some(*index),
-                None => ancestor = stored_parent(&id).map(str::to_owned),
+                None => ancestor = self.stored_parent(id),
             }
         }
         None
-    };
-    let mut write = |(id, shard): &(&str, &StoredShard)| {
-        let shard = match shard {
-            StoredShard::Unfinished(shard) => {
-                let (shard, left_out) = bounded(shard.clone(), HEADS_MAX_BYTES);
-                *left_out_heads += left_out;
-                StoredShard::Unfinished(shard)
-            }
-            finished @ StoredShard::Finished { .. } => (*finished).clone(),
-        };
-        let after = nearest(id, &shard);
-        Change { name: shard_name(label, id), to: Some(Entry::Shard(ShardEntry { incarnation, shard })), after }
-    };
-    let mut stage: Vec<Change> = changing.iter().map(&mut write).collect();
-    break_circles(&mut stage);
-    stage
+    }
+
+    fn stored_parent(&self, id: &str) -> Option<&str> {
+        match self.stored.get(&shard_name(self.label, id))? {
+            Entry::Shard(ShardEntry { shard, .. }) => shard.parent(),
+            _ => None,
+        }
+    }
 }
 
 /// Shards may continue each other where somebody has edited what is stored. Such a link orders nothing: with it none of them would

@@ -93,7 +93,7 @@ impl Positions {
     }
 
     /// Writes stage by stage.
-    async fn carry_out(&self, plan: Plan) -> Result<(), Failure> {
+    async fn execute(&self, plan: Plan) -> Result<(), Failure> {
         for stage in plan.stages {
             self.write_stage(&stage).await?;
         }
@@ -181,7 +181,7 @@ impl Positions {
             if strays.is_empty() {
                 return Ok(self.ledger.found());
             }
-            self.carry_out(self.ledger.look(|entries| deleting(strays, entries))).await?;
+            self.execute(self.ledger.look(|entries| deleting(strays, entries))).await?;
         }
         Err(self.still_written())
     }
@@ -199,13 +199,13 @@ impl Positions {
         let mut found = self.find_own().await?;
         let remembered = self.memory.last();
         if let Some(lost) = self.memory.lost(&found, self.lease.epoch) {
-            self.carry_out(self.plan(&lost.into())).await?;
+            self.execute(self.plan(&lost.into())).await?;
             found = self.find_own().await?;
         }
         let is_older = remembered.is_some_and(|remembered| remembered.is_ahead_of(&found));
         self.ledger.take_over(self.touch_all(found).await?);
         if is_older {
-            self.carry_out(self.ledger.look(without_descendants)).await?;
+            self.execute(self.ledger.look(without_descendants)).await?;
         }
         let stored = self.ledger.stored().map_err(|error| self.unusable(&error))?;
         self.memory.loaded(self.ledger.clone());
@@ -250,13 +250,13 @@ impl Positions {
         if !self.ledger.is_taken_over() {
             return Err(SaveError::NotStored(StoreError("what is stored was not read yet".to_owned())));
         }
-        Ok(self.carry_out(self.plan(&changes)).await?)
+        Ok(self.execute(self.plan(&changes)).await?)
     }
 
     /// Makes a table's entries these and no others: for people who edit what is stored.
     pub(super) async fn replace(&self, wanted: StoredTable) -> Result<(), SaveError> {
         self.take_over().await.map_err(SaveError::NotStored)?;
-        self.carry_out(self.ledger.look(everything)).await?;
+        self.execute(self.ledger.look(everything)).await?;
         self.store(wanted.into()).await
     }
 }

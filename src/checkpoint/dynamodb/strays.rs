@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_together_is_kept_and_what_another_table_has_left_is_told_from_what_nobody_vouches_for() {
+    fn entries_of_another_table_are_told_from_those_whose_table_is_unknown() {
         let sound = [stream(0, 7, None), stream(1, 8, Some(7)), shard(0, 7), shard(1, 8)];
         let replaced = [stream(0, 1, None), stream(1, 8, Some(7)), shard(0, 7), shard(1, 8)];
         let orphans = [stream(1, 8, Some(7)), shard(0, 7), shard(1, 8)];

@@ -110,7 +110,7 @@ proptest! {
 }
 
 #[tokio::test]
-async fn whose_table_was_made_anew_takes_nobody_elses_lease_and_entries_there_for_its_own() {
+async fn after_the_positions_table_was_emptied_an_owner_loses_its_lease_to_the_new_one() {
     let items = Arc::new(MemoryItems::default());
     let (old, new) = (store(&items), store(&items));
     let lease = claim(&old, "a").await;
@@ -494,7 +494,7 @@ async fn what_is_to_be_removed_and_changes_meanwhile_is_removed_at_the_next_try(
 }
 
 #[tokio::test]
-async fn whoever_edits_what_is_stored_replaces_all_of_it() {
+async fn an_edit_of_stored_positions_replaces_all_of_them() {
     let items = Arc::new(MemoryItems::default());
     let (positions, _) = own(&store(&items), "a").await;
     let shards = [("p", Some(finished(None))), ("c", Some(at(3, Some("p"))))];

@@ -18,7 +18,7 @@ pub(super) struct ReplaceError {
 
 /// Replaces a file's content.
 pub(super) fn replace<F: FileSystem>(files: &F, path: &Path, content: &[u8]) -> Result<(), ReplaceError> {
-    let temporary = beside(path);
+    let temporary = temporary_path(path);
     let failed = |is_known| move |error| ReplaceError { error, is_known };
     // A file that a crash left there, or a link that somebody put there, must not be written to.
     files.remove(&temporary).map_err(failed(true))?;
@@ -32,8 +32,8 @@ pub(super) fn replace<F: FileSystem>(files: &F, path: &Path, content: &[u8]) -> 
 }
 
 /// Removes what a crash in the middle of a write left behind.
-pub(super) fn tidy<F: FileSystem>(files: &F, path: &Path) -> io::Result<()> {
-    files.remove(&beside(path))
+pub(super) fn remove_temporary<F: FileSystem>(files: &F, path: &Path) -> io::Result<()> {
+    files.remove(&temporary_path(path))
 }
 
 fn fill<F: FileSystem>(files: &F, path: &Path, content: &[u8]) -> io::Result<()> {
@@ -44,7 +44,7 @@ fn fill<F: FileSystem>(files: &F, path: &Path, content: &[u8]) -> io::Result<()>
 }
 
 /// Only the holder of the lock writes, and one write at a time, so one name is enough.
-pub(super) fn beside(path: &Path) -> PathBuf {
+pub(super) fn temporary_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".tmp");
     PathBuf::from(name)

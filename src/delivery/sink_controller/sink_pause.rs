@@ -26,18 +26,21 @@ struct Asked {
     taken: u64,
 }
 
+/// What the sink has asked of one lane.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LanePause {
+    pub(super) lane: u64,
+    pub(super) pause: Duration,
+    /// How many requests the sink had taken by then.
+    pub(super) taken: u64,
+}
+
 impl SinkPause {
     /// A lane was asked to wait. Returns how long the sink asks for if so many lanes were within a round trip, or with nothing
     /// that the sink took in between: a sink that refuses everything answers fewer than that in a round trip, if its answers
     /// are quick.
-    pub(super) fn asked(
-        &mut self,
-        lane: u64,
-        pause: Duration,
-        taken: u64,
-        round_trip: Duration,
-        now: Instant,
-    ) -> Option<Duration> {
+    pub(super) fn asked(&mut self, asked: LanePause, round_trip: Duration, now: Instant) -> Option<Duration> {
+        let LanePause { lane, pause, taken } = asked;
         let is_over = |asked: &Asked| asked.taken != taken && now.saturating_duration_since(asked.at) > round_trip;
         for place in &mut self.asked {
             *place = place.filter(|asked| asked.lane != lane && !is_over(asked));

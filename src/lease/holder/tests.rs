@@ -111,7 +111,7 @@ fn simulated() -> clock::SimulatedClock {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_nobody_has_claimed_and_what_was_given_back_is_claimed_at_once() {
+async fn a_lease_that_is_new_or_was_given_back_is_claimed_at_once() {
     let _clock = simulated();
     let leases = Arc::new(Leases::default());
     let (mut first, mut second) = (holder(&leases, "a"), holder(&leases, "b"));
@@ -126,7 +126,7 @@ async fn what_nobody_has_claimed_and_what_was_given_back_is_claimed_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_takes_over_when_the_lease_was_unchanged_for_longer_than_it_lasts_and_not_before() {
+async fn a_lease_is_taken_over_once_it_was_unchanged_for_longer_than_it_lasts_and_not_before() {
     let _clock = simulated();
     let leases = Arc::new(Leases::default());
     let (mut first, mut second) = (holder(&leases, "a"), holder(&leases, "b"));
@@ -233,7 +233,7 @@ async fn a_renewal_without_an_answer_is_made_again_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_was_deposed_learns_it_at_the_next_renewal() {
+async fn an_owner_that_lost_its_lease_notices_at_the_next_renewal() {
     let _clock = simulated();
     let leases = Arc::new(Leases::default());
     let mut first = holder(&leases, "a");

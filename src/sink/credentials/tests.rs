@@ -82,7 +82,7 @@ fn letters_of_other_alphabets_are_sent_in_a_header_and_refused_in_a_token() {
 }
 
 #[test]
-fn what_the_adapter_says_itself_cannot_be_said_otherwise() {
+fn headers_that_the_adapter_sets_itself_cannot_be_set() {
     for name in [
         "ce-id",
         "CE-anything",

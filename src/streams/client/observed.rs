@@ -68,8 +68,8 @@ impl ObservedClient {
     }
 
     /// Reading waits for something that AWS does not have yet, such as the table or its stream.
-    pub fn waits_for(&self, what: &str) {
-        self.health.waiting_for(what);
+    pub fn mark_waiting_for(&self, what: &str) {
+        self.health.mark_waiting_for(what);
         if self.telemetry.report_due(what).is_some() {
             events::StreamAwaited { what }.emit(&self.telemetry);
         }

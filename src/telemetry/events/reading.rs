@@ -173,6 +173,7 @@ impl AwsRefused<'_> {
     }
 }
 
+/// AWS answers again after calls that failed.
 pub struct AwsRecovered {
     /// How long it refused.
     pub after: Duration,

@@ -4,6 +4,7 @@ use tracing::{info, warn};
 
 use super::super::{TableTelemetry, shortened};
 
+/// The scaler starts, with a configuration that can be used.
 pub struct ScalerStarting<'a> {
     pub version: &'a str,
     pub has_tls: bool,

@@ -36,9 +36,9 @@ async fn minute(work: impl FnOnce()) -> Vec<serde_json::Value> {
     let now = Instant::now();
     capture::objects(|| {
         work();
-        say_left_out(now, false);
-        say_left_out(now + MINUTE, false);
-        say_left_out(now + 2 * MINUTE, true);
+        report_left_out(now, false);
+        report_left_out(now + MINUTE, false);
+        report_left_out(now + 2 * MINUTE, true);
     })
 }
 
@@ -125,10 +125,10 @@ async fn what_was_left_out_is_said_once_and_a_minute_after_it_began() {
     let now = Instant::now();
     let said = capture::objects(|| {
         park(&telemetry, 0..20);
-        say_left_out(now + MINUTE - SECOND, false);
+        report_left_out(now + MINUTE - SECOND, false);
         park(&telemetry, 0..1);
-        say_left_out(now + MINUTE, false);
-        say_left_out(now + 2 * MINUTE, false);
+        report_left_out(now + MINUTE, false);
+        report_left_out(now + 2 * MINUTE, false);
     });
     let times: Vec<_> =
         said.iter().filter(|line| line["target"] == LEFT_OUT_TARGET).map(|line| &line["times"]).collect();

@@ -6,6 +6,7 @@ use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeV
 /// What every name begins with.
 pub const PREFIX: &str = "dynamodb_streams_adapter_";
 
+/// What a metric is called, counts and means.
 #[derive(Debug)]
 pub struct Definition {
     /// Its name without the prefix.
@@ -15,6 +16,7 @@ pub struct Definition {
     pub help: &'static str,
 }
 
+/// The type of a metric, as Prometheus has it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Kind {
     Counter,

@@ -14,13 +14,13 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 #[tokio::test(start_paused = true)]
 async fn a_process_that_works_or_has_nothing_to_do_is_live() {
     let running = running_for_a_minute().await;
-    running.is_live().await;
+    running.assert_live().await;
     for number in 2..400 {
         running.services.write(NEW, "a", number);
         sleep(Duration::from_secs(1)).await;
         assert_eq!(running.health.not_live(), None);
     }
-    running.is_live().await;
+    running.assert_live().await;
     assert_eq!(running.delivered().len(), 399);
 }
 
@@ -29,15 +29,15 @@ async fn what_the_sink_aws_or_the_store_hold_up_is_no_stall() {
     let running = running_for_a_minute().await;
     running.services.script(|script| script.status = 503);
     running.services.write(NEW, "a", 2);
-    running.is_live().await;
+    running.assert_live().await;
     running.services.script(|script| script.status = 0);
     running.services.script(|script| script.store_fails = true);
-    running.is_live().await;
+    running.assert_live().await;
     running.services.script(|script| script.store_fails = false);
     running
         .services
         .script(|script| script.denied.extend(["DescribeStream", "DescribeTable", "GetShardIterator", "GetRecords"]));
-    running.is_live().await;
+    running.assert_live().await;
     assert_eq!(running.delivered().len(), 2);
 }
 
@@ -134,12 +134,12 @@ async fn a_child_whose_parent_waits_for_the_sink_is_no_stall_and_goes_on_by_itse
     services.shard(NEW, "c", Some("b"), &[4], false);
     services.script(|script| script.status = 503);
     let running = RunningTable::new(services, Setup { order: DeliveryOrder::Shard, ..Setup::default() });
-    running.is_live().await;
+    running.assert_live().await;
     assert_eq!(running.progress.tracker().unsettled(), 2, "the children wait unread");
     running.services.script(|script| script.status = 0);
     sleep(10 * MINUTE).await;
     assert_eq!(running.delivered(), ["1", "2", "3", "4"]);
-    running.is_live().await;
+    running.assert_live().await;
 }
 
 /// What an earlier run owes of a parent comes before what it has not read of the child.

@@ -126,7 +126,7 @@ impl World {
 
     /// An owner has read what is stored: what it takes for settled must be the beginning of each history too, and no earlier owner
     /// moves it any more.
-    fn was_read(&self, name: &str, epoch: u64, stored: &StoredTable) {
+    fn note_read(&self, name: &str, epoch: u64, stored: &StoredTable) {
         self.say(format!("{name} has read under epoch {epoch}"));
         self.judge(stored, "read");
         let taken_over = |item: &Item| entries::stamp(&item.members).is_some_and(|stamp| stamp.epoch == epoch);

@@ -182,7 +182,7 @@ fn a_disk_that_refuses_one_step_keeps_whole_content_and_no_leftover_and_the_next
         let content = disk.read(&target()).unwrap();
         assert!(content == OLD || content == NEW, "refused at step {steps_left}");
         assert!(
-            !disk.state().names.contains_key(&beside(&target())),
+            !disk.state().names.contains_key(&temporary_path(&target())),
             "a temporary file stayed behind at step {steps_left}"
         );
         replace(&disk, &target(), b"later").unwrap();

@@ -56,7 +56,7 @@ async fn outgrow(store: FileStore) {
         "child: {}",
         std::fs::read_to_string(store.file.path.clone()).unwrap().contains("after 000000000000000000001")
     );
-    println!("child: {}", beside(&store.file.path).exists());
+    println!("child: {}", temporary_path(&store.file.path).exists());
     store.overwrite("Orders", state(3)).await.unwrap();
 }
 

@@ -164,7 +164,7 @@ async fn a_save_that_nobody_waits_for_any_more_still_keeps_other_writes_away() {
 }
 
 #[tokio::test]
-async fn whoever_fails_to_write_says_what_to_do() {
+async fn an_error_of_a_write_says_what_to_do() {
     let cases = [
         (ErrorKind::StorageFull, "make room on the volume"),
         (ErrorKind::QuotaExceeded, "make room on the volume"),

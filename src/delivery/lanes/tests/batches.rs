@@ -80,7 +80,7 @@ fn what_fails_in_company_is_tried_alone_and_its_followers_behind_it() {
 }
 
 #[test]
-fn whoever_was_in_a_request_that_failed_never_travels_with_others_again() {
+fn an_event_of_a_request_that_failed_is_never_sent_with_others_again() {
     let mut requests = Requests::new(batches());
     for number in 0..4 {
         requests.push(7, event(number));

@@ -126,7 +126,7 @@ impl Item {
         self.under_way == 0 && self.pausing.is_none_or(|end| end <= now)
     }
 
-    fn has_new_head(&mut self) {
+    fn begin_next_head(&mut self) {
         (self.failures, self.is_parked, self.is_dead_letter, self.pausing) = (0, false, false, None);
         if self.under_way == 0 && self.isolated > 0 {
             (self.isolated, self.failures) = (self.isolated - 1, 1);
@@ -235,7 +235,7 @@ impl Reference {
                 let item = self.items.get_mut(&key).unwrap();
                 expected.push((item.events.remove(0).0, item.is_parked));
                 item.under_way -= 1;
-                item.has_new_head();
+                item.begin_next_head();
                 if item.events.is_empty() {
                     self.items.remove(&key);
                 }

@@ -133,7 +133,7 @@ async fn http_1_0_is_understood() {
 }
 
 #[tokio::test]
-async fn what_an_answer_says_about_its_body_is_of_no_interest() {
+async fn headers_of_an_answer_about_its_body_do_not_matter() {
     let lies =
         ["content-type: image/png\r\n", "content-type: \r\n", "content-encoding: gzip\r\n", "content-type: \u{e9}\r\n"];
     for lie in lies {

@@ -117,7 +117,7 @@ fn a_wait_for_a_stream_is_logged_once_and_shown() {
     let (_metrics, health, table, client) = client();
     let lines = capture::objects(|| {
         for _ in 0..10 {
-            client.waits_for("a stream: table orders has none; enable DynamoDB Streams on it");
+            client.mark_waiting_for("a stream: table orders has none; enable DynamoDB Streams on it");
         }
     });
     assert_eq!(codes(&lines), ["DSA-STREAM-AWAITED"]);

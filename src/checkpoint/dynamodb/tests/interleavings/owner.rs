@@ -30,7 +30,7 @@ impl Owner {
                 while store.renew(TABLE, &lease).await.is_ok() {
                     if let Ok(stored) = positions.load(TABLE).await {
                         let stored = stored.unwrap_or_default();
-                        world.was_read(&name, lease.epoch, &stored);
+                        world.note_read(&name, lease.epoch, &stored);
                         let mut owner = Self::restored(world.clone(), stored, seed);
                         // It may have been deposed without having learned it.
                         if owner.work(&*positions).await && store.renew(TABLE, &lease).await.is_ok() {

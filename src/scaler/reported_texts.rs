@@ -16,25 +16,25 @@ const KEPT: Duration = Duration::from_hours(1);
 
 /// What was said.
 #[derive(Debug)]
-pub(super) struct Said {
-    said: BTreeSet<u64>,
+pub(super) struct ReportedTexts {
+    hashes: BTreeSet<u64>,
     since: Instant,
     hashing: RandomState,
 }
 
-impl Said {
-    /// Nothing.
-    pub(super) fn nothing(now: Instant) -> Self {
-        Self { said: BTreeSet::new(), since: now, hashing: RandomState::new() }
+impl ReportedTexts {
+    /// Nothing was said yet.
+    pub(super) fn new(now: Instant) -> Self {
+        Self { hashes: BTreeSet::new(), since: now, hashing: RandomState::new() }
     }
 
     /// Whether this is to be said now of a trigger of that ScaledObject. One has several triggers, and of each there may be something else
     /// to say.
-    pub(super) fn is_news(&mut self, namespace: &str, name: &str, text: &str, now: Instant) -> bool {
-        if self.said.len() >= MOST && now.duration_since(self.since) >= KEPT {
-            (self.said, self.since) = (BTreeSet::new(), now);
+    pub(super) fn report_due(&mut self, namespace: &str, name: &str, text: &str, now: Instant) -> bool {
+        if self.hashes.len() >= MOST && now.duration_since(self.since) >= KEPT {
+            (self.hashes, self.since) = (BTreeSet::new(), now);
         }
-        self.said.len() < MOST && self.said.insert(self.hashing.hash_one((namespace, name, text)))
+        self.hashes.len() < MOST && self.hashes.insert(self.hashing.hash_one((namespace, name, text)))
     }
 }
 
@@ -45,9 +45,9 @@ mod tests {
     #[test]
     fn each_thing_is_said_once_of_each_scaled_object() {
         let now = Instant::now();
-        let mut said = Said::nothing(now);
+        let mut reported = ReportedTexts::new(now);
         let news: Vec<bool> = [("a", "x"), ("a", "y"), ("b", "x"), ("a", "x"), ("a", "y")]
-            .map(|(name, text)| said.is_news("shop", name, text, now))
+            .map(|(name, text)| reported.report_due("shop", name, text, now))
             .to_vec();
         assert_eq!(news, [true, true, true, false, false]);
     }
@@ -55,8 +55,8 @@ mod tests {
     #[test]
     fn an_hour_has_so_many_lines_at_most_and_the_next_one_has_more() {
         let now = Instant::now();
-        let mut said = Said::nothing(now);
-        let mut count = |now| (0..3 * MOST).filter(|n| said.is_news("shop", &n.to_string(), "", now)).count();
+        let mut reported = ReportedTexts::new(now);
+        let mut count = |now| (0..3 * MOST).filter(|n| reported.report_due("shop", &n.to_string(), "", now)).count();
         assert_eq!(count(now), MOST);
         assert_eq!(count(now + KEPT - Duration::from_secs(1)), 0);
         assert_eq!(count(now + KEPT), MOST);
