@@ -26,7 +26,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::client::{IteratorStart, StreamsClient as _};
-use super::reader_state::{Front, ReaderState, ShardEnd, sequence_of};
+use super::reader_state::{Front, ReaderState, ShardEnd, in_order, sequence_of};
 use super::shard_discovery::{BETWEEN_WITNESSES, DENIALS_OF_EXISTENCE};
 use super::shard_pace::{Fill, PassPace, expected, failure_pause, pause, pause_of_closed};
 use super::{Listings, OnDataLoss, PassPage, ReaderContext, ReadingStopped, ShardPage, Step, Task};
@@ -122,7 +122,7 @@ impl ShardReader {
                     // One without a character says neither that the shard has ended nor where to go on.
                     self.state.iterator = page.next_iterator.clone().filter(|next| !next.is_empty());
                     let cursor = self.state.cursor;
-                    let entries = self.sort_out(page.records, is_last);
+                    let entries = self.sort_out(in_order(page.records), is_last);
                     // Records were skipped, older than the start or read before: there is more.
                     let fill = if entries.is_empty() && self.state.cursor != cursor { Fill::Full } else { fill };
                     let is_lost = entries.last().is_some_and(Entry::stops);
@@ -193,7 +193,7 @@ impl ShardReader {
         // Behind a minute of empty pages there is nothing any more.
         let is_last = is_last || is_empty && self.state.empty_since.elapsed() >= PROOF_OF_EMPTINESS;
         self.state.iterator = page.next_iterator.filter(|next| !next.is_empty());
-        let (entries, places) = self.sort_out_again(page.records, is_last);
+        let (entries, places) = self.sort_out_again(in_order(page.records), is_last);
         let is_lost = entries.last().is_some_and(Entry::stops);
         let weight = entries.iter().map(Entry::cost).sum();
         self.state.expected = expected(self.state.expected, weight);
