@@ -92,6 +92,8 @@ fn raise_open_files() -> Option<u64> {
 
 async fn until_signal(work: impl AsyncFnOnce(CancellationToken) -> Result<(), ProcessEnd>) -> Result<(), ProcessEnd> {
     let stop = CancellationToken::new();
+    // It would end the process where a file may not grow; heard, it leaves an error of the write, as a full disk does.
+    let _file_too_large = signal(SignalKind::from_raw(rustix::process::Signal::Xfsz as i32));
     // From here on a signal is heard, whatever the start waits for.
     let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
     let signals = tokio::spawn(stop_on_signals(terminate, interrupt, stop.clone()));
