@@ -65,7 +65,8 @@ pub fn supervise(log: &config::Log, work: impl AsyncFnOnce(CancellationToken) ->
         return fault(&format!("the thread that watches the runtime cannot start: {error}"));
     }
     let ended = runtime.block_on(until_signal(work));
-    runtime.shutdown_background();
+    // Ended while others still use it, on threads of their own, it would make them panic over their timers.
+    std::mem::forget(runtime);
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(ProcessEnd::Refused(why)) => refuse(&why),
