@@ -13,6 +13,7 @@
 
 pub mod credentials;
 pub mod errors;
+mod files;
 mod http_client;
 mod keys_folder;
 
@@ -36,6 +37,7 @@ use aws_types::os_shim_internal::{Env, Fs};
 use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 
 use self::credentials::{CheckedProvider, Role};
+pub use self::files::TooLargeFile;
 pub use self::http_client::InvalidBundle;
 use self::http_client::http_client;
 use self::keys_folder::KeysFolder;
@@ -146,6 +148,9 @@ pub enum InvalidSettings {
     /// Nothing would be trusted.
     #[error(transparent)]
     Bundle(#[from] InvalidBundle),
+    /// It would fill the memory.
+    #[error(transparent)]
+    File(#[from] TooLargeFile),
     /// The SDK would take it for an address.
     #[error(
         "the endpoint {0:?} is not an http or https URL: correct AWS_ENDPOINT_URL or `endpoint_url` in the profile"
@@ -168,6 +173,7 @@ impl Connections {
     /// # Errors
     /// What can never work as it is configured.
     pub async fn load(settings: &AwsSettings, region: Option<&str>) -> Result<Self, InvalidSettings> {
+        files::check()?;
         let profiles = profiles().await;
         let bundle = settings.ca_bundle.as_deref().or_else(|| profiles.as_ref()?.get("ca_bundle"));
         Self::load_with(http_client(bundle)?, profiles, settings, region).await

@@ -61,9 +61,17 @@ pub(crate) fn holds_secret(text: &str) -> bool {
     without_secrets(text) != text
 }
 
-/// The text with a space for every control character, so that it neither adds lines to a log nor controls a terminal.
+/// The text with a space for every control character, so that it neither adds lines to a log nor controls a terminal, nor shows what it
+/// says in another order.
 pub(crate) fn one_line(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
+    text.chars().map(|letter| if letter.is_control() || is_invisible(letter) { ' ' } else { letter }).collect()
+}
+
+/// Separators of lines and paragraphs, and characters that take no room or turn the order of others.
+///
+/// Source: "Bidi_Control" and "Default_Ignorable_Code_Point" in the Unicode Character Database, those of General Punctuation.
+fn is_invisible(letter: char) -> bool {
+    matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// At most this many characters from the beginning of the text.
@@ -113,6 +121,7 @@ mod tests {
     #[test]
     fn a_text_becomes_one_line_and_is_cut_between_characters() {
         assert_eq!(one_line("a\r\nb\u{0}c"), "a  b c");
+        assert_eq!(one_line("a\u{2028}b\u{202e}c\u{2066}d\u{feff}e"), "a b c d e");
         assert_eq!(beginning("éé", 2), "éé");
         assert_eq!(beginning("ééé", 2), "éé");
     }

@@ -32,9 +32,14 @@ impl AdminHosts {
         let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(&name);
         address.parse::<IpAddr>().is_ok()
             || name == "localhost"
-            || SERVICES.iter().any(|service| name.len() > service.len() && name.ends_with(service))
+            || is_name(&name) && SERVICES.iter().any(|service| name.len() > service.len() && name.ends_with(service))
             || self.0.contains(&name)
     }
+}
+
+/// Whether it is nothing but a name: no other part of a URL.
+fn is_name(host: &str) -> bool {
+    host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
 }
 
 fn without_port(host: &str) -> &str {
@@ -86,6 +91,13 @@ mod tests {
             "localhost:x",
             "[::1",
             "::1:x",
+            "evil.example/.svc",
+            "evil.example#.svc",
+            "evil.example?.svc",
+            "evil.example\\.svc",
+            "evil.example:80.svc",
+            "evil.example:@a.svc",
+            "evil.example a.svc",
         ] {
             assert!(!hosts.serve(host), "{host}");
         }

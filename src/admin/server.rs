@@ -37,6 +37,9 @@ use crate::spare_files::SpareFiles;
 /// How long an answer that has begun may take once its connection is told to end.
 const GRACE: Duration = Duration::from_millis(500);
 
+/// The most bytes of a request's head, and of what is read ahead behind it: a proxy that signs people in adds some thousands of cookies.
+const MAX_HEAD: usize = 64 << 10;
+
 /// Descriptors that are kept back for clients: as many as there are kinds of probes, and one for who reads metrics.
 const KEPT_BACK: usize = 4;
 
@@ -61,7 +64,7 @@ pub(super) struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         let (head, life) = (Duration::from_secs(10), Duration::from_secs(60));
-        Self { connections: 64, kept_back: 16, head, taking: Duration::from_secs(5), life }
+        Self { connections: 64, kept_back: 64, head, taking: Duration::from_secs(5), life }
     }
 }
 
@@ -201,6 +204,7 @@ async fn serve_client(stream: Arc<TcpStream>, client: ClientContext, context: Se
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
+        .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     select! {

@@ -65,7 +65,9 @@ pub fn supervise(log: &config::Log, work: impl AsyncFnOnce(CancellationToken) ->
         return fault(&format!("the thread that watches the runtime cannot start: {error}"));
     }
     let ended = runtime.block_on(until_signal(work));
-    runtime.shutdown_background();
+    // A thread may still ask for credentials, for ever where their file is a pipe. Dropping the runtime would make its timers panic
+    // there, and the process ends now in any case.
+    std::mem::forget(runtime);
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(ProcessEnd::Refused(why)) => refuse(&why),
@@ -92,6 +94,8 @@ fn raise_open_files() -> Option<u64> {
 
 async fn until_signal(work: impl AsyncFnOnce(CancellationToken) -> Result<(), ProcessEnd>) -> Result<(), ProcessEnd> {
     let stop = CancellationToken::new();
+    // It would end the process where a file may not grow; heard, it leaves an error of the write, as a full disk does.
+    let _file_too_large = signal(SignalKind::from_raw(rustix::process::Signal::Xfsz as i32));
     // From here on a signal is heard, whatever the start waits for.
     let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
     let signals = tokio::spawn(stop_on_signals(terminate, interrupt, stop.clone()));

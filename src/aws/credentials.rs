@@ -7,6 +7,8 @@
 //! provider, which signs by itself.
 
 use std::fmt;
+use std::pin::pin;
+use std::sync::Arc;
 
 use aws_config::SdkConfig;
 use aws_config::ecs::EcsCredentialsProvider;
@@ -20,6 +22,10 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{self, ProvideCredentials, SharedCredentialsProvider, future};
 use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
+use futures_util::future::{Either, select};
+use tokio::runtime::Handle;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
 
 /// What CloudTrail shows as the session's name where a role is assumed.
 const SESSION_NAME: &str = "dynamodb-streams-adapter";
@@ -57,12 +63,33 @@ pub const UNUSABLE: &str = "has a blank, a line break or another character that 
 pub struct InvalidCredentials(&'static str);
 
 /// Gives what another provider gives, if it can be used.
+///
+/// The SDK's providers read files where they stand, which a pipe or a volume that hangs never lets end. So they are asked on a thread of
+/// their own: one at a time, that of a file which is never read to its end for good.
 #[derive(Debug)]
-pub(super) struct CheckedProvider(SharedCredentialsProvider);
+pub(super) struct CheckedProvider {
+    provider: SharedCredentialsProvider,
+    turn: Arc<Mutex<()>>,
+}
 
 impl CheckedProvider {
     pub(super) fn new(provider: impl ProvideCredentials + 'static) -> Self {
-        Self(SharedCredentialsProvider::new(provider))
+        Self { provider: SharedCredentialsProvider::new(provider), turn: Arc::default() }
+    }
+
+    async fn ask(&self) -> provider::Result {
+        let (provider, turn) = (self.provider.clone(), self.turn.clone().lock_owned().await);
+        let (runtime, given_up) = (Handle::current(), CancellationToken::new());
+        // Who asks no more, as at the end of the process, must leave nothing behind that waits for a timer.
+        let _given_up = given_up.clone().drop_guard();
+        let asked = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            match runtime.block_on(select(pin!(given_up.cancelled()), provider.provide_credentials())) {
+                Either::Right((found, _)) => found,
+                Either::Left(_) => Err(CredentialsError::unhandled("nobody waits for them any more")),
+            }
+        });
+        checked(asked.await.map_err(CredentialsError::unhandled)??)
     }
 }
 
@@ -71,11 +98,11 @@ impl ProvideCredentials for CheckedProvider {
     where
         Self: 'a,
     {
-        future::ProvideCredentials::new(async { checked(self.0.provide_credentials().await?) })
+        future::ProvideCredentials::new(self.ask())
     }
 
     fn fallback_on_interrupt(&self) -> Option<Credentials> {
-        checked(self.0.fallback_on_interrupt()?).ok()
+        checked(self.provider.fallback_on_interrupt()?).ok()
     }
 }
 
@@ -265,6 +292,35 @@ mod tests {
 
     fn given(id: &str, secret: &str, token: Option<&str>) -> provider::Result {
         checked(Credentials::new(id, secret, token.map(str::to_owned), None, "test"))
+    }
+
+    /// Gives nothing the first time, and then credentials.
+    #[derive(Debug, Default)]
+    struct SlowAtFirst(std::sync::atomic::AtomicUsize);
+
+    impl ProvideCredentials for SlowAtFirst {
+        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+        where
+            Self: 'a,
+        {
+            let times = self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            future::ProvideCredentials::new(async move {
+                if times == 0 {
+                    tokio::time::sleep(std::time::Duration::from_secs(3600)).await;
+                }
+                given("AKIA", "s", None)
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn who_waits_no_more_ends_the_asking_and_the_next_one_has_its_turn() {
+        let provider = CheckedProvider::new(SlowAtFirst::default());
+        let brief = std::time::Duration::from_millis(200);
+        tokio::time::timeout(brief, provider.provide_credentials()).await.expect_err("it gives nothing");
+        let patience = std::time::Duration::from_secs(20);
+        let found = tokio::time::timeout(patience, provider.provide_credentials()).await.expect("its turn");
+        assert_eq!(found.expect("credentials").access_key_id(), "AKIA");
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! Contract: one client for everybody, so that all share its connections and its roots. A proxy sees what is meant for AWS and
 //! nothing of this machine: agents and metadata services hand out credentials, and are sent a pod's token. So loopback,
 //! 169.254.0.0/16, fd00:ec2::/32 and what `NO_PROXY` names are asked directly, in all forms of that variable that are in use.
+//!
+//! The SDK reads an answer into memory as a whole. So no more than [`ANSWER_MAX_BYTES`] of one are read, whoever sends it.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -11,18 +13,27 @@ use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_smithy_http_client::{Builder, ConnectorBuilder};
+use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector,
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::body::SdkBody;
 use http::Uri;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
-use crate::config::Certificates;
+use crate::config::{Certificates, may_hold_secret};
 
 const PROXIES: [&str; 6] = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 /// The most bytes of a bundle; that of a Linux distribution has a quarter of a megabyte.
 const BUNDLE_MAX_BYTES: u64 = 16 << 20;
+
+/// The most bytes of an answer.
+///
+/// Source: "maximum of 1 MB" for `GetRecords` and `Query` in the API references. As JSON that is at most fourteen times as much: an
+/// element of a list that is null has one byte, and one more as an element.
+const ANSWER_MAX_BYTES: usize = 32 << 20;
 
 const EXCEPTIONS: [&str; 2] = ["NO_PROXY", "no_proxy"];
 
@@ -40,7 +51,7 @@ pub struct InvalidBundle {
 /// When the bundle holds anything that is no certificate of an authority, or nothing.
 pub(super) fn http_client(bundle: Option<&str>) -> Result<SharedHttpClient, InvalidBundle> {
     let roots = bundle.map(authorities).transpose()?;
-    let client = |proxy: ProxyConfig| connecting(roots.clone(), proxy);
+    let client = |proxy: ProxyConfig| SharedHttpClient::new(Bounded(connecting(roots.clone(), proxy)));
     let variable = |name: &&str| std::env::var(name).ok().filter(|text| !text.trim().is_empty());
     if PROXIES.iter().find_map(variable).is_none() {
         return Ok(client(ProxyConfig::disabled()));
@@ -68,7 +79,8 @@ fn connecting(roots: Option<Vec<u8>>, proxy: ProxyConfig) -> SharedHttpClient {
 
 /// The bundle's text. The SDK panics over a certificate that cannot be used.
 fn authorities(path: &str) -> Result<Vec<u8>, InvalidBundle> {
-    let invalid = |why: String| InvalidBundle { path: path.to_owned(), why };
+    let shown = if may_hold_secret(path) { "its file" } else { path };
+    let invalid = |why: String| InvalidBundle { path: shown.to_owned(), why };
     // Reading a pipe or a device might never end.
     let found = std::fs::metadata(path).map_err(|error| invalid(error.to_string()))?;
     if !found.is_file() || found.len() > BUNDLE_MAX_BYTES {
@@ -80,6 +92,36 @@ fn authorities(path: &str) -> Result<Vec<u8>, InvalidBundle> {
         None => Ok(text),
         Some(error) => Err(invalid(error.to_string())),
     }
+}
+
+/// An answer is longer than any of AWS.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer has more than {} MiB, which is more than AWS sends; check AWS_ENDPOINT_URL", ANSWER_MAX_BYTES >> 20)]
+struct AnswerTooLong;
+
+/// A client that reads no more of an answer than AWS would send.
+#[derive(Debug)]
+struct Bounded(SharedHttpClient);
+
+impl HttpClient for Bounded {
+    fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
+        SharedHttpConnector::new(BoundedConnector(self.0.http_connector(settings, components)))
+    }
+}
+
+#[derive(Debug)]
+struct BoundedConnector(SharedHttpConnector);
+
+impl HttpConnector for BoundedConnector {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let answer = self.0.call(request);
+        HttpConnectorFuture::new(async move { Ok(answer.await?.map(bounded)) })
+    }
+}
+
+fn bounded(body: SdkBody) -> SdkBody {
+    let why = |error: BoxError| if error.is::<LengthLimitError>() { AnswerTooLong.into() } else { error };
+    SdkBody::from_body_1_x(Limited::new(body, ANSWER_MAX_BYTES).map_err(why))
 }
 
 /// Two clients, of which one knows the proxy.

@@ -97,6 +97,7 @@ fn invalid_settings(invalid: &InvalidSettings) -> Access {
                 "export AWS_ENDPOINT_URL=<http or https URL>, or correct endpoint_url in the profile"
             }
             InvalidSettings::Bundle(_) => "export AWS_CA_BUNDLE=<PEM file with the authorities to trust>",
+            InvalidSettings::File(_) => "export AWS_CONFIG_FILE=<file with profiles>  # or the variable that is named",
         },
     )
 }

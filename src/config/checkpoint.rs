@@ -191,7 +191,7 @@ fn location(text: &str) -> Result<Location, InvalidValue> {
     let is_directory = path.ends_with("/.") || path.ends_with('/') || Path::new(path).file_name().is_none();
     match is_directory {
         true => Err("not the path of a file".into()),
-        false => Ok(Location::File(PathBuf::from(path))),
+        false => parse::path(path).map(Location::File),
     }
 }
 

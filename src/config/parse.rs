@@ -5,6 +5,7 @@ use core::net::{Ipv6Addr, SocketAddr};
 use std::borrow::Cow;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
@@ -272,6 +273,15 @@ pub(super) trait Choice: Copy + 'static {
     fn parse(name: &str) -> Result<Self, InvalidValue> {
         let choice = Self::CHOICES.iter().find(|(known, _)| *known == name);
         choice.map(|(_, choice)| *choice).ok_or("unknown value".into())
+    }
+}
+
+/// A path is shown wherever its file is missing, so it must be none of the texts that may hold a secret.
+pub(super) fn path(text: &str) -> Result<PathBuf, InvalidValue> {
+    let small = text.to_ascii_lowercase();
+    match ["http:", "https:", "http//", "https//", "://"].iter().any(|sign| small.contains(sign)) {
+        true => Err("a URL and not a path".into()),
+        false => Ok(PathBuf::from(text)),
     }
 }
 

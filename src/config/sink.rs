@@ -273,7 +273,7 @@ fn certificates(text: &str) -> Result<Lenient<Certificates>, InvalidValue> {
 /// Paths are absolute, so that they do not depend on the process's working directory.
 pub(super) fn absolute_path(text: &str) -> Result<PathBuf, InvalidValue> {
     match Path::new(text).is_absolute() {
-        true => Ok(PathBuf::from(text)),
+        true => parse::path(text),
         false => Err("not an absolute path".into()),
     }
 }

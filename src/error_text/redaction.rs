@@ -4,8 +4,8 @@
 //! Contract:
 //! - Of a URL, the user, the password and the query are left out; all of it where its `@` or its slashes are missing and a user and a
 //!   password may be in it. Only a password that begins like a port, with at most five digits and a slash, is taken for one.
-//! - The value of a name that ends in `token`, `password`, `secret` or the like is left out, in `name=value`, `name: value`, JSON and
-//!   headers.
+//! - The value of a name that ends in `token`, `password`, `secret` or the like is left out, in `name=value`, `name: value`, JSON, XML and
+//!   headers, percent-encoded too, and as programs print values: `name => value`, `name:[value]`, `name: Some("value")`, `name: b'value'`.
 //! - A run of letters and digits is left out that is too long and too mixed to be a name: a session token, or a part of a signed one.
 //!
 //! A text that has none of them stays as it is.
@@ -14,15 +14,47 @@
 pub(crate) const REDACTED: &str = "[redacted]";
 
 /// How names of secrets end, without the hyphens and underscores that people put into them.
-const SECRET_NAMES: [&str; 9] =
-    ["token", "password", "passwd", "secret", "authorization", "accesskey", "secretkey", "apikey", "privatekey"];
+const SECRET_NAMES: [&str; 11] = [
+    "token",
+    "password",
+    "passwd",
+    "pwd",
+    "passphrase",
+    "secret",
+    "authorization",
+    "accesskey",
+    "secretkey",
+    "apikey",
+    "privatekey",
+];
 
 /// How names end that are none where a blank follows their colon and no hyphen or underscore is in them: `unexpected token: }`, and codes of
 /// errors such as `ExpiredToken: the token has expired`.
 const PROSE: [&str; 2] = ["token", "secret"];
 
-/// Stand before the credentials themselves in a header.
-const SCHEMES: [&str; 3] = ["bearer ", "basic ", "aws4-hmac-sha256 "];
+/// Stand before the credentials themselves: in a header, and where a program prints a value of its own.
+const BEFORE_VALUES: [&str; 14] = [
+    "bearer ",
+    "basic ",
+    "digest ",
+    "negotiate ",
+    "ntlm ",
+    "token ",
+    "apikey ",
+    "aws4-hmac-sha256 ",
+    "some(",
+    "secret(",
+    "b'",
+    "b\"",
+    "u'",
+    "u\"",
+];
+
+/// Open a value, or belong to its separator.
+const OPENERS: [char; 8] = [' ', '"', '\'', '\\', '[', '(', '=', '>'];
+
+/// Percent-encoded `:` and `=`, in small letters.
+const ENCODED_SEPARATORS: [&str; 2] = ["%3a", "%3d"];
 
 /// End a URL, and what is quoted.
 const QUOTES: [char; 5] = ['"', '\'', '`', '<', '>'];
@@ -112,10 +144,11 @@ fn hides_user(address: &str) -> bool {
 /// The text without the values of names of secrets. What was taken for a value can be the name of another one.
 fn without_named_values(text: &str) -> String {
     let (mut shown, mut at) = (String::with_capacity(text.len()), 0);
-    while let Some(separator) = text[at..].find([':', '=']) {
-        let behind = at + separator + 1;
-        let (name, rest) = text.split_at(behind);
-        let value = if is_secret(name, rest) { value_at(rest) } else { None };
+    // In it everything is where it is in the text.
+    let small = text.to_ascii_lowercase();
+    while let Some((before, behind)) = separator_in(&small, at) {
+        let (name, separator, rest) = (&text[..before], &text[before..behind], &text[behind..]);
+        let value = if is_secret(name, separator, rest) { value_at(rest) } else { None };
         let (start, end) = value.map_or((behind, behind), |(start, end)| (behind + start, behind + end));
         shown.push_str(&text[at..start]);
         if end > start {
@@ -127,27 +160,56 @@ fn without_named_values(text: &str) -> String {
     shown
 }
 
-/// Whether what stands before a `:` or `=` names a secret.
-fn is_secret(before: &str, behind: &str) -> bool {
-    let is_of_name = |letter: char| letter.is_ascii_alphanumeric() || "-_".contains(letter);
-    let (text, separator) = before.split_at(before.len() - 1);
-    let bare = text.trim_end();
-    let is_quoted = bare.ends_with(['"', '\'']);
-    let name = bare.trim_end_matches(['"', '\'', '\\']);
-    let name = &name[name.trim_end_matches(is_of_name).len()..];
-    let is_word = !name.contains(['-', '_']);
-    let name: String = name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
-    let is_of_prose = separator == ":" && behind.starts_with(' ') && !is_quoted && is_word;
-    let is_prose = is_of_prose && PROSE.iter().any(|end| name.ends_with(end));
-    !is_prose && SECRET_NAMES.iter().any(|secret| name.ends_with(secret))
+/// Where the next separator of a name and its value begins and ends, in a text without capitals.
+fn separator_in(small: &str, from: usize) -> Option<(usize, usize)> {
+    let plain = small[from..].find([':', '=', '>']).map(|at| (from + at, from + at + 1));
+    let encoded = ENCODED_SEPARATORS.into_iter().filter_map(|sign| {
+        let at = from + small[from..].find(sign)?;
+        Some((at, at + sign.len()))
+    });
+    encoded.chain(plain).min()
 }
 
-/// Where the value begins and ends that follows a name's separator, without quotes and scheme; nothing where there is none.
+/// Whether what stands before a separator names a secret. Only an element's name has a `>` behind it.
+fn is_secret(before: &str, separator: &str, behind: &str) -> bool {
+    let is_of_name = |letter: char| letter.is_ascii_alphanumeric() || "-_".contains(letter);
+    let bare = before.trim_end();
+    let is_quoted = bare.ends_with(['"', '\'']);
+    let name = bare.trim_end_matches(['"', '\'', '\\']);
+    let start = name.trim_end_matches(is_of_name).len();
+    let (outside, name) = name.split_at(start);
+    let is_word = !name.contains(['-', '_']);
+    let name: String = name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
+    let is_of_prose = separator == ":" && behind.starts_with(' ') && !is_quoted && is_word && !is_printed(behind);
+    let is_prose = is_of_prose && PROSE.iter().any(|end| name.ends_with(end));
+    let without_prefix = outside.strip_suffix(':').map(|outside| outside.trim_end_matches(is_of_name));
+    let is_separator = separator != ">" || without_prefix.unwrap_or(outside).ends_with('<');
+    is_separator && !is_prose && SECRET_NAMES.iter().any(|secret| name.ends_with(secret))
+}
+
+/// Whether a value follows as programs print them, which no prose does.
+fn is_printed(behind: &str) -> bool {
+    let small = behind.trim_start().to_ascii_lowercase();
+    small.starts_with(['"', '\'', '['])
+        || BEFORE_VALUES.iter().any(|word| !word.ends_with(' ') && small.starts_with(word))
+}
+
+/// Where the value begins and ends that follows a name's separator, without what stands around it; nothing where there is none.
 fn value_at(behind: &str) -> Option<(usize, usize)> {
-    let mut start = behind.len() - behind.trim_start_matches([' ', '"', '\'', '\\']).len();
-    let lower = behind[start..].to_ascii_lowercase();
-    start += SCHEMES.iter().find(|scheme| lower.starts_with(**scheme)).map_or(0, |scheme| scheme.len());
-    let end = behind[start..].find(|letter: char| letter.is_whitespace() || "\"'\\,;&})".contains(letter));
+    let small = behind.to_ascii_lowercase();
+    let mut start = 0;
+    loop {
+        // A text may come through here twice.
+        let opener = small[start..].chars().next().filter(|letter| OPENERS.contains(letter));
+        let word = BEFORE_VALUES.iter().find(|word| small[start..].starts_with(**word));
+        match (opener, word) {
+            _ if small[start..].starts_with(REDACTED) => return Some((start, start + REDACTED.len())),
+            (Some(opener), _) => start += opener.len_utf8(),
+            (None, Some(word)) => start += word.len(),
+            (None, None) => break,
+        }
+    }
+    let end = behind[start..].find(|letter: char| letter.is_whitespace() || "\"'\\,;&})]<".contains(letter));
     let value = &behind[start..end.map_or(behind.len(), |length| start + length)];
     // It may be a name itself.
     let end = start + value.trim_end_matches([':', '=']).len();
@@ -238,9 +300,43 @@ mod tests {
             "proxy-authorization:",
             "a&access_token=",
             "token=",
+            "db_pwd=",
+            "passphrase: ",
+            "Authorization: Token ",
+            "authorization: Negotiate ",
+            "password => ",
+            "'password' => '",
+            "password := ",
+            "X-Amz-Security-Token%3D",
+            "%26access_token%3d",
+            "password%3A%20",
         ] {
             let text = format!("failed {before}{TOKEN} more");
-            assert_eq!(without_secrets(&text), format!("failed {before}{REDACTED} more"), "{text}");
+            let shown = without_secrets(&text);
+            assert!(shown.starts_with("failed ") && !shown.contains(TOKEN) && shown.ends_with(" more"), "{shown}");
+            assert_eq!(without_secrets(&shown), shown);
+        }
+    }
+
+    /// Of XML, of Go's and Node's headers, of Rust and of Python.
+    #[test]
+    fn the_value_of_a_secrets_name_is_left_out_whatever_stands_around_it() {
+        for (before, behind) in [
+            ("<SessionToken>", "</SessionToken>"),
+            ("<sts:SecretAccessKey>", "</sts:SecretAccessKey>"),
+            ("map[Authorization:[Bearer ", "] Host:[a]]"),
+            ("{ authorization: [ 'Bearer ", "' ] }"),
+            ("{\"token\":[\"", "\"]}"),
+            ("Settings { token: Some(\"", "\"), more: 1 }"),
+            ("{ token: \"", "\" }"),
+            ("password: Secret(\"", "\")"),
+            ("{'password': b'", "'}"),
+            ("{u'password': u'", "'}"),
+        ] {
+            let text = format!("failed {before}{TOKEN}{behind} more");
+            let shown = format!("failed {before}{REDACTED}{behind} more");
+            assert_eq!(without_secrets(&text), shown);
+            assert_eq!(without_secrets(&shown), shown);
         }
     }
 
@@ -269,6 +365,8 @@ mod tests {
             "cannot read /var/run/secrets/token: No such file or directory (os error 2)",
             "é: ü=ß token=",
             "set SINK_TOKEN_FILE and AWS_SECRET_ACCESS_KEY; the secret access key is missing",
+            "no token -> no call, 1 > 0 and Token>",
+            "at 100%3d",
         ] {
             assert_eq!(without_secrets(text), text);
         }

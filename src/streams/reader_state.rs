@@ -95,3 +95,52 @@ pub(super) fn sequence_of(record: &Result<Record, Undecodable>) -> Option<Sequen
         Err(undecodable) => undecodable.sequence_number,
     }
 }
+
+/// The records of a page, of which none is numbered lower than one before it: by its number such a one would count as read before, and
+/// would be lost without a word. It is undecodable instead.
+pub(super) fn in_order(mut records: Vec<Result<Record, Undecodable>>) -> Vec<Result<Record, Undecodable>> {
+    let mut highest = None;
+    for record in &mut records {
+        let number = sequence_of(record);
+        if number.is_some() && number < highest {
+            let reason = "SequenceNumber is lower than that of a record before it".to_owned();
+            *record = Err(Undecodable { reason, sequence_number: None });
+        } else {
+            highest = number.or(highest);
+        }
+    }
+    records
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::records::Page;
+
+    fn page(records: &[(&str, &str)]) -> Vec<Result<Record, Undecodable>> {
+        let record = |(keys, number): &(&str, &str)| {
+            let change = format!(r#"{{"Keys":{keys},"SequenceNumber":"{number}"}}"#);
+            format!(r#"{{"eventID":"id","eventName":"INSERT","dynamodb":{change}}}"#)
+        };
+        let records: Vec<String> = records.iter().map(record).collect();
+        let body = format!(r#"{{"Records":[{}]}}"#, records.join(","));
+        Page::parse(Bytes::from(body)).expect("a page").records
+    }
+
+    #[test]
+    fn a_record_that_is_numbered_lower_than_one_before_it_has_no_place() {
+        const KEYS: &str = r#"{"k":{"S":"a"}}"#;
+        for low in ["4", "0", "000000000000000000000000000004"] {
+            for keys in [KEYS, "7"] {
+                let records = in_order(page(&[(KEYS, "5"), (keys, low), (KEYS, "5"), (KEYS, "10")]));
+                let refused = records[1].as_ref().expect_err("its number is lower");
+                assert_eq!(refused.sequence_number, None, "{low}");
+                assert!(refused.reason.contains("lower"), "{}", refused.reason);
+                let others: Vec<_> = records.iter().filter_map(sequence_of).map(|number| number.to_string()).collect();
+                assert_eq!(others, ["5", "5", "10"], "other services give several records one number");
+            }
+        }
+    }
+}

@@ -26,7 +26,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::client::{IteratorStart, StreamsClient as _};
-use super::reader_state::{BeforePass, ReaderState, ShardEnd, sequence_of};
+use super::reader_state::{BeforePass, ReaderState, ShardEnd, in_order, sequence_of};
 use super::shard_discovery::{BETWEEN_WITNESSES, DENIALS_OF_EXISTENCE};
 use super::shard_pace::{Fill, PassPace, expected, failure_pause, pause, pause_of_closed};
 use super::stream_task::RunningShard;
@@ -332,7 +332,8 @@ impl ShardReader {
         self.begin(Step::call());
         let page = self.context.client.get_records(&iterator, self.state.page_limit.records()).await;
         self.state.iterator = Some(iterator);
-        Ok(PolledPage { page: page?, room, asked_at })
+        let page = page.map(|page| Page { records: in_order(page.records), ..page })?;
+        Ok(PolledPage { page, room, asked_at })
     }
 
     async fn new_iterator(&mut self) -> Result<String, CallError> {

@@ -197,6 +197,22 @@ async fn a_full_disk_is_survived_and_reported() {
     drop(second);
 }
 
+/// A write beyond it sends a signal that ends a process which does not hear it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_of_the_size_of_files_is_survived_and_reported() {
+    let (aws, sink, folder) =
+        (FakeAws::with_table("orders", 1).await, TestSink::start().await, tempfile::tempdir().unwrap());
+    let plan = Plan::new(&aws, &sink, "orders").keeping_positions(&folder);
+    let adapter = plan.clone().under("ulimit -f 0").start().await;
+    wait_for("the log line", || !adapter.logged_code("DSA-CHECKPOINT-FAILED").is_empty()).await;
+    let said = adapter.logged_code("DSA-CHECKPOINT-FAILED")[0].to_string();
+    assert!(said.contains("positions.json"), "{said}");
+    assert_eq!(adapter.terminate().await, Some(0));
+    aws.write("orders", 5, 1);
+    let _adapter = plan.start_ready().await;
+    wait_for("all events", || sink.distinct() == 5).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn mistakes_in_the_configuration_are_all_named_at_once_with_exit_code_64() {
     let (aws, sink) = (FakeAws::with_table("orders", 1).await, TestSink::start().await);

@@ -369,6 +369,35 @@ async fn one_malformed_record_is_a_gap_and_its_neighbours_arrive() {
     assert_eq!(adapter.metric("data_loss_total", &[("reason", "undecodable")]).await, 1.0);
 }
 
+/// The SDK would read it into memory, whatever its length.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_longer_than_any_of_aws_is_not_read() {
+    let (aws, sink) = (FakeAws::with_table("orders", 1).await, TestSink::start().await);
+    aws.write("orders", 5, 1);
+    let long = format!(r#"{{"Records":[],"NextShardIterator":""{}}}"#, " ".repeat(33 << 20));
+    aws.script().faults.always("GetRecords", Trouble::Answer(200, long));
+    let adapter = Plan::new(&aws, &sink, "orders").start().await;
+    wait_for("the refusal", || !adapter.logged_code("DSA-AWS-FAILING").is_empty()).await;
+    let said = adapter.logged_code("DSA-AWS-FAILING")[0].to_string();
+    assert!(said.contains("more than 32 MiB") && said.contains("AWS_ENDPOINT_URL"), "{said}");
+    aws.script().faults.clear();
+    wait_for("all events", || sink.distinct() == 5).await;
+}
+
+/// It would count as read before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_is_numbered_lower_than_one_before_it_is_a_gap_and_its_neighbours_arrive() {
+    let (aws, sink) = (FakeAws::with_table("orders", 1).await, TestSink::start().await);
+    aws.write("orders", 5, 1);
+    let change = r#"{"Keys":{"id":{"S":"low"}},"SequenceNumber":"7"}"#;
+    aws.script().write_malformed("orders", &format!(r#"{{"eventID":"low","eventName":"INSERT","dynamodb":{change}}}"#));
+    aws.write("orders", 5, 1);
+    let adapter = Plan::new(&aws, &sink, "orders").start_ready().await;
+    wait_for("the neighbours and the gap", || sink.distinct() == 11).await;
+    assert_complete_and_in_order(&aws.script().writes, &sink.received(), &[]);
+    assert_eq!(adapter.metric("data_loss_total", &[("reason", "undecodable")]).await, 1.0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gap_is_delivered_before_everything_that_follows_it_in_its_lineage() {
     let (aws, sink) = (FakeAws::with_table("orders", 1).await, TestSink::start().await);

@@ -275,11 +275,11 @@ fn more_requests_than_there_are_files_for_are_cut_with_a_warning() {
         (None, "10000", 10_000),
         (Some(u64::MAX), "10000", 10_000),
         (Some(1_048_576), "10000", 10_000),
-        (Some(1024), "600", 304),
-        (Some(1024), "304", 304),
-        (Some(304), "64", 64),
-        (Some(256), "64", 48),
-        (Some(114), "64", 1),
+        (Some(1024), "600", 288),
+        (Some(1024), "288", 288),
+        (Some(352), "64", 64),
+        (Some(256), "64", 32),
+        (Some(162), "64", 1),
         (Some(0), "64", 1),
     ] {
         let wanted_too_many = wanted.parse::<usize>().expect("a number") > fitting;

@@ -96,7 +96,7 @@ const LIBRARIES: [(&str, &str, &str); 13] = [
     ("clap", "clap",
         "commands.rs commands/ main.rs check.rs config/"),
     ("std::fs", "std::fs tokio::fs",
-        "aws/http_client.rs aws/keys_folder.rs checkpoint/journal.rs checkpoint/journal/ sink/tls.rs sink/reloading_file.rs check/store.rs \
+        "aws/files.rs aws/http_client.rs aws/keys_folder.rs checkpoint/journal.rs checkpoint/journal/ sink/tls.rs sink/reloading_file.rs check/store.rs \
           check/web_identity.rs \
          commands.rs commands/ memory_limit.rs"),
 ];

@@ -48,6 +48,20 @@ async fn pipeline(from: &'static str, to: SocketAddr) {
     }
 }
 
+/// Asks for `/readyz` again and again on as many connections as there are addresses.
+async fn pipeline_of_probes(from: String, to: SocketAddr) {
+    let requests = "GET /readyz HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(64);
+    let mut taken = vec![0; 1 << 16];
+    loop {
+        let Ok(mut stream) = connect(&from, to).await else { continue };
+        while stream.write_all(requests.as_bytes()).await.is_ok() {
+            if !stream.read(&mut taken).await.is_ok_and(|length| length > 0) {
+                break;
+            }
+        }
+    }
+}
+
 const FLOOD: &str = "a flood of connections";
 
 /// How many connections it has made.
@@ -150,6 +164,22 @@ async fn clients_that_ask_for_status_without_end_stop_neither_probes_nor_deliver
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_that_connect_without_end_stop_neither_probes_nor_delivery() {
     under_attack(FLOOD, 32, flood).await;
+}
+
+/// A source has a part of the places, so it takes many to have all of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_of_ninety_addresses_stop_neither_probes_nor_delivery() {
+    let (aws, sink) = (FakeAws::with_table("orders", 1).await, TestSink::start().await);
+    let adapter = Plan::new(&aws, &sink, "orders").start_ready().await;
+    let address = adapter.url().trim_start_matches("http://").trim_end_matches('/').parse().unwrap();
+    let attackers = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    (1..=90).for_each(|n| drop(attackers.spawn(pipeline_of_probes(format!("127.0.3.{n}"), address))));
+    let attacked = watch(&aws, address).await;
+    println!("90 addresses: {attacked:?}");
+    assert_eq!(attacked.failed, 0, "{attacked:?}");
+    aws.write("orders", 1, 1);
+    wait_for("an event during the attack", || sink.distinct() > 0).await;
+    attackers.shutdown_background();
 }
 
 #[tokio::test(flavor = "multi_thread")]

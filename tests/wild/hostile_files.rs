@@ -63,6 +63,38 @@ async fn a_store_that_is_no_file_of_positions_is_refused_at_once_and_left_as_it_
     assert_eq!(std::fs::metadata(at("huge")).unwrap().len(), HUGE);
 }
 
+/// The same without keys, so that files are read: each source asks nobody here for credentials.
+fn without_keys(plan: &Plan) -> Plan {
+    let plan = plan.clone().without("AWS_ACCESS_KEY_ID").without("AWS_SECRET_ACCESS_KEY");
+    let plan = plan.env("AWS_EC2_METADATA_DISABLED", "true").env("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:1");
+    plan.env("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/reader")
+        .env("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1:1/")
+}
+
+/// The SDK would read it into memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_without_end_that_the_sdk_would_read_is_refused_at_once() {
+    let (aws, sink, folder) =
+        (FakeAws::with_table("orders", 1).await, TestSink::start().await, tempfile::tempdir().unwrap());
+    let huge = folder.path().join("huge");
+    File::create(&huge).unwrap().set_len(HUGE).unwrap();
+    for name in [
+        "AWS_CONFIG_FILE",
+        "AWS_SHARED_CREDENTIALS_FILE",
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+    ] {
+        for path in ["/dev/zero", huge.to_str().unwrap()] {
+            let plan = without_keys(&Plan::new(&aws, &sink, "orders")).env(name, path);
+            let (said, code) = run(plan.command()).await;
+            assert!(said.contains(&format!("{name}: {path} has more than 16 MiB")), "{name}={path}: {said}");
+            assert_eq!(code, Some(64), "{name}={path}: {said}");
+        }
+    }
+    let plan = Plan::new(&aws, &sink, "orders").env("AWS_CONFIG_FILE", "/dev/null");
+    drop(plan.env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null").start_ready().await);
+}
+
 /// Whoever reads them waits for somebody to write.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signal_ends_a_start_that_reads_from_a_pipe() {
@@ -70,9 +102,12 @@ async fn a_signal_ends_a_start_that_reads_from_a_pipe() {
         (FakeAws::with_table("orders", 1).await, TestSink::start().await, tempfile::tempdir().unwrap());
     let path = folder.path().join("pipe");
     pipe(&path);
-    for threads in ["1", "4"] {
-        let plan = Plan::new(&aws, &sink, "orders").env("TOKIO_WORKER_THREADS", threads);
-        let adapter = plan.env("AWS_CONFIG_FILE", path.display().to_string()).start().await;
+    let names = ["AWS_CONFIG_FILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"];
+    for (threads, name) in ["1", "4"].into_iter().flat_map(|threads| names.map(|name| (threads, name))) {
+        let plan = without_keys(&Plan::new(&aws, &sink, "orders")).env("TOKIO_WORKER_THREADS", threads);
+        let adapter = plan.env(name, path.display().to_string()).start().await;
+        // Whoever reads it has begun.
+        tokio::time::sleep(Duration::from_millis(500)).await;
         assert_eq!(adapter.get("/livez").await.0, 200);
         let (status, why) = adapter.get("/readyz").await;
         assert_eq!(status, 503, "{why}");

@@ -99,9 +99,16 @@ async fn a_url_with_a_secret_is_shown_nowhere_whichever_variable_it_was_put_into
     }
     let plan = Plan::new(&aws, &sink, "orders");
     let names: Vec<String> = plan.variables().map(|(name, _)| name).filter(|name| !name.starts_with("AWS_")).collect();
-    for name in
-        names.iter().map(String::as_str).chain(["AWS_REGION", "EVENT_MODE", "CHECKPOINT_STORE", "AWS_MAX_ATTEMPTS"])
-    {
+    for name in names.iter().map(String::as_str).chain([
+        "AWS_REGION",
+        "EVENT_MODE",
+        "CHECKPOINT_STORE",
+        "AWS_MAX_ATTEMPTS",
+        "AWS_CA_BUNDLE",
+        "SINK_TOKEN_FILE",
+        "SINK_HEADERS_FILE",
+        "CA_CERTS_DIR",
+    ]) {
         let mistyped = ["http://user:hunter2host/", "http//user:hunter2host", "https:user:hunter2"];
         let urls = ["http://user:hunter2@ host/", "http://u:a,hunter2@host/", "http://host/?a,token=hunter2"];
         for url in urls.into_iter().chain(mistyped) {
@@ -113,6 +120,17 @@ async fn a_url_with_a_secret_is_shown_nowhere_whichever_variable_it_was_put_into
             assert!(said.contains(name) && !said.contains(SECRET), "{name}={url}: {said}");
             assert_eq!(output.status.code(), Some(64), "{name}={url}: {said}");
         }
+    }
+    for (name, path) in [
+        ("CHECKPOINT_STORE", "file:http://user:hunter2@host/positions"),
+        ("CHECKPOINT_STORE", "file:/data/http//user:hunter2host"),
+        ("SINK_TOKEN_FILE", "/var/run/http://user:hunter2@host"),
+        ("AWS_CA_BUNDLE", "user:hunter2@host/ca.pem"),
+    ] {
+        let output = plan.clone().env(name, path).command().output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains(name) && !said.contains(SECRET), "{name}={path}: {said}");
+        assert_eq!(output.status.code(), Some(64), "{name}={path}: {said}");
     }
 }
 

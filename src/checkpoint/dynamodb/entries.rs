@@ -28,6 +28,14 @@ use crate::records::Position;
 /// The version of what is described above.
 const FORMAT: u64 = 1;
 
+/// The highest epoch and the highest version. Both are counted up by one, and this leaves room for more of it than there will be.
+const HIGHEST: u64 = u64::MAX >> 1;
+
+/// What `LEASE_DURATION` takes. A lease that was edited to last longer would be waited for as long, although its owner is gone; one that
+/// was edited to be shorter would be claimed while its owner lives.
+const SHORTEST_LEASE: Duration = Duration::from_secs(3);
+const LONGEST_LEASE: Duration = Duration::from_mins(10);
+
 /// The sort key of the lease.
 pub(super) const LEASE: &str = "lease";
 
@@ -205,13 +213,14 @@ pub(super) fn lease(members: &Members) -> Result<SeenLease, EntryError> {
     let LeaseText { owner, duration } = read(LEASE, rest)?;
     let nonsense = |why: String| EntryError::Nonsense { entry: LEASE.to_owned(), why };
     let duration = humantime::parse_duration(&duration).map_err(|error| nonsense(format!("`duration`: {error}")))?;
+    let duration = duration.clamp(SHORTEST_LEASE, LONGEST_LEASE);
     // No owner's name is longer than what is shown of it.
     Ok(SeenLease { owner: owner.map(|owner| shown(&owner)), epoch, version, duration })
 }
 
-/// The stamp of an item; none if it has none.
+/// The stamp of an item; none if it has none, or one that nobody has counted up to.
 pub(super) fn stamp(members: &Members) -> Option<Stamp> {
-    let number = |name: &str| members.get(name)?.as_u64();
+    let number = |name: &str| members.get(name)?.as_u64().filter(|number| *number <= HIGHEST);
     Some(Stamp { epoch: number("epoch")?, version: number("version")? })
 }
 
@@ -267,7 +276,7 @@ fn unstamped(key: &str, members: &Members) -> Result<(Stamp, Members), EntryErro
         None => return Err(EntryError::Nonsense { entry: key.to_owned(), why: "it has no `format`".to_owned() }),
     }
     let nonsense = || {
-        let why = "`epoch` and `version` must be whole numbers".to_owned();
+        let why = format!("`epoch` and `version` must be whole numbers up to {HIGHEST}");
         EntryError::Nonsense { entry: key.to_owned(), why }
     };
     let stamp = stamp(&rest).ok_or_else(nonsense)?;

@@ -348,6 +348,8 @@ async fn an_entry_of_another_format_or_with_a_strange_member_is_refused_by_name_
         ("format", serde_json::json!(2), "has format 2"),
         ("lanes", serde_json::json!("x"), "`lanes`"),
         ("version", serde_json::json!("x"), "whole numbers"),
+        ("version", serde_json::json!(u64::MAX), "whole numbers up to"),
+        ("epoch", serde_json::json!(u64::MAX), "whole numbers up to"),
         ("safe", serde_json::json!("behind"), "a position is"),
     ];
     for (name, value, why) in cases {
@@ -361,6 +363,42 @@ async fn an_entry_of_another_format_or_with_a_strange_member_is_refused_by_name_
         assert!(refused.contains(why) && refused.contains(TABLE), "{refused}");
         let is_shard = |item: &Item| item.key.entry.starts_with("shard");
         assert_eq!(items.all().into_iter().find(is_shard), changed.into_iter().find(is_shard));
+    }
+}
+
+/// The next owner's epoch is one above it.
+#[tokio::test]
+async fn a_lease_that_nobody_can_count_above_is_refused_by_name() {
+    let items = Arc::new(MemoryItems::default());
+    claim(&store(&items), "a").await;
+    let sound = items.all();
+    for name in ["epoch", "version"] {
+        let mut changed = sound.clone();
+        changed[0].members.insert(name.to_owned(), u64::MAX.into());
+        items.restore(changed);
+        let refused = store(&items).look(TABLE).await.unwrap_err().to_string();
+        assert!(refused.contains("\"lease\"") && refused.contains("whole numbers up to"), "{refused}");
+    }
+    let mut stray = sound.clone();
+    stray[0].members.insert("epoch".to_owned(), u64::MAX.into());
+    stray[0].key.entry = "shard x y".to_owned();
+    items.restore(stray);
+    claim(&store(&items), "b").await;
+}
+
+#[tokio::test]
+async fn a_lease_is_waited_for_no_longer_than_one_can_last() {
+    let items = Arc::new(MemoryItems::default());
+    claim(&store(&items), "a").await;
+    let sound = items.all();
+    for (duration, seconds) in
+        [("584554531y", 600), ("1000000h", 600), ("10m", 600), ("15s", 15), ("1ms", 3), ("0s", 3)]
+    {
+        let mut changed = sound.clone();
+        changed[0].members.insert("duration".to_owned(), duration.into());
+        items.restore(changed);
+        let seen = store(&items).look(TABLE).await.unwrap().unwrap();
+        assert_eq!(seen.duration, Duration::from_secs(seconds), "{duration}");
     }
 }
 

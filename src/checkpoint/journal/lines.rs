@@ -74,6 +74,9 @@ pub enum FormatError {
 /// The most bytes of a file of positions: it is read into memory as a whole. With the default of `BUFFER_MEMORY` it has not a tenth of it.
 pub(super) const MAX_BYTES: usize = 1 << 30;
 
+/// The highest number of a stream in a file. The next one is one above it, and this leaves room for more than there will be.
+const HIGHEST_NUMBER: u32 = u32::MAX >> 1;
+
 /// The file's first line.
 #[derive(Serialize, Deserialize)]
 struct Header {
@@ -263,6 +266,9 @@ impl Document {
 
     fn apply(&mut self, line: &Line) -> Result<(), String> {
         match line {
+            Line::Stream(number, _) if *number > HIGHEST_NUMBER => {
+                return Err(format!("the number {number} of a stream is above {HIGHEST_NUMBER}"));
+            }
             Line::Stream(number, text) => {
                 let shards = self.streams.remove(number).map(|stream| stream.shards).unwrap_or_default();
                 self.streams.insert(*number, Stream { text: text.clone(), shards });

@@ -188,6 +188,12 @@ fn a_foreign_or_damaged_file_is_left_alone() {
         (other_text(r#"{"shard":[7,"shardId-a",{"finished":"2026-01-02T03:04:05Z"}]}"#), "no stream 7"),
         (other_text(r#"{"shard":[1,"shardId-a",{"safe":"start"}]}"#), "line 6 makes no sense"),
         (other_text(r#"{"forget":[7,"shardId-a"]}"#), "no stream 7"),
+        (
+            other_text(
+                r#"{"stream":[4294967295,{"group":"g","table":"T","arn":"A","place":0,"start":"start","done":false}]}"#,
+            ),
+            "the number 4294967295 of a stream",
+        ),
     ];
     for (content, why) in cases {
         let folder = folder();

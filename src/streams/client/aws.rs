@@ -42,6 +42,9 @@ use super::{
 use crate::aws::errors::{CallError, ErrorKind, call_error, is_caused_by};
 use crate::records::{MalformedPage, Page, StreamDetails};
 
+/// The most pages of a table's streams, of 100 each: a stream is listed for a day, and a table does not get one every nine seconds.
+const MAX_STREAM_PAGES: usize = 100;
+
 /// DynamoDB and DynamoDB Streams of one region. Clones share connections and credentials.
 #[derive(Clone)]
 pub struct AwsClient {
@@ -75,16 +78,17 @@ impl AwsClient {
         const OPERATION: &str = "ListStreams";
         let mut streams = Vec::new();
         let mut behind: Option<String> = None;
-        loop {
+        for _ in 0..MAX_STREAM_PAGES {
             let call = self.streams.list_streams().table_name(table).set_exclusive_start_stream_arn(behind.clone());
             let answer = call.send().await.map_err(|error| call_error(OPERATION, error))?;
             streams.extend(answer.streams.unwrap_or_default().into_iter().filter_map(|stream| stream.stream_arn));
             match answer.last_evaluated_stream_arn {
                 None => return Ok(streams),
-                same if same == behind => return Err(malformed(OPERATION, "the pages of the response repeat")),
+                same if same == behind => break,
                 next => behind = next,
             }
         }
+        Err(malformed(OPERATION, "the pages of the response repeat or do not end; check AWS_ENDPOINT_URL"))
     }
 
     async fn describe_stream(&self, stream: &str, shards: ShardQuery<'_>) -> Result<StreamDescription, CallError> {

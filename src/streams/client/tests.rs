@@ -293,6 +293,19 @@ async fn all_pages_of_a_tables_streams_are_listed() {
     assert_eq!(&*error.code, "malformed");
 }
 
+/// Pages that lead in a circle, and pages that always lead on.
+#[tokio::test]
+async fn a_list_of_streams_that_does_not_end_is_given_up() {
+    let page = |last: usize| Answer::ok(json!({"LastEvaluatedStreamArn": last.to_string()}).to_string());
+    for lasts in [[1, 2].repeat(200), (0..400).collect::<Vec<_>>()] {
+        let fake = Fake::answering(lasts.into_iter().map(page).chain([Answer::ok(r#"{"Streams":[]}"#)])).await;
+        let error = client(&fake).await.list_streams("Orders").await.expect_err("pages that do not end");
+        assert_eq!(&*error.code, "malformed");
+        assert!(error.message.contains("AWS_ENDPOINT_URL"), "{}", error.message);
+        assert!(fake.seen().len() <= 100, "{} calls", fake.seen().len());
+    }
+}
+
 #[tokio::test]
 async fn an_iterator_starts_where_it_was_told() {
     let fake = Fake::answering([Answer::ok(r#"{"ShardIterator":"iterator"}"#)]).await;
