@@ -131,6 +131,9 @@ fn mistake(error: &clap::Error) -> String {
         ErrorKind::TooManyValues => format!("unknown argument {:?}", format!("{name}={value}")),
         ErrorKind::InvalidValue if value.is_empty() => format!("{name} needs a value"),
         ErrorKind::InvalidValue => format!("{name} must be {}, not {value:?}", one_of(valid_values(error))),
+        ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            "a command is required".to_owned()
+        }
         ErrorKind::ValueValidation => {
             let why = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
             format!("{name} must be {why}, not {value:?}")
@@ -286,6 +289,8 @@ mod tests {
             ("positions set --to start", "set: `--table <table>` is required; expected `--table`, "),
             ("positions set", "set: `--table <table>`, `--to <position>` are required; "),
             ("positions import", "import: `<path>` is required; "),
+            ("positions", "positions: a command is required; expected `show`, "),
+            ("positions --group g", "positions: a command is required; expected `show`, "),
         ] {
             let said = refused(text);
             assert!(said.starts_with(why) && said.matches("required").count() <= 1, "{text}: {said}");

@@ -103,10 +103,10 @@ async fn positions_says_what_is_wrong_and_what_to_do() {
     for (arguments, expected) in [
         (vec!["forget", "--table", "users"], "stored are: arn:aws:dynamodb:eu-west-1:123456789012:table/orders"),
         (vec!["set", "--table", "orders", "--to", "after 5"], "--shard"),
-        (vec!["set", "--table", "orders", "--to", "yesterday"], "a position is"),
+        (vec!["set", "--table", "orders", "--to", "yesterday"], "--to must be `start`"),
         (vec!["import", file.to_str().unwrap()], "the output of `positions export`"),
-        (vec!["import"], "positions"),
-        (vec![], "positions"),
+        (vec!["import"], "import: `<path>` is required"),
+        (vec![], "positions: a command is required; expected `show`, "),
     ] {
         let (code, _, why) = positions(&plan, &arguments);
         assert!(code == 64 && why.contains(expected), "{arguments:?}: {code}: {why}");
