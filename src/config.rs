@@ -43,7 +43,7 @@ pub use event::{Event, EventData, EventMode, EventProfile};
 pub(crate) use parse::is_group_name;
 pub use process::{LegacyMetrics, Log, LogFormat, PlatformNames, Process};
 pub use reader::{GivenValue, Mistake, Mistakes, Warning};
-pub(crate) use reader::{POSITIONS_IN_MEMORY, may_hold_secret};
+pub(crate) use reader::{POSITIONS_IN_MEMORY, shown_path};
 pub use scaler::{AdvertisedAddress, Scaler, ScalerPace, ScalerReplicas, ScalerTls};
 pub use scaling_rules::{NotAllowed, Permission, ScalingIdentity, ScalingRequest, ScalingRules};
 pub(crate) use sdk_variables::{is_access_key_id, is_endpoint_url, is_region};

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::FileTypeExt as _;
 
-use crate::config::may_hold_secret;
+use crate::config::shown_path;
 
 /// Those that are named by variables.
 const FILES: [&str; 4] = [
@@ -30,10 +30,7 @@ pub(super) fn check() -> Result<(), TooLargeFile> {
     let named = FILES.into_iter().filter_map(|variable| Some((variable, std::env::var(variable).ok()?)));
     match named.into_iter().find(|(_, path)| is_too_large(path).unwrap_or_default()) {
         None => Ok(()),
-        Some((variable, path)) => {
-            let path = if may_hold_secret(&path) { "its file".to_owned() } else { path };
-            Err(TooLargeFile { variable, path })
-        }
+        Some((variable, path)) => Err(TooLargeFile { variable, path: shown_path(&path).to_owned() }),
     }
 }
 

@@ -23,7 +23,7 @@ use aws_smithy_types::body::SdkBody;
 use http::Uri;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
-use crate::config::{Certificates, may_hold_secret};
+use crate::config::{Certificates, shown_path};
 
 const PROXIES: [&str; 6] = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 /// The most bytes of a bundle; that of a Linux distribution has a quarter of a megabyte.
@@ -79,8 +79,7 @@ fn connecting(roots: Option<Vec<u8>>, proxy: ProxyConfig) -> SharedHttpClient {
 
 /// The bundle's text. The SDK panics over a certificate that cannot be used.
 fn authorities(path: &str) -> Result<Vec<u8>, InvalidBundle> {
-    let shown = if may_hold_secret(path) { "its file" } else { path };
-    let invalid = |why: String| InvalidBundle { path: shown.to_owned(), why };
+    let invalid = |why: String| InvalidBundle { path: shown_path(path).to_owned(), why };
     // Reading a pipe or a device might never end.
     let found = std::fs::metadata(path).map_err(|error| invalid(error.to_string()))?;
     if !found.is_file() || found.len() > BUNDLE_MAX_BYTES {

@@ -327,9 +327,14 @@ impl GivenValue {
     }
 }
 
+/// A path as messages may show it: none of it where it may hold a secret, by mistake.
+pub(crate) fn shown_path(path: &str) -> &str {
+    if may_hold_secret(path) { "its file" } else { path }
+}
+
 /// Whether a value may be a URL with a user and a password, or with a token in its query, as it should be or mistyped, whatever the variable
 /// is for; or has another form of secrets. A word that looks like none is shown, and so is an address with nothing but host, port and path.
-pub(crate) fn may_hold_secret(value: &str) -> bool {
+fn may_hold_secret(value: &str) -> bool {
     let small = value.to_ascii_lowercase();
     let has = |signs: &[&str]| signs.iter().any(|sign| small.contains(sign));
     has(&["@", "%40"]) || has(&["//", "http:", "https:"]) && has(&["?"]) || error_text::holds_secret(value)
